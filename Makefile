@@ -1,0 +1,63 @@
+# Every target runs its tools from .venv, so no environment needs to be active. `make help` lists them.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+# Results differ in the last bits with the number of threads, and two test workers share the machine.
+ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench font clean distclean
+
+help:  ## list the targets
+	@echo "usage: make TARGET [VARIABLE=value]"; echo
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-11s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  PYTHON      the interpreter .venv is made with, 3.11 or newer (python3)"
+	@echo "  TORCH_INDEX where torch alone comes from when .venv is made,"
+	@echo "              such as https://download.pytorch.org/whl/cpu or .../whl/cu130"
+	@echo "  WORKERS     processes the tests run in (2)"
+	@echo "  PYTEST_ARGS more arguments for pytest, such as '-m slow' or 'tests/scene'"
+
+demo: $(INSTALLED)  ## draw examples/beach.json into demo.png
+	@.venv/bin/cloisonne generate examples/beach.json -o demo.png --overwrite
+	@echo "The picture is $(CURDIR)/demo.png"
+
+test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
+	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+check: $(INSTALLED)  ## style, format, types and the direction of imports
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m basedpyright
+	$(ONE_THREAD) $(PY) -m pytest -q tests/test_imports.py
+
+bench: $(INSTALLED)  ## measure what regions cost
+	$(ONE_THREAD) $(PY) benchmarks/regions.py
+
+font: $(INSTALLED)  ## put the pinned emoji font into .font (training, tests and evaluation draw with it)
+	@$(PY) scripts/fetch_font.py
+
+clean:  ## remove caches and the demo's picture
+	rm -rf demo.png build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv and .font too
+	rm -rf .venv .font
+
+# A stamp, so that pip runs again only when what it is told has changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(PY) || "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "cloisonne needs Python 3.11 or newer, and $(PYTHON) is not: name one, as in 'make demo PYTHON=python3.12'." >&2; exit 1; }
+	@test -x $(PY) || "$(PYTHON)" -m venv .venv || \
+		{ rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)." >&2; exit 1; }
+ifneq ($(strip $(TORCH_INDEX)),)
+	$(PY) -m pip install torch -c constraints.txt --index-url "$(TORCH_INDEX)"
+endif
+	$(PY) -m pip install -e ".[dev]" -c constraints.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""How noise becomes a canvas: plans, one prediction, one loop. Depends on torch alone."""

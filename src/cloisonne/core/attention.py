@@ -1,0 +1,115 @@
+"""The one place where attention is computed: self-attention, text heard by region, and edits of either.
+
+Without edits and masks the result is bit-identical to diffusers' ``AttnProcessor2_0``. Shapes: R rows, Q queries,
+K keys, C = heads * d channels; ``q`` is what the layer's projection returned, heads not yet split.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cloisonne.core.plan import AttentionEdit, Call, Site
+from cloisonne.core.texts import Projection, Texts
+
+TextAttention = Callable[[Tensor, int, Projection, Site, Texts], Tensor]
+"""(q [R, Q, C], heads, project, site, texts) -> [R, Q, C]; :func:`gathered` or its oracle :func:`dense`."""
+
+
+def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, site: Site, call: Call) -> Tensor:
+    """Attention of every row to itself, [R, Q, C]."""
+    edits = _touching(site, call)
+    if not edits:
+        return _merge(F.scaled_dot_product_attention(_split(q, heads), _split(k, heads), _split(v, heads)))
+    return _edited(q, k, v, heads, site, call, edits)
+
+
+def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call: Call, attend: TextAttention) -> Tensor:
+    """Attention of every pixel to the texts it hears, [R, Q, C]; each text has its own softmax."""
+    edits = _touching(site, call)
+    if not edits:
+        return attend(q, heads, project, site, call.texts)
+    k, v = call.texts.by_row(site.layer, project)
+    texts = None if call.texts.alike else call.texts
+    return _edited(q, k, v, heads, site, call, edits, texts)
+
+
+def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
+    """Sort the pixels by text, attend each text with its own pixels, sort back: work follows coverage, not texts."""
+    table = texts.gathering(site.grid)
+    rows, _, channels = q.shape
+    pixels = table.sort(q.reshape(-1, channels))
+    attended = []
+    for block, (k, v) in zip(table.blocks, texts.by_block(site.layer, site.grid, project), strict=True):
+        queries = pixels[block.start : block.stop].view(len(block.texts), block.queries, channels)
+        bias = None if block.bias is None else block.bias.to(q.dtype)
+        out = F.scaled_dot_product_attention(_split(queries, heads), _split(k, heads), _split(v, heads), attn_mask=bias)
+        attended.append(_merge(out).view(-1, channels))
+    return table.unsort(attended[0] if len(attended) == 1 else torch.cat(attended)).view(rows, -1, channels)
+
+
+def dense(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
+    """The definition: every pixel of a row attends to every text of the row, averaged by the masks.
+
+    ``out(p) = sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``; the oracle of :func:`gathered`.
+    """
+    out = torch.zeros_like(q)
+    shares, biases = texts.shares(site.grid), texts.biases(site.grid)
+    for i, (text, (k, v)) in enumerate(zip(texts.texts, texts.by_text(site.layer, project), strict=True)):
+        query = _split(q[text.row : text.row + 1], heads)
+        bias = None if (b := biases[i]) is None else b.to(q.dtype)
+        heard = F.scaled_dot_product_attention(query, _split(k, heads), _split(v, heads), attn_mask=bias)
+        out[text.row] += shares[i][:, None].to(q.dtype) * _merge(heard)[0]
+    return out
+
+
+def _edited(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    site: Site,
+    call: Call,
+    edits: tuple[AttentionEdit, ...],
+    texts: Texts | None = None,
+) -> Tensor:
+    """Attention under edits; the fused kernel serves where no edit wants probabilities and texts have no masks."""
+    q, k, v = _split(q, heads), _split(k, heads), _split(v, heads)
+    for edit in edits:
+        q, k, v = edit.qkv(q, k, v, site, call)
+    readers = [edit for edit in edits if edit.wants_probs(site, call)]
+    if not readers and texts is None:
+        return _merge(F.scaled_dot_product_attention(q, k, v))
+    logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    p = logits.softmax(-1) if texts is None else _softmax_by_text(logits, site, texts)
+    for edit in readers:
+        p = edit.probs(p, site, call)
+    return _merge(p @ v)
+
+
+def _softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:
+    """[R, heads, Q, K]: softmax over each text's own tokens, times the text's share; padding gets 0."""
+    p = torch.zeros_like(logits)
+    shares, biases = texts.shares(site.grid), texts.biases(site.grid)
+    for i, (text, (start, stop)) in enumerate(zip(texts.texts, texts.spans(), strict=True)):
+        own = logits[text.row, :, :, start:stop]
+        own = own if (bias := biases[i]) is None else own + bias.to(own.dtype)
+        p[text.row, :, :, start:stop] = own.softmax(-1) * shares[i][:, None].to(own.dtype)
+    return p
+
+
+def _touching(site: Site, call: Call) -> tuple[AttentionEdit, ...]:
+    return tuple(edit for edit in call.edits if edit.touches(site, call))
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """[B, L, heads * d] to [B, heads, L, d]."""
+    batch, length, channels = x.shape
+    return x.view(batch, length, heads, channels // heads).transpose(1, 2)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """[B, heads, L, d] to [B, L, heads * d]."""
+    batch, heads, length, width = x.shape
+    return x.transpose(1, 2).reshape(batch, length, heads * width)

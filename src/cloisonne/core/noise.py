@@ -1,0 +1,55 @@
+"""Seeded noise: one generator per canvas, so that no picture depends on its batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Seed:
+    """Where the noise of one canvas comes from.
+
+    value: the canvas's seed; canvases of equal seeds get equal noise. regions: (seed, mask [H, W] in [0, 1]) of the
+    regions with a seed of their own.
+    """
+
+    value: int
+    regions: tuple[tuple[int, Tensor], ...] = ()
+
+
+class Noise:
+    """A stream of unit noises for S canvases, drawn on the CPU in float32 and moved to the device.
+
+    Each call draws the next one, [S, C, H, W]: the first is where a walk starts, later ones are for stochastic
+    samplers. Where a region has its own seed, the noises are mixed and divided by the root of the sum of their squared
+    weights, which keeps the variance 1: ``n = sum_i w_i n_i / sqrt(sum_i w_i^2)``; the canvas weighs what is left of 1.
+    """
+
+    def __init__(self, seeds: Sequence[Seed], shape: tuple[int, int, int], device: torch.device | str = "cpu") -> None:
+        self._shape = shape
+        self._device = torch.device(device)
+        self._sources = [_Source(seed, shape) for seed in seeds]
+
+    def __call__(self) -> Tensor:
+        return torch.stack([source.draw() for source in self._sources]).to(self._device)
+
+
+class _Source:
+    """The noise of one canvas."""
+
+    def __init__(self, seed: Seed, shape: tuple[int, int, int]) -> None:
+        self._shape = shape
+        values = [seed.value, *(value for value, _ in seed.regions)]
+        self._generators = [torch.Generator("cpu").manual_seed(value) for value in values]
+        masks = [mask.detach().float().cpu() for _, mask in seed.regions]
+        weights = [(1 - sum(masks, torch.zeros(shape[1:]))).clamp_min(0), *masks]
+        norm = torch.stack(weights).square().sum(0).sqrt()
+        self._weights = [weight / norm for weight in weights]
+
+    def draw(self) -> Tensor:
+        noises = [torch.randn(self._shape, generator=generator) for generator in self._generators]
+        if len(noises) == 1:
+            return noises[0]
+        return torch.stack([w * n for w, n in zip(self._weights, noises, strict=True)]).sum(0)

@@ -1,0 +1,35 @@
+"""What a network's output means, and the estimate of x0 that follows from it; ``z = alpha * x0 + s * n``."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from cloisonne.core.step import Step
+
+Parameterization = Literal["epsilon", "v_prediction", "sample"]
+"""The network's output: the noise n, the velocity ``v = alpha * n - s * x0`` (arXiv 2202.00512), or x0 itself.
+
+v is defined for variance-preserving levels, ``alpha**2 + s**2 == 1``.
+"""
+
+
+def to_x0(output: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tensor:
+    """The estimate of x0. Finite for v and x0 at zero terminal SNR; for epsilon only where alpha > 0."""
+    match kind:
+        case "epsilon":
+            return (z - step.s * output) / step.alpha
+        case "v_prediction":
+            return step.alpha * z - step.s * output
+        case "sample":
+            return output
+
+
+def from_x0(x0: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tensor:
+    """The output that means this x0, for s > 0."""
+    match kind:
+        case "epsilon":
+            return (z - step.alpha * x0) / step.s
+        case "v_prediction":
+            return (step.alpha * z - x0) / step.s
+        case "sample":
+            return x0

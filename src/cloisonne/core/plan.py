@@ -1,0 +1,232 @@
+"""The values a scene compiles to: which networks look where, what they are told, what must hold.
+
+Letters used everywhere in ``core``: S streams (canvases), R rows of a batch, C channels, H W latent pixels, N tokens,
+D width. The walk is in ``z = alpha * x0 + s * n`` (n = unit noise); networks and refines speak of ``x0``.
+``Conditioning()`` and ``Plan()`` are identities and ``+`` is associative: a scene is the sum of its regions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from cloisonne.core.conditioning import Branch, Conditioning, Tokens
+from cloisonne.core.step import Interval, Step
+from cloisonne.core.texts import Texts
+from cloisonne.errors import SceneError
+
+__all__ = [
+    "AttentionEdit",
+    "Box",
+    "Branch",
+    "Call",
+    "Conditioning",
+    "Guidance",
+    "Interval",
+    "Net",
+    "Plan",
+    "Refine",
+    "Row",
+    "Site",
+    "Step",
+    "Tokens",
+    "View",
+]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A window of the latent canvas in latent pixels; ``bottom`` and ``right`` are exclusive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Index of the window in the last two dimensions of a tensor of the canvas."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """The name of one line of a batch; rows are paired by name, never by position."""
+
+    view: str
+    stream: str
+    branch: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention layer during one call: its name, whether it listens to text, and its grid (height, width)."""
+
+    layer: str
+    cross: bool
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """One forward of one network.
+
+    z: [R, C, H, W] float32; rows: the names of its lines; texts: who hears what, with the run's cached keys and values.
+    channels [R, K, H, W], pooled [R, P], size [R, 6], intrablock and down_mid ([R, ...] a level): None or () if unused.
+    """
+
+    z: Tensor
+    step: Step
+    rows: tuple[Row, ...]
+    texts: Texts
+    channels: Tensor | None = None
+    pooled: Tensor | None = None
+    size: Tensor | None = None
+    intrablock: tuple[Tensor, ...] = ()
+    down_mid: tuple[Tensor, ...] = ()
+    edits: "tuple[AttentionEdit, ...]" = ()
+
+
+class Net(Protocol):
+    """The only thing ``models`` must provide."""
+
+    def __call__(self, call: Call) -> Tensor:
+        """Estimate of x0, float32 [R, C, H, W]."""
+        ...
+
+
+class Guidance(Protocol):
+    """How the branches of one view become one estimate."""
+
+    def branches(self, step: Step) -> tuple[str, ...]:
+        """The branches to ask at this step; the others cost no row."""
+        ...
+
+    def __call__(self, x0s: Mapping[str, Tensor], z: Tensor, step: Step) -> Tensor:
+        """One estimate [C, H, W] from those of the asked branches; z is the view's window of the canvas."""
+        ...
+
+
+class AttentionEdit(Protocol):
+    """Who may look at whom. Heads are split: q [R, heads, Q, d], k and v [R, heads, K, d], p [R, heads, Q, K].
+
+    At a cross-attention site where rows hear several pieces of text, K runs over the pieces one after the other, padded
+    with zeros to the longest row, and p already carries the masks.
+    """
+
+    def touches(self, site: Site, call: Call) -> bool:
+        """False leaves the site on its fast path."""
+        ...
+
+    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def wants_probs(self, site: Site, call: Call) -> bool:
+        """False keeps the fused kernel."""
+        ...
+
+    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor: ...
+
+    def in_scene(self, scene: str) -> Self:
+        """The same edit for streams named ``scene/stream``."""
+        ...
+
+
+class Refine(Protocol):
+    """What must hold of the estimate. Called with the canvases of ``streams``, in that order."""
+
+    @property
+    def when(self) -> Interval: ...
+
+    @property
+    def streams(self) -> tuple[str, ...]: ...
+
+    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
+        """The refined estimate; x0, z and the result are [len(streams), C, H, W]."""
+        ...
+
+    def in_scene(self, scene: str) -> Self:
+        """The same refine for streams named ``scene/stream``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class View:
+    """Which network looks at a canvas, where, how much it counts, and when.
+
+    branches: what each branch ("cond", "null") says. weight: [H, W] >= 0 of the window: estimates are averaged by it.
+    box: the window of the canvas (None = all of it); every tensor of the view has the window's size.
+    stream: the canvas, ``image`` unless a method works on several; ``Plan.in_scene`` prefixes it.
+    """
+
+    name: str
+    net: Net
+    branches: Mapping[str, Branch]
+    guide: Guidance
+    weight: Tensor
+    box: Box | None = None
+    stream: str = "image"
+    when: Interval = Interval()
+
+    @property
+    def scene(self) -> str:
+        """The scene (one image of a batch) that the view's canvas belongs to; empty outside of a merged plan."""
+        return self.stream.rpartition("/")[0]
+
+    def crop(self, canvas: Tensor) -> Tensor:
+        """The view's window of a tensor whose last two dimensions are the canvas."""
+        return canvas if self.box is None else canvas[..., *self.box.window]
+
+    def __repr__(self) -> str:
+        place = "whole canvas" if self.box is None else f"{self.box}"
+        told = [f"    {name}: {'depends on the step' if callable(b) else b}" for name, b in self.branches.items()]
+        head = f'  View "{self.name}" of "{self.stream}": {place}, mean weight {float(self.weight.mean()):.2f}'
+        return "\n".join([f"{head}, {self.when}, {self.guide}", *told])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Plan:
+    """Everything that happens at every step, as data. ``(name, stream)`` of its views must be unique."""
+
+    views: tuple[View, ...] = ()
+    edits: tuple[AttentionEdit, ...] = ()
+    refines: tuple[Refine, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[tuple[str, str]] = set()
+        for view in self.views:
+            if (view.name, view.stream) in seen:
+                raise SceneError(f'Two views of "{view.stream}" are named "{view.name}"; give each its own name.')
+            seen.add((view.name, view.stream))
+
+    def __add__(self, other: "Plan") -> "Plan":
+        return Plan(
+            views=self.views + other.views, edits=self.edits + other.edits, refines=self.refines + other.refines
+        )
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the canvases in the order of dimension S, which does not depend on the order of the views."""
+        return tuple(sorted({view.stream for view in self.views}))
+
+    def stack(self, canvases: Mapping[str, Tensor]) -> Tensor:
+        """[S, C, H, W] from one [C, H, W] a stream."""
+        return torch.stack([canvases[stream] for stream in self.streams])
+
+    def in_scene(self, scene: str) -> "Plan":
+        """The same plan on canvases named ``scene/stream``, so that plans of several scenes can be added."""
+        return Plan(
+            views=tuple(replace(view, stream=f"{scene}/{view.stream}") for view in self.views),
+            edits=tuple(edit.in_scene(scene) for edit in self.edits),
+            refines=tuple(refine.in_scene(scene) for refine in self.refines),
+        )
+
+    def without_empty_views(self) -> "Plan":
+        """The plan less the views that can change nothing: no weight anywhere, or an empty interval."""
+        kept = tuple(view for view in self.views if not view.when.empty and bool((view.weight > 0).any()))
+        return replace(self, views=kept)
+
+    def __repr__(self) -> str:
+        head = f"Plan of {len(self.views)} views, {len(self.edits)} edits, {len(self.refines)} refines"
+        return "\n".join([head, *map(repr, self.views), *(f"  {part}" for part in self.edits + self.refines)])

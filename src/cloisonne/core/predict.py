@@ -1,0 +1,193 @@
+"""The heart: from a plan and the noisy canvases to one estimate of the clean canvases."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Plan, Row, Step, Tokens, View
+from cloisonne.core.texts import Text, Texts
+from cloisonne.errors import CapabilityError, SceneError
+
+
+@dataclass(eq=False)
+class Run:
+    """What one walk of one plan keeps between its steps, and what it counts.
+
+    forwards, rows: networks asked, and lines of all their batches. The rest holds texts with their keys and values by
+    batch, and the views' normalised weights by set of active views.
+    """
+
+    forwards: int = 0
+    rows: int = 0
+    _texts: dict[tuple[Row, ...], tuple[tuple[Tokens, ...], Texts]] = field(default_factory=dict)
+    _shares: dict[tuple[View, ...], tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One line of a batch before it is one: its name, its view, what it is told."""
+
+    row: Row
+    view: View
+    branch: Branch
+
+
+def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None) -> Tensor:
+    """Estimate of the clean canvas of every stream: ask each network once, guide, fuse, refine.
+
+    z: [S, C, H, W] in the order of ``plan.streams``. Returns the same shape. A run keeps text keys and values from step
+    to step; without one the numbers are the same. Raises SceneError where a latent pixel is covered by no view.
+    """
+    run = Run() if run is None else run
+    streams = plan.streams
+    active = (view for view in plan.views if step in view.when)
+    views = tuple(sorted(active, key=lambda view: (view.stream, view.name)))
+    windows = {view: view.crop(z[streams.index(view.stream)]) for view in views}
+    said: dict[Row, Tensor] = {}
+    for asks in passes(views, step, per_scene=z.device.type == "cpu"):
+        call = collate(asks, [windows[ask.view] for ask in asks], step, plan.edits, run)
+        said |= zip(call.rows, asks[0].view.net(call), strict=True)
+        run.forwards += 1
+        run.rows += len(asks)
+    guided = {
+        view: view.guide({b: said[Row(view.name, view.stream, b)] for b in view.guide.branches(step)}, window, step)
+        for view, window in windows.items()
+    }
+    x0 = fuse(z, streams, guided, run)
+    for refine in plan.refines:
+        if step in refine.when:
+            places = [streams.index(stream) for stream in refine.streams]
+            x0 = x0.index_copy(0, torch.tensor(places, device=z.device), refine(x0[places], z[places], step))
+    return x0
+
+
+def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[Ask]]:
+    """The batches of one step: rows of one network and window size, in the order of their names.
+
+    per_scene: rows of different scenes apart. On the CPU the last bits of a row depend on the shape of its batch, so
+    there every image is its own pass and batch size never changes a byte.
+    """
+    batches: dict[tuple[int, torch.Size, str], list[Ask]] = {}
+    for view in views:
+        key = (id(view.net), view.weight.shape, view.scene if per_scene else "")
+        rows = batches.setdefault(key, [])
+        for name in view.guide.branches(step):
+            if name not in view.branches:
+                raise CapabilityError(f'View "{view.name}": guidance asks branch "{name}", which the view lacks.')
+            rows.append(Ask(Row(view.name, view.stream, name), view, view.branches[name]))
+    return [sorted(rows, key=lambda ask: ask.row) for rows in batches.values()]
+
+
+def collate(
+    asks: Sequence[Ask], windows: Sequence[Tensor], step: Step, edits: tuple[AttentionEdit, ...], run: Run
+) -> Call:
+    """One batch from the windows [C, H, W] of the canvas and what each row is told."""
+    rows = tuple(ask.row for ask in asks)
+    z = torch.stack(list(windows))
+    told = [ask.branch(own, step) if callable(ask.branch) else ask.branch for ask, own in zip(asks, z, strict=True)]
+    sizes = [None if c.size is None else z.new_tensor(c.size) for c in told]
+    return Call(
+        z=z,
+        step=step,
+        rows=rows,
+        texts=_texts(rows, told, (z.shape[-2], z.shape[-1]), run),
+        channels=_stack("input channels", rows, [c.channels for c in told]),
+        pooled=_stack("pooled text", rows, [c.pooled for c in told]),
+        size=_stack("size conditioning", rows, sizes),
+        intrablock=_stack_levels([c.intrablock for c in told]),
+        down_mid=_stack_levels([c.down_mid for c in told]),
+        edits=edits,
+    )
+
+
+def fuse(z: Tensor, streams: tuple[str, ...], guided: Mapping[View, Tensor], run: Run) -> Tensor:
+    """``x0 = sum(weight * x0) / sum(weight)`` of every stream, [S, C, H, W].
+
+    Fusing estimates and stepping once is fusing the steps of DDIM (MultiDiffusion, arXiv 2302.08113, eq. 5), because
+    its step is affine in (z, x0); a stochastic solver keeps the variance that averaged noises would lose.
+    """
+    views = tuple(guided)
+    if views not in run._shares:
+        run._shares[views] = _shares(z, streams, views)
+    x0 = torch.zeros_like(z)
+    for view, share in zip(views, run._shares[views], strict=True):
+        view.crop(x0[streams.index(view.stream)]).add_(share * guided[view])
+    return x0
+
+
+def _shares(z: Tensor, streams: tuple[str, ...], views: tuple[View, ...]) -> tuple[Tensor, ...]:
+    """Weight [H, W] of every view's window, normalised over the views of its stream."""
+    total = z.new_zeros(len(streams), *z.shape[-2:])
+    for view in views:
+        view.crop(total[streams.index(view.stream)]).add_(view.weight)
+    for stream, weight in zip(streams, total, strict=True):
+        if bare := int((weight <= 0).sum()):
+            raise SceneError(
+                f'{bare} latent pixels of "{stream}" are covered by no view; give the regions weight there, '
+                "or a view of the whole canvas."
+            )
+    return tuple(view.weight / view.crop(total[streams.index(view.stream)]) for view in views)
+
+
+def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int, int], run: Run) -> Texts:
+    """The batch's texts; those of the step before, with their keys and values, if every row says the same again."""
+    said = tuple(piece for conditioning in told for piece in conditioning.tokens)
+    if rows in run._texts and _same(run._texts[rows][0], said):
+        return run._texts[rows][1]
+    texts = Texts([text for i, c in enumerate(told) for text in _heard(i, rows[i], c.tokens)], len(rows))
+    for row, weight in zip(rows, texts.coverage(size), strict=True):
+        if deaf := int((weight <= 0).sum()):
+            raise SceneError(
+                f'View "{row.view}": {deaf} latent pixels hear no text in branch "{row.branch}"; '
+                "let the caption be heard where no region is."
+            )
+    run._texts[rows] = (said, texts)
+    return texts
+
+
+def _same(before: tuple[Tokens, ...], now: tuple[Tokens, ...]) -> bool:
+    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
+
+
+def _heard(place: int, row: Row, tokens: tuple[Tokens, ...]) -> list[Text]:
+    """One sequence of all pieces without a mask, and one of each piece with a mask."""
+    shared = [piece for piece in tokens if piece.where is None]
+    texts = [Text(place, p.value, p.where, _within([p])) for p in tokens if p.where is not None]
+    if shared:
+        texts.append(Text(place, torch.cat([piece.value for piece in shared]), None, _within(shared)))
+    if not texts:
+        raise SceneError(f'View "{row.view}": branch "{row.branch}" has no tokens; give it at least an empty text.')
+    return texts
+
+
+def _within(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor], ...]:
+    """Start, stop and mask of each strict piece in the sequence of all pieces."""
+    ends = list(accumulate(len(piece.value) for piece in pieces))
+    return tuple(
+        (end - len(piece.value), end, piece.within)
+        for piece, end in zip(pieces, ends, strict=True)
+        if piece.within is not None
+    )
+
+
+def _stack(what: str, rows: tuple[Row, ...], parts: Sequence[Tensor | None]) -> Tensor | None:
+    """[R, ...], or None if no row has the part; a network takes it for all rows of a batch or for none."""
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    if len(given) < len(parts):
+        row = next(row for row, part in zip(rows, parts, strict=True) if part is None)
+        raise CapabilityError(
+            f'View "{row.view}": branch "{row.branch}" lacks the {what} that other rows bring; add them.'
+        )
+    return torch.stack(given)
+
+
+def _stack_levels(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """[R, ...] of each level; rows without residuals get zeros, which add nothing."""
+    longest = max(parts, key=len)
+    filled = [levels or tuple(map(torch.zeros_like, longest)) for levels in parts]
+    return tuple(torch.stack(level) for level in zip(*filled, strict=True))

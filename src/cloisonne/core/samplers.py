@@ -1,0 +1,139 @@
+"""Solvers of the walk from noise to canvas, in ``z = alpha * x0 + s * n``; each is ``init`` and ``step``.
+
+A solver sees only ``denoise(z, step) -> x0``. State is returned, never hidden. All formulas stay finite where alpha
+is 0 (zero terminal SNR, the start of a flow schedule); there each of them but the ancestral takes the step of DDIM.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from torch import Tensor
+
+from cloisonne.core.step import Step
+from cloisonne.errors import SceneError
+
+Denoise = Callable[[Tensor, Step], Tensor]
+"""(z [S, C, H, W], step) -> the estimate of x0, [S, C, H, W]."""
+
+State = TypeVar("State")
+
+
+class Sampler(Protocol[State]):
+    """A solver. ``ends_clean``: it walks to alpha 1, s 0; otherwise to the schedule's own final level."""
+
+    @property
+    def ends_clean(self) -> bool: ...
+
+    def init(self, z: Tensor) -> State: ...
+
+    def step(
+        self, denoise: Denoise, z: Tensor, step: Step, state: State, noise: Callable[[], Tensor]
+    ) -> tuple[Tensor, State]:
+        """z at the step's end; noise() draws the next unit noise [S, C, H, W]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ddim:
+    """DDIM (arXiv 2010.02502, eq. 12, 16). With eta 0 it is Euler's method on the probability flow in s / alpha; with
+    eta 1 it is Euler's ancestral sampling, because both renew the share of noise that a step of the chain would."""
+
+    eta: float = 0.0
+    ends_clean: bool = False
+
+    def init(self, z: Tensor) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, z: Tensor, step: Step, state: None, noise: Callable[[], Tensor]
+    ) -> tuple[Tensor, None]:
+        x0 = denoise(z, step)
+        n = (z - step.alpha * x0) / step.s
+        renewed = self.eta * math.sqrt(max(0.0, 1 - _kept(step) ** 2))
+        if renewed == 0:
+            return step.alpha_next * x0 + step.s_next * n, None
+        mixed = math.sqrt(1 - renewed**2) * n + renewed * noise()
+        return step.alpha_next * x0 + step.s_next * mixed, None
+
+
+@dataclass(frozen=True)
+class Heun:
+    """Heun's second-order method on the probability flow in s / alpha (arXiv 2206.00364, algorithm 1, no churn).
+
+    Two estimates a step; one where the step begins at alpha 0 or ends at s 0.
+    """
+
+    ends_clean: bool = True
+
+    def init(self, z: Tensor) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, z: Tensor, step: Step, state: None, noise: Callable[[], Tensor]
+    ) -> tuple[Tensor, None]:
+        x0 = denoise(z, step)
+        n = (z - step.alpha * x0) / step.s
+        ahead = step.alpha_next * x0 + step.s_next * n
+        if step.alpha == 0 or step.s_next == 0:
+            return ahead, None
+        n_ahead = (ahead - step.alpha_next * denoise(ahead, step.at_next())) / step.s_next
+        slope = (n + n_ahead) / 2
+        return step.alpha_next / step.alpha * (z - step.s * slope) + step.s_next * slope, None
+
+
+class Past(NamedTuple):
+    """The estimate of the step before, and that step's length in log(alpha / s)."""
+
+    x0: Tensor
+    length: float
+
+
+@dataclass(frozen=True)
+class DpmPlusPlus2M:
+    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2, midpoint form); first order on the first and the last step."""
+
+    ends_clean: bool = True
+
+    def init(self, z: Tensor) -> Past | None:
+        return None
+
+    def step(
+        self, denoise: Denoise, z: Tensor, step: Step, state: Past | None, noise: Callable[[], Tensor]
+    ) -> tuple[Tensor, Past | None]:
+        x0 = denoise(z, step)
+        kept = _kept(step)
+        length = math.inf if kept == 0 else -math.log(kept)
+        drawn = x0
+        if state is not None and step.s_next > 0:
+            drawn = x0 + length / (2 * state.length) * (x0 - state.x0)
+        return step.s_next / step.s * z + step.alpha_next * (1 - kept) * drawn, Past(x0, length)
+
+
+def _kept(step: Step) -> float:
+    """sigma_next / sigma: the share of the noise in s / alpha that a deterministic step keeps, in [0, 1]."""
+    return (step.s_next * step.alpha) / (step.s * step.alpha_next)
+
+
+SAMPLERS: dict[str, Sampler[Any]] = {
+    "ddim": Ddim(),
+    "euler": Ddim(ends_clean=True),
+    "euler-ancestral": Ddim(eta=1.0, ends_clean=True),
+    "heun": Heun(),
+    "dpmpp-2m": DpmPlusPlus2M(),
+}
+
+
+def sampler(name: str, eta: float = 0.0) -> Sampler[Any]:
+    """The sampler of a scene. eta in [0, 1] is the share of noise that ``ddim`` renews; the others have none."""
+    if name not in SAMPLERS:
+        raise SceneError(f'There is no sampler "{name}"; choose one of {", ".join(SAMPLERS)}.')
+    found = SAMPLERS[name]
+    if eta == 0:
+        return found
+    if name != "ddim" or not isinstance(found, Ddim):
+        raise SceneError(f'eta is {eta}, but the sampler "{name}" has no eta; leave it out or choose "ddim".')
+    if not 0 <= eta <= 1:
+        raise SceneError(f"eta is {eta}; give a number from 0 (deterministic) to 1 (as noisy as DDPM).")
+    return replace(found, eta=eta)

@@ -1,0 +1,153 @@
+"""Noise levels of a trained model, and the steps of a walk through them.
+
+A checkpoint's ``scheduler_config.json`` means what it means to diffusers' schedulers, to the timestep.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cloisonne.core.parameterization import Parameterization
+from cloisonne.core.step import Step
+from cloisonne.errors import CheckpointError, SceneError
+
+Spacing = Literal["leading", "trailing", "linspace", "karras"]
+"""How the steps are spread over the levels: arXiv 2305.08891, table 2; "karras": arXiv 2206.00364, eq. 5, rho 7."""
+
+RHO = 7.0
+
+Level = tuple[float, float, float]
+"""(t, alpha, s)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The levels ``z = alpha * x0 + s * n`` on which a network was trained; index t, noise rising.
+
+    Variance preserving (Stable Diffusion) by :meth:`from_config`; a flow schedule is ``alphas = 1 - ss``.
+    final: (alpha, s) where samplers without a clean end of their own stop. offset: added to timesteps of "leading".
+    prediction: what the network's output means.
+    """
+
+    alphas: tuple[float, ...]
+    ss: tuple[float, ...]
+    final: tuple[float, float] = (1.0, 0.0)
+    spacing: Spacing = "leading"
+    offset: int = 0
+    prediction: Parameterization = "epsilon"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
+        """The schedule of a diffusers ``scheduler_config.json``; missing keys have the defaults of DDIMScheduler."""
+        alphas_cumprod = torch.cumprod(1 - _betas(config), dim=0).double()
+        alphas, ss = alphas_cumprod.sqrt().tolist(), (1 - alphas_cumprod).sqrt().tolist()
+        spacing = "karras" if config.get("use_karras_sigmas") else config.get("timestep_spacing", "leading")
+        return cls(
+            alphas=tuple(alphas),
+            ss=tuple(ss),
+            final=(1.0, 0.0) if config.get("set_alpha_to_one", True) else (alphas[0], ss[0]),
+            spacing=_known("timestep_spacing", spacing, get_args(Spacing)),
+            offset=config.get("steps_offset", 0),
+            prediction=_known("prediction_type", config.get("prediction_type", "epsilon"), get_args(Parameterization)),
+        )
+
+    def steps(self, count: int, *, ends_clean: bool, strength: float = 1.0) -> tuple[Step, ...]:
+        """The steps of a walk of ``count``, noisy to clean.
+
+        ends_clean: end at alpha 1, s 0 (a sampler's ``ends_clean``) and not at the schedule's own final level.
+        strength: walk only the last ``int(count * strength)`` steps, for a start from a given picture as in diffusers'
+        image-to-image; their count is then what ``Step.progress`` refers to, and none are left at strength 0.
+        """
+        most = len(self.alphas) - (self.offset if self.spacing == "leading" else 0)
+        if not 1 <= count <= most:
+            raise SceneError(f"{count} steps were asked for; this model's schedule allows 1 to {most}.")
+        if not 0.0 <= strength <= 1.0:
+            raise SceneError(f"strength is {strength}; give a number from 0 (unchanged) to 1 (from pure noise).")
+        levels = self._karras(count) if self.spacing == "karras" else [self._level(t) for t in self._timesteps(count)]
+        if self.prediction == "epsilon" and levels[0][1] == 0:
+            raise CheckpointError(
+                "The scheduler starts at zero terminal SNR with epsilon prediction, which says nothing about the "
+                'picture there; use a v-prediction model, or "timestep_spacing": "leading".'
+            )
+        walked = [*levels[count - int(count * strength) :], (0.0, *((1.0, 0.0) if ends_clean else self.final))]
+        return tuple(
+            Step(index=i, count=len(walked) - 1, t=t, alpha=a, s=s, t_next=t_next, alpha_next=a_next, s_next=s_next)
+            for i, ((t, a, s), (t_next, a_next, s_next)) in enumerate(pairwise(walked))
+        )
+
+    def _level(self, t: int) -> Level:
+        return float(t), self.alphas[t], self.ss[t]
+
+    def _timesteps(self, count: int) -> list[int]:
+        num_levels = len(self.alphas)
+        match self.spacing:
+            case "leading":
+                return [i * (num_levels // count) + self.offset for i in reversed(range(count))]
+            case "trailing":
+                return [round(num_levels - i * (num_levels / count)) - 1 for i in range(count)]
+            case _:
+                spread = (num_levels - 1) / max(count - 1, 1)
+                return [round(num_levels - 1 - i * spread) for i in range(count)]
+
+    def _karras(self, count: int) -> list[Level]:
+        """Levels even in sigma^(1/7), from the last t with any signal; the network is told the nearest t."""
+        if not math.isclose(math.hypot(self.alphas[0], self.ss[0]), 1.0, rel_tol=1e-6):
+            raise SceneError("Karras spacing was asked for, but this model's schedule is a flow; use another spacing.")
+        sigmas = [s / a for a, s in zip(self.alphas, self.ss, strict=True) if a > 0]
+        logs = [math.log(sigma) for sigma in sigmas]
+        top, bottom = sigmas[-1] ** (1 / RHO), sigmas[0] ** (1 / RHO)
+        spread = [(top + i / max(count - 1, 1) * (bottom - top)) ** RHO for i in range(count)]
+        return [(float(round(_place(math.log(x), logs))), 1 / math.hypot(1, x), x / math.hypot(1, x)) for x in spread]
+
+
+def _place(value: float, rising: list[float]) -> float:
+    """Fractional index of a value in a rising table, linear in between and held at the ends."""
+    i = min(max(bisect_right(rising, value) - 1, 0), len(rising) - 2)
+    share = (value - rising[i]) / (rising[i + 1] - rising[i])
+    return i + min(max(share, 0.0), 1.0)
+
+
+def _known(field: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise CheckpointError(f'The scheduler config has {field} "{value}"; supported are {", ".join(choices)}.')
+    return value
+
+
+def _betas(config: Mapping[str, Any]) -> Tensor:
+    """[T] float32, computed as diffusers does so that the levels agree to the last bit."""
+    start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
+    count = config.get("num_train_timesteps", 1000)
+    if config.get("trained_betas") is not None:
+        betas = torch.tensor(config["trained_betas"], dtype=torch.float32)
+    else:
+        match config.get("beta_schedule", "linear"):
+            case "linear":
+                betas = torch.linspace(start, end, count, dtype=torch.float32)
+            case "scaled_linear":
+                betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
+            case "squaredcos_cap_v2":
+                betas = _cosine_betas(count)
+            case other:
+                choices = "linear, scaled_linear, squaredcos_cap_v2"
+                raise CheckpointError(f'The scheduler config has beta_schedule "{other}"; supported are {choices}.')
+    return _zero_terminal_snr(betas) if config.get("rescale_betas_zero_snr") else betas
+
+
+def _cosine_betas(count: int) -> Tensor:
+    """arXiv 2102.09672, eq. 17."""
+    signal = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
+    return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)], dtype=torch.float32)
+
+
+def _zero_terminal_snr(betas: Tensor) -> Tensor:
+    """arXiv 2305.08891, algorithm 1."""
+    root = torch.cumprod(1 - betas, dim=0).sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    alphas_cumprod = ((root - last) * (first / (first - last))) ** 2
+    return 1 - torch.cat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])

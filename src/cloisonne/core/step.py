@@ -1,0 +1,57 @@
+"""One step of the walk from noise to canvas, and parts of the walk."""
+
+import math
+from dataclasses import dataclass, replace
+
+from cloisonne.errors import SceneError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a walk from noise level ``(alpha, s)`` to ``(alpha_next, s_next)``.
+
+    ``t`` is what the network is told about the level: an index of the training schedule. alpha is 0 at zero terminal
+    SNR and at the start of a flow schedule; s is 0 only at the clean end.
+    """
+
+    index: int
+    count: int
+    t: float
+    alpha: float
+    s: float
+    t_next: float
+    alpha_next: float
+    s_next: float
+
+    @property
+    def sigma(self) -> float:
+        """Noise per unit of signal, ``s / alpha``; infinite where alpha is 0."""
+        return self.s / self.alpha if self.alpha > 0 else math.inf
+
+    @property
+    def progress(self) -> float:
+        """Share of the walk that lies behind, in [0, 1)."""
+        return self.index / self.count
+
+    def at_next(self) -> "Step":
+        """This step seen from its end: the level at which a second-order solver asks again."""
+        return replace(self, t=self.t_next, alpha=self.alpha_next, s=self.s_next)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A part of the walk as fractions of its steps: ``start <= progress < stop``. Use as ``step in interval``."""
+
+    start: float = 0.0
+    stop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.start <= 1.0 and 0.0 <= self.stop <= 1.0):
+            raise SceneError(f"An interval of {self.start} to {self.stop} leaves the walk; give fractions from 0 to 1.")
+
+    def __contains__(self, step: Step) -> bool:
+        return self.start <= step.progress < self.stop
+
+    @property
+    def empty(self) -> bool:
+        return self.start >= self.stop

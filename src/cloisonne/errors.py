@@ -1,0 +1,44 @@
+"""The exceptions of cloisonne.
+
+CloisonneError
+├── SceneError        (ValueError)  what the user asked for cannot be meant: shape, field, number; carries ``region``
+├── ImageError        (ValueError)  a given picture or mask cannot be read or does not fit; carries ``region``
+├── CapabilityError   (ValueError)  the loaded model cannot do what the scene asks; carries ``region``
+├── CheckpointError   (ValueError)  a model folder or file is not what it should be
+├── OutputError       (OSError)     a result cannot be written where it was asked for
+└── Cancelled         (RuntimeError) a run was stopped through its callback; the model stays usable
+
+Every message says what was given, what is wrong and what to do, and begins with ``Region "name": `` when it is about one.
+"""
+
+
+class CloisonneError(Exception):
+    """Base of everything cloisonne raises on purpose."""
+
+    def __init__(self, message: str, *, region: str | None = None) -> None:
+        super().__init__(f'Region "{region}": {message}' if region is not None else message)
+        self.region = region
+
+
+class SceneError(CloisonneError, ValueError):
+    """A scene that cannot be meant: a bad shape, an unknown field, a number outside its range."""
+
+
+class ImageError(CloisonneError, ValueError):
+    """A picture or mask that is missing, unreadable, too large or of the wrong kind."""
+
+
+class CapabilityError(CloisonneError, ValueError):
+    """A request that the loaded model or chosen method cannot honour."""
+
+
+class CheckpointError(CloisonneError, ValueError):
+    """A model folder or file that is missing, damaged or of another family."""
+
+
+class OutputError(CloisonneError, OSError):
+    """A result that cannot be written: the place exists, is not writable, or has an unknown ending."""
+
+
+class Cancelled(CloisonneError, RuntimeError):
+    """A run that was stopped between two steps; nothing was written and the model stays usable."""

@@ -1,0 +1,1 @@
+"""One paper, one file: what a region of each kind compiles to."""

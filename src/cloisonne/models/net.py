@@ -1,0 +1,123 @@
+"""A diffusers UNet2DConditionModel as a network that estimates x0 (Stable Diffusion 1.x, 2.x, XL and ours)."""
+
+import math
+
+import torch
+from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from cloisonne.core.attention import TextAttention, gathered, self_attention, text_attention
+from cloisonne.core.parameterization import to_x0
+from cloisonne.core.plan import Call, Site
+from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.spec import NetSpec
+
+
+class DiffusersNet:
+    """Estimates x0 from a :class:`~cloisonne.core.plan.Call` with a UNet.
+
+    The UNet's attention processors are replaced once, here; from then on it answers through this object. They keep no
+    state: what a run remembers travels in the call. text_attention: ``gathered``, or its oracle ``dense``.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, spec: NetSpec, text_attention: TextAttention = gathered) -> None:
+        _check(unet)
+        self.unet = unet
+        self.spec = spec
+        unet.set_attn_processor({name: _Processor(name, text_attention) for name in unet.attn_processors})
+
+    def __call__(self, call: Call) -> Tensor:
+        """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
+        dtype = self.unet.dtype
+        output = self.unet(
+            self._input(call).to(dtype),
+            torch.full((len(call.rows),), call.step.t, device=call.z.device),
+            # The processors take the texts from the call; the UNet only hands this on.
+            encoder_hidden_states=call.z.new_empty(len(call.rows), 0, self.spec.token_width),
+            cross_attention_kwargs={"call": call},
+            added_cond_kwargs=self._added(call, dtype),
+            down_block_additional_residuals=tuple(r.to(dtype) for r in call.down_mid[:-1]) or None,
+            mid_block_additional_residual=call.down_mid[-1].to(dtype) if call.down_mid else None,
+            # A fresh list, because the UNet pops from it.
+            down_intrablock_additional_residuals=[f.to(dtype) for f in call.intrablock] or None,
+            return_dict=False,
+        )[0]
+        return to_x0(output.float(), call.z, call.step, self.spec.prediction)
+
+    def _input(self, call: Call) -> Tensor:
+        given = 0 if call.channels is None else call.channels.shape[1]
+        if given != self.spec.extra_channels:
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": {given} extra input channels were given, but the network takes '
+                f"{self.spec.extra_channels}; use a condition that fits it, or load another network."
+            )
+        return call.z if call.channels is None else torch.cat([call.z, call.channels], dim=1)
+
+    def _added(self, call: Call, dtype: torch.dtype) -> dict[str, Tensor] | None:
+        if self.spec.pooled_width == 0:
+            return None
+        if call.pooled is None or call.size is None:
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": the network needs pooled text and size conditioning; '
+                "encode the text with its own text encoders."
+            )
+        return {"text_embeds": call.pooled.to(dtype), "time_ids": call.size.to(dtype)}
+
+
+class _Processor:
+    """diffusers' interface to one attention layer, handed on to the core's one attention function."""
+
+    def __init__(self, name: str, text_attention: TextAttention) -> None:
+        self._layer = name.removesuffix(".processor")
+        self._cross = self._layer.endswith("attn2")
+        self._attend = text_attention
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        call: Call,
+    ) -> Tensor:
+        grid = _grid(hidden_states.shape[1], (call.z.shape[-2], call.z.shape[-1]))
+        site = Site(self._layer, self._cross, grid)
+        q = attn.to_q(hidden_states)
+        if self._cross:
+
+            def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
+                tokens = tokens.to(q.dtype)
+                return attn.to_k(tokens), attn.to_v(tokens)
+
+            out = text_attention(q, attn.heads, project, site, call, self._attend)
+        else:
+            out = self_attention(q, attn.to_k(hidden_states), attn.to_v(hidden_states), attn.heads, site, call)
+        # to_out is a projection and a dropout.
+        return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
+
+
+def _grid(pixels: int, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the feature map with so many pixels: the canvas, halved (rounding up) some times."""
+    height, width = canvas
+    while height * width > pixels:
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+    if height * width != pixels:
+        raise CapabilityError(f"A feature map of {pixels} pixels is no halving of the latent canvas {canvas}.")
+    return height, width
+
+
+def _check(unet: UNet2DConditionModel) -> None:
+    """Refuse the UNets whose attention is more than projections and a softmax, or whose text takes another way in."""
+    config = unet.config
+    way = config["encoder_hid_dim_type"] or config["addition_embed_type"]
+    if way not in (None, "text_time"):
+        raise CheckpointError(
+            f'The UNet takes its text by "{way}", which is not Stable Diffusion 1.x, 2.x or XL; load one of these.'
+        )
+    for name, layer in unet.named_modules():
+        if isinstance(layer, Attention) and (layer.group_norm is not None or layer.added_kv_proj_dim is not None):
+            raise CheckpointError(
+                f'The UNet\'s attention layer "{name}" has added parts; load a Stable Diffusion UNet.'
+            )

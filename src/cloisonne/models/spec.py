@@ -1,0 +1,60 @@
+"""What has to be known of a network before it is asked: its latent space, its inputs, its geometry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloisonne.core.parameterization import Parameterization
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetSpec:
+    """The facts by which a scene is checked against a network.
+
+    latent: identifies the latent space and noise schedule; estimates of networks with equal ids can be fused.
+    latent_channels: C of the canvas. extra_channels: K of ``Conditioning.channels``. token_width: D of the text.
+    pooled_width: P of ``Conditioning.pooled``, 0 if the network takes none (all but SDXL).
+    vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
+    the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
+    prediction: what its output means.
+    """
+
+    latent: str
+    latent_channels: int
+    extra_channels: int
+    token_width: int
+    pooled_width: int
+    vae_factor: int
+    net_factor: int
+    native_latent: int
+    prediction: Parameterization
+
+    @classmethod
+    def from_unet(
+        cls, config: Mapping[str, Any], *, latent: str, vae_factor: int, prediction: Parameterization
+    ) -> "NetSpec":
+        """The spec of a diffusers UNet2DConditionModel from its ``config.json``."""
+        pooled = 0
+        if config["addition_embed_type"] == "text_time":
+            pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+        return cls(
+            latent=latent,
+            latent_channels=config["out_channels"],
+            extra_channels=config["in_channels"] - config["out_channels"],
+            token_width=config["cross_attention_dim"],
+            pooled_width=pooled,
+            vae_factor=vae_factor,
+            net_factor=2 ** (len(config["block_out_channels"]) - 1),
+            native_latent=config["sample_size"],
+            prediction=prediction,
+        )
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a pixel of the deepest feature map: sides of pictures and windows are multiples of it."""
+        return self.vae_factor * self.net_factor
+
+    @property
+    def native_size(self) -> int:
+        """Side of the square picture the network was trained on, in pixels."""
+        return self.native_latent * self.vae_factor

@@ -1,0 +1,73 @@
+"""Latents of drawn pictures, encoded once and kept in memory-mapped files, with what is needed to tell and label them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloisonne.train.data import TRAINING_SEEDS
+from cloisonne.world.draw import Drawn
+from cloisonne.world.glyphs import COLOURS, CORE
+from cloisonne.world.picture import Picture, Recipe, sample
+
+_CLASS = {c.char: k + 1 for k, c in enumerate(CORE)}
+_COLOUR = {c: k + 1 for k, c in enumerate(COLOURS)}
+
+
+class LatentStore:
+    """A growing set of encoded pictures: latents [n, C, h, w] float16, dense labels, boxes; picture k has seed ``first_seed + k``."""
+
+    def __init__(self, folder: Path, recipe: Recipe, shape: tuple[int, int, int], capacity: int, first_seed: int = TRAINING_SEEDS) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.recipe, self.first_seed, self.capacity = recipe, first_seed, capacity
+        self._count_file = folder / "count.npy"
+        fresh = not self._count_file.is_file()
+        mode = "w+" if fresh else "r+"
+        self._latents = np.lib.format.open_memmap(folder / "latents.npy", mode, np.float16, (capacity, *shape))
+        self._classes = np.lib.format.open_memmap(folder / "classes.npy", mode, np.uint8, (capacity, 2, *shape[1:]))
+        self._boxes = np.lib.format.open_memmap(folder / "boxes.npy", mode, np.float32, (capacity, 4, 4))
+        if fresh:
+            np.save(self._count_file, np.array(0))
+        self.scale, self.shift = 1.0, 0.0
+
+    def __len__(self) -> int:
+        return int(np.load(self._count_file))
+
+    def append(self, drawn: list[Drawn], latents: Tensor) -> None:
+        """Add pictures in the order of their seeds."""
+        start = len(self)
+        for k, d in enumerate(drawn):
+            index = start + k
+            assert d.picture.seed == self.first_seed + index
+            self._latents[index] = latents[k].half().numpy()
+            self._classes[index] = cells(d, self._latents.shape[-1])
+            boxes = d.boxes()
+            self._boxes[index, : len(boxes)] = boxes
+        np.save(self._count_file, np.array(start + len(drawn)))
+
+    def picture(self, index: int) -> Picture:
+        return sample(self.first_seed + int(index), self.recipe)
+
+    def boxes(self, index: int) -> list[tuple[float, float, float, float]]:
+        count = len(self.picture(index).items)
+        return [tuple(float(x) for x in row) for row in self._boxes[index, :count]]  # type: ignore[misc]
+
+    def choose(self, rng: np.random.Generator, count: int, progress: float) -> np.ndarray:
+        """Indices of a batch, uniformly from what is encoded."""
+        return rng.integers(0, len(self), count)
+
+    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled latents float32 [n, C, h, w], classes and colours int64 [n, h, w]."""
+        z = torch.from_numpy(self._latents[indices]).float()
+        dense = torch.from_numpy(self._classes[indices]).long()
+        return (z - self.shift) * self.scale, dense[:, 0], dense[:, 1]
+
+
+def cells(d: Drawn, side: int) -> np.ndarray:
+    """Class and colour of what the middle of each latent cell shows: uint8 [2, side, side]."""
+    step = d.labels.shape[0] // side
+    middle = d.labels[step // 2 :: step, step // 2 :: step]
+    class_of = np.array([0] + [_CLASS[i.char] for i in d.picture.items], np.uint8)
+    colour_of = np.array([0] + [_COLOUR[i.colour] if i.colour else 0 for i in d.picture.items], np.uint8)
+    return np.stack([class_of[middle], colour_of[middle]])

@@ -1,0 +1,62 @@
+"""Muon for the matrices inside a network, AdamW for the rest, as one optimiser whose state is plain tensors."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Mixed:
+    """Muon (torch.optim.Muon, updates scaled to AdamW's size) on weights of two or more dimensions, AdamW on the others.
+
+    A convolution's weight [out, in, k, k] is seen by Muon as the matrix [out, in·k·k] that shares its storage. Embedding tables and the weights whose
+    names contain one of ``outer`` (first and last layers) go to AdamW.
+    """
+
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], *, lr: float, weight_decay: float = 0.01, outer: tuple[str, ...] = ()) -> None:
+        inner: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, p in named:
+            matrix = p.ndim >= 2 and "embed" not in name and not any(word in name for word in outer)
+            (inner if matrix else others).append(p)
+        self._whole = inner
+        self._flat = [nn.Parameter(p.detach().view(p.shape[0], -1)) for p in inner]
+        self._parts: list[torch.optim.Optimizer] = []
+        if self._flat:
+            self._parts.append(torch.optim.Muon(self._flat, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            self._parts.append(torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True))
+        self._parameters = inner + others
+        self._lr = lr
+
+    def step(self, scale: float, clip: float = 1.0) -> float:
+        """One update at ``scale`` times the learning rate; returns the gradient's norm before clipping. Gradients are cleared."""
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, clip))
+        for whole, flat in zip(self._whole, self._flat, strict=True):
+            flat.grad = None if whole.grad is None else whole.grad.reshape(flat.shape)
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = self._lr * scale
+            part.step()
+            part.zero_grad(set_to_none=True)
+        for p in self._parameters:
+            p.grad = None
+        return norm
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state as named tensors."""
+        out = {}
+        for k, part in enumerate(self._parts):
+            for index, state in part.state_dict()["state"].items():
+                for name, value in state.items():
+                    out[f"{k}.{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        return out
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what ``tensors`` gave."""
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._parts]
+        for key, value in tensors.items():
+            k, index, name = key.split(".", 2)
+            states[int(k)].setdefault(int(index), {})[name] = value
+        for part, state in zip(self._parts, states, strict=True):
+            part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})

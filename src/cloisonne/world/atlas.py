@@ -1,0 +1,89 @@
+"""Sprites of the glyphs: the font drawn once at its own bitmap size, cropped to what is visible, kept at 64 px.
+
+The font is a tool for training, tests and evaluation; the shipped models need none. It is looked for in ``CLOISONNE_FONT``, in ``.font`` of the
+working folder and its parents, and in the system's font folders; ``CLOISONNE_ATLAS`` names a cached atlas to use in its place.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cloisonne.errors import ImageError
+from cloisonne.world.glyphs import HELD_OUT, TRAINING
+
+SPRITE = 64
+"""Longer side of a sprite in pixels."""
+
+_BITMAP_SIZE = 109  # the one size of Noto Color Emoji's bitmaps
+
+
+def find_font() -> Path | None:
+    """Where the emoji font lies, or None."""
+    named = os.environ.get("CLOISONNE_FONT")
+    places = [Path(named)] if named else []
+    here = Path.cwd()
+    places += [folder / ".font" / "NotoColorEmoji.ttf" for folder in (here, *here.parents, Path(__file__).resolve().parents[3])]
+    places += [Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"), Path("/usr/share/fonts/noto/NotoColorEmoji.ttf")]
+    return next((place for place in places if place.is_file()), None)
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again: ``CLOISONNE_CACHE``, else ``cloisonne`` in the user's cache folder."""
+    named = os.environ.get("CLOISONNE_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(named) if named else Path(base) / "cloisonne"
+
+
+def draw_sprites(font: Path, chars: Sequence[str]) -> np.ndarray:
+    """Premultiplied RGBA sprites, uint8 [n, 64, 64, 4]; the visible part is scaled to touch the longer side and centred."""
+    face = ImageFont.truetype(str(font), _BITMAP_SIZE)
+    sprites = np.zeros((len(chars), SPRITE, SPRITE, 4), np.uint8)
+    for k, char in enumerate(chars):
+        canvas = Image.new("RGBA", (180, 160), (0, 0, 0, 0))
+        ImageDraw.Draw(canvas).text((20, 16), char, font=face, embedded_color=True)
+        box = canvas.getchannel("A").point(lambda a: 255 if a > 40 else 0).getbbox()
+        if box is None:
+            raise ImageError(f"The font {font} draws nothing for U+{ord(char):04X}: use the pinned version (make font).")
+        crop = np.asarray(canvas.crop(box), np.float32)
+        crop[..., :3] *= crop[..., 3:] / 255
+        scale = SPRITE / max(crop.shape[:2])
+        size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+        small = np.stack([np.asarray(Image.fromarray(crop[..., c]).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)) for c in range(4)], -1)
+        y, x = (SPRITE - size[1]) // 2, (SPRITE - size[0]) // 2
+        sprites[k, y : y + size[1], x : x + size[0]] = np.clip(small.round(), 0, 255)
+    return sprites
+
+
+@functools.cache
+def atlas() -> dict[str, np.ndarray]:
+    """Sprite of every training and held-out glyph: premultiplied RGBA uint8 [h, w, 4], tight around what is visible.
+
+    Drawn from the font once and cached as an ``.npz``; raises ImageError when neither font nor cache is there.
+    """
+    chars = TRAINING + HELD_OUT
+    key = hashlib.sha256("".join(chars).encode()).hexdigest()[:12]
+    cached = Path(os.environ.get("CLOISONNE_ATLAS") or cache_folder() / f"atlas-{key}.npz")
+    if cached.is_file():
+        sprites = np.load(cached)["sprites"]
+    else:
+        font = find_font()
+        if font is None:
+            raise ImageError(
+                "No emoji font was found to draw the world with: run `make font`, install Debian's fonts-noto-color-emoji, or set CLOISONNE_FONT to NotoColorEmoji.ttf."
+            )
+        sprites = draw_sprites(font, chars)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_name(f"{cached.stem}.{os.getpid()}.npz")
+        np.savez_compressed(partial, sprites=sprites)
+        os.replace(partial, cached)
+    return {char: _tight(sprite) for char, sprite in zip(chars, sprites, strict=True)}
+
+
+def _tight(sprite: np.ndarray) -> np.ndarray:
+    rows, columns = np.nonzero(sprite[..., 3].max(1) > 20)[0], np.nonzero(sprite[..., 3].max(0) > 20)[0]
+    return np.ascontiguousarray(sprite[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])

@@ -1,0 +1,139 @@
+"""What a world picture shows, decided from one integer seed, before anything is drawn.
+
+Canvas coordinates are fractions (x0, y0, x1, y1).
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloisonne.world.glyphs import COLOURS, CORE, TRAINING
+
+BACKGROUNDS = ("meadow", "beach", "night", "desert", "snow", "table", "bricks", "ocean", "city", "room", "studio")
+STYLES = ("natural", "pencil sketch", "pixel art", "mosaic", "blueprint", "sepia print", "watercolour", "neon on black")
+
+MIN_SIDE = 0.2
+MIN_AREA, MAX_AREA = 0.04, 0.36
+MAX_IOU, MIN_VISIBLE = 0.3, 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One object: its glyph, colour (None = the glyph's own), place as drawn before rotation, and how it is turned."""
+
+    char: str
+    colour: str | None
+    box: tuple[float, float, float, float]
+    flip: bool
+    angle: float
+    """Degrees, anticlockwise, within ±15."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A whole picture to be drawn: later items lie in front of earlier ones."""
+
+    seed: int
+    background: str
+    style: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """From which distribution pictures are drawn; the default is the whole world of the core glyphs."""
+
+    chars: tuple[str, ...] = tuple(c.char for c in CORE)
+    counts: tuple[int, ...] = (1, 2, 3, 4)
+    overlapping: float = 0.25
+    """Share of pictures of several objects in which two are made to overlap."""
+    styled: float = 0.0
+    """Share of pictures drawn in another style than natural."""
+    colours: bool = True
+    held_out: bool | None = False
+    """Held-out compositions: False = never drawn (training), True = only these, None = whatever comes."""
+
+
+EVERYTHING = Recipe(chars=TRAINING, styled=0.15)
+_NAMES = {c.char: c.name for c in CORE}
+_RECOLOURABLE = {c.char for c in CORE if c.recolourable}
+
+
+def is_held_out(char: str, colour: str | None, background: str) -> bool:
+    """Whether training never sees this object in this colour, or never before this background (10 % of the core's pairs each)."""
+    name = _NAMES.get(char)
+    if name is None:
+        return False
+    return (colour is not None and _tenth(f"{name}|{colour}")) or _tenth(f"{name}|{background}")
+
+
+def _tenth(pair: str) -> bool:
+    return hashlib.sha256(pair.encode()).digest()[0] < 26
+
+
+def sample(seed: int, recipe: Recipe = Recipe()) -> Picture:
+    """The picture of a seed: 1 to 4 objects that overlap little, except where overlap is asked for."""
+    rng = np.random.default_rng([seed, 20260])
+    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+    style = STYLES[rng.integers(1, len(STYLES))] if rng.random() < recipe.styled else "natural"
+    count = int(rng.choice(recipe.counts))
+    overlap = count > 1 and rng.random() < recipe.overlapping
+    boxes = _place(rng, count, overlap)
+    items = []
+    for box in boxes:
+        char, colour = _object(rng, recipe, background)
+        items.append(Item(char=char, colour=colour, box=box, flip=bool(rng.random() < 0.5), angle=float(rng.uniform(-15, 15)) if rng.random() < 0.5 else 0.0))
+    return Picture(seed=seed, background=background, style=style, items=tuple(items))
+
+
+def _object(rng: np.random.Generator, recipe: Recipe, background: str) -> tuple[str, str | None]:
+    for _ in range(1000):
+        char = recipe.chars[rng.integers(len(recipe.chars))]
+        coloured = recipe.colours and char in _RECOLOURABLE and rng.random() < 0.6
+        colour = COLOURS[rng.integers(len(COLOURS))] if coloured else None
+        if recipe.held_out is None or is_held_out(char, colour, background) == recipe.held_out:
+            return char, colour
+    raise AssertionError("no object of the recipe fits the background")
+
+
+def _place(rng: np.random.Generator, count: int, overlap: bool) -> list[tuple[float, float, float, float]]:
+    largest = {1: MAX_AREA, 2: 0.30, 3: 0.22, 4: 0.17}[count]
+    while True:
+        boxes: list[tuple[float, float, float, float]] = []
+        for k in range(count):
+            for _ in range(40):
+                box = _box(rng, largest)
+                if k == 1 and overlap:
+                    fits = 0.05 <= iou(box, boxes[0]) <= MAX_IOU and hidden(boxes[0], box) <= 1 - MIN_VISIBLE
+                else:
+                    fits = all(iou(box, other) <= 0.02 for other in boxes)
+                if fits:
+                    boxes.append(box)
+                    break
+            else:
+                break
+        if len(boxes) == count:
+            return boxes
+
+
+def _box(rng: np.random.Generator, largest: float) -> tuple[float, float, float, float]:
+    area = np.exp(rng.uniform(np.log(0.05), np.log(largest)))
+    side = float(np.sqrt(area))
+    x, y = rng.uniform(0.01, 0.99 - side, 2)
+    return (float(x), float(y), float(x) + side, float(y) + side)
+
+
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes."""
+    shared = _shared(a, b)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def hidden(below: tuple[float, ...], above: tuple[float, ...]) -> float:
+    """Share of the lower box that the upper one covers."""
+    return _shared(below, above) / ((below[2] - below[0]) * (below[3] - below[1]))
+
+
+def _shared(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

@@ -1,0 +1,146 @@
+"""Imports point one way: every import statement of the package is read, and any other arrow fails."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "src"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "cloisonne").rglob("*.py"))
+}
+
+LAYERS = {
+    "errors": set(),
+    "scene": {"errors"},
+    "core": {"errors"},
+    "models": {"errors", "scene", "core"},
+    "methods": {"errors", "scene", "core", "models"},
+    "world": {"errors", "scene"},
+    "train": {"errors", "scene", "core", "models", "methods", "world"},
+    "eval": {"errors", "scene", "core", "models", "methods", "world"},
+}
+"""What each part may import from the others."""
+
+KNOW_EVERYTHING = {"app", "__main__", ""}
+"""What may import any part, "" being the package's own __init__; none of the parts may import these."""
+
+TENSOR_LIBRARIES = {"torch", "diffusers", "transformers", "accelerate", "peft"}
+
+
+def imported(module: str, source: str, is_package: bool) -> Iterator[str]:
+    """The full names that ``source``, the text of ``module``, imports: everywhere, in functions and for types too."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            origin = ".".join(part for part in (above, node.module) if part)
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def wrong_arrows(module: str, source: str, is_package: bool = False) -> list[str]:
+    """The imports in ``source`` that ``module`` may not have."""
+    return [name for name in imported(module, source, is_package) if not allowed(module, name)]
+
+
+def allowed(module: str, name: str) -> bool:
+    """Whether ``module``, such as cloisonne.scene.masks, may import ``name``, such as cloisonne.errors.SceneError."""
+    layer, file = (*module.split(".")[1:], "", "")[:2]
+    library, _, inside = name.partition(".")
+    if layer in KNOW_EVERYTHING:
+        return True
+    if library != "cloisonne":
+        return third_party_allowed(layer, library)
+    target, target_file = (*inside.split("."), "")[:2]
+    if target != layer:
+        return target in LAYERS[layer]
+    if layer == "methods":
+        return method_allowed(file, target_file)
+    return True
+
+
+def third_party_allowed(layer: str, library: str) -> bool:
+    """The scene knows no tensors, and the core knows nothing but torch."""
+    if layer == "scene":
+        return library not in TENSOR_LIBRARIES
+    if layer == "core":
+        return library == "torch" or library in sys.stdlib_module_names
+    return True
+
+
+def method_allowed(file: str, target_file: str) -> bool:
+    """A method stands alone on base; only the package itself and the baselines may look at the other methods."""
+    return target_file == "base" or file in ("", "baselines")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    path = MODULES[module]
+    assert wrong_arrows(module, path.read_text(encoding="utf-8"), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("cloisonne.scene.masks", "import torch"),
+        ("cloisonne.scene.masks", "def f():\n    from transformers import CLIPModel"),
+        ("cloisonne.scene.masks", "from cloisonne.core.plan import View"),
+        ("cloisonne.scene.masks", "from ..core import plan"),
+        ("cloisonne.scene.masks", "from cloisonne import Scene"),
+        ("cloisonne.core.plan", "import numpy"),
+        ("cloisonne.core.plan", "from cloisonne.scene import Scene"),
+        ("cloisonne.models.net", "from cloisonne.methods import base"),
+        ("cloisonne.methods.reco", "from cloisonne.methods.control import edges"),
+        ("cloisonne.methods.reco", "from .baselines import words"),
+        ("cloisonne.methods.reco", "from . import control"),
+        ("cloisonne.methods.reco", "import cloisonne.world.draw"),
+        ("cloisonne.world.draw", "from cloisonne.core import noise"),
+        ("cloisonne.train.loop", "from cloisonne.eval import judge"),
+        ("cloisonne.eval.judge", "from cloisonne.train import loop"),
+        ("cloisonne.eval.judge", "from cloisonne.app.generate import generate"),
+        ("cloisonne.errors", "import cloisonne.scene"),
+    ],
+)
+def test_wrong_arrow_is_found(module: str, source: str) -> None:
+    assert len(wrong_arrows(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("cloisonne.scene.masks", "import numpy\nfrom PIL import Image\nfrom cloisonne.errors import SceneError"),
+        ("cloisonne.scene.masks", "from . import geometry\nfrom ..errors import SceneError"),
+        ("cloisonne.core.plan", "import math\nimport torch.nn.functional as F\nfrom cloisonne.core.noise import Noise"),
+        ("cloisonne.methods.reco", "from cloisonne.methods.base import Method\nfrom cloisonne.models import load"),
+        ("cloisonne.methods.baselines", "from .reco import Reco"),
+        ("cloisonne.train.loop", "import torch\nfrom cloisonne.world import draw"),
+        ("cloisonne.app.cli", "from cloisonne.app.generate import generate\nfrom cloisonne import __version__, eval"),
+        ("cloisonne", "from cloisonne.app.generate import generate"),
+    ],
+)
+def test_right_arrow_passes(module: str, source: str) -> None:
+    assert wrong_arrows(module, source) == []
+
+
+def test_package_init_resolves_its_own_relative_imports() -> None:
+    assert list(imported("cloisonne.scene", "from .masks import f", is_package=True)) == ["cloisonne.scene.masks.f"]
+    assert wrong_arrows("cloisonne.methods", "from .reco import Reco", is_package=True) == []
+
+
+def test_every_part_has_its_place() -> None:
+    """A new part of the package is put into LAYERS on purpose."""
+    parts = {module.split(".")[1] for module in MODULES if "." in module}
+    assert parts <= LAYERS.keys() | KNOW_EVERYTHING
+
+
+def test_scene_runs_without_torch() -> None:
+    heavy = f"sorted({TENSOR_LIBRARIES!r} & sys.modules.keys())"
+    program = f"import sys, cloisonne.scene; sys.exit(' '.join({heavy}) or None)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, f"import cloisonne.scene imports {run.stderr}"
