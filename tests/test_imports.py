@@ -21,8 +21,8 @@ LAYERS = {
     "models": {"errors", "scene", "core"},
     "methods": {"errors", "scene", "core", "models"},
     "world": {"errors", "scene"},
-    "train": {"errors", "scene", "core", "models", "methods", "world"},
     "eval": {"errors", "scene", "core", "models", "methods", "world"},
+    "train": {"errors", "scene", "core", "models", "methods", "world", "eval"},
 }
 """What each part may import from the others."""
 

@@ -8,7 +8,8 @@ CloisonneError
 ├── OutputError       (OSError)     a result cannot be written where it was asked for
 └── Cancelled         (RuntimeError) a run was stopped through its callback; the model stays usable
 
-Every message says what was given, what is wrong and what to do, and begins with ``Region "name": `` when it is about one.
+Every message says what was given, what is wrong and what to do, and begins with ``Region "name": `` when it is about
+one.
 """
 
 

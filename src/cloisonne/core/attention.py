@@ -22,7 +22,7 @@ def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, site: Site, call
     edits = _touching(site, call)
     if not edits:
         return _merge(F.scaled_dot_product_attention(_split(q, heads), _split(k, heads), _split(v, heads)))
-    return _edited(q, k, v, heads, site, call, edits)
+    return _edited(_split(q, heads), _split(k, heads), _split(v, heads), site, call, edits)
 
 
 def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call: Call, attend: TextAttention) -> Tensor:
@@ -30,9 +30,8 @@ def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call:
     edits = _touching(site, call)
     if not edits:
         return attend(q, heads, project, site, call.texts)
-    k, v = call.texts.by_row(site.layer, project)
-    texts = None if call.texts.alike else call.texts
-    return _edited(q, k, v, heads, site, call, edits, texts)
+    k, v = call.texts.by_row(site.layer, _splitting(project, heads))
+    return _edited(_split(q, heads), k, v, site, call, edits, None if call.texts.alike else call.texts)
 
 
 def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
@@ -40,11 +39,12 @@ def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Text
     table = texts.gathering(site.grid)
     rows, _, channels = q.shape
     pixels = table.sort(q.reshape(-1, channels))
+    keys_values = texts.by_block(site.layer, site.grid, _splitting(project, heads))
     attended = []
-    for block, (k, v) in zip(table.blocks, texts.by_block(site.layer, site.grid, project), strict=True):
+    for block, (k, v) in zip(table.blocks, keys_values, strict=True):
         queries = pixels[block.start : block.stop].view(len(block.texts), block.queries, channels)
         bias = None if block.bias is None else block.bias.to(q.dtype)
-        out = F.scaled_dot_product_attention(_split(queries, heads), _split(k, heads), _split(v, heads), attn_mask=bias)
+        out = F.scaled_dot_product_attention(_split(queries, heads), k, v, attn_mask=bias)
         attended.append(_merge(out).view(-1, channels))
     return table.unsort(attended[0] if len(attended) == 1 else torch.cat(attended)).view(rows, -1, channels)
 
@@ -56,10 +56,11 @@ def dense(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) 
     """
     out = torch.zeros_like(q)
     shares, biases = texts.shares(site.grid), texts.biases(site.grid)
-    for i, (text, (k, v)) in enumerate(zip(texts.texts, texts.by_text(site.layer, project), strict=True)):
+    keys_values = texts.by_text(site.layer, _splitting(project, heads))
+    for i, (text, (k, v)) in enumerate(zip(texts.texts, keys_values, strict=True)):
         query = _split(q[text.row : text.row + 1], heads)
         bias = None if (b := biases[i]) is None else b.to(q.dtype)
-        heard = F.scaled_dot_product_attention(query, _split(k, heads), _split(v, heads), attn_mask=bias)
+        heard = F.scaled_dot_product_attention(query, k, v, attn_mask=bias)
         out[text.row] += shares[i][:, None].to(q.dtype) * _merge(heard)[0]
     return out
 
@@ -68,14 +69,12 @@ def _edited(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    heads: int,
     site: Site,
     call: Call,
     edits: tuple[AttentionEdit, ...],
     texts: Texts | None = None,
 ) -> Tensor:
     """Attention under edits; the fused kernel serves where no edit wants probabilities and texts have no masks."""
-    q, k, v = _split(q, heads), _split(k, heads), _split(v, heads)
     for edit in edits:
         q, k, v = edit.qkv(q, k, v, site, call)
     readers = [edit for edit in edits if edit.wants_probs(site, call)]
@@ -101,6 +100,16 @@ def _softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:
 
 def _touching(site: Site, call: Call) -> tuple[AttentionEdit, ...]:
     return tuple(edit for edit in call.edits if edit.touches(site, call))
+
+
+def _splitting(project: Projection, heads: int) -> Projection:
+    """The projection with its heads split, [T, heads, N, d]: what is kept for the run."""
+
+    def split(tokens: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = project(tokens)
+        return _split(k, heads), _split(v, heads)
+
+    return split
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

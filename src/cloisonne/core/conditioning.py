@@ -1,4 +1,4 @@
-"""What a network is told: pieces of text, further input channels, residuals of adapters. ``Conditioning()`` is nothing."""
+"""What a network is told: text, further input channels, residuals of adapters. ``Conditioning()`` says nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,4 +86,7 @@ def _sum_levels(what: str, first: tuple[Tensor, ...], second: tuple[Tensor, ...]
 
 
 Branch: TypeAlias = Conditioning | Callable[[Tensor, Step], Conditioning]
-"""What a branch says: fixed, or a function of the window's z [C, H, W] and the step (ControlNet, null text by step)."""
+"""What a branch says: fixed, or a function of the window's z [C, H, W] and the step (ControlNet, null text by step).
+
+Keys and values are kept from step to step while a branch says the same :class:`Tokens` objects.
+"""

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-PAIRS_PER_LAUNCH = 2048
-"""Padded query-key pairs that cost about as much as one more kernel launch; texts are batched up to this waste."""
+LAUNCH = 1024
+"""Query-key pairs that take about as long as the launch of one more kernel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,43 +34,32 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
-    """One contribution to each of some pixels: ``out[pixels] += share * attended[slots]``; no pixel occurs twice."""
-
-    pixels: Tensor
-    slots: Tensor
-    share: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Gathering:
     """How the pixels of one attention grid are sorted by text and brought back.
 
     order: the pixel (row * Q + position) in each slot, or None where sorting would change nothing.
-    first: slot of the first text of every pixel; first_share: its weight [R * Q, 1], None where all are 1.
-    more: the second, third, ... text of the pixels that have one.
+    slots: those of the first pixel, of the second, ...; a pixel's begin at ``begins[pixel]``. shares: what each counts,
+    adding up to 1 over a pixel; None where every pixel has one slot.
     """
 
     blocks: tuple[Block, ...]
     order: Tensor | None
-    first: Tensor
-    first_share: Tensor | None
-    more: tuple[Layer, ...]
+    slots: Tensor
+    begins: Tensor
+    shares: Tensor | None
 
     def sort(self, pixels: Tensor) -> Tensor:
         """[R * Q, C] to [slots, C]."""
         return pixels if self.order is None else pixels.index_select(0, self.order)
 
     def unsort(self, attended: Tensor) -> Tensor:
-        """[slots, C] to [R * Q, C]: the weighted mean of what each pixel heard."""
+        """[slots, C] to [R * Q, C]: the mean of what each pixel heard, by shares."""
         if self.order is None:
             return attended
-        out = attended.index_select(0, self.first)
-        if self.first_share is not None:
-            out = out * self.first_share.to(out.dtype)
-        for layer in self.more:
-            out = out.index_add(0, layer.pixels, attended.index_select(0, layer.slots) * layer.share.to(out.dtype))
-        return out
+        if self.shares is None:
+            return attended.index_select(0, self.slots)
+        shares = self.shares.to(attended.dtype)
+        return F.embedding_bag(self.slots, attended, self.begins, mode="sum", per_sample_weights=shares)
 
 
 def gathering(
@@ -86,7 +76,7 @@ def gathering(
     counts = [len(pixels) for pixels in heard]
     blocks: list[Block] = []
     order: list[Tensor] = []
-    slots: list[Tensor] = [torch.empty(0, dtype=torch.long)] * len(rows)
+    slots = [torch.empty(0, dtype=torch.long)] * len(rows)
     start = 0
     for texts in _batches(lengths, counts, [bias is not None for bias in biases]):
         queries = counts[texts[0]]
@@ -97,51 +87,40 @@ def gathering(
         bias = [b[padded[i].to(b.device)] for i in texts if (b := biases[i]) is not None]
         blocks.append(Block(tuple(texts), start, queries, torch.stack(bias)[:, None].to(device) if bias else None))
         start = blocks[-1].stop
-    return _tables(
-        blocks,
-        order=torch.cat(order),
-        pixels=torch.cat([heard[i] + row * num_pixels for i, row in enumerate(rows)]),
-        slots=torch.cat(slots),
-        share=torch.cat([share[pixels] for share, pixels in zip(shares, heard, strict=True)]),
-        device=device,
+    pixels = torch.cat([heard[i] + row * num_pixels for i, row in enumerate(rows)])
+    by_pixel = pixels.argsort(stable=True)
+    alone = len(pixels) == int(pixels.max()) + 1
+    unsorted = alone and torch.equal(torch.cat(order), torch.arange(start))
+    share = torch.cat([share[own] for share, own in zip(shares, heard, strict=True)])
+    return Gathering(
+        blocks=tuple(blocks),
+        order=None if unsorted else torch.cat(order).to(device),
+        slots=torch.cat(slots)[by_pixel].to(device),
+        begins=torch.searchsorted(pixels[by_pixel], torch.arange(int(pixels.max()) + 1)).to(device),
+        shares=None if alone else share[by_pixel].to(device),
     )
 
 
 def _batches(lengths: Sequence[int], counts: Sequence[int], biased: Sequence[bool]) -> list[list[int]]:
-    """Texts of equal length together while padding to the largest wastes less than another launch would."""
-    batches: list[list[int]] = []
+    """Split the texts into launches so that padding and launching together cost least.
+
+    Only texts of equal length share a launch; from most pixels to least, each launch takes some that follow each other.
+    """
     heard = [i for i, count in enumerate(counts) if count]
-    for i in sorted(heard, key=lambda i: (biased[i], lengths[i], -counts[i], i)):
-        if batches:
-            head = batches[-1][0]
-            alike = (biased[head], lengths[head]) == (biased[i], lengths[i])
-            if alike and (counts[head] - counts[i]) * lengths[i] <= PAIRS_PER_LAUNCH:
-                batches[-1].append(i)
-                continue
-        batches.append([i])
-    return batches
-
-
-def _tables(
-    blocks: list[Block], *, order: Tensor, pixels: Tensor, slots: Tensor, share: Tensor, device: torch.device
-) -> Gathering:
-    """Split the list of (pixel, slot, share) into one layer for every pixel's first text, one for the second, ..."""
-    by_pixel = pixels.argsort(stable=True)
-    pixels, slots, share = pixels[by_pixel], slots[by_pixel], share[by_pixel, None]
-    place = torch.arange(len(pixels))
-    begins = torch.ones_like(pixels, dtype=torch.bool)
-    begins[1:] = pixels[1:] != pixels[:-1]
-    rank = place - torch.where(begins, place, 0).cummax(0).values
-    layers = [
-        Layer(pixels[rank == r].to(device), slots[rank == r].to(device), share[rank == r].to(device))
-        for r in range(int(rank.max()) + 1)
-    ]
-    first, *more = layers
-    unsorted = not more and torch.equal(order, torch.arange(len(order)))
-    return Gathering(
-        blocks=tuple(blocks),
-        order=None if unsorted else order.to(device),
-        first=first.slots,
-        first_share=None if bool((first.share == 1).all()) else first.share,
-        more=tuple(more),
-    )
+    texts = sorted(heard, key=lambda i: (biased[i], lengths[i], -counts[i], i))
+    # best[j]: least cost of the first j texts, and where its last launch begins.
+    best: list[tuple[int, int]] = [(0, 0)]
+    for j in range(1, len(texts) + 1):
+        options = []
+        for i in range(j - 1, -1, -1):
+            head = texts[i]
+            if (biased[head], lengths[head]) != (biased[texts[j - 1]], lengths[texts[j - 1]]):
+                break
+            options.append((best[i][0] + LAUNCH + (j - i) * counts[head] * lengths[head], i))
+        best.append(min(options))
+    batches: list[list[int]] = []
+    end = len(texts)
+    while end:
+        batches.append(texts[best[end][1] : end])
+        end = best[end][1]
+    return batches[::-1]

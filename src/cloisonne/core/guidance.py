@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization, from_x0, to_x0
-from cloisonne.core.step import Interval, Step
+from cloisonne.core.step import ALWAYS, Interval, Step
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Cfg:
     """
 
     scale: float | Tensor
-    interval: Interval = Interval()
+    interval: Interval = ALWAYS
     rescale: Rescale | None = None
 
     def branches(self, step: Step) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
-from cloisonne.core.step import Interval, Step
+from cloisonne.core.step import ALWAYS, Interval, Step
 from cloisonne.core.texts import Texts
 from cloisonne.errors import SceneError
 
 __all__ = [
+    "ALWAYS",
     "AttentionEdit",
     "Box",
     "Branch",
@@ -167,7 +168,7 @@ class View:
     weight: Tensor
     box: Box | None = None
     stream: str = "image"
-    when: Interval = Interval()
+    when: Interval = ALWAYS
 
     @property
     def scene(self) -> str:

@@ -16,14 +16,14 @@ from cloisonne.errors import CapabilityError, SceneError
 class Run:
     """What one walk of one plan keeps between its steps, and what it counts.
 
-    forwards, rows: networks asked, and lines of all their batches. The rest holds texts with their keys and values by
-    batch, and the views' normalised weights by set of active views.
+    forwards, rows: networks asked, and lines of all their batches. texts: what was said in each batch, and its texts
+    with their keys and values. shares: the normalised weights of each set of active views.
     """
 
     forwards: int = 0
     rows: int = 0
-    _texts: dict[tuple[Row, ...], tuple[tuple[Tokens, ...], Texts]] = field(default_factory=dict)
-    _shares: dict[tuple[View, ...], tuple[Tensor, ...]] = field(default_factory=dict)
+    texts: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], Texts]] = field(default_factory=dict)
+    shares: dict[tuple[View, ...], tuple[Tensor, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,7 @@ def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None) -> Tensor
     active = (view for view in plan.views if step in view.when)
     views = tuple(sorted(active, key=lambda view: (view.stream, view.name)))
     windows = {view: view.crop(z[streams.index(view.stream)]) for view in views}
+    assert all(view.weight.shape == window.shape[-2:] for view, window in windows.items()), "weights fit their windows"
     said: dict[Row, Tensor] = {}
     for asks in passes(views, step, per_scene=z.device.type == "cpu"):
         call = collate(asks, [windows[ask.view] for ask in asks], step, plan.edits, run)
@@ -60,7 +61,7 @@ def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None) -> Tensor
     for refine in plan.refines:
         if step in refine.when:
             places = [streams.index(stream) for stream in refine.streams]
-            x0 = x0.index_copy(0, torch.tensor(places, device=z.device), refine(x0[places], z[places], step))
+            x0[places] = refine(x0[places], z[places], step)
     return x0
 
 
@@ -110,10 +111,10 @@ def fuse(z: Tensor, streams: tuple[str, ...], guided: Mapping[View, Tensor], run
     its step is affine in (z, x0); a stochastic solver keeps the variance that averaged noises would lose.
     """
     views = tuple(guided)
-    if views not in run._shares:
-        run._shares[views] = _shares(z, streams, views)
+    if views not in run.shares:
+        run.shares[views] = _shares(z, streams, views)
     x0 = torch.zeros_like(z)
-    for view, share in zip(views, run._shares[views], strict=True):
+    for view, share in zip(views, run.shares[views], strict=True):
         view.crop(x0[streams.index(view.stream)]).add_(share * guided[view])
     return x0
 
@@ -133,23 +134,21 @@ def _shares(z: Tensor, streams: tuple[str, ...], views: tuple[View, ...]) -> tup
 
 
 def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int, int], run: Run) -> Texts:
-    """The batch's texts; those of the step before, with their keys and values, if every row says the same again."""
-    said = tuple(piece for conditioning in told for piece in conditioning.tokens)
-    if rows in run._texts and _same(run._texts[rows][0], said):
-        return run._texts[rows][1]
-    texts = Texts([text for i, c in enumerate(told) for text in _heard(i, rows[i], c.tokens)], len(rows))
+    """The batch's texts; those of the step before, with their keys and values, if every row says the same objects."""
+    said = tuple(conditioning.tokens for conditioning in told)
+    if rows in run.texts and run.texts[rows][0] == said:
+        return run.texts[rows][1]
+    masks = [mask for pieces in said for piece in pieces for mask in (piece.where, piece.within) if mask is not None]
+    assert all(mask.shape == size for mask in masks), "masks fit their windows"
+    texts = Texts([text for i, pieces in enumerate(said) for text in _heard(i, rows[i], pieces)], len(rows))
     for row, weight in zip(rows, texts.coverage(size), strict=True):
         if deaf := int((weight <= 0).sum()):
             raise SceneError(
                 f'View "{row.view}": {deaf} latent pixels hear no text in branch "{row.branch}"; '
                 "let the caption be heard where no region is."
             )
-    run._texts[rows] = (said, texts)
+    run.texts[rows] = (said, texts)
     return texts
-
-
-def _same(before: tuple[Tokens, ...], now: tuple[Tokens, ...]) -> bool:
-    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
 
 
 def _heard(place: int, row: Row, tokens: tuple[Tokens, ...]) -> list[Text]:

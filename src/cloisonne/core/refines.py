@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from cloisonne.core.step import Interval, Step
+from cloisonne.core.step import ALWAYS, Interval, Step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,7 +19,7 @@ class Pin:
     known: Tensor
     mask: Tensor
     stream: str = "image"
-    when: Interval = Interval()
+    when: Interval = ALWAYS
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ class Clamp:
 
     limit: float
     stream: str = "image"
-    when: Interval = Interval()
+    when: Interval = ALWAYS
 
     @property
     def streams(self) -> tuple[str, ...]:

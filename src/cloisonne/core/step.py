@@ -55,3 +55,7 @@ class Interval:
     @property
     def empty(self) -> bool:
         return self.start >= self.stop
+
+
+ALWAYS = Interval()
+"""The whole walk."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from cloisonne.core.gather import Gathering, gathering
 
 Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""An attention layer's keys and values [T, N, C] from tokens [T, N, D]."""
+"""An attention layer's keys and values [T, N, C] or, with heads split, [T, heads, N, d] from tokens [T, N, D]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,11 @@ def _area(mask: Tensor, grid: tuple[int, int]) -> Tensor:
 class Texts:
     """The texts of a batch of R rows. Tables and projections are made when first asked for and kept.
 
-    An instance belongs to one network and one run; texts without any weight are left out.
+    An instance belongs to one network and one run.
     """
 
     def __init__(self, texts: Sequence[Text], num_rows: int) -> None:
-        self.texts = tuple(text for text in texts if text.where is None or bool((text.where > 0).any()))
+        self.texts = tuple(texts)
         self.num_rows = num_rows
         self._shares: dict[tuple[int, int], Tensor] = {}
         self._biases: dict[tuple[int, int], list[Tensor | None]] = {}
@@ -97,15 +97,15 @@ class Texts:
         return self._gatherings[grid]
 
     def by_block(self, layer: str, grid: tuple[int, int], project: Projection) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Keys and values of each block of the gathering, [T, N, C]."""
+        """Keys and values of each block of the gathering, T texts each."""
         return self._project(("block", layer), project, lambda: self._block_tokens(grid))
 
     def by_text(self, layer: str, project: Projection) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Keys and values of each text, [1, N, C]."""
+        """Keys and values of each text, T = 1 each."""
         return self._project(("text", layer), project, lambda: [text.value[None] for text in self.texts])
 
     def by_row(self, layer: str, project: Projection) -> tuple[Tensor, Tensor]:
-        """Keys and values [R, K, C] of all texts of a row one after the other, padded with zero tokens."""
+        """Keys and values of all texts of a row one after the other, padded with zero tokens, T = R."""
         return self._project(("row", layer), project, lambda: [self._row_tokens()])[0]
 
     def spans(self) -> list[tuple[int, int]]:

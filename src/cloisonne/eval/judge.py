@@ -46,7 +46,10 @@ class _Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
-        self.conv1, self.conv2 = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1, self.conv2 = (
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
@@ -77,7 +80,9 @@ class Judge(nn.Module):
         x = self.stem(F.pixel_unshuffle(pictures, 4).contiguous(memory_format=torch.channels_last))
         middle = self.middle(self.down1(self.fine(x)))
         coarse = self.coarse(self.down2(middle))
-        features = F.silu(self.norm(self.joined(middle + F.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest"))))
+        features = F.silu(
+            self.norm(self.joined(middle + F.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest")))
+        )
         classes = self.class_head(features)
         seen = 1 - classes.float().softmax(1)[:, :1]
         pooled = (features.float() * seen).sum((2, 3)) / (seen.sum((2, 3)) + 1)
@@ -96,7 +101,10 @@ class Judge(nn.Module):
             config = json.loads((folder / "config.json").read_text())
             tensors = load_file(folder / "model.safetensors")
         except FileNotFoundError as error:
-            raise CheckpointError(f"The judge's folder {folder} lacks {Path(error.filename or '').name}: reinstall, or train it with `cloisonne train family`.") from error
+            missing = Path(error.filename or "").name
+            raise CheckpointError(
+                f"The judge's folder {folder} lacks {missing}: reinstall, or train it with `cloisonne train family`."
+            ) from error
         judge = cls(tuple(config["widths"]), config["glyphs"])
         judge.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return judge.eval().requires_grad_(False)

@@ -1,1 +1,14 @@
 """One paper, one file: what a region of each kind compiles to."""
+
+from cloisonne.methods.base import Method
+from cloisonne.methods.baselines import Attention, Caption, MultiDiffusion, Words
+from cloisonne.methods.reco import Reco
+
+METHODS: dict[str, Method] = {
+    "reco": Reco(),
+    "attention": Attention(),
+    "multidiffusion": MultiDiffusion(),
+    "words": Words(),
+    "caption": Caption(),
+}
+"""How regions reach the network, by the name that scenes give it."""

@@ -1,16 +1,23 @@
-"""ReCo's token sequence: caption and regions with position tokens between them (Yang et al., CVPR 2023, arXiv 2211.15518, section 3.1).
+"""ReCo: caption and regions as one token sequence, with position tokens between them.
+
+Yang et al., CVPR 2023, arXiv 2211.15518, section 3.1:
 
     [BOS] caption [EOS]  x0 y0 x1 y1 [BOS] phrase [EOS]  x0 y0 x1 y1 [BOS] phrase [EOS] ... [EOS] padding
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
-from cloisonne.errors import CapabilityError, SceneError
+from torch import Tensor
 
-Box = tuple[float, float, float, float]
+from cloisonne.core.plan import Conditioning, Tokens
+from cloisonne.errors import CapabilityError, SceneError
+from cloisonne.methods.base import Context, Fragment, Layout, Placed, within_budget
+from cloisonne.scene.geometry import Box
+from cloisonne.scene.region import Region
 
 
 @dataclass(frozen=True)
@@ -28,15 +35,26 @@ class Vocabulary:
         """Read it from a transformers tokenizer; CapabilityError where there are no position tokens."""
         added = {token: index for token, index in tokenizer.get_vocab().items() if re.fullmatch(r"<bin\d+>", token)}
         if not added:
-            raise CapabilityError("The model's tokenizer has no position tokens (<bin000> ...): load a ReCo checkpoint, or choose --method attention.")
+            raise CapabilityError(
+                "The model's tokenizer has no position tokens (<bin000> ...); "
+                "load a ReCo checkpoint, or choose the method attention."
+            )
         ids = sorted(added.values())
         if ids != list(range(ids[0], ids[0] + len(ids))):
-            raise CapabilityError(f"The model's {len(ids)} position tokens do not have consecutive ids: its tokenizer is damaged.")
-        return cls(start=tokenizer.bos_token_id, end=tokenizer.eos_token_id, first_bin=ids[0], bins=len(ids), length=tokenizer.model_max_length)
+            raise CapabilityError(
+                f"The ids of the model's {len(ids)} position tokens are not consecutive; restore its tokenizer."
+            )
+        return cls(
+            start=tokenizer.bos_token_id,
+            end=tokenizer.eos_token_id,
+            first_bin=ids[0],
+            bins=len(ids),
+            length=tokenizer.model_max_length,
+        )
 
     def position(self, value: float) -> int:
         """Id of a coordinate in [0, 1]: the nearest of ``bins`` steps, halves to even."""
-        return self.first_bin + int(round(value * (self.bins - 1)))
+        return self.first_bin + round(value * (self.bins - 1))
 
 
 def normalise(text: str) -> str:
@@ -45,24 +63,78 @@ def normalise(text: str) -> str:
     return " ".join(text.split())
 
 
-def sequence(tokenizer: Any, caption: str, regions: Sequence[tuple[Box, str]], *, vocabulary: Vocabulary | None = None) -> tuple[list[int], list[int]]:
+def sequence(
+    tokenizer: Any, caption: str, regions: Sequence[tuple[Box, str]], *, vocabulary: Vocabulary | None = None
+) -> tuple[list[int], list[int]]:
     """Ids padded to the tokenizer's length, and the indices of the regions that fit.
 
-    Regions are taken in the given order; one that would not fit whole is left out, never cut, and the ones after it still get their chance.
-    Raises SceneError when the caption alone does not fit.
+    Regions are taken in the given order; one that would not fit whole is left out, never cut, and the ones after it
+    still get their chance. Raises SceneError where the caption alone does not fit.
     """
     v = vocabulary or Vocabulary.of(tokenizer)
-    ids = _words(tokenizer, v, caption)
-    if len(ids) > v.length:
-        raise SceneError(f"The caption takes {len(ids)} tokens, but the model reads at most {v.length}: shorten it.")
+    ids = caption_ids(tokenizer, v, caption)
     kept = []
     for index, (box, phrase) in enumerate(regions):
-        part = [v.position(value) for value in box] + _words(tokenizer, v, phrase)
+        part = region_ids(tokenizer, v, box, phrase)
         if len(ids) + len(part) <= v.length:
             ids += part
             kept.append(index)
     return ids + [v.end] * (v.length - len(ids)), kept
 
 
+def caption_ids(tokenizer: Any, v: Vocabulary, caption: str) -> list[int]:
+    """Start, words, end. Raises SceneError where they do not fit the sequence."""
+    ids = _words(tokenizer, v, caption)
+    if len(ids) > v.length:
+        raise SceneError(f"The caption takes {len(ids)} tokens, but the model reads at most {v.length}; shorten it.")
+    return ids
+
+
+def region_ids(tokenizer: Any, v: Vocabulary, box: Box, phrase: str) -> list[int]:
+    """Four position tokens, start, words, end."""
+    return [v.position(value) for value in box] + _words(tokenizer, v, phrase)
+
+
 def _words(tokenizer: Any, v: Vocabulary, text: str) -> list[int]:
     return [v.start, *tokenizer(normalise(text), add_special_tokens=False).input_ids, v.end]
+
+
+class Reco:
+    """One sequence that all of the canvas hears; the network has learned what the position tokens mean.
+
+    A strict region's tokens get ``log(mask)`` added to their attention logits (our addition): nothing outside of the
+    mask looks at them. Without regions the sequence is the plain prompt.
+    """
+
+    def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
+        tokenizer = ctx.model.text.tokenizer
+        v = Vocabulary.of(tokenizer)
+        room = v.length - len(caption_ids(tokenizer, v, ctx.scene.caption))
+        costs = [len(region_ids(tokenizer, v, p.box, p.region.phrase)) for p in placed]
+        return within_budget(placed, costs, room)
+
+    def compile(self, layout: Layout, ctx: Context) -> Fragment:
+        tokenizer = ctx.model.text.tokenizer
+        v = Vocabulary.of(tokenizer)
+        pieces = [caption_ids(tokenizer, v, ctx.scene.caption)]
+        pieces += [region_ids(tokenizer, v, part.box, part.region.phrase) for part in layout.parts]
+        ends = list(accumulate(map(len, pieces)))
+        tokens = ctx.tokens([i for piece in pieces for i in piece] + [v.end] * (v.length - ends[-1]))
+        within = [part.mask if part.region.strict else None for part in layout.parts]
+        return Fragment(told=Conditioning(tokens=_pieces(tokens, ends, within)), parts=layout.parts)
+
+    def unused(self, region: Region) -> Iterable[str]:
+        if region.weight != 1:
+            yield "weight"
+
+
+def _pieces(tokens: Tensor, ends: Sequence[int], within: Sequence[Tensor | None]) -> tuple[Tokens, ...]:
+    """The sequence as one piece, or cut into caption, regions and padding where a region is strict."""
+    if all(mask is None for mask in within):
+        return (Tokens(tokens),)
+    cuts = pairwise([0, *ends, len(tokens)])
+    return tuple(
+        Tokens(tokens[start:stop], within=mask)
+        for (start, stop), mask in zip(cuts, [None, *within, None], strict=True)
+        if start < stop
+    )

@@ -1,6 +1,8 @@
 """A diffusers UNet2DConditionModel as a network that estimates x0 (Stable Diffusion 1.x, 2.x, XL and ours)."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -25,7 +27,9 @@ class DiffusersNet:
         _check(unet)
         self.unet = unet
         self.spec = spec
-        unet.set_attn_processor({name: _Processor(name, text_attention) for name in unet.attn_processors})
+        self.text_attention = text_attention
+        processors: Any = {name: _Processor(name) for name in unet.attn_processors}
+        unet.set_attn_processor(processors)
 
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
@@ -35,7 +39,7 @@ class DiffusersNet:
             torch.full((len(call.rows),), call.step.t, device=call.z.device),
             # The processors take the texts from the call; the UNet only hands this on.
             encoder_hidden_states=call.z.new_empty(len(call.rows), 0, self.spec.token_width),
-            cross_attention_kwargs={"call": call},
+            cross_attention_kwargs={"call": call, "attend": self.text_attention},
             added_cond_kwargs=self._added(call, dtype),
             down_block_additional_residuals=tuple(r.to(dtype) for r in call.down_mid[:-1]) or None,
             mid_block_additional_residual=call.down_mid[-1].to(dtype) if call.down_mid else None,
@@ -65,22 +69,33 @@ class DiffusersNet:
         return {"text_embeds": call.pooled.to(dtype), "time_ids": call.size.to(dtype)}
 
 
+class _Layer(Protocol):
+    """What is used of an attention layer of diffusers."""
+
+    heads: int
+    rescale_output_factor: float
+    to_q: Callable[[Tensor], Tensor]
+    to_k: Callable[[Tensor], Tensor]
+    to_v: Callable[[Tensor], Tensor]
+    to_out: Sequence[Callable[[Tensor], Tensor]]
+
+
 class _Processor:
     """diffusers' interface to one attention layer, handed on to the core's one attention function."""
 
-    def __init__(self, name: str, text_attention: TextAttention) -> None:
+    def __init__(self, name: str) -> None:
         self._layer = name.removesuffix(".processor")
         self._cross = self._layer.endswith("attn2")
-        self._attend = text_attention
 
     def __call__(
         self,
-        attn: Attention,
+        attn: _Layer,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         *,
         call: Call,
+        attend: TextAttention,
     ) -> Tensor:
         grid = _grid(hidden_states.shape[1], (call.z.shape[-2], call.z.shape[-1]))
         site = Site(self._layer, self._cross, grid)
@@ -91,7 +106,7 @@ class _Processor:
                 tokens = tokens.to(q.dtype)
                 return attn.to_k(tokens), attn.to_v(tokens)
 
-            out = text_attention(q, attn.heads, project, site, call, self._attend)
+            out = text_attention(q, attn.heads, project, site, call, attend)
         else:
             out = self_attention(q, attn.to_k(hidden_states), attn.to_v(hidden_states), attn.heads, site, call)
         # to_out is a projection and a dropout.

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from cloisonne.eval.judge import CLASS_OF, EMBEDDING, SIZE, Judge
 from cloisonne.train.data import JUDGE_SEEDS, as_tensor
-from cloisonne.train.loop import Stage
+from cloisonne.train.loop import CPU, Stage
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, TRAINING
 from cloisonne.world.picture import EVERYTHING, STYLES, Recipe, sample
 
-BATCH = 32
+BATCH = 16
 CELLS = 16
 _CORE = Recipe(styled=0.1, held_out=None)
 
@@ -44,8 +44,11 @@ class RoundTrips:
         file.with_suffix(".partial.npy").rename(file)
 
 
-def example(index: int, rgb: np.ndarray | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """One training example: pixels, classes and colours of the cells, the crop's class (0 for whole pictures), style."""
+def example(
+    index: int, rgb: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """One training example: pixels, classes and colours of the cells, the crop's class (0 for whole pictures),
+    style."""
     drawn = draw(sample(JUDGE_SEEDS + index, recipe_of(index)))
     pixels = drawn.rgb if rgb is None else np.array(rgb)
     labels, whole = drawn.labels, 0
@@ -67,7 +70,9 @@ def _crop(drawn: Drawn, k: int, pixels: np.ndarray, rng: np.random.Generator) ->
     margin = rng.uniform(0, 0.2, 4) * max(box[2] - box[0], box[3] - box[1])
     x0, y0 = int(max(0, box[0] - margin[0]) * side), int(max(0, box[1] - margin[1]) * side)
     x1, y1 = int(np.ceil(min(1, box[2] + margin[2]) * side)), int(np.ceil(min(1, box[3] + margin[3]) * side))
-    return cv2.resize(pixels[y0:y1, x0:x1], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR), cv2.resize(drawn.labels[y0:y1, x0:x1], (SIZE, SIZE), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(pixels[y0:y1, x0:x1], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR), cv2.resize(
+        drawn.labels[y0:y1, x0:x1], (SIZE, SIZE), interpolation=cv2.INTER_NEAREST
+    )
 
 
 def _disturb(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -80,10 +85,10 @@ def _disturb(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(out * rng.uniform(0.9, 1.1), 0, 255).astype(np.uint8)
 
 
-def stage(judge: Judge, trips: RoundTrips, minutes: float) -> Stage:
+def stage(judge: Judge, trips: RoundTrips, minutes: float, device: torch.device = CPU) -> Stage:
     """Cross-entropy of cells and style, and a cosine proxy loss that gives the embedding its metric."""
     proxies = nn.Linear(EMBEDDING, len(TRAINING) + 1, bias=False)
-    balance = torch.ones(len(TRAINING) + 1)
+    balance = torch.ones(len(TRAINING) + 1, device=device)
     balance[0] = 0.3
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -94,22 +99,38 @@ def stage(judge: Judge, trips: RoundTrips, minutes: float) -> Stage:
                 index = int(rng.integers(len(trips.rgb)))
                 examples.append(example(index, trips.rgb[index], rng))
             else:
-                examples.append(example(len(trips.rgb) + step * BATCH + k, None, rng))
+                examples.append(example(len(trips.rgb) + (step * BATCH + k) // 2, None, rng))
         pixels, classes, colours = (np.stack([e[i] for e in examples]) for i in range(3))
-        target, shade = torch.from_numpy(classes).long(), torch.from_numpy(colours).long()
-        whole, style = torch.tensor([e[3] for e in examples]), torch.tensor([e[4] for e in examples])
-        with torch.autocast("cpu", torch.bfloat16):
-            verdict = judge(as_tensor(pixels))
+        target, shade = torch.from_numpy(classes).long().to(device), torch.from_numpy(colours).long().to(device)
+        whole, style = (
+            torch.tensor([e[3] for e in examples]).to(device),
+            torch.tensor([e[4] for e in examples]).to(device),
+        )
+        with torch.autocast(device.type, torch.bfloat16):
+            verdict = judge(as_tensor(pixels).to(device))
         object_cells = target > 0
         ce = F.cross_entropy(verdict.classes, target, weight=balance)
         colour = F.cross_entropy(verdict.colours.permute(0, 2, 3, 1)[object_cells], shade[object_cells])
         total = ce + 0.5 * colour + 0.2 * F.cross_entropy(verdict.styles, style)
         crops = whole > 0
-        figures = {"cells": float((verdict.classes.argmax(1) == target)[object_cells].float().mean()), "style": float((verdict.styles.argmax(1) == style).float().mean())}
+        figures = {
+            "cells": float((verdict.classes.argmax(1) == target)[object_cells].float().mean()),
+            "style": float((verdict.styles.argmax(1) == style).float().mean()),
+        }
         if crops.any():
             cosine = F.normalize(verdict.embedding[crops], dim=1) @ F.normalize(proxies.weight, dim=1).T
             total = total + 0.3 * F.cross_entropy(16 * cosine, whole[crops])
             figures["crops"] = float((verdict.object_scores()[crops].argmax(1) + 1 == whole[crops]).float().mean())
         return total, figures
 
-    return Stage(name="judge", modules={"judge": judge, "proxies": proxies}, loss=loss, minutes=minutes, pictures_per_step=BATCH, lr=2e-3, outer=("stem", "head", "proxies"), decay_from=0.5)
+    return Stage(
+        name="judge",
+        modules={"judge": judge, "proxies": proxies},
+        loss=loss,
+        minutes=minutes,
+        pictures_per_step=BATCH,
+        device=device,
+        lr=1.5e-3,
+        outer=("stem", "head", "proxies"),
+        decay_from=0.5,
+    )

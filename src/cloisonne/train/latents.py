@@ -1,13 +1,17 @@
-"""Latents of drawn pictures, encoded once and kept in memory-mapped files, with what is needed to tell and label them."""
+"""Latents of drawn pictures, encoded once and kept in memory-mapped files, with what is needed to tell and label
+them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor
 
-from cloisonne.train.data import TRAINING_SEEDS
-from cloisonne.world.draw import Drawn
+from cloisonne.train.data import TRAINING_SEEDS, as_tensor
+from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, CORE
 from cloisonne.world.picture import Picture, Recipe, sample
 
@@ -16,9 +20,12 @@ _COLOUR = {c: k + 1 for k, c in enumerate(COLOURS)}
 
 
 class LatentStore:
-    """A growing set of encoded pictures: latents [n, C, h, w] float16, dense labels, boxes; picture k has seed ``first_seed + k``."""
+    """A growing set of encoded pictures: latents [n, C, h, w] float16, dense labels, boxes; picture k has seed
+    ``first_seed + k``."""
 
-    def __init__(self, folder: Path, recipe: Recipe, shape: tuple[int, int, int], capacity: int, first_seed: int = TRAINING_SEEDS) -> None:
+    def __init__(
+        self, folder: Path, recipe: Recipe, shape: tuple[int, int, int], capacity: int, first_seed: int = TRAINING_SEEDS
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.recipe, self.first_seed, self.capacity = recipe, first_seed, capacity
         self._count_file = folder / "count.npy"
@@ -71,3 +78,21 @@ def cells(d: Drawn, side: int) -> np.ndarray:
     class_of = np.array([0] + [_CLASS[i.char] for i in d.picture.items], np.uint8)
     colour_of = np.array([0] + [_COLOUR[i.colour] if i.colour else 0 for i in d.picture.items], np.uint8)
     return np.stack([class_of[middle], colour_of[middle]])
+
+
+def fill(
+    store: LatentStore, vae: AutoencoderKL, count: int, report: Callable[[str], None] = print, batch: int = 48
+) -> None:
+    """Draw and encode pictures until the store holds ``count``; continues where an earlier call stopped."""
+    vae.eval()
+    while len(store) < count:
+        start = len(store)
+        drawn = [draw(sample(store.first_seed + start + k, store.recipe)) for k in range(min(batch, count - start))]
+        pixels = as_tensor(np.stack([d.rgb for d in drawn]))
+        patch = round((vae.config["in_channels"] / 3) ** 0.5)
+        x = F.pixel_unshuffle(pixels, patch).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            latents = vae.encode(x).latent_dist.mean.float()
+        store.append(drawn, latents)
+        if start // 4800 != len(store) // 4800:
+            report(f"encoded {len(store)} of {count}")

@@ -1,4 +1,5 @@
-"""The one training loop: a budget in minutes, checkpoints, moving averages, and slices that continue where the last one stopped.
+"""The one training loop: a budget in minutes, checkpoints, moving averages, and slices that continue where the last one
+stopped.
 
 Everything random in a step follows from (stage, step), so a resumed run needs no generator state.
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from cloisonne.train.optimiser import Mixed
 
+CPU = torch.device("cpu")
 Loss = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 """(step, progress in [0, 1)) -> loss and figures to print."""
 
@@ -31,6 +33,7 @@ class Stage:
     loss: Loss
     minutes: float
     pictures_per_step: int
+    device: torch.device = CPU
     lr: float = 1e-3
     outer: tuple[str, ...] = ()
     """Parts of names that mark first and last layers (given to AdamW)."""
@@ -51,13 +54,28 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def run(stage: Stage, folder: Path, *, slice_minutes: float | None = None, report: Callable[[str], None] = print, checkpoint_seconds: float = 120.0) -> bool:
+def run(
+    stage: Stage,
+    folder: Path,
+    *,
+    slice_minutes: float | None = None,
+    report: Callable[[str], None] = print,
+    checkpoint_seconds: float = 120.0,
+) -> bool:
     """Train until the stage's budget, or this slice of it, is used up; returns whether the stage is finished.
 
-    The folder holds ``state.safetensors`` and ``state.json``; after the call the modules carry the averaged weights if the stage is finished.
+    The folder holds ``state.safetensors`` and ``state.json``; after the call the modules carry the averaged weights if
+    the stage is finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trainable = [(f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters() if not any(f"{m}.{n}".startswith(x) for x in stage.frozen)]
+    for module in stage.modules.values():
+        module.to(stage.device)
+    trainable = [
+        (f"{m}.{n}", p)
+        for m, module in stage.modules.items()
+        for n, p in module.named_parameters()
+        if not any(f"{m}.{n}".startswith(x) for x in stage.frozen)
+    ]
     for name, p in ((f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters()):
         p.requires_grad_(not any(name.startswith(x) for x in stage.frozen))
     optimiser = Mixed(trainable, lr=stage.lr, outer=stage.outer)
@@ -79,7 +97,13 @@ def run(stage: Stage, folder: Path, *, slice_minutes: float | None = None, repor
         progress.pictures += stage.pictures_per_step
         progress.seconds = spent_before + time.monotonic() - began
         if progress.step % 50 == 0:
-            progress.curve.append({"pictures": progress.pictures, "minutes": round(progress.seconds / 60, 2), **{k: round(v, 4) for k, v in figures.items()}})
+            progress.curve.append(
+                {
+                    "pictures": progress.pictures,
+                    "minutes": round(progress.seconds / 60, 2),
+                    **{k: round(v, 4) for k, v in figures.items()},
+                }
+            )
             report(f"{stage.name} {json.dumps(progress.curve[-1])}")
         if time.monotonic() - saved > checkpoint_seconds:
             _save(folder, trainable, average, optimiser, progress)
@@ -102,10 +126,13 @@ def _copy(trainable: list[tuple[str, nn.Parameter]], values: Mapping[str, Tensor
         p.copy_(values[name])
 
 
-def _resume(folder: Path, trainable: list[tuple[str, nn.Parameter]], average: dict[str, Tensor], optimiser: Mixed) -> Progress:
+def _resume(
+    folder: Path, trainable: list[tuple[str, nn.Parameter]], average: dict[str, Tensor], optimiser: Mixed
+) -> Progress:
     if not (folder / "state.json").is_file():
         return Progress()
-    tensors = load_file(folder / "state.safetensors")
+    device = str(trainable[0][1].device)
+    tensors = load_file(folder / "state.safetensors", device=device)
     _copy(trainable, {name: tensors[f"now.{name}"] for name, _ in trainable})
     for name in average:
         average[name].copy_(tensors[f"ema.{name}"])
@@ -113,7 +140,13 @@ def _resume(folder: Path, trainable: list[tuple[str, nn.Parameter]], average: di
     return Progress(**json.loads((folder / "state.json").read_text()))
 
 
-def _save(folder: Path, trainable: list[tuple[str, nn.Parameter]], average: dict[str, Tensor], optimiser: Mixed, progress: Progress) -> None:
+def _save(
+    folder: Path,
+    trainable: list[tuple[str, nn.Parameter]],
+    average: dict[str, Tensor],
+    optimiser: Mixed,
+    progress: Progress,
+) -> None:
     tensors = {f"now.{n}": p.detach() for n, p in trainable} | {f"ema.{n}": t for n, t in average.items()}
     tensors |= {f"opt.{n}": t for n, t in optimiser.tensors().items()}
     with replacing(folder / "state.safetensors") as partial:
@@ -127,7 +160,11 @@ def load_average(folder: Path, modules: Mapping[str, nn.Module]) -> Progress:
     tensors = load_file(folder / "state.safetensors")
     for m, module in modules.items():
         own = {key.removeprefix(f"ema.{m}."): value for key, value in tensors.items() if key.startswith(f"ema.{m}.")}
-        missing = [key for key in module.load_state_dict(own, strict=False).missing_keys if key in dict(module.named_parameters())]
+        missing = [
+            key
+            for key in module.load_state_dict(own, strict=False).missing_keys
+            if key in dict(module.named_parameters())
+        ]
         if missing and own:
             raise KeyError(f"{folder} lacks {missing[:3]}")
     return Progress(**json.loads((folder / "state.json").read_text()))

@@ -7,13 +7,22 @@ from torch import Tensor, nn
 
 
 class Mixed:
-    """Muon (torch.optim.Muon, updates scaled to AdamW's size) on weights of two or more dimensions, AdamW on the others.
+    """Muon (torch.optim.Muon, updates scaled to AdamW's size) on weights of two or more dimensions, AdamW on the
+    others.
 
-    A convolution's weight [out, in, k, k] is seen by Muon as the matrix [out, in·k·k] that shares its storage. Embedding tables and the weights whose
+    A convolution's weight [out, in, k, k] is seen by Muon as the matrix [out, in·k·k] that shares its storage.
+    Embedding tables and the weights whose
     names contain one of ``outer`` (first and last layers) go to AdamW.
     """
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], *, lr: float, weight_decay: float = 0.01, outer: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        weight_decay: float = 0.01,
+        outer: tuple[str, ...] = (),
+    ) -> None:
         inner: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, p in named:
@@ -23,14 +32,19 @@ class Mixed:
         self._flat = [nn.Parameter(p.detach().view(p.shape[0], -1)) for p in inner]
         self._parts: list[torch.optim.Optimizer] = []
         if self._flat:
-            self._parts.append(torch.optim.Muon(self._flat, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+            self._parts.append(
+                torch.optim.Muon(
+                    self._flat, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+                )
+            )
         if others:
             self._parts.append(torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True))
         self._parameters = inner + others
         self._lr = lr
 
     def step(self, scale: float, clip: float = 1.0) -> float:
-        """One update at ``scale`` times the learning rate; returns the gradient's norm before clipping. Gradients are cleared."""
+        """One update at ``scale`` times the learning rate; returns the gradient's norm before clipping. Gradients are
+        cleared."""
         norm = float(nn.utils.clip_grad_norm_(self._parameters, clip))
         for whole, flat in zip(self._whole, self._flat, strict=True):
             flat.grad = None if whole.grad is None else whole.grad.reshape(flat.shape)

@@ -1,4 +1,5 @@
-"""The built-in tokenizer: a byte-level BPE in CLIP's format, trained on the world's grammar, with position tokens from the start."""
+"""The built-in tokenizer: a byte-level BPE in CLIP's format, trained on the world's grammar, with position tokens from
+the start."""
 
 import json
 from pathlib import Path
@@ -23,15 +24,28 @@ def build(merges: int = 1200) -> CLIPTokenizer:
     raw = Tokenizer(BPE(end_of_word_suffix="</w>"))
     raw.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])  # type: ignore[assignment]
     raw.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [pre_tokenizers.Split(Regex(_CLIP_WORDS), "removed", invert=True), ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_CLIP_WORDS), "removed", invert=True),
+            ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
-    trainer = BpeTrainer(vocab_size=512 + merges, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False)
+    trainer = BpeTrainer(
+        vocab_size=512 + merges, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
     raw.train_from_iterator(corpus(), trainer)
     learned = json.loads(raw.to_str())["model"]["merges"]
     learned = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned]
     symbols = alphabet + [symbol + "</w>" for symbol in alphabet] + [a + b for a, b in learned] + [_START, _END]
     vocab = {symbol: k for k, symbol in enumerate(dict.fromkeys(symbols))}
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=learned, bos_token=_START, eos_token=_END, pad_token=_END, unk_token=_END, model_max_length=LENGTH)
+    tokenizer = CLIPTokenizer(
+        vocab=vocab,
+        merges=learned,
+        bos_token=_START,
+        eos_token=_END,
+        pad_token=_END,
+        unk_token=_END,
+        model_max_length=LENGTH,
+    )
     tokenizer.add_tokens([f"<bin{k:03d}>" for k in range(BINS)], special_tokens=False)
     return tokenizer
 

@@ -1,4 +1,5 @@
-"""Stage "vae": the autoencoder, f8 with 8 latent channels, over 4 × 4 pixel-unshuffled pictures (full-resolution layers cost too much on a CPU)."""
+"""Stage "vae": the autoencoder, f8 with 8 latent channels, over 4 × 4 pixel-unshuffled pictures (full-resolution layers
+cost too much on a CPU)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +7,11 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from cloisonne.train.data import batch_of_pictures
-from cloisonne.train.loop import Stage
+from cloisonne.train.loop import CPU, Stage
 from cloisonne.world.picture import EVERYTHING, Recipe
 
 PATCH = 4
+_CORE = Recipe(styled=0.05)
 BATCH = 16
 
 
@@ -29,15 +31,13 @@ def build() -> AutoencoderKL:
     )
 
 
-def stage(vae: AutoencoderKL, minutes: float) -> Stage:
+def stage(vae: AutoencoderKL, minutes: float, device: torch.device = CPU) -> Stage:
     """Squared plus absolute error of the pixels and of their neighbour differences, with a little KL."""
-    vae.to(memory_format=torch.contiguous_format)
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        core, all_glyphs = Recipe(styled=0.05), EVERYTHING
-        pixels = batch_of_pictures(step, BATCH, lambda k: core if k % 2 else all_glyphs)
+        pixels = batch_of_pictures(step, BATCH, lambda k: _CORE if k % 2 else EVERYTHING).to(device)
         x = F.pixel_unshuffle(pixels, PATCH).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             latent = vae.encode(x).latent_dist
             y = vae.decode(latent.sample(), return_dict=False)[0]
         y = F.pixel_shuffle(y.float(), PATCH)
@@ -46,6 +46,20 @@ def stage(vae: AutoencoderKL, minutes: float) -> Stage:
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         kl = 0.5 * (latent.mean.float().square() + latent.var.float() - 1 - latent.logvar.float()).mean()
         total = 4 * mse + 0.5 * error.abs().mean() + 0.25 * edges + 2e-4 * kl
-        return total, {"psnr": float(10 * torch.log10(4 / mse)), "kl": float(kl), "std": float(latent.mean.float().std())}
+        return total, {
+            "psnr": float(10 * torch.log10(4 / mse.detach())),
+            "kl": float(kl.detach()),
+            "std": float(latent.mean.detach().float().std()),
+        }
 
-    return Stage(name="vae", modules={"vae": vae}, loss=loss, minutes=minutes, pictures_per_step=BATCH, lr=1.5e-3, outer=("conv_in", "conv_out", "quant_conv"))
+    return Stage(
+        name="vae",
+        modules={"vae": vae},
+        loss=loss,
+        minutes=minutes,
+        pictures_per_step=BATCH,
+        device=device,
+        lr=1.5e-3,
+        outer=("conv_in", "conv_out", "quant_conv"),
+        decay_from=0.5,
+    )

@@ -1,7 +1,8 @@
 """Sprites of the glyphs: the font drawn once at its own bitmap size, cropped to what is visible, kept at 64 px.
 
-The font is a tool for training, tests and evaluation; the shipped models need none. It is looked for in ``CLOISONNE_FONT``, in ``.font`` of the
-working folder and its parents, and in the system's font folders; ``CLOISONNE_ATLAS`` names a cached atlas to use in its place.
+The font is a tool for training, tests and evaluation; the shipped models need none. It is looked for in
+``CLOISONNE_FONT``, in ``.font`` of the working folder and its parents, and in the system's font folders;
+``CLOISONNE_ATLAS`` names a cached atlas to use in its place.
 """
 
 import functools
@@ -27,8 +28,13 @@ def find_font() -> Path | None:
     named = os.environ.get("CLOISONNE_FONT")
     places = [Path(named)] if named else []
     here = Path.cwd()
-    places += [folder / ".font" / "NotoColorEmoji.ttf" for folder in (here, *here.parents, Path(__file__).resolve().parents[3])]
-    places += [Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"), Path("/usr/share/fonts/noto/NotoColorEmoji.ttf")]
+    places += [
+        folder / ".font" / "NotoColorEmoji.ttf" for folder in (here, *here.parents, Path(__file__).resolve().parents[3])
+    ]
+    places += [
+        Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"),
+        Path("/usr/share/fonts/noto/NotoColorEmoji.ttf"),
+    ]
     return next((place for place in places if place.is_file()), None)
 
 
@@ -40,20 +46,33 @@ def cache_folder() -> Path:
 
 
 def draw_sprites(font: Path, chars: Sequence[str]) -> np.ndarray:
-    """Premultiplied RGBA sprites, uint8 [n, 64, 64, 4]; the visible part is scaled to touch the longer side and centred."""
+    """Premultiplied RGBA sprites, uint8 [n, 64, 64, 4]; the visible part is scaled to touch the longer side and
+    centred."""
     face = ImageFont.truetype(str(font), _BITMAP_SIZE)
     sprites = np.zeros((len(chars), SPRITE, SPRITE, 4), np.uint8)
     for k, char in enumerate(chars):
         canvas = Image.new("RGBA", (180, 160), (0, 0, 0, 0))
         ImageDraw.Draw(canvas).text((20, 16), char, font=face, embedded_color=True)
-        box = canvas.getchannel("A").point(lambda a: 255 if a > 40 else 0).getbbox()
+        box = canvas.getchannel("A").point([255 if a > 40 else 0 for a in range(256)]).getbbox()
         if box is None:
-            raise ImageError(f"The font {font} draws nothing for U+{ord(char):04X}: use the pinned version (make font).")
+            raise ImageError(
+                f"The font {font} draws nothing for U+{ord(char):04X}: use the pinned version (make font)."
+            )
         crop = np.asarray(canvas.crop(box), np.float32)
         crop[..., :3] *= crop[..., 3:] / 255
         scale = SPRITE / max(crop.shape[:2])
         size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-        small = np.stack([np.asarray(Image.fromarray(crop[..., c]).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)) for c in range(4)], -1)
+        small = np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(crop[..., c]).resize(
+                        size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+                    )
+                )
+                for c in range(4)
+            ],
+            -1,
+        )
         y, x = (SPRITE - size[1]) // 2, (SPRITE - size[0]) // 2
         sprites[k, y : y + size[1], x : x + size[0]] = np.clip(small.round(), 0, 255)
     return sprites
@@ -74,7 +93,8 @@ def atlas() -> dict[str, np.ndarray]:
         font = find_font()
         if font is None:
             raise ImageError(
-                "No emoji font was found to draw the world with: run `make font`, install Debian's fonts-noto-color-emoji, or set CLOISONNE_FONT to NotoColorEmoji.ttf."
+                "No emoji font was found to draw the world with: run `make font`, install Debian's "
+                "fonts-noto-color-emoji, or set CLOISONNE_FONT to NotoColorEmoji.ttf."
             )
         sprites = draw_sprites(font, chars)
         cached.parent.mkdir(parents=True, exist_ok=True)

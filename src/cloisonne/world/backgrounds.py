@@ -11,7 +11,10 @@ Colour = tuple[float, float, float]
 def paint(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Background of one of ``picture.BACKGROUNDS``; size is (height, width) in pixels."""
     canvas = _PAINTERS[kind](rng, *size)
-    light = rng.uniform(0.88, 1.08) * (1 + rng.uniform(-0.06, 0.06) * np.linspace(-1, 1, size[1], dtype=np.float32))[None, :, None]
+    light = (
+        rng.uniform(0.88, 1.08)
+        * (1 + rng.uniform(-0.06, 0.06) * np.linspace(-1, 1, size[1], dtype=np.float32))[None, :, None]
+    )
     return np.clip(canvas * light, 0, 255).astype(np.float32)
 
 
@@ -27,7 +30,16 @@ def _gradient(h: int, w: int, top: Colour, bottom: Colour) -> np.ndarray:
     return np.repeat(row, w, 1)
 
 
-def _split(rng: np.random.Generator, h: int, w: int, low: float, high: float, upper: np.ndarray, lower: np.ndarray, wave: float = 0.0) -> np.ndarray:
+def _split(
+    rng: np.random.Generator,
+    h: int,
+    w: int,
+    low: float,
+    high: float,
+    upper: np.ndarray,
+    lower: np.ndarray,
+    wave: float = 0.0,
+) -> np.ndarray:
     """Upper and lower part joined at a random horizon, a fraction of the height."""
     horizon = rng.uniform(low, high) * h
     line = horizon + wave * h * np.sin(np.linspace(0, rng.uniform(2, 5), w) + rng.uniform(0, 6))
@@ -109,7 +121,9 @@ def _city(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
         pitch = h / 11
         for row in np.arange(top + 0.4 * pitch, 0.8 * h, pitch):
             for column in np.arange(x + 0.03 * w, x + wide - 0.05 * w, 0.065 * w):
-                cv2.rectangle(canvas, (int(column), int(row)), (int(column + 0.03 * w), int(row + 0.4 * pitch)), lit, -1)
+                cv2.rectangle(
+                    canvas, (int(column), int(row)), (int(column + 0.03 * w), int(row + 0.4 * pitch)), lit, -1
+                )
         x += wide + rng.uniform(0, 0.02) * w
     road = _gradient(h, w, (95, 95, 102), (75, 75, 82))
     return _split(rng, h, w, 0.78, 0.86, canvas, road)
@@ -122,7 +136,9 @@ def _room(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     canvas = np.ascontiguousarray(_split(rng, h, w, 0.6, 0.75, wall, floor))
     x, y = rng.uniform(0.05, 0.6) * w, rng.uniform(0.06, 0.18) * h
     cv2.rectangle(canvas, (int(x), int(y)), (int(x + 0.28 * w), int(y + 0.26 * h)), (245, 245, 240), -1)
-    cv2.rectangle(canvas, (int(x + 0.02 * w), int(y + 0.02 * h)), (int(x + 0.26 * w), int(y + 0.24 * h)), (165, 210, 240), -1)
+    cv2.rectangle(
+        canvas, (int(x + 0.02 * w), int(y + 0.02 * h)), (int(x + 0.26 * w), int(y + 0.24 * h)), (165, 210, 240), -1
+    )
     return canvas
 
 

@@ -69,8 +69,14 @@ def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> np.
     aspect = float(np.clip(wide / tall, 0.5, 2))
     side_w, side_h = (x1 - x0) * width * np.sqrt(aspect) * stretch, (y1 - y0) * height / np.sqrt(aspect) / stretch
     turn = np.deg2rad(item.angle)
-    reach = (abs(np.cos(turn)) * side_w + abs(np.sin(turn)) * side_h, abs(np.sin(turn)) * side_w + abs(np.cos(turn)) * side_h)
-    centre = [np.clip((a + b) / 2 * n, min(r / 2, n / 2), max(n - r / 2, n / 2)) for a, b, n, r in ((x0, x1, width, reach[0]), (y0, y1, height, reach[1]))]
+    reach = (
+        abs(np.cos(turn)) * side_w + abs(np.sin(turn)) * side_h,
+        abs(np.sin(turn)) * side_w + abs(np.cos(turn)) * side_h,
+    )
+    centre = [
+        np.clip((a + b) / 2 * n, min(r / 2, n / 2), max(n - r / 2, n / 2))
+        for a, b, n, r in ((x0, x1, width, reach[0]), (y0, y1, height, reach[1]))
+    ]
     if side_w < wide / 2:
         sprite = cv2.resize(sprite, (max(1, wide // 2), max(1, tall // 2)), interpolation=cv2.INTER_AREA)
         tall, wide = sprite.shape[:2]
@@ -79,7 +85,14 @@ def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> np.
     matrix = np.stack([across, down], 1)
     offset = np.asarray(centre) - matrix @ np.array([wide / 2, tall / 2]) + matrix @ np.array([0.5, 0.5]) - 0.5
     affine = np.concatenate([matrix, offset[:, None]], 1).astype(np.float32)
-    return cv2.warpAffine(sprite, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0, 0))
+    return cv2.warpAffine(
+        sprite,
+        affine,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(0, 0, 0, 0),
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -95,9 +108,14 @@ def _recolour(sprite: np.ndarray, colour: str) -> np.ndarray:
     rgb = np.divide(sprite[..., :3] / 255, alpha, out=np.zeros_like(sprite[..., :3]), where=alpha > 0)
     hsv = cv2.cvtColor(np.clip(rgb, 0, 1), cv2.COLOR_RGB2HSV)
     value, saturation = hsv[..., 2], hsv[..., 1]
-    tinted = np.clip((saturation - 0.12) / 0.2, 0, 1) + np.clip((0.9 - value) / 0.1, 0, 1) * np.clip((value - 0.15) / 0.15, 0, 1)
+    tinted = np.clip((saturation - 0.12) / 0.2, 0, 1) + np.clip((0.9 - value) / 0.1, 0, 1) * np.clip(
+        (value - 0.15) / 0.15, 0, 1
+    )
     tinted = np.clip(tinted, 0, 1)[..., None]
-    target = np.stack([np.full_like(value, hue), np.clip(saturation, least, most), np.clip(np.maximum(value, 0.45) * bright, 0, 1)], -1)
+    target = np.stack(
+        [np.full_like(value, hue), np.clip(saturation, least, most), np.clip(np.maximum(value, 0.45) * bright, 0, 1)],
+        -1,
+    )
     coloured = cv2.cvtColor(target.astype(np.float32), cv2.COLOR_HSV2RGB)
     out = rgb * (1 - tinted) + coloured * tinted
     return np.concatenate([out * alpha * 255, sprite[..., 3:]], -1).astype(np.float32)

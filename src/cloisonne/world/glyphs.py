@@ -1,6 +1,7 @@
 """Which glyphs the world draws, what they are called, and which no training may see.
 
-The 64 core glyphs carry the text-driven methods, ``TRAINING`` (core included) the picture-driven ones, and ``HELD_OUT`` is seen by no training.
+The 64 core glyphs carry the text-driven methods, ``TRAINING`` (core included) the picture-driven ones, and ``HELD_OUT``
+is seen by no training.
 A glyph is identified by its character; its class number is its place in ``TRAINING``.
 """
 
@@ -104,11 +105,16 @@ def _core() -> tuple[Core, ...]:
 CORE = _core()
 
 # Mutually separable, and none with a close neighbour among the training glyphs.
-HELD_OUT = tuple("🦒🥑🍍🥨🦩🦚🦔🦘🦥🦈🦑🦞🐌🦂🍒🥝🥥🌽🥦🥐🥞🧀🍿🍣🎃🎄🎻🎺🥁🎲♟🧩🪁🎯🏀🎳🛹🛶🚁🛸⚓🗿⛩🗽🎡🎠💎✂🔭🧲🪜🧯🪣🧹🧦👓🩰🪂🪆🧬")
+HELD_OUT = tuple(
+    "🦒🥑🍍🥨🦩🦚🦔🦘🦥🦈🦑🦞🐌🦂🍒🥝🥥🌽🥦🥐🥞🧀🍿🍣🎃🎄🎻🎺🥁🎲♟🧩🪁🎯🏀🎳🛹🛶🚁🛸⚓🗿⛩🗽🎡🎠💎✂🔭🧲🪜🧯🪣🧹🧦👓🩰🪂🪆🧬"
+)
 
-# glyphs.txt beside this file: the other glyphs of the font that show a thing or a face; no letters, arrows, plain shapes, clock faces or skin tones,
+# glyphs.txt beside this file: the other glyphs of the font that show a thing or a face; no letters, arrows, plain
+# shapes, clock faces or skin tones,
 # and none that looks like a held-out one.
-TRAINING = tuple(c.char for c in CORE) + tuple(resources.files(__package__).joinpath("glyphs.txt").read_text("utf-8").replace("\n", ""))
+TRAINING = tuple(c.char for c in CORE) + tuple(
+    resources.files("cloisonne.world").joinpath("glyphs.txt").read_text("utf-8").replace("\n", "")
+)
 
 
 def words_of(char: str) -> tuple[str, ...]:

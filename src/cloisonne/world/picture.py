@@ -61,7 +61,8 @@ _RECOLOURABLE = {c.char for c in CORE if c.recolourable}
 
 
 def is_held_out(char: str, colour: str | None, background: str) -> bool:
-    """Whether training never sees this object in this colour, or never before this background (10 % of the core's pairs each)."""
+    """Whether training never sees this object in this colour, or never before this background (10 % of the core's pairs
+    each)."""
     name = _NAMES.get(char)
     if name is None:
         return False
@@ -83,7 +84,15 @@ def sample(seed: int, recipe: Recipe = Recipe()) -> Picture:
     items = []
     for box in boxes:
         char, colour = _object(rng, recipe, background)
-        items.append(Item(char=char, colour=colour, box=box, flip=bool(rng.random() < 0.5), angle=float(rng.uniform(-15, 15)) if rng.random() < 0.5 else 0.0))
+        items.append(
+            Item(
+                char=char,
+                colour=colour,
+                box=box,
+                flip=bool(rng.random() < 0.5),
+                angle=float(rng.uniform(-15, 15)) if rng.random() < 0.5 else 0.0,
+            )
+        )
     return Picture(seed=seed, background=background, style=style, items=tuple(items))
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cloisonne.scene.geometry import Box
+from cloisonne.scene.places import described_place, place
 from cloisonne.world.glyphs import CORE, TRAINING, words_of
 from cloisonne.world.picture import Item, Picture, Recipe, sample
 
-Box = tuple[float, float, float, float]
 
 _BACKGROUND_WORDS = {
     "meadow": ("in a meadow", "on a green meadow", "in a grassy field", "on the grass"),
@@ -57,13 +58,6 @@ def phrase(item: Item, area: float, rng: np.random.Generator) -> str:
     return f"the {body}" if opening < 0.25 else f"{'an' if body[0] in 'aeiou' else 'a'} {body}"
 
 
-def place(box: Box) -> str:
-    """The ninth of the canvas in which the box's centre lies: "top left" ... "center"."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    row, column = ("top", "", "bottom")[min(2, int(y * 3))], ("left", "", "right")[min(2, int(x * 3))]
-    return " ".join(part for part in (row, column) if part) or "center"
-
-
 def caption(picture: Picture, boxes: list[Box], rng: np.random.Generator, *, objects: bool | None = None) -> str:
     """A caption; ``objects`` says whether the objects are named (None = three in four are)."""
     where = background_words(picture.background, rng)
@@ -82,14 +76,6 @@ def caption(picture: Picture, boxes: list[Box], rng: np.random.Generator, *, obj
     if not style:
         return text
     return f"{style} {text}" if style.endswith((" of", "of")) else f"{text}, {style}"
-
-
-def described_place(box: Box) -> str:
-    """ReCo's baseline in words: size, aspect and ninth of a box, with the published thresholds scaled to this world's larger boxes (section 4 of ReCo)."""
-    w, h = box[2] - box[0], box[3] - box[1]
-    size = "small" if w * h < 0.08 else "large" if w * h > 0.16 else "medium"
-    aspect = "long" if w / h > 2 else "tall" if w / h < 0.5 else "square"
-    return f"{size} {aspect} in the {place(box)}"
 
 
 def corpus(count: int = 12000) -> Iterator[str]:

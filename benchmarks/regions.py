@@ -1,0 +1,212 @@
+"""What K regions cost: one guided prediction with K texts, against the same prediction with one.
+
+    python benchmarks/regions.py                  the shape of Stable Diffusion 1.5, and of the built-in UNet
+    python benchmarks/regions.py --shapes small   92 million parameters, 32 x 32 latents
+
+Weights are random; only their shape matters. One thread; all rows of a table take turns, and each shows its best round,
+with counted operations beside it. Regions are the Voronoi cells of K random points: disjoint, of different sizes, their
+edges anywhere. ``gathered`` is what cloisonne does, ``dense`` lets every pixel attend to every text and mixes by mask,
+``separate`` predicts each region by itself, as MultiDiffusion does.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from cloisonne.core.attention import dense
+from cloisonne.core.conditioning import Conditioning, Tokens
+from cloisonne.core.guidance import Cfg
+from cloisonne.core.plan import Plan, View
+from cloisonne.core.predict import Run, predict
+from cloisonne.core.step import Step
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.net import DiffusersNet
+from cloisonne.models.spec import NetSpec
+
+STEP = Step(index=0, count=20, t=500, alpha=0.28, s=0.96, t_next=450, alpha_next=0.36, s_next=0.93)
+NUM_TOKENS = 77
+
+ATTENTION = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "sd15": {**ATTENTION, "block_out_channels": (320, 640, 1280, 1280), "sample_size": 64},
+    "small": {**ATTENTION, "block_out_channels": (128, 256, 384, 384), "sample_size": 32},
+    "tiny": {**ATTENTION, "block_out_channels": (32, 32, 64, 64), "sample_size": 16, "layers_per_block": 1},
+}
+"""UNets by their config; "tiny" shows that the benchmark runs, its times mean nothing."""
+
+MOST_SEPARATE = {"sd15": 2}
+"""Separate passes are timed up to this K, where more would take hours; the default is 8."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One row of a table: how the regions are attended, their number, and a prediction of it."""
+
+    form: str
+    regions: int
+    predict: Callable[[], Tensor]
+    run: Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """seconds: the best round. time, operations: relative to one region. difference: largest, from the dense form."""
+
+    form: str
+    regions: int
+    rows: int
+    seconds: float
+    time: float
+    operations: float
+    difference: float | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", choices=[*SHAPES, "builtin"], help="(sd15, and builtin if it is there)")
+    parser.add_argument("--rounds", type=int, default=15, help="each row of a table is timed so often (15)")
+    parser.add_argument(
+        "--regions", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of regions (1 2 4 8 16)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("regions.json"), help="the tables as JSON (regions.json)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    shapes = options.shapes or ["sd15", *(["builtin"] if builtin_config().exists() else [])]
+    tables = {shape: measure(shape, options.regions, options.rounds) for shape in shapes}
+    found = {
+        "device": "cpu",
+        "threads": 1,
+        "torch": torch.__version__,
+        "rounds": options.rounds,
+        "tables": {shape: [asdict(result) for result in table] for shape, table in tables.items()},
+    }
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"The tables are in {options.out}")
+
+
+@torch.no_grad()
+def measure(shape: str, regions: Sequence[int], rounds: int) -> list[Result]:
+    """One table: the cases take turns, so that a busy moment does not hit one of them alone."""
+    unet = random_unet(shape)
+    cases = list(cases_of(unet, sorted({1, *regions}), MOST_SEPARATE.get(shape, 8)))
+    millions = sum(parameter.numel() for parameter in unet.parameters()) / 1e6
+    side = unet.config["sample_size"]
+    print(f"\n{shape}: {millions:.0f} million parameters, {side} x {side} latents")
+    outputs = {(case.form, case.regions): case.predict() for case in cases}
+    rows = {(case.form, case.regions): case.run.rows for case in cases}
+    operations = {(case.form, case.regions): count_operations(case) for case in cases}
+    seconds = {key: float("inf") for key in outputs}
+    for _ in range(rounds):
+        for case in cases:
+            begin = time.perf_counter()
+            case.predict()
+            key = (case.form, case.regions)
+            seconds[key] = min(seconds[key], time.perf_counter() - begin)
+    one = ("gathered", 1)
+    results = [
+        Result(
+            form=form,
+            regions=count,
+            rows=rows[form, count],
+            seconds=seconds[form, count],
+            time=seconds[form, count] / seconds[one],
+            operations=operations[form, count] / operations[one],
+            difference=(output - outputs["dense", count]).abs().max().item() if form == "gathered" else None,
+        )
+        for (form, count), output in outputs.items()
+    ]
+    show(results)
+    return results
+
+
+def cases_of(unet: UNet2DConditionModel, regions: Sequence[int], most_separate: int) -> list[Case]:
+    spec = NetSpec.from_unet(unet.config, latent="random", vae_factor=8, prediction="v_prediction")
+    side = spec.native_latent
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randn(max(regions) + 1, NUM_TOKENS, spec.token_width, generator=generator)
+    null, *phrases = (Tokens(value) for value in texts)
+    z = torch.randn(1, spec.latent_channels, side, side, generator=generator)
+
+    def case(form: str, count: int, views: list[tuple[Conditioning, Tensor]]) -> Case:
+        net = DiffusersNet(unet, spec, dense) if form == "dense" else DiffusersNet(unet, spec)
+        plan = Plan(
+            views=tuple(
+                View(
+                    name=f"view {i}",
+                    net=net,
+                    branches={"cond": told, "null": Conditioning(tokens=(null,))},
+                    guide=Cfg(scale=7.5),
+                    weight=weight,
+                )
+                for i, (told, weight) in enumerate(views)
+            )
+        )
+        run = Run()
+        return Case(form=form, regions=count, predict=lambda: predict(plan, z, STEP, run), run=run)
+
+    cases = []
+    for count in regions:
+        masks = cells(count, side)
+        told = [Tokens(phrase.value, mask) for phrase, mask in zip(phrases, masks, strict=False)]
+        everywhere = torch.ones(side, side)
+        cases.append(case("gathered", count, [(Conditioning(tokens=tuple(told)), everywhere)]))
+        cases.append(case("dense", count, [(Conditioning(tokens=tuple(told)), everywhere)]))
+        if 1 < count <= most_separate:
+            alone = [Conditioning(tokens=(phrase,)) for phrase in phrases[:count]]
+            cases.append(case("separate", count, list(zip(alone, masks, strict=True))))
+    return cases
+
+
+def cells(count: int, side: int) -> Tensor:
+    """[count, side, side]: Voronoi cells of random points."""
+    points = torch.rand(count, 2, generator=torch.Generator().manual_seed(count)) * side
+    y, x = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
+    distances = (y - points[:, 0, None, None]) ** 2 + (x - points[:, 1, None, None]) ** 2
+    return torch.nn.functional.one_hot(distances.argmin(0), count).permute(2, 0, 1).float()
+
+
+def count_operations(case: Case) -> int:
+    def attention(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(q, k, v)
+
+    # What torch's counter leaves out.
+    left_out = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with FlopCounterMode(display=False, custom_mapping=left_out) as counter:
+        case.predict()
+    return counter.get_total_flops()
+
+
+def random_unet(shape: str) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    if shape == "builtin":
+        return UNet2DConditionModel.from_config(json.loads(builtin_config().read_text())).eval()  # type: ignore[union-attr]
+    return UNet2DConditionModel(**SHAPES[shape]).eval()
+
+
+def builtin_config() -> Path:
+    return BUILTIN / "unet" / "config.json"
+
+
+def show(results: list[Result]) -> None:
+    print(f"{'':10}{'K':>4}{'rows':>6}{'seconds':>10}{'time':>8}{'FLOPs':>8}{'difference':>12}")
+    for r in results:
+        difference = "" if r.difference is None else f"{r.difference:.1e}"
+        print(f"{r.form:10}{r.regions:4}{r.rows:6}{r.seconds:10.4f}{r.time:8.3f}{r.operations:8.3f}{difference:>12}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Say what belongs where in a picture, and a diffusion model draws it there."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloisonne.app.explain import Explanation, explain
+    from cloisonne.app.generate import StepEnd, fill, generate
+    from cloisonne.app.result import Result
+    from cloisonne.errors import (
+        Cancelled,
+        CapabilityError,
+        CheckpointError,
+        CloisonneError,
+        ImageError,
+        OutputError,
+        SceneError,
+    )
+    from cloisonne.models.load import load
+    from cloisonne.models.model import Model
+    from cloisonne.scene.region import Region
+    from cloisonne.scene.scene import Scene
+
+__all__ = [
+    "Cancelled",
+    "CapabilityError",
+    "CheckpointError",
+    "CloisonneError",
+    "Explanation",
+    "ImageError",
+    "Model",
+    "OutputError",
+    "Region",
+    "Result",
+    "Scene",
+    "SceneError",
+    "StepEnd",
+    "explain",
+    "fill",
+    "generate",
+    "load",
+]
+
+_MODULES = {
+    "cloisonne.app.explain": ("Explanation", "explain"),
+    "cloisonne.app.generate": ("StepEnd", "fill", "generate"),
+    "cloisonne.app.result": ("Result",),
+    "cloisonne.models.load": ("load",),
+    "cloisonne.models.model": ("Model",),
+    "cloisonne.scene.region": ("Region",),
+    "cloisonne.scene.scene": ("Scene",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+"""Where each name is found once it is asked for: torch takes seconds to import, and many uses need none."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("cloisonne")
+    home = _HOME.get(name, "cloisonne.errors" if name in __all__ else None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""The use cases, and the command line that calls them."""

@@ -1,0 +1,42 @@
+"""Scenes from the command line: a file, or a caption and regions spelled out, with options that override."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cloisonne.errors import SceneError
+from cloisonne.scene import Region, Scene
+
+
+def scene_from(file: str | None, caption: str | None, regions: Sequence[str], overrides: dict[str, Any]) -> Scene:
+    """The scene of a file ("-" is standard input), or of ``caption`` and ``regions``; overrides that are None are
+    left out.
+
+    Raises SceneError where neither or both are given, or a value cannot be meant.
+    """
+    spelled = caption is not None or bool(regions)
+    if (file is None) != spelled:
+        given = "both a scene file and --caption or --region" if file else "neither a scene file nor --caption"
+        raise SceneError(f"You gave {given}; give one of the two.")
+    scene = Scene.load(file) if file is not None else spelled_out(caption or "", regions)
+    changes = {name: value for name, value in overrides.items() if value is not None}
+    return scene.replace(**changes) if changes else scene
+
+
+def spelled_out(caption: str, regions: Sequence[str]) -> Scene:
+    """A scene of boxes: each region is "x0,y0,x1,y1:phrase", fractions of the canvas."""
+    return Scene(caption=caption, regions=[_region(text, f"region-{k}") for k, text in enumerate(regions)])
+
+
+def _region(text: str, name: str) -> Region:
+    box, colon, phrase = text.partition(":")
+    try:
+        numbers = [float(part) for part in box.split(",")]
+    except ValueError:
+        numbers = []
+    if not colon or len(numbers) != 4:
+        raise SceneError(
+            f'--region is "{text}"; give "x0,y0,x1,y1:phrase" with fractions of the canvas, as in '
+            '"0.05,0.05,0.45,0.45:a doughnut".',
+            region=name,
+        )
+    return Region(name=name, box=numbers, phrase=phrase.strip())

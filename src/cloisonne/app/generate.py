@@ -1,0 +1,188 @@
+"""The use cases: a picture from a scene, and a given picture repainted where a mask says."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.app.picture_edit import as_pixels, start
+from cloisonne.app.prepare import Prepared, prepare, size_of
+from cloisonne.app.result import REPORT_VERSION, Result, scene_of
+from cloisonne.core.noise import Noise, Seed
+from cloisonne.core.plan import Plan, Step
+from cloisonne.core.predict import Run
+from cloisonne.core.refines import Pin
+from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.errors import SceneError
+from cloisonne.models.model import Model
+from cloisonne.models.vae import Vae
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepEnd:
+    """What ``callback_on_step_end`` is told after each step.
+
+    image: index of the picture of ``num_images``. step: index, count and noise levels. latents, x0: [C, H, W], the
+    canvas at the step's end and the last estimate of the clean one; not to be changed.
+    """
+
+    image: int
+    num_images: int
+    step: Step
+    latents: Tensor
+    x0: Tensor
+    vae: Vae
+
+    def preview(self) -> Image.Image:
+        """The estimate as a small soft picture, at a cost far below a step's: a linear map of the latents."""
+        pixels = as_pixels(self.vae.preview(self.x0[None])[0])
+        height, width = pixels.shape[:2]
+        size = (width * self.vae.factor, height * self.vae.factor)
+        return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+
+
+Callback = Callable[[StepEnd], None]
+"""May raise :class:`~cloisonne.errors.Cancelled`: nothing has been written, and the model stays usable."""
+
+
+def generate(
+    scene: Scene,
+    model: Model,
+    *,
+    seed: int | None = None,
+    num_images: int = 1,
+    callback_on_step_end: Callback | None = None,
+    output_type: Literal["pil", "latent"] = "pil",
+    latents: Tensor | None = None,
+) -> Result:
+    """Draw a scene; or, where it has a background, repaint its regions in that picture (all of it without regions).
+
+    seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
+    noise [num_images, C, H, W] to start from instead of the seeds'. Every picture is a pass of its own, so that their
+    number changes none of them. Raises SceneError, ImageError or CapabilityError where the scene cannot be drawn.
+    """
+    began = time.perf_counter()
+    if num_images < 1:
+        raise SceneError(f"num_images is {num_images}; ask for at least one picture.")
+    prepared = prepare(scene if seed is None else scene.replace(seed=seed), model)
+    scenes = [scene_of(prepared.scene, index) for index in range(num_images)]
+    _check_latents(latents, (num_images, model.vae.channels, *prepared.grid))
+    painter, run = _Painter(prepared, model), Run()
+    ends, images = [], []
+    for index, one in enumerate(scenes):
+        watch = silent if callback_on_step_end is None else _watch(callback_on_step_end, index, num_images, model.vae)
+        noise = None if latents is None else latents[index]
+        ends.append(painter.walk(one, noise, watch, run))
+        images += [painter.picture(ends[-1])] if output_type == "pil" else []
+    differences = [painter.difference_outside(image) for image in images] if painter.has_outside else []
+    report = {
+        "version": REPORT_VERSION,
+        "outputs": [{"path": None, "seed": one.seed, "sha256": None} for one in scenes],
+        "scene": prepared.scene.to_dict(complete=True),
+        "model": dict(model.record()),
+        "seconds": round(time.perf_counter() - began, 3),
+        "forwards": run.forwards,
+        "rows": run.rows,
+        "dropped": list(prepared.compiled.dropped),
+        "warnings": list(prepared.compiled.warnings),
+        "identical_outside": max(differences) == 0 if differences else None,
+        "max_difference_outside": max(differences, default=None),
+    }
+    return Result(
+        images=images,
+        latents=torch.stack(ends),
+        scene=prepared.scene,
+        model=model,
+        report=report,
+        difference_outside=painter.difference_outside if painter.has_outside else None,
+    )
+
+
+def fill(
+    source: Any,
+    mask: Any,
+    phrase: str,
+    model: Model,
+    *,
+    caption: str = "",
+    negative: str = "",
+    strength: float = 1.0,
+    seed: int | None = None,
+    num_images: int = 1,
+    callback_on_step_end: Callback | None = None,
+) -> Result:
+    """Repaint a picture where a mask is white: :func:`generate` for a scene of one region.
+
+    source, mask: a path, a PIL image or an array. strength: in [0, 1]; at 1 nothing of what lies under the mask is kept.
+    """
+    region = Region(mask=mask, phrase=phrase)
+    scene = Scene(background=source, caption=caption, negative=negative, strength=strength, regions=(region,))
+    return generate(scene, model, seed=seed, num_images=num_images, callback_on_step_end=callback_on_step_end)
+
+
+class _Painter:
+    """The walks of one prepared scene, and their pictures."""
+
+    def __init__(self, prepared: Prepared, model: Model) -> None:
+        self._prepared = prepared
+        self._model = model
+        self._edit = prepared.edit
+        self._plan = prepared.compiled.plan
+        self._covered = np.zeros((0, 0), np.float32)
+        self._pin: Pin | None = None
+        if self._edit is not None:
+            self._covered = self._edit.covered(prepared.compiled.dropped)
+            self._pin = self._edit.pin(model, size_of(prepared.scene), self._covered)
+            self._plan += Plan(refines=(self._pin,))
+
+    @property
+    def has_outside(self) -> bool:
+        """Whether there are pixels that are not to change."""
+        return self._edit is not None and bool(self._edit.masks)
+
+    def walk(self, scene: Scene, latents: Tensor | None, watch: Watch, run: Run) -> Tensor:
+        """From noise, or from the given picture and noise, to the canvas [C, H, W] of one scene."""
+        assert scene.seed is not None, "a resolved scene has a seed"
+        steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
+        noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
+        # Drawn in any case, so that given latents do not shift what stochastic samplers draw later.
+        z = noise()[0]
+        z = z if latents is None else latents.to(z)
+        if self._pin is not None:
+            z = start(self._pin, z, steps[0], scene.strength) if steps else self._pin.known
+        walked = Run()
+        z = sample(self._plan, self._prepared.sampler, z[None], steps, noise=noise, watch=watch, run=walked)[0]
+        run.forwards += walked.forwards
+        run.rows += walked.rows
+        return z
+
+    def picture(self, z: Tensor) -> Image.Image:
+        """The picture of a canvas; of a given picture, that picture with the canvas where it was to change."""
+        if self._edit is not None and not self._prepared.steps:
+            return self._edit.unchanged()
+        pixels = as_pixels(self._model.vae.decode(z[None])[0])
+        return Image.fromarray(pixels) if self._edit is None else self._edit.pasted(pixels, self._covered)
+
+    def difference_outside(self, image: Image.Image) -> int:
+        """The largest difference of a result to the given picture where nothing was to change."""
+        assert self._edit is not None, "only an edit has an outside"
+        return self._edit.difference_outside(image, self._covered)
+
+
+def _watch(callback: Callback, image: int, num_images: int, vae: Vae) -> Watch:
+    def watch(step: Step, z: Tensor, x0: Tensor) -> None:
+        callback(StepEnd(image=image, num_images=num_images, step=step, latents=z[0], x0=x0[0], vae=vae))
+
+    return watch
+
+
+def _check_latents(latents: Tensor | None, shape: tuple[int, ...]) -> None:
+    if latents is not None and latents.shape != shape:
+        raise SceneError(f"latents have the shape {list(latents.shape)}; this scene's pictures take {list(shape)}.")

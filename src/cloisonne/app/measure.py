@@ -1,0 +1,64 @@
+"""The benchmarks with our own generator in the chair of what is measured."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cloisonne.app.generate import generate
+from cloisonne.app.picture_edit import as_pixels
+from cloisonne.errors import SceneError
+from cloisonne.eval.benchmark import METHODS, evaluate_layouts
+from cloisonne.eval.judge import Judge
+from cloisonne.eval.tables import Results
+from cloisonne.models.builtin import BUILTIN, digest
+from cloisonne.models.load import load
+from cloisonne.scene import Scene
+
+
+def layouts(
+    out: Path,
+    source: str,
+    *,
+    methods: Sequence[str] | None,
+    limit: int | None,
+    seed: int,
+    device: str,
+    save_pictures: bool,
+    report: Callable[[str], None] = print,
+) -> Results:
+    """``evaluate layouts``: pictures of a model, measured by the built-in judge; see eval.benchmark."""
+    chosen = tuple(methods or METHODS)
+    if unknown := [name for name in chosen if name not in METHODS]:
+        raise SceneError(f'There is no method "{unknown[0]}" to measure; choose from {", ".join(METHODS)}.')
+    model, judge = load(source, device=device), Judge.load(BUILTIN / "judge")
+
+    def drawn(scene: Scene, method: str, seed: int) -> np.ndarray:
+        return np.asarray(generate(scene.replace(method=method), model, seed=seed).image)
+
+    def round_trip(rgb: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(model.device).float() / 127.5 - 1
+        return as_pixels(model.vae.decode(model.vae.encode(pixels))[0])
+
+    about = {
+        "model": model.name,
+        "model_hash": model.hash,
+        "judge": digest(BUILTIN / "judge"),
+        "steps": model.native.steps,
+        "guidance": model.native.guidance,
+        "sampler": model.native.sampler,
+        "device": str(model.device),
+    }
+    return evaluate_layouts(
+        drawn,
+        judge,
+        round_trip,
+        out,
+        methods=chosen,
+        limit=limit,
+        seed=seed,
+        about=about,
+        save_pictures=save_pictures,
+        report=report,
+    )

@@ -1,0 +1,134 @@
+"""A given picture during a run: the window that is worked on, what it starts from, and the way back, byte for byte."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.core.plan import Step
+from cloisonne.core.refines import Pin
+from cloisonne.methods.base import Placed, box_of, place
+from cloisonne.models.model import Model
+from cloisonne.scene.geometry import Box, Window, clipped, crop_window, pixel_window
+from cloisonne.scene.layers import uncovered
+from cloisonne.scene.masks import Mask, extent
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.source import Source, difference_outside
+
+LONGEST = 4.0
+"""Sides of the canvas differ by this factor at most; what is longer is squeezed while it is worked on."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PictureEdit:
+    """A source picture and where it is repainted. Pixels are of the upright source.
+
+    masks: [H, W] of each region that counts, by name; none means that the whole picture changes. window: what is worked
+    on, resized to the canvas.
+    """
+
+    source: Source
+    masks: Mapping[str, Mask]
+    window: Window
+
+    @classmethod
+    def of(cls, scene: Scene) -> "PictureEdit":
+        """The edit that a scene with a background asks for."""
+        assert scene.background is not None, "only a scene with a background is an edit"
+        source = Source.load(scene.background)
+        masks = {r.name or "": r.soft_mask(source.height, source.width) for r in scene.active_regions}
+        if not masks:
+            return cls(source=source, masks={}, window=Window(0, 0, source.width, source.height))
+        box = extent(1 - uncovered(list(masks.values()), source.height, source.width))
+        assert box is not None, "no region's mask is empty"
+        changed = pixel_window(box, source.width, source.height)
+        return cls(source=source, masks=masks, window=crop_window(changed, source.width, source.height))
+
+    def canvas(self, model: Model) -> tuple[int, int]:
+        """(width, height) to work at: the native area in the window's shape, in whole latent pixels."""
+        shape = min(max(self.window.width / self.window.height, 1 / LONGEST), LONGEST)
+        width, height = (
+            max(round(side / model.vae.factor) * model.vae.factor, 64)
+            for side in (model.native.width * math.sqrt(shape), model.native.height / math.sqrt(shape))
+        )
+        return width, height
+
+    def placed(self, scene: Scene, grid: tuple[int, int]) -> list[Placed]:
+        """The regions that count, on the window's grid (H, W) of latents."""
+        found = []
+        for region in scene.active_regions:
+            mask = self.masks[region.name or ""]
+            found.append(place(region, mask[self.window.slices], self._in_window(box_of(region, mask)), grid))
+        return found
+
+    def _in_window(self, box: Box) -> Box:
+        x0, y0, x1, y1 = (
+            value * side for value, side in zip(box, [self.source.width, self.source.height] * 2, strict=True)
+        )
+        w = self.window
+        return clipped(((x0 - w.x0) / w.width, (y0 - w.y0) / w.height, (x1 - w.x0) / w.width, (y1 - w.y0) / w.height))
+
+    def covered(self, dropped: Sequence[str] = ()) -> Mask:
+        """[H, W] in [0, 1]: how far each pixel is repainted; exactly 0 outside of all regions that are not dropped."""
+        height, width = self.source.height, self.source.width
+        if not self.masks:
+            return np.ones((height, width), np.float32)
+        return 1 - uncovered([mask for name, mask in self.masks.items() if name not in dropped], height, width)
+
+    def pin(self, model: Model, size: tuple[int, int], covered: Mask) -> Pin:
+        """What is known of a canvas of size (width, height), and where it may change.
+
+        A latent pixel may change as much as the freest pixel under it: what of it lies outside is put back at the end,
+        and nothing old remains inside.
+        """
+        window = self.source.rgb[self.window.slices]
+        known = model.vae.encode(as_tensor(resized(window, size)).to(model.device))[0]
+        free = torch.from_numpy(np.ascontiguousarray(covered[self.window.slices]))[None]
+        mask = F.adaptive_max_pool2d(free, (known.shape[-2], known.shape[-1]))[0]
+        return Pin(known=known, mask=mask.to(model.device))
+
+    def pasted(self, pixels: NDArray[np.uint8], covered: Mask) -> Image.Image:
+        """The source with the canvas's picture, uint8 [height, width, 3], where ``covered`` says."""
+        painted = self.source.rgb.copy()
+        painted[self.window.slices] = resized(pixels, (self.window.width, self.window.height))
+        return self.source.pasted(painted, covered)
+
+    def unchanged(self) -> Image.Image:
+        """The source as it was stored."""
+        return self.source.pasted(self.source.rgb, np.zeros((self.source.height, self.source.width), np.float32))
+
+    def difference_outside(self, image: Image.Image, covered: Mask) -> int:
+        """The largest difference of a result to the source where nothing was to change."""
+        return difference_outside(self.unchanged(), image, covered)
+
+
+def start(pin: Pin, noise: Tensor, first: Step, strength: float) -> Tensor:
+    """Where a walk from a picture begins, [C, H, W]: the known canvas at the first step's level of noise.
+
+    At strength 1, what may change begins as noise alone, so that nothing of it is kept.
+    """
+    noised = first.alpha * pin.known + first.s * noise
+    return noised if strength < 1 else noised + pin.mask * (noise - noised)
+
+
+def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 [height, width, 3] to float32 [1, 3, height, width] in [-1, 1]."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def as_pixels(picture: Tensor) -> NDArray[np.uint8]:
+    """[3, height, width] in [-1, 1] to uint8 [height, width, 3]."""
+    return ((picture + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+
+
+def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3] at another size (width, height)."""
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

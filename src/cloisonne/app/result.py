@@ -1,0 +1,138 @@
+"""What a run gives back: pictures, the scene they were made from, a report, and how they are written."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.errors import OutputError
+from cloisonne.models.model import Model
+from cloisonne.scene.images import opened
+from cloisonne.scene.output import check_output, write_picture
+from cloisonne.scene.parameters import infotext
+from cloisonne.scene.pictures import Picture
+from cloisonne.scene.record import Record, self_contained
+from cloisonne.scene.scene import Scene
+
+REPORT_VERSION = 1
+"""Of the fields of a report."""
+
+LOSSY = (".jpg", ".jpeg")
+"""Endings of files whose pixels are not those of the picture that was written."""
+
+_PACKAGES = ("cloisonne", "torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+@dataclass(kw_only=True, eq=False)
+class Result:
+    """The pictures of a run.
+
+    images: empty where latents alone were asked for. latents: [n, C, H, W], where the walks ended. scene: resolved, with
+    the seed of the first picture; picture i has seed + i. report: what ``--json`` prints: version, outputs (path, seed and
+    sha256 of each picture; None until it is saved), scene, model, seconds, forwards, rows, dropped, warnings,
+    identical_outside and max_difference_outside (None without a background and regions).
+    """
+
+    images: list[Image.Image]
+    latents: Tensor
+    scene: Scene
+    model: Model
+    report: dict[str, Any]
+    difference_outside: Callable[[Image.Image], int] | None = None
+
+    @property
+    def image(self) -> Image.Image:
+        """The first picture."""
+        return self.images[0]
+
+    def save(self, path: str | Path, *, overwrite: bool = False, embed: bool = True) -> list[Path]:
+        """Write the picture to a PNG, JPEG or WebP file, or all pictures into a folder as ``0000.png`` and so on.
+
+        A PNG carries the whole scene, with its given pictures (up to 8 MB each) unless ``embed`` is false. Raises
+        OutputError, before anything is written, where a file exists (unless ``overwrite``) or cannot be written.
+        """
+        check_outputs(path, len(self.images), overwrite=overwrite, like=self.images)
+        paths = output_paths(path, len(self.images))
+        for index, (image, target) in enumerate(zip(self.images, paths, strict=True)):
+            _make_folder(target.parent)
+            scene = scene_of(self.scene, index)
+            record = _record(scene, self.model, target.parent, embed)
+            write_picture(image, target, record=record, parameters=infotext(scene, record), overwrite=overwrite)
+            sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
+            self.report["outputs"][index] |= {"path": str(target), "sha256": sha256}
+        if self.difference_outside is not None and paths and paths[0].suffix.lower() in LOSSY:
+            self._note_loss(paths[0], self.difference_outside)
+        return paths
+
+    def _note_loss(self, path: Path, difference_outside: Callable[[Image.Image], int]) -> None:
+        """What the file holds is what the report has to be about."""
+        difference = difference_outside(opened(Picture(path=path), "output"))
+        self.report["identical_outside"] = difference == 0
+        self.report["max_difference_outside"] = difference
+        if difference:
+            self.report["warnings"].append(
+                f"{path.name} is a JPEG, which changes pixels outside the regions by up to {difference}; write a PNG."
+            )
+
+
+def scene_of(scene: Scene, index: int) -> Scene:
+    """The scene that draws picture ``index`` of a run as its first."""
+    assert scene.seed is not None, "a resolved scene has a seed"
+    return scene.replace(seed=scene.seed + index)
+
+
+def output_paths(path: str | Path, num_images: int) -> list[Path]:
+    """Where ``num_images`` pictures go: ``path`` itself if it is a file's name, else into the folder that it names."""
+    path = Path(path)
+    if path.suffix and not path.is_dir():
+        if num_images != 1:
+            raise OutputError(f'{num_images} pictures do not fit into the one file "{path}"; name a folder.')
+        return [path]
+    return [path / f"{index:04d}.png" for index in range(num_images)]
+
+
+def check_outputs(
+    path: str | Path, num_images: int, *, overwrite: bool = False, like: Sequence[Image.Image] = ()
+) -> None:
+    """OutputError where :meth:`Result.save` could not write; to be asked before any work. like: the pictures, if any."""
+    path = Path(path)
+    targets = output_paths(path, num_images)
+    if targets != [path] and not path.exists():
+        # The folder is made when the first picture is written: now it only has to be possible.
+        check_output(path.with_name(f"{path.name}.png"), overwrite=True)
+        return
+    for target, image in zip_longest(targets, like[:num_images]):
+        check_output(target, overwrite=overwrite, like=image)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f'The folder "{folder}" cannot be made ({error.strerror}); choose another place.') from error
+
+
+def _record(scene: Scene, model: Model, folder: Path, embed: bool) -> Record:
+    made = model.record()
+    return Record(
+        scene=self_contained(scene.to_dict(complete=True), folder, embed=embed),
+        model_hash=made["sha256"],
+        versions={package: _version(package) for package in _PACKAGES},
+        device=made["device"],
+        dtype=made["dtype"],
+        threads=torch.get_num_threads(),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,171 @@
+"""From measured items to tables: means with intervals, paired differences, Fréchet distances, in three groups."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloisonne.eval.bootstrap import Estimate, Sample, deviation, difference, mean
+from cloisonne.eval.frechet import MIN_PICTURES, frechet, gaussian_distance
+from cloisonne.eval.items import Items
+from cloisonne.eval.layouts import SHA256, Layout
+from cloisonne.eval.report import figure, table
+
+MEASURES = {
+    "found": "found in the box",
+    "crop": "class on the crop",
+    "iou": "mIoU",
+    "colour": "colour",
+    "leakage": "leakage",
+    "somewhere": "found anywhere",
+}
+"""Key of a region's figure and its heading; all of them are shares, printed in percent."""
+DISTANCES = {"frechet_whole": "Fréchet, whole", "frechet_crops": "Fréchet, crops"}
+
+_LEGEND = """### Columns
+
+- found in the box: the judge's dense map shows an object of the right class whose box has an IoU of at least 0.5 with
+  the requested one
+- class on the crop: the requested box, seen alone, is taken for the right one of all training glyphs
+- mIoU: of the requested box with the nearest found object of the right class, 0 where there is none
+- colour: the crop shows the colour, where the phrase names one
+- leakage: share of the cells more than one cell outside of the box that show its class
+- found anywhere: an object of the right class is somewhere in the picture
+- Fréchet: squared Fréchet distance to real pictures of other scenes on the judge's embedding, of whole pictures and of
+  the requested boxes' crops
+
+The row caption is told the objects in its caption and no boxes; the other rows are told the background and the regions.
+"""
+_TITLES = {"truth-vae": "truth through the VAE"}
+
+Belongs = Callable[[Layout, int], bool]
+GROUPS: dict[str, tuple[str, Belongs]] = {
+    "all": ("Compositions of the training world", lambda layout, k: not layout.held_out),
+    "overlapped": ("Overlapped boxes among these", lambda layout, k: not layout.held_out and layout.overlapped(k)),
+    "held-out": ("Held-out compositions", lambda layout, k: layout.held_out),
+}
+"""Title of each group, and whether region k of a layout belongs to it. The first one is the headline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The table of one group: row -> key of ``MEASURES`` or ``DISTANCES`` -> estimate, or None where there is none."""
+
+    title: str
+    scenes: int
+    regions: int
+    rows: dict[str, dict[str, Estimate | None]]
+    differences: dict[str, dict[str, Estimate | None]]
+    """Row minus the first row, in ``MEASURES``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """All tables of a run, by the keys of ``GROUPS``."""
+
+    groups: dict[str, Group]
+
+    def json(self) -> str:
+        groups = {key: dataclasses.asdict(group) for key, group in self.groups.items()}
+        return json.dumps({"layouts": SHA256, "groups": groups}, indent=1) + "\n"
+
+    def markdown(self) -> str:
+        """The tables for people: percent with 95 % intervals, distances in the judge's units."""
+        return "\n".join([*(_section(group) for group in self.groups.values() if group.scenes), _LEGEND])
+
+
+def summarise(
+    chosen: Sequence[Layout], references: Sequence[Layout], rows: Mapping[str, Items], reference: Items
+) -> Results:
+    """Tables over ``chosen`` of ``rows``, which hold an item for each of them; ``reference`` has one for each of
+    ``references``, real pictures of other scenes."""
+    groups = {}
+    for key, (title, belongs) in GROUPS.items():
+        members = _members(chosen, belongs)
+        others = _members(references, belongs)
+        real = {name: _embeddings(reference, others, name) for name in DISTANCES}
+        samples = {row: {name: _sample(items, members, name) for name in MEASURES} for row, items in rows.items()}
+        first = next(iter(samples.values()))
+        groups[key] = Group(
+            title=title,
+            scenes=len(members),
+            regions=sum(map(len, members.values())),
+            rows={
+                row: {name: mean(sample) for name, sample in samples[row].items()}
+                | {name: _distance(_embeddings(rows[row], members, name), real[name]) for name in DISTANCES}
+                for row in rows
+            },
+            differences={
+                row: {name: difference(sample, first[name]) for name, sample in own.items()}
+                for row, own in list(samples.items())[1:]
+            },
+        )
+    return Results(groups=groups)
+
+
+def _members(items: Sequence[Layout], belongs: Belongs) -> dict[int, list[int]]:
+    """Index of each layout that has regions in the group -> which ones."""
+    regions = {layout.index: [k for k in range(len(layout.regions)) if belongs(layout, k)] for layout in items}
+    return {index: own for index, own in regions.items() if own}
+
+
+def _sample(items: Items, members: dict[int, list[int]], name: str) -> Sample:
+    values = [[items[index]["regions"][k][name] for k in own] for index, own in members.items()]
+    said = [[value for value in scene if value is not None] for scene in values]
+    return Sample(np.array([sum(scene) for scene in said], float), np.array([len(scene) for scene in said]))
+
+
+def _embeddings(items: Items, members: dict[int, list[int]], name: str) -> list[np.ndarray]:
+    """Of each scene its embeddings [n, 64]: of the picture, or of the crops of its regions in the group."""
+    if name == "frechet_whole":
+        return [np.array([items[index]["whole"]]) for index in members]
+    return [np.array(items[index]["crops"])[own] for index, own in members.items()]
+
+
+def _distance(scenes: list[np.ndarray], real: list[np.ndarray]) -> Estimate | None:
+    n = sum(map(len, scenes))
+    if min(n, sum(map(len, real))) < MIN_PICTURES:
+        return None
+    target = np.concatenate(real)
+
+    def value_of(indices: np.ndarray) -> float:
+        return gaussian_distance(np.concatenate([scenes[index] for index in indices]), target)
+
+    value, error = frechet(np.concatenate(scenes), target), 1.96 * deviation(len(scenes), value_of)
+    return Estimate(value=value, low=max(0.0, value - error), high=value + error, n=n, scenes=len(scenes))
+
+
+def _section(group: Group) -> str:
+    header = ["", *MEASURES.values(), *DISTANCES.values()]
+    body = [
+        [_TITLES.get(row, row)]
+        + [figure(own[name]) for name in MEASURES]
+        + [figure(own[name], percent=False) for name in DISTANCES]
+        for row, own in group.rows.items()
+    ]
+    parts = [f"### {group.title}\n", f"{_about(group)}\n", table(header, body)]
+    if group.differences:
+        first = next(iter(group.rows))
+        rows = [
+            [_TITLES.get(row, row), *(figure(own[name]) for name in MEASURES)] for row, own in group.differences.items()
+        ]
+        parts += [f"Row minus {first}, paired by scene:\n", table(["", *MEASURES.values()], rows)]
+    return "\n".join(parts)
+
+
+def _about(group: Group) -> str:
+    """What the numbers of a section are, and of how many."""
+    coloured = next(iter(group.rows.values()))["colour"]
+    told = (
+        f"n = {group.scenes} scenes, {group.regions} boxes, {coloured.n if coloured else 0} with a colour in words. "
+        "Percent [95 % interval, bootstrapped over scenes]."
+    )
+    if min(group.scenes, group.regions) < MIN_PICTURES:
+        told += f" Fréchet distances are given from {MIN_PICTURES} pictures on."
+    if floor := group.rows.get("truth", {}).get("frechet_whole"):
+        told += f" Floor of the Fréchet distance, real pictures against other real ones: whole {floor.value:.2f}"
+        crops = group.rows["truth"]["frechet_crops"]
+        told += f", crops {crops.value:.2f}." if crops else "."
+    return told

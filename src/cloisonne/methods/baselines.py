@@ -1,0 +1,115 @@
+"""What ReCo is compared with: the caption alone, places in words, masked attention, one prediction a region."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from torch import Tensor
+
+from cloisonne.core.plan import Conditioning, Tokens, View
+from cloisonne.methods.base import Context, Fragment, Layout, Placed, within_budget
+from cloisonne.methods.reco import normalise
+from cloisonne.scene.geometry import Box
+from cloisonne.scene.places import described_place
+from cloisonne.scene.region import Region
+
+
+class Caption:
+    """The caption alone, as if there were no regions but for their seeds."""
+
+    def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
+        return list(placed)
+
+    def compile(self, layout: Layout, ctx: Context) -> Fragment:
+        return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(ctx.scene.caption)),)))
+
+    def unused(self, region: Region) -> Iterable[str]:
+        yield "phrase"
+        yield from _set(negative=region.negative != "", guidance=region.guidance is not None, strict=region.strict)
+
+
+class Words:
+    """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
+
+    def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
+        room = ctx.model.text.length - len(_tokens(ctx.scene.caption, ctx)) - 2
+        # One token more where there is no caption before the first comma.
+        costs = [len(_tokens(f"a, {region_in_words(p.box, p.region.phrase)}", ctx)) - 1 for p in placed]
+        return within_budget(placed, costs, room)
+
+    def compile(self, layout: Layout, ctx: Context) -> Fragment:
+        text = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
+        return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(normalise(text))),)), parts=layout.parts)
+
+    def unused(self, region: Region) -> Iterable[str]:
+        return _set(weight=region.weight != 1, strict=region.strict)
+
+
+def _set(**fields: bool) -> Iterator[str]:
+    """The names of those that are true."""
+    return (name for name, given in fields.items() if given)
+
+
+def _tokens(text: str, ctx: Context) -> list[int]:
+    return ctx.model.text.tokenizer(normalise(text), add_special_tokens=False).input_ids
+
+
+def region_in_words(box: Box, phrase: str) -> str:
+    """A region as Words says it: "small square in the top left, a doughnut"."""
+    return f"{described_place(box)}, {phrase}"
+
+
+def scene_in_words(caption: str, regions: Sequence[tuple[Box, str]]) -> str:
+    """The text of Words; regions in canonical order."""
+    return ", ".join(filter(None, [caption, *(region_in_words(box, phrase) for box, phrase in regions)]))
+
+
+class Attention:
+    """Masked attention, no training: each pixel attends to the texts of its regions, ``caption, phrase``.
+
+    The outputs of their softmaxes are averaged by the regions' shares; what no region covers hears the caption.
+    """
+
+    def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
+        return list(placed)
+
+    def compile(self, layout: Layout, ctx: Context) -> Fragment:
+        caption = Tokens(ctx.heard(ctx.scene.caption), where=layout.rest if layout.parts else None)
+        own = [Tokens(_heard(part.region, ctx), where=part.share) for part in layout.parts]
+        return Fragment(told=Conditioning(tokens=(caption, *own)), parts=layout.parts)
+
+    def unused(self, region: Region) -> Iterable[str]:
+        return ()
+
+
+class MultiDiffusion:
+    """A prediction of the whole canvas for each region, averaged by the regions' shares (arXiv 2302.08113, eq. 5).
+
+    Costs two rows a region at each step; what no region covers follows the caption's prediction.
+    """
+
+    def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
+        return list(placed)
+
+    def compile(self, layout: Layout, ctx: Context) -> Fragment:
+        told = Conditioning(tokens=(Tokens(ctx.heard(ctx.scene.caption)),))
+        views = tuple(
+            View(
+                name=f"region {part.name}",
+                net=ctx.model.net,
+                branches={
+                    "cond": Conditioning(tokens=(Tokens(_heard(part.region, ctx)),)),
+                    "null": Conditioning(tokens=(Tokens(ctx.avoided(part.region)),)),
+                },
+                guide=ctx.guide(ctx.guidance(part.region)),
+                weight=part.share,
+            )
+            for part in layout.parts
+        )
+        return Fragment(told=told, views=views)
+
+    def unused(self, region: Region) -> Iterable[str]:
+        return ()
+
+
+def _heard(region: Region, ctx: Context) -> Tensor:
+    """[N, D]: what a region's part of the canvas hears."""
+    return ctx.heard(ctx.scene.heard_by(region), region.name)

@@ -1,0 +1,83 @@
+"""A loaded model: everything that a scene needs of the networks."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloisonne.core.schedule import Schedule
+from cloisonne.models.net import DiffusersNet
+from cloisonne.models.spec import NetSpec
+from cloisonne.models.text import TextEncoder
+from cloisonne.models.vae import Vae
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """The values a scene takes where it leaves them out; width and height in pixels."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """Networks that belong together, on one device.
+
+    name: how pictures name it: "builtin", or the folder's own name. files: what it was loaded from. clip: None, or the
+    bound that the scheduler puts on estimates of x0.
+    """
+
+    name: str
+    net: DiffusersNet
+    vae: Vae
+    text: TextEncoder
+    schedule: Schedule
+    clip: float | None
+    native: Native
+    device: torch.device
+    dtype: torch.dtype
+    files: tuple[Path, ...]
+
+    @property
+    def spec(self) -> NetSpec:
+        """The facts about its network."""
+        return self.net.spec
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over the files it was loaded from, read when first asked for: equal hashes draw equal pictures."""
+        total = hashlib.sha256()
+        for file in self.files:
+            total.update(f"{file.parent.name}/{file.name}\n".encode())
+            with file.open("rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+        return total.hexdigest()
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all its networks."""
+        modules = (self.net.unet, self.vae.module, self.text.module)
+        return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+    def record(self) -> Mapping[str, Any]:
+        """What a report or a picture says of it; no paths."""
+        return {
+            "name": self.name,
+            "sha256": self.hash,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def __repr__(self) -> str:
+        size = f"{self.native.width} x {self.native.height}"
+        millions = self.parameters / 1e6
+        return f'Model "{self.name}": {size} pixels, {millions:.1f} M parameters, {self.dtype} on {self.device}'

@@ -1,0 +1,71 @@
+"""A diffusers AutoencoderKL as the map between pictures and latents."""
+
+import math
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+
+from cloisonne.errors import CheckpointError
+
+
+class Vae:
+    """Pictures, float32 [B, 3, height, width] in [-1, 1], to latents, float32 [B, C, H, W], and back.
+
+    Latents have about unit variance: ``(z - shift_factor) * scaling_factor`` of what the autoencoder itself speaks.
+    channels: C. factor: pixels to a latent pixel. scale: the scaling_factor. An autoencoder of ``3 * p * p`` input
+    channels works on pictures whose p x p pixels are unshuffled into channels (p = 1 for Stable Diffusion).
+    """
+
+    def __init__(self, module: AutoencoderKL) -> None:
+        config = module.config
+        self.module = module
+        self.channels: int = config["latent_channels"]
+        self._patch = _patch(config["in_channels"])
+        self.factor = self._patch * 2 ** (len(config["block_out_channels"]) - 1)
+        self.scale: float = config["scaling_factor"]
+        self._shift: float = config.get("shift_factor") or 0.0
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The mean of the posterior, nothing drawn; height and width must be multiples of ``factor``."""
+        unshuffled = F.pixel_unshuffle(self._own(pixels), self._patch)
+        mean = self.module.encode(unshuffled, return_dict=False)[0].mean
+        return (mean.float() - self._shift) * self.scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """The picture; its values may leave [-1, 1] a little."""
+        unshuffled = self.module.decode(self._own(latents / self.scale + self._shift), return_dict=False)[0]
+        return F.pixel_shuffle(unshuffled.float(), self._patch)
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """A picture [B, 3, H, W] of one pixel a latent pixel: the linear map of the latents that fits best."""
+        weight = self._linear.to(latents.device)
+        return torch.einsum("bchw,cr->brhw", F.pad(latents, (0, 0, 0, 0, 0, 1), value=1.0), weight)
+
+    @cached_property
+    def _linear(self) -> Tensor:
+        """[C + 1, 3]: from latents and 1 to mean colours, by least squares over a few soft pictures."""
+        generator = torch.Generator("cpu").manual_seed(0)
+        blobs = torch.rand(4, 3, 5, 5, generator=generator) * 2 - 1
+        pixels = F.interpolate(blobs, size=16 * self.factor, mode="bicubic", align_corners=True).clamp(-1, 1)
+        latents = self.encode(pixels).cpu()
+        colours = F.avg_pool2d(pixels, self.factor)
+        known = F.pad(latents, (0, 0, 0, 0, 0, 1), value=1.0).permute(0, 2, 3, 1).flatten(0, 2)
+        return torch.linalg.lstsq(known, colours.permute(0, 2, 3, 1).flatten(0, 2)).solution
+
+    def _own(self, values: Tensor) -> Tensor:
+        return values.to(self.module.device, self.module.dtype)
+
+
+def _patch(in_channels: int) -> int:
+    patch = math.isqrt(in_channels // 3)
+    if 3 * patch * patch != in_channels:
+        raise CheckpointError(
+            f"The autoencoder takes {in_channels} channels, which is no RGB picture, unshuffled or not; "
+            "load one of 3, 12, 27, 48, ... channels."
+        )
+    return patch

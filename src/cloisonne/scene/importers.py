@@ -1,0 +1,136 @@
+"""Scenes from other tools' files. What reaches outside the picture is clipped to it and reported.
+
+Each importer returns the scene and its warnings, one sentence each.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.geometry import Box, Point, area, clipped
+from cloisonne.scene.masks import polygon_mask
+from cloisonne.scene.region import Region
+from cloisonne.scene.rle import Rle
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.values import shown
+
+_ROUNDING = 1e-6
+"""Outside by less than this share of the picture is a rounding error, not worth a report."""
+
+
+def from_gligen(
+    gligen_phrases: Sequence[str], gligen_boxes: Sequence[Sequence[float]], caption: str = ""
+) -> tuple[Scene, tuple[str, ...]]:
+    """The scene of diffusers' GLIGEN arguments: boxes (x0, y0, x1, y1) as fractions, a phrase each."""
+    if len(gligen_phrases) != len(gligen_boxes):
+        counts = f"{len(gligen_phrases)} gligen_phrases and {len(gligen_boxes)} gligen_boxes"
+        raise SceneError(f"There are {counts}; give one phrase for each box.")
+    warnings: list[str] = []
+    regions = []
+    for index, (phrase, given) in enumerate(zip(gligen_phrases, gligen_boxes, strict=True)):
+        name = f"region-{index}"
+        box = _inside(_numbers(given, 4, "box", name), name, warnings)
+        regions.append(Region(name=name, box=box, phrase=phrase))
+    return Scene(caption=caption, regions=regions), tuple(warnings)
+
+
+def from_coco(data: Mapping[str, Any], image_id: int | None = None) -> tuple[Scene, tuple[str, ...]]:
+    """The scene of one image of COCO annotations.
+
+    Each annotation is a region: its ``segmentation`` (polygons or RLE), else its ``bbox`` (pixels x, y, width, height),
+    with its ``caption`` as phrase, else its category's name. An annotation that has nothing but a caption gives the
+    scene's. image_id: may be left out where there is one image. The canvas is left to the model's native size.
+    """
+    image = _coco_image(_entries(data, "images"), image_id)
+    categories = {category.get("id"): category.get("name") for category in _entries(data, "categories")}
+    warnings: list[str] = []
+    regions: list[Region] = []
+    caption = image.get("caption", "")
+    for annotation in _entries(data, "annotations"):
+        if annotation.get("image_id") != image.get("id"):
+            continue
+        if not (annotation.get("bbox") or annotation.get("segmentation")):
+            caption = caption or annotation.get("caption", "")
+            continue
+        name = f"region-{len(regions)}"
+        phrase = annotation.get("caption") or categories.get(annotation.get("category_id")) or ""
+        shape = _coco_shape(annotation, image, name, warnings)
+        regions.append(Region(name=name, phrase=phrase, **shape))
+    return Scene(caption=caption, regions=regions), tuple(warnings)
+
+
+def _entries(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    entries = data.get(name, []) if isinstance(data, Mapping) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise SceneError(f"The COCO annotations have no list of objects {shown(name)}; give COCO's annotation JSON.")
+    return entries
+
+
+def _coco_image(images: list[Mapping[str, Any]], image_id: int | None) -> Mapping[str, Any]:
+    found = [image for image in images if image_id is None or image.get("id") == image_id]
+    if len(found) != 1:
+        ids = ", ".join(str(image.get("id")) for image in images[:5])
+        asked = "no image was asked for" if image_id is None else f"image {image_id} was asked for"
+        raise SceneError(
+            f"The COCO annotations have {len(images)} images ({ids}) and {asked}; give image_id, one of them."
+        )
+    size = [found[0].get(side) for side in ("width", "height")]
+    if not all(isinstance(side, int | float) and 0 < side < 10**6 for side in size):
+        raise SceneError(f"The COCO image {found[0].get('id')} has the size {shown(size)}; give its width and height.")
+    return found[0]
+
+
+def _coco_shape(
+    annotation: Mapping[str, Any], image: Mapping[str, Any], name: str, warnings: list[str]
+) -> dict[str, Any]:
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, Mapping):
+        return {"rle": segmentation}
+    width, height = image["width"], image["height"]
+    if segmentation:
+        if not isinstance(segmentation, list):
+            raise SceneError(f"segmentation is {shown(segmentation)}; give polygons or an RLE.", region=name)
+        rings = [_ring(flat, width, height, name, warnings) for flat in segmentation]
+        if len(rings) == 1:
+            return {"polygon": rings[0]}
+        pixels = [polygon_mask(ring, int(height), int(width)) for ring in rings]
+        return {"rle": Rle.of(np.max(pixels, axis=0) > 0)}
+    x, y, w, h = _numbers(annotation["bbox"], 4, "bbox", name)
+    return {"box": _inside((x / width, y / height, (x + w) / width, (y + h) / height), name, warnings)}
+
+
+def _ring(flat: Any, width: float, height: float, name: str, warnings: list[str]) -> tuple[Point, ...]:
+    """The corners, in fractions, of COCO's x1, y1, x2, y2, ... in pixels."""
+    count = len(flat) if isinstance(flat, list) and len(flat) >= 6 and len(flat) % 2 == 0 else 6
+    numbers = np.array(_numbers(flat, count, "segmentation", name)).reshape(-1, 2) / (width, height)
+    inside = np.clip(numbers, 0, 1)
+    if np.abs(numbers - inside).max() > _ROUNDING:
+        warnings.append(f'Region "{name}": its polygon reached outside the picture and was clipped.')
+    return tuple((float(x), float(y)) for x, y in inside)
+
+
+def _inside(box: tuple[float, ...], name: str, warnings: list[str]) -> Box:
+    whole = (box[0], box[1], box[2], box[3])
+    inside = clipped(whole)
+    if area(whole) > 0 and area(inside) == 0:
+        raise SceneError(f"The box {_rounded(whole)} lies outside the picture; remove the region.", region=name)
+    if max(abs(a - b) for a, b in zip(whole, inside, strict=True)) > _ROUNDING:
+        given = f"the box {_rounded(whole)} reached outside the picture"
+        warnings.append(f'Region "{name}": {given} and was clipped to {_rounded(inside)}.')
+    return inside
+
+
+def _rounded(box: Box) -> str:
+    return shown([round(number, 4) for number in box])
+
+
+def _numbers(values: Any, count: int, what: str, name: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise SceneError(f"{what} is {shown(values)}; give {count} numbers.", region=name)
+    return numbers

@@ -1,0 +1,98 @@
+"""Soft masks: shapes as float32 arrays [H, W] in [0, 1], 1 where the region is, exactly 0 outside.
+
+Vector shapes and run-length encodings are hard: a pixel belongs to a shape when its centre does. So shapes that share
+an edge meet without a gap and without sharing a pixel. H W canvas pixels, h w latent pixels.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloisonne.scene.geometry import Box, Point
+
+Mask = NDArray[np.float32]
+
+
+def _centres(count: int) -> NDArray[np.float64]:
+    return (np.arange(count) + 0.5) / count
+
+
+def box_mask(box: Box, height: int, width: int) -> Mask:
+    """1 where x0 <= x < x1 and y0 <= y < y1 at the pixel's centre."""
+    x, y = _centres(width), _centres(height)
+    columns = (box[0] <= x) & (x < box[2])
+    rows = (box[1] <= y) & (y < box[3])
+    return (rows[:, None] & columns[None]).astype(np.float32)
+
+
+def ellipse_mask(box: Box, height: int, width: int) -> Mask:
+    """1 inside the ellipse that touches the four sides of ``box``."""
+    x0, y0, x1, y1 = box
+    x = (_centres(width) - (x0 + x1) / 2) / ((x1 - x0) / 2)
+    y = (_centres(height) - (y0 + y1) / 2) / ((y1 - y0) / 2)
+    return (y[:, None] ** 2 + x[None] ** 2 <= 1).astype(np.float32)
+
+
+def polygon_mask(points: tuple[Point, ...], height: int, width: int) -> Mask:
+    """1 where a ray to the left crosses the outline an odd number of times (the even-odd rule)."""
+    x, y = _centres(width), _centres(height)
+    crossed = np.zeros((height, width + 1), np.uint8)
+    for a, b in zip(points, (*points[1:], points[0]), strict=True):
+        # The same end first whichever way round: neighbours that share an edge then round it alike.
+        (xa, ya), (xb, yb) = sorted((a, b), key=lambda point: (point[1], point[0]))
+        rows = np.flatnonzero((ya <= y) & (y < yb))
+        if rows.size:
+            at = xa + (y[rows] - ya) * ((xb - xa) / (yb - ya))
+            crossed[rows, np.searchsorted(x, at, side="left")] ^= 1
+    return np.bitwise_xor.accumulate(crossed[:, :width], axis=1).astype(np.float32)
+
+
+def sampled(hard: NDArray[np.bool_], height: int, width: int) -> Mask:
+    """A hard mask of any size on the canvas: each pixel takes the value that its centre falls on."""
+    rows = (_centres(height) * hard.shape[0]).astype(int)
+    columns = (_centres(width) * hard.shape[1]).astype(int)
+    return hard[np.ix_(rows, columns)].astype(np.float32)
+
+
+def resized(soft: Mask, height: int, width: int) -> Mask:
+    """A soft mask of any size on the canvas: averaged where it shrinks, interpolated where it grows."""
+    if soft.shape == (height, width):
+        return soft
+    shrunk = downsample(soft, min(height, soft.shape[0]), min(width, soft.shape[1]))
+    return np.clip(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1, dtype=np.float32)
+
+
+def downsample(mask: Mask, height: int, width: int) -> Mask:
+    """Area averages of ``mask`` [H, W] on a coarser grid [h, w] = [height, width], such as that of the latents."""
+    if mask.shape == (height, width):
+        return mask
+    return np.clip(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), 0, 1, dtype=np.float32)
+
+
+def feathered(mask: Mask, pixels: float) -> Mask:
+    """``mask`` times a ramp that climbs from 0 at its outline to 1 at ``pixels`` inside of it.
+
+    The ramp never reaches outwards, and the edge of the canvas is no outline: a region that touches it is full there.
+    """
+    inside = (mask > 0).astype(np.uint8)
+    # The first pixel's centre lies half a pixel inside of the outline, so a narrower ramp changes nothing.
+    if pixels <= 0.5 or inside.all():
+        return mask
+    # The transform measures to the centre of the first pixel outside.
+    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) - 0.5
+    return (mask * np.clip(distance / pixels, 0, 1)).astype(np.float32)
+
+
+def extent(mask: Mask, level: float = 0.0) -> Box | None:
+    """The smallest box around all pixels above ``level``, in fractions; None where there are none."""
+    above = mask > level
+    rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
+    if not rows.size:
+        return None
+    height, width = mask.shape
+    return (
+        float(columns[0] / width),
+        float(rows[0] / height),
+        float((columns[-1] + 1) / width),
+        float((rows[-1] + 1) / height),
+    )

@@ -1,0 +1,102 @@
+"""What a generated PNG carries under the key ``cloisonne``: the whole scene and what it was made with.
+
+Only the fields below, no dates and no absolute paths. Read back it is data: its size is capped and its schema checked.
+"""
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal
+
+from PIL import Image
+from pydantic import AfterValidator, Field
+
+from cloisonne.errors import SceneError
+from cloisonne.scene import wire
+from cloisonne.scene.images import mask_image
+from cloisonne.scene.pictures import Picture, data_uri, encoded, given_background, given_mask
+from cloisonne.scene.values import Text, Value, shown
+
+KEY = "cloisonne"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_EMBEDDED_BYTES = 8 * 2**20
+"""An input larger than this is named by path and hash."""
+MAX_RECORD_BYTES = 32 * 2**20
+"""All embedded inputs of a scene together: as base64 they stay below the 64 MiB of text that Pillow reads of a PNG."""
+
+
+def _without_place(text: str) -> str:
+    if _is_absolute(text):
+        raise SceneError(f"{shown(text)} is an absolute path, which a picture must not carry; give a name.")
+    return text
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+
+
+_Short = Annotated[Text, Field(max_length=200), AfterValidator(_without_place)]
+
+
+class Record(Value):
+    """The scene of one picture, resolved and with the picture's own seed, and where it was made.
+
+    scene: as :func:`self_contained` makes it. model_hash: of the weights. versions: of the packages by name.
+    device, dtype, threads: what computed it. place, batch: which row of how many it was, where that changes bits.
+    """
+
+    version: Literal[1] = 1
+    scene: dict[str, Any]
+    model_hash: _Short = ""
+    versions: Annotated[dict[_Short, _Short], Field(max_length=32)] = Field(default_factory=dict)
+    device: _Short = "cpu"
+    dtype: _Short = "float32"
+    threads: int = Field(default=1, strict=True, ge=1, le=65536)
+    place: int = Field(default=0, strict=True, ge=0, le=1_000_000)
+    batch: int = Field(default=1, strict=True, ge=1, le=1_000_000)
+
+    def text(self) -> str:
+        """The record as one line of ASCII JSON."""
+        return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
+
+
+def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True) -> dict[str, Any]:
+    """A complete scene's object (``Scene.to_dict(complete=True)``) that a picture in ``folder`` can carry.
+
+    Masks become grey PNG inside of it; so does the background, byte for byte, if ``embed``. What is larger than
+    MAX_EMBEDDED_BYTES becomes a path relative to ``folder`` and a SHA-256. A model's folder becomes its name.
+    """
+    room = MAX_RECORD_BYTES
+
+    def kept(given: Any, role: str, region: str | None) -> Any:
+        nonlocal room
+        picture = given_mask(given) if role == "mask" else given_background(given)
+        content = encoded(mask_image(picture, region)) if role == "mask" else picture.read()
+        if (embed or role == "mask") and len(content) <= min(room, MAX_EMBEDDED_BYTES):
+            room -= len(content)
+            return data_uri(content)
+        path = None if picture.path is None else Path(wire.relative(picture.path, folder))
+        return Picture(path=path, sha256=hashlib.sha256(picture.read()).hexdigest()).wire()
+
+    data = wire.with_pictures(scene, kept)
+    if _is_absolute(data["model"]):
+        data["model"] = PureWindowsPath(data["model"]).name
+    return data
+
+
+def read_record(png: bytes, name: str) -> Record:
+    """The record in a PNG file's bytes; SceneError, which calls it ``name``, where there is none or it is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+                text = image.info.get(KEY)
+    # A damaged file makes the decoder raise whatever it trips over.
+    except Exception as error:
+        raise SceneError(f"{name} cannot be read as a PNG ({error}); give one that cloisonne has written.") from None
+    if not isinstance(text, str):
+        raise SceneError(f"{name} carries no scene; give a PNG that cloisonne has written, or the scene's JSON.")
+    return Record(**wire.parse(text))

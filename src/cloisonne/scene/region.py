@@ -1,0 +1,189 @@
+"""One region of a scene: a shape, and what belongs there. Every rule that needs no model is checked here."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.geometry import Box, Point, bounds
+from cloisonne.scene.images import load_mask
+from cloisonne.scene.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
+from cloisonne.scene.pictures import MaskPicture
+from cloisonne.scene.rle import Rle
+from cloisonne.scene.values import Fraction, Seed, Text, Value, shown
+
+SHAPES = ("box", "ellipse", "polygon", "mask", "rle")
+MAX_POINTS = 10_000
+MAX_NAME = 100
+
+
+def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    """``count`` finite numbers, or None."""
+    plain = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(plain, list | tuple) or len(plain) != count:
+        return None
+    if any(isinstance(number, bool) or not isinstance(number, int | float | np.number) for number in plain):
+        return None
+    numbers = tuple(float(number) for number in plain)
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def _checked_box(value: Any, info: ValidationInfo) -> Any:
+    box = _numbers(value, 4)
+    given = f"{info.field_name} is {shown(value)}"
+    if box is None:
+        raise SceneError(f"{given}; give four numbers [x0, y0, x1, y1], fractions of the canvas from 0 to 1.")
+    if not all(0 <= number <= 1 for number in box):
+        raise SceneError(f"{given}, which reaches outside the canvas; keep its fractions (not pixels) from 0 to 1.")
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise SceneError(f"{given}, which is inverted or empty; give [x0, y0, x1, y1] with x0 < x1 and y0 < y1.")
+    return box
+
+
+def _checked_polygon(value: Any) -> Any:
+    plain = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(plain, list | tuple) or not 3 <= len(plain) <= MAX_POINTS:
+        raise SceneError(f"polygon is {shown(plain)}; give a list of 3 to {MAX_POINTS} points [x, y].")
+    points = [_numbers(point, 2) for point in plain]
+    for point, given in zip(points, plain, strict=True):
+        if point is None:
+            raise SceneError(f"polygon has the point {shown(given)}; give two numbers [x, y], fractions of the canvas.")
+        if not all(0 <= number <= 1 for number in point):
+            raise SceneError(
+                f"polygon has the point {shown(given)}, which lies outside the canvas; "
+                "keep its fractions (not pixels) from 0 to 1."
+            )
+    if _on_a_line(np.array(points)):
+        raise SceneError(f"polygon is {shown(plain)}, whose points lie on a line; give corners around an area.")
+    return tuple(points)
+
+
+def _on_a_line(points: NDArray[np.float64]) -> bool:
+    spokes = points - points[0]
+    x, y = spokes[np.square(spokes).sum(axis=1).argmax()]
+    return bool(np.abs(x * spokes[:, 1] - y * spokes[:, 0]).max() <= 1e-12)
+
+
+def _checked_rle(value: Any) -> Any:
+    if not isinstance(value, Mapping | Rle):
+        raise SceneError(f'rle is {shown(value)}; give an object {{"size": [height, width], "counts": [...]}}.')
+    return value
+
+
+def _is_name(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= MAX_NAME and set("\n\r\t").isdisjoint(text)
+
+
+_BoxField = Annotated[Box, BeforeValidator(_checked_box)]
+_PolygonField = Annotated[tuple[Point, ...], BeforeValidator(_checked_polygon)]
+
+
+class Region(Value):
+    """A part of the canvas: exactly one of box, ellipse, polygon, mask and rle, and the phrase of what belongs there.
+
+    name: unique in its scene; left out, it becomes ``region-0``, ``region-1``, ... by position.
+    box, ellipse: (x0, y0, x1, y1), fractions of the canvas. polygon: points (x, y), fractions; even-odd rule.
+    mask: a picture (path, data URI, PIL image or array [H, W]) stretched over the canvas: white is the region, grey is
+    soft. rle: COCO's run-length encoding, stretched over the canvas.
+    phrase: what belongs there; negative: what does not.
+    weight >= 0: how much the region counts against others and the caption; 0 removes it.
+    priority: which region wins where ``overlap`` is ``priority``; the higher one.
+    start, stop: the part of the run, in [0, 1], in which the region counts; an empty one removes it.
+    feather: width of the soft edge, inwards, as a fraction (up to 0.5) of the shorter side of the shape's bounding box.
+    guidance, seed: the region's own; None takes the scene's.
+    strict: tokens of the phrase are heard inside the shape only, also where a method would let them be heard elsewhere.
+    """
+
+    name: Text | None = None
+    box: _BoxField | None = None
+    ellipse: _BoxField | None = None
+    polygon: _PolygonField | None = None
+    mask: MaskPicture | None = None
+    rle: Annotated[Rle, BeforeValidator(_checked_rle)] | None = None
+    phrase: Text = ""
+    negative: Text = ""
+    weight: float = Field(default=1.0, strict=True, ge=0, allow_inf_nan=False)
+    priority: int = Field(default=0, strict=True, ge=-1_000_000, le=1_000_000)
+    start: Fraction = 0.0
+    stop: Fraction = 1.0
+    feather: float = Field(default=0.0, strict=True, ge=0, le=0.5)
+    guidance: float | None = Field(default=None, strict=True, ge=0, le=100)
+    seed: Seed | None = None
+    strict: bool = Field(default=False, strict=True)
+
+    # Written out so that type checkers allow whatever the fields convert: lists, paths, arrays.
+    def __init__(self, /, **data: Any) -> None:
+        super().__init__(**data)
+
+    @classmethod
+    def _owner(cls, data: Any, place: Sequence[int | str]) -> str | None:
+        name = data.get("name") if isinstance(data, Mapping) else None
+        return name if isinstance(name, str) and _is_name(name) else None
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is not None and not _is_name(name):
+            raise SceneError(f"name is {shown(name)}; give one line of at most {MAX_NAME} characters, or leave it out.")
+        return name
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        shapes = [name for name in SHAPES if getattr(self, name) is not None]
+        if not shapes:
+            raise SceneError(f"The region has no shape; give it one of {', '.join(SHAPES)}.")
+        if len(shapes) > 1:
+            raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
+        if not self.phrase.strip():
+            raise SceneError('The region has no phrase; say what belongs there, such as "a doughnut".')
+        if self.start > self.stop:
+            raise SceneError(f"start is {self.start} and stop is {self.stop}; give a start that is not after stop.")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether the region counts at all: its weight is above 0 and its interval not empty."""
+        return self.weight > 0 and self.start < self.stop
+
+    def bounding_box(self, level: float = 0.0) -> Box:
+        """The smallest box (fractions) around the shape; of a grey mask, around what is above ``level`` in [0, 1]."""
+        if shape := self.box or self.ellipse:
+            return shape
+        if self.polygon is not None:
+            return bounds(self.polygon)
+        found = extent(self._own_pixels(), level)
+        if found is None:
+            raise SceneError(f"The mask has nothing brighter than {level:g}; paint the region white.", region=self.name)
+        return found
+
+    def soft_mask(self, height: int, width: int) -> Mask:
+        """The region on a canvas of [H, W] pixels, feathered: float32 in [0, 1], exactly 0 outside of the shape."""
+        mask = self._on_canvas(height, width)
+        found = extent(mask)
+        if found is None:
+            canvas = f"{width} x {height} canvas"
+            raise SceneError(f"The region covers no pixel of the {canvas}; make it larger.", region=self.name)
+        shorter_side = min((found[2] - found[0]) * width, (found[3] - found[1]) * height)
+        return feathered(mask, self.feather * shorter_side)
+
+    def _on_canvas(self, height: int, width: int) -> Mask:
+        if self.box is not None:
+            return box_mask(self.box, height, width)
+        if self.ellipse is not None:
+            return ellipse_mask(self.ellipse, height, width)
+        if self.polygon is not None:
+            return polygon_mask(self.polygon, height, width)
+        if self.rle is not None:
+            return sampled(self.rle.pixels(), height, width)
+        return resized(self._own_pixels(), height, width)
+
+    def _own_pixels(self) -> Mask:
+        """A mask or an rle in its own size [h, w]."""
+        if self.rle is not None:
+            return self.rle.pixels().astype(np.float32)
+        assert self.mask is not None, "a region has one of five shapes"
+        return load_mask(self.mask, self.name)

@@ -1,0 +1,218 @@
+"""Rebuilds the built-in family: every member in order, in slices if need be, with metrics and sample sheets.
+
+cloisonne train family --minutes 120 --device auto --out family
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler
+
+from cloisonne.errors import OutputError
+from cloisonne.eval.judge import Judge
+from cloisonne.train import base, clip, judge, latents, tokenizer, vae
+from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
+from cloisonne.train.export import device_words, export_module, export_pretrained, write_provenance
+from cloisonne.train.loop import Progress, Stage, load_average, run
+from cloisonne.train.measure import measure_clip, measure_judge, measure_vae
+from cloisonne.world.picture import Recipe
+
+SHARES = {"vae": 0.27, "base": 0.54, "judge": 0.12, "clip": 0.07}
+"""Shares of the minutes; drawing and encoding in between come on top."""
+RECIPE = Recipe(counts=(1, 1, 2, 2, 3, 4))
+"""The pictures that the base is trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A family in the making: where, on what, how long."""
+
+    out: Path
+    device: torch.device
+    minutes: float
+    slice_minutes: float | None
+    pictures: int
+    """Pictures whose latents are kept for the base."""
+    trips: int
+    """Pictures whose VAE round trips are kept for the judge."""
+    report: Callable[[str], None]
+
+    @property
+    def family(self) -> Path:
+        return self.out / "family"
+
+    def state(self, member: str) -> Path:
+        return self.out / "state" / member
+
+    def run(self, stage: Stage) -> bool:
+        """Train a stage for its share of the budget; False when the slice ended before it did."""
+        return run(stage, self.state(stage.name), slice_minutes=self.slice_minutes, report=self.report)
+
+    def share(self, member: str) -> float:
+        return self.minutes * SHARES[member]
+
+
+def train_family(
+    out: Path,
+    minutes: float,
+    *,
+    device: str = "auto",
+    slice_minutes: float | None = None,
+    pictures: int = 40_000,
+    trips: int = 6_000,
+    report: Callable[[str], None] = print,
+) -> bool:
+    """Train all members from nothing, or go on where an earlier call stopped; returns whether the family is finished.
+
+    The finished family lies in ``out/family`` and loads with ``cloisonne.load``. ``slice_minutes`` bounds the training
+    done by one call (drawing, encoding and exporting come on top): call again to continue.
+    """
+    if minutes <= 0:
+        raise OutputError(f"A budget of {minutes} minutes trains nothing: give a positive number.")
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    work = Work(
+        out=out,
+        device=torch.device(chosen),
+        minutes=minutes,
+        slice_minutes=slice_minutes,
+        pictures=pictures,
+        trips=trips,
+        report=report,
+    )
+    return all(step(work) for step in (make_vae, make_base, make_judge, make_clip, make_index))
+
+
+def make_vae(work: Work) -> bool:
+    """The autoencoder; its latents' mean and deviation go into its configuration."""
+    torch.manual_seed(0)
+    model = vae.build()
+    if not _exported(work, "vae"):
+        if not work.run(vae.stage(model, work.share("vae"), work.device)):
+            return False
+        progress = load_average(work.state("vae"), {"vae": model})
+        figures = measure_vae(model)
+        model.register_to_config(shift_factor=figures["shift"], scaling_factor=1 / figures["deviation"])
+        _export(work, "vae", model, progress, [], figures)
+    return True
+
+
+def make_base(work: Work) -> bool:
+    """Tokenizer, text encoder and UNet, trained together."""
+    if _exported(work, "unet"):
+        return True
+    folder = work.family / "tokenizer"
+    words = base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
+    autoencoder = AutoencoderKL.from_pretrained(work.family / "vae", low_cpu_mem_usage=False).float()
+    store = latents.LatentStore(work.state("latents"), RECIPE, (8, 16, 16), work.pictures)
+    latents.fill(store, autoencoder, work.pictures, work.report)
+    store.shift, store.scale = autoencoder.config["shift_factor"], autoencoder.config["scaling_factor"]
+    torch.manual_seed(0)
+    text, unet = base.build_text(words), base.build_unet()
+    stage = base.stage(text, unet, words, store, work.share("base"), work.device)
+    if not work.run(stage):
+        return False
+    progress = load_average(work.state("base"), stage.modules)
+    figures = {k: v for k, v in progress.curve[-1].items() if k in ("v", "ce", "named")} if progress.curve else {}
+    _export(work, "text_encoder", text, progress, ["tokenizer"], {})
+    _export(work, "unet", unet, progress, ["vae", "text_encoder"], figures)
+    return True
+
+
+def make_judge(work: Work) -> bool:
+    """The judge, frozen once made."""
+    if _exported(work, "judge"):
+        return True
+    autoencoder = AutoencoderKL.from_pretrained(work.family / "vae", low_cpu_mem_usage=False).float().to(work.device)
+    file = work.state("judge") / "trips.npy"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        judge.RoundTrips.make(file, work.trips, lambda x: round_trip(autoencoder, x))
+    torch.manual_seed(0)
+    model = Judge()
+    if not work.run(judge.stage(model, judge.RoundTrips(file), work.share("judge"), work.device)):
+        return False
+    progress = load_average(work.state("judge"), {"judge": model})
+    figures = measure_judge(model.cpu().eval(), lambda x: round_trip(autoencoder.cpu(), x))
+    export_module(model, model.config, work.family / "judge")
+    _note(work, "judge", progress, ["vae"], figures, JUDGE_SEEDS)
+    return True
+
+
+def make_clip(work: Work) -> bool:
+    """The contrastive pair."""
+    if _exported(work, "clip"):
+        return True
+    words = base.load_tokenizer(work.family / "tokenizer")
+    torch.manual_seed(0)
+    model = clip.build(words)
+    if not work.run(clip.stage(model, words, work.share("clip"), work.device)):
+        return False
+    progress = load_average(work.state("clip"), {"clip": model})
+    _export(work, "clip", model, progress, ["tokenizer"], measure_clip(model.cpu(), words))
+    return True
+
+
+def make_index(work: Work) -> bool:
+    """model_index.json, the scheduler, and the native values of the family."""
+    DDIMScheduler(
+        beta_start=base.SCHEDULE["beta_start"],
+        beta_end=base.SCHEDULE["beta_end"],
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    ).save_pretrained(work.family / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (work.family / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
+    native = {"width": 128, "height": 128, "steps": 20, "guidance": 4.0, "sampler": "ddim", "method": "reco"}
+    (work.family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")
+    return True
+
+
+def round_trip(autoencoder: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """Pictures [n, 3, h, w] in -1..1 through the autoencoder's mean and back, on the autoencoder's device."""
+    patch = round((autoencoder.config["in_channels"] / 3) ** 0.5)
+    device = autoencoder.device
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        latent = autoencoder.encode(F.pixel_unshuffle(pixels.to(device), patch)).latent_dist.mean
+        return F.pixel_shuffle(autoencoder.decode(latent).sample.float(), patch).cpu()
+
+
+def _exported(work: Work, member: str) -> bool:
+    return (work.family / member / "provenance.json").is_file()
+
+
+def _export(
+    work: Work, member: str, model: Any, progress: Progress, parents: list[str], figures: dict[str, float]
+) -> None:
+    export_pretrained(model, work.family / member)
+    _note(work, member, progress, parents, figures, TRAINING_SEEDS)
+
+
+def _note(
+    work: Work, member: str, progress: Progress, parents: list[str], figures: dict[str, float], seed: int
+) -> None:
+    write_provenance(
+        work.family / member,
+        progress=progress,
+        parents=[work.family / parent for parent in parents],
+        metrics={k: float(np.asarray(v)) for k, v in figures.items()},
+        first_seed=seed,
+        device=device_words(work.device),
+    )
+    work.report(f"{member}: {json.dumps({k: round(v, 4) for k, v in figures.items()})}")

@@ -1,0 +1,91 @@
+"""The figures of a member that its training reports, on seeds no training has seen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from cloisonne.eval.judge import CLASS_OF, Judge
+from cloisonne.eval.metrics import crop
+from cloisonne.train.clip import LENGTH
+from cloisonne.train.clip import SIZE as CLIP_SIZE
+from cloisonne.train.data import as_tensor
+from cloisonne.world.draw import Drawn, draw
+from cloisonne.world.glyphs import TRAINING, words_of
+from cloisonne.world.picture import EVERYTHING, Item, Picture, Recipe, sample
+
+FIRST_SEED = 3_000_000
+
+
+def _pictures(count: int, recipe: Recipe) -> list[Drawn]:
+    return [draw(sample(FIRST_SEED + k, recipe)) for k in range(count)]
+
+
+@torch.no_grad()
+def measure_vae(vae: AutoencoderKL, count: int = 192) -> dict[str, float]:
+    """PSNR in dB (of the mean squared error over all pictures, and the mean over pictures), latents' mean and
+    deviation."""
+    vae = vae.float().cpu().eval()
+    patch = round((vae.config["in_channels"] / 3) ** 0.5)
+    pixels = as_tensor(np.stack([d.rgb for d in _pictures(count // 2, Recipe()) + _pictures(count // 2, EVERYTHING)]))
+    latents, errors = [], []
+    for x in pixels.split(16):
+        z = vae.encode(F.pixel_unshuffle(x, patch)).latent_dist.mean
+        y = F.pixel_shuffle(vae.decode(z).sample, patch).clamp(-1, 1)
+        latents.append(z)
+        errors.append((y - x).square().mean((1, 2, 3)))
+    z, mse = torch.cat(latents), torch.cat(errors)
+    return {
+        "psnr": float(10 * torch.log10(4 / mse.mean())),
+        "psnr_mean": float((10 * torch.log10(4 / mse)).mean()),
+        "shift": float(z.mean()),
+        "deviation": float(z.std()),
+        "pictures": float(count),
+    }
+
+
+@torch.no_grad()
+def measure_judge(judge: Judge, round_trip: Callable[[Tensor], Tensor], count: int = 250) -> dict[str, float]:
+    """Share of unoccluded core objects whose crop is named right: true pixels, and after the VAE's round trip."""
+    drawn = _pictures(count, Recipe(held_out=None))
+    true = as_tensor(np.stack([d.rgb for d in drawn]))
+    back = torch.cat([round_trip(x) for x in true.split(25)])
+    figures: dict[str, float] = {}
+    for name, pixels in (("crops", true), ("crops_through_vae", back)):
+        right, total = 0, 0
+        rgb = ((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        for d, picture in zip(drawn, rgb, strict=True):
+            shown = [k for k, visible in enumerate(d.visible()) if visible > 0.98]
+            crops = [crop(picture, d.boxes()[k]) for k in shown]
+            if crops:
+                scores = judge(as_tensor(np.stack(crops))).object_scores()
+                wanted = torch.tensor([CLASS_OF[d.picture.items[k].char] for k in shown])
+                right += int((scores.argmax(1) + 1 == wanted).sum())
+                total += len(shown)
+        figures[name] = right / total
+        figures["objects"] = float(total)
+    return figures
+
+
+@torch.no_grad()
+def measure_clip(clip: Any, tokenizer: Any, count: int = 500) -> dict[str, float]:
+    """Share of single objects whose picture is nearest to their own name among all training glyphs, and among five."""
+    clip.eval()
+    names = [f"a {words_of(char)[0]}" for char in TRAINING]
+    told = tokenizer(names, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    rng = np.random.default_rng(5)
+    chosen = rng.choice(len(TRAINING), count, replace=False)
+    pictures = []
+    for k in chosen:
+        item = Item(char=TRAINING[k], colour=None, box=(0.1, 0.1, 0.9, 0.9), flip=False, angle=0.0)
+        pictures.append(
+            draw(Picture(seed=int(k), background="studio", style="natural", items=(item,)), CLIP_SIZE, CLIP_SIZE).rgb
+        )
+    out = clip(input_ids=told.input_ids, pixel_values=as_tensor(np.stack(pictures)))
+    best = out.logits_per_image.topk(5, 1).indices
+    own = torch.from_numpy(chosen)[:, None]
+    return {"top1": float((best[:, :1] == own).float().mean()), "top5": float((best == own).any(1).float().mean())}

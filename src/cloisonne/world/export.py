@@ -1,0 +1,126 @@
+"""World pictures as files with their truth: PNG, scene JSON, masks, and one COCO annotation file for all of them."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cloisonne.errors import OutputError, SceneError
+from cloisonne.scene import Region, Scene, write_picture
+from cloisonne.scene.rle import encode
+from cloisonne.world.draw import Drawn, draw
+from cloisonne.world.glyphs import HELD_OUT, TRAINING, words_of
+from cloisonne.world.picture import Recipe, sample
+from cloisonne.world.words import caption, phrase
+
+_CATEGORY = {char: number for number, char in enumerate((*TRAINING, *HELD_OUT), start=1)}
+_CORE_GLYPHS = Recipe()
+
+
+def scene_of(drawn: Drawn) -> Scene:
+    """The scene that asks for what is drawn.
+
+    The caption says the background (and the style); each object is a region ``region-0``, ``region-1``, ..., back to
+    front, with its tight box, hidden parts included, and a noun phrase. The words follow from the picture's seed.
+    """
+    rng = np.random.default_rng([drawn.picture.seed, 20263])
+    height, width = drawn.labels.shape
+    boxes = drawn.boxes()
+    regions = []
+    for k, (item, box) in enumerate(zip(drawn.picture.items, boxes, strict=True)):
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        regions.append(Region(name=f"region-{k}", box=box, phrase=phrase(item, area, rng)))
+    told = caption(drawn.picture, boxes, rng, objects=False)
+    return Scene(width=width, height=height, caption=told, regions=tuple(regions))
+
+
+def export(
+    seeds: Iterable[int],
+    folder: Path,
+    *,
+    recipe: Recipe = _CORE_GLYPHS,
+    width: int = 128,
+    height: int = 128,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Draw the pictures of ``seeds`` into ``folder`` and return the paths of their scenes.
+
+    Seed 7 gives ``000007.png``, ``000007.json`` (the scene) and, for each region, ``000007-region-0.png`` (its whole
+    extent in white, hidden parts included). ``annotations.json`` describes all of them as COCO: the annotations of an
+    image go from back to front and carry the region's phrase as ``caption``. Raises OutputError for pictures or
+    annotations that exist, unless ``overwrite``, and SceneError for a negative seed or a size that no scene can have.
+    """
+    wanted = list(dict.fromkeys(seeds))
+    if negative := [seed for seed in wanted if seed < 0]:
+        raise SceneError(f"The seed {negative[0]} is negative; world pictures have seeds from 0 on.")
+    Scene(width=width, height=height)
+    if not overwrite:
+        _refuse_existing([folder / "annotations.json", *(folder / f"{seed:06d}.png" for seed in wanted)])
+    coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed in wanted:
+            drawn = draw(sample(seed, recipe), width, height)
+            scene = scene_of(drawn)
+            _write_files(folder / f"{seed:06d}", drawn, scene)
+            image = {"id": seed, "file_name": f"{seed:06d}.png", "width": width, "height": height}
+            coco["images"].append(image | {"caption": scene.caption})
+            coco["annotations"] += _annotations(drawn, scene, first_id=len(coco["annotations"]) + 1)
+        categories = _categories({annotation["category_id"] for annotation in coco["annotations"]})
+        text = json.dumps(coco | {"categories": categories}, ensure_ascii=False, indent=1) + "\n"
+        _write(folder / "annotations.json", text)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f'The folder "{folder}" cannot be written ({error.strerror}); choose another.') from None
+    return [folder / f"{seed:06d}.json" for seed in wanted]
+
+
+def _refuse_existing(paths: list[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise OutputError(f'The output "{path}" exists; choose another folder, or allow it with --overwrite.')
+
+
+def _write_files(stem: Path, drawn: Drawn, scene: Scene) -> None:
+    write_picture(Image.fromarray(drawn.rgb), stem.with_suffix(".png"), overwrite=True)
+    for region, mask in zip(scene.regions, drawn.masks, strict=True):
+        white = Image.fromarray(mask.astype(np.uint8) * 255)
+        write_picture(white, stem.with_name(f"{stem.name}-{region.name}.png"), overwrite=True)
+    _write(stem.with_suffix(".json"), scene.to_json())
+
+
+def _annotations(drawn: Drawn, scene: Scene, first_id: int) -> list[dict[str, Any]]:
+    """One COCO annotation an object; ``bbox`` [x, y, width, height] in pixels."""
+    out = []
+    for k, (item, region, mask) in enumerate(zip(drawn.picture.items, scene.regions, drawn.masks, strict=True)):
+        rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+        x, y = int(columns[0]), int(rows[0])
+        out.append(
+            {
+                "id": first_id + k,
+                "image_id": drawn.picture.seed,
+                "category_id": _CATEGORY[item.char],
+                "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+                "area": int(mask.sum()),
+                "segmentation": {"size": list(mask.shape), "counts": encode(mask)},
+                "iscrowd": 0,
+                "caption": region.phrase,
+            }
+        )
+    return out
+
+
+def _categories(used: set[int]) -> list[dict[str, Any]]:
+    return [{"id": number, "name": words_of(char)[0]} for char, number in _CATEGORY.items() if number in used]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write under a temporary name first, so that the file is never there in part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,70 @@
+"""Intervals hold what they promise, and rows are compared scene by scene."""
+
+import numpy as np
+import pytest
+
+from cloisonne.eval.bootstrap import Sample, deviation, difference, mean
+
+
+def flips(rng: np.random.Generator, scenes: int = 100, alike: bool = False) -> Sample:
+    """Two regions a scene, each right in 7 of 10 cases; ``alike``: both or none."""
+    right = rng.random((scenes, 2)) < 0.7
+    return Sample((2.0 * right[:, 0]) if alike else right.sum(1).astype(float), np.full(scenes, 2))
+
+
+def test_mean_is_over_things_not_over_scenes() -> None:
+    estimate = mean(Sample(np.array([3.0, 0, 0]), np.array([3, 1, 0])))
+    assert estimate is not None
+    assert (estimate.value, estimate.n, estimate.scenes) == (0.75, 4, 2)
+
+
+def test_what_never_varies_has_no_width() -> None:
+    estimate = mean(Sample(np.array([0.5, 1.0]), np.array([1, 2])))
+    assert estimate is not None
+    assert estimate.low == estimate.value == estimate.high == 0.5
+
+
+def test_nothing_gives_nothing() -> None:
+    empty = Sample(np.zeros(3), np.zeros(3, int))
+    assert mean(empty) is None
+    assert difference(empty, empty) is None
+    assert mean(Sample(np.zeros(0), np.zeros(0, int))) is None
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_interval_holds_the_truth_as_often_as_it_says(alike: bool) -> None:
+    """Also where the regions of a scene stand and fall together, and independent ones would promise too much."""
+    rng = np.random.default_rng(0)
+    estimates = [mean(flips(rng, alike=alike)) for _ in range(120)]
+    holds = [e is not None and e.low <= 0.7 <= e.high for e in estimates]
+    assert 0.88 <= np.mean(holds) <= 0.99
+
+
+def test_same_sample_gives_the_same_interval() -> None:
+    sample = flips(np.random.default_rng(1))
+    assert mean(sample) == mean(sample)
+
+
+def test_paired_difference_cancels_what_scenes_share() -> None:
+    rng = np.random.default_rng(2)
+    a = flips(rng)
+    better = Sample(a.totals + (rng.random(100) < 0.1), a.counts)
+    gain = difference(better, a)
+    alone = mean(better)
+    assert gain is not None
+    assert alone is not None
+    assert gain.value == pytest.approx((better.totals.sum() - a.totals.sum()) / 200)
+    assert 0 < gain.low < gain.value < gain.high
+    assert gain.high - gain.low < 0.5 * (alone.high - alone.low)
+
+
+def test_difference_of_equal_rows_is_none() -> None:
+    a = flips(np.random.default_rng(3))
+    gain = difference(a, a)
+    assert gain is not None
+    assert gain.low == gain.value == gain.high == 0
+
+
+def test_deviation_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(4).standard_normal(400)
+    assert deviation(400, lambda indices: float(values[indices].mean())) == pytest.approx(1 / 20, rel=0.2)

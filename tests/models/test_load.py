@@ -1,0 +1,207 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.builtin import digest, members
+from cloisonne.models.load import load
+from cloisonne.models.model import Native
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def copied(tiny_family: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_family, tmp_path / "copied")
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def with_provenance(folder: Path) -> Path:
+    """Members with the records that training writes."""
+    parents = {"vae": [], "text_encoder": ["tokenizer"], "unet": ["vae", "text_encoder"]}
+    for member, names in parents.items():
+        record = {
+            "minutes": 1.0,
+            "sha256": digest(folder / member),
+            "parents": {name: digest(folder / name) for name in names},
+        }
+        (folder / member / "provenance.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_family_is_loaded_with_its_own_values(tiny_family: Path) -> None:
+    model = load(tiny_family)
+    assert model.native == Native(width=64, height=64, steps=3, guidance=4.0, sampler="ddim", method="reco")
+    assert model.schedule.prediction == "v_prediction"
+    assert (model.spec.vae_factor, model.spec.latent_channels, model.spec.token_width) == (8, 4, 16)
+    assert (model.name, model.device.type, model.dtype) == (tiny_family.name, "cpu", torch.float32)
+    assert model.clip is None
+    assert not any(p.requires_grad for p in model.net.unet.parameters())
+
+
+def test_other_checkpoints_take_common_values(tiny_sd: Path, copied: Path) -> None:
+    assert load(tiny_sd).native == Native(
+        width=64, height=64, steps=20, guidance=7.5, sampler="dpmpp-2m", method="attention"
+    )
+    (copied / "family.json").unlink()
+    assert (load(copied).native.method, load(copied).native.guidance) == ("reco", 4.0)
+
+
+def test_dtype_is_that_of_all_networks(tiny_family: Path) -> None:
+    model = load(tiny_family, dtype=torch.bfloat16)
+    assert {m.dtype for m in (model.net.unet, model.vae.module, model.text.module)} == {torch.bfloat16}
+    assert model.text.encode(model.text.ids("a cat")).dtype == torch.float32
+
+
+def test_half_precision_files_are_read_in_full(copied: Path) -> None:
+    tensors = {name: tensor.half() for name, tensor in load_file(copied / UNET).items()}
+    save_file(tensors, copied / UNET, metadata={"format": "pt"})
+    state = load(copied).net.unet.state_dict()
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    assert torch.equal(state["conv_in.weight"], tensors["conv_in.weight"].float())
+
+
+def test_shards_are_read(copied: Path, tiny_family: Path) -> None:
+    load(copied).net.unet.save_pretrained(copied / "unet", max_shard_size="40KB")
+    (copied / UNET).unlink()
+    assert len(list((copied / "unet").glob("*.safetensors"))) > 1
+    whole, parts = load(tiny_family).net.unet.state_dict(), load(copied).net.unet.state_dict()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_loading_is_silent(tiny_family: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load(tiny_family)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_hash_follows_what_decides_the_picture(tiny_family: Path, copied: Path) -> None:
+    hash_ = load(tiny_family).hash
+    (copied / "README.md").write_text("words")
+    assert load(copied).hash == hash_
+    edit_json(copied / "scheduler/scheduler_config.json", steps_offset=1)
+    assert load(copied).hash != hash_
+
+
+def test_clip_of_the_scheduler_is_kept(copied: Path) -> None:
+    edit_json(copied / "scheduler/scheduler_config.json", clip_sample=True, clip_sample_range=2.5)
+    assert load(copied).clip == 2.5
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no index": (lambda f: (f / "model_index.json").unlink(), "has no model_index.json"),
+    "index no json": (lambda f: (f / "model_index.json").write_text("{"), "cannot be read as JSON"),
+    "index a list": (lambda f: (f / "model_index.json").write_text("[]"), "is not a JSON object"),
+    "sdxl": (lambda f: edit_json(f / "model_index.json", text_encoder_2=["a", "b"]), "not yet supported"),
+    "other unet": (lambda f: edit_json(f / "model_index.json", unet=["diffusers", "FluxUNet"]), "has FluxUNet as its"),
+    "no vae listed": (lambda f: edit_json(f / "model_index.json", vae=None), "has None as its vae"),
+    "no weights": (lambda f: (f / UNET).unlink(), "has no diffusion_pytorch_model.safetensors; download"),
+    "pickles": (lambda f: (f / UNET).rename(f / "unet/x.bin"), "pickles are not loaded"),
+    "no folder": (lambda f: shutil.rmtree(f / "vae"), "has no diffusion_pytorch_model.safetensors"),
+    "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), "tokenizer"),
+    "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "has no scheduler_config.json"),
+    "no config": (lambda f: (f / "unet/config.json").unlink(), "unet"),
+    "cut weights": (lambda f: (f / UNET).write_bytes((f / UNET).read_bytes()[:999]), "unet"),
+    "weights are text": (lambda f: (f / UNET).write_text("version https://git-lfs.github.com/spec/v1"), "unet"),
+    "lacks a tensor": (lambda f: drop_tensor(f / UNET), "lacks 1 tensors, such as conv_in.bias"),
+    "other shape": (lambda f: edit_json(f / "unet/config.json", block_out_channels=[8, 32]), "unet"),
+    "shard outside": (lambda f: shards(f, "../vae/diffusion_pytorch_model.safetensors"), "no safetensors file of its"),
+    "shard absolute": (lambda f: shards(f, "/etc/passwd.safetensors"), "no safetensors file of its folder"),
+    "shard missing": (lambda f: shards(f, "part.safetensors"), "lacks part.safetensors"),
+    "no weight map": (lambda f: shards(f, None), "has no weight_map"),
+    "family": (lambda f: (f / "family.json").write_text('{"native": {"width": 64}}'), "lacks a table"),
+    "prediction": (
+        lambda f: edit_json(f / "scheduler/scheduler_config.json", prediction_type="flow"),
+        "prediction_type",
+    ),
+}
+
+
+def drop_tensor(file: Path) -> None:
+    tensors = load_file(file)
+    del tensors["conv_in.bias"]
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def shards(folder: Path, name: str | None) -> None:
+    (folder / UNET).unlink()
+    index = {} if name is None else {"weight_map": {"conv_in.weight": name}}
+    (folder / f"{UNET}.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_folders_are_refused_in_one_sentence(copied: Path, damage: str) -> None:
+    spoil, said = DAMAGES[damage]
+    spoil(copied)
+    with pytest.raises(CheckpointError) as caught:
+        load(copied)
+    message = str(caught.value)
+    assert said in message
+    assert "\n" not in message
+    assert message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("unet", {"in_channels": 9}, "9 input channels for 4 latent ones"),
+        ("unet", {"in_channels": 8, "out_channels": 8}, "8 latent channels and the vae makes 4"),
+        ("unet", {"cross_attention_dim": 32}, "width 32 and the text encoder gives 16"),
+    ],
+)
+def test_parts_of_different_checkpoints_are_refused(
+    copied: Path, part: str, changes: dict[str, int], said: str
+) -> None:
+    from diffusers import UNet2DConditionModel
+
+    config = UNet2DConditionModel.load_config(copied / part)
+    UNet2DConditionModel.from_config(config, **changes).save_pretrained(copied / part)
+    with pytest.raises(CheckpointError, match=said):
+        load(copied)
+
+
+def test_no_such_folder() -> None:
+    with pytest.raises(CheckpointError, match=r'^There is no folder "nowhere"; give "builtin", or a diffusers folder'):
+        load("nowhere")
+
+
+def test_no_such_device(tiny_family: Path) -> None:
+    for device in ("cuda:77", "gpu"):
+        with pytest.raises(CapabilityError, match=f'^The device "{device}" cannot be used .* choose "cpu"'):
+            load(tiny_family, device=device)
+
+
+def test_members_are_those_with_provenance(copied: Path, tiny_sd: Path) -> None:
+    found = members(with_provenance(copied))
+    assert [member.name for member in found] == ["text_encoder", "unet", "vae"]
+    assert [member.sha256 for member in found] == [digest(copied / member.name) for member in found]
+    assert found[1].bytes == (copied / UNET).stat().st_size
+    assert found[1].provenance["minutes"] == 1.0
+    assert members(tiny_sd) == []
+    load(copied)
+
+
+def test_changed_member_is_refused(copied: Path) -> None:
+    edit_json(with_provenance(copied) / "vae/config.json", scaling_factor=0.75)
+    with pytest.raises(CheckpointError, match='vae" is not the one that "unet" was made with'):
+        load(copied)
+
+
+def test_changed_parent_is_refused_though_its_own_record_agrees(copied: Path) -> None:
+    edit_json(with_provenance(copied) / "vae/config.json", scaling_factor=0.75)
+    edit_json(copied / "vae/provenance.json", sha256=digest(copied / "vae"))
+    with pytest.raises(CheckpointError, match='vae" is not the one that "unet" was made with'):
+        load(copied)
+
+
+def test_damaged_provenance_is_refused(copied: Path) -> None:
+    (with_provenance(copied) / "unet/provenance.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r'provenance\.json" is damaged'):
+        load(copied)

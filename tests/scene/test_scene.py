@@ -1,0 +1,81 @@
+import pytest
+
+from cloisonne.errors import SceneError
+from cloisonne.scene import Region, Scene
+
+NATIVE = {"width": 128, "height": 128, "steps": 20, "guidance": 4.0, "sampler": "ddim"}
+BOX = (0.05, 0.05, 0.45, 0.45)
+
+
+def test_the_example_of_the_readme() -> None:
+    scene = Scene(caption="on a beach", regions=[Region(name="donut", box=BOX, phrase="a doughnut")])
+    assert scene == Scene.model_validate(
+        {"caption": "on a beach", "regions": [{"name": "donut", "box": list(BOX), "phrase": "a doughnut"}]}
+    )
+    assert scene.method == "reco"
+    assert hash(scene) == hash(scene.replace())
+
+
+def test_regions_are_named_by_position() -> None:
+    scene = Scene(
+        regions=[Region(box=BOX, phrase="a"), Region(name="b", box=BOX, phrase="b"), {"box": BOX, "phrase": "c"}]
+    )
+    assert [region.name for region in scene.regions] == ["region-0", "b", "region-2"]
+
+
+def test_names_are_unique() -> None:
+    with pytest.raises(SceneError, match=r'Region "region-1": Two regions have this name; give each its own\.'):
+        Scene(regions=[Region(name="region-1", box=BOX, phrase="a"), Region(box=BOX, phrase="b")])
+
+
+def test_resolved_fills_in_what_was_left_out() -> None:
+    scene = Scene(steps=7, seed=3).resolved(**NATIVE)
+    assert (scene.width, scene.height, scene.steps, scene.guidance, scene.sampler) == (128, 128, 7, 4.0, "ddim")
+    assert scene.seed == 3
+    assert scene.resolved(**NATIVE) == scene
+
+
+def test_a_missing_seed_is_drawn_once() -> None:
+    scene = Scene().resolved(**NATIVE)
+    assert scene.seed is not None
+    assert scene.resolved(**NATIVE).seed == scene.seed
+    assert len({Scene().resolved(**NATIVE).seed for _ in range(8)}) > 1
+
+
+def test_a_resolved_scene_is_checked_again() -> None:
+    with pytest.raises(SceneError, match='the sampler "heun" has none'):
+        Scene(eta=0.5).resolved(**NATIVE | {"sampler": "heun"})
+
+
+def test_replace_checks_again() -> None:
+    assert Scene(steps=3).replace(steps=4).steps == 4
+    with pytest.raises(SceneError, match="steps is 0"):
+        Scene().replace(steps=0)
+    with pytest.raises(SceneError, match='did you mean "steps"'):
+        Scene().replace(step=4)
+
+
+def test_what_a_region_hears() -> None:
+    region = Region(box=BOX, phrase="a cat")
+    assert Scene(caption="on a beach").heard_by(region) == "on a beach, a cat"
+    assert Scene().heard_by(region) == "a cat"
+
+
+def test_active_regions() -> None:
+    on, off = Region(name="on", box=BOX, phrase="a"), Region(name="off", box=BOX, phrase="b", weight=0)
+    assert Scene(regions=[off, on]).active_regions == (on,)
+
+
+def test_json_schema_has_the_fields_of_version_1() -> None:
+    schema = Scene.json_schema()
+    assert schema["additionalProperties"] is False
+    assert " ".join(schema["properties"]) == (
+        "version width height caption negative seed steps guidance guidance_rescale guidance_interval sampler spacing eta "
+        "model method overlap background strength regions"
+    )
+    region = schema["$defs"]["Region"]
+    assert region["additionalProperties"] is False
+    assert " ".join(region["properties"]) == (
+        "name box ellipse polygon mask rle phrase negative weight priority start stop feather guidance seed strict"
+    )
+    assert schema["properties"]["overlap"]["enum"] == ["blend", "priority", "union"]
