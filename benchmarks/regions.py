@@ -149,7 +149,7 @@ def cases_of(unet: UNet2DConditionModel, regions: Sequence[int], most_separate: 
                     name=f"view {i}",
                     net=net,
                     branches={"cond": told, "null": Conditioning(tokens=(null,))},
-                    guide=Cfg(scale=7.5),
+                    guide=Cfg(scale=4.0),
                     weight=weight,
                 )
                 for i, (told, weight) in enumerate(views)

@@ -30,7 +30,7 @@ settings.load_profile("cloisonne")
 def fixed_seeds() -> None:
     """Seed every global generator; torch only where a test has imported it, since its import takes seconds."""
     random.seed(0)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
         torch.manual_seed(0)
@@ -43,7 +43,9 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WORDS = "a an on in the beach night sky doughnut cat dog car red orange blue stars small large square left right top".split()
+WORDS = """
+a an on in the beach night sky doughnut cat dog car red orange blue stars small large square left right top
+"""
 """Words that are one token for the tiny tokenizer; others are spelt."""
 
 
@@ -148,7 +150,7 @@ def tiny_tokenizer(bins: int) -> Any:
     alphabet = sorted(ByteLevel.alphabet())
     symbols = dict.fromkeys(alphabet + [f"{symbol}</w>" for symbol in alphabet])
     merges: list[tuple[str, str]] = []
-    for word in WORDS:
+    for word in WORDS.split():
         left, *rest = [*word[:-1], f"{word[-1]}</w>"]
         for right in rest:
             merges += [] if (left, right) in merges else [(left, right)]

@@ -67,7 +67,11 @@ def strict_texts(words: Words, soft: Tensor) -> list[Text]:
     return [Text(0, words(0, 12), None, within), Text(1, words(1), soft[0], within), Text(1, words(2, 12))]
 
 
-CASES = [soft_texts, striped_texts, mixed_texts, strict_texts]
+def strict_rows(words: Words, soft: Tensor) -> list[Text]:
+    return [Text(row, words(row, 12), None, ((3, 6, soft[row]),)) for row in (0, 1)]
+
+
+CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -151,9 +155,13 @@ def test_attention_work_does_not_grow_with_disjoint_regions(count: int, words: W
 
 
 def test_regions_of_like_size_share_a_launch(words: Words) -> None:
-    """Small grids would otherwise spend their time in launching kernels."""
-    texts = Texts([Text(0, words(i), mask) for i, mask in enumerate(columns(16))] + [Text(1, words(20))], 2)
-    assert len(texts.gathering((4, 4)).blocks) <= 2
+    """Small grids would otherwise spend their time in launching kernels; large ones in attending to padding."""
+    widths = [1, 1, 1, 1, 2, 2, 2, 2, 4]
+    masks = F.one_hot(torch.repeat_interleave(torch.arange(9), torch.tensor(widths)), 9).T[:, None, :]
+    texts = Texts([Text(0, words(i), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1)
+    assert [len(block.texts) for block in texts.gathering((4, 4)).blocks] == [9]
+    wide = Texts([Text(0, words(i, 77), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1)
+    assert [block.queries for block in wide.gathering((16, 16)).blocks] == [64, 32, 16]
 
 
 # The whole network.

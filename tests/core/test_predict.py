@@ -62,13 +62,16 @@ def _whole(view: View) -> View:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_order_of_views_branches_and_texts_is_irrelevant(name: str, regions: Plan, schedule: Schedule) -> None:
-    def backwards(view: View) -> View:
+    def backwards(view: View, by: int) -> View:
         told = reversed(list(view.branches.items()))
-        turned = {name: replace(c, tokens=c.tokens[::-1]) for name, c in told if isinstance(c, Conditioning)}
+        turned = {name: replace(c, tokens=c.tokens[::by]) for name, c in told if isinstance(c, Conditioning)}
         return replace(view, branches=turned)
 
-    turned = Plan(views=tuple(backwards(view) for view in reversed(regions.views)))
-    torch.testing.assert_close(walk(turned, name, schedule), walk(regions, name, schedule), atol=1e-5, rtol=0)
+    straight = walk(regions, name, schedule)
+    views = Plan(views=tuple(backwards(view, 1) for view in reversed(regions.views)))
+    assert torch.equal(walk(views, name, schedule), straight)
+    texts = Plan(views=tuple(backwards(view, -1) for view in reversed(regions.views)))
+    torch.testing.assert_close(walk(texts, name, schedule), straight, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -234,21 +237,35 @@ def test_row_that_lacks_what_others_bring_is_named(view: Views, say: Say) -> Non
         predict(Plan(views=(view("shoe", cond, say(0)),)), torch.randn(1, *SHAPE), STEP)
 
 
+class Spy:
+    """A network that keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def __call__(self, call: Call) -> Tensor:
+        self.calls.append(call)
+        return torch.zeros_like(call.z)
+
+
 def test_rows_without_residuals_get_zeros(view: Views, say: Say) -> None:
-    calls: list[Call] = []
-
-    class Spy:
-        def __call__(self, call: Call) -> Tensor:
-            calls.append(call)
-            return torch.zeros_like(call.z)
-
-    feature = torch.ones(3, 4, 4)
+    feature, spy = torch.ones(3, 4, 4), Spy()
     cond = say(1) + Conditioning(intrablock=(feature,), down_mid=(feature, feature))
-    predict(Plan(views=(view("canvas", cond, say(0), net=Spy()),)), torch.randn(1, *SHAPE), STEP)
-    (call,) = calls
+    predict(Plan(views=(view("canvas", cond, say(0), net=spy),)), torch.randn(1, *SHAPE), STEP)
+    (call,) = spy.calls
     assert call.rows == (Row("canvas", "image", "cond"), Row("canvas", "image", "null"))
     assert torch.equal(call.intrablock[0], torch.stack([feature, torch.zeros_like(feature)]))
     assert [tuple(level.shape) for level in call.down_mid] == [(2, 3, 4, 4)] * 2
+
+
+def test_pieces_without_a_mask_are_one_sequence(view: Views, say: Say, left: Tensor) -> None:
+    spy = Spy()
+    cond = say(1) + say(2, where=left) + say(3, within=left, count=9)
+    predict(Plan(views=(view("canvas", cond, net=spy),)), torch.randn(1, *SHAPE), STEP)
+    masked, shared = spy.calls[0].texts.texts
+    assert masked.where is left
+    assert torch.equal(shared.value, torch.cat([cond.tokens[0].value, cond.tokens[2].value]))
+    assert shared.within == ((7, 16, left),)
 
 
 def test_texts_of_a_step_are_those_of_its_rows(view: Views, say: Say) -> None:

@@ -164,9 +164,7 @@ def test_guidance_of_regions_is_a_map(tiny: Model, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_rescale_and_interval_of_guidance_are_the_scene_s(tiny: Model, method: str) -> None:
-    found = compiled(
-        tiny, method, Region(box=LEFT, phrase="a cat"), guidance_rescale=0.5, guidance_interval=(0.2, 0.7)
-    )
+    found = compiled(tiny, method, Region(box=LEFT, phrase="a cat"), guidance_rescale=0.5, guidance_interval=(0.2, 0.7))
     for view in found.plan.views:
         guide = view.guide
         assert (guide.interval.start, guide.interval.stop) == (0.2, 0.7)  # type: ignore[attr-defined]

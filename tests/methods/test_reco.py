@@ -129,12 +129,14 @@ def test_phrase_that_never_fits_is_an_error(tiny: Model) -> None:
 
 
 def test_caption_that_does_not_fit_is_an_error(tiny: Model) -> None:
-    with pytest.raises(SceneError, match=r"^The caption takes 80 tokens, but the model reads at most 77; shorten it\.$"):
+    with pytest.raises(
+        SceneError, match=r"^The caption takes 80 tokens, but the model reads at most 77; shorten it\.$"
+    ):
         compiled(tiny, caption=" ".join(["cat"] * 78))
 
 
 def test_position_tokens_are_needed(tiny_sd: object) -> None:
-    with pytest.raises(CapabilityError, match="no position tokens .* choose the method attention"):
+    with pytest.raises(CapabilityError, match=r"no position tokens .* choose the method attention"):
         compiled(load(str(tiny_sd)), region("pet", 1))
 
 

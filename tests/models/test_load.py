@@ -167,6 +167,12 @@ def test_parts_of_different_checkpoints_are_refused(
         load(copied)
 
 
+def test_missing_family_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloisonne.models.load.BUILTIN", tmp_path)
+    with pytest.raises(CheckpointError, match=r"The built-in family is missing from .* install cloisonne again"):
+        load()
+
+
 def test_no_such_folder() -> None:
     with pytest.raises(CheckpointError, match=r'^There is no folder "nowhere"; give "builtin", or a diffusers folder'):
         load("nowhere")

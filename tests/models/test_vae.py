@@ -40,9 +40,10 @@ def test_channels_that_are_no_picture_are_refused() -> None:
 class LinearAutoencoder:
     """Mean colours of 8 x 8 pixels, mixed: what a linear preview can undo exactly."""
 
-    config = {"in_channels": 3, "latent_channels": 4, "block_out_channels": (1,) * 4, "scaling_factor": 2.0}
-    dtype, device = torch.float32, torch.device("cpu")
-    mix = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.5], [0.5, 0.0, 1.0], [1.0, 1.0, 1.0]])
+    def __init__(self) -> None:
+        self.config = {"in_channels": 3, "latent_channels": 4, "block_out_channels": (1,) * 4, "scaling_factor": 2.0}
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+        self.mix = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.5], [0.5, 0.0, 1.0], [1.0, 1.0, 1.0]])
 
     def encode(self, pixels: Tensor, return_dict: bool) -> tuple[SimpleNamespace]:
         return (SimpleNamespace(mean=torch.einsum("oc,bchw->bohw", self.mix, F.avg_pool2d(pixels, 8)) + 0.3),)

@@ -89,6 +89,7 @@ def test_coco_clips_and_reports() -> None:
             {"bbox": [190, 10, 20, 50]},
             {"segmentation": [[0, 0, 300, 0, 0, 50]]},
             {"bbox": [0, 0, 200.00001, 100]},
+            {"segmentation": [[0, 0, 200.00001, 0, 0, 50]]},
         ),
         7,
     )

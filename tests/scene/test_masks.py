@@ -42,6 +42,14 @@ def test_polygon_of_a_boxes_corners_is_the_box(box, height, width) -> None:
     assert (polygon_mask(corners, height, width) == box_mask((x0, y0, x1, y1), height, width)).all()
 
 
+def test_an_edge_on_a_pixels_centre_belongs_to_one_side() -> None:
+    left, right = box_mask((0, 0, 0.375, 1), 4, 4), box_mask((0.375, 0, 1, 1), 4, 4)
+    assert left[0].tolist() == [1, 0, 0, 0]
+    assert right[0].tolist() == [0, 1, 1, 1]
+    assert (polygon_mask(((0, 0), (0.375, 0), (0.375, 1), (0, 1)), 4, 4) == left).all()
+    assert (box_mask((0, 0, 1, 0.375), 4, 4) == left.T).all()
+
+
 @given(st.lists(points, min_size=4, max_size=4), sizes, sizes)
 def test_polygons_that_share_edges_tile_without_gap_or_overlap(corners, height, width) -> None:
     a, b, c, d = corners

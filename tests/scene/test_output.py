@@ -21,6 +21,15 @@ def test_every_format_by_its_ending(tmp_path) -> None:
                 assert (np.asarray(image) == np.asarray(NOISE)).all()
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.webp"])
+def test_colours_under_transparent_pixels_stay(tmp_path, name) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8))
+    image.putalpha(0)
+    write_picture(image, tmp_path / name)
+    with Image.open(tmp_path / name) as read:
+        assert (np.asarray(read) == np.asarray(image)).all()
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
 def test_parameters_are_the_exif_user_comment(tmp_path, name) -> None:
     write_picture(NOISE, tmp_path / name, parameters="a ☕\nSteps: 1")

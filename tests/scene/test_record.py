@@ -101,6 +101,25 @@ def test_a_picture_from_memory_that_is_not_embedded_is_asked_for(tmp_path) -> No
         again.background.read()
 
 
+def test_masks_are_embedded_in_any_case(tmp_path) -> None:
+    Image.new("L", (4, 4), 128).save(tmp_path / "mask.png")
+    scene = Scene(regions=[Region(mask=tmp_path / "mask.png", phrase="a cat")]).resolved(**NATIVE)
+    written(scene, tmp_path / "a.png", embed=False)
+    (tmp_path / "mask.png").unlink()
+    assert Scene.from_png(tmp_path / "a.png").regions[0].soft_mask(4, 4) == pytest.approx(128 / 255)
+
+
+def test_what_no_longer_fits_in_a_record_is_named(tmp_path, monkeypatch) -> None:
+    photo, mask = tmp_path / "photo.png", np.random.default_rng(0).random((20, 20))
+    photo.write_bytes(encoded(Image.new("RGB", (4, 4))))
+    scene = Scene(background=photo, regions=[Region(mask=mask, phrase=phrase) for phrase in "ab"]).resolved(**NATIVE)
+    monkeypatch.setattr("cloisonne.scene.record.MAX_RECORD_BYTES", len(photo.read_bytes()) + 1000)
+    kept = json.loads(written(scene, tmp_path / "a.png")["cloisonne"])["scene"]
+    assert kept["background"].startswith("data:image/png")
+    assert kept["regions"][0]["mask"].startswith("data:image/png")
+    assert kept["regions"][1]["mask"].keys() == {"sha256"}
+
+
 def test_a_picture_tells_neither_time_nor_place(tmp_path) -> None:
     photo = tmp_path / "photo.png"
     photo.write_bytes(encoded(Image.new("RGB", (4, 4))))
@@ -149,6 +168,10 @@ def test_only_known_facts_are_carried(changes, wrong) -> None:
         ("{}", "scene is missing"),
         ('{"scene": {"steps": 0}}', "steps is 0"),
         ('{"scene": {"regions": [{"name": "pet", "box": [2, 2, 3, 3], "phrase": "a"}]}}', 'Region "pet": box is'),
+        ('{"scene": {"background": "/etc/passwd"}}', 'background "/etc/passwd" is not embedded or a relative path'),
+        ('{"scene": {"background": "photo.png"}}', 'background "photo.png" is not embedded or a relative path'),
+        ('{"scene": {"background": {"path": "/photo.png", "sha256": "0"}}}', "is not embedded or a relative path"),
+        ('{"scene": {"regions": [{"mask": {"path": "photo.png"}}]}}', "is not embedded or a relative path"),
         ('{"scene": {}, "run": "rm"}', 'There is no field "run"'),
     ],
 )

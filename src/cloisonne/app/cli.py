@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloisonne.errors import Cancelled, CheckpointError, CloisonneError, OutputError
+from cloisonne.errors import Cancelled, CloisonneError, OutputError
 
 app = typer.Typer(
     name="cloisonne",
@@ -230,9 +230,9 @@ def _running() -> Iterator[None]:
     """From here on an error that is not about what was asked for is a failure of the run."""
     try:
         yield
-    except CloisonneError:
-        raise
     except (OSError, RuntimeError, MemoryError) as error:
+        if isinstance(error, CloisonneError) and not isinstance(error, OutputError):
+            raise
         reason = str(error).strip().splitlines()
         raise _Failed(f"The run failed: {reason[0] if reason else type(error).__name__}") from error
 
@@ -284,7 +284,7 @@ def main() -> None:
     """Run the command line; the exit code is 0, 1 for a failure while running, 2 for what cannot be done as asked."""
     try:
         app()
-    except (OutputError, Cancelled, CheckpointError, CloisonneError) as error:
+    except CloisonneError as error:
         _to_stderr(f"Error: {error}")
         sys.exit(FAILURE if isinstance(error, Cancelled) else USAGE)
     except _Failed as error:

@@ -69,6 +69,8 @@ def generate(
     number changes none of them. Raises SceneError, ImageError or CapabilityError where the scene cannot be drawn.
     """
     began = time.perf_counter()
+    if output_type not in ("pil", "latent"):
+        raise SceneError(f'output_type is "{output_type}"; choose "pil" for pictures, or "latent" for latents alone.')
     if num_images < 1:
         raise SceneError(f"num_images is {num_images}; ask for at least one picture.")
     prepared = prepare(scene if seed is None else scene.replace(seed=seed), model)
@@ -120,7 +122,7 @@ def fill(
 ) -> Result:
     """Repaint a picture where a mask is white: :func:`generate` for a scene of one region.
 
-    source, mask: a path, a PIL image or an array. strength: in [0, 1]; at 1 nothing of what lies under the mask is kept.
+    source, mask: a path, a PIL image or an array. strength: in [0, 1]; at 1 nothing of what is under the mask is kept.
     """
     region = Region(mask=mask, phrase=phrase)
     scene = Scene(background=source, caption=caption, negative=negative, strength=strength, regions=(region,))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -39,7 +40,9 @@ def prepare(scene: Scene, model: Model, encode: Callable[[Sequence[int]], Tensor
     width, height = edit.canvas(model) if edit else (native.width, native.height)
     resolved = scene.resolved(
         width=width, height=height, steps=native.steps, guidance=native.guidance, sampler=native.sampler
-    ).replace(model=model.name)
+    )
+    if Path(resolved.model).name != model.name:
+        resolved = resolved.replace(model=model.name)
     grid = _grid(resolved, model)
     ctx = Context(resolved, model, grid, encode or model.text.encode)
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
@@ -56,8 +59,10 @@ def prepare(scene: Scene, model: Model, encode: Callable[[Sequence[int]], Tensor
 
 def size_of(scene: Scene) -> tuple[int, int]:
     """Width and height in pixels of a resolved scene."""
-    assert scene.width is not None and scene.height is not None, "a resolved scene has a size"
-    return scene.width, scene.height
+    width, height = scene.width, scene.height
+    assert width, "a resolved scene has a width"
+    assert height, "a resolved scene has a height"
+    return width, height
 
 
 def _grid(scene: Scene, model: Model) -> tuple[int, int]:
@@ -79,7 +84,8 @@ def _placed(scene: Scene, grid: tuple[int, int]) -> list[Placed]:
 
 
 def _walk(scene: Scene, model: Model) -> tuple[Sampler[Any], tuple[Step, ...]]:
-    assert scene.sampler is not None and scene.steps is not None, "a resolved scene has a sampler and steps"
+    assert scene.sampler, "a resolved scene has a sampler"
+    assert scene.steps, "a resolved scene has steps"
     walker = sampler(scene.sampler, scene.eta)
     schedule = model.schedule if scene.spacing == "default" else replace(model.schedule, spacing=scene.spacing)
     return walker, schedule.steps(scene.steps, ends_clean=walker.ends_clean, strength=scene.strength)

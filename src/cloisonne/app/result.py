@@ -34,10 +34,11 @@ _PACKAGES = ("cloisonne", "torch", "diffusers", "transformers", "numpy", "pillow
 class Result:
     """The pictures of a run.
 
-    images: empty where latents alone were asked for. latents: [n, C, H, W], where the walks ended. scene: resolved, with
-    the seed of the first picture; picture i has seed + i. report: what ``--json`` prints: version, outputs (path, seed and
-    sha256 of each picture; None until it is saved), scene, model, seconds, forwards, rows, dropped, warnings,
-    identical_outside and max_difference_outside (None without a background and regions).
+    images: empty where latents alone were asked for. latents: [n, C, H, W], where the walks ended. scene: resolved,
+    with the seed of the first picture; picture i has seed + i. report: what ``--json`` prints: version, outputs (path,
+    seed and sha256 of each picture, None until it is saved), scene, model, seconds, forwards, rows, dropped, warnings,
+    identical_outside and max_difference_outside (None without a background and regions). difference_outside: how far a
+    picture is from the background where it was not to change; None where nothing was to stay.
     """
 
     images: list[Image.Image]
@@ -101,7 +102,7 @@ def output_paths(path: str | Path, num_images: int) -> list[Path]:
 def check_outputs(
     path: str | Path, num_images: int, *, overwrite: bool = False, like: Sequence[Image.Image] = ()
 ) -> None:
-    """OutputError where :meth:`Result.save` could not write; to be asked before any work. like: the pictures, if any."""
+    """OutputError where :meth:`Result.save` could not write; to be asked before any work. like: the pictures."""
     path = Path(path)
     targets = output_paths(path, num_images)
     if targets != [path] and not path.exists():

@@ -17,9 +17,9 @@ class Tokens:
     """A piece of text: encoded tokens and where they are heard.
 
     value: [N, D], the encoder's output, exactly the tokens that are meant (no padding is added or needed).
-    where: [H, W] in [0, 1], or None. All tokens of a branch with ``where=None`` form ONE sequence heard by the whole
-    window with weight 1. Each piece with a mask is a sequence of its own with its own softmax, and pixel p hears the
-    mean of the sequences weighted by their masks: ``sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``.
+    where: [H, W] >= 0 (mask times weight), or None. All tokens of a branch with ``where=None`` form ONE sequence heard
+    by the whole window with weight 1. Each piece with a mask is a sequence of its own with its own softmax, and pixel p
+    hears the mean of the sequences by their masks: ``sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``.
     within: [H, W] in [0, 1], or None. Adds ``log(within)`` to the logits of these tokens *inside* their sequence: they
     stay part of a shared sequence and are not looked at from elsewhere (ReCo's ``strict``).
     """

@@ -61,9 +61,9 @@ class Texts:
 
     @property
     def alike(self) -> bool:
-        """Every row hears one text of the same length, everywhere: what stock attention can do."""
-        plain = all(text.where is None and not text.within for text in self.texts)
-        return plain and len(self.texts) == self.num_rows and len({len(text.value) for text in self.texts}) == 1
+        """Every row hears one text, all of the same length: what stock attention can do, whatever their masks."""
+        lengths = {len(text.value) for text in self.texts}
+        return len(self.texts) == self.num_rows and len(lengths) == 1 and not any(text.within for text in self.texts)
 
     def coverage(self, grid: tuple[int, int]) -> Tensor:
         """[R, Q]: how much text each pixel hears in all; attention is defined where this is above 0."""

@@ -43,9 +43,11 @@ def load_folder(folder: Path, *, name: str, device: torch.device, dtype: torch.d
     scheduler = _json(folder / "scheduler" / "scheduler_config.json")
     schedule = Schedule.from_config(scheduler)
     tokenizer = _read(folder / "tokenizer", CLIPTokenizer.from_pretrained)
-    text = _read(folder / "text_encoder", lambda path: _text_encoder(path, dtype)).to(device)
-    unet = _read(folder / "unet", lambda path: _diffusers(UNet2DConditionModel, path, dtype)).to(device)
-    vae = Vae(_read(folder / "vae", lambda path: _diffusers(AutoencoderKL, path, dtype)).to(device))
+    # low_cpu_mem_usage needs accelerate, which is not a dependency; diffusers warns where it may and cannot use it.
+    theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+    text = _read(folder / "text_encoder", lambda path: _pretrained(CLIPTextModel, path, dtype=dtype)).to(device)
+    unet = _read(folder / "unet", lambda path: _pretrained(UNet2DConditionModel, path, **theirs)).to(device)
+    vae = Vae(_read(folder / "vae", lambda path: _pretrained(AutoencoderKL, path, **theirs)).to(device))
     _check_fit(unet.config, vae, text.config.hidden_size)
     spec = NetSpec.from_unet(
         unet.config, latent=_latent(vae, scheduler), vae_factor=vae.factor, prediction=schedule.prediction
@@ -195,29 +197,11 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _diffusers(kind: Any, path: Path, dtype: torch.dtype) -> Any:
-    # low_cpu_mem_usage needs accelerate, which is not a dependency; asking for it without would warn.
+def _pretrained(kind: Any, path: Path, **options: Any) -> Any:
+    """A network ready to be used. Loaders fill what a file lacks with noise and only log it, so that is looked at."""
     module, info = kind.from_pretrained(
-        path,
-        torch_dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        low_cpu_mem_usage=False,
-        output_loading_info=True,
+        path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
     )
-    return _complete(module, info, path)
-
-
-def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
-    module, info = CLIPTextModel.from_pretrained(
-        path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-    )
-    return _complete(module, info, path)
-
-
-def _complete(module: Any, info: Mapping[str, Any], path: Path) -> Any:
-    """The module, ready to be used; loaders fill what is missing with noise and only log it."""
-    missing = sorted(map(str, info["missing_keys"]))
-    if missing:
+    if missing := sorted(map(str, info["missing_keys"])):
         raise CheckpointError(f'"{path}" lacks {len(missing)} tensors, such as {missing[0]}; download it again.')
     return module.eval().requires_grad_(False)

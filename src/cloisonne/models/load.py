@@ -21,6 +21,8 @@ def load(
     place = _device(device)
     dtype = dtype or (torch.float32 if place.type == "cpu" else torch.float16)
     if source == "builtin":
+        if not (BUILTIN / "model_index.json").is_file():
+            raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
         return load_folder(BUILTIN, name="builtin", device=place, dtype=dtype)
     folder = Path(source).expanduser()
     if not folder.is_dir():

@@ -70,10 +70,11 @@ class Model:
 
     def record(self) -> Mapping[str, Any]:
         """What a report or a picture says of it; no paths."""
+        chip = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
         return {
             "name": self.name,
             "sha256": self.hash,
-            "device": str(self.device),
+            "device": f"{self.device}{chip}",
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ class Vae:
 
     def __init__(self, module: AutoencoderKL) -> None:
         config = module.config
-        self.module = module
+        self.module: Any = module
         self.channels: int = config["latent_channels"]
         self._patch = _patch(config["in_channels"])
         self.factor = self._patch * 2 ** (len(config["block_out_channels"]) - 1)

@@ -77,7 +77,7 @@ def _coco_image(images: list[Mapping[str, Any]], image_id: int | None) -> Mappin
             f"The COCO annotations have {len(images)} images ({ids}) and {asked}; give image_id, one of them."
         )
     size = [found[0].get(side) for side in ("width", "height")]
-    if not all(isinstance(side, int | float) and 0 < side < 10**6 for side in size):
+    if not all(isinstance(side, int | float) and 1 <= side < 10**6 for side in size):
         raise SceneError(f"The COCO image {found[0].get('id')} has the size {shown(size)}; give its width and height.")
     return found[0]
 
@@ -129,7 +129,7 @@ def _rounded(box: Box) -> str:
 def _numbers(values: Any, count: int, what: str, name: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if len(numbers) != count or not np.isfinite(numbers).all():
         raise SceneError(f"{what} is {shown(values)}; give {count} numbers.", region=name)

@@ -21,13 +21,14 @@ def draw_regions(picture: Image.Image, regions: Sequence[Region]) -> Image.Image
     factor = max(1, -(-MIN_SIDE // min(picture.size)))
     size = (picture.width * factor, picture.height * factor)
     pixels = np.array(picture.convert("RGB").resize(size, Image.Resampling.NEAREST))
-    insides = [_inside(region, size[1], size[0]) for region in regions]
-    colours = [_colour(index) for index in range(len(regions))]
-    for inside, colour in zip(insides, colours, strict=True):
+    labels = []
+    for index, region in enumerate(regions):
+        inside, colour = _inside(region, size[1], size[0]), _colour(index)
         _outline(pixels, inside, colour)
+        labels.append((region.name or "", _corner(inside), colour))
     drawn = Image.fromarray(pixels)
-    for region, inside, colour in zip(regions, insides, colours, strict=True):
-        _label(drawn, region.name or "", inside, colour)
+    for name, corner, colour in labels:
+        _label(drawn, name, corner, colour)
     return drawn
 
 
@@ -49,15 +50,18 @@ def _outline(pixels: NDArray[np.uint8], inside: NDArray[np.uint8], colour: _Colo
     cv2.drawContours(pixels, outlines, -1, colour, thickness)
 
 
-def _label(drawn: Image.Image, name: str, inside: NDArray[np.uint8], colour: _Colour) -> None:
-    """The name in the top left corner of what is ``inside``."""
+def _corner(inside: NDArray[np.uint8]) -> tuple[int, int]:
+    """x, y of the first pixel inside, row by row."""
+    y, x = np.unravel_index(inside.argmax(), inside.shape)
+    return int(x), int(y)
+
+
+def _label(drawn: Image.Image, name: str, corner: tuple[int, int], colour: _Colour) -> None:
     draw = ImageDraw.Draw(drawn)
     font = ImageFont.load_default(max(12, min(drawn.size) // 32))
     left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
-    first_row = int(inside.any(axis=1).argmax())
-    first_column = int(inside[first_row:].any(axis=0).argmax())
     width, height = right - left + 6, bottom - top + 6
-    x = max(0, min(first_column + 4, drawn.width - int(width)))
-    y = min(first_row + 4, drawn.height - int(height))
+    x = max(0, min(corner[0] + 4, drawn.width - int(width)))
+    y = min(corner[1] + 4, drawn.height - int(height))
     draw.rectangle((x, y, x + width, y + height), fill=colour)
     draw.text((x + 3 - left, y + 3 - top), name, fill=(0, 0, 0), font=font)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 
 from PIL import Image
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene import wire
@@ -38,6 +38,15 @@ def _is_absolute(path: str) -> bool:
     return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
+def _checked_picture(picture: Any, role: str, region: str | None) -> Any:
+    """A picture's file must be relative and known by its hash: a scene from elsewhere must not bring in other files."""
+    by_hash = isinstance(picture, Mapping) and picture.get("sha256") and not _is_absolute(str(picture.get("path", "")))
+    if not by_hash and not str(picture).startswith("data:"):
+        wanted = "embedded or a relative path with its sha256"
+        raise SceneError(f"The {role} {shown(picture)} is not {wanted}; give the scene as JSON instead.")
+    return picture
+
+
 _Short = Annotated[Text, Field(max_length=200), AfterValidator(_without_place)]
 
 
@@ -57,6 +66,12 @@ class Record(Value):
     threads: int = Field(default=1, strict=True, ge=1, le=65536)
     place: int = Field(default=0, strict=True, ge=0, le=1_000_000)
     batch: int = Field(default=1, strict=True, ge=1, le=1_000_000)
+
+    @field_validator("scene")
+    @classmethod
+    def _check_pictures(cls, scene: dict[str, Any]) -> dict[str, Any]:
+        wire.with_pictures(scene, _checked_picture)
+        return scene
 
     def text(self) -> str:
         """The record as one line of ASCII JSON."""

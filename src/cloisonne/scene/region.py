@@ -28,7 +28,10 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
         return None
     if any(isinstance(number, bool) or not isinstance(number, int | float | np.number) for number in plain):
         return None
-    numbers = tuple(float(number) for number in plain)
+    try:
+        numbers = tuple(float(number) for number in plain)
+    except OverflowError:
+        return None
     return numbers if all(map(math.isfinite, numbers)) else None
 
 

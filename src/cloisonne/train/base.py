@@ -46,7 +46,8 @@ def build_text(tokenizer: Any) -> CLIPTextModel:
     frequency = torch.pi * 2 ** torch.linspace(-1, 5, WIDTH // 2)
     sines = torch.cat([torch.sin(at[:, None] * frequency), torch.cos(at[:, None] * frequency)], -1)
     with torch.no_grad():
-        model.get_input_embeddings().weight[v.first_bin : v.first_bin + v.bins] = sines * 0.05
+        table: Any = model.get_input_embeddings()
+        table.weight[v.first_bin : v.first_bin + v.bins] = sines * 0.05
     return model
 
 
@@ -55,20 +56,21 @@ def build_unet() -> UNet2DConditionModel:
 
     On the finest level attention would cost a third of a CPU's speed.
     """
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=8,
-        out_channels=8,
-        block_out_channels=(80, 160, 160),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        mid_block_type=None,
-        layers_per_block=1,
-        norm_num_groups=16,
-        attention_head_dim=(2, 5, 5),  # diffusers' name for the number of heads
-        cross_attention_dim=WIDTH,
-        use_linear_projection=True,
-    )
+    config: dict[str, Any] = {
+        "sample_size": 16,
+        "in_channels": 8,
+        "out_channels": 8,
+        "block_out_channels": (80, 160, 160),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "mid_block_type": None,
+        "layers_per_block": 1,
+        "norm_num_groups": 16,
+        "attention_head_dim": (2, 5, 5),  # diffusers' name for the number of heads
+        "cross_attention_dim": WIDTH,
+        "use_linear_projection": True,
+    }
+    return UNet2DConditionModel(**config)
 
 
 class Labels(nn.Module):
@@ -123,9 +125,10 @@ def stage(
     up = unet.up_blocks[-2]
     channels = unet.config["block_out_channels"][1]
     labels = Labels(channels)
-    features: list[Tensor] = []
+    features: list[Any] = []
     up.register_forward_hook(lambda module, args, out: features.append(out))
-    text.train(), unet.train()
+    text.train()
+    unet.train()
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([step, 7])
@@ -166,7 +169,7 @@ def stage(
     )
 
 
-def _attention(device: torch.device) -> AbstractContextManager[None]:
+def _attention(device: torch.device) -> AbstractContextManager[Any]:
     """On a CPU the explicit form of attention trains faster than the fused kernel, whose backward pass is slow."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from cloisonne.errors import OutputError
 from cloisonne.eval.judge import Judge
+from cloisonne.models.vae import Vae
 from cloisonne.train import base, clip, judge, latents, tokenizer, vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
 from cloisonne.train.export import device_words, export_module, export_pretrained, write_provenance
@@ -108,10 +108,8 @@ def make_base(work: Work) -> bool:
         return True
     folder = work.family / "tokenizer"
     words = base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
-    autoencoder = AutoencoderKL.from_pretrained(work.family / "vae", low_cpu_mem_usage=False).float()
     store = latents.LatentStore(work.state("latents"), RECIPE, (8, 16, 16), work.pictures)
-    latents.fill(store, autoencoder, work.pictures, work.report)
-    store.shift, store.scale = autoencoder.config["shift_factor"], autoencoder.config["scaling_factor"]
+    latents.fill(store, _autoencoder(work), work.pictures, work.report)
     torch.manual_seed(0)
     text, unet = base.build_text(words), base.build_unet()
     stage = base.stage(text, unet, words, store, work.share("base"), work.device)
@@ -128,17 +126,17 @@ def make_judge(work: Work) -> bool:
     """The judge, frozen once made."""
     if _exported(work, "judge"):
         return True
-    autoencoder = AutoencoderKL.from_pretrained(work.family / "vae", low_cpu_mem_usage=False).float().to(work.device)
+    autoencoder = _autoencoder(work)
     file = work.state("judge") / "trips.npy"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        judge.RoundTrips.make(file, work.trips, lambda x: round_trip(autoencoder, x))
+        judge.RoundTrips.make(file, work.trips, lambda x: _round_trip(autoencoder, x))
     torch.manual_seed(0)
     model = Judge()
     if not work.run(judge.stage(model, judge.RoundTrips(file), work.share("judge"), work.device)):
         return False
     progress = load_average(work.state("judge"), {"judge": model})
-    figures = measure_judge(model.cpu().eval(), lambda x: round_trip(autoencoder.cpu(), x))
+    figures = measure_judge(model.cpu().eval(), lambda x: _round_trip(autoencoder, x))
     export_module(model, model.config, work.family / "judge")
     _note(work, "judge", progress, ["vae"], figures, JUDGE_SEEDS)
     return True
@@ -184,13 +182,16 @@ def make_index(work: Work) -> bool:
     return True
 
 
-def round_trip(autoencoder: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
-    """Pictures [n, 3, h, w] in -1..1 through the autoencoder's mean and back, on the autoencoder's device."""
-    patch = round((autoencoder.config["in_channels"] / 3) ** 0.5)
-    device = autoencoder.device
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        latent = autoencoder.encode(F.pixel_unshuffle(pixels.to(device), patch)).latent_dist.mean
-        return F.pixel_shuffle(autoencoder.decode(latent).sample.float(), patch).cpu()
+def _autoencoder(work: Work) -> Vae:
+    """The exported autoencoder on the family's device."""
+    module: Any = AutoencoderKL.from_pretrained(work.family / "vae", low_cpu_mem_usage=False)
+    return Vae(module.float().to(work.device).eval())
+
+
+def _round_trip(autoencoder: Vae, pixels: torch.Tensor) -> torch.Tensor:
+    """Pictures [n, 3, h, w] in -1..1 through the autoencoder and back, on the CPU."""
+    with torch.autocast(autoencoder.module.device.type, torch.bfloat16):
+        return autoencoder.decode(autoencoder.encode(pixels)).cpu()
 
 
 def _exported(work: Work, member: str) -> bool:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor
 
+from cloisonne.models.vae import Vae
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, CORE
@@ -36,7 +35,6 @@ class LatentStore:
         self._boxes = np.lib.format.open_memmap(folder / "boxes.npy", mode, np.float32, (capacity, 4, 4))
         if fresh:
             np.save(self._count_file, np.array(0))
-        self.scale, self.shift = 1.0, 0.0
 
     def __len__(self) -> int:
         return int(np.load(self._count_file))
@@ -65,10 +63,10 @@ class LatentStore:
         return rng.integers(0, len(self), count)
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled latents float32 [n, C, h, w], classes and colours int64 [n, h, w]."""
+        """Latents float32 [n, C, h, w], classes and colours int64 [n, h, w]."""
         z = torch.from_numpy(self._latents[indices]).float()
         dense = torch.from_numpy(self._classes[indices]).long()
-        return (z - self.shift) * self.scale, dense[:, 0], dense[:, 1]
+        return z, dense[:, 0], dense[:, 1]
 
 
 def cells(d: Drawn, side: int) -> np.ndarray:
@@ -80,19 +78,13 @@ def cells(d: Drawn, side: int) -> np.ndarray:
     return np.stack([class_of[middle], colour_of[middle]])
 
 
-def fill(
-    store: LatentStore, vae: AutoencoderKL, count: int, report: Callable[[str], None] = print, batch: int = 48
-) -> None:
+def fill(store: LatentStore, vae: Vae, count: int, report: Callable[[str], None] = print, batch: int = 48) -> None:
     """Draw and encode pictures until the store holds ``count``; continues where an earlier call stopped."""
-    vae.eval()
     while len(store) < count:
         start = len(store)
         drawn = [draw(sample(store.first_seed + start + k, store.recipe)) for k in range(min(batch, count - start))]
-        pixels = as_tensor(np.stack([d.rgb for d in drawn]))
-        patch = round((vae.config["in_channels"] / 3) ** 0.5)
-        x = F.pixel_unshuffle(pixels, patch).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            latents = vae.encode(x).latent_dist.mean.float()
-        store.append(drawn, latents)
-        if start // 4800 != len(store) // 4800:
+        with torch.autocast(vae.module.device.type, torch.bfloat16):
+            latents = vae.encode(as_tensor(np.stack([d.rgb for d in drawn])))
+        store.append(drawn, latents.cpu())
+        if start // 4800 != len(store) // 4800 or len(store) == count:
             report(f"encoded {len(store)} of {count}")

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
 from cloisonne.eval.judge import CLASS_OF, Judge
 from cloisonne.eval.metrics import crop
+from cloisonne.models.vae import Vae
 from cloisonne.train.clip import LENGTH
 from cloisonne.train.clip import SIZE as CLIP_SIZE
 from cloisonne.train.data import as_tensor
@@ -25,19 +25,14 @@ def _pictures(count: int, recipe: Recipe) -> list[Drawn]:
     return [draw(sample(FIRST_SEED + k, recipe)) for k in range(count)]
 
 
-@torch.no_grad()
-def measure_vae(vae: AutoencoderKL, count: int = 192) -> dict[str, float]:
+def measure_vae(module: AutoencoderKL, count: int = 192) -> dict[str, float]:
     """PSNR in dB (of the mean squared error over all pictures, and the mean over pictures), latents' mean and
-    deviation."""
-    vae = vae.float().cpu().eval()
-    patch = round((vae.config["in_channels"] / 3) ** 0.5)
+    deviation before the configuration's scaling is known."""
+    vae = Vae(module.float().cpu().eval())
     pixels = as_tensor(np.stack([d.rgb for d in _pictures(count // 2, Recipe()) + _pictures(count // 2, EVERYTHING)]))
-    latents, errors = [], []
-    for x in pixels.split(16):
-        z = vae.encode(F.pixel_unshuffle(x, patch)).latent_dist.mean
-        y = F.pixel_shuffle(vae.decode(z).sample, patch).clamp(-1, 1)
-        latents.append(z)
-        errors.append((y - x).square().mean((1, 2, 3)))
+    parts = pixels.split(16)
+    latents = [vae.encode(x) for x in parts]
+    errors = [(vae.decode(z).clamp(-1, 1) - x).square().mean((1, 2, 3)) for z, x in zip(latents, parts, strict=True)]
     z, mse = torch.cat(latents), torch.cat(errors)
     return {
         "psnr": float(10 * torch.log10(4 / mse.mean())),

@@ -3,6 +3,7 @@ the start."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -37,9 +38,9 @@ def build(merges: int = 1200) -> CLIPTokenizer:
     learned = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned]
     symbols = alphabet + [symbol + "</w>" for symbol in alphabet] + [a + b for a, b in learned] + [_START, _END]
     vocab = {symbol: k for k, symbol in enumerate(dict.fromkeys(symbols))}
+    learnt: dict[str, Any] = {"vocab": vocab, "merges": learned}
     tokenizer = CLIPTokenizer(
-        vocab=vocab,
-        merges=learned,
+        **learnt,
         bos_token=_START,
         eos_token=_END,
         pad_token=_END,

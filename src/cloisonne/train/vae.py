@@ -1,6 +1,8 @@
 """Stage "vae": the autoencoder, f8 with 8 latent channels, over 4 × 4 pixel-unshuffled pictures (full-resolution layers
 cost too much on a CPU)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -17,28 +19,30 @@ BATCH = 16
 
 def build() -> AutoencoderKL:
     """The untrained autoencoder: in and out channels are 3 · PATCH², so that its own two levels make f8."""
-    return AutoencoderKL(
-        in_channels=3 * PATCH**2,
-        out_channels=3 * PATCH**2,
-        latent_channels=8,
-        block_out_channels=(80, 144),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        layers_per_block=1,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        sample_size=128 // PATCH,
-    )
+    config: dict[str, Any] = {
+        "in_channels": 3 * PATCH**2,
+        "out_channels": 3 * PATCH**2,
+        "latent_channels": 8,
+        "block_out_channels": (80, 144),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "mid_block_add_attention": False,
+        "sample_size": 128 // PATCH,
+        "scaling_factor": 1.0,
+    }
+    return AutoencoderKL(**config)
 
 
-def stage(vae: AutoencoderKL, minutes: float, device: torch.device = CPU) -> Stage:
+def stage(vae: Any, minutes: float, device: torch.device = CPU) -> Stage:
     """Squared plus absolute error of the pixels and of their neighbour differences, with a little KL."""
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         pixels = batch_of_pictures(step, BATCH, lambda k: _CORE if k % 2 else EVERYTHING).to(device)
         x = F.pixel_unshuffle(pixels, PATCH).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
-            latent = vae.encode(x).latent_dist
+            latent = vae.encode(x, return_dict=False)[0]
             y = vae.decode(latent.sample(), return_dict=False)[0]
         y = F.pixel_shuffle(y.float(), PATCH)
         error = y - pixels

@@ -9,7 +9,6 @@ from cloisonne.scene.places import described_place, place
 from cloisonne.world.glyphs import CORE, TRAINING, words_of
 from cloisonne.world.picture import Item, Picture, Recipe, sample
 
-
 _BACKGROUND_WORDS = {
     "meadow": ("in a meadow", "on a green meadow", "in a grassy field", "on the grass"),
     "beach": ("on a beach", "on the beach", "at the seaside", "on a sandy beach"),

@@ -1,0 +1,57 @@
+"""Draws the pictures of README and docs: ``python scripts/docs_pictures.py`` (needs the installed package)."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cloisonne.scene import Region, Scene, draw_regions, region_weights, uncovered
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "docs" / "images"
+
+
+def overlap(side: int = 240) -> Image.Image:
+    """Who counts how much where three regions overlap, one panel for each rule; grey is the caption's share."""
+    across = np.linspace(0, 1, side, dtype=np.float32)
+    soft = np.clip(1.15 - 2.6 * np.hypot(across[:, None] - 0.62, across[None] - 0.3), 0, 1)
+    regions = [
+        Region(name="red", box=(0.1, 0.1, 0.6, 0.6), phrase="a", weight=2.0, priority=1),
+        Region(name="green", ellipse=(0.35, 0.3, 0.95, 0.9), phrase="b", feather=0.3),
+        Region(name="blue", mask=np.rint(soft * 255).astype(np.uint8), phrase="c"),
+    ]
+    colours = np.array([[220, 50, 50], [50, 170, 70], [60, 90, 220], [190, 190, 190]], np.float32)
+    masks = [region.soft_mask(side, side) for region in regions]
+    weights, priorities = [r.weight for r in regions], [r.priority for r in regions]
+    panels = []
+    for rule in ("blend", "priority", "union"):
+        counted = region_weights(masks, weights, priorities, rule)
+        shares = np.stack([*counted, uncovered(counted, side, side)])
+        shares = shares / shares.sum(0)
+        panels.append(np.tensordot(shares, colours, (0, 0)))
+        panels.append(np.full((side, 8, 3), 255, np.float32))
+    return Image.fromarray(np.concatenate(panels[:-1], 1).astype(np.uint8))
+
+
+def scene_and_result(scene: Scene, size: int = 384) -> Image.Image:
+    """The scene with its regions on an empty canvas, beside the picture that the built-in model draws of it."""
+    from cloisonne import generate, load
+
+    result = generate(scene, load(scene.model)).image
+    empty = Image.new("RGB", result.size, (236, 236, 236))
+    left = draw_regions(empty, scene.regions).resize((size, size), Image.Resampling.LANCZOS)
+    right = result.resize((size, size), Image.Resampling.BICUBIC)
+    out = Image.new("RGB", (2 * size + 12, size), (255, 255, 255))
+    out.paste(left, (0, 0))
+    out.paste(right, (size + 12, 0))
+    return out
+
+
+def main() -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    overlap().save(PICTURES / "overlap.png", optimize=True)
+    scene_and_result(Scene.load(ROOT / "examples" / "beach.json")).save(PICTURES / "beach.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

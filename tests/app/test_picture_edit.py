@@ -1,0 +1,290 @@
+"""Given pictures: what comes back is the picture, byte for byte, but for the regions."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cloisonne.app.generate import generate
+from cloisonne.app.picture_edit import PictureEdit, as_pixels, as_tensor, start
+from cloisonne.app.prepare import prepare, size_of
+from cloisonne.errors import SceneError
+from cloisonne.methods import METHODS
+from cloisonne.models.model import Model
+from cloisonne.scene.pictures import Picture
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+PROFILE = b"any bytes of a profile"
+
+
+def picture(mode: str, width: int, height: int, seed: int, orientation: int = 1) -> bytes:
+    """A PNG of random values in its own mode, with a profile and an orientation."""
+    rng = np.random.default_rng(seed)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (height, width), np.uint16))
+    elif mode == "1":
+        image = Image.fromarray(rng.integers(0, 2, (height, width)).astype(bool))
+    elif mode == "P":
+        image = Image.fromarray(rng.integers(0, 20, (height, width), np.uint8))
+        image.putpalette(rng.integers(0, 256, 60, np.uint8).tobytes())
+    else:
+        values = rng.integers(0, 256, (height, width, len(mode)), np.uint8)
+        image = Image.fromarray(values[..., 0] if mode == "L" else values)
+        assert image.mode == mode
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif, icc_profile=PROFILE)
+    return file.getvalue()
+
+
+def stored(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def upright(image: Image.Image, orientation: int) -> np.ndarray:
+    """Values as they are meant to be seen, by the letter of the EXIF standard: where row 0 and column 0 are."""
+    values = np.asarray(image)
+    values = np.moveaxis(values, 0, 1) if orientation >= 5 else values
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> dict[str, object]:
+    """What makes a region: shapes of all kinds and sizes, hard and soft."""
+    xs, ys = (sorted(draw(st.lists(st.integers(0, 50), min_size=2, max_size=2, unique=True))) for _ in range(2))
+    x0, y0, x1, y1 = box = (xs[0] / 50, ys[0] / 50, xs[1] / 50, ys[1] / 50)
+    grey = np.random.default_rng(draw(st.integers(0, 99))).choice([0.0, 0.0, 0.3, 1.0], (5, 7))
+    grey[2, 3] = 1.0
+    kinds = [
+        {"box": box},
+        {"ellipse": box},
+        {"polygon": [(x0, y0), (x1, y0), (x1, y1)]},
+        {"mask": grey},
+        {"rle": {"size": [4, 3], "counts": [2, 3, 4, 3]}},
+    ]
+    return {**draw(st.sampled_from(kinds)), "feather": draw(st.sampled_from([0.0, 0.1, 0.5]))}
+
+
+def edit_of(background: object, given_shapes: list[dict[str, object]]) -> PictureEdit:
+    """The edit of these regions; cases in which one of them is smaller than a pixel are left out."""
+    regions = [Region(phrase="a cat", **shape) for shape in given_shapes]
+    try:
+        return PictureEdit.of(Scene(background=background, regions=regions))
+    except SceneError as error:
+        if "covers no pixel" not in str(error):
+            raise
+        reject()
+
+
+@settings(max_examples=400)
+@given(
+    mode=st.sampled_from(MODES),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    orientation=st.integers(1, 8),
+    given_shapes=st.lists(shapes(), min_size=1, max_size=3),
+    seed=st.integers(0, 1000),
+)
+def test_outside_of_the_regions_every_value_stays(
+    tiny: Model, mode: str, size: tuple[int, int], orientation: int, given_shapes: list[dict[str, object]], seed: int
+) -> None:
+    """Whatever is painted on the canvas: here noise, as bright and as wrong as it gets."""
+    data = picture(mode, *size, seed, orientation)
+    edit = edit_of(Picture(data=data), given_shapes)
+    covered = edit.covered()
+    width, height = edit.canvas(tiny)
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    result, source = edit.pasted(noise, covered), stored(data)
+
+    assert (result.size, result.mode) == (source.size, source.mode)
+    assert result.info["icc_profile"] == PROFILE
+    assert result.getexif().get(0x0112) == orientation
+    assert result.getpalette() == source.getpalette()
+    before, after = upright(source, orientation), upright(result, orientation)
+    outside = covered == 0
+    assert np.array_equal(before[outside], after[outside])
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(before[..., -1], after[..., -1])
+    assert edit.difference_outside(result, covered) == 0
+
+
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    given_shapes=st.lists(shapes(), min_size=1, max_size=3),
+)
+def test_window_holds_all_regions_and_half_as_much_around(
+    tiny: Model, size: tuple[int, int], given_shapes: list[dict[str, object]]
+) -> None:
+    edit = edit_of(np.zeros((size[1], size[0], 3), np.uint8), given_shapes)
+    covered, window = edit.covered(), edit.window
+    inside = np.zeros(covered.shape, bool)
+    inside[window.slices] = True
+    assert not covered[~inside].any()
+    rows, columns = np.nonzero(covered.any(axis=1))[0], np.nonzero(covered.any(axis=0))[0]
+    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    assert (window.width, window.height) == tuple(min(side, math.ceil(longest * 1.5)) for side in size)
+    for side in edit.canvas(tiny):
+        assert side % 8 == 0
+        assert 64 <= side <= 4096
+
+
+def test_difference_outside_is_seen() -> None:
+    source = np.full((20, 20, 3), 100, np.uint8)
+    edit = PictureEdit.of(Scene(background=source, regions=(Region(box=(0.0, 0.0, 0.5, 0.5), phrase="a cat"),)))
+    changed = source.copy()
+    changed[15, 15, 1] = 93
+    changed[2, 2] = 0
+    assert edit.difference_outside(Image.fromarray(changed), edit.covered()) == 7
+
+
+def test_inside_of_a_hard_mask_is_what_was_painted(tiny: Model) -> None:
+    source = np.full((60, 80, 3), 100, np.uint8)
+    edit = PictureEdit.of(Scene(background=source, regions=(Region(box=(0.5, 0.5, 0.75, 0.75), phrase="a cat"),)))
+    painted = np.full((64, 64, 3), 7, np.uint8)
+    result = np.asarray(edit.pasted(painted, edit.covered()))
+    assert (result[30:45, 40:60] == 7).all()
+    assert (result == 7).all(axis=2).sum() == 15 * 20
+
+
+def test_feather_blends_inwards(tiny: Model) -> None:
+    source = np.full((64, 64, 3), 100, np.uint8)
+    region = Region(box=(0.25, 0.25, 0.75, 0.75), phrase="a cat", feather=0.5)
+    edit = PictureEdit.of(Scene(background=source, regions=(region,)))
+    result = np.asarray(edit.pasted(np.full((64, 64, 3), 200, np.uint8), edit.covered()))[..., 0]
+    middle = result[32]
+    assert (middle[:16] == 100).all()
+    assert 100 < middle[16] < middle[20] < middle[24] < middle[31]
+    assert (middle[48:] == 100).all()
+
+
+def test_regions_lie_where_they_lie_in_the_window(tiny: Model) -> None:
+    """A region's mask and box on the canvas are those of the window, not of the picture."""
+    source = np.zeros((300, 300, 3), np.uint8)
+    region = Region(name="pet", box=(0.5, 0.5, 0.7, 0.7), phrase="a cat")
+    edit = PictureEdit.of(Scene(background=source, regions=(region,)))
+    assert edit.window == (135, 135, 225, 225)
+    (placed,) = edit.placed(Scene(background=source, regions=(region,)), (6, 6))
+    assert placed.box == pytest.approx((1 / 6, 1 / 6, 5 / 6, 5 / 6))
+    expected = np.zeros((6, 6))
+    expected[1:5, 1:5] = 1
+    assert np.array_equal(placed.mask, expected)
+
+
+def test_latents_under_a_hard_mask_are_free_and_others_are_held(tiny: Model) -> None:
+    """Also where the mask covers but a corner of a latent pixel: nothing old may remain inside."""
+    source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    region = Region(box=(0.0, 0.0, 0.51, 1.0), phrase="a cat")
+    scene = Scene(background=source, regions=(region,))
+    edit = PictureEdit.of(scene)
+    pin = edit.pin(tiny, (64, 64), edit.covered())
+    assert torch.equal(pin.mask, torch.cat([torch.ones(8, 5), torch.zeros(8, 3)], dim=1))
+    torch.testing.assert_close(pin.known, tiny.vae.encode(as_tensor(source))[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [(64, 64), (37, 50), (200, 90)])
+def test_run_keeps_the_outside(tiny: Model, method: str, size: tuple[int, int]) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    shapes = (
+        Region(box=(0.1, 0.1, 0.4, 0.5), phrase="a cat"),
+        Region(ellipse=(0.5, 0.3, 0.8, 0.9), phrase="a car", feather=0.2),
+    )
+    scene = Scene(caption="on the beach", background=source, regions=shapes, method=method, seed=1)
+    result = generate(scene, tiny, num_images=2)
+    assert (result.report["identical_outside"], result.report["max_difference_outside"]) == (True, 0)
+    outside = np.stack([s.soft_mask(size[1], size[0]) for s in shapes]).max(axis=0) == 0
+    first, second = (np.asarray(image) for image in result.images)
+    for image in (first, second):
+        assert image.shape == source.shape
+        assert np.array_equal(image[outside], source[outside])
+        assert not np.array_equal(image, source)
+    assert not np.array_equal(first, second)
+
+
+def test_outside_of_the_mask_the_canvas_ends_as_it_was_known(tiny: Model) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    region = Region(box=(0.0, 0.0, 0.5, 1.0), phrase="a cat")
+    scene = Scene(background=source, regions=(region,), seed=1, sampler="euler")
+    latents = generate(scene, tiny, output_type="latent").latents[0]
+    known = tiny.vae.encode(as_tensor(source))[0]
+    torch.testing.assert_close(latents[..., 4:], known[..., 4:], atol=1e-5, rtol=0)
+    assert (latents[..., :4] - known[..., :4]).abs().mean() > 0.01
+
+
+def test_at_strength_1_nothing_under_the_mask_is_kept(tiny: Model) -> None:
+    """Two pictures that differ only under the mask give one result, but for what the vae sees across its edge."""
+    first = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    starts = []
+    for under in (0, 255):
+        source = first.copy()
+        source[:, :32] = under
+        region = Region(box=(0.0, 0.0, 0.5, 1.0), phrase="a cat")
+        scene = Scene(background=source, regions=(region,), seed=1)
+        prepared = prepare(scene, tiny)
+        assert prepared.edit is not None
+        pin = prepared.edit.pin(tiny, size_of(prepared.scene), prepared.edit.covered())
+        noise = torch.ones(4, 8, 8)
+        begin = start(pin, noise, prepared.steps[0], strength=1.0)
+        starts.append(begin)
+        assert torch.equal(begin[..., :4], noise[..., :4])
+        first_step = prepared.steps[0]
+        kept = start(pin, noise, first_step, strength=0.5)
+        torch.testing.assert_close(kept, first_step.alpha * pin.known + first_step.s * noise)
+        torch.testing.assert_close(begin[..., 4:], kept[..., 4:])
+
+
+def test_image_to_image_changes_the_whole_picture_by_strength(tiny: Model) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+    scene = Scene(caption="on the beach", background=source, seed=1, steps=10)
+    result = generate(scene.replace(strength=0.3), tiny)
+    assert result.report["forwards"] == 3
+    assert (result.report["identical_outside"], result.report["max_difference_outside"]) == (None, None)
+    assert result.image.size == (80, 48)
+    assert (result.scene.width, result.scene.height) == (80, 64)
+    unchanged = generate(scene.replace(strength=0.0), tiny)
+    assert np.array_equal(np.asarray(unchanged.image), source)
+    assert unchanged.report["forwards"] == 0
+
+
+def test_size_of_the_canvas_may_be_given(tiny: Model) -> None:
+    source = np.zeros((48, 80, 3), np.uint8)
+    result = generate(Scene(background=source, seed=1, strength=0.5, width=96, height=72), tiny)
+    assert result.latents.shape == (1, 4, 9, 12)
+    assert result.image.size == (80, 48)
+
+
+def test_dropped_regions_are_not_repainted(tiny: Model) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    kept = Region(name="kept", box=(0.5, 0.0, 1.0, 1.0), phrase=" ".join(["cat"] * 50))
+    dropped = Region(name="dropped", box=(0.0, 0.0, 0.3, 1.0), phrase=" ".join(["car"] * 50))
+    result = generate(Scene(background=source, regions=(kept, dropped), seed=1), tiny)
+    assert result.report["dropped"] == ["dropped"]
+    assert np.array_equal(np.asarray(result.image)[:, :32], source[:, :32])
+
+
+def test_regions_of_weight_0_are_not_repainted(tiny: Model) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    off = Region(box=(0.0, 0.0, 0.3, 1.0), phrase="a car", weight=0.0)
+    on = Region(box=(0.5, 0.0, 1.0, 1.0), phrase="a cat")
+    both = generate(Scene(background=source, regions=(on, off), seed=1), tiny)
+    assert both.image.tobytes() == generate(Scene(background=source, regions=(on,), seed=1), tiny).image.tobytes()
+
+
+def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    assert np.array_equal(as_pixels(as_tensor(pixels)[0]), pixels)
+    assert as_tensor(pixels).min() == -1
+    assert as_tensor(pixels).max() == 1
