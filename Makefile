@@ -18,8 +18,8 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-11s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  PYTHON      the interpreter .venv is made with, 3.11 or newer (python3)"
-	@echo "  TORCH_INDEX where torch alone comes from when .venv is made,"
-	@echo "              such as https://download.pytorch.org/whl/cpu or .../whl/cu130"
+	@echo "  TORCH_INDEX address of the package index that torch alone comes from when .venv is made:"
+	@echo "              for a CPU build, or one for your CUDA"
 	@echo "  WORKERS     processes the tests run in (2)"
 	@echo "  PYTEST_ARGS more arguments for pytest, such as '-m slow' or 'tests/scene'"
 

@@ -48,6 +48,7 @@ def scene_and_result(scene: Scene, size: int = 384) -> Image.Image:
 
 
 def main() -> None:
+    """Write all of them into docs/images."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     overlap().save(PICTURES / "overlap.png", optimize=True)
     scene_and_result(Scene.load(ROOT / "examples" / "beach.json")).save(PICTURES / "beach.png", optimize=True)

@@ -24,7 +24,7 @@ SYSTEM_FONT_FOLDERS = (
     Path("~/Library/Fonts").expanduser(),
 )
 BY_HAND = (
-    f"take {PACKAGE} {PACKAGE_VERSION} from https://snapshot.debian.org/binary/{PACKAGE}/, unpack it "
+    f"take {PACKAGE} {PACKAGE_VERSION} from the snapshots that Debian keeps of all package versions, unpack it "
     "(dpkg -x, or ar and tar) and set CLOISONNE_FONT to the NotoColorEmoji.ttf inside."
 )
 

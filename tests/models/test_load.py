@@ -211,3 +211,22 @@ def test_damaged_provenance_is_refused(copied: Path) -> None:
     (with_provenance(copied) / "unet/provenance.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r'provenance\.json" is damaged'):
         load(copied)
+
+
+def test_published_layout_of_networks_is_read(tiny_sd: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Stable Diffusion 1.x has older names for the layers of its text encoder and of its vae's attention."""
+    folder = shutil.copytree(tiny_sd, tmp_path / "published")
+    text = load_file(folder / "text_encoder/model.safetensors")
+    text = {f"text_model.{name}": tensor for name, tensor in text.items()}
+    text["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    save_file(text, folder / "text_encoder/model.safetensors", metadata={"format": "pt"})
+    vae = load_file(folder / "vae/diffusion_pytorch_model.safetensors")
+    for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+        vae = {name.replace(f".attentions.0.{new}.", f".attentions.0.{old}."): t for name, t in vae.items()}
+    save_file(vae, folder / "vae/diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+    published, model = load(folder), load(tiny_sd)
+    for ours, theirs in ((model.text.module, published.text.module), (model.vae.module, published.vae.module)):
+        state = theirs.state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in ours.state_dict().items())
+    assert capfd.readouterr() == ("", "")

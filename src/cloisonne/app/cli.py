@@ -167,9 +167,13 @@ def train_family(
     slice_minutes: Annotated[float | None, typer.Option(help="Stop after this long; call again to go on.")] = None,
 ) -> None:
     """Rebuild the built-in family from nothing, or go on where the last call stopped."""
+    from cloisonne.app.sheets import write_sheet
     from cloisonne.train.family import train_family as rebuilt
 
-    finished = rebuilt(out, minutes, device=device, slice_minutes=slice_minutes, report=_to_stderr)
+    def made(member: str, family: Path) -> None:
+        write_sheet(member, family, out / "sheets")
+
+    finished = rebuilt(out, minutes, device=device, slice_minutes=slice_minutes, report=_to_stderr, made=made)
     typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
 
 
@@ -183,7 +187,7 @@ def evaluate_layouts(
     device: Device = "cpu",
     save_pictures: Annotated[bool, typer.Option(help="Keep the pictures.")] = False,
 ) -> None:
-    """Measure region control on layouts-v1: objects found in their boxes, classes, colours, leakage, Fréchet distance."""
+    """Measure region control on layouts-v1: objects in their boxes, classes, colours, leakage, Fréchet distance."""
     from cloisonne.app.measure import layouts
 
     results = layouts(

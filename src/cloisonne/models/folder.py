@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -187,14 +188,15 @@ def _read(path: Path, read: Callable[[Path], T]) -> T:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers shows a progress bar for each model; ours load in less time than it takes to read."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    """Both libraries show progress bars for each model; ours load in less time than it takes to read them."""
+    shown = [library for library in (transformers_logging, diffusers_logging) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+        for library in shown:
+            library.enable_progress_bar()
 
 
 def _pretrained(kind: Any, path: Path, **options: Any) -> Any:

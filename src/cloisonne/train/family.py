@@ -42,6 +42,8 @@ class Work:
     trips: int
     """Pictures whose VAE round trips are kept for the judge."""
     report: Callable[[str], None]
+    made: Callable[[str, Path], None]
+    """Called with a member's name and the family's folder once the family can be loaded with it."""
 
     @property
     def family(self) -> Path:
@@ -67,11 +69,13 @@ def train_family(
     pictures: int = 40_000,
     trips: int = 6_000,
     report: Callable[[str], None] = print,
+    made: Callable[[str, Path], None] = lambda member, family: None,
 ) -> bool:
     """Train all members from nothing, or go on where an earlier call stopped; returns whether the family is finished.
 
     The finished family lies in ``out/family`` and loads with ``cloisonne.load``. ``slice_minutes`` bounds the training
-    done by one call (drawing, encoding and exporting come on top): call again to continue.
+    done by one call (drawing, encoding and exporting come on top): call again to continue. ``made`` is called with a
+    member's name and the family's folder once the family can be loaded with it.
     """
     if minutes <= 0:
         raise OutputError(f"A budget of {minutes} minutes trains nothing: give a positive number.")
@@ -84,8 +88,9 @@ def train_family(
         pictures=pictures,
         trips=trips,
         report=report,
+        made=made,
     )
-    return all(step(work) for step in (make_vae, make_base, make_judge, make_clip, make_index))
+    return all(step(work) for step in (make_vae, make_base, make_judge, make_clip))
 
 
 def make_vae(work: Work) -> bool:
@@ -119,6 +124,9 @@ def make_base(work: Work) -> bool:
     figures = {k: v for k, v in progress.curve[-1].items() if k in ("v", "ce", "named")} if progress.curve else {}
     _export(work, "text_encoder", text, progress, ["tokenizer"], {})
     _export(work, "unet", unet, progress, ["vae", "text_encoder"], figures)
+    _write_index(work)
+    work.made("unet", work.family)
+    work.made("vae", work.family)
     return True
 
 
@@ -156,7 +164,7 @@ def make_clip(work: Work) -> bool:
     return True
 
 
-def make_index(work: Work) -> bool:
+def _write_index(work: Work) -> None:
     """model_index.json, the scheduler, and the native values of the family."""
     DDIMScheduler(
         beta_start=base.SCHEDULE["beta_start"],
@@ -179,7 +187,6 @@ def make_index(work: Work) -> bool:
     (work.family / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
     native = {"width": 128, "height": 128, "steps": 20, "guidance": 4.0, "sampler": "ddim", "method": "reco"}
     (work.family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")
-    return True
 
 
 def _autoencoder(work: Work) -> Vae:
