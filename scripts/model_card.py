@@ -17,15 +17,15 @@ ROLES = {
 
 HEAD = """# Model card: the built-in family
 
-A small text-to-image family with region control, 128 × 128 pixels, trained by `cloisonne train family` on pictures that
-`cloisonne draw` makes: 64 emoji-like objects (some in seven colours) on eleven kinds of background. It exists so that
-everything can be run, tested and measured without downloading a model. Weights are float16 safetensors; code commit,
-seeds, device, minutes, pictures, figures and the hashes of its parents stand in each member's `provenance.json`, and
-loading a member with another parent is an error.
+A small text-to-image family with region control, 128 × 128 pixels, trained by `cloisonne train family` on
+pictures that `cloisonne draw` makes: 64 emoji-like objects (some in seven colours) on eleven kinds of
+background. It exists so that everything can be run, tested and measured without downloading a model. Weights
+are float16 safetensors; code commit, seeds, device, minutes, pictures, figures and the hashes of its parents
+stand in each member's `provenance.json`, and loading a member with another parent is an error.
 
-**Intended use**: trying and testing region control, and measuring methods side by side. **Not for**: photographs, people,
-text, or anything outside its small world. **Data**: drawn from Noto Color Emoji (SIL OFL 1.1, see NOTICE); the font is not
-part of the models.
+**Intended use**: trying and testing region control, and measuring methods side by side. **Not for**:
+photographs, people, text, or anything outside its small world. **Data**: drawn from Noto Color Emoji (SIL OFL
+1.1, see NOTICE); the font is not part of the models.
 
 """
 
@@ -41,9 +41,10 @@ def card(family: Path = BUILTIN) -> str:
     total = sum(member.bytes for member in members(family)) / 2**20
     lines += [
         "",
-        f"All weights together: {total:.1f} MiB. `psnr_mean` is the mean over pictures in dB, `psnr` that of the mean squared",
-        "error; `crops` is the share of unoccluded core objects whose crop the judge names right, on true pixels and through",
-        "the autoencoder; `named` is the share of object cells that the UNet's features name right at t > 700 while training.",
+        f"All weights together: {total:.1f} MiB. `psnr_mean` is the mean over pictures in dB, `psnr` that of the",
+        "mean squared error; `crops` is the share of unoccluded core objects whose crop the judge names right, on true",
+        "pixels and through the autoencoder; `named` is the share of object cells that the UNet's features name right",
+        "at t > 700 while training.",
         "What the methods reach stands in [docs/results.md](docs/results.md).",
         "",
         "## Samples",

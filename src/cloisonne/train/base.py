@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from cloisonne.methods.baselines import scene_in_words
 from cloisonne.methods.reco import Vocabulary, normalise, sequence
-from cloisonne.scene.places import described_place
 from cloisonne.train.latents import LatentStore
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.world.glyphs import COLOURS, CORE
@@ -106,8 +106,8 @@ def say(store: LatentStore, index: int, rng: np.random.Generator, tokenizer: Any
     order = np.argsort([-a for a in areas])
     if way == "reco":
         return sequence(tokenizer, told, [(boxes[k], phrases[k]) for k in order], vocabulary=v)[0]
-    words = ", ".join([told] + [f"{described_place(boxes[k])}, {phrases[k]}" for k in order])
-    ids = [v.start, *tokenizer(normalise(words), add_special_tokens=False).input_ids][: v.length - 1]
+    words = normalise(scene_in_words(told, [(boxes[k], phrases[k]) for k in order]))
+    ids = [v.start, *tokenizer(words, add_special_tokens=False).input_ids][: v.length - 1]
     return ids + [v.end] * (v.length - len(ids))
 
 
