@@ -14,7 +14,7 @@ from cloisonne.errors import SceneError
 from cloisonne.scene import Record, Region, Scene, infotext, self_contained, write_picture
 from cloisonne.scene.pictures import encoded
 
-NATIVE = {"width": 128, "height": 128, "steps": 20, "guidance": 4.0, "sampler": "ddim"}
+NATIVE = {"width": 128, "height": 128, "steps": 20, "guidance": 4.0, "sampler": "ddim", "method": "reco"}
 VERSIONS = {"cloisonne": "0.1.0", "torch": "2.13.0"}
 
 

@@ -39,7 +39,12 @@ def prepare(scene: Scene, model: Model, encode: Callable[[Sequence[int]], Tensor
     native = model.native
     width, height = edit.canvas(model) if edit else (native.width, native.height)
     resolved = scene.resolved(
-        width=width, height=height, steps=native.steps, guidance=native.guidance, sampler=native.sampler
+        width=width,
+        height=height,
+        steps=native.steps,
+        guidance=native.guidance,
+        sampler=native.sampler,
+        method=native.method,
     )
     if Path(resolved.model).name != model.name:
         resolved = resolved.replace(model=model.name)
@@ -47,6 +52,7 @@ def prepare(scene: Scene, model: Model, encode: Callable[[Sequence[int]], Tensor
     ctx = Context(resolved, model, grid, encode or model.text.encode)
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     walker, steps = _walk(resolved, model)
+    assert resolved.method, "a resolved scene has a method"
     return Prepared(
         scene=resolved,
         compiled=compile(METHODS[resolved.method], placed, ctx),

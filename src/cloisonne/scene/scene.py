@@ -65,7 +65,7 @@ class Scene(Value):
     spacing: Spacing = "default"
     eta: Fraction = 0.0
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
-    method: MethodName = "reco"
+    method: MethodName | None = None
     overlap: Overlap = "blend"
     background: Background | None = None
     strength: Fraction = 1.0
@@ -131,9 +131,10 @@ class Scene(Value):
         """The words for a region's part of the canvas: ``caption, phrase``, or the phrase alone without a caption."""
         return f"{self.caption}, {region.phrase}" if self.caption else region.phrase
 
-    def resolved(self, *, width: int, height: int, steps: int, guidance: float, sampler: str) -> "Scene":
+    def resolved(self, *, width: int, height: int, steps: int, guidance: float, sampler: str, method: str) -> "Scene":
         """The complete scene: what is left out takes these native values of the model, and a missing seed is drawn."""
-        native = {"width": width, "height": height, "steps": steps, "guidance": guidance, "sampler": sampler}
+        native: dict[str, Any] = {"width": width, "height": height, "steps": steps, "guidance": guidance}
+        native |= {"sampler": sampler, "method": method}
         native["seed"] = secrets.randbelow(2**32)
         return self.replace(**{name: value for name, value in native.items() if getattr(self, name) is None})
 
