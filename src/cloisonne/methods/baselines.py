@@ -49,7 +49,7 @@ def _set(**fields: bool) -> Iterator[str]:
 
 
 def _tokens(text: str, ctx: Context) -> list[int]:
-    return ctx.model.text.tokenizer(normalise(text), add_special_tokens=False).input_ids
+    return ctx.model.text.tokenizer(normalise(text), add_special_tokens=False, verbose=False).input_ids
 
 
 def region_in_words(box: Box, phrase: str) -> str:

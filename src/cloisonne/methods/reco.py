@@ -96,7 +96,7 @@ def region_ids(tokenizer: Any, v: Vocabulary, box: Box, phrase: str) -> list[int
 
 
 def _words(tokenizer: Any, v: Vocabulary, text: str) -> list[int]:
-    return [v.start, *tokenizer(normalise(text), add_special_tokens=False).input_ids, v.end]
+    return [v.start, *tokenizer(normalise(text), add_special_tokens=False, verbose=False).input_ids, v.end]
 
 
 class Reco:

@@ -28,7 +28,7 @@ class TextEncoder:
         SceneError, about the region if there is one, where it does not fit: cut off, its end would say nothing.
         """
         room = self.length - 2
-        words = self.tokenizer(text, add_special_tokens=False).input_ids
+        words = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         if len(words) > room:
             raise SceneError(
                 f'"{_shortened(text)}" takes {len(words)} tokens, but the model reads at most {room}; shorten it.',

@@ -12,18 +12,16 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from cloisonne.methods.baselines import scene_in_words
-from cloisonne.methods.reco import Vocabulary, normalise, sequence
+from cloisonne.methods.reco import Vocabulary
+from cloisonne.train.grounding import grounding_loss, record
 from cloisonne.train.latents import LatentStore
 from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.telling import SHARES, tell
 from cloisonne.world.glyphs import COLOURS, CORE
-from cloisonne.world.words import caption, phrase
 
 WIDTH = 192
-BATCH = 32
+BATCH = 16
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
-SHARES = {"reco": 0.45, "words": 0.25, "caption": 0.2, "null": 0.1}
-"""Shares of the pictures that are told each way."""
 
 
 def build_text(tokenizer: Any) -> CLIPTextModel:
@@ -92,25 +90,6 @@ def alphas() -> Tensor:
     return torch.cumprod(1 - betas, 0)
 
 
-def say(store: LatentStore, index: int, rng: np.random.Generator, tokenizer: Any, v: Vocabulary) -> list[int]:
-    """Token ids for a stored picture, told one of the ways of ``SHARES``."""
-    way = rng.choice(list(SHARES), p=list(SHARES.values()))
-    if way == "null":
-        return sequence(tokenizer, "", [], vocabulary=v)[0]
-    picture, boxes = store.picture(index), store.boxes(index)
-    told = caption(picture, boxes, rng, objects=True if way == "caption" else None)
-    if way == "caption":
-        return sequence(tokenizer, told, [], vocabulary=v)[0]
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
-    phrases = [phrase(item, area, rng) for item, area in zip(picture.items, areas, strict=True)]
-    order = np.argsort([-a for a in areas])
-    if way == "reco":
-        return sequence(tokenizer, told, [(boxes[k], phrases[k]) for k in order], vocabulary=v)[0]
-    words = normalise(scene_in_words(told, [(boxes[k], phrases[k]) for k in order]))
-    ids = [v.start, *tokenizer(words, add_special_tokens=False).input_ids][: v.length - 1]
-    return ids + [v.end] * (v.length - len(ids))
-
-
 def stage(
     text: CLIPTextModel,
     unet: UNet2DConditionModel,
@@ -119,13 +98,14 @@ def stage(
     minutes: float,
     device: torch.device = CPU,
 ) -> Stage:
-    """v-prediction with uniform weight, half of all t above 400, and the dense labels at weight 0.3."""
+    """v-prediction with uniform weight, half of all t above 400, dense labels and grounding at weight 0.3."""
     abar = alphas().to(device)
     v = Vocabulary.of(tokenizer)
     up = unet.up_blocks[-2]
     channels = unet.config["block_out_channels"][1]
     labels = Labels(channels)
     features: list[Any] = []
+    attended = record(unet)
     up.register_forward_hook(lambda module, args, out: features.append(out))
     text.train()
     unet.train()
@@ -133,7 +113,10 @@ def stage(
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([step, 7])
         chosen = store.choose(rng, BATCH, progress)
-        ids = torch.tensor([say(store, int(k), rng, tokenizer, v) for k in chosen]).to(device)
+        ways = rng.choice(list(SHARES), BATCH, p=list(SHARES.values()))
+        told = [tell(store, int(k), way, rng, tokenizer, v) for k, way in zip(chosen, ways, strict=True)]
+        ids, owners = (torch.tensor([getattr(x, name) for x in told]).to(device) for name in ("ids", "owners"))
+        placed = torch.tensor([float(x.placed) for x in told]).to(device)
         z0, classes, colours = (x.to(device) for x in store.batch(chosen))
         t = torch.where(
             torch.rand(BATCH) < 0.5, torch.randint(400, 1000, (BATCH,)), torch.randint(0, 1000, (BATCH,))
@@ -142,18 +125,20 @@ def stage(
         a, s = abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
         z = (a * z0 + s * noise).contiguous(memory_format=torch.channels_last)
         features.clear()
+        attended.clear()
         with torch.autocast(device.type, torch.bfloat16), _attention(device):
-            told = text(ids).last_hidden_state
-            out = unet(z, t, encoder_hidden_states=told).sample
+            heard = text(ids).last_hidden_state
+            out = unet(z, t, encoder_hidden_states=heard).sample
             seen_class, seen_colour = labels.classes(features[0]), labels.colours(features[0])
         error = (out.float() - (a * noise - s * z0)).square().mean((1, 2, 3))
         ce = F.cross_entropy(seen_class.float(), classes) + 0.5 * F.cross_entropy(seen_colour.float(), colours)
+        ground = grounding_loss(attended, owners, store.items(chosen).to(device), placed)
         noisy = t > 700
         right = (seen_class.argmax(1) == classes) & (classes > 0)
-        figures = {"v": float(error.detach().mean()), "ce": float(ce.detach())}
+        figures = {"v": float(error.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}
         if noisy.any():
             figures["named"] = float(right[noisy].sum() / (classes[noisy] > 0).sum().clamp(min=1))
-        return error.mean() + 0.3 * ce, figures
+        return error.mean() + 0.3 * ce + 0.3 * ground, figures
 
     return Stage(
         name="base",
@@ -165,7 +150,7 @@ def stage(
         lr=1e-3,
         outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
         ema=0.999,
-        decay_from=0.5,
+        decay_from=0.8,
     )
 
 

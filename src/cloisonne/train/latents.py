@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.models.vae import Vae
@@ -67,6 +68,20 @@ class LatentStore:
         z = torch.from_numpy(self._latents[indices]).float()
         dense = torch.from_numpy(self._classes[indices]).long()
         return z, dense[:, 0], dense[:, 1]
+
+    def items(self, indices: np.ndarray) -> Tensor:
+        """Which item each latent cell shows, one-hot float32 [n, 1 + 4, h, w]; 0 is none.
+
+        An item's cells are those of its class whose middle lies in its box.
+        """
+        h, w = self._classes.shape[-2:]
+        y, x = (np.arange(h)[:, None] + 0.5) / h, (np.arange(w)[None] + 0.5) / w
+        shown = np.zeros((len(indices), h, w), np.int64)
+        for row, index in enumerate(indices):
+            for k, (item, box) in enumerate(zip(self.picture(index).items, self.boxes(index), strict=True)):
+                inside = (y >= box[1]) & (y <= box[3]) & (x >= box[0]) & (x <= box[2])
+                shown[row][inside & (self._classes[index, 0] == _CLASS[item.char])] = k + 1
+        return F.one_hot(torch.from_numpy(shown), 5).permute(0, 3, 1, 2).float()
 
 
 def cells(d: Drawn, side: int) -> np.ndarray:
