@@ -55,7 +55,7 @@ def test_counts_are_those_of_the_run(tiny: Model, method: str, sampler: str, int
 def test_words_of_an_explanation(tiny: Model) -> None:
     told = explain(SCENE, tiny)
     text = str(told)
-    assert 'View "canvas from 0" of "image"' in text
+    assert 'View "canvas from 0.0" of "image"' in text
     assert "6 steps: 6 forwards of 12 rows in all, 1 forwards and 2 rows a step" in text
     assert "64 x 64 pixels, reco, ddim, guidance 4" in text
     assert (told.steps, told.tokens) == (6, 77 + 2 * 77)
@@ -80,7 +80,7 @@ def test_dropped_regions_and_warnings_are_told(tiny: Model) -> None:
     told = explain(SCENE.replace(regions=(CAR.replace(weight=0.5), long)), tiny)
     assert told.dropped == ("long",)
     assert 'dropped: region "long", for lack of tokens' in str(told)
-    assert 'warning: Region "car": the method "reco" does not use its weight.' in str(told)
+    assert 'warning: Region "car": the method "reco" does not use its weight for its phrase.' in str(told)
 
 
 def test_what_cannot_be_drawn_cannot_be_explained(tiny: Model) -> None:

@@ -170,6 +170,20 @@ def test_feather_blends_inwards(tiny: Model) -> None:
     assert (middle[48:] == 100).all()
 
 
+@pytest.mark.parametrize("grey", [64, 128, 255])
+def test_grey_acts_once(tiny: Model, grey: int) -> None:
+    """What is pinned during the walk is only what no region touches; grey is applied where the picture is put back."""
+    source = np.zeros((64, 64, 3), np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :32] = grey
+    edit = PictureEdit.of(Scene(background=source, regions=(Region(mask=mask, phrase="a cat"),)))
+    pin = edit.pin(tiny, (64, 64), edit.covered())
+    assert pin.mask[:, :4].eq(1).all()
+    assert pin.mask[:, 4:].eq(0).all()
+    white = np.asarray(edit.pasted(np.full((64, 64, 3), 255, np.uint8), edit.covered()))
+    assert abs(int(white[32, 8, 0]) - grey) <= 1
+
+
 def test_regions_lie_where_they_lie_in_the_window(tiny: Model) -> None:
     """A region's mask and box on the canvas are those of the window, not of the picture."""
     source = np.zeros((200, 300, 3), np.uint8)
@@ -224,7 +238,7 @@ def test_outside_of_the_mask_the_canvas_ends_as_it_was_known(tiny: Model) -> Non
 
 
 def test_at_strength_1_nothing_under_the_mask_is_kept(tiny: Model) -> None:
-    """Two pictures that differ only under the mask give one result, but for what the vae sees across its edge."""
+    """Two pictures that differ only under the mask start alike there: from noise alone."""
     first = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     starts = []
     for under in (0, 255):
@@ -243,6 +257,7 @@ def test_at_strength_1_nothing_under_the_mask_is_kept(tiny: Model) -> None:
         kept = start(pin, noise, first_step, strength=0.5)
         torch.testing.assert_close(kept, first_step.alpha * pin.known + first_step.s * noise)
         torch.testing.assert_close(begin[..., 4:], kept[..., 4:])
+    assert torch.equal(starts[0][..., :4], starts[1][..., :4])
 
 
 def test_image_to_image_changes_the_whole_picture_by_strength(tiny: Model) -> None:
@@ -280,6 +295,8 @@ def test_regions_of_weight_0_are_not_repainted(tiny: Model) -> None:
     on = Region(box=(0.5, 0.0, 1.0, 1.0), phrase="a cat")
     both = generate(Scene(background=source, regions=(on, off), seed=1), tiny)
     assert both.image.tobytes() == generate(Scene(background=source, regions=(on,), seed=1), tiny).image.tobytes()
+    with pytest.raises(SceneError, match="All regions have weight 0"):
+        generate(Scene(background=source, regions=(off,)), tiny)
 
 
 def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:

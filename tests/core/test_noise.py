@@ -41,6 +41,15 @@ def test_mixed_noise_has_unit_variance(level: float) -> None:
     assert noise.mean().item() == pytest.approx(0, abs=0.03)
 
 
+@pytest.mark.parametrize("level", [0.2, 0.5, 0.9])
+def test_equal_seeds_are_one_noise_of_unit_variance(level: float) -> None:
+    half = torch.full((64, 64), level)
+    for regions in (((1, half),), ((2, half), (2, half))):
+        noise = Noise([Seed(1, regions)], SHAPE)()
+        assert noise.std().item() == pytest.approx(1, abs=0.03)
+    assert torch.equal(Noise([Seed(1, ((1, half),))], SHAPE)(), Noise([Seed(1)], SHAPE)())
+
+
 def test_global_generator_is_not_touched() -> None:
     before = torch.get_rng_state()
     Noise([Seed(1)], SHAPE)()

@@ -142,7 +142,7 @@ def test_position_tokens_are_needed(tiny_sd: object) -> None:
 
 def test_weight_is_not_used_and_said_so(tiny: Model) -> None:
     (warning,) = compiled(tiny, region("pet", 1).replace(weight=0.5)).warnings
-    assert warning == 'Region "pet": the method "reco" does not use its weight.'
+    assert warning == 'Region "pet": the method "reco" does not use its weight for its phrase.'
     assert compiled(tiny, region("pet", 1)).warnings == ()
 
 

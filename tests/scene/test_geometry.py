@@ -38,15 +38,6 @@ def test_pixel_window_keeps_edges_that_were_pixels() -> None:
             assert pixel_window(box, width, 7) == Window(pixel, 0, pixel + 1, 7)
 
 
-@given(windows(), st.sampled_from([1, 2, 8, 64]))
-def test_snapped_grows_outwards_by_less_than_a_multiple(case, multiple) -> None:
-    window, _, _ = case
-    snapped = window.snapped(multiple)
-    assert all(edge % multiple == 0 for edge in snapped)
-    assert window.x0 - multiple < snapped.x0 <= window.x0
-    assert window.y1 <= snapped.y1 < window.y1 + multiple
-
-
 @given(windows(), st.floats(0, 2))
 def test_crop_window_holds_its_window_and_stays_in_the_picture(case, context) -> None:
     window, width, height = case

@@ -26,7 +26,7 @@ evaluate = typer.Typer(no_args_is_help=True, help="Measure pictures against what
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
 
-USAGE, FAILURE = 2, 1
+USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 """Exit codes: what was asked for cannot be done as asked; something broke while doing it."""
 
 SceneFile = Annotated[
@@ -70,11 +70,9 @@ def generate(
 ) -> None:
     """Draw a scene, or repaint the regions of its background."""
     from cloisonne.app.arguments import scene_from
-    from cloisonne.app.result import check_outputs
 
     overrides = {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler, "method": method}
     asked = scene_from(scene, caption, region or [], overrides | {"model": model})
-    check_outputs(out, num_images, overwrite=overwrite)
     _draw(asked, out, device, num_images, overlay=overlay, as_json=as_json, overwrite=overwrite, embed=not no_embed)
 
 
@@ -102,14 +100,12 @@ def fill(
     no_embed: NoEmbed = False,
 ) -> None:
     """Repaint a picture by words where a mask is white; every other pixel stays as it is."""
-    from cloisonne.app.result import check_outputs
     from cloisonne.scene import Region, Scene
 
     region = Region(name="fill", mask=str(mask), phrase=phrase, negative=negative, feather=feather)
     overrides = {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler, "method": method}
     given = {name: value for name, value in (overrides | {"model": model}).items() if value is not None}
     asked = Scene(background=str(source), caption=caption, strength=strength, regions=[region], **given)
-    check_outputs(out, num_images, overwrite=overwrite)
     _draw(asked, out, device, num_images, overlay=overlay, as_json=as_json, overwrite=overwrite, embed=not no_embed)
 
 
@@ -208,8 +204,12 @@ def _draw(
 ) -> None:
     from cloisonne.app.generate import generate as run
     from cloisonne.app.overlays import check_overlays, write_overlays
+    from cloisonne.app.result import check_outputs
     from cloisonne.models.load import load
+    from cloisonne.scene import Source
 
+    like = [] if asked.background is None else [Source.load(asked.background).upright] * num_images
+    check_outputs(out, num_images, overwrite=overwrite, like=like)
     if overlay:
         check_overlays(out, num_images, overwrite=overwrite)
     model = load(asked.model, device=device)
@@ -294,6 +294,9 @@ def main() -> None:
     except _Failed as error:
         _to_stderr(f"Error: {error}")
         sys.exit(FAILURE)
-    except KeyboardInterrupt:
-        _to_stderr("Cancelled; nothing partial was written.")
+    except SystemExit as stop:
+        # typer turns Ctrl-C into the exit code of a shell's interrupted command.
+        if stop.code != INTERRUPTED:
+            raise
+        _to_stderr("Cancelled; no picture was left half written.")
         sys.exit(FAILURE)

@@ -24,6 +24,8 @@ from cloisonne.models.vae import Vae
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
+_GIVEN_START = "The walk began at given latents, which a picture does not carry: its own scene will not redraw it."
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepEnd:
@@ -93,7 +95,7 @@ def generate(
         "forwards": run.forwards,
         "rows": run.rows,
         "dropped": list(prepared.compiled.dropped),
-        "warnings": list(prepared.compiled.warnings),
+        "warnings": [*prepared.compiled.warnings, *([_GIVEN_START] if latents is not None else [])],
         "identical_outside": max(differences) == 0 if differences else None,
         "max_difference_outside": max(differences, default=None),
     }

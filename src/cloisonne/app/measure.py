@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cloisonne.app.generate import generate
-from cloisonne.app.picture_edit import as_pixels
+from cloisonne.app.picture_edit import as_pixels, as_tensor
 from cloisonne.errors import SceneError
 from cloisonne.eval.benchmark import METHODS, evaluate_layouts
 from cloisonne.eval.judge import Judge
@@ -38,8 +37,7 @@ def layouts(
         return np.asarray(generate(scene.replace(method=method), model, seed=seed).image)
 
     def round_trip(rgb: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(model.device).float() / 127.5 - 1
-        return as_pixels(model.vae.decode(model.vae.encode(pixels))[0])
+        return as_pixels(model.vae.decode(model.vae.encode(as_tensor(rgb).to(model.device)))[0])
 
     about = {
         "model": model.name,

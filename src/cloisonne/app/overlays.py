@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cloisonne.app.result import Result, output_paths
 from cloisonne.scene import check_output, draw_regions, write_picture
+from cloisonne.scene.images import orientation, turned_upright
 
 
 def overlay_path(path: Path) -> Path:
@@ -23,5 +24,6 @@ def write_overlays(result: Result, paths: Sequence[Path], *, overwrite: bool) ->
     """Write the overlays of a result's pictures that were written to ``paths``."""
     written = [overlay_path(path) for path in paths]
     for image, path in zip(result.images, written, strict=True):
-        write_picture(draw_regions(image, result.scene.regions), path, overwrite=overwrite)
+        upright = turned_upright(image, orientation(image))
+        write_picture(draw_regions(upright, result.scene.regions), path, overwrite=overwrite)
     return written

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cloisonne.core.plan import Step
 from cloisonne.core.refines import Pin
+from cloisonne.errors import SceneError
 from cloisonne.methods.base import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.scene.geometry import Box, Window, clipped, crop_window, pixel_window
@@ -43,6 +44,11 @@ class PictureEdit:
         assert scene.background is not None, "only a scene with a background is an edit"
         source = Source.load(scene.background)
         masks = {r.name or "": r.soft_mask(source.height, source.width) for r in scene.active_regions}
+        if scene.regions and not masks:
+            raise SceneError(
+                "All regions have weight 0 or an empty interval, so nothing of the background would be repainted; "
+                "give one a weight, or leave the regions out to redraw the whole picture."
+            )
         if not masks:
             return cls(source=source, masks={}, window=Window(0, 0, source.width, source.height))
         box = extent(1 - uncovered(list(masks.values()), source.height, source.width))
@@ -51,10 +57,11 @@ class PictureEdit:
         return cls(source=source, masks=masks, window=crop_window(changed, source.width, source.height))
 
     def canvas(self, model: Model) -> tuple[int, int]:
-        """(width, height) to work at: the native area in the window's shape, in whole latent pixels."""
+        """(width, height) to work at: the native area in the window's shape, in multiples of the network's
+        whole downsampling."""
         shape = min(max(self.window.width / self.window.height, 1 / LONGEST), LONGEST)
         width, height = (
-            max(round(side / model.vae.factor) * model.vae.factor, 64)
+            max(round(side / model.spec.factor) * model.spec.factor, 64)
             for side in (model.native.width * math.sqrt(shape), model.native.height / math.sqrt(shape))
         )
         return width, height
@@ -84,12 +91,12 @@ class PictureEdit:
     def pin(self, model: Model, size: tuple[int, int], covered: Mask) -> Pin:
         """What is known of a canvas of size (width, height), and where it may change.
 
-        A latent pixel may change as much as the freest pixel under it: what of it lies outside is put back at the end,
-        and nothing old remains inside.
+        A latent pixel may change where any pixel under it may: how much of that is seen is said once, when the picture
+        is put back, and nothing old remains inside.
         """
         window = self.source.rgb[self.window.slices]
         known = model.vae.encode(as_tensor(resized(window, size)).to(model.device))[0]
-        free = torch.from_numpy(np.ascontiguousarray(covered[self.window.slices]))[None]
+        free = torch.from_numpy(np.ascontiguousarray(covered[self.window.slices] > 0))[None].float()
         mask = F.adaptive_max_pool2d(free, (known.shape[-2], known.shape[-1]))[0]
         return Pin(known=known, mask=mask.to(model.device))
 

@@ -1,6 +1,7 @@
 """What a run gives back: pictures, the scene they were made from, a report, and how they are written."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -68,16 +69,18 @@ class Result:
             write_picture(image, target, record=record, parameters=infotext(scene, record), overwrite=overwrite)
             sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
             self.report["outputs"][index] |= {"path": str(target), "sha256": sha256}
-        if self.difference_outside is not None and paths and paths[0].suffix.lower() in LOSSY:
-            self._note_loss(paths[0], self.difference_outside)
+        if self.difference_outside is not None and paths:
+            self._note_outside(paths[0], self.difference_outside)
         return paths
 
-    def _note_loss(self, path: Path, difference_outside: Callable[[Image.Image], int]) -> None:
-        """What the file holds is what the report has to be about."""
-        difference = difference_outside(opened(Picture(path=path), "output"))
+    def _note_outside(self, path: Path, difference_outside: Callable[[Image.Image], int]) -> None:
+        """What the files of this save hold is what the report has to be about."""
+        lossy = path.suffix.lower() in LOSSY
+        held = [opened(Picture(path=path), "output")] if lossy else self.images
+        difference = max(map(difference_outside, held))
         self.report["identical_outside"] = difference == 0
         self.report["max_difference_outside"] = difference
-        if difference:
+        if difference and lossy:
             self.report["warnings"].append(
                 f"{path.name} is a JPEG, which changes pixels outside the regions by up to {difference}; write a PNG."
             )
@@ -92,7 +95,7 @@ def scene_of(scene: Scene, index: int) -> Scene:
 def output_paths(path: str | Path, num_images: int) -> list[Path]:
     """Where ``num_images`` pictures go: ``path`` itself if it is a file's name, else into the folder that it names."""
     path = Path(path)
-    if path.suffix and not path.is_dir():
+    if path.suffix and not os.path.isdir(path):
         if num_images != 1:
             raise OutputError(f'{num_images} pictures do not fit into the one file "{path}"; name a folder.')
         return [path]
@@ -105,9 +108,9 @@ def check_outputs(
     """OutputError where :meth:`Result.save` could not write; to be asked before any work. like: the pictures."""
     path = Path(path)
     targets = output_paths(path, num_images)
-    if targets != [path] and not path.exists():
+    if targets != [path] and not os.path.exists(path):
         # The folder is made when the first picture is written: now it only has to be possible.
-        check_output(path.with_name(f"{path.name}.png"), overwrite=True)
+        check_output(path.with_name(f"{path.name or 'pictures'}.png"), overwrite=True)
         return
     for target, image in zip_longest(targets, like[:num_images]):
         check_output(target, overwrite=overwrite, like=image)

@@ -41,12 +41,14 @@ class _Source:
 
     def __init__(self, seed: Seed, shape: tuple[int, int, int]) -> None:
         self._shape = shape
-        values = [seed.value, *(value for value, _ in seed.regions)]
-        self._generators = [torch.Generator("cpu").manual_seed(value) for value in values]
         masks = [mask.detach().float().cpu() for _, mask in seed.regions]
-        weights = [(1 - sum(masks, torch.zeros(shape[1:]))).clamp_min(0), *masks]
-        norm = torch.stack(weights).square().sum(0).sqrt()
-        self._weights = [weight / norm for weight in weights]
+        weights = {seed.value: (1 - sum(masks, torch.zeros(shape[1:]))).clamp_min(0)}
+        # Equal seeds are one noise, not independent ones: their weights add up before they are squared.
+        for (value, _), mask in zip(seed.regions, masks, strict=True):
+            weights[value] = weights[value] + mask if value in weights else mask
+        self._generators = [torch.Generator("cpu").manual_seed(value) for value in weights]
+        norm = torch.stack(list(weights.values())).square().sum(0).sqrt()
+        self._weights = [weight / norm for weight in weights.values()]
 
     def draw(self) -> Tensor:
         noises = [torch.randn(self._shape, generator=generator) for generator in self._generators]

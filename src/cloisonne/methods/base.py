@@ -177,7 +177,7 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
     spans = _spans(kept)
     for span in spans:
         active = [p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop]
-        views = _views(method, layout(active, ctx), ctx, span, suffix=f" from {span.start:g}" if len(spans) > 1 else "")
+        views = _views(method, layout(active, ctx), ctx, span, suffix=f" from {span.start}" if len(spans) > 1 else "")
         plan += Plan(views=views)
     if ctx.model.clip is not None:
         plan += Plan(refines=(Clamp(limit=ctx.model.clip),))

@@ -30,6 +30,7 @@ class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
+        ctx.heard(normalise(ctx.scene.caption))  # too long alone, it is the one to blame
         room = ctx.model.text.length - len(_tokens(ctx.scene.caption, ctx)) - 2
         # One token more where there is no caption before the first comma.
         costs = [len(_tokens(f"a, {region_in_words(p.box, p.region.phrase)}", ctx)) - 1 for p in placed]
@@ -40,7 +41,10 @@ class Words:
         return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(normalise(text))),)), parts=layout.parts)
 
     def unused(self, region: Region) -> Iterable[str]:
-        return _set(weight=region.weight != 1, strict=region.strict)
+        if region.weight != 1:
+            yield "weight for its phrase"
+        if region.strict:
+            yield "strict"
 
 
 def _set(**fields: bool) -> Iterator[str]:

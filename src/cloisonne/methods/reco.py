@@ -7,7 +7,7 @@ Yang et al., CVPR 2023, arXiv 2211.15518, section 3.1:
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -96,7 +96,10 @@ def region_ids(tokenizer: Any, v: Vocabulary, box: Box, phrase: str) -> list[int
 
 
 def _words(tokenizer: Any, v: Vocabulary, text: str) -> list[int]:
-    return [v.start, *tokenizer(normalise(text), add_special_tokens=False, verbose=False).input_ids, v.end]
+    ids = tokenizer(normalise(text), add_special_tokens=False, verbose=False).input_ids
+    if any(i in (v.start, v.end) or v.first_bin <= i < v.first_bin + v.bins for i in ids):
+        raise SceneError(f'"{text}" holds a token that sequences are built of, such as <bin000>; leave it out.')
+    return [v.start, *ids, v.end]
 
 
 class Reco:
@@ -107,15 +110,13 @@ class Reco:
     """
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        tokenizer = ctx.model.text.tokenizer
-        v = Vocabulary.of(tokenizer)
+        tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
         room = v.length - len(caption_ids(tokenizer, v, ctx.scene.caption))
         costs = [len(region_ids(tokenizer, v, p.box, p.region.phrase)) for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        tokenizer = ctx.model.text.tokenizer
-        v = Vocabulary.of(tokenizer)
+        tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
         pieces = [caption_ids(tokenizer, v, ctx.scene.caption)]
         pieces += [region_ids(tokenizer, v, part.box, part.region.phrase) for part in layout.parts]
         ends = list(accumulate(map(len, pieces)))
@@ -125,7 +126,12 @@ class Reco:
 
     def unused(self, region: Region) -> Iterable[str]:
         if region.weight != 1:
-            yield "weight"
+            yield "weight for its phrase"
+
+
+def _vocabulary(ctx: Context) -> Vocabulary:
+    """What the tokenizer offers, and no more tokens than the text encoder has places for."""
+    return replace(Vocabulary.of(ctx.model.text.tokenizer), length=ctx.model.text.length)
 
 
 def _pieces(tokens: Tensor, ends: Sequence[int], within: Sequence[Tensor | None]) -> tuple[Tokens, ...]:

@@ -34,18 +34,6 @@ class Window(NamedTuple):
         """Index of the window in an array [H, W, ...]."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
-    def snapped(self, multiple: int) -> "Window":
-        """The smallest window around this one whose edges are multiples of ``multiple`` pixels.
-
-        On a canvas whose sides are such multiples it stays inside.
-        """
-        return Window(
-            self.x0 // multiple * multiple,
-            self.y0 // multiple * multiple,
-            -(-self.x1 // multiple) * multiple,
-            -(-self.y1 // multiple) * multiple,
-        )
-
 
 def pixel_window(box: Box, width: int, height: int) -> Window:
     """The smallest window of whole pixels that covers ``box`` on a canvas of ``width`` x ``height`` pixels."""

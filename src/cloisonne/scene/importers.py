@@ -44,7 +44,7 @@ def from_coco(data: Mapping[str, Any], image_id: int | None = None) -> tuple[Sce
     scene's. image_id: may be left out where there is one image. The canvas is left to the model's native size.
     """
     image = _coco_image(_entries(data, "images"), image_id)
-    categories = {category.get("id"): category.get("name") for category in _entries(data, "categories")}
+    categories = {str(category.get("id")): category.get("name") for category in _entries(data, "categories")}
     warnings: list[str] = []
     regions: list[Region] = []
     caption = image.get("caption", "")
@@ -55,7 +55,7 @@ def from_coco(data: Mapping[str, Any], image_id: int | None = None) -> tuple[Sce
             caption = caption or annotation.get("caption", "")
             continue
         name = f"region-{len(regions)}"
-        phrase = annotation.get("caption") or categories.get(annotation.get("category_id")) or ""
+        phrase = annotation.get("caption") or categories.get(str(annotation.get("category_id"))) or ""
         shape = _coco_shape(annotation, image, name, warnings)
         regions.append(Region(name=name, phrase=phrase, **shape))
     return Scene(caption=caption, regions=regions), tuple(warnings)

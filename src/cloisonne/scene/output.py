@@ -80,7 +80,7 @@ def write_picture(
         options["pnginfo"] = _texts({PARAMETERS: parameters, KEY: None if record is None else record.text()})
     elif parameters is not None:
         options |= _with_comment(image, parameters)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             image.save(file, kind, **options)

@@ -90,7 +90,8 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
         nonlocal room
         picture = given_mask(given) if role == "mask" else given_background(given)
         content = encoded(mask_image(picture, region)) if role == "mask" else picture.read()
-        if (embed or role == "mask") and len(content) <= min(room, MAX_EMBEDDED_BYTES):
+        # What was named by its hash before stays so: a replayed picture has the bytes of the first.
+        if (role == "mask" or (embed and picture.sha256 is None)) and len(content) <= min(room, MAX_EMBEDDED_BYTES):
             room -= len(content)
             return data_uri(content)
         path = None if picture.path is None else Path(wire.relative(picture.path, folder))

@@ -89,7 +89,7 @@ def to_folder(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def relative(path: str | Path, folder: Path) -> str:
     """``path`` as seen from ``folder``, with forward slashes; only its name where no relative path exists."""
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
     except ValueError:
         return Path(path).name
 

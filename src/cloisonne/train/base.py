@@ -20,7 +20,7 @@ from cloisonne.train.telling import SHARES, tell
 from cloisonne.world.glyphs import COLOURS, CORE
 
 WIDTH = 192
-BATCH = 16
+BATCH = 32
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
 
 
@@ -150,7 +150,7 @@ def stage(
         lr=1e-3,
         outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
         ema=0.999,
-        decay_from=0.8,
+        decay_from=0.9,
     )
 
 

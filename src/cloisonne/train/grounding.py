@@ -7,7 +7,6 @@ grounding loss of TokenCompose, arXiv 2312.03626, eq. 3, over whole regions). No
 from typing import Any
 
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 ITEMS = 4
@@ -23,8 +22,8 @@ class Recorder:
     def __init__(self, seen: list[Tensor]) -> None:
         self._seen = seen
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
-        rows, pixels, _ = hidden_states.shape
+    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
+        rows, pixels = hidden_states.shape[:2]
         q, k, v = (
             x.view(rows, -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2)
             for x in (
