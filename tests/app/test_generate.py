@@ -157,9 +157,10 @@ def test_fill_is_generate_for_a_background_and_a_mask(tiny: Model) -> None:
     source = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     mask = np.zeros((70, 90), bool)
     mask[10:40, 20:60] = True
-    filled = fill(source, mask, "a cat", tiny, caption="on the beach", negative="dog", strength=0.8, seed=4)
+    filled = fill(source, mask, "a cat", tiny, caption="on the beach", negative="dog", strength=0.8, seed=4, steps=3)
     region = Region(mask=mask, phrase="a cat")
-    scene = Scene(background=source, caption="on the beach", negative="dog", strength=0.8, regions=(region,))
+    fields = {"caption": "on the beach", "negative": "dog", "strength": 0.8, "steps": 3}
+    scene = Scene(background=source, regions=(region,), **fields)
     assert filled.image.tobytes() == generate(scene, tiny, seed=4).image.tobytes()
     assert filled.report["identical_outside"] is True
 

@@ -83,7 +83,7 @@ def fill(
     mask: Annotated[Path, typer.Option(help="Picture of the same canvas: white changes, black stays.")],
     phrase: Annotated[str, typer.Option(help="What belongs where the mask is white.")],
     caption: Annotated[str, typer.Option(help="What the whole picture shows.")] = "",
-    negative: Annotated[str, typer.Option(help="What the region shall not show.")] = "",
+    negative: Annotated[str, typer.Option(help="What shall not be shown.")] = "",
     strength: Annotated[float, typer.Option(help="0 keeps what is there, 1 draws anew.")] = 1.0,
     feather: Annotated[float, typer.Option(help="Soft edge inwards, as a fraction of the mask's shorter side.")] = 0.0,
     model: ModelName = None,
@@ -102,10 +102,11 @@ def fill(
     """Repaint a picture by words where a mask is white; every other pixel stays as it is."""
     from cloisonne.scene import Region, Scene
 
-    region = Region(name="fill", mask=str(mask), phrase=phrase, negative=negative, feather=feather)
+    region = Region(name="fill", mask=str(mask), phrase=phrase, feather=feather)
     overrides = {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler, "method": method}
     given = {name: value for name, value in (overrides | {"model": model}).items() if value is not None}
-    asked = Scene(background=str(source), caption=caption, strength=strength, regions=[region], **given)
+    told = {"caption": caption, "negative": negative, "strength": strength}
+    asked = Scene(background=str(source), regions=[region], **told, **given)
     _draw(asked, out, device, num_images, overlay=overlay, as_json=as_json, overwrite=overwrite, embed=not no_embed)
 
 

@@ -118,16 +118,20 @@ def fill(
     caption: str = "",
     negative: str = "",
     strength: float = 1.0,
+    feather: float = 0.0,
     seed: int | None = None,
     num_images: int = 1,
     callback_on_step_end: Callback | None = None,
+    **fields: Any,
 ) -> Result:
     """Repaint a picture where a mask is white: :func:`generate` for a scene of one region.
 
     source, mask: a path, a PIL image or an array. strength: in [0, 1]; at 1 nothing of what is under the mask is kept.
+    feather: the region's soft edge. fields: further fields of the scene, such as steps, guidance, sampler and method.
     """
-    region = Region(mask=mask, phrase=phrase)
-    scene = Scene(background=source, caption=caption, negative=negative, strength=strength, regions=(region,))
+    region = Region(name="fill", mask=mask, phrase=phrase, feather=feather)
+    told = {"caption": caption, "negative": negative, "strength": strength}
+    scene = Scene(background=source, regions=(region,), **told, **fields)
     return generate(scene, model, seed=seed, num_images=num_images, callback_on_step_end=callback_on_step_end)
 
 
