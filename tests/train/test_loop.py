@@ -103,7 +103,7 @@ def test_slices_equal_one_go_bit_for_bit(tmp_path: Path, clock: Clock, slice_min
         slices += 1
     assert slices == -(-1 // slice_minutes)
     assert same(model, whole)
-    one, many = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "slices"))
+    one, many = (saved(tmp_path / name) for name in ("whole", "slices"))
     assert one.keys() == many.keys()
     assert all(torch.equal(one[key], many[key]) for key in one)
 
@@ -126,6 +126,25 @@ def test_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path: Path, clo
     assert same(resumed, whole)
 
 
+def saved(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors that the state names; no other file is left."""
+    name = json.loads((folder / "state.json").read_text())["tensors"]
+    assert sorted(file.name for file in folder.iterdir()) == sorted([name, "state.json"])
+    return load_file(folder / name)
+
+
+def test_a_run_stopped_while_writing_finds_the_state_before(tmp_path: Path, clock: Clock) -> None:
+    run(stage(clock, toy()), tmp_path, slice_minutes=0.5, report=quiet)
+    step = json.loads((tmp_path / "state.json").read_text())["progress"]["step"]
+    (tmp_path / f"state-{step + 1}.safetensors.partial").write_bytes(b"half")
+    (tmp_path / f"state-{step + 1}.safetensors").write_bytes(b"whole, but not named yet")
+    model, whole = toy(), toy()
+    run(stage(clock, model), tmp_path, report=quiet)
+    run(stage(clock, whole), tmp_path / "other", report=quiet)
+    assert same(model, whole)
+    saved(tmp_path / "other")
+
+
 def test_budget_is_spent_once(tmp_path: Path, clock: Clock) -> None:
     told: list[tuple[int, float]] = []
     watching = stage(clock, toy(), seen=lambda step, progress: told.append((step, progress)))
@@ -134,7 +153,7 @@ def test_budget_is_spent_once(tmp_path: Path, clock: Clock) -> None:
     assert told == [(step, pytest.approx(step / STEPS)) for step in range(STEPS)]
     assert run(watching, tmp_path, report=quiet)
     assert len(told) == STEPS
-    state = json.loads((tmp_path / "state.json").read_text())
+    state = json.loads((tmp_path / "state.json").read_text())["progress"]
     assert (state["step"], state["pictures"], state["seconds"]) == (STEPS, 4 * STEPS, STEPS)
 
 
@@ -158,10 +177,10 @@ def test_learning_rate_rises_and_falls(tmp_path: Path, clock: Clock, monkeypatch
 def test_average_comes_out_when_the_stage_is_finished(tmp_path: Path, clock: Clock) -> None:
     model, other = toy(), toy()
     run(stage(clock, model), tmp_path, slice_minutes=0.5, report=quiet)
-    tensors = load_file(tmp_path / "state.safetensors")
+    tensors = saved(tmp_path)
     assert torch.equal(model.middle.weight, tensors["now.toy.middle.weight"])
     run(stage(clock, model), tmp_path, report=quiet)
-    tensors = load_file(tmp_path / "state.safetensors")
+    tensors = saved(tmp_path)
     assert torch.equal(model.middle.weight, tensors["ema.toy.middle.weight"])
     assert not torch.equal(model.middle.weight, tensors["now.toy.middle.weight"])
     progress = load_average(tmp_path, {"toy": other})
@@ -175,7 +194,7 @@ def test_frozen_parts_stay_and_take_no_room(tmp_path: Path, clock: Clock) -> Non
     assert torch.equal(model.conv_in.weight, before.conv_in.weight)
     assert torch.equal(model.norm.bias, before.norm.bias)
     assert not torch.equal(model.middle.weight, before.middle.weight)
-    assert not [key for key in load_file(tmp_path / "state.safetensors") if "conv_in" in key or ".norm" in key]
+    assert not [key for key in saved(tmp_path) if "conv_in" in key or ".norm" in key]
 
 
 def test_training_lowers_the_loss(tmp_path: Path, clock: Clock) -> None:

@@ -64,8 +64,8 @@ def run(
 ) -> bool:
     """Train until the stage's budget, or this slice of it, is used up; returns whether the stage is finished.
 
-    The folder holds ``state.safetensors`` and ``state.json``; after the call the modules carry the averaged weights if
-    the stage is finished.
+    The folder holds ``state.json`` and the safetensors file that it names, so that a run stopped while writing finds
+    the state before. After the call the modules carry the averaged weights if the stage is finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for module in stage.modules.values():
@@ -131,13 +131,17 @@ def _resume(
 ) -> Progress:
     if not (folder / "state.json").is_file():
         return Progress()
-    device = str(trainable[0][1].device)
-    tensors = load_file(folder / "state.safetensors", device=device)
+    progress, tensors = _read(folder, str(trainable[0][1].device))
     _copy(trainable, {name: tensors[f"now.{name}"] for name, _ in trainable})
     for name in average:
         average[name].copy_(tensors[f"ema.{name}"])
     optimiser.load({key.removeprefix("opt."): value for key, value in tensors.items() if key.startswith("opt.")})
-    return Progress(**json.loads((folder / "state.json").read_text()))
+    return progress
+
+
+def _read(folder: Path, device: str) -> tuple[Progress, dict[str, Tensor]]:
+    record = json.loads((folder / "state.json").read_text())
+    return Progress(**record["progress"]), load_file(folder / record["tensors"], device=device)
 
 
 def _save(
@@ -149,15 +153,19 @@ def _save(
 ) -> None:
     tensors = {f"now.{n}": p.detach() for n, p in trainable} | {f"ema.{n}": t for n, t in average.items()}
     tensors |= {f"opt.{n}": t for n, t in optimiser.tensors().items()}
-    with replacing(folder / "state.safetensors") as partial:
+    file = folder / f"state-{progress.step}.safetensors"
+    with replacing(file) as partial:
         save_file({n: t.contiguous().cpu() for n, t in tensors.items()}, partial)
     with replacing(folder / "state.json") as partial:
-        partial.write_text(json.dumps(vars(progress)))
+        partial.write_text(json.dumps({"tensors": file.name, "progress": vars(progress)}))
+    for old in folder.glob("state-*.safetensors*"):
+        if old != file:
+            old.unlink()
 
 
 def load_average(folder: Path, modules: Mapping[str, nn.Module]) -> Progress:
     """Put the averaged weights of a stage's last checkpoint into its modules, finished or not."""
-    tensors = load_file(folder / "state.safetensors")
+    progress, tensors = _read(folder, "cpu")
     for m, module in modules.items():
         own = {key.removeprefix(f"ema.{m}."): value for key, value in tensors.items() if key.startswith(f"ema.{m}.")}
         missing = [
@@ -167,7 +175,7 @@ def load_average(folder: Path, modules: Mapping[str, nn.Module]) -> Progress:
         ]
         if missing and own:
             raise KeyError(f"{folder} lacks {missing[:3]}")
-    return Progress(**json.loads((folder / "state.json").read_text()))
+    return progress
 
 
 @contextmanager
