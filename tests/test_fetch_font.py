@@ -67,7 +67,7 @@ def test_replaces_another_version_and_keeps_the_pinned_one(script: ModuleType, t
 def test_says_how_to_get_the_font_by_hand(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(script.FontError, match=r"no apt-get.*snapshot\.debian\.org.*CLOISONNE_FONT"):
+    with pytest.raises(script.FontError, match=r"no apt-get.*snapshots that Debian keeps.*CLOISONNE_FONT"):
         script.fetch_font(tmp_path / "target.ttf")
     monkeypatch.setattr(script, "fetch_font", lambda: script.download(tmp_path))
     assert script.main() == 1

@@ -109,7 +109,7 @@ def measure(rgb: np.ndarray, wanted: Sequence[Wanted], judge: Judging) -> Seen:
         objects = dense.objects(number)
         regions.append(
             Measured(
-                iou=max((iou(found, region.box) for found in objects), default=0.0),
+                iou=float(max((iou(found, region.box) for found in objects), default=0.0)),
                 crop=int(class_of_crop[k]) == number,
                 colour=COLOUR_OF[region.colour] == int(colour_of_crop[k]) if region.colour else None,
                 leakage=dense.leakage(number, region.box),
