@@ -150,7 +150,7 @@ def stage(
         lr=1e-3,
         outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
         ema=0.999,
-        decay_from=0.9,
+        decay_from=0.7,
     )
 
 
