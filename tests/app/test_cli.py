@@ -177,3 +177,28 @@ def test_a_failure_while_running_is_exit_code_1_and_leaves_nothing(run, scene, t
     assert code == 1
     assert err.strip() == "Error: The run failed: out of memory"
     assert not (tmp_path / "a.png").exists()
+
+
+def test_ctrl_c_says_so_and_leaves_nothing(run, scene, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cloisonne.app.generate.sample", interrupted)
+    code, out, err = run("generate", scene, "-o", tmp_path / "a.png")
+    assert (code, out) == (1, "")
+    assert "Cancelled" in err
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(("mode", "ending"), [("RGBA", ".jpg"), ("L", ".webp")])
+def test_an_ending_that_cannot_hold_the_source_is_refused_before_any_work(run, tmp_path, monkeypatch, mode, ending):
+    def worked(*args, **kwargs):
+        raise AssertionError("the walk began")
+
+    monkeypatch.setattr("cloisonne.app.generate.sample", worked)
+    Image.new(mode, (64, 64)).save(tmp_path / "source.png")
+    Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
+    given = ["fill", tmp_path / "source.png", "--mask", tmp_path / "mask.png", "--phrase", "a cat"]
+    code, _, err = run(*given, "-o", tmp_path / f"out{ending}")
+    assert code == 2
+    assert ".png" in err
