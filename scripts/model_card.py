@@ -45,6 +45,7 @@ def card(family: Path = BUILTIN) -> str:
         "mean squared error; `crops` is the share of unoccluded core objects whose crop the judge names right, on true",
         "pixels and through the autoencoder; `named` is the share of object cells that the UNet's features name right",
         "at t > 700 while training.",
+        "The first base and judge were trained with a recipe that changed on the way: see docs/training.md.",
         "What the methods reach stands in [docs/results.md](docs/results.md).",
         "",
         "## Samples",
