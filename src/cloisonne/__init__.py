@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloisonne.app.explain import Explanation, explain
-    from cloisonne.app.generate import StepEnd, fill, generate
+    from cloisonne.app.generate import StepEnd, fill, generate, generate_many, paint
     from cloisonne.app.result import Result
     from cloisonne.errors import (
         Cancelled,
@@ -39,12 +39,14 @@ __all__ = [
     "explain",
     "fill",
     "generate",
+    "generate_many",
     "load",
+    "paint",
 ]
 
 _MODULES = {
     "cloisonne.app.explain": ("Explanation", "explain"),
-    "cloisonne.app.generate": ("StepEnd", "fill", "generate"),
+    "cloisonne.app.generate": ("StepEnd", "fill", "generate", "generate_many", "paint"),
     "cloisonne.app.result": ("Result",),
     "cloisonne.models.load": ("load",),
     "cloisonne.models.model": ("Model",),

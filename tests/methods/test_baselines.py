@@ -6,7 +6,7 @@ from cloisonne.app.prepare import prepare
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
 from cloisonne.methods import METHODS
-from cloisonne.methods.base import Compiled
+from cloisonne.methods.compile import Compiled
 from cloisonne.models.model import Model
 from cloisonne.scene.places import described_place, place
 from cloisonne.scene.region import Region

@@ -5,7 +5,7 @@ from torch import Tensor
 from cloisonne.app.prepare import prepare
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.errors import CapabilityError, SceneError
-from cloisonne.methods.base import Compiled
+from cloisonne.methods.compile import Compiled
 from cloisonne.methods.reco import Vocabulary, normalise, sequence
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -136,7 +136,7 @@ def test_caption_that_does_not_fit_is_an_error(tiny: Model) -> None:
 
 
 def test_position_tokens_are_needed(tiny_sd: object) -> None:
-    with pytest.raises(CapabilityError, match=r"no position tokens .* choose the method attention"):
+    with pytest.raises(CapabilityError, match=r"position tokens .* choose the method attention"):
         compiled(load(str(tiny_sd)), region("pet", 1))
 
 

@@ -99,7 +99,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (lambda f: (f / "model_index.json").unlink(), "has no model_index.json"),
     "index no json": (lambda f: (f / "model_index.json").write_text("{"), "cannot be read as JSON"),
     "index a list": (lambda f: (f / "model_index.json").write_text("[]"), "is not a JSON object"),
-    "sdxl": (lambda f: edit_json(f / "model_index.json", text_encoder_2=["a", "b"]), "not yet supported"),
+    "sd3": (lambda f: edit_json(f / "model_index.json", transformer=["diffusers", "SD3"]), "which is not supported"),
+    "half xl": (lambda f: edit_json(f / "model_index.json", text_encoder_2=["a", "b"]), "has b as its text_encoder_2"),
     "other unet": (lambda f: edit_json(f / "model_index.json", unet=["diffusers", "FluxUNet"]), "has FluxUNet as its"),
     "no vae listed": (lambda f: edit_json(f / "model_index.json", vae=None), "has None as its vae"),
     "no weights": (lambda f: (f / UNET).unlink(), "has no diffusion_pytorch_model.safetensors; download"),
@@ -151,7 +152,7 @@ def test_damaged_folders_are_refused_in_one_sentence(copied: Path, damage: str) 
 @pytest.mark.parametrize(
     ("part", "changes", "said"),
     [
-        ("unet", {"in_channels": 9}, "9 input channels for 4 latent ones"),
+        ("unet", {"in_channels": 8}, "8 input channels for 4 latent ones"),
         ("unet", {"in_channels": 8, "out_channels": 8}, "8 latent channels and the vae makes 4"),
         ("unet", {"cross_attention_dim": 32}, "width 32 and the text encoder gives 16"),
     ],
@@ -174,7 +175,9 @@ def test_missing_family_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_such_folder() -> None:
-    with pytest.raises(CheckpointError, match=r'^There is no folder "nowhere"; give "builtin", or a diffusers folder'):
+    with pytest.raises(
+        CheckpointError, match=r'^There is no folder or file "nowhere"; give "builtin", a diffusers folder'
+    ):
         load("nowhere")
 
 
@@ -230,3 +233,63 @@ def test_published_layout_of_networks_is_read(tiny_sd: Path, tmp_path: Path, cap
         state = theirs.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in ours.state_dict().items())
     assert capfd.readouterr() == ("", "")
+
+
+def test_offloaded_networks_draw_the_same(tiny_xl: Path) -> None:
+    from cloisonne.app.generate import generate
+    from cloisonne.scene.scene import Scene
+
+    scene = Scene(caption="a red cat", seed=0, steps=2)
+    model = load(tiny_xl, offload=True)
+    hooked = (*model.text.modules, model.net.unet, model.vae.module)
+    assert all(hasattr(module, "_hf_hook") for module in hooked)
+    ours, plain = generate(scene, model), generate(scene, load(tiny_xl))
+    assert torch.equal(ours.latents, plain.latents)
+    assert ours.image.tobytes() == plain.image.tobytes()
+
+
+def test_autoencoder_can_work_in_tiles_and_slices(tiny_sd: Path) -> None:
+    tiled = load(tiny_sd, vae_tiling=True, vae_slicing=True)
+    assert tiled.vae.module.use_tiling
+    assert tiled.vae.module.use_slicing
+    assert tiled.hash != load(tiny_sd).hash
+    assert load(tiny_sd, vae_slicing=True).hash == load(tiny_sd).hash
+
+
+def test_autoencoder_that_overflows_half_precision_stays_in_full(tiny_sd: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_sd, tmp_path / "upcast")
+    edit_json(folder / "vae/config.json", force_upcast=True)
+    model = load(folder, dtype=torch.float16)
+    assert (model.vae.module.dtype, model.net.unet.dtype) == (torch.float32, torch.float16)
+    edit_json(folder / "vae/config.json", force_upcast=False)
+    assert load(folder, dtype=torch.float16).vae.module.dtype == torch.float16
+
+
+def test_xl_reads_text_as_diffusers_does(tiny_xl: Path) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_xl, low_cpu_mem_usage=False)
+    tokens, _, pooled, _ = pipeline.encode_prompt("a red cat", do_classifier_free_guidance=False)
+    text = load(tiny_xl).text
+    said = text.say(text.ids("a red cat"))
+    assert said.pooled is not None
+    torch.testing.assert_close(said.tokens, tokens[0])
+    torch.testing.assert_close(said.pooled, pooled[0])
+    assert (text.width, text.pooled_width) == (40, 20)
+
+
+def test_tokenizers_of_different_words_are_refused(tiny_xl: Path, tmp_path: Path) -> None:
+    from tiny import tiny_tokenizer
+
+    folder = shutil.copytree(tiny_xl, tmp_path / "mixed")
+    tiny_tokenizer(3).save_pretrained(folder / "tokenizer_2")
+    with pytest.raises(CheckpointError, match="two tokenizers have different words"):
+        load(folder)
+
+
+def test_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"")
+    with pytest.raises(
+        CheckpointError, match=r'is a pickle, which can run code .* "cloisonne convert .*model\.ckpt FOLDER"'
+    ):
+        load(tmp_path / "model.ckpt")

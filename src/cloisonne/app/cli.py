@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, Writing, grouped
 from cloisonne.errors import Cancelled, CloisonneError, OutputError
 
 app = typer.Typer(
@@ -35,97 +36,99 @@ SceneFile = Annotated[
 Out = Annotated[Path, typer.Option("--output", "-o", help="A picture's name, or a folder for 0000.png and so on.")]
 Caption = Annotated[str | None, typer.Option(help="What the whole picture shows (in place of a scene file).")]
 Regions = Annotated[list[str] | None, typer.Option("--region", metavar="BOX:PHRASE", help='"x0,y0,x1,y1:phrase"')]
-ModelName = Annotated[str | None, typer.Option("--model", help='"builtin" or a diffusers folder.')]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the first picture; picture i has seed + i.")]
-Steps = Annotated[int | None, typer.Option("--steps", "--num_inference_steps", help="Steps of the walk.")]
-Guidance = Annotated[float | None, typer.Option("--guidance", "--guidance_scale", help="Strength of guidance.")]
-Sampler = Annotated[str | None, typer.Option(help="ddim, euler, euler-ancestral, heun or dpmpp-2m.")]
-Method = Annotated[str | None, typer.Option(help="reco, attention, multidiffusion, words or caption.")]
-NumImages = Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON report on standard output, and nothing else there.")]
-Overlay = Annotated[bool, typer.Option(help="Also write each picture with its regions drawn.")]
-Overwrite = Annotated[bool, typer.Option(help="Replace outputs that exist.")]
-NoEmbed = Annotated[bool, typer.Option("--no-embed", help="Name given pictures by path and hash, do not embed them.")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The picture to repaint.")]
+Mask = Annotated[Path, typer.Option(help="Picture of the same canvas: white changes, black stays.")]
+Strength = Annotated[float, typer.Option(help="0 keeps what is there, 1 draws anew.")]
+Feather = Annotated[float, typer.Option(help="Soft edge inwards, as a fraction of the mask's shorter side.")]
+NoComposite = Annotated[
+    bool, typer.Option("--no-composite", help="Show the model's whole window, not only what was to change.")
+]
 
 
 @app.command()
+@grouped
 def generate(
     out: Out,
+    loading: Loading,
+    drawing: Drawing,
+    writing: Writing,
     scene: SceneFile = None,
     caption: Caption = None,
     region: Regions = None,
-    model: ModelName = None,
-    device: Device = "cpu",
-    seed: Seed = None,
-    num_images: NumImages = 1,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    method: Method = None,
-    overlay: Overlay = False,
-    as_json: Json = False,
-    overwrite: Overwrite = False,
-    no_embed: NoEmbed = False,
 ) -> None:
     """Draw a scene, or repaint the regions of its background."""
     from cloisonne.app.arguments import scene_from
 
-    overrides = {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler, "method": method}
-    asked = scene_from(scene, caption, region or [], overrides | {"model": model})
-    _draw(asked, out, device, num_images, overlay=overlay, as_json=as_json, overwrite=overwrite, embed=not no_embed)
+    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
+    _draw(asked, out, loading, writing)
 
 
 @app.command()
+@grouped
 def fill(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The picture to repaint.")],
+    source: Source,
     out: Out,
-    mask: Annotated[Path, typer.Option(help="Picture of the same canvas: white changes, black stays.")],
+    mask: Mask,
     phrase: Annotated[str, typer.Option(help="What belongs where the mask is white.")],
+    loading: Loading,
+    drawing: Drawing,
+    writing: Writing,
     caption: Annotated[str, typer.Option(help="What the whole picture shows.")] = "",
     negative: Annotated[str, typer.Option(help="What shall not be shown.")] = "",
-    strength: Annotated[float, typer.Option(help="0 keeps what is there, 1 draws anew.")] = 1.0,
-    feather: Annotated[float, typer.Option(help="Soft edge inwards, as a fraction of the mask's shorter side.")] = 0.0,
-    model: ModelName = None,
-    device: Device = "cpu",
-    seed: Seed = None,
-    num_images: NumImages = 1,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    method: Method = None,
-    overlay: Overlay = False,
-    as_json: Json = False,
-    overwrite: Overwrite = False,
-    no_embed: NoEmbed = False,
+    strength: Strength = 1.0,
+    feather: Feather = 0.0,
+    no_composite: NoComposite = False,
 ) -> None:
     """Repaint a picture by words where a mask is white; every other pixel stays as it is."""
     from cloisonne.scene import Region, Scene
 
     region = Region(name="fill", mask=str(mask), phrase=phrase, feather=feather)
-    overrides = {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler, "method": method}
-    given = {name: value for name, value in (overrides | {"model": model}).items() if value is not None}
-    told = {"caption": caption, "negative": negative, "strength": strength}
-    asked = Scene(background=str(source), regions=[region], **told, **given)
-    _draw(asked, out, device, num_images, overlay=overlay, as_json=as_json, overwrite=overwrite, embed=not no_embed)
+    told = {"caption": caption, "negative": negative, "strength": strength, "composite": not no_composite}
+    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(model=loading.model))
+    _draw(asked, out, loading, writing)
 
 
 @app.command()
+@grouped
+def paint(
+    source: Source,
+    out: Out,
+    mask: Mask,
+    exemplar: Annotated[Path, typer.Option(help="Picture of what belongs where the mask is white.")],
+    loading: Loading,
+    drawing: Drawing,
+    writing: Writing,
+    similarity: Annotated[float | None, typer.Option(help="How much like the exemplar: 1 its kind, 5 itself.")] = None,
+    phrase: Annotated[str, typer.Option(help="Words for the same place, where the model hears words.")] = "",
+    strength: Strength = 1.0,
+    feather: Feather = 0.0,
+    no_composite: NoComposite = False,
+) -> None:
+    """Paint the subject of another picture where a mask is white; every other pixel stays as it is."""
+    from cloisonne.scene import Region, Scene
+
+    shown = {"exemplar": str(exemplar), "similarity": similarity, "phrase": phrase}
+    region = Region(name="paint", mask=str(mask), feather=feather, **shown)
+    told = {"strength": strength, "composite": not no_composite}
+    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(model=loading.model))
+    _draw(asked, out, loading, writing)
+
+
+@app.command()
+@grouped
 def explain(
+    loading: Loading,
+    drawing: Drawing,
     scene: SceneFile = None,
     caption: Caption = None,
     region: Regions = None,
-    model: ModelName = None,
-    device: Device = "cpu",
-    method: Method = None,
 ) -> None:
     """Print what a scene compiles to: views, rows, tokens, forwards a step, memory and time. Draws nothing."""
     from cloisonne.app.arguments import scene_from
     from cloisonne.app.explain import explain as explained
-    from cloisonne.models.load import load
 
-    asked = scene_from(scene, caption, region or [], {"model": model, "method": method})
-    typer.echo(str(explained(asked, load(asked.model, device=device))))
+    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
+    typer.echo(str(explained(asked, loading.load(asked.model))))
 
 
 @app.command()
@@ -181,7 +184,7 @@ def evaluate_layouts(
     method: Annotated[list[str] | None, typer.Option(help="Rows to measure; all without.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first scenes of layouts-v1.")] = None,
     seed: Annotated[int, typer.Option(help="Added to every layout's own seed.")] = 0,
-    device: Device = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu",
     save_pictures: Annotated[bool, typer.Option(help="Keep the pictures.")] = False,
 ) -> None:
     """Measure region control on layouts-v1: objects in their boxes, classes, colours, leakage, Fréchet distance."""
@@ -200,30 +203,28 @@ def evaluate_layouts(
     typer.echo(results.markdown())
 
 
-def _draw(
-    asked: Any, out: Path, device: str, num_images: int, *, overlay: bool, as_json: bool, overwrite: bool, embed: bool
-) -> None:
+def _draw(asked: Any, out: Path, loading: Loading, writing: Writing) -> None:
     from cloisonne.app.generate import generate as run
     from cloisonne.app.overlays import check_overlays, write_overlays
     from cloisonne.app.result import check_outputs
-    from cloisonne.models.load import load
     from cloisonne.scene import Source
 
-    like = [] if asked.background is None else [Source.load(asked.background).upright] * num_images
-    check_outputs(out, num_images, overwrite=overwrite, like=like)
-    if overlay:
-        check_overlays(out, num_images, overwrite=overwrite)
-    model = load(asked.model, device=device)
-    with _running(), _progress(num_images) as callback:
-        result = run(asked, model, num_images=num_images, callback_on_step_end=callback)
-        paths = result.save(out, overwrite=overwrite, embed=embed)
-        if overlay:
+    count, overwrite = writing.num_images, writing.overwrite
+    like = [] if asked.background is None else [Source.load(asked.background).upright] * count
+    check_outputs(out, count, overwrite=overwrite, like=like)
+    if writing.overlay:
+        check_overlays(out, count, overwrite=overwrite)
+    model = loading.load(asked.model)
+    with _running(), _progress(count) as callback:
+        result = run(asked, model, num_images=count, callback_on_step_end=callback)
+        paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
+        if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)
     for warning in result.report["warnings"]:
         _to_stderr(f"Warning: {warning}")
     if result.report["dropped"]:
         _to_stderr(f"Left out, because they do not fit the model's text: {', '.join(result.report['dropped'])}")
-    if as_json:
+    if writing.as_json:
         typer.echo(json.dumps(result.report, ensure_ascii=False))
     else:
         for path in paths:

@@ -1,6 +1,5 @@
 """``explain``: what a scene will make a model do, and what that will cost, without doing it."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +69,7 @@ def explain(scene: Scene, model: Model) -> Explanation:
 
     Raises what ``generate`` would raise for the scene.
     """
-    prepared = prepare(scene, model, encode=_blank(model))
+    prepared = prepare(scene, model, blank=True)
     rows = _rows(prepared)
     network = forward_cost(model, prepared.grid, model.text.length)
     decoder = decode_cost(model, prepared.grid)
@@ -92,11 +91,6 @@ def explain(scene: Scene, model: Model) -> Explanation:
         dropped=prepared.compiled.dropped,
         warnings=prepared.compiled.warnings,
     )
-
-
-def _blank(model: Model) -> Callable[[Sequence[int]], Tensor]:
-    """Tokens without values, for plans that are only looked at."""
-    return lambda ids: torch.empty(len(ids), model.text.width, device="meta")
 
 
 def _rows(prepared: Prepared) -> list[int]:

@@ -1,7 +1,7 @@
 """The use cases: a picture from a scene, and a given picture repainted where a mask says."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,6 +98,7 @@ def generate(
         "warnings": [*prepared.compiled.warnings, *([_GIVEN_START] if latents is not None else [])],
         "identical_outside": max(differences) == 0 if differences else None,
         "max_difference_outside": max(differences, default=None),
+        "max_difference_outside_raw": max(painter.raw_differences, default=None),
     }
     return Result(
         images=images,
@@ -109,30 +110,46 @@ def generate(
     )
 
 
-def fill(
+def generate_many(scenes: Iterable[Scene], model: Model, **options: Any) -> list[Result]:
+    """Several scenes, each drawn as :func:`generate` draws it alone; options are those of ``generate``."""
+    return [generate(scene, model, **options) for scene in scenes]
+
+
+def fill(source: Any, mask: Any, phrase: str, model: Model, *, feather: float = 0.0, **options: Any) -> Result:
+    """Repaint a picture by words where a mask is white: :func:`generate` for a scene of one region.
+
+    source, mask: a path, a PIL image or an array. feather: the region's soft edge. options: those of ``generate``
+    (seed, num_images, callback_on_step_end), and further fields of the scene, such as caption, negative, strength (at 1
+    nothing of what is under the mask is kept), steps, guidance, sampler and method.
+    """
+    return _repainted(source, Region(name="fill", mask=mask, phrase=phrase, feather=feather), model, options)
+
+
+def paint(
     source: Any,
     mask: Any,
-    phrase: str,
+    exemplar: Any,
     model: Model,
     *,
-    caption: str = "",
-    negative: str = "",
-    strength: float = 1.0,
+    similarity: float | None = None,
+    phrase: str = "",
     feather: float = 0.0,
-    seed: int | None = None,
-    num_images: int = 1,
-    callback_on_step_end: Callback | None = None,
-    **fields: Any,
+    **options: Any,
 ) -> Result:
-    """Repaint a picture where a mask is white: :func:`generate` for a scene of one region.
+    """Paint the subject of another picture where a mask is white: :func:`generate` for a scene of one region.
 
-    source, mask: a path, a PIL image or an array. strength: in [0, 1]; at 1 nothing of what is under the mask is kept.
-    feather: the region's soft edge. fields: further fields of the scene, such as steps, guidance, sampler and method.
+    Paint by Example, arXiv 2211.13227. source, mask, exemplar: a path, a PIL image or an array. similarity: how much
+    like the exemplar, from 1 (its kind) to 5 and above; None means 5. phrase: words for the same region, where the
+    model hears words. feather: the region's soft edge. options: as of :func:`fill`;
+    ``composite=False`` gives the raw decode.
     """
-    region = Region(name="fill", mask=mask, phrase=phrase, feather=feather)
-    told = {"caption": caption, "negative": negative, "strength": strength}
-    scene = Scene(background=source, regions=(region,), **told, **fields)
-    return generate(scene, model, seed=seed, num_images=num_images, callback_on_step_end=callback_on_step_end)
+    region = Region(name="paint", mask=mask, exemplar=exemplar, similarity=similarity, phrase=phrase, feather=feather)
+    return _repainted(source, region, model, options)
+
+
+def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any]) -> Result:
+    run = {name: options.pop(name) for name in ("seed", "num_images", "callback_on_step_end") if name in options}
+    return generate(Scene(background=source, regions=(region,), **options), model, **run)
 
 
 class _Painter:
@@ -145,6 +162,7 @@ class _Painter:
         self._plan = prepared.compiled.plan
         self._covered = np.zeros((0, 0), np.float32)
         self._pin: Pin | None = None
+        self.raw_differences: list[int] = []
         if self._edit is not None:
             self._covered = self._edit.covered(prepared.compiled.dropped)
             self._pin = self._edit.pin(model, size_of(prepared.scene), self._covered)
@@ -176,7 +194,12 @@ class _Painter:
         if self._edit is not None and not self._prepared.steps:
             return self._edit.unchanged()
         pixels = as_pixels(self._model.vae.decode(z[None])[0])
-        return Image.fromarray(pixels) if self._edit is None else self._edit.pasted(pixels, self._covered)
+        if self._edit is None:
+            return Image.fromarray(pixels)
+        raw = self._edit.pasted(pixels, self._edit.whole_window())
+        if self.has_outside:
+            self.raw_differences.append(self.difference_outside(raw))
+        return self._edit.pasted(pixels, self._covered) if self._prepared.scene.composite else raw
 
     def difference_outside(self, image: Image.Image) -> int:
         """The largest difference of a result to the given picture where nothing was to change."""

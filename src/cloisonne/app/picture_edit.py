@@ -14,7 +14,7 @@ from torch import Tensor
 from cloisonne.core.plan import Step
 from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
-from cloisonne.methods.base import Placed, box_of, place
+from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.scene.geometry import Box, Window, clipped, crop_window, pixel_window
 from cloisonne.scene.layers import uncovered
@@ -88,17 +88,37 @@ class PictureEdit:
             return np.ones((height, width), np.float32)
         return 1 - uncovered([mask for name, mask in self.masks.items() if name not in dropped], height, width)
 
+    def whole_window(self) -> Mask:
+        """[H, W]: 1 in all of the window, whatever is to change in it."""
+        mask = np.zeros((self.source.height, self.source.width), np.float32)
+        mask[self.window.slices] = 1
+        return mask
+
     def pin(self, model: Model, size: tuple[int, int], covered: Mask) -> Pin:
         """What is known of a canvas of size (width, height), and where it may change.
 
         A latent pixel may change where any pixel under it may: how much of that is seen is said once, when the picture
         is put back, and nothing old remains inside.
         """
-        window = self.source.rgb[self.window.slices]
-        known = model.vae.encode(as_tensor(resized(window, size)).to(model.device))[0]
+        known = model.vae.encode(as_tensor(resized(self.source.rgb[self.window.slices], size)).to(model.device))[0]
+        if model.spec.inpaints:
+            # Such a network is told what is known, and draws all of the canvas anew.
+            return Pin(known=known, mask=torch.ones_like(known[0]))
+        grid = (known.shape[-2], known.shape[-1])
+        return Pin(known=known, mask=self._free(covered, grid).to(model.device))
+
+    def hole(self, model: Model, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """What is known of a canvas of size (width, height): latents [C, H, W] of the picture with grey where it may
+        change, and [height, width], 1 where it may not."""
+        width, height = size
+        keep = 1 - self._free(self.covered(), (height, width))
+        shown = as_tensor(resized(self.source.rgb[self.window.slices], size)) * keep
+        return model.vae.encode(shown.to(model.device))[0], keep
+
+    def _free(self, covered: Mask, grid: tuple[int, int]) -> Tensor:
+        """[H, W], 1 in the cells of the window under which any pixel may change, else 0."""
         free = torch.from_numpy(np.ascontiguousarray(covered[self.window.slices] > 0))[None].float()
-        mask = F.adaptive_max_pool2d(free, (known.shape[-2], known.shape[-1]))[0]
-        return Pin(known=known, mask=mask.to(model.device))
+        return F.adaptive_max_pool2d(free, grid)[0]
 
     def pasted(self, pixels: NDArray[np.uint8], covered: Mask) -> Image.Image:
         """The source with the canvas's picture, uint8 [height, width, 3], where ``covered`` says."""
@@ -113,6 +133,12 @@ class PictureEdit:
     def difference_outside(self, image: Image.Image, covered: Mask) -> int:
         """The largest difference of a result to the source where nothing was to change."""
         return difference_outside(self.unchanged(), image, covered)
+
+
+def unknown(model: Model, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The same as :meth:`PictureEdit.hole` where nothing is known: all of a grey picture may change."""
+    width, height = size
+    return model.vae.encode(torch.zeros(1, 3, height, width, device=model.device))[0], torch.zeros(height, width)
 
 
 def start(pin: Pin, noise: Tensor, first: Step, strength: float) -> Tensor:

@@ -1,18 +1,23 @@
 """From a scene and a model to all that a run needs; no network but the text encoder is asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from cloisonne.app.picture_edit import PictureEdit
-from cloisonne.core.plan import Step
+from cloisonne.app.picture_edit import PictureEdit, unknown
+from cloisonne.core.plan import Conditioning, Step
 from cloisonne.core.samplers import Sampler, sampler
 from cloisonne.errors import CapabilityError
 from cloisonne.methods import METHODS
-from cloisonne.methods.base import Compiled, Context, Placed, box_of, compile, place
+from cloisonne.methods.compile import Compiled, compile
+from cloisonne.methods.context import Context
+from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.scene.scene import Scene
 
@@ -29,11 +34,11 @@ class Prepared:
     steps: tuple[Step, ...]
 
 
-def prepare(scene: Scene, model: Model, encode: Callable[[Sequence[int]], Tensor] | None = None) -> Prepared:
+def prepare(scene: Scene, model: Model, *, blank: bool = False) -> Prepared:
     """Check the scene against the model and compile it.
 
-    encode: how ids [N] become tokens [N, D]; None asks the model's text encoder. Raises SceneError, ImageError or
-    CapabilityError where the scene cannot be drawn.
+    blank: for plans that are only looked at: texts and pictures are zeros, and no network is asked. Raises SceneError,
+    ImageError or CapabilityError where the scene cannot be drawn.
     """
     edit = None if scene.background is None else PictureEdit.of(scene)
     native = model.native
@@ -49,7 +54,16 @@ def prepare(scene: Scene, model: Model, encode: Callable[[Sequence[int]], Tensor
     if Path(resolved.model).name != model.name:
         resolved = resolved.replace(model=model.name)
     grid = _grid(resolved, model)
-    ctx = Context(resolved, model, grid, encode or model.text.encode)
+    hole = _hole(resolved, model, edit, blank=blank)
+    ctx = Context(
+        scene=resolved,
+        model=model,
+        grid=grid,
+        say=(lambda ids: model.text.blank(len(ids), "cpu")) if blank else model.text.say,
+        shared=_shared(resolved, model, hole),
+        hole=hole,
+        looks=_looks(model, blank=blank),
+    )
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     walker, steps = _walk(resolved, model)
     assert resolved.method, "a resolved scene has a method"
@@ -69,6 +83,35 @@ def size_of(scene: Scene) -> tuple[int, int]:
     assert width, "a resolved scene has a width"
     assert height, "a resolved scene has a height"
     return width, height
+
+
+def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) -> tuple[Tensor, Tensor]:
+    """What is known of the canvas, for networks that are told; zeros where none is."""
+    width, height = size_of(scene)
+    asked = model.spec.inpaints or any(region.exemplar is not None for region in scene.active_regions)
+    if blank or not asked:
+        grid = (height // model.vae.factor, width // model.vae.factor)
+        return torch.zeros(model.vae.channels, *grid), torch.zeros(height, width)
+    return edit.hole(model, (width, height)) if edit else unknown(model, (width, height))
+
+
+def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
+    """What some networks are always told: the canvas's size (Stable Diffusion XL), what is known of it (inpainting)."""
+    width, height = size_of(scene)
+    size = (height, width, 0.0, 0.0, height, width) if model.spec.pooled_width else None
+    if not model.spec.inpaints or model.wordless:
+        return Conditioning(size=size)
+    known, keep = hole
+    # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.
+    free = F.adaptive_max_pool2d(1 - keep[None], known.shape[-2:])
+    return Conditioning(channels=torch.cat([free.to(known), known]), size=size)
+
+
+def _looks(model: Model, *, blank: bool) -> Callable[[Image.Image], Tensor]:
+    def nothing(picture: Image.Image) -> Tensor:
+        return torch.zeros(1, model.spec.token_width)
+
+    return nothing if blank or model.exemplar is None else model.exemplar.token
 
 
 def _grid(scene: Scene, model: Model) -> tuple[int, int]:

@@ -38,8 +38,9 @@ class Result:
     images: empty where latents alone were asked for. latents: [n, C, H, W], where the walks ended. scene: resolved,
     with the seed of the first picture; picture i has seed + i. report: what ``--json`` prints: version, outputs (path,
     seed and sha256 of each picture, None until it is saved), scene, model, seconds, forwards, rows, dropped, warnings,
-    identical_outside and max_difference_outside (None without a background and regions). difference_outside: how far a
-    picture is from the background where it was not to change; None where nothing was to stay.
+    identical_outside and max_difference_outside (None without a background and regions; with "_raw", of what the model
+    made before only the regions were put back). difference_outside: how far a picture is from the background where it
+    was not to change; None where nothing was to stay.
     """
 
     images: list[Image.Image]

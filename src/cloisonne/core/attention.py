@@ -34,6 +34,24 @@ def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call:
     return _edited(_split(q, heads), k, v, site, call, edits, None if call.texts.alike else call.texts)
 
 
+def is_bias(site: Site, call: Call) -> bool:
+    """Whether :func:`text_bias` is what :func:`text_attention` would give: texts of one token, and no edits."""
+    return call.texts.single and not _touching(site, call)
+
+
+def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: Texts) -> Tensor:
+    """[R, Q, C]: what pixels hear of texts of one token each, which does not depend on what they ask.
+
+    A softmax of one logit is 1, so that attention is ``sum_r w_r(p) heard(token_r)``; heard: tokens [T, 1, D] to
+    [T, 1, C], values and output projection of the layer. Computed once a run and layer, but for the sum by masks.
+    """
+    values, shares = texts.by_token(site.layer, heard), texts.shares(site.grid)
+    out = values.new_zeros(texts.num_rows, shares.shape[1], values.shape[-1])
+    for text, value, share in zip(texts.texts, values, shares.to(values), strict=True):
+        out[text.row] += share[:, None] * value
+    return out
+
+
 def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
     """Sort the pixels by text, attend each text with its own pixels, sort back: work follows coverage, not texts."""
     table = texts.gathering(site.grid)

@@ -65,6 +65,11 @@ class Texts:
         lengths = {len(text.value) for text in self.texts}
         return len(self.texts) == self.num_rows and len(lengths) == 1 and not any(text.within for text in self.texts)
 
+    @property
+    def single(self) -> bool:
+        """Every text is one token."""
+        return all(len(text.value) == 1 for text in self.texts)
+
     def coverage(self, grid: tuple[int, int]) -> Tensor:
         """[R, Q]: how much text each pixel hears in all; attention is defined where this is above 0."""
         total = torch.zeros(self.num_rows, grid[0] * grid[1], device=self.texts[0].value.device)
@@ -103,6 +108,11 @@ class Texts:
     def by_text(self, layer: str, project: Projection) -> tuple[tuple[Tensor, Tensor], ...]:
         """Keys and values of each text, T = 1 each."""
         return self._project(("text", layer), project, lambda: [text.value[None] for text in self.texts])
+
+    def by_token(self, layer: str, heard: Callable[[Tensor], Tensor]) -> Tensor:
+        """[T, C] from :attr:`single` texts."""
+        tokens = torch.stack([text.value for text in self.texts])
+        return self._project(("token", layer), lambda x: (heard(x), x), lambda: [tokens])[0][0][:, 0]
 
     def by_row(self, layer: str, project: Projection) -> tuple[Tensor, Tensor]:
         """Keys and values of all texts of a row one after the other, padded with zero tokens, T = R."""

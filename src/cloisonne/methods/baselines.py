@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Tokens, View
-from cloisonne.methods.base import Context, Fragment, Layout, Placed, within_budget
+from cloisonne.methods.base import Fragment, within_budget
+from cloisonne.methods.context import Context
+from cloisonne.methods.layout import Layout, Placed
 from cloisonne.methods.reco import normalise
 from cloisonne.scene.geometry import Box
 from cloisonne.scene.places import described_place
@@ -19,7 +21,8 @@ class Caption:
         return list(placed)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(ctx.scene.caption)),)))
+        told = Conditioning(tokens=(Tokens(ctx.heard(ctx.scene.caption)),))
+        return Fragment(told=told, summary=ctx.scene.caption)
 
     def unused(self, region: Region) -> Iterable[str]:
         yield "phrase"
@@ -37,8 +40,8 @@ class Words:
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        text = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
-        return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(normalise(text))),)), parts=layout.parts)
+        text = normalise(scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts]))
+        return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(text)),)), summary=text, parts=layout.parts)
 
     def unused(self, region: Region) -> Iterable[str]:
         if region.weight != 1:
@@ -78,7 +81,8 @@ class Attention:
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         caption = Tokens(ctx.heard(ctx.scene.caption), where=layout.rest if layout.parts else None)
         own = [Tokens(_heard(part.region, ctx), where=part.share) for part in layout.parts]
-        return Fragment(told=Conditioning(tokens=(caption, *own)), parts=layout.parts)
+        told = Conditioning(tokens=(caption, *own))
+        return Fragment(told=told, summary=ctx.scene.caption or _summary(layout, ctx), parts=layout.parts)
 
     def unused(self, region: Region) -> Iterable[str]:
         return ()
@@ -100,18 +104,28 @@ class MultiDiffusion:
                 name=f"region {part.name}",
                 net=ctx.model.net,
                 branches={
-                    "cond": Conditioning(tokens=(Tokens(_heard(part.region, ctx)),)),
-                    "null": Conditioning(tokens=(Tokens(ctx.avoided(part.region)),)),
+                    "cond": Conditioning(tokens=(Tokens(_heard(part.region, ctx)),))
+                    + ctx.overall(ctx.scene.heard_by(part.region)),
+                    "null": Conditioning(tokens=(Tokens(ctx.avoided(part.region)),)) + ctx.overall_avoided(part.region),
                 },
                 guide=ctx.guide(ctx.guidance(part.region)),
                 weight=part.share,
             )
             for part in layout.parts
         )
-        return Fragment(told=told, views=views)
+        return Fragment(told=told, summary=ctx.scene.caption, views=views)
 
     def unused(self, region: Region) -> Iterable[str]:
         return ()
+
+
+def _summary(layout: Layout, ctx: Context) -> str:
+    """What the regions show, as many of their phrases as fit one text."""
+    told = ""
+    for part in layout.parts:
+        longer = ", ".join(filter(None, [told, part.region.phrase]))
+        told = longer if len(_tokens(longer, ctx)) <= ctx.model.text.length - 2 else told
+    return told
 
 
 def _heard(region: Region, ctx: Context) -> Tensor:

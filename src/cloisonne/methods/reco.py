@@ -15,7 +15,9 @@ from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.errors import CapabilityError, SceneError
-from cloisonne.methods.base import Context, Fragment, Layout, Placed, within_budget
+from cloisonne.methods.base import Fragment, within_budget
+from cloisonne.methods.context import Context
+from cloisonne.methods.layout import Layout, Placed
 from cloisonne.scene.geometry import Box
 from cloisonne.scene.region import Region
 
@@ -122,7 +124,8 @@ class Reco:
         ends = list(accumulate(map(len, pieces)))
         tokens = ctx.tokens([i for piece in pieces for i in piece] + [v.end] * (v.length - ends[-1]))
         within = [part.mask if part.region.strict else None for part in layout.parts]
-        return Fragment(told=Conditioning(tokens=_pieces(tokens, ends, within)), parts=layout.parts)
+        told = Conditioning(tokens=_pieces(tokens, ends, within))
+        return Fragment(told=told, summary=ctx.scene.caption, parts=layout.parts)
 
     def unused(self, region: Region) -> Iterable[str]:
         if region.weight != 1:

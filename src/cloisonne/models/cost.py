@@ -27,8 +27,10 @@ def forward_cost(model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
     """
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(model.net.unet.config)
-        z, t = torch.empty(1, model.spec.latent_channels, *grid), torch.empty(1)
-        return _cost(unet, z, t, torch.empty(1, num_tokens, model.spec.token_width))
+        z, t = torch.empty(1, model.spec.latent_channels + model.spec.extra_channels, *grid), torch.empty(1)
+        added = {"text_embeds": torch.empty(1, model.spec.pooled_width), "time_ids": torch.empty(1, 6)}
+        given = {"added_cond_kwargs": added} if model.spec.pooled_width else {}
+        return _cost(unet, z, t, torch.empty(1, num_tokens, model.spec.token_width), **given)
 
 
 def decode_cost(model: Model, grid: tuple[int, int]) -> Cost:
@@ -39,7 +41,7 @@ def decode_cost(model: Model, grid: tuple[int, int]) -> Cost:
 
 
 @torch.no_grad()
-def _cost(network: nn.Module, *inputs: Tensor) -> Cost:
+def _cost(network: nn.Module, *inputs: Tensor, **given: Any) -> Cost:
     largest = 0
 
     def measure(module: nn.Module, args: Any, output: Any) -> None:
@@ -51,5 +53,5 @@ def _cost(network: nn.Module, *inputs: Tensor) -> Cost:
         if not list(module.children()):
             module.register_forward_hook(measure)
     with FlopCounterMode(display=False) as counter:
-        network(*inputs)
+        network(*inputs, **given)
     return Cost(flops=counter.get_total_flops(), numbers=2 * largest)

@@ -1,35 +1,138 @@
-"""``load``: a model by name or by folder."""
+"""``load``: a model by name, folder, file or hub id."""
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 
+from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.folder import load_folder
+from cloisonne.models.exemplar_folder import engine_of, is_exemplar_folder, model_of, read_exemplar_folder
+from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
+from cloisonne.models.parts import Parts
+
+Added: TypeAlias = str | Path | tuple[str | Path, float]
+"""A LoRA's file, or (file, scale); without a scale it counts in full."""
+
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def load(
-    source: str | Path = "builtin", *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    source: str | Path = "builtin",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    lora: Sequence[Added] | Added = (),
+    embeddings: Sequence[str | Path] | str | Path = (),
+    exemplar: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    prediction: Parameterization | None = None,
+    offload: bool = False,
+    vae_tiling: bool = False,
+    vae_slicing: bool = False,
 ) -> Model:
-    """The built-in family ("builtin"), or a diffusers folder of Stable Diffusion 1.x or 2.x; nothing is downloaded.
+    """The built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, or a hub id ("owner/name").
 
-    dtype: of the networks; None means float32 on the CPU and float16 elsewhere. Raises CheckpointError where the folder
-    is not what it should be, CapabilityError where the device is not there.
+    Stable Diffusion 1.x, 2.x and XL, plain and for inpainting, and ReCo's fine-tuned checkpoints. Only a hub id that
+    is not in the local cache is downloaded.
+
+    dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files in kohya's or PEFT's form,
+    fused at their scales. embeddings: textual inversions; a file's name is its word where it names none itself.
+    exemplar: a folder of Paint by Example, to draw regions' exemplars beside this model; such a folder may also be the
+    source itself, for scenes without words. tokenizer: a folder, for single files, which hold none. prediction: what
+    the network predicts, where a single file does not say. offload: keep networks in the CPU's memory but while they
+    are asked. vae_tiling, vae_slicing: decode in tiles (a little different where they meet), or picture by picture.
+
+    Raises CheckpointError where the source is not what it should be, CapabilityError where the device is not there.
     """
     place = _device(device)
-    dtype = dtype or (torch.float32 if place.type == "cpu" else torch.float16)
+    placement = Placement(place, dtype or (torch.float32 if place.type == "cpu" else torch.float16), offload)
+    name = "builtin" if source == "builtin" else base_name(source)
+    path = Path(source).expanduser()
+    if is_exemplar_folder(path):
+        return model_of(read_exemplar_folder(path, placement.dtype), name=name, placement=placement)
+    folder, parts = _read(source, placement.dtype, tokenizer, prediction)
+    loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in _listed(lora)]
+    words = [(Path(x), None) for x in _listed(embeddings)]
+    if loras or words:
+        from cloisonne.models.adapters import add_embeddings, add_loras
+
+        parts = add_embeddings(add_loras(parts, loras), words)
+    if vae_tiling:
+        parts.vae.enable_tiling()
+    if vae_slicing:
+        parts.vae.enable_slicing()
+    options = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
+    options += [f"embedding {_sha256(file)}" for file, _ in words]
+    options += ["vae tiling"] if vae_tiling else []
+    native = None if folder is None else native_of(folder)
+    model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
+    return model if exemplar is None else _with_exemplars(model, Path(exemplar).expanduser(), placement)
+
+
+def _with_exemplars(model: Model, folder: Path, placement: Placement) -> Model:
+    if not is_exemplar_folder(folder):
+        raise CheckpointError(f'"{folder}" is no folder of Paint by Example; give one with an image_encoder.')
+    parts = read_exemplar_folder(folder, placement.dtype)
+    engine = engine_of(parts, placement)
+    ours, theirs = model.spec.latent, engine.net.spec.latent
+    if ours != theirs:
+        raise CheckpointError(
+            f'"{folder}" draws on other latents ({theirs}) than "{model.name}" ({ours}), so that they cannot share a '
+            "canvas; load two of one line, such as Stable Diffusion 1.x."
+        )
+    return replace(model, exemplar=engine, files=(*model.files, *parts.files))
+
+
+def _read(
+    source: str | Path, dtype: torch.dtype, tokenizer: str | Path | None, prediction: Parameterization | None
+) -> tuple[Path | None, Parts]:
+    """The folder of a source that is one, and its parts."""
     if source == "builtin":
         if not (BUILTIN / "model_index.json").is_file():
             raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
-        return load_folder(BUILTIN, name="builtin", device=place, dtype=dtype)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+        return BUILTIN, read_folder(BUILTIN, dtype)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path, read_folder(path, dtype)
+    if path.suffix in _PICKLES:
         raise CheckpointError(
-            f'There is no folder "{source}"; give "builtin", or a diffusers folder of Stable Diffusion 1.x or 2.x.'
+            f'"{source}" is a pickle, which can run code when it is read; convert it once with '
+            f'"cloisonne convert {source} FOLDER" and load the folder.'
         )
-    return load_folder(folder, name=folder.resolve().name, device=place, dtype=dtype)
+    if path.is_file() or path.suffix == ".safetensors":
+        from cloisonne.models.single_file import read_single_file
+
+        words = None if tokenizer is None else Path(tokenizer).expanduser()
+        return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
+    from cloisonne.models.hub import is_hub_id, snapshot
+
+    if is_hub_id(str(source)):
+        folder = snapshot(str(source))
+        return folder, read_folder(folder, dtype)
+    raise CheckpointError(
+        f'There is no folder or file "{source}"; give "builtin", a diffusers folder, a .safetensors file or a hub id.'
+    )
+
+
+def _listed(values: Any) -> list[Any]:
+    """One value or several, as several; a pair of file and scale is one value."""
+    if isinstance(values, str | Path):
+        return [values]
+    if isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], int | float):
+        return [values]
+    return list(values)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from cloisonne.core.schedule import Schedule
+from cloisonne.models.exemplar import ExemplarEngine
 from cloisonne.models.net import DiffusersNet
+from cloisonne.models.parts import Family
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.text import TextEncoder
+from cloisonne.models.text import NoText, TextEncoder
 from cloisonne.models.vae import Vae
 
 
@@ -32,20 +34,30 @@ class Native:
 class Model:
     """Networks that belong together, on one device.
 
-    name: how pictures name it: "builtin", or the folder's own name. files: what it was loaded from. clip: None, or the
-    bound that the scheduler puts on estimates of x0.
+    name: how pictures name it: "builtin", or the folder's or file's own name. family: the line of checkpoints it is of.
+    device: where it works; with offloading, where a network is moved to while it is asked. files: what it was loaded
+    from, and ``options`` what was added to that. exemplar: what draws exemplars, if anything. clip: None, or the bound
+    that the scheduler puts on estimates of x0.
     """
 
     name: str
+    family: Family
     net: DiffusersNet
     vae: Vae
-    text: TextEncoder
+    text: TextEncoder | NoText
     schedule: Schedule
     clip: float | None
     native: Native
     device: torch.device
     dtype: torch.dtype
     files: tuple[Path, ...]
+    options: tuple[str, ...] = ()
+    exemplar: ExemplarEngine | None = None
+
+    @property
+    def wordless(self) -> bool:
+        """Whether it hears no text at all, only exemplars."""
+        return self.family == "pbe"
 
     @property
     def spec(self) -> NetSpec:
@@ -60,12 +72,14 @@ class Model:
             total.update(f"{file.parent.name}/{file.name}\n".encode())
             with file.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update("".join(f"{option}\n" for option in self.options).encode())
         return total.hexdigest()
 
     @property
     def parameters(self) -> int:
         """Numbers in all its networks."""
-        modules = (self.net.unet, self.vae.module, self.text.module)
+        further = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
+        modules = {self.net.unet, self.vae.module, *self.text.modules, *further}
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
     def record(self) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from cloisonne.core.attention import TextAttention, gathered, self_attention, text_attention
+from cloisonne.core.attention import TextAttention, gathered, is_bias, self_attention, text_attention, text_bias
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError, CheckpointError
@@ -99,6 +99,10 @@ class _Processor:
     ) -> Tensor:
         grid = _grid(hidden_states.shape[1], (call.z.shape[-2], call.z.shape[-1]))
         site = Site(self._layer, self._cross, grid)
+        if self._cross and is_bias(site, call):
+            dtype = hidden_states.dtype
+            out = text_bias(lambda tokens: attn.to_out[0](attn.to_v(tokens.to(dtype))), site, call.texts)
+            return out / attn.rescale_output_factor
         q = attn.to_q(hidden_states)
         if self._cross:
 

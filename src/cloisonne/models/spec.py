@@ -55,6 +55,11 @@ class NetSpec:
         return self.vae_factor * self.net_factor
 
     @property
+    def inpaints(self) -> bool:
+        """Whether the network is also told a mask and the masked picture: C + 1 extra channels."""
+        return self.extra_channels == self.latent_channels + 1
+
+    @property
     def native_size(self) -> int:
         """Side of the square picture the network was trained on, in pixels."""
         return self.native_latent * self.vae_factor

@@ -1,26 +1,47 @@
-"""A CLIP text encoder and its tokenizer: text to the tokens that a network hears."""
+"""CLIP text encoders and their tokenizers: text to what a network hears."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from cloisonne.errors import SceneError
+from cloisonne.errors import CapabilityError, CheckpointError, SceneError
+from cloisonne.models.parts import TextPart
+
+
+class Said(NamedTuple):
+    """A text as a network hears it. tokens: [N, D], float32. pooled: [P], float32, of Stable Diffusion XL, or None."""
+
+    tokens: Tensor
+    pooled: Tensor | None = None
 
 
 class TextEncoder:
     """Text as Stable Diffusion reads it: start, words, end, padding; all of it is heard.
 
-    length: tokens of every sequence. width: D of what comes out. tokenizer: for methods that build sequences of their
-    own.
+    With one encoder, tokens are its last layer's output, normalised. With the two of Stable Diffusion XL they are the
+    last but one layer's outputs of both, side by side, and the second one's projection is the pooled text.
+    length: tokens of every sequence. width: D of what comes out. pooled_width: P, 0 without pooled text. tokenizer: for
+    methods that build sequences of their own. silent: an empty negative is zeros. device: where it works, if not where
+    its weights lie.
     """
 
-    def __init__(self, module: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
-        self.module = module
-        self.tokenizer = tokenizer
-        self.length: int = min(int(tokenizer.model_max_length), module.config.max_position_embeddings)
-        self.width: int = module.config.hidden_size
+    def __init__(self, parts: Sequence[TextPart], *, device: torch.device | None = None, silent: bool = False) -> None:
+        self.module: Any = parts[0].module
+        self.tokenizer: Any = parts[0].tokenizer
+        self.modules: tuple[Any, ...] = tuple(part.module for part in parts)
+        self.silent = silent
+        self._device = device
+        self.length: int = min(int(self.tokenizer.model_max_length), self.module.config.max_position_embeddings)
+        self.width: int = sum(module.config.hidden_size for module in self.modules)
+        self.pooled_width: int = self.modules[1].config.projection_dim if len(parts) > 1 else 0
+        self._second_pad: int | None = _second_pad(parts) if len(parts) > 1 else None
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the tokenizer has ReCo's position tokens, <bin000> and so on."""
+        return "<bin000>" in self.tokenizer.get_vocab()
 
     def ids(self, text: str, *, region: str | None = None) -> list[int]:
         """The ids of a text, padded to ``length``.
@@ -37,10 +58,77 @@ class TextEncoder:
         return self.tokenizer(text, padding="max_length", max_length=self.length).input_ids
 
     @torch.no_grad()
+    def say(self, ids: Sequence[int]) -> Said:
+        """What is heard of a sequence of N ids."""
+        if self._second_pad is None:
+            return Said(self.module(self._batch(ids)).last_hidden_state[0].float())
+        first = self.module(self._batch(ids), output_hidden_states=True)
+        second = self.modules[1](self._batch(self._repadded(ids)), output_hidden_states=True)
+        tokens = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
+        return Said(tokens.float(), second.text_embeds[0].float())
+
     def encode(self, ids: Sequence[int]) -> Tensor:
-        """[N, D], float32: the last layer's output, normalised, for a sequence of N ids."""
-        batch = torch.tensor([list(ids)], device=self.module.device)
-        return self.module(batch).last_hidden_state[0].float()
+        """[N, D], float32: the tokens of :meth:`say`."""
+        return self.say(ids).tokens
+
+    def blank(self, num_tokens: int, device: torch.device | str) -> Said:
+        """Zeros in the shape of what is said."""
+        pooled = torch.zeros(self.pooled_width, device=device) if self.pooled_width else None
+        return Said(torch.zeros(num_tokens, self.width, device=device), pooled)
+
+    def _batch(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor([list(ids)], device=self._device or self.module.device)
+
+    def _repadded(self, ids: Sequence[int]) -> list[int]:
+        """The sequence as the second tokenizer pads it: other ids behind the first end."""
+        end = list(ids).index(self.tokenizer.eos_token_id) + 1
+        assert self._second_pad is not None, "there is a second encoder"
+        return [*ids[:end], *[self._second_pad] * (len(ids) - end)]
+
+
+class NoText:
+    """In place of a text encoder, where a model hears no words (Paint by Example)."""
+
+    length = 1
+    pooled_width = 0
+    silent = False
+    has_positions = False
+    modules: tuple[Any, ...] = ()
+
+    def __init__(self, model: str, width: int) -> None:
+        self._model = model
+        self.width = width
+
+    @property
+    def tokenizer(self) -> Any:
+        raise self._refusal(None)
+
+    def ids(self, text: str, *, region: str | None = None) -> list[int]:
+        raise self._refusal(region)
+
+    def say(self, ids: Sequence[int]) -> Said:
+        raise self._refusal(None)
+
+    def blank(self, num_tokens: int, device: torch.device | str) -> Said:
+        """Zeros in the shape of what is said."""
+        return Said(torch.zeros(num_tokens, self.width, device=device))
+
+    def _refusal(self, region: str | None) -> CapabilityError:
+        return CapabilityError(
+            f'The model "{self._model}" hears no words, only exemplars; leave captions and phrases out, or load a text '
+            f'model with it beside: load(..., exemplar="{self._model}").',
+            region=region,
+        )
+
+
+def _second_pad(parts: Sequence[TextPart]) -> int:
+    first, second = (part.tokenizer for part in parts)
+    if first.get_vocab() != second.get_vocab():
+        raise CheckpointError("Its two tokenizers have different words; take both from one checkpoint.")
+    if first.model_max_length != second.model_max_length:
+        raise CheckpointError("Its two tokenizers read texts of different length; take both from one checkpoint.")
+    pad: Any = second.pad_token_id
+    return int(pad)
 
 
 def _shortened(text: str) -> str:

@@ -16,30 +16,32 @@ class Vae:
     """Pictures, float32 [B, 3, height, width] in [-1, 1], to latents, float32 [B, C, H, W], and back.
 
     Latents have about unit variance: ``(z - shift_factor) * scaling_factor`` of what the autoencoder itself speaks.
-    channels: C. factor: pixels to a latent pixel. scale: the scaling_factor. An autoencoder of ``3 * p * p`` input
-    channels works on pictures whose p x p pixels are unshuffled into channels (p = 1 for Stable Diffusion).
+    channels: C. factor: pixels to a latent pixel. scale, shift: the two numbers. device: where it works, if not where
+    its weights lie. An autoencoder of ``3 * p * p`` input channels works on pictures whose p x p pixels are unshuffled
+    into channels (p = 1 for Stable Diffusion).
     """
 
-    def __init__(self, module: AutoencoderKL) -> None:
+    def __init__(self, module: AutoencoderKL, device: torch.device | None = None) -> None:
         config = module.config
         self.module: Any = module
+        self._device = device
         self.channels: int = config["latent_channels"]
         self._patch = _patch(config["in_channels"])
         self.factor = self._patch * 2 ** (len(config["block_out_channels"]) - 1)
         self.scale: float = config["scaling_factor"]
-        self._shift: float = config.get("shift_factor") or 0.0
+        self.shift: float = config.get("shift_factor") or 0.0
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """The mean of the posterior, nothing drawn; height and width must be multiples of ``factor``."""
         unshuffled = F.pixel_unshuffle(self._own(pixels), self._patch)
         mean = self.module.encode(unshuffled, return_dict=False)[0].mean
-        return (mean.float() - self._shift) * self.scale
+        return (mean.float() - self.shift) * self.scale
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """The picture; its values may leave [-1, 1] a little."""
-        unshuffled = self.module.decode(self._own(latents / self.scale + self._shift), return_dict=False)[0]
+        unshuffled = self.module.decode(self._own(latents / self.scale + self.shift), return_dict=False)[0]
         return F.pixel_shuffle(unshuffled.float(), self._patch)
 
     def preview(self, latents: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ class Vae:
         return torch.linalg.lstsq(known, colours.permute(0, 2, 3, 1).flatten(0, 2)).solution
 
     def _own(self, values: Tensor) -> Tensor:
-        return values.to(self.module.device, self.module.dtype)
+        return values.to(self._device or self.module.device, self.module.dtype)
 
 
 def _patch(in_channels: int) -> int:

@@ -98,12 +98,21 @@ def encoded(image: Image.Image) -> bytes:
 
 def given_background(value: object) -> Picture:
     """The picture of a path, a data URI, a PIL image, or an array uint8 [H, W], [H, W, 3] or [H, W, 4]."""
+    return _given_colours(value, "background")
+
+
+def given_image(value: object) -> Picture:
+    """The same of an exemplar."""
+    return _given_colours(value, "exemplar")
+
+
+def _given_colours(value: object, field: str) -> Picture:
     if isinstance(value, np.ndarray):
         channels = value.shape[2:] or (1,)
         if value.dtype != np.uint8 or value.ndim not in (2, 3) or channels[0] not in (1, 3, 4) or not value.size:
             raise ImageError(_array_refused(value, "uint8 [H, W], [H, W, 3] or [H, W, 4]"))
         value = Image.fromarray(value.reshape(value.shape[:2]) if channels == (1,) else value)
-    return _given(value, "background")
+    return _given(value, field)
 
 
 def given_mask(value: object) -> Picture:
@@ -169,4 +178,5 @@ _ON_THE_WIRE = WithJsonSchema(
     }
 )
 Background = Annotated[Picture, PlainValidator(given_background), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+ExemplarPicture = Annotated[Picture, PlainValidator(given_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
 MaskPicture = Annotated[Picture, PlainValidator(given_mask), PlainSerializer(Picture.wire), _ON_THE_WIRE]

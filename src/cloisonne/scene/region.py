@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.exemplar import ExemplarField
 from cloisonne.scene.geometry import Box, Point, bounds
 from cloisonne.scene.images import load_mask
 from cloisonne.scene.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
@@ -86,13 +87,14 @@ _PolygonField = Annotated[tuple[Point, ...], BeforeValidator(_checked_polygon)]
 
 
 class Region(Value):
-    """A part of the canvas: exactly one of box, ellipse, polygon, mask and rle, and the phrase of what belongs there.
+    """A part of the canvas: exactly one of box, ellipse, polygon, mask and rle, and what belongs there.
 
     name: unique in its scene; left out, it becomes ``region-0``, ``region-1``, ... by position.
     box, ellipse: (x0, y0, x1, y1), fractions of the canvas. polygon: points (x, y), fractions; even-odd rule.
     mask: a picture (path, data URI, PIL image or array [H, W]) stretched over the canvas: white is the region, grey is
     soft. rle: COCO's run-length encoding, stretched over the canvas.
-    phrase: what belongs there; negative: what does not.
+    phrase: what belongs there, in words; negative: what does not. exemplar: a picture of it, which may stand alone.
+    similarity: how much like the exemplar, the guidance of that.
     weight >= 0: how much the region counts against others and the caption; 0 removes it.
     priority: which region wins where ``overlap`` is ``priority``; the higher one.
     start, stop: the part of the run, in [0, 1], in which the region counts; an empty one removes it.
@@ -109,6 +111,8 @@ class Region(Value):
     rle: Annotated[Rle, BeforeValidator(_checked_rle)] | None = None
     phrase: Text = ""
     negative: Text = ""
+    exemplar: ExemplarField | None = None
+    similarity: float | None = Field(default=None, strict=True, ge=0, le=100)
     weight: float = Field(default=1.0, strict=True, ge=0, allow_inf_nan=False)
     priority: int = Field(default=0, strict=True, ge=-1_000_000, le=1_000_000)
     start: Fraction = 0.0
@@ -141,8 +145,15 @@ class Region(Value):
             raise SceneError(f"The region has no shape; give it one of {', '.join(SHAPES)}.")
         if len(shapes) > 1:
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
-        if not self.phrase.strip():
+        if not self.phrase.strip() and self.exemplar is None:
             raise SceneError('The region has no phrase; say what belongs there, such as "a doughnut".')
+        if self.similarity is not None and self.exemplar is None:
+            raise SceneError(f"similarity is {self.similarity}, but there is no exemplar to be similar to; give one.")
+        if self.similarity is not None and self.guidance is not None:
+            raise SceneError(
+                f"guidance is {self.guidance} and similarity is {self.similarity}, which are the same dial for an "
+                "exemplar; keep one."
+            )
         if self.start > self.stop:
             raise SceneError(f"start is {self.start} and stop is {self.stop}; give a start that is not after stop.")
         return self

@@ -48,7 +48,8 @@ class Scene(Value):
     model: a name or folder. method: how regions reach the network. overlap: what holds where regions overlap.
     background: the given picture (path, data URI, PIL image or uint8 array). With regions they are repainted in it and
     nothing else is; without regions the whole picture starts from it. strength: how much of the run it goes through, in
-    [0, 1]; at 1 nothing of what is repainted is kept.
+    [0, 1]; at 1 nothing of what is repainted is kept. composite: put back only what was to change; without it the
+    result shows all that the model made of the window around the regions, which differs a little everywhere.
     """
 
     version: Literal[1] = VERSION
@@ -69,6 +70,7 @@ class Scene(Value):
     overlap: Overlap = "blend"
     background: Background | None = None
     strength: Fraction = 1.0
+    composite: bool = Field(default=True, strict=True)
     regions: tuple[Region, ...] = ()
 
     # Written out so that type checkers allow whatever the fields convert: lists, paths, arrays.

@@ -16,7 +16,7 @@ from cloisonne.errors import CloisonneError, SceneError
 MAX_TEXT = 10_000
 """Characters of one text."""
 
-RESERVED = ("exemplar", "similarity", "control", "edit", "concept")
+RESERVED = ("control", "edit", "concept")
 """Conditions that have their name already and answer "not yet supported"."""
 
 _NAMES_ELSEWHERE = {
@@ -30,6 +30,9 @@ _NAMES_ELSEWHERE = {
     "segmentation": ("polygon",),
     "points": ("polygon",),
     "mask_image": ("mask",),
+    "example_image": ("exemplar",),
+    "ip_adapter_image": ("exemplar",),
+    "reference": ("exemplar",),
     "image": ("background",),
     "num_inference_steps": ("steps",),
     "guidance_scale": ("guidance",),

@@ -13,7 +13,7 @@ MAX_BYTES = 256 * 2**20
 """A scene's text longer than this is not read."""
 
 ChangePicture = Callable[[Any, str, str | None], Any]
-"""(what JSON says about a picture, its role "background" or "mask", the region's name) -> what it shall say."""
+"""(what JSON says of a picture, its role "background", "mask" or "exemplar", the region) -> what it shall say."""
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
@@ -66,14 +66,22 @@ def with_pictures(data: Mapping[str, Any], change: ChangePicture) -> dict[str, A
     if data.get("background") is not None:
         changed["background"] = change(data["background"], "background", None)
     if isinstance(data.get("regions"), list | tuple):
-        changed["regions"] = [_with_mask(region, change) for region in data["regions"]]
+        changed["regions"] = [_of_region(region, change) for region in data["regions"]]
     return changed
 
 
-def _with_mask(region: Any, change: ChangePicture) -> Any:
-    if not isinstance(region, Mapping) or region.get("mask") is None:
+def _of_region(region: Any, change: ChangePicture) -> Any:
+    if not isinstance(region, Mapping):
         return region
-    return {**region, "mask": change(region["mask"], "mask", region.get("name"))}
+    changed, name = dict(region), region.get("name")
+    if changed.get("mask") is not None:
+        changed["mask"] = change(changed["mask"], "mask", name)
+    exemplar = changed.get("exemplar")
+    if isinstance(exemplar, Mapping) and exemplar.get("image") is not None:
+        changed["exemplar"] = {**exemplar, "image": change(exemplar["image"], "exemplar", name)}
+    elif exemplar is not None:
+        changed["exemplar"] = change(exemplar, "exemplar", name)
+    return changed
 
 
 def from_folder(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:

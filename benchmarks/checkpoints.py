@@ -1,0 +1,262 @@
+"""Published shapes with random weights: cloisonne against diffusers' pipeline on the same networks, in one run.
+
+    python benchmarks/checkpoints.py                                 on a CPU: float32, 256 x 256 pixels, 2 steps
+    python benchmarks/checkpoints.py --device cuda                   bfloat16, native size, 20 steps
+    python benchmarks/checkpoints.py --device cuda --mode compiled   the UNet compiled; "graph": under a CUDA graph too
+
+Both sides draw from the same latents and the same text, guided, to latents and without the autoencoder; they take
+turns, each shows its best round, and the difference of their latents stands beside. With --regions K, cloisonne also
+draws a scene of K disjoint regions (method attention), which diffusers has no counterpart for. Weights are random; only
+their shape matters.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from cloisonne.app.generate import generate
+from cloisonne.models.assemble import Placement, assemble
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.model import Model
+from cloisonne.models.parts import Parts, TextPart, family_of
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {
+        "down_block_types": (DOWN, DOWN, DOWN, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", UP, UP, UP),
+        "block_out_channels": (320, 640, 1280, 1280),
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+        "sample_size": 64,
+    },
+    "sdxl": {
+        "down_block_types": ("DownBlock2D", DOWN, DOWN),
+        "up_block_types": (UP, UP, "UpBlock2D"),
+        "block_out_channels": (320, 640, 1280),
+        "transformer_layers_per_block": (1, 2, 10),
+        "cross_attention_dim": 2048,
+        "attention_head_dim": (5, 10, 20),
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+        "sample_size": 128,
+    },
+    "tiny": {
+        "down_block_types": (DOWN, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", UP),
+        "block_out_channels": (32, 64),
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+        "sample_size": 16,
+    },
+}
+"""UNets by their config; "tiny" shows that the benchmark runs, its times mean nothing."""
+
+PROMPT = "a cat in the snow"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One row: seconds of the best round, and relative to diffusers'. difference: of latents, relative (L2)."""
+
+    shape: str
+    side: str
+    steps: int
+    pixels: int
+    seconds: float
+    ratio: float
+    difference: float | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", choices=UNETS, default=["sd15", "sdxl"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--mode", choices=["eager", "compiled", "graph"], default="eager")
+    parser.add_argument("--pixels", type=int, help="side of the picture (256 on a CPU, else the network's own)")
+    parser.add_argument("--steps", type=int, help="(2 on a CPU, else 20)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--regions", type=int, nargs="*", default=[8], help="scenes of so many regions (8)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints.json"), help="the rows as JSON")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    rows = [row for shape in options.shapes for row in measure(shape, options)]
+    chip = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"cpu, {options.threads} threads"
+    found = {"device": chip, "mode": options.mode, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"The rows are in {options.out}")
+
+
+@torch.no_grad()
+def measure(shape: str, options: argparse.Namespace) -> list[Result]:
+    """One shape: all its rows take turns."""
+    cpu = options.device == "cpu"
+    pixels = options.pixels or (256 if cpu else 8 * UNETS[shape]["sample_size"])
+    steps = options.steps or (2 if cpu else 20)
+    parts = random_parts(shape, torch.float32 if cpu else torch.bfloat16, options.device)
+    theirs = dict(parts.unet.attn_processors)
+    model = model_of(parts, options.device)
+    ours = dict(parts.unet.attn_processors)
+    pipeline = pipeline_of(parts).to(options.device)
+    latents = torch.randn(1, 4, pixels // 8, pixels // 8, generator=torch.Generator().manual_seed(0))
+    latents = latents.to(options.device)
+
+    def diffusers_s() -> Tensor:
+        size = {"height": pixels, "width": pixels, "num_inference_steps": steps, "guidance_scale": 5.0}
+        given = latents.to(pipeline.unet.dtype)
+        return pipeline(PROMPT, negative_prompt="dog", latents=given, output_type="latent", **size).images
+
+    def scene_of(count: int) -> Callable[[], Tensor]:
+        given = {"width": pixels, "height": pixels, "steps": steps, "guidance": 5.0, "sampler": "ddim"}
+        words = {"caption": PROMPT, "negative": "dog", "method": "attention"}
+        scene = Scene(seed=0, regions=strips(count), **given, **words)
+        return lambda: generate(scene, model, latents=latents, output_type="latent").latents
+
+    sides: dict[str, tuple[dict[str, Any], Callable[[], Tensor]]] = {"diffusers": (theirs, diffusers_s)}
+    for count in (0, *options.regions):
+        sides[f"cloisonne, {count} regions" if count else "cloisonne"] = (ours, scene_of(count))
+    seconds, outputs = take_turns(parts.unet, sides, options)
+    expected = outputs["diffusers"].float()
+    rows = []
+    for side, output in outputs.items():
+        difference = ((output.float() - expected).norm() / expected.norm()).item() if side == "cloisonne" else None
+        ratio = seconds[side] / seconds["diffusers"]
+        rows.append(
+            Result(
+                shape=shape,
+                side=side,
+                steps=steps,
+                pixels=pixels,
+                seconds=seconds[side],
+                ratio=ratio,
+                difference=difference,
+            )
+        )
+        shown = "" if difference is None else f"{difference:10.1e}"
+        print(f"{shape:6}{side:24}{pixels:6} px{steps:4} steps{seconds[side]:10.3f} s{ratio:8.3f}{shown}")
+    return rows
+
+
+def take_turns(
+    unet: UNet2DConditionModel,
+    sides: dict[str, tuple[dict[str, Any], Callable[[], Tensor]]],
+    options: argparse.Namespace,
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """The best of all rounds, and what came out. The sides share one UNet; each brings its attention processors."""
+    compiled = {"compiled": "default", "graph": "reduce-overhead"}.get(options.mode)
+    forwards: dict[str, Any] = {}
+    plain = unet.forward
+    seconds, outputs = dict.fromkeys(sides, float("inf")), dict[str, Tensor]()
+    for turn in range(options.rounds + 1):
+        for side, (processors, draw) in sides.items():
+            unet.set_attn_processor(dict(processors))
+            if compiled:
+                forwards.setdefault(side, torch.compile(plain, mode=compiled))
+                unet.forward = forwards[side]
+            begin = time.perf_counter()
+            outputs[side] = draw()
+            if options.device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if turn > 0:
+                seconds[side] = min(seconds[side], time.perf_counter() - begin)
+    return seconds, outputs
+
+
+def strips(count: int) -> list[Region]:
+    """Disjoint regions that fill the canvas."""
+    return [
+        Region(name=f"r{k}", box=(k / count, 0.0, (k + 1) / count, 1.0), phrase=f"a cat and {k} dogs")
+        for k in range(count)
+    ]
+
+
+def random_parts(shape: str, dtype: torch.dtype, device: str) -> Parts:
+    torch.manual_seed(0)
+    tokenizer: Any = CLIPTokenizer.from_pretrained(BUILTIN / "tokenizer")
+    xl = shape == "sdxl"
+    with torch.device(device):
+        unet = UNet2DConditionModel(**UNETS[shape]).to(dtype).eval()
+        # Never asked: both sides stop at latents.
+        vae = AutoencoderKL(
+            block_out_channels=(32,) * 4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            scaling_factor=0.18215,
+        ).to(dtype)
+        texts = [text_part(tokenizer, CLIPTextModel, 768, 12, 12)]
+        if xl:
+            texts.append(text_part(tokenizer, CLIPTextModelWithProjection, 1280, 32, 20))
+    for text in texts:
+        text.module.to(dtype).eval()
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    return Parts(
+        family=family_of(unet.config),
+        unet=unet,
+        vae=vae,
+        texts=tuple(texts),
+        scheduler=dict(scheduler.config),
+        zeros_for_empty=xl,
+    )
+
+
+def text_part(tokenizer: Any, kind: Any, width: int, layers: int, heads: int) -> TextPart:
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return TextPart(kind(config), tokenizer)
+
+
+def model_of(parts: Parts, device: str) -> Model:
+    return assemble(parts, name="random", placement=Placement(torch.device(device), parts.unet.dtype))
+
+
+def pipeline_of(parts: Parts) -> Any:
+    scheduler = DDIMScheduler.from_config(parts.scheduler)
+    shared = {"vae": parts.vae, "unet": parts.unet, "scheduler": scheduler}
+    first = {"text_encoder": parts.texts[0].module, "tokenizer": parts.texts[0].tokenizer}
+    if len(parts.texts) > 1:
+        second = {"text_encoder_2": parts.texts[1].module, "tokenizer_2": parts.texts[1].tokenizer}
+        pipeline: Any = StableDiffusionXLPipeline(**shared, **first, **second, add_watermarker=False)
+    else:
+        none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        pipeline = StableDiffusionPipeline(**shared, **first, **none)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+if __name__ == "__main__":
+    main()

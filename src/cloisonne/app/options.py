@@ -1,0 +1,143 @@
+"""Groups of options that several commands take: a dataclass whose fields are options, and how a command takes it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from cloisonne.errors import SceneError
+
+Overwrite = Annotated[bool, typer.Option(help="Replace outputs that exist.")]
+NumImages = Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a model is loaded."""
+
+    model: Annotated[
+        str | None, typer.Option(help='"builtin", a diffusers folder, a .safetensors file or a hub id ("owner/name").')
+    ] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; float32 on a CPU, else float16, if left out.")
+    ] = None
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA; may be given several times.")
+    ] = None
+    embedding: Annotated[
+        list[Path] | None, typer.Option(help="A textual inversion's file; may be given several times.")
+    ] = None
+    exemplar_model: Annotated[
+        Path | None, typer.Option(help="Folder of Paint by Example, to draw exemplars beside the model.")
+    ] = None
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of the tokenizer, for a single file.")] = None
+    prediction: Annotated[
+        str | None, typer.Option(help="epsilon or v_prediction, for a single file that does not say.")
+    ] = None
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep networks in the CPU's memory but while they are asked.")
+    ] = False
+    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large pictures in tiles.")] = False
+
+    def load(self, name: str) -> Any:
+        """The model that a scene names, loaded as told."""
+        from cloisonne.models.load import load
+
+        return load(
+            name,
+            device=self.device,
+            dtype=self._dtype(),
+            lora=[_scaled(text) for text in self.lora or []],
+            embeddings=self.embedding or [],
+            exemplar=self.exemplar_model,
+            tokenizer=self.tokenizer,
+            prediction=self._prediction(),
+            offload=self.offload,
+            vae_tiling=self.vae_tiling,
+        )
+
+    def _dtype(self) -> Any:
+        import torch
+
+        known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+        if self.dtype is not None and self.dtype not in known:
+            raise SceneError(f'--dtype is "{self.dtype}"; choose one of {", ".join(known)}.')
+        return None if self.dtype is None else known[self.dtype]
+
+    def _prediction(self) -> Any:
+        if self.prediction not in (None, "epsilon", "v_prediction"):
+            raise SceneError(f'--prediction is "{self.prediction}"; choose "epsilon" or "v_prediction".')
+        return self.prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How a scene is drawn: what overrides its own values."""
+
+    seed: Annotated[int | None, typer.Option(help="Seed of the first picture; picture i has seed + i.")] = None
+    steps: Annotated[int | None, typer.Option("--steps", "--num_inference_steps", help="Steps of the walk.")] = None
+    guidance: Annotated[float | None, typer.Option("--guidance", "--guidance_scale", help="Strength of guidance.")] = (
+        None
+    )
+    sampler: Annotated[str | None, typer.Option(help="ddim, euler, euler-ancestral, heun or dpmpp-2m.")] = None
+    method: Annotated[str | None, typer.Option(help="reco, attention, multidiffusion, words or caption.")] = None
+
+    def given(self, **more: Any) -> dict[str, Any]:
+        """The values that were given, and further ones."""
+        return {name: value for name, value in (vars(self) | more).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How pictures are written."""
+
+    num_images: NumImages = 1
+    overlay: Annotated[bool, typer.Option(help="Also write each picture with its regions drawn.")] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON report on standard output, and nothing else there.")
+    ] = False
+    overwrite: Overwrite = False
+    no_embed: Annotated[
+        bool, typer.Option("--no-embed", help="Name given pictures by path and hash, do not embed them.")
+    ] = False
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters of a dataclass's type are spread into that dataclass's fields, as options."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters = inspect.signature(command).parameters
+    groups = {name: hints[name] for name in parameters if is_dataclass(hints[name])}
+    spread: list[inspect.Parameter] = []
+    for name, parameter in parameters.items():
+        if name not in groups:
+            spread.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        types = get_type_hints(groups[name], include_extras=True)
+        spread += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name])
+            for f in fields(groups[name])
+        ]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        packed = {name: kind(**{f.name: given.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
+        command(**given, **packed)
+
+    run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in spread}
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run
+
+
+def _scaled(text: str) -> tuple[str, float]:
+    """ "file:0.8" as (file, 0.8); a name may hold colons of its own."""
+    file, colon, scale = text.rpartition(":")
+    try:
+        return (file, float(scale)) if colon else (text, 1.0)
+    except ValueError:
+        return text, 1.0

@@ -1,0 +1,159 @@
+"""From the placed regions of a scene to one plan: words, exemplars, and how they share the canvas."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from cloisonne.core.plan import Conditioning, Interval, Plan, Tokens, View
+from cloisonne.core.refines import Clamp
+from cloisonne.methods.base import Method
+from cloisonne.methods.context import Context
+from cloisonne.methods.exemplar import amount, exemplar_view, unused
+from cloisonne.methods.layout import Layout, Part, Placed, layout
+from cloisonne.models.capabilities import check
+from cloisonne.scene.geometry import area
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compiled:
+    """A scene as a plan. seeds: (seed, mask [H, W]) of the regions with noise of their own. dropped: names."""
+
+    plan: Plan
+    seeds: tuple[tuple[int, Tensor], ...]
+    dropped: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
+    """The plan of the scene's regions; those of weight 0 or an empty interval are as if they were not there.
+
+    Raises SceneError or CapabilityError, naming the region, where the method cannot say what is asked.
+    """
+    for p in placed:
+        if p.region.phrase:
+            check(f"phrase, method {ctx.scene.method}", ctx.model, p.name)
+        if p.region.exemplar is not None:
+            check("exemplar", ctx.model, p.name)
+    counting = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
+    fits = method.fitting([p for p in counting if p.region.phrase], ctx)
+    kept = [p for p in counting if p in fits or not p.region.phrase]
+    dropped = tuple(p.name for p in counting if p not in kept)
+    plan = Plan()
+    spans = _spans(kept)
+    for span in spans:
+        active = [p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop]
+        views = _views(method, layout(active, ctx), ctx, span, suffix=f" from {span.start}" if len(spans) > 1 else "")
+        plan += Plan(views=views)
+    if ctx.model.clip is not None:
+        plan += Plan(refines=(Clamp(limit=ctx.model.clip),))
+    shares = layout(kept, ctx, weighted=False).parts
+    return Compiled(
+        plan=plan.without_empty_views(),
+        seeds=tuple((part.region.seed, part.share) for part in shares if part.region.seed is not None),
+        dropped=dropped,
+        warnings=tuple(_warnings(method, kept, ctx.scene)),
+    )
+
+
+def _spans(placed: Sequence[Placed]) -> list[Interval]:
+    """The parts of the walk in which the same regions count."""
+    edges = {0.0, 1.0} | {edge for p in placed for edge in (p.region.start, p.region.stop)}
+    return [Interval(start, stop) for start, stop in pairwise(sorted(edges))]
+
+
+def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix: str) -> tuple[View, ...]:
+    painted = exemplar_view(layout.parts, ctx)
+    if ctx.model.wordless:
+        views = (_alone(painted, ctx),)
+    else:
+        views = (*_spoken(method, layout, ctx, painted), *([painted] if painted else []))
+    return tuple(replace(view, name=f"{view.name}{suffix}", when=span) for view in views)
+
+
+def _alone(painted: View | None, ctx: Context) -> View:
+    """The only view of a model without words."""
+    if ctx.scene.caption or painted is None:
+        ctx.heard(ctx.scene.caption)  # refuses, and says what to do
+    assert painted is not None, "the line above refuses"
+    return painted
+
+
+def _spoken(method: Method, layout: Layout, ctx: Context, painted: View | None) -> tuple[View, ...]:
+    """The views that hear words; that of the whole canvas counts as much as the others leave it."""
+    heard = _heard(layout)
+    fragment = method.compile(heard, ctx)
+    canvas = View(
+        name="canvas",
+        net=ctx.model.net,
+        branches={
+            "cond": fragment.told + ctx.overall(fragment.summary),
+            "null": _avoided(fragment.parts, heard.rest, ctx),
+        },
+        guide=ctx.guide(_scale(fragment.parts, heard.rest, ctx)),
+        weight=_left(layout.rest, [*fragment.views, *([painted] if painted else [])]),
+    )
+    return canvas, *fragment.views
+
+
+def _left(like: Tensor, views: Sequence[View]) -> Tensor:
+    """[H, W]: what the views leave of the canvas, whose shares add up to 1; a rounding error is nothing."""
+    left = torch.ones_like(like)
+    for view in views:
+        left = left - view.weight
+    return torch.where(left > 1e-6, left, torch.zeros_like(left)) if views else left
+
+
+def _heard(layout: Layout) -> Layout:
+    """The layout as words share it: without what exemplars paint; where that is all, the caption is heard."""
+    parts = tuple(
+        replace(part, share=part.share * (1 - amount(part.region))) if amount(part.region) else part
+        for part in layout.parts
+        if part.region.phrase
+    )
+    rest = _rest(layout)
+    total = torch.stack([rest, *(part.share for part in parts)]).sum(0)
+    return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)))
+
+
+def _rest(layout: Layout) -> Tensor:
+    """[H, W]: the caption's share, with what weak exemplars leave of regions without words."""
+    left = [part.share * (1 - amount(part.region)) for part in layout.parts if not part.region.phrase]
+    return torch.stack([layout.rest, *left]).sum(0) if left else layout.rest
+
+
+def _avoided(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
+    """The null branch: everywhere what the scene avoids, and in a region with a negative that too, with its share."""
+    where = {"": rest}
+    avoiding: dict[str, Region | None] = {"": None}
+    for part in parts:
+        own = part.region.negative
+        where[own] = where[own] + part.share if own in where else part.share
+        avoiding.setdefault(own, part.region)
+    if len(avoiding) == 1:
+        return Conditioning(tokens=(Tokens(ctx.avoided()),)) + ctx.overall_avoided()
+    # The whole avoids what all of it avoids; otherwise regions' own negatives are heard only where they are.
+    everywhere = [avoiding[own] for own, share in where.items() if bool((share > 1 - 1e-6).all())]
+    tokens = tuple(Tokens(ctx.avoided(avoiding[own]), where=share) for own, share in where.items())
+    return Conditioning(tokens=tokens) + ctx.overall_avoided(everywhere[0] if everywhere else None)
+
+
+def _scale(parts: Sequence[Part], rest: Tensor, ctx: Context) -> float | Tensor:
+    """The scene's guidance, or a map [H, W] where regions that are heard have their own."""
+    scales = [ctx.guidance(), *(ctx.guidance(part.region) for part in parts)]
+    if len(set(scales)) == 1:
+        return scales[0]
+    counted = torch.stack([rest, *(part.share for part in parts)])
+    return (counted * counted.new_tensor(scales)[:, None, None]).sum(0) / counted.sum(0)
+
+
+def _warnings(method: Method, kept: Sequence[Placed], scene: Scene) -> Iterable[str]:
+    for p in kept:
+        fields = " and ".join(method.unused(p.region) if p.region.phrase else unused(p.region))
+        if fields:
+            subject = f'the method "{scene.method}"' if p.region.phrase else "an exemplar"
+            yield f'Region "{p.name}": {subject} does not use its {fields}.'

@@ -1,0 +1,105 @@
+"""What a method sees while it compiles: the scene, the model, and how text becomes what a network hears."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.core.guidance import Cfg, Rescale
+from cloisonne.core.plan import Conditioning, Interval
+from cloisonne.models.model import Model
+from cloisonne.models.text import Said
+from cloisonne.scene.masks import Mask
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """The resolved scene, the model, the grid (H, W) of latents, and how ids [N] are said.
+
+    shared: what every branch of every view is told besides its text, such as the channels of an inpainting network.
+    hole: latents [C, H, W] of what is known, with grey where it is not, and [height, width], 1 where it is kept.
+    looks: how an exemplar's picture becomes a token [1, D].
+    """
+
+    scene: Scene
+    model: Model
+    grid: tuple[int, int]
+    say: Callable[[Sequence[int]], Said]
+    shared: Conditioning
+    hole: tuple[Tensor, Tensor]
+    looks: Callable[[Image.Image], Tensor]
+    _known: dict[tuple[int, ...], Said] = field(default_factory=dict)
+
+    def tokens(self, ids: Sequence[int]) -> Tensor:
+        """[N, D], on the model's device; the same ids are encoded once."""
+        return self._said(ids).tokens
+
+    def heard(self, text: str, region: str | None = None) -> Tensor:
+        """[N, D]: plain text, padded as Stable Diffusion does; SceneError about the region where it is too long."""
+        return self._text(text, region).tokens
+
+    def avoided(self, region: Region | None = None) -> Tensor:
+        """[N, D]: what the scene avoids, and a region's own negative behind it."""
+        return self._unsaid(region).tokens
+
+    def overall(self, text: str) -> Conditioning:
+        """What a view is told as a whole, besides its tokens, where ``text`` sums up what it hears."""
+        pooled = self._text(text).pooled if self.model.text.pooled_width else None
+        return Conditioning(pooled=pooled) + self.shared
+
+    def overall_avoided(self, region: Region | None = None) -> Conditioning:
+        """The same of a null branch that avoids as a whole what the scene does, or what the region does."""
+        pooled = self._unsaid(region).pooled if self.model.text.pooled_width else None
+        return Conditioning(pooled=pooled) + self.shared
+
+    def picture(self, region: Region) -> Tensor:
+        """[1, D]: the token of a region's exemplar."""
+        assert region.exemplar is not None, "the region has an exemplar"
+        return self.looks(region.exemplar.rgb(region.name))
+
+    def no_picture(self) -> Tensor:
+        """[1, D]: the token of no exemplar."""
+        assert self.model.exemplar is not None, "the model draws exemplars"
+        return self.model.exemplar.null
+
+    def tensor(self, mask: Mask) -> Tensor:
+        """A mask [H, W] as a tensor on the model's device."""
+        return torch.from_numpy(np.ascontiguousarray(mask)).to(self.model.device)
+
+    def guidance(self, region: Region | None = None) -> float:
+        """The region's scale of guidance, or the scene's."""
+        own = None if region is None else region.guidance
+        scale = self.scene.guidance if own is None else own
+        assert scale is not None, "a resolved scene has guidance"
+        return scale
+
+    def guide(self, scale: float | Tensor) -> Cfg:
+        """Classifier-free guidance with the scene's interval and rescaling; scale: a number or a map [H, W]."""
+        amount = self.scene.guidance_rescale
+        return Cfg(
+            scale=scale,
+            interval=Interval(*self.scene.guidance_interval),
+            rescale=Rescale(amount, self.model.schedule.prediction) if amount else None,
+        )
+
+    def _text(self, text: str, region: str | None = None) -> Said:
+        return self._said(self.model.text.ids(text, region=region))
+
+    def _unsaid(self, region: Region | None) -> Said:
+        """What is avoided; nothing to avoid is an empty text, or zeros where the model was trained with zeros."""
+        own, name = (region.negative, region.name) if region else ("", None)
+        text = ", ".join(filter(None, [self.scene.negative, own]))
+        if text or not self.model.text.silent:
+            return self._text(text, name)
+        return self.model.text.blank(self.model.text.length, self.model.device)
+
+    def _said(self, ids: Sequence[int]) -> Said:
+        key = tuple(ids)
+        if key not in self._known:
+            self._known[key] = self.say(ids)
+        return self._known[key]

@@ -1,0 +1,88 @@
+"""Where the regions of a scene lie on the grid of latents, and how much each counts at every pixel.
+
+Letters as in ``core``: H W latent pixels. Regions are always taken in their canonical order, area descending, then
+name, so that their order in the scene changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from cloisonne.methods.context import Context
+from cloisonne.scene.geometry import Box
+from cloisonne.scene.layers import region_weights, uncovered
+from cloisonne.scene.masks import Mask, resized
+from cloisonne.scene.region import Region
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Placed:
+    """A region where it lies on the canvas. box: fractions of the canvas. mask: [H, W] in [0, 1]."""
+
+    region: Region
+    box: Box
+    mask: Mask
+
+    @property
+    def name(self) -> str:
+        """The region's name, unique in its scene."""
+        return self.region.name or ""
+
+
+def place(region: Region, soft: Mask, box: Box, grid: tuple[int, int]) -> Placed:
+    """A region whose mask on the canvas, at any size, is ``soft``, on a grid (H, W) of latents."""
+    return Placed(region=region, box=box, mask=resized(soft, *grid))
+
+
+def box_of(region: Region, soft: Mask) -> Box:
+    """The box by which words and position tokens say where a region is.
+
+    Of a grey mask, the box around what is at least half as opaque as its most opaque pixel.
+    """
+    return region.bounding_box(float(soft.max()) / 2)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """A region in one part of the walk, on the model's device.
+
+    mask: [H, W], what of the region is not hidden by a higher priority. share: [H, W], how much the region counts among
+    all that is heard at a pixel; the shares of all regions and the caption's add up to 1.
+    """
+
+    region: Region
+    box: Box
+    mask: Tensor
+    share: Tensor
+
+    @property
+    def name(self) -> str:
+        """The region's name, unique in its scene."""
+        return self.region.name or ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layout:
+    """The regions that count in one part of the walk, in canonical order. rest: [H, W], the caption's share."""
+
+    parts: tuple[Part, ...]
+    rest: Tensor
+
+
+def layout(placed: Sequence[Placed], ctx: Context, *, weighted: bool = True) -> Layout:
+    """The overlap rule on the grid of latents. weighted: by the regions' weights; else all that count, count alike."""
+    masks, priorities = [p.mask for p in placed], [p.region.priority for p in placed]
+    seen = region_weights(masks, [1.0] * len(placed), priorities, ctx.scene.overlap)
+    own = [p.region.weight if weighted else 1.0 for p in placed]
+    weights = region_weights(masks, own, priorities, ctx.scene.overlap)
+    rest = uncovered(weights, *ctx.grid)
+    total = np.stack([*weights, rest]).sum(axis=0)
+    return Layout(
+        parts=tuple(
+            Part(region=p.region, box=p.box, mask=ctx.tensor(mask), share=ctx.tensor(weight / total))
+            for p, mask, weight in zip(placed, seen, weights, strict=True)
+        ),
+        rest=ctx.tensor(rest / total),
+    )

@@ -1,0 +1,80 @@
+"""Which condition works on which line of checkpoints. What does not is refused, naming the region; nothing is ignored.
+
+The table in docs/checkpoints.md is this one, checked by a test.
+"""
+
+from dataclasses import dataclass
+from typing import get_args
+
+from cloisonne.errors import CapabilityError
+from cloisonne.models.model import Model
+from cloisonne.models.parts import Family
+
+
+@dataclass(frozen=True)
+class Support:
+    """mark: how a table says it. advice: what to load or choose instead, where it may not work."""
+
+    mark: str
+    advice: str = ""
+
+
+YES = Support("yes")
+WITH_POSITIONS = Support(
+    "with position tokens",
+    'load a checkpoint fine-tuned with position tokens ("builtin", or one made by "cloisonne train reco"), or choose '
+    "the method attention",
+)
+NO_WORDS = Support("no", "give its regions exemplars alone, or load a text model with it beside")
+WITH_ENGINE = Support(
+    "with an exemplar engine", "load Paint by Example beside: load(..., exemplar=FOLDER), or --exemplar-model FOLDER"
+)
+NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+TABLE: dict[str, dict[Family, Support]] = {
+    "phrase, method reco": {
+        "builtin": WITH_POSITIONS,
+        "sd1": WITH_POSITIONS,
+        "sd2": WITH_POSITIONS,
+        "sdxl": NOT_XL,
+        "pbe": NO_WORDS,
+    },
+    **{
+        f"phrase, method {method}": {**dict.fromkeys(FAMILIES, YES), "pbe": NO_WORDS}
+        for method in ("attention", "multidiffusion", "words", "caption")
+    },
+    "exemplar": {"builtin": WITH_ENGINE, "sd1": WITH_ENGINE, "sd2": WITH_ENGINE, "sdxl": WITH_ENGINE, "pbe": YES},
+    "background": dict.fromkeys(FAMILIES, YES),
+}
+"""Conditions by the lines of checkpoints; each line plain or for inpainting."""
+
+
+def check(condition: str, model: Model, region: str | None = None) -> None:
+    """CapabilityError, about the region if there is one, where the model cannot honour a condition of ``TABLE``."""
+    support = TABLE[condition][model.family]
+    if support is YES or (support is WITH_POSITIONS and model.text.has_positions):
+        return
+    if support is WITH_ENGINE and model.exemplar is not None:
+        return
+    raise CapabilityError(
+        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {condition}; {support.advice}.', region=region
+    )
+
+
+TITLES: dict[Family, str] = {
+    "builtin": "built-in family",
+    "sd1": "Stable Diffusion 1.x",
+    "sd2": "Stable Diffusion 2.x",
+    "sdxl": "Stable Diffusion XL",
+    "pbe": "Paint by Example",
+}
+
+
+def markdown() -> str:
+    """The table for people."""
+    head = ["condition", *(TITLES[family] for family in FAMILIES)]
+    rows = [[condition, *(row[family].mark for family in FAMILIES)] for condition, row in TABLE.items()]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

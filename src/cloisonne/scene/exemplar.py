@@ -1,0 +1,52 @@
+"""A picture that says what belongs in a region: its subject is drawn there, in another pose and light."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from PIL import Image
+from pydantic import BeforeValidator
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.images import opened, orientation, turned_upright
+from cloisonne.scene.pictures import ExemplarPicture
+from cloisonne.scene.values import Fraction, Value, shown
+
+
+class Exemplar(Value):
+    """image: the picture (path, data URI, PIL image or uint8 array).
+
+    strength: how much it counts, in [0, 1], against the region's phrase, or without one against the caption.
+    """
+
+    image: ExemplarPicture
+    strength: Fraction = 1.0
+
+    def rgb(self, region: str | None = None) -> Image.Image:
+        """The picture upright, in RGB, what is transparent on white; ImageError names the region."""
+        return _rgb(opened(self.image, "exemplar", region))
+
+
+def given_exemplar(value: Any) -> Any:
+    """An exemplar from its picture alone, or from an object of its fields."""
+    if value is None or isinstance(value, Exemplar):
+        return value
+    if isinstance(value, Mapping) and "image" in value:
+        return Exemplar(**value)
+    if isinstance(value, Mapping) and not set(value) <= {"path", "sha256"}:
+        raise SceneError(f'exemplar is {shown(value)}; give a picture, or an object {{"image": ..., "strength": 1.0}}.')
+    return Exemplar.model_validate({"image": value})
+
+
+ExemplarField = Annotated[Exemplar, BeforeValidator(given_exemplar)]
+
+
+def _rgb(stored: Image.Image) -> Image.Image:
+    image = turned_upright(stored, orientation(stored))
+    if image.mode.startswith("I"):
+        # 16 bits of grey; Pillow's own conversion would clip them.
+        image = Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    return image.convert("RGB")
