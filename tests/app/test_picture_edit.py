@@ -304,3 +304,13 @@ def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
     assert np.array_equal(as_pixels(as_tensor(pixels)[0]), pixels)
     assert as_tensor(pixels).min() == -1
     assert as_tensor(pixels).max() == 1
+
+
+def test_much_enlarged_repainting_is_said(tiny: Model) -> None:
+    region = Region(name="all", box=(0.0, 0.0, 1.0, 1.0), phrase="a cat")
+    scene = Scene(background=Image.new("RGB", (300, 300)), regions=[region], seed=0, steps=1)
+    (warning,) = generate(scene, tiny).report["warnings"]
+    assert "window of 300 x 300 pixels that is drawn at 64 x 64" in warning
+    assert "enlarged 4.7 times" in warning
+    small = Region(name="small", box=(0.1, 0.1, 0.2, 0.2), phrase="a cat")
+    assert generate(scene.replace(regions=[small]), tiny).report["warnings"] == []

@@ -69,9 +69,31 @@ SHOES = (
     }
     | {
         f"reserved {name}": (shoe(box=BOX, **{name: None}), f"{name} is not yet supported", "with phrase")
-        for name in ("control", "edit", "concept")
+        for name in ("edit", "concept")
     }
     | {
+        "control a name": (shoe(box=BOX, control="edges.png"), 'control is "edges.png"', '{"kind": "canny"'),
+        "control of nothing": (shoe(box=BOX, control={"kind": "canny"}), "neither an image nor a photo", '"from"'),
+        "control of two": (
+            shoe(box=BOX, control={"kind": "canny", "image": "a.png", "from": "b.png"}),
+            "both an image and a photo",
+            '"from"',
+        ),
+        "control of no kind": (
+            shoe(box=BOX, control={"kind": "magic", "image": "a.png"}),
+            'kind is "magic"',
+            "one of canny, sobel",
+        ),
+        "control that needs a network": (
+            shoe(box=BOX, control={"kind": "depth", "from": "a.png"}),
+            "cannot be drawn here",
+            "choose one of canny, sobel, color",
+        ),
+        "control too strong": (
+            shoe(box=BOX, control={"kind": "canny", "image": "a.png", "strength": 3.0}),
+            "strength is 3.0",
+            "from 0",
+        ),
         "no phrase and no exemplar": (shoe(box=BOX, phrase=""), "has no phrase", "say what belongs there"),
         "similarity to nothing": (shoe(box=BOX, similarity=5.0), "similarity is 5.0", "no exemplar"),
         "both dials": (shoe(box=BOX, exemplar="cat.png", similarity=5.0, guidance=2.0), "the same dial", "keep one"),
@@ -94,7 +116,7 @@ SCENES = {
     "unknown field": ({"captoin": ""}, '"captoin"', 'did you mean "caption"?'),
     "far unknown field": ({"zzz": ""}, '"zzz"', "the fields are version, width"),
     "another tool's field": ({"prompt": "a"}, '"prompt"', 'did you mean "caption"?'),
-    "reserved": ({"control": {}}, "control is not yet supported", "leave it out"),
+    "reserved": ({"edit": {}}, "edit is not yet supported", "leave it out"),
     "version 2": ({"version": 2, "layers": []}, "version is 2", "version 1"),
     "version text": ({"version": "1"}, 'version is "1"', "version 1"),
     "version true": ({"version": True}, "version is true", "version 1"),

@@ -35,6 +35,9 @@ class Loading:
     exemplar_model: Annotated[
         Path | None, typer.Option(help="Folder of Paint by Example, to draw exemplars beside the model.")
     ] = None
+    adapter: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=PATH", help="A T2I-Adapter, such as canny=folder; several times.")
+    ] = None
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of the tokenizer, for a single file.")] = None
     prediction: Annotated[
         str | None, typer.Option(help="epsilon or v_prediction, for a single file that does not say.")
@@ -55,6 +58,7 @@ class Loading:
             lora=[_scaled(text) for text in self.lora or []],
             embeddings=self.embedding or [],
             exemplar=self.exemplar_model,
+            adapters=dict(_named(text) for text in self.adapter or []),
             tokenizer=self.tokenizer,
             prediction=self._prediction(),
             offload=self.offload,
@@ -132,6 +136,14 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in spread}
     del run.__wrapped__  # type: ignore[attr-defined]
     return run
+
+
+def _named(text: str) -> tuple[str, str]:
+    """ "canny=folder" as (canny, folder)."""
+    kind, equals, path = text.partition("=")
+    if not equals or not path:
+        raise SceneError(f'--adapter is "{text}"; give the kind of control and a path, as in canny=folder.')
+    return kind, path
 
 
 def _scaled(text: str) -> tuple[str, float]:

@@ -25,6 +25,9 @@ from cloisonne.scene.source import Source, difference_outside
 LONGEST = 4.0
 """Sides of the canvas differ by this factor at most; what is longer is squeezed while it is worked on."""
 
+SOFT = 2.0
+"""What is repainted may be enlarged by this factor without a word."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PictureEdit:
@@ -65,6 +68,17 @@ class PictureEdit:
             for side in (model.native.width * math.sqrt(shape), model.native.height / math.sqrt(shape))
         )
         return width, height
+
+    def warnings(self, size: tuple[int, int]) -> list[str]:
+        """What a user should know of a canvas of size (width, height) that is put back into the window."""
+        enlarged = max(self.window.width / size[0], self.window.height / size[1])
+        if enlarged <= SOFT:
+            return []
+        w = self.window
+        return [
+            f"The regions lie in a window of {w.width} x {w.height} pixels that is drawn at {size[0]} x {size[1]}: "
+            f"what is repainted is enlarged {enlarged:.1f} times and looks soft; repaint smaller regions one by one."
+        ]
 
     def placed(self, scene: Scene, grid: tuple[int, int]) -> list[Placed]:
         """The regions that count, on the window's grid (H, W) of latents."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.app.control_maps import control_features, control_warnings
 from cloisonne.app.picture_edit import PictureEdit, unknown
 from cloisonne.core.plan import Conditioning, Step
 from cloisonne.core.samplers import Sampler, sampler
@@ -63,13 +64,18 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False) -> Prepared:
         shared=_shared(resolved, model, hole),
         hole=hole,
         looks=_looks(model, blank=blank),
+        obeys=lambda region: () if blank else control_features(region, model, edit, size_of(resolved)),
     )
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     walker, steps = _walk(resolved, model)
     assert resolved.method, "a resolved scene has a method"
+    compiled = compile(METHODS[resolved.method], placed, ctx)
+    compiled = replace(compiled, warnings=(*compiled.warnings, *control_warnings(resolved)))
+    if edit:
+        compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings((width, height))))
     return Prepared(
         scene=resolved,
-        compiled=compile(METHODS[resolved.method], placed, ctx),
+        compiled=compiled,
         edit=edit,
         grid=grid,
         sampler=walker,

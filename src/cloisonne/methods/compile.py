@@ -11,6 +11,7 @@ from cloisonne.core.plan import Conditioning, Interval, Plan, Tokens, View
 from cloisonne.core.refines import Clamp
 from cloisonne.methods.base import Method
 from cloisonne.methods.context import Context
+from cloisonne.methods.control import control_conditioning
 from cloisonne.methods.exemplar import amount, exemplar_view, unused
 from cloisonne.methods.layout import Layout, Part, Placed, layout
 from cloisonne.models.capabilities import check
@@ -39,6 +40,8 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
             check(f"phrase, method {ctx.scene.method}", ctx.model, p.name)
         if p.region.exemplar is not None:
             check("exemplar", ctx.model, p.name)
+        if p.region.control is not None:
+            check("control", ctx.model, p.name, kind=p.region.control.kind)
     counting = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
     fits = method.fitting([p for p in counting if p.region.phrase], ctx)
     kept = [p for p in counting if p in fits or not p.region.phrase]
@@ -68,6 +71,7 @@ def _spans(placed: Sequence[Placed]) -> list[Interval]:
 
 def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix: str) -> tuple[View, ...]:
     painted = exemplar_view(layout.parts, ctx)
+    ctx = replace(ctx, shared=ctx.shared + control_conditioning(layout.parts, ctx))
     if ctx.model.wordless:
         views = (_alone(painted, ctx),)
     else:

@@ -23,7 +23,7 @@ class Context:
 
     shared: what every branch of every view is told besides its text, such as the channels of an inpainting network.
     hole: latents [C, H, W] of what is known, with grey where it is not, and [height, width], 1 where it is kept.
-    looks: how an exemplar's picture becomes a token [1, D].
+    looks: how an exemplar's picture becomes a token [1, D]. obeys: the features [C_i, H_i, W_i] of a region's control.
     """
 
     scene: Scene
@@ -33,6 +33,8 @@ class Context:
     shared: Conditioning
     hole: tuple[Tensor, Tensor]
     looks: Callable[[Image.Image], Tensor]
+    obeys: Callable[[Region], tuple[Tensor, ...]]
+    _features: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
     _known: dict[tuple[int, ...], Said] = field(default_factory=dict)
 
     def tokens(self, ids: Sequence[int]) -> Tensor:
@@ -61,6 +63,13 @@ class Context:
         """[1, D]: the token of a region's exemplar."""
         assert region.exemplar is not None, "the region has an exemplar"
         return self.looks(region.exemplar.rgb(region.name))
+
+    def features(self, region: Region) -> tuple[Tensor, ...]:
+        """[C_i, H_i, W_i] of every level of a region's control; the adapter is asked once."""
+        name = region.name or ""
+        if name not in self._features:
+            self._features[name] = self.obeys(region)
+        return self._features[name]
 
     def no_picture(self) -> Tensor:
         """[1, D]: the token of no exemplar."""

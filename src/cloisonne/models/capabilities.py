@@ -29,6 +29,7 @@ NO_WORDS = Support("no", "give its regions exemplars alone, or load a text model
 WITH_ENGINE = Support(
     "with an exemplar engine", "load Paint by Example beside: load(..., exemplar=FOLDER), or --exemplar-model FOLDER"
 )
+WITH_ADAPTER = Support("with an adapter of its kind", 'load one: load(..., adapters={"canny": PATH}), or --adapter')
 NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -46,20 +47,27 @@ TABLE: dict[str, dict[Family, Support]] = {
         for method in ("attention", "multidiffusion", "words", "caption")
     },
     "exemplar": {"builtin": WITH_ENGINE, "sd1": WITH_ENGINE, "sd2": WITH_ENGINE, "sdxl": WITH_ENGINE, "pbe": YES},
+    "control": {**dict.fromkeys(FAMILIES, WITH_ADAPTER), "pbe": NO_WORDS},
     "background": dict.fromkeys(FAMILIES, YES),
 }
 """Conditions by the lines of checkpoints; each line plain or for inpainting."""
 
 
-def check(condition: str, model: Model, region: str | None = None) -> None:
-    """CapabilityError, about the region if there is one, where the model cannot honour a condition of ``TABLE``."""
+def check(condition: str, model: Model, region: str | None = None, kind: str | None = None) -> None:
+    """CapabilityError, about the region if there is one, where the model cannot honour a condition of ``TABLE``.
+
+    kind: of a control.
+    """
     support = TABLE[condition][model.family]
     if support is YES or (support is WITH_POSITIONS and model.text.has_positions):
         return
     if support is WITH_ENGINE and model.exemplar is not None:
         return
+    if support is WITH_ADAPTER and kind in model.adapters:
+        return
+    asked = condition if kind is None else f"{condition} of kind {kind}"
     raise CapabilityError(
-        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {condition}; {support.advice}.', region=region
+        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {asked}; {support.advice}.', region=region
     )
 
 

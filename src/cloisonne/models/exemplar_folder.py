@@ -14,7 +14,7 @@ from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CheckpointError
 from cloisonne.models.assemble import Placement, latent_id, put, scheduler_clip
 from cloisonne.models.exemplar import ExemplarEncoder, ExemplarEngine, Resampling, encoder_of
-from cloisonne.models.folder import check_weights, files_of, pretrained, read, read_json
+from cloisonne.models.files import check_weights, files_of, pretrained, read, read_json
 from cloisonne.models.model import Model, Native
 from cloisonne.models.net import DiffusersNet
 from cloisonne.models.spec import NetSpec

@@ -1,24 +1,19 @@
 """A diffusers pipeline folder of Stable Diffusion 1.x, 2.x or XL, read into its parts; safetensors and JSON only."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
-from cloisonne.errors import CheckpointError, CloisonneError
+from cloisonne.errors import CheckpointError
 from cloisonne.models.builtin import members
+from cloisonne.models.files import check_weights, files_of, pretrained, read, read_json
 from cloisonne.models.model import Native
 from cloisonne.models.parts import Parts, TextPart, family_of
-
-T = TypeVar("T")
 
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _CLASSES = {
@@ -81,13 +76,6 @@ def _texts(folder: Path, classes: Mapping[str, Any], dtype: torch.dtype) -> Iter
         yield TextPart(module, tokenizer)
 
 
-def files_of(parts: list[Path]) -> tuple[Path, ...]:
-    """Of these folders, all that decides what the model draws, in the order of the paths."""
-    kinds = (".json", ".safetensors", ".txt")
-    found = [file for part in parts for file in part.iterdir() if file.suffix in kinds]
-    return tuple(sorted(file for file in found if file.name != "provenance.json"))
-
-
 def _index(folder: Path) -> dict[str, Any]:
     if not (folder / "model_index.json").is_file():
         raise CheckpointError(
@@ -106,77 +94,3 @@ def _check_index(folder: Path, index: Mapping[str, Any], classes: Mapping[str, t
         found = listed[1] if isinstance(listed, list) and len(listed) == 2 else None
         if found not in allowed:
             raise CheckpointError(f'"{folder}" has {found} as its {member}; {KINDS} with {allowed[0]} is needed.')
-
-
-def check_weights(member: Path) -> None:
-    """Weights are there as safetensors, and all of them inside of the member's folder."""
-    stem = "model" if "encoder" in member.name else "diffusion_pytorch_model"
-    if (member / f"{stem}.safetensors").is_file():
-        return
-    index = member / f"{stem}.safetensors.index.json"
-    if not index.is_file():
-        pickles = member.is_dir() and any(file.suffix in (".bin", ".ckpt", ".pt") for file in member.iterdir())
-        why = (
-            "; pickles are not loaded, so run cloisonne convert on the folder once"
-            if pickles
-            else "; download it again"
-        )
-        raise CheckpointError(f'"{member}" has no {stem}.safetensors{why}.')
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict):
-        raise CheckpointError(f'"{index}" has no weight_map; download it again.')
-    for shard in sorted(set(map(str, shards.values()))):
-        if PurePath(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise CheckpointError(f'"{index}" names "{shard}", which is no safetensors file of its folder; repair it.')
-        if not (member / shard).is_file():
-            raise CheckpointError(f'"{member}" lacks {shard}; download it again.')
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; CheckpointError where the file holds none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f'"{path.parent}" has no {path.name}; download it again.') from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f'"{path}" cannot be read as JSON; download it again.') from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f'"{path}" is not a JSON object; download it again.')
-    return value
-
-
-def read(path: Path, reader: Callable[[Path], T]) -> T:
-    """What ``reader`` makes of a member's folder, its many kinds of errors made one."""
-    try:
-        with _quiet():
-            return reader(path)
-    except CloisonneError:
-        raise
-    # Damaged files surface as any of OSError, ValueError, KeyError, RuntimeError, SafetensorError, TypeError, ...
-    except Exception as error:
-        lines = [line.strip(" .") for line in str(error).splitlines() if line.strip(" .")]
-        why = lines[0] if lines else type(error).__name__
-        raise CheckpointError(f'"{path}" cannot be loaded ({why}); download it again.') from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Both libraries show progress bars for each model; ours load in less time than it takes to read them."""
-    shown = [library for library in (transformers_logging, diffusers_logging) if library.is_progress_bar_enabled()]
-    for library in shown:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bar()
-
-
-def pretrained(kind: Any, path: Path, **options: Any) -> Any:
-    """A network with all its weights: loaders fill what a file lacks with noise and only log it, so that is checked."""
-    module, info = kind.from_pretrained(
-        path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-    )
-    if missing := sorted(map(str, info["missing_keys"])):
-        raise CheckpointError(f'"{path}" lacks {len(missing)} tensors, such as {missing[0]}; download it again.')
-    return module

@@ -1,21 +1,24 @@
 """``load``: a model by name, folder, file or hub id."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.adapter import check_adapter, read_adapter
 from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar_folder import engine_of, is_exemplar_folder, model_of, read_exemplar_folder
+from cloisonne.models.files import files_of
 from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
+from cloisonne.scene.control import ControlKind
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
@@ -31,6 +34,7 @@ def load(
     lora: Sequence[Added] | Added = (),
     embeddings: Sequence[str | Path] | str | Path = (),
     exemplar: str | Path | None = None,
+    adapters: Mapping[str, str | Path] | None = None,
     tokenizer: str | Path | None = None,
     prediction: Parameterization | None = None,
     offload: bool = False,
@@ -45,9 +49,10 @@ def load(
     dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files in kohya's or PEFT's form,
     fused at their scales. embeddings: textual inversions; a file's name is its word where it names none itself.
     exemplar: a folder of Paint by Example, to draw regions' exemplars beside this model; such a folder may also be the
-    source itself, for scenes without words. tokenizer: a folder, for single files, which hold none. prediction: what
-    the network predicts, where a single file does not say. offload: keep networks in the CPU's memory but while they
-    are asked. vae_tiling, vae_slicing: decode in tiles (a little different where they meet), or picture by picture.
+    source itself, for scenes without words. adapters: T2I-Adapters by kind of control, {"canny": folder or file}.
+    tokenizer: a folder, for single files, which hold none. prediction: what the network predicts, where a single file
+    does not say. offload: keep networks in the CPU's memory but while they are asked. vae_tiling, vae_slicing: decode
+    in tiles (a little different where they meet), or picture by picture.
 
     Raises CheckpointError where the source is not what it should be, CapabilityError where the device is not there.
     """
@@ -73,7 +78,24 @@ def load(
     options += ["vae tiling"] if vae_tiling else []
     native = None if folder is None else native_of(folder)
     model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
-    return model if exemplar is None else _with_exemplars(model, Path(exemplar).expanduser(), placement)
+    if exemplar is not None:
+        model = _with_exemplars(model, Path(exemplar).expanduser(), placement)
+    return _with_adapters(model, adapters, placement) if adapters else model
+
+
+def _with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
+    found, files = {}, []
+    unet: Any = model.net.unet.config
+    for kind, source in adapters.items():
+        if kind not in get_args(ControlKind):
+            raise CapabilityError(
+                f'There is no kind of control "{kind}"; choose one of {", ".join(get_args(ControlKind))}.'
+            )
+        path = Path(source).expanduser()
+        found[kind] = read_adapter(path, placement.dtype, placement.device)
+        check_adapter(found[kind], kind, unet, model.name)
+        files += files_of([path]) if path.is_dir() else [path]
+    return replace(model, adapters=found, files=(*model.files, *files))
 
 
 def _with_exemplars(model: Model, folder: Path, placement: Placement) -> Model:

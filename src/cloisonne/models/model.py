@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cloisonne.core.schedule import Schedule
+from cloisonne.models.adapter import Adapter
 from cloisonne.models.exemplar import ExemplarEngine
 from cloisonne.models.net import DiffusersNet
 from cloisonne.models.parts import Family
@@ -36,8 +37,8 @@ class Model:
 
     name: how pictures name it: "builtin", or the folder's or file's own name. family: the line of checkpoints it is of.
     device: where it works; with offloading, where a network is moved to while it is asked. files: what it was loaded
-    from, and ``options`` what was added to that. exemplar: what draws exemplars, if anything. clip: None, or the bound
-    that the scheduler puts on estimates of x0.
+    from, and ``options`` what was added to that. exemplar: what draws exemplars, if anything. adapters: T2I-Adapters by
+    kind of control. clip: None, or the bound that the scheduler puts on estimates of x0.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Model:
     files: tuple[Path, ...]
     options: tuple[str, ...] = ()
     exemplar: ExemplarEngine | None = None
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
 
     @property
     def wordless(self) -> bool:
@@ -79,7 +81,8 @@ class Model:
     def parameters(self) -> int:
         """Numbers in all its networks."""
         further = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
-        modules = {self.net.unet, self.vae.module, *self.text.modules, *further}
+        controls = (adapter.module for adapter in self.adapters.values())
+        modules = {self.net.unet, self.vae.module, *self.text.modules, *further, *controls}
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
     def record(self) -> Mapping[str, Any]:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import numpy as np
 from PIL import Image
 from pydantic import BeforeValidator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.images import opened, orientation, turned_upright
+from cloisonne.scene.images import seen
 from cloisonne.scene.pictures import ExemplarPicture
 from cloisonne.scene.values import Fraction, Value, shown
 
@@ -24,7 +23,7 @@ class Exemplar(Value):
 
     def rgb(self, region: str | None = None) -> Image.Image:
         """The picture upright, in RGB, what is transparent on white; ImageError names the region."""
-        return _rgb(opened(self.image, "exemplar", region))
+        return seen(self.image, "exemplar", region)
 
 
 def given_exemplar(value: Any) -> Any:
@@ -39,14 +38,3 @@ def given_exemplar(value: Any) -> Any:
 
 
 ExemplarField = Annotated[Exemplar, BeforeValidator(given_exemplar)]
-
-
-def _rgb(stored: Image.Image) -> Image.Image:
-    image = turned_upright(stored, orientation(stored))
-    if image.mode.startswith("I"):
-        # 16 bits of grey; Pillow's own conversion would clip them.
-        image = Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
-        seen = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    return image.convert("RGB")

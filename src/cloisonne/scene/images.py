@@ -72,6 +72,19 @@ def _sentences(picture: Picture, role: str, region: str | None) -> Iterator[None
         ) from None
 
 
+def seen(picture: Picture, role: str, region: str | None = None) -> Image.Image:
+    """The picture upright, in RGB, what is transparent on white; ImageError names ``role`` and ``region``."""
+    stored = opened(picture, role, region)
+    image = turned_upright(stored, orientation(stored))
+    if image.mode.startswith("I"):
+        # 16 bits of grey; Pillow's own conversion would clip them.
+        image = Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    return image.convert("RGB")
+
+
 def orientation(image: Image.Image) -> int:
     """How the picture is stored, as an EXIF orientation 1 to 8; 1, upright, where nothing sensible is said."""
     value = image.getexif().get(_ORIENTATION, 1)

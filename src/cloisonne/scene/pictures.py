@@ -106,6 +106,11 @@ def given_image(value: object) -> Picture:
     return _given_colours(value, "exemplar")
 
 
+def given_map(value: object) -> Picture:
+    """The same of a control map, or of the picture to draw it of."""
+    return _given_colours(value, "control")
+
+
 def _given_colours(value: object, field: str) -> Picture:
     if isinstance(value, np.ndarray):
         channels = value.shape[2:] or (1,)
@@ -179,4 +184,5 @@ _ON_THE_WIRE = WithJsonSchema(
 )
 Background = Annotated[Picture, PlainValidator(given_background), PlainSerializer(Picture.wire), _ON_THE_WIRE]
 ExemplarPicture = Annotated[Picture, PlainValidator(given_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+ControlPicture = Annotated[Picture, PlainValidator(given_map), PlainSerializer(Picture.wire), _ON_THE_WIRE]
 MaskPicture = Annotated[Picture, PlainValidator(given_mask), PlainSerializer(Picture.wire), _ON_THE_WIRE]

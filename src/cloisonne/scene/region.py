@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.control import ControlField
 from cloisonne.scene.exemplar import ExemplarField
 from cloisonne.scene.geometry import Box, Point, bounds
 from cloisonne.scene.images import load_mask
@@ -94,7 +95,7 @@ class Region(Value):
     mask: a picture (path, data URI, PIL image or array [H, W]) stretched over the canvas: white is the region, grey is
     soft. rle: COCO's run-length encoding, stretched over the canvas.
     phrase: what belongs there, in words; negative: what does not. exemplar: a picture of it, which may stand alone.
-    similarity: how much like the exemplar, the guidance of that.
+    similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.
     weight >= 0: how much the region counts against others and the caption; 0 removes it.
     priority: which region wins where ``overlap`` is ``priority``; the higher one.
     start, stop: the part of the run, in [0, 1], in which the region counts; an empty one removes it.
@@ -112,6 +113,7 @@ class Region(Value):
     phrase: Text = ""
     negative: Text = ""
     exemplar: ExemplarField | None = None
+    control: ControlField | None = None
     similarity: float | None = Field(default=None, strict=True, ge=0, le=100)
     weight: float = Field(default=1.0, strict=True, ge=0, allow_inf_nan=False)
     priority: int = Field(default=0, strict=True, ge=-1_000_000, le=1_000_000)
@@ -145,7 +147,7 @@ class Region(Value):
             raise SceneError(f"The region has no shape; give it one of {', '.join(SHAPES)}.")
         if len(shapes) > 1:
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
-        if not self.phrase.strip() and self.exemplar is None:
+        if not self.phrase.strip() and self.exemplar is None and self.control is None:
             raise SceneError('The region has no phrase; say what belongs there, such as "a doughnut".')
         if self.similarity is not None and self.exemplar is None:
             raise SceneError(f"similarity is {self.similarity}, but there is no exemplar to be similar to; give one.")

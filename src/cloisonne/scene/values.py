@@ -16,7 +16,7 @@ from cloisonne.errors import CloisonneError, SceneError
 MAX_TEXT = 10_000
 """Characters of one text."""
 
-RESERVED = ("control", "edit", "concept")
+RESERVED = ("edit", "concept")
 """Conditions that have their name already and answer "not yet supported"."""
 
 _NAMES_ELSEWHERE = {
@@ -33,6 +33,7 @@ _NAMES_ELSEWHERE = {
     "example_image": ("exemplar",),
     "ip_adapter_image": ("exemplar",),
     "reference": ("exemplar",),
+    "control_image": ("control", "image"),
     "image": ("background",),
     "num_inference_steps": ("steps",),
     "guidance_scale": ("guidance",),

@@ -13,7 +13,7 @@ MAX_BYTES = 256 * 2**20
 """A scene's text longer than this is not read."""
 
 ChangePicture = Callable[[Any, str, str | None], Any]
-"""(what JSON says of a picture, its role "background", "mask" or "exemplar", the region) -> what it shall say."""
+"""(what JSON says of a picture, its role, such as "mask", the region's name) -> what it shall say."""
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
@@ -76,6 +76,10 @@ def _of_region(region: Any, change: ChangePicture) -> Any:
     changed, name = dict(region), region.get("name")
     if changed.get("mask") is not None:
         changed["mask"] = change(changed["mask"], "mask", name)
+    control = changed.get("control")
+    if isinstance(control, Mapping):
+        shown = {field: control[field] for field in ("image", "from", "photo") if control.get(field) is not None}
+        changed["control"] = {**control, **{field: change(image, "control", name) for field, image in shown.items()}}
     exemplar = changed.get("exemplar")
     if isinstance(exemplar, Mapping) and exemplar.get("image") is not None:
         changed["exemplar"] = {**exemplar, "image": change(exemplar["image"], "exemplar", name)}

@@ -1,0 +1,87 @@
+"""Control maps of a scene on its canvas: given or drawn of a photo, in the canvas's window and size."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.app.picture_edit import PictureEdit
+from cloisonne.errors import ImageError, SceneError
+from cloisonne.models.model import Model
+from cloisonne.scene.control import Control
+from cloisonne.scene.images import seen
+from cloisonne.scene.maps import DRAWN
+from cloisonne.scene.output import check_output, write_picture
+from cloisonne.scene.pictures import Picture
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+LINES = ("canny", "sketch", "lineart")
+"""Kinds whose maps are black and white."""
+ASPECT = 1.05
+"""How much a map may be stretched one way more than the other."""
+
+
+def control_features(
+    region: Region, model: Model, edit: PictureEdit | None, size: tuple[int, int]
+) -> tuple[Tensor, ...]:
+    """Features [C_i, H_i, W_i] of a region's map on a canvas of size (width, height)."""
+    assert region.control is not None, "the region has a control"
+    pixels = control_map(region.control, edit, size, region.name)
+    return model.adapters[region.control.kind].features(pixels)
+
+
+def control_map(
+    control: Control, edit: PictureEdit | None, size: tuple[int, int], region: str | None = None
+) -> NDArray[np.uint8]:
+    """The map, uint8 [height, width] or [height, width, 3], as the adapter is shown it.
+
+    Raises ImageError, about the region, for a map of another shape than the picture.
+    """
+    picture = control.photo or control.image
+    assert picture is not None, "a control has one of the two"
+    image = seen(picture, "control map" if control.photo is None else "photo", region)
+    whole = (edit.source.width, edit.source.height) if edit else size
+    stretched = image.width / image.height / (whole[0] / whole[1])
+    if not 1 / ASPECT <= stretched <= ASPECT:
+        raise ImageError(
+            f"The control's picture is {image.width} x {image.height} pixels and the canvas has the shape of "
+            f"{whole[0]} x {whole[1]}; crop it to that shape.",
+            region=region,
+        )
+    if edit:
+        w = edit.window
+        image = image.resize(whole, Image.Resampling.LANCZOS).crop((w.x0, w.y0, w.x0 + w.width, w.y0 + w.height))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels if control.photo is None else DRAWN[control.kind](pixels)
+
+
+def write_map(picture: Path, kind: str, out: Path, *, overwrite: bool = False) -> Path:
+    """Draw a map of a picture and write it. SceneError where no such map can be drawn, ImageError, OutputError."""
+    if kind not in DRAWN:
+        raise SceneError(f'A map of kind "{kind}" cannot be drawn here; choose one of {", ".join(DRAWN)}.')
+    rgb = np.asarray(seen(Picture(path=picture), "picture"))
+    drawn = Image.fromarray(DRAWN[kind](rgb))
+    check_output(out, overwrite=overwrite, like=drawn)
+    write_picture(drawn, out, overwrite=overwrite)
+    return out
+
+
+def control_warnings(scene: Scene) -> Iterable[str]:
+    """What is probably not what was meant: a photo in place of a map of lines."""
+    for region in scene.active_regions:
+        control = region.control
+        if control is None or control.image is None or control.kind not in LINES:
+            continue
+        grey = np.asarray(seen(control.image, "control map", region.name).convert("L"))
+        between = float(((grey > 50) & (grey < 205)).mean())
+        if between > 0.3:
+            yield (
+                f'Region "{region.name}": its control map is {between:.0%} grey, which looks like a photo and not like '
+                f'{control.kind}; give it as "from" to have the map drawn of it.'
+            )
