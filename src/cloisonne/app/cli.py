@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, Writing, grouped
+from cloisonne.app.train_commands import train
 from cloisonne.errors import Cancelled, CloisonneError, OutputError
 
 app = typer.Typer(
@@ -22,7 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Draw and repaint pictures region by region with diffusion models.",
 )
-train = typer.Typer(no_args_is_help=True, help="Train networks.")
 evaluate = typer.Typer(no_args_is_help=True, help="Measure pictures against what was asked for.")
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
@@ -132,6 +132,41 @@ def explain(
 
 
 @app.command()
+def control(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="The picture to draw a control map of.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The map's name.")],
+    kind: Annotated[str, typer.Option(help="canny, sobel or color.")] = "canny",
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a control map of a picture: edges, gradients or colours, for a region's control."""
+    from cloisonne.app.control_maps import write_map
+
+    typer.echo(str(write_map(picture, kind, out, overwrite=overwrite)))
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help='"builtin", a checkpoint\'s file, or a diffusers folder.')
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder, or a .safetensors file for a pickle.")],
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of the tokenizer, for a single file.")] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="epsilon or v_prediction, for a file that does not say.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; as it is, if left out.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a checkpoint as a folder of safetensors; pickles are read once, without running what is in them."""
+    from cloisonne.models.convert import convert as converted
+
+    told = Loading(dtype=dtype, prediction=prediction)
+    options = {"prediction": told.predicts(), "dtype": told.precision(), "overwrite": overwrite}
+    with _running():
+        typer.echo(str(converted(source, out, tokenizer=tokenizer, **options)))
+
+
+@app.command()
 def draw(
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures, scenes, masks and annotations.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture.")] = 0,
@@ -157,24 +192,6 @@ def models() -> None:
         typer.echo(
             f"{member.name:13} {member.bytes / 2**20:5.1f} MiB  {made.get('pictures', 0):>8} pictures  {figures}"
         )
-
-
-@train.command("family")
-def train_family(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the family and the state of its training.")],
-    minutes: Annotated[float, typer.Option(help="Training time of all members together.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    slice_minutes: Annotated[float | None, typer.Option(help="Stop after this long; call again to go on.")] = None,
-) -> None:
-    """Rebuild the built-in family from nothing, or go on where the last call stopped."""
-    from cloisonne.app.sheets import write_sheet
-    from cloisonne.train.family import train_family as rebuilt
-
-    def made(member: str, family: Path) -> None:
-        write_sheet(member, family, out / "sheets")
-
-    finished = rebuilt(out, minutes, device=device, slice_minutes=slice_minutes, report=_to_stderr, made=made)
-    typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
 
 
 @evaluate.command("layouts")

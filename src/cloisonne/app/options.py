@@ -54,18 +54,19 @@ class Loading:
         return load(
             name,
             device=self.device,
-            dtype=self._dtype(),
+            dtype=self.precision(),
             lora=[_scaled(text) for text in self.lora or []],
             embeddings=self.embedding or [],
             exemplar=self.exemplar_model,
             adapters=dict(_named(text) for text in self.adapter or []),
             tokenizer=self.tokenizer,
-            prediction=self._prediction(),
+            prediction=self.predicts(),
             offload=self.offload,
             vae_tiling=self.vae_tiling,
         )
 
-    def _dtype(self) -> Any:
+    def precision(self) -> Any:
+        """The dtype that was asked for; None where none was."""
         import torch
 
         known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -73,7 +74,8 @@ class Loading:
             raise SceneError(f'--dtype is "{self.dtype}"; choose one of {", ".join(known)}.')
         return None if self.dtype is None else known[self.dtype]
 
-    def _prediction(self) -> Any:
+    def predicts(self) -> Any:
+        """The prediction that was asked for; None where none was."""
         if self.prediction not in (None, "epsilon", "v_prediction"):
             raise SceneError(f'--prediction is "{self.prediction}"; choose "epsilon" or "v_prediction".')
         return self.prediction

@@ -18,12 +18,11 @@ from cloisonne.models.files import files_of
 from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
+from cloisonne.models.pickles import PICKLES
 from cloisonne.scene.control import ControlKind
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
-
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def load(
@@ -123,7 +122,7 @@ def _read(
     path = Path(source).expanduser()
     if path.is_dir():
         return path, read_folder(path, dtype)
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLES:
         raise CheckpointError(
             f'"{source}" is a pickle, which can run code when it is read; convert it once with '
             f'"cloisonne convert {source} FOLDER" and load the folder.'

@@ -1,6 +1,7 @@
 """CLIP text encoders and their tokenizers: text to what a network hears."""
 
 from collections.abc import Sequence
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,7 @@ class TextEncoder:
 
         SceneError, about the region if there is one, where it does not fit: cut off, its end would say nothing.
         """
+        text = self._expanded(text)
         room = self.length - 2
         words = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         if len(words) > room:
@@ -56,6 +58,14 @@ class TextEncoder:
                 region=region,
             )
         return self.tokenizer(text, padding="max_length", max_length=self.length).input_ids
+
+    def _expanded(self, text: str) -> str:
+        """A learned word of several vectors as all of them, "word word_1 word_2", as diffusers writes it."""
+        added = self.tokenizer.added_tokens_encoder
+        for word in sorted({token for token in added if f"{token}_1" in added and token in text}):
+            rest = takewhile(added.__contains__, (f"{word}_{k}" for k in count(1)))
+            text = text.replace(word, " ".join([word, *rest]))
+        return text
 
     @torch.no_grad()
     def say(self, ids: Sequence[int]) -> Said:

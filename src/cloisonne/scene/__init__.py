@@ -8,6 +8,7 @@ from cloisonne.scene.output import check_output, write_picture
 from cloisonne.scene.overlay import draw_regions
 from cloisonne.scene.parameters import infotext
 from cloisonne.scene.pictures import Picture
+from cloisonne.scene.reco_text import from_reco, hub_string
 from cloisonne.scene.record import Record, self_contained
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -29,6 +30,8 @@ __all__ = [
     "draw_regions",
     "from_coco",
     "from_gligen",
+    "from_reco",
+    "hub_string",
     "infotext",
     "pixel_window",
     "region_weights",

@@ -1,0 +1,97 @@
+"""The commands under ``cloisonne train``. Heavy imports happen inside of them."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from cloisonne.errors import TrainingError
+from cloisonne.train.reco.settings import LATEST, Settings
+
+train = typer.Typer(no_args_is_help=True, help="Train networks.")
+
+_ALIASES = {
+    "base": ("--pretrained_model_name_or_path",),
+    "data": ("--train_data_dir",),
+    "output": ("-o", "--output_dir"),
+}
+"""What diffusers' training scripts call it."""
+
+
+@train.command("family")
+def train_family(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the family and the state of its training.")],
+    minutes: Annotated[float, typer.Option(help="Training time of all members together.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    slice_minutes: Annotated[float | None, typer.Option(help="Stop after this long; call again to go on.")] = None,
+) -> None:
+    """Rebuild the built-in family from nothing, or go on where the last call stopped."""
+    from cloisonne.app.sheets import write_sheet
+    from cloisonne.train.family import train_family as rebuilt
+
+    def made(member: str, family: Path) -> None:
+        write_sheet(member, family, out / "sheets")
+
+    finished = rebuilt(out, minutes, device=device, slice_minutes=slice_minutes, report=_to_stderr, made=made)
+    typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
+
+
+def train_reco(settings: Settings) -> None:
+    """Teach a Stable Diffusion 1.x or 2.x checkpoint regions: ReCo, on pictures with COCO annotations.
+
+    Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train reco ...
+    """
+    from cloisonne.train.reco.trainer import train as trained
+
+    trained(settings, report=_to_stderr)
+    typer.echo(f"The pipeline lies in {settings.output}")
+
+
+def _spread(command: Callable[[Settings], None]) -> Callable[..., None]:
+    """A command with an option for each field of Settings, and ``--resume``."""
+    hints = get_type_hints(Settings, include_extras=True)
+    options = [_option(field, hints[field.name]) for field in fields(Settings)]
+    resume = typer.Option("--resume", help="The same as --resume_from_checkpoint latest.")
+    options.append(_parameter("resume", Annotated[bool, resume], False))
+
+    @functools.wraps(command)
+    def run(*, resume: bool, **given: Any) -> None:
+        settings = Settings(**given)
+        if resume and settings.resume_from_checkpoint not in (None, LATEST):
+            raise TrainingError("Both --resume and --resume_from_checkpoint were given; leave one out.")
+        command(replace(settings, resume_from_checkpoint=LATEST) if resume else settings)
+
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run
+
+
+def _option(field: Field[Any], hint: Any) -> inspect.Parameter:
+    assert get_origin(hint) is Annotated, "a setting's type carries its help"
+    kind, told = get_args(hint)
+    name = f"--{field.name}"
+    switch = f"{name}/--no_{field.name}" if field.default is True else name
+    names = (switch, *_ALIASES.get(field.name, ()))
+    return _parameter(field.name, Annotated[kind, typer.Option(*names, help=told)], field.default)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    empty = inspect.Parameter.empty if default is MISSING else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation)
+
+
+def _dashed(name: str) -> str:
+    """diffusers writes its options with underscores, we with dashes: both are read."""
+    return name.replace("_", "-")
+
+
+train.command("reco", context_settings={"token_normalize_func": _dashed})(_spread(train_reco))
+
+
+def _to_stderr(line: str) -> None:
+    typer.echo(line, err=True)

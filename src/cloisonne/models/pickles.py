@@ -1,0 +1,44 @@
+"""Tensors out of pickled files, once, by torch's reader that runs no code."""
+
+import pickle  # noqa: TID251 only for the name of its error
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloisonne.errors import CheckpointError
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+
+
+def read_pickle(file: Path) -> dict[str, Tensor]:
+    """The tensors of a pickled checkpoint, what wraps them taken off, with ``weights_only=True``.
+
+    Raises CheckpointError where the file is missing or damaged, or needs code to be read.
+    """
+    if not file.is_file():
+        raise CheckpointError(f'There is no file "{file}"; check its path.')
+    try:
+        with warnings.catch_warnings():
+            # Of pickle protocols that torch does not write itself.
+            warnings.simplefilter("ignore")
+            found: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
+        raise CheckpointError(
+            f'"{file}" needs code to be read, which is never run ({wanted[:200] or "unsupported pickle"}); '
+            "ask for it as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f'"{file}" cannot be read ({why}); download it again.') from error
+    for wrapper in ("state_dict", "model_state_dict", "module"):
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+    if not tensors:
+        raise CheckpointError(f'"{file}" holds no tensors by name; give a checkpoint.')
+    return tensors

@@ -1,0 +1,30 @@
+"""What a training picture shows: pixels, a caption, regions with boxes and words; and where such pictures come from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloisonne.scene.geometry import Box
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """rgb: uint8 [h, w, 3]. caption: "" if there is none. regions: boxes in fractions of the picture, and words."""
+
+    rgb: NDArray[np.uint8]
+    caption: str
+    regions: tuple[tuple[Box, str], ...]
+
+
+class Rows(Protocol):
+    """Pictures to train on, in a fixed order. digest: equal for equal pictures and words."""
+
+    digest: str
+
+    def __len__(self) -> int: ...
+
+    def show(self, index: int, rng: np.random.Generator) -> Shown:
+        """Picture ``index``; ``rng`` decides among its captions, and nothing else does."""
+        ...

@@ -1,0 +1,249 @@
+"""The run: steps from where it stands to where it should end, checkpoints on the way, the pipeline at the end.
+
+cloisonne train reco --base SOURCE --data FOLDER --output OUT
+accelerate launch -m cloisonne train reco --base SOURCE --data FOLDER --output OUT
+"""
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+from cloisonne.errors import CapabilityError, TrainingError
+from cloisonne.train.reco.average import Average
+from cloisonne.train.reco.base import Base, read_base
+from cloisonne.train.reco.checkpoint import find_start, read_state, read_tensors, write_checkpoint
+from cloisonne.train.reco.coco_rows import CocoRows
+from cloisonne.train.reco.examples import Batch, Canvas, Examples, Share, batches
+from cloisonne.train.reco.objective import Objective
+from cloisonne.train.reco.output import write_pipeline
+from cloisonne.train.reco.rates import rate_of
+from cloisonne.train.reco.settings import WORLD, Settings
+from cloisonne.train.reco.shown import Rows
+from cloisonne.train.reco.student import Student
+from cloisonne.train.reco.world_rows import WorldRows
+
+REPORT_STEPS = 10
+
+_ONE_COPY_EACH = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+
+
+def train(settings: Settings, report: Callable[[str], None] = print) -> list[float]:
+    """Train as told and write the pipeline; returns this process's loss of each step it made.
+
+    Raises TrainingError for settings and data, CheckpointError for base and checkpoint, OutputError for the output.
+    """
+    settings.check()
+    start = find_start(settings)
+    rows = None if settings.data == WORLD else CocoRows(Path(settings.data))
+    accelerator = _accelerator(settings)
+    base = read_base(settings)
+    size = _size(settings, base)
+    rows = rows or WorldRows(size)
+    run = Run(settings, accelerator, base, rows, size)
+    if start is not None:
+        run.resume(start)
+    try:
+        losses = run.go(report)
+    except torch.OutOfMemoryError:
+        raise CapabilityError(
+            f"The device has too little memory for --train_batch_size {settings.train_batch_size}; give fewer pictures "
+            "and more --gradient_accumulation_steps, --gradient_checkpointing, or --lora."
+        ) from None
+    if accelerator.is_main_process:
+        run.finish(losses)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return losses
+
+
+def _accelerator(settings: Settings) -> Accelerator:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise CapabilityError('The device "cuda" cannot be used on this machine; choose "cpu".')
+    on_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    if settings.mixed_precision == "fp16" and not on_gpu:
+        raise CapabilityError("--mixed_precision fp16 needs a GPU; choose bf16 or no.")
+    accelerator = Accelerator(
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        mixed_precision=settings.mixed_precision,
+        cpu=not on_gpu,
+    )
+    if accelerator.distributed_type not in _ONE_COPY_EACH:
+        raise CapabilityError(
+            f"accelerate is configured for {accelerator.distributed_type}, which is not supported; "
+            "let each process hold the whole model (multi GPU)."
+        )
+    return accelerator
+
+
+def _size(settings: Settings, base: Base) -> int:
+    spec = base.model.spec
+    size = settings.resolution or base.model.native.width
+    if size % spec.factor:
+        raise TrainingError(f"--resolution is {size}; give a multiple of {spec.factor}, which the base works on.")
+    return size
+
+
+@dataclass(kw_only=True)
+class Pace:
+    """What was reported last: when, and at which step."""
+
+    time: float
+    step: int
+
+
+class Run:
+    """One training in this process: what is trained, on what, and how far it is."""
+
+    def __init__(self, settings: Settings, accelerator: Accelerator, base: Base, rows: Rows, size: int) -> None:
+        self._settings, self._accelerator, self._base = settings, accelerator, base
+        spec, side = base.model.spec, size // base.model.spec.vae_factor
+        levels = len(base.model.schedule.alphas)
+        canvas = Canvas(size=size, latent=(spec.latent_channels, side, side), levels=levels)
+        self._examples = Examples(rows, settings, base.tokenizer, canvas)
+        self._pictures = settings.train_batch_size * settings.gradient_accumulation_steps * accelerator.num_processes
+        epoch = math.ceil(len(self._examples) / self._pictures)
+        self.steps = settings.max_train_steps or settings.num_train_epochs * epoch
+        self._rate = rate_of(settings, self.steps)
+        self._student = Student(base, settings)
+        parameters = self._student.trained()
+        optimiser = torch.optim.AdamW(
+            parameters.values(),
+            lr=settings.learning_rate,
+            betas=(settings.adam_beta1, settings.adam_beta2),
+            weight_decay=settings.adam_weight_decay,
+            eps=settings.adam_epsilon,
+        )
+        self._parameters = parameters
+        self._prepared, self._optimiser = accelerator.prepare(self._student, optimiser)
+        self._objective = Objective(base.model, accelerator.device)
+        self._average = Average(parameters, settings.ema_decay) if settings.use_ema else None
+        self._decisive = settings.decisive() | {
+            "resolution": size,
+            "pictures a step": self._pictures,
+            "base": base.sha256,
+            "data": rows.digest,
+        }
+        self._step = 0
+
+    def go(self, report: Callable[[str], None]) -> list[float]:
+        """Make the steps that are left; the losses of this process."""
+        accelerator, settings = self._accelerator, self._settings
+        share = Share(
+            settings,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            first=self._step,
+            last=self.steps,
+        )
+        stream = batches(self._examples, share, settings.dataloader_num_workers, accelerator.device)
+        losses: list[Tensor] = []
+        pace = Pace(time=time.monotonic(), step=self._step)
+        while self._step < self.steps:
+            losses.append(self._make_step(stream))
+            self._step += 1
+            last = self._step == self.steps
+            if self._step % REPORT_STEPS == 0 or last:
+                self._report(losses[pace.step - self._step :], pace, report)
+            if (self._step % settings.checkpointing_steps == 0 or last) and accelerator.is_main_process:
+                self._save()
+        return [float(loss) for loss in losses]
+
+    def _make_step(self, stream: Iterator[Batch]) -> Tensor:
+        """One update; the mean loss of its passes, a number on the device."""
+        accelerator, settings = self._accelerator, self._settings
+        rate = self._rate(self._step)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        # Networks with dropout draw from the global generator.
+        torch.manual_seed(zlib.crc32(f"{settings.seed} {self._step} {accelerator.process_index}".encode()))
+        total = torch.zeros((), device=accelerator.device)
+        for _ in range(settings.gradient_accumulation_steps):
+            batch = next(stream)
+            with accelerator.accumulate(self._prepared):
+                loss = self._objective(self._prepared, batch, self._vae_autocast())
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(self._parameters.values(), settings.max_grad_norm)
+                self._optimiser.step()
+                self._optimiser.zero_grad()
+            total += loss.detach() / settings.gradient_accumulation_steps
+        if self._average is not None:
+            self._average.follow(self._step)
+        return total
+
+    def _vae_autocast(self) -> Any:
+        """Stable Diffusion's autoencoder overflows float16."""
+        return self._accelerator.autocast() if self._settings.mixed_precision == "bf16" else nullcontext()
+
+    def _report(self, losses: list[Tensor], pace: Pace, report: Callable[[str], None]) -> None:
+        mean: Any = self._accelerator.reduce(torch.stack(losses).mean(), "mean")
+        loss = float(mean)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss of step {self._step} is {loss}; lower --learning_rate, or choose --mixed_precision bf16 "
+                "or no, and resume from the last checkpoint."
+            )
+        now = time.monotonic()
+        speed = (self._step - pace.step) * self._pictures / (now - pace.time)
+        pace.time, pace.step = now, self._step
+        if self._accelerator.is_main_process:
+            rate = self._rate(self._step - 1)
+            report(f"step {self._step} of {self.steps}: loss {loss:.4f}, rate {rate:.2e}, {speed:.1f} pictures/s")
+
+    def _save(self) -> None:
+        moments = {
+            f"{kind}.{name}": values
+            for name, p in self._parameters.items()
+            for kind, values in self._optimiser.optimizer.state[p].items()
+        }
+        groups: dict[str, Any] = {"parameters": self._parameters, "moments": moments}
+        if self._average is not None:
+            groups["average"] = self._average.values
+        scaler = self._accelerator.scaler
+        state = {"decisive": self._decisive, "scaler": None if scaler is None else scaler.state_dict()}
+        limit = self._settings.checkpoints_total_limit
+        write_checkpoint(self._settings.output, self._step, groups, state, limit)
+
+    def resume(self, place: Path) -> None:
+        """Go on from a checkpoint, as if there had been no stop."""
+        state = read_state(place, self._decisive)
+        device = self._accelerator.device
+        now = read_tensors(place, "parameters", device)
+        with torch.no_grad():
+            for name, p in self._parameters.items():
+                p.copy_(now[name])
+        if self._average is not None:
+            self._average.values.update(read_tensors(place, "average", device))
+        names = list(self._parameters)
+        moments: dict[int, dict[str, Tensor]] = {k: {} for k in range(len(names))}
+        for key, values in read_tensors(place, "moments", torch.device("cpu")).items():
+            kind, _, name = key.partition(".")
+            moments[names.index(name)][kind] = values
+        whole = {"state": moments, "param_groups": self._optimiser.optimizer.state_dict()["param_groups"]}
+        self._optimiser.optimizer.load_state_dict(whole)
+        if self._accelerator.scaler is not None and state["scaler"] is not None:
+            self._accelerator.scaler.load_state_dict(state["scaler"])
+        self._step = state["step"]
+
+    def finish(self, losses: list[float]) -> None:
+        """Write the pipeline, of the average where there is one."""
+        if self._average is not None:
+            self._average.put()
+        made: dict[str, Any] = {
+            "base": self._base.model.name,
+            "steps": self._step,
+            "pictures": self._step * self._pictures,
+            "loss": losses[-1] if losses else None,
+            "settings": self._decisive,
+        }
+        write_pipeline(self._settings.output, self._base, self._student, made, lora=self._settings.lora)

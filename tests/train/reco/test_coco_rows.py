@@ -1,0 +1,171 @@
+"""Folders of pictures with COCO annotations: what is read, and what is refused."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloisonne.errors import CloisonneError, ImageError, TrainingError
+from cloisonne.train.reco.coco_rows import CocoRows
+from cloisonne.world.export import export
+
+Make = Callable[..., Path]
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """A folder of one picture of 40 x 20 pixels with the given annotations."""
+
+    def made(name: str = "annotations.json", **changes: Any) -> Path:
+        coco: dict[str, Any] = {
+            "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 20, "caption": "a beach"}],
+            "annotations": [{"image_id": 1, "bbox": [10, 5, 20, 10], "caption": "a cat"}],
+        }
+        Image.new("RGB", (40, 20), (255, 0, 0)).save(tmp_path / "a.png")
+        (tmp_path / name).write_text(json.dumps(coco | changes))
+        return tmp_path
+
+    return made
+
+
+def image(**changes: Any) -> list[dict[str, Any]]:
+    return [{"id": 1, "file_name": "a.png", "width": 40, "height": 20} | changes]
+
+
+def region(**changes: Any) -> list[dict[str, Any]]:
+    return [{"image_id": 1, "bbox": [10, 5, 20, 10], "caption": "a cat"} | changes]
+
+
+def test_boxes_are_fractions(make: Make) -> None:
+    rows = CocoRows(make())
+    assert len(rows) == 1
+    shown = rows.show(0, RNG)
+    assert shown.rgb.shape == (20, 40, 3)
+    assert shown.caption == "a beach"
+    assert shown.regions == (((0.25, 0.25, 0.75, 0.75), "a cat"),)
+
+
+def test_a_region_without_caption_is_its_category(make: Make) -> None:
+    folder = make(
+        annotations=[
+            *region(caption=None, category_id=3),
+            *region(category_id=3),
+            *region(iscrowd=1),
+            *region(caption=""),
+        ],
+        categories=[{"id": 3, "name": "dog"}],
+    )
+    assert [words for _, words in CocoRows(folder).show(0, RNG).regions] == ["dog", "a cat"]
+
+
+def test_captions_of_all_kinds(make: Make) -> None:
+    folder = make(images=image(caption=["one", "two"]), annotations=[*region(), {"image_id": 1, "caption": "three"}])
+    rows = CocoRows(folder)
+    told = {rows.show(0, np.random.default_rng(seed)).caption for seed in range(40)}
+    assert told == {"one", "two", "three"}
+
+
+def test_files_of_one_folder_are_read_together(make: Make) -> None:
+    make("captions.json", images=image(), annotations=[{"image_id": 1, "caption": "told apart"}])
+    folder = make("instances.json", images=image())
+    shown = CocoRows(folder).show(0, RNG)
+    assert (shown.caption, len(shown.regions)) == ("told apart", 1)
+    make("annotations.json")
+    assert CocoRows(folder).show(0, RNG).caption == "a beach"
+
+
+def test_two_visits_are_equal(pictures: Path) -> None:
+    """The published data set takes the boxes of a picture away as it shows them."""
+    rows = CocoRows(pictures)
+    first = [copy.deepcopy(rows.show(k, np.random.default_rng(k))) for k in range(len(rows))]
+    for k, before in enumerate(first):
+        again = rows.show(k, np.random.default_rng(k))
+        assert again.regions == before.regions
+        assert len(again.regions) == 2
+        assert again.caption == before.caption
+        assert np.array_equal(again.rgb, before.rgb)
+
+
+def test_an_image_without_words_is_no_row(make: Make) -> None:
+    more = [*image(caption="a beach"), {"id": 2, "file_name": "nowhere.png", "width": 1, "height": 1}]
+    assert len(CocoRows(make(images=more))) == 1
+
+
+def test_folders_that_draw_writes(tmp_path: Path) -> None:
+    export(range(3), tmp_path / "world", width=64, height=64)
+    rows = CocoRows(tmp_path / "world")
+    assert len(rows) == 3
+    for k in range(3):
+        shown = rows.show(k, RNG)
+        scene = json.loads((tmp_path / "world" / f"{k:06d}.json").read_text())
+        assert shown.caption == scene["caption"]
+        assert [words for _, words in shown.regions] == [told["phrase"] for told in scene["regions"]]
+        for (box, _), told in zip(shown.regions, scene["regions"], strict=True):
+            assert box == pytest.approx(told["box"], abs=1e-6)
+
+
+def test_pictures_turned_by_exif_are_upright(make: Make) -> None:
+    folder = make(images=image(width=20, height=40, file_name="a.jpg"), annotations=region(bbox=[0, 0, 10, 10]))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(folder / "a.jpg", exif=exif)
+    assert CocoRows(folder).show(0, RNG).rgb.shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "about"),
+    [
+        ({"images": image(file_name="../a.png")}, "outside"),
+        ({"images": image(file_name="/etc/a.png")}, "outside"),
+        ({"images": image(file_name="..\\a.png")}, "outside"),
+        ({"images": image(file_name="b.png")}, "no picture"),
+        ({"images": image(file_name=None)}, "file_name"),
+        ({"images": image(id=None)}, "id in images"),
+        ({"images": image(width="wide")}, "size"),
+        ({"images": image(width=None, height=None)}, "width, height"),
+        ({"images": "none"}, '"images"'),
+        ({"annotations": [1]}, "annotations"),
+        ({"annotations": region(image_id=9)}, "image 9"),
+        ({"annotations": region(image_id=[9])}, "not listed"),
+        ({"annotations": region(bbox=[1, 2, 3])}, "bbox"),
+        ({"annotations": region(bbox=[1, 2, float("nan"), 3])}, "bbox"),
+        ({"annotations": region(bbox=7)}, "bbox"),
+        ({"annotations": region(caption=5)}, "give a text"),
+        ({"annotations": region(caption="a <bin001> cat")}, "<bin001>"),
+        ({"annotations": region(caption="a cat <|endoftext|>")}, "endoftext"),
+        ({"images": image(), "annotations": region(caption=None)}, "No image"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(make: Make, changes: dict[str, Any], about: str) -> None:
+    folder = make(**changes)
+    with pytest.raises(TrainingError, match=about) as raised:
+        CocoRows(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no folder"):
+        CocoRows(tmp_path / "nowhere")
+    with pytest.raises(TrainingError, match="no JSON file"):
+        CocoRows(tmp_path)
+    (tmp_path / "annotations.json").write_text("{")
+    with pytest.raises(TrainingError, match="cannot be read as JSON"):
+        CocoRows(tmp_path)
+
+
+@pytest.mark.parametrize(("size", "error"), [(None, ImageError), ((20, 40), TrainingError)])
+def test_a_picture_that_is_not_what_it_should_be(make: Make, size: Any, error: type[CloisonneError]) -> None:
+    folder = make()
+    if size is None:
+        (folder / "a.png").write_bytes(b"no picture")
+    else:
+        Image.new("RGB", size).save(folder / "a.png")
+    rows = CocoRows(folder)
+    with pytest.raises(error, match=r"a\.png"):
+        rows.show(0, RNG)
