@@ -50,7 +50,7 @@ def card(family: Path = BUILTIN) -> str:
         "",
         "## Samples",
         "",
-        "Scenes told as regions (`reco`), 20 steps, guidance 4, seed 0 each, not chosen:",
+        "Scenes told as regions (`reco`), 20 steps, guidance 2.5, seed 0 each, not chosen:",
         "",
         "![Eight scenes with their regions](docs/images/sheet-unet.png)",
         "",
