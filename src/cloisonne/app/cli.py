@@ -5,16 +5,15 @@ Heavy imports happen inside the commands, so that ``--help`` answers at once.
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, Writing, grouped
+from cloisonne.app.terminal import Failed, progress, running, to_stderr
 from cloisonne.app.train_commands import train
-from cloisonne.errors import Cancelled, CloisonneError, OutputError
+from cloisonne.errors import Cancelled, CloisonneError
 
 app = typer.Typer(
     name="cloisonne",
@@ -162,7 +161,7 @@ def convert(
 
     told = Loading(dtype=dtype, prediction=prediction)
     options = {"prediction": told.predicts(), "dtype": told.precision(), "overwrite": overwrite}
-    with _running():
+    with running():
         typer.echo(str(converted(source, out, tokenizer=tokenizer, **options)))
 
 
@@ -215,7 +214,7 @@ def evaluate_layouts(
         seed=seed,
         device=device,
         save_pictures=save_pictures,
-        report=_to_stderr,
+        report=to_stderr,
     )
     typer.echo(results.markdown())
 
@@ -232,58 +231,20 @@ def _draw(asked: Any, out: Path, loading: Loading, writing: Writing) -> None:
     if writing.overlay:
         check_overlays(out, count, overwrite=overwrite)
     model = loading.load(asked.model)
-    with _running(), _progress(count) as callback:
+    with running(), progress(count) as callback:
         result = run(asked, model, num_images=count, callback_on_step_end=callback)
         paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
         if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)
     for warning in result.report["warnings"]:
-        _to_stderr(f"Warning: {warning}")
+        to_stderr(f"Warning: {warning}")
     if result.report["dropped"]:
-        _to_stderr(f"Left out, because they do not fit the model's text: {', '.join(result.report['dropped'])}")
+        to_stderr(f"Left out, because they do not fit the model's text: {', '.join(result.report['dropped'])}")
     if writing.as_json:
         typer.echo(json.dumps(result.report, ensure_ascii=False))
     else:
         for path in paths:
             typer.echo(str(path))
-
-
-@contextmanager
-def _running() -> Iterator[None]:
-    """From here on an error that is not about what was asked for is a failure of the run."""
-    try:
-        yield
-    except (OSError, RuntimeError, MemoryError) as error:
-        if isinstance(error, CloisonneError) and not isinstance(error, OutputError):
-            raise
-        reason = str(error).strip().splitlines()
-        raise _Failed(f"The run failed: {reason[0] if reason else type(error).__name__}") from error
-
-
-class _Failed(Exception):
-    """A failure while running."""
-
-
-@contextmanager
-def _progress(num_images: int) -> Iterator[Callable[[Any], None]]:
-    """A bar on standard error that counts the steps of all pictures; silent where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("drawing")
-
-        def callback(end: Any) -> None:
-            total = end.step.count * num_images
-            bar.update(task, total=total, completed=end.image * end.step.count + end.step.index + 1)
-
-        yield callback
-
-
-def _to_stderr(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 def _show_version(asked: bool) -> None:
@@ -308,14 +269,14 @@ def main() -> None:
     try:
         app()
     except CloisonneError as error:
-        _to_stderr(f"Error: {error}")
+        to_stderr(f"Error: {error}")
         sys.exit(FAILURE if isinstance(error, Cancelled) else USAGE)
-    except _Failed as error:
-        _to_stderr(f"Error: {error}")
+    except Failed as error:
+        to_stderr(f"Error: {error}")
         sys.exit(FAILURE)
     except SystemExit as stop:
         # typer turns Ctrl-C into the exit code of a shell's interrupted command.
         if stop.code != INTERRUPTED:
             raise
-        _to_stderr("Cancelled; no picture was left half written.")
+        to_stderr("Cancelled; no picture was left half written.")
         sys.exit(FAILURE)

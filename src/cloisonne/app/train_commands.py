@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from cloisonne.app.terminal import to_stderr
 from cloisonne.errors import TrainingError
 from cloisonne.train.reco.settings import LATEST, Settings
 
@@ -36,7 +37,7 @@ def train_family(
     def made(member: str, family: Path) -> None:
         write_sheet(member, family, out / "sheets")
 
-    finished = rebuilt(out, minutes, device=device, slice_minutes=slice_minutes, report=_to_stderr, made=made)
+    finished = rebuilt(out, minutes, device=device, slice_minutes=slice_minutes, report=to_stderr, made=made)
     typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
 
 
@@ -47,7 +48,7 @@ def train_reco(settings: Settings) -> None:
     """
     from cloisonne.train.reco.trainer import train as trained
 
-    trained(settings, report=_to_stderr)
+    trained(settings, report=to_stderr)
     typer.echo(f"The pipeline lies in {settings.output}")
 
 
@@ -91,7 +92,3 @@ def _dashed(name: str) -> str:
 
 
 train.command("reco", context_settings={"token_normalize_func": _dashed})(_spread(train_reco))
-
-
-def _to_stderr(line: str) -> None:
-    typer.echo(line, err=True)

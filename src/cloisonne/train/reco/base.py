@@ -11,20 +11,9 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from cloisonne.errors import TrainingError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.single_file import SCHEDULER
 from cloisonne.train.reco.settings import Settings
 from cloisonne.train.reco.vocabulary import Grown, extend
-
-_STABLE_DIFFUSION = {
-    "_class_name": "DDIMScheduler",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-"""What single files, which hold no scheduler, were trained with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +60,4 @@ def _scheduler(model: Model) -> dict[str, Any]:
     files = [file for file in model.files if file.name == "scheduler_config.json"]
     if files:
         return json.loads(files[0].read_text(encoding="utf-8"))
-    return _STABLE_DIFFUSION | {"prediction_type": model.spec.prediction}
+    return SCHEDULER | {"prediction_type": model.spec.prediction}
