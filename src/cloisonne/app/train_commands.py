@@ -11,7 +11,9 @@ import typer
 
 from cloisonne.app.terminal import to_stderr
 from cloisonne.errors import TrainingError
-from cloisonne.train.reco.settings import LATEST, Settings
+from cloisonne.train.engine import settings as engine
+from cloisonne.train.engine.settings import LATEST
+from cloisonne.train.reco import settings as reco
 
 train = typer.Typer(no_args_is_help=True, help="Train networks.")
 
@@ -41,27 +43,27 @@ def train_family(
     typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
 
 
-def train_reco(settings: Settings) -> None:
+def train_reco(settings: reco.Settings) -> None:
     """Teach a Stable Diffusion 1.x or 2.x checkpoint regions: ReCo, on pictures with COCO annotations.
 
     Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train reco ...
     """
-    from cloisonne.train.reco.trainer import train as trained
+    from cloisonne.train.reco.task import train as trained
 
     trained(settings, report=to_stderr)
     typer.echo(f"The pipeline lies in {settings.output}")
 
 
-def _spread(command: Callable[[Settings], None]) -> Callable[..., None]:
-    """A command with an option for each field of Settings, and ``--resume``."""
-    hints = get_type_hints(Settings, include_extras=True)
-    options = [_option(field, hints[field.name]) for field in fields(Settings)]
+def _spread(command: Callable[[Any], None], kind: type[engine.Settings]) -> Callable[..., None]:
+    """A command with an option for each field of its settings, and ``--resume``."""
+    hints = get_type_hints(kind, include_extras=True)
+    options = [_option(field, hints[field.name]) for field in fields(kind)]
     resume = typer.Option("--resume", help="The same as --resume_from_checkpoint latest.")
     options.append(_parameter("resume", Annotated[bool, resume], False))
 
     @functools.wraps(command)
     def run(*, resume: bool, **given: Any) -> None:
-        settings = Settings(**given)
+        settings = kind(**given)
         if resume and settings.resume_from_checkpoint not in (None, LATEST):
             raise TrainingError("Both --resume and --resume_from_checkpoint were given; leave one out.")
         command(replace(settings, resume_from_checkpoint=LATEST) if resume else settings)
@@ -91,4 +93,4 @@ def _dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-train.command("reco", context_settings={"token_normalize_func": _dashed})(_spread(train_reco))
+train.command("reco", context_settings={"token_normalize_func": _dashed})(_spread(train_reco, reco.Settings))

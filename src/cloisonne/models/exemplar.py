@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -42,11 +43,13 @@ class ExemplarEncoder(nn.Module):
     """A picture as one token of the UNet's context: ``c = P(LN(M(CLIP(x))))`` (arXiv 2211.13227, section 3.2).
 
     vision: CLIP's image tower, whose pooled output is taken. null: the learned token of no picture, [1, D].
+    pooled: False takes all of the tower's tokens instead, the paper's naive variant that tends to copy and paste.
     """
 
-    def __init__(self, vision: CLIPVisionModel, token_width: int, num_blocks: int) -> None:
+    def __init__(self, vision: CLIPVisionModel, token_width: int, num_blocks: int, *, pooled: bool = True) -> None:
         super().__init__()
         self.vision = vision
+        self.pooled = pooled
         width = vision.config.hidden_size
         self.mapper = nn.Sequential(*(MapperBlock(width) for _ in range(num_blocks)))
         self.norm = nn.LayerNorm(width)
@@ -54,16 +57,29 @@ class ExemplarEncoder(nn.Module):
         self.null = nn.Parameter(torch.randn(1, token_width))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[B, D] of pictures [B, 3, size, size] as :meth:`prepared` makes them."""
+        """[B, L, D], L = 1 if pooled, of pictures [B, 3, size, size] as :meth:`prepared` makes them."""
+        return self.of_seen(self.seen(pixels))
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """[B, L, width]: what the tower, which no training changes, makes of the pictures."""
         vision: Any = self.vision
-        return self.project(self.norm(self.mapper(vision(pixels).pooler_output)))
+        out = vision(pixels)
+        return out.pooler_output[:, None] if self.pooled else out.last_hidden_state
+
+    def of_seen(self, seen: Tensor) -> Tensor:
+        """[B, L, D] of what the tower gave."""
+        return self.project(self.norm(self.mapper(seen)))
 
     def prepared(self, picture: Image.Image) -> Tensor:
         """[1, 3, size, size]: an RGB picture squashed to CLIP's square, none of it cut off, by CLIP's statistics."""
         side: Any = self.vision.config.image_size
-        pixels = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
-        normal = (pixels - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
-        return torch.from_numpy(normal).permute(2, 0, 1)[None]
+        return normalised(np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)))[None]
+
+
+def normalised(rgb: NDArray[np.uint8]) -> Tensor:
+    """Pictures uint8 [..., h, w, 3] as CLIP's towers take them: float32 [..., 3, h, w], by CLIP's statistics."""
+    pixels = (rgb.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    return torch.from_numpy(np.moveaxis(pixels, -1, -3).copy())
 
 
 Resampling = Literal["bilinear", "nearest"]
@@ -84,9 +100,9 @@ class ExemplarEngine:
 
     @torch.no_grad()
     def token(self, picture: Image.Image) -> Tensor:
-        """[1, D], float32, of an RGB picture."""
+        """[L, D], float32, of an RGB picture; L = 1 but for the naive variant."""
         weight = self.encoder.project.weight
-        return self.encoder(self.encoder.prepared(picture).to(self.device, weight.dtype)).float()
+        return self.encoder(self.encoder.prepared(picture).to(self.device, weight.dtype))[0].float()
 
     @property
     def null(self) -> Tensor:
@@ -110,12 +126,12 @@ def encoder_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Exem
 
     Raises CheckpointError where a tensor is missing or of another shape.
     """
-    known = {"model_type", "architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype"}
+    known = {"model_type", "architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "pooled"}
     vision = CLIPVisionModel(CLIPVisionConfig(**{k: v for k, v in config.items() if k not in known}))
     blocks = len({name.split(".")[2] for name in tensors if name.startswith("mapper.blocks.")})
     token_width = tensors["proj_out.weight"].shape[0] if "proj_out.weight" in tensors else 0
     with torch.device("meta"):
-        encoder = ExemplarEncoder(vision, token_width, blocks)
+        encoder = ExemplarEncoder(vision, token_width, blocks, pooled=config.get("pooled", True))
     encoder.vision = vision
     prefixed = any(name.startswith("vision_model.") for name in vision.state_dict())
     renamed = {_renamed(name, prefixed): tensor for name, tensor in tensors.items()}
@@ -142,6 +158,35 @@ _NAMES = {
     "ff.net.0.proj": "up",
     "ff.net.2": "down",
 }
+
+
+def published(encoder: ExemplarEncoder) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and tensors of an ``image_encoder`` as published, which :func:`encoder_of` and diffusers read.
+
+    The mapper's queries and keys, which count for nothing, are zeros.
+    """
+    theirs = {ours: name for name, ours in _NAMES.items() if name != "norm3"} | {"norm2": "norm3"}
+    out: dict[str, Tensor] = {}
+    for name, tensor in encoder.state_dict().items():
+        place, _, rest = name.partition(".")
+        if place == "vision":
+            out[f"model.vision_model.{rest.removeprefix('vision_model.')}"] = tensor
+        elif place == "mapper":
+            block, layer, kind = rest.split(".")
+            out[f"mapper.blocks.{block}.{theirs.get(layer, layer)}.{kind}"] = tensor
+            if layer == "value":
+                for dead in ("to_q", "to_k"):
+                    out[f"mapper.blocks.{block}.attn1.{dead}.{kind}"] = torch.zeros_like(tensor)
+        elif place == "null":
+            out["uncond_vector"] = tensor[None]
+        else:
+            out[f"{'final_layer_norm' if place == 'norm' else 'proj_out'}.{rest}"] = tensor
+    vision: Any = encoder.vision.config
+    config = vision.to_dict() | {
+        "projection_dim": encoder.project.out_features,
+        "architectures": ["PaintByExampleImageEncoder"],
+    }
+    return config if encoder.pooled else config | {"pooled": False}, out
 
 
 def _renamed(name: str, prefixed: bool) -> str:

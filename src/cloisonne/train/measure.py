@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cloisonne.eval.judge import CLASS_OF, Judge
 from cloisonne.eval.metrics import crop
+from cloisonne.models.exemplar import normalised
 from cloisonne.models.vae import Vae
 from cloisonne.train.clip import LENGTH
 from cloisonne.train.clip import SIZE as CLIP_SIZE
@@ -80,7 +81,7 @@ def measure_clip(clip: Any, tokenizer: Any, count: int = 500) -> dict[str, float
         pictures.append(
             draw(Picture(seed=int(k), background="studio", style="natural", items=(item,)), CLIP_SIZE, CLIP_SIZE).rgb
         )
-    out = clip(input_ids=told.input_ids, pixel_values=as_tensor(np.stack(pictures)))
+    out = clip(input_ids=told.input_ids, pixel_values=normalised(np.stack(pictures)))
     best = out.logits_per_image.topk(5, 1).indices
     own = torch.from_numpy(chosen)[:, None]
     return {"top1": float((best[:, :1] == own).float().mean()), "top5": float((best == own).any(1).float().mean())}

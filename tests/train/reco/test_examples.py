@@ -9,19 +9,20 @@ import torch
 from tiny import tiny_tokenizer
 
 from cloisonne.errors import ImageError
-from cloisonne.train.reco.coco_rows import CocoRows
-from cloisonne.train.reco.examples import Batch, Canvas, Examples, Share, batches
+from cloisonne.train.engine.examples import Batch, Canvas, Share, batches
+from cloisonne.train.reco.examples import ToldExamples
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.reco.shown import Rows
-from cloisonne.train.reco.world_rows import WorldRows
+from cloisonne.train.rows.coco_rows import CocoRows
+from cloisonne.train.rows.shown import Rows
+from cloisonne.train.rows.world_rows import WorldRows
 
 CPU = torch.device("cpu")
 CANVAS = Canvas(size=64, latent=(4, 8, 8), levels=1000)
 Quick = Callable[..., Settings]
 
 
-def examples(settings: Settings, rows: Rows | None = None) -> Examples:
-    return Examples(rows or CocoRows(Path(settings.data)), settings, tiny_tokenizer(16), CANVAS)
+def examples(settings: Settings, rows: Rows | None = None) -> ToldExamples:
+    return ToldExamples(rows or CocoRows(Path(settings.data)), settings, tiny_tokenizer(16), CANVAS)
 
 
 def equal(a: object, b: object) -> bool:

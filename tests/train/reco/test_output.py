@@ -18,7 +18,7 @@ from cloisonne.models.builtin import digest, members
 from cloisonne.models.load import load
 from cloisonne.scene.geometry import Box
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.reco.trainer import train
+from cloisonne.train.reco.task import train
 from cloisonne.train.reco.vocabulary import extend
 
 Quick = Callable[..., Settings]

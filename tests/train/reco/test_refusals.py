@@ -7,7 +7,7 @@ import pytest
 
 from cloisonne.errors import CapabilityError, CheckpointError, CloisonneError, OutputError, TrainingError
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.reco.trainer import train
+from cloisonne.train.reco.task import train
 
 Quick = Callable[..., Settings]
 

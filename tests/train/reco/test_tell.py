@@ -6,8 +6,8 @@ from tiny import tiny_tokenizer
 
 from cloisonne.methods.reco import Vocabulary, sequence
 from cloisonne.scene.geometry import Box
-from cloisonne.train.reco.shown import Shown
 from cloisonne.train.reco.tell import chosen, tell
+from cloisonne.train.rows.shown import Shown
 
 TOKENIZER = tiny_tokenizer(16)
 V = Vocabulary.of(TOKENIZER)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.reco.trainer import train
+from cloisonne.train.reco.task import train
 
 Quick = Callable[..., Settings]
 

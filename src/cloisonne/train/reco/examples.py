@@ -1,69 +1,31 @@
-"""Training examples by position: everything in example ``p`` follows from the seed and ``p`` alone.
+"""Examples of pictures told as ReCo sequences."""
 
-So neither workers nor processes nor a resumed run change what is seen, and no generator's state is kept.
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
 
-from cloisonne.errors import CloisonneError
 from cloisonne.methods.reco import Vocabulary
-from cloisonne.train.reco.augment import augmented
+from cloisonne.train.engine.examples import LOOK, WORDS, Batch, Canvas, Examples, as_pixels
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.reco.shown import Rows
 from cloisonne.train.reco.tell import tell
-
-Batch = dict[str, Tensor]
-
-_ORDER, _SUBSET, _WORDS, _LOOK, _NOISE = range(5)
-"""Streams of randomness; a change in one leaves the others as they are."""
+from cloisonne.train.rows.augment import augmented
+from cloisonne.train.rows.shown import Rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class Canvas:
-    """size: side of a picture in pixels. latent: C, H, W of its latents. levels: T, of the noise schedule."""
-
-    size: int
-    latent: tuple[int, int, int]
-    levels: int
-
-
-class Examples(Dataset[Any]):
-    """Example p: pixels [3, size, size] in -1..1, ids [L], t in 0..T-1, noise and posterior [C, H, W] of unit variance.
-
-    Every epoch shows all pictures once, in an order of its own; epochs follow each other without a gap.
-    """
+class ToldExamples(Examples):
+    """Example p: pixels [3, size, size] in -1..1, ids [L], t in 0..T-1, noise and posterior [C, H, W] of unit
+    variance."""
 
     def __init__(self, rows: Rows, settings: Settings, tokenizer: Any, canvas: Canvas) -> None:
+        super().__init__(len(rows), settings)
         self._rows, self._settings, self._tokenizer, self._canvas = rows, settings, tokenizer, canvas
         self._vocabulary = Vocabulary.of(tokenizer)
-        count = min(len(rows), settings.max_train_samples or len(rows))
-        self._subset = _rng(settings.seed, 0, _SUBSET).permutation(len(rows))[:count]
 
-    def __len__(self) -> int:
-        """Pictures of an epoch."""
-        return len(self._subset)
-
-    def __getitem__(self, position: int) -> Batch | CloisonneError:
-        """An error is returned and not raised: a worker's exception would come out as its traceback."""
-        try:
-            return self._example(position)
-        except CloisonneError as error:
-            return error
-
-    def _example(self, position: int) -> Batch:
+    def example(self, position: int) -> Batch:
         settings, canvas = self._settings, self._canvas
-        rng = _rng(settings.seed, position, _WORDS)
+        rng = self.rng(position, WORDS)
         shown = self._rows.show(self.index(position), rng)
-        look = _rng(settings.seed, position, _LOOK)
-        shown = augmented(shown, look, canvas.size, flip=settings.random_flip)
+        shown = augmented(shown, self.rng(position, LOOK), canvas.size, flip=settings.random_flip)
         ids = tell(
             self._tokenizer,
             self._vocabulary,
@@ -72,66 +34,11 @@ class Examples(Dataset[Any]):
             max_regions=settings.max_regions,
             empty=settings.proportion_empty_prompts,
         )
-        noise = torch.Generator().manual_seed(int(_rng(settings.seed, position, _NOISE).integers(2**63)))
-        pixels = torch.from_numpy(shown.rgb).permute(2, 0, 1).float()
+        noise = self.noise_generator(position)
         return {
-            "pixels": pixels.div_(127.5).sub_(1),
+            "pixels": as_pixels(shown.rgb),
             "ids": torch.tensor(ids),
             "t": torch.randint(canvas.levels, (), generator=noise),
             "noise": torch.randn(canvas.latent, generator=noise),
             "posterior": torch.randn(canvas.latent, generator=noise),
         }
-
-    def index(self, position: int) -> int:
-        """Which row is shown at a position."""
-        epoch, place = divmod(position, len(self))
-        return int(self._subset[_permutation(self._settings.seed, epoch, len(self))[place]])
-
-
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    return _rng(seed, epoch, _ORDER).permutation(count)
-
-
-def _rng(seed: int, position: int, stream: int) -> np.random.Generator:
-    return np.random.default_rng([seed, position, stream, 20264])
-
-
-class Share:
-    """The positions of one process, a batch at a time, from step ``first`` to before ``last``.
-
-    A step's positions are consecutive; the processes share out each of its passes in the order of their ranks.
-    """
-
-    def __init__(self, settings: Settings, *, rank: int, world: int, first: int, last: int) -> None:
-        self._size, self._rank, self._world = settings.train_batch_size, rank, world
-        self._passes = range(first * settings.gradient_accumulation_steps, last * settings.gradient_accumulation_steps)
-
-    def __len__(self) -> int:
-        return len(self._passes)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for number in self._passes:
-            start = (number * self._world + self._rank) * self._size
-            yield list(range(start, start + self._size))
-
-
-def batches(examples: Examples, share: Share, workers: int, device: torch.device) -> Iterator[Batch]:
-    """The batches of a share, on the device; raises what an example could not be made for."""
-    loader: Any = DataLoader(
-        examples,
-        batch_sampler=share,  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=_collated,
-        pin_memory=device.type == "cuda",
-        multiprocessing_context="spawn" if workers else None,
-    )
-    for batch in loader:
-        if isinstance(batch, CloisonneError):
-            raise batch
-        yield {name: values.to(device, non_blocking=True) for name, values in batch.items()}
-
-
-def _collated(examples: Sequence[Batch | CloisonneError]) -> Batch | CloisonneError:
-    error = next((example for example in examples if isinstance(example, CloisonneError)), None)
-    return error or default_collate(list(examples))

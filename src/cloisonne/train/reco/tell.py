@@ -6,7 +6,7 @@ import numpy as np
 
 from cloisonne.methods.reco import Vocabulary, normalise, sequence
 from cloisonne.scene.geometry import Box, area
-from cloisonne.train.reco.shown import Shown
+from cloisonne.train.rows.shown import Shown
 
 
 def tell(

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cloisonne.scene.geometry import Box, area, clipped
-from cloisonne.train.reco.shown import Shown
+from cloisonne.train.rows.shown import Shown
 
 MIN_LEFT = 0.3
 """A region of which the crop leaves less than this share of its area is not told: its words would be of a sliver."""

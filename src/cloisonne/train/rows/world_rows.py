@@ -3,7 +3,7 @@
 import numpy as np
 
 from cloisonne.train.data import TRAINING_SEEDS
-from cloisonne.train.reco.shown import Shown
+from cloisonne.train.rows.shown import Shown
 from cloisonne.world.draw import draw
 from cloisonne.world.picture import Recipe, sample
 from cloisonne.world.words import caption, phrase

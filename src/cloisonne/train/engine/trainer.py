@@ -1,7 +1,6 @@
-"""The run: steps from where it stands to where it should end, checkpoints on the way, the pipeline at the end.
+"""The run: steps from where it stands to where it should end, checkpoints on the way, the result at the end.
 
-cloisonne train reco --base SOURCE --data FOLDER --output OUT
-accelerate launch -m cloisonne train reco --base SOURCE --data FOLDER --output OUT
+Any kind of training, on any number of processes: accelerate launch -m cloisonne train reco --base SOURCE ...
 """
 
 import math
@@ -19,37 +18,27 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError, TrainingError
-from cloisonne.train.reco.average import Average
-from cloisonne.train.reco.base import Base, read_base
-from cloisonne.train.reco.checkpoint import find_start, read_state, read_tensors, write_checkpoint
-from cloisonne.train.reco.coco_rows import CocoRows
-from cloisonne.train.reco.examples import Batch, Canvas, Examples, Share, batches
-from cloisonne.train.reco.objective import Objective
-from cloisonne.train.reco.output import write_pipeline
-from cloisonne.train.reco.rates import rate_of
-from cloisonne.train.reco.settings import WORLD, Settings
-from cloisonne.train.reco.shown import Rows
-from cloisonne.train.reco.student import Student
-from cloisonne.train.reco.world_rows import WorldRows
+from cloisonne.train.engine.average import Average
+from cloisonne.train.engine.checkpoint import find_start, read_state, read_tensors, write_checkpoint
+from cloisonne.train.engine.examples import Batch, Share, batches
+from cloisonne.train.engine.rates import rate_of
+from cloisonne.train.engine.settings import Settings
+from cloisonne.train.engine.task import Maker, Task
 
 REPORT_STEPS = 10
 
 _ONE_COPY_EACH = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
-def train(settings: Settings, report: Callable[[str], None] = print) -> list[float]:
-    """Train as told and write the pipeline; returns this process's loss of each step it made.
+def train(settings: Settings, make: Maker, report: Callable[[str], None] = print) -> list[float]:
+    """Train as told and write the result; returns this process's loss of each step it made.
 
     Raises TrainingError for settings and data, CheckpointError for base and checkpoint, OutputError for the output.
     """
     settings.check()
     start = find_start(settings)
-    rows = None if settings.data == WORLD else CocoRows(Path(settings.data))
     accelerator = _accelerator(settings)
-    base = read_base(settings)
-    size = _size(settings, base)
-    rows = rows or WorldRows(size)
-    run = Run(settings, accelerator, base, rows, size)
+    run = Run(settings, accelerator, make(settings, accelerator.device))
     if start is not None:
         run.resume(start)
     try:
@@ -85,14 +74,6 @@ def _accelerator(settings: Settings) -> Accelerator:
     return accelerator
 
 
-def _size(settings: Settings, base: Base) -> int:
-    spec = base.model.spec
-    size = settings.resolution or base.model.native.width
-    if size % spec.factor:
-        raise TrainingError(f"--resolution is {size}; give a multiple of {spec.factor}, which the base works on.")
-    return size
-
-
 @dataclass(kw_only=True)
 class Pace:
     """What was reported last: when, and at which step."""
@@ -104,35 +85,23 @@ class Pace:
 class Run:
     """One training in this process: what is trained, on what, and how far it is."""
 
-    def __init__(self, settings: Settings, accelerator: Accelerator, base: Base, rows: Rows, size: int) -> None:
-        self._settings, self._accelerator, self._base = settings, accelerator, base
-        spec, side = base.model.spec, size // base.model.spec.vae_factor
-        levels = len(base.model.schedule.alphas)
-        canvas = Canvas(size=size, latent=(spec.latent_channels, side, side), levels=levels)
-        self._examples = Examples(rows, settings, base.tokenizer, canvas)
+    def __init__(self, settings: Settings, accelerator: Accelerator, task: Task) -> None:
+        self._settings, self._accelerator, self._task = settings, accelerator, task
         self._pictures = settings.train_batch_size * settings.gradient_accumulation_steps * accelerator.num_processes
-        epoch = math.ceil(len(self._examples) / self._pictures)
+        epoch = math.ceil(len(task.examples) / self._pictures)
         self.steps = settings.max_train_steps or settings.num_train_epochs * epoch
         self._rate = rate_of(settings, self.steps)
-        self._student = Student(base, settings)
-        parameters = self._student.trained()
+        self._parameters = task.trained
         optimiser = torch.optim.AdamW(
-            parameters.values(),
+            self._parameters.values(),
             lr=settings.learning_rate,
             betas=(settings.adam_beta1, settings.adam_beta2),
             weight_decay=settings.adam_weight_decay,
             eps=settings.adam_epsilon,
         )
-        self._parameters = parameters
-        self._prepared, self._optimiser = accelerator.prepare(self._student, optimiser)
-        self._objective = Objective(base.model, accelerator.device)
-        self._average = Average(parameters, settings.ema_decay) if settings.use_ema else None
-        self._decisive = settings.decisive() | {
-            "resolution": size,
-            "pictures a step": self._pictures,
-            "base": base.sha256,
-            "data": rows.digest,
-        }
+        self._prepared, self._optimiser = accelerator.prepare(task.student, optimiser)
+        self._average = Average(self._parameters, settings.ema_decay) if settings.use_ema else None
+        self._decisive = settings.decisive() | {"pictures a step": self._pictures} | task.facts
         self._step = 0
 
     def go(self, report: Callable[[str], None]) -> list[float]:
@@ -145,7 +114,7 @@ class Run:
             first=self._step,
             last=self.steps,
         )
-        stream = batches(self._examples, share, settings.dataloader_num_workers, accelerator.device)
+        stream = batches(self._task.examples, share, settings.dataloader_num_workers, accelerator.device)
         losses: list[Tensor] = []
         pace = Pace(time=time.monotonic(), step=self._step)
         while self._step < self.steps:
@@ -170,7 +139,7 @@ class Run:
         for _ in range(settings.gradient_accumulation_steps):
             batch = next(stream)
             with accelerator.accumulate(self._prepared):
-                loss = self._objective(self._prepared, batch, self._vae_autocast())
+                loss = self._task.loss(self._prepared, batch, self._frozen_autocast())
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(self._parameters.values(), settings.max_grad_norm)
@@ -181,7 +150,7 @@ class Run:
             self._average.follow(self._step)
         return total
 
-    def _vae_autocast(self) -> Any:
+    def _frozen_autocast(self) -> Any:
         """Stable Diffusion's autoencoder overflows float16."""
         return self._accelerator.autocast() if self._settings.mixed_precision == "bf16" else nullcontext()
 
@@ -236,14 +205,14 @@ class Run:
         self._step = state["step"]
 
     def finish(self, losses: list[float]) -> None:
-        """Write the pipeline, of the average where there is one."""
+        """Write the result, of the average where there is one."""
         if self._average is not None:
             self._average.put()
-        made: dict[str, Any] = {
-            "base": self._base.model.name,
-            "steps": self._step,
-            "pictures": self._step * self._pictures,
-            "loss": losses[-1] if losses else None,
-            "settings": self._decisive,
-        }
-        write_pipeline(self._settings.output, self._base, self._student, made, lora=self._settings.lora)
+        self._task.write(
+            {
+                "steps": self._step,
+                "pictures": self._step * self._pictures,
+                "loss": losses[-1] if losses else None,
+                "settings": self._decisive,
+            }
+        )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from diffusers.optimization import get_scheduler
 
-from cloisonne.train.reco.settings import Settings
+from cloisonne.train.engine.settings import Settings
 
 
 def rate_of(settings: Settings, steps: int) -> Callable[[int], float]:

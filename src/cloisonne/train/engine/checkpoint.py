@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError, OutputError
-from cloisonne.train.reco.settings import LATEST, Settings
+from cloisonne.train.engine.settings import LATEST, Settings
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.json"

@@ -19,8 +19,8 @@ from cloisonne.scene.geometry import Box, area, clipped
 from cloisonne.scene.pictures import Picture
 from cloisonne.scene.source import Source
 from cloisonne.scene.values import shown
-from cloisonne.train.reco.coco_files import read_coco
-from cloisonne.train.reco.shown import Shown
+from cloisonne.train.rows.coco_files import read_coco
+from cloisonne.train.rows.shown import Shown
 
 _STRUCTURE = re.compile(r"<bin\d+>|<\|(start|end)oftext\|>")
 

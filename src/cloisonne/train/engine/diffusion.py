@@ -1,0 +1,69 @@
+"""Latents of training pictures, noised, and what a network should answer, for every kind of training."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cloisonne.models.model import Model
+from cloisonne.models.vae import Vae
+
+
+class Diffusion:
+    """The base's frozen vae and its schedule, on the device of the run.
+
+    The vae's posterior is drawn from, not its mean taken: ``z0 = (mean + deviation * n - shift) * scale``.
+    """
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        self._vae = model.vae
+        self._prediction = model.schedule.prediction
+        self._alphas = torch.tensor(model.schedule.alphas, device=device)
+        self._ss = torch.tensor(model.schedule.ss, device=device)
+        self._vae.module.to(device)
+
+    def latents(self, pixels: Tensor, noise: Tensor, autocast: Any) -> Tensor:
+        """[B, C, H, W] of pixels [B, 3, h, w] in -1..1. autocast: the context in which the vae works."""
+        with autocast:
+            return drawn_latents(self._vae, pixels, noise)
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and s, each [B, 1, 1, 1], of t [B]: ``z = alpha * z0 + s * noise``."""
+        return self._alphas[t][:, None, None, None], self._ss[t][:, None, None, None]
+
+    def noised(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The latents at level t [B]."""
+        alpha, s = self.levels(t)
+        return alpha * z0 + s * noise
+
+    def target(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should answer: the noise, v = alpha * noise - s * z0, or z0."""
+        alpha, s = self.levels(t)
+        match self._prediction:
+            case "epsilon":
+                return noise
+            case "v_prediction":
+                return alpha * noise - s * z0
+            case _:
+                return z0
+
+    def clean(self, output: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """The estimate of z0 that an answer to z at level t [B] stands for."""
+        alpha, s = self.levels(t)
+        match self._prediction:
+            case "epsilon":
+                return (z - s * output) / alpha
+            case "v_prediction":
+                return alpha * z - s * output
+            case _:
+                return output
+
+
+@torch.no_grad()
+def drawn_latents(vae: Vae, pixels: Tensor, noise: Tensor) -> Tensor:
+    """Latents float32 [B, C, H, W] of about unit variance, drawn with ``noise`` from the posterior of the pictures."""
+    config: Any = vae.module.config
+    patch = vae.factor // 2 ** (len(config["block_out_channels"]) - 1)
+    posterior = vae.module.encode(F.pixel_unshuffle(pixels, patch), return_dict=False)[0]
+    return (posterior.mean.float() + posterior.std.float() * noise - vae.shift) * vae.scale

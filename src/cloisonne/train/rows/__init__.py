@@ -1,0 +1,1 @@
+"""Pictures to train on: a folder with COCO annotations, or the procedural world."""
