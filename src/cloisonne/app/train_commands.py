@@ -11,8 +11,10 @@ import typer
 
 from cloisonne.app.terminal import to_stderr
 from cloisonne.errors import TrainingError
+from cloisonne.train.control import settings as control
 from cloisonne.train.engine import settings as engine
 from cloisonne.train.engine.settings import LATEST
+from cloisonne.train.exemplar import settings as exemplar
 from cloisonne.train.reco import settings as reco
 
 train = typer.Typer(no_args_is_help=True, help="Train networks.")
@@ -54,6 +56,28 @@ def train_reco(settings: reco.Settings) -> None:
     typer.echo(f"The pipeline lies in {settings.output}")
 
 
+def train_exemplar(settings: exemplar.Settings) -> None:
+    """Teach a Stable Diffusion 1.x or 2.x checkpoint exemplars: Paint by Example, on pictures with COCO boxes.
+
+    Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train exemplar
+    """
+    from cloisonne.train.exemplar.task import train as trained
+
+    trained(settings, report=to_stderr)
+    typer.echo(f"The pipeline lies in {settings.output}")
+
+
+def train_control(settings: control.Settings) -> None:
+    """Train an adapter that obeys a map inside of a mask, for a Stable Diffusion 1.x or 2.x checkpoint.
+
+    Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train control
+    """
+    from cloisonne.train.control.task import train as trained
+
+    trained(settings, report=to_stderr)
+    typer.echo(f"The adapter lies in {settings.output}")
+
+
 def _spread(command: Callable[[Any], None], kind: type[engine.Settings]) -> Callable[..., None]:
     """A command with an option for each field of its settings, and ``--resume``."""
     hints = get_type_hints(kind, include_extras=True)
@@ -93,4 +117,9 @@ def _dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-train.command("reco", context_settings={"token_normalize_func": _dashed})(_spread(train_reco, reco.Settings))
+for _name, _command, _kind in (
+    ("reco", train_reco, reco.Settings),
+    ("exemplar", train_exemplar, exemplar.Settings),
+    ("control", train_control, control.Settings),
+):
+    train.command(_name, context_settings={"token_normalize_func": _dashed})(_spread(_command, _kind))

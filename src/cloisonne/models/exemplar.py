@@ -60,6 +60,12 @@ class ExemplarEncoder(nn.Module):
         """[B, L, D], L = 1 if pooled, of pictures [B, 3, size, size] as :meth:`prepared` makes them."""
         return self.of_seen(self.seen(pixels))
 
+    @property
+    def side(self) -> int:
+        """Of the square pictures that the tower takes."""
+        vision: Any = self.vision
+        return vision.config.image_size
+
     def seen(self, pixels: Tensor) -> Tensor:
         """[B, L, width]: what the tower, which no training changes, makes of the pictures."""
         vision: Any = self.vision
@@ -72,8 +78,7 @@ class ExemplarEncoder(nn.Module):
 
     def prepared(self, picture: Image.Image) -> Tensor:
         """[1, 3, size, size]: an RGB picture squashed to CLIP's square, none of it cut off, by CLIP's statistics."""
-        side: Any = self.vision.config.image_size
-        return normalised(np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)))[None]
+        return normalised(np.asarray(picture.resize((self.side, self.side), Image.Resampling.BICUBIC)))[None]
 
 
 def normalised(rgb: NDArray[np.uint8]) -> Tensor:

@@ -2,8 +2,8 @@
 2103.00020, figure 3).
 
 A batch holds far fewer sentences than there are glyphs, so a proxy for each glyph in the shared space stands for all
-the others (Movshovitz-Attias et al. 2017, arXiv 1703.07464): pictures and sentences are drawn to the same one. A dense head
-names the glyph under each patch, which teaches the picture tower many times sooner. Both are dropped at export.
+the others (Movshovitz-Attias et al. 2017, arXiv 1703.07464): pictures and sentences are drawn to the same one. A dense
+head names the glyph under each patch, which teaches the picture tower many times sooner. Both are dropped at export.
 """
 
 from dataclasses import dataclass
@@ -106,8 +106,9 @@ def _middles(numbers: np.ndarray) -> np.ndarray:
 def stage(clip: CLIPModel, tokenizer: Any, minutes: float, device: torch.device = CPU) -> Stage:
     """Symmetric cross-entropy over the batch, where all that is said of the same object fits it, of both towers over
     the proxies, and of the patches over the glyphs."""
-    proxies = nn.Embedding(len(TRAINING), clip.config.projection_dim)
-    dense = nn.Linear(clip.config.vision_config.hidden_size, len(TRAINING) + 1)
+    shared: Any = clip.config.projection_dim
+    proxies = nn.Embedding(len(TRAINING), shared)
+    dense = nn.Linear(clip.vision_embed_dim, len(TRAINING) + 1)
     clip.train()
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:

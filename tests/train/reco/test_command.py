@@ -79,8 +79,8 @@ def test_bad_input_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_both_trainings_are_listed(run: Run) -> None:
-    assert {command.name for command in train.registered_commands} == {"family", "reco"}
+def test_the_trainings_are_listed(run: Run) -> None:
+    assert {command.name for command in train.registered_commands} == {"family", "reco", "exemplar", "control"}
     code, out, _ = run("--help")
     assert code == 0
     assert "train_batch_size" in out

@@ -101,7 +101,7 @@ class Run:
         )
         self._prepared, self._optimiser = accelerator.prepare(task.student, optimiser)
         self._average = Average(self._parameters, settings.ema_decay) if settings.use_ema else None
-        self._decisive = settings.decisive() | {"pictures a step": self._pictures} | task.facts
+        self._decisive = settings.decisive() | {"pictures a step": self._pictures} | dict(task.facts)
         self._step = 0
 
     def go(self, report: Callable[[str], None]) -> list[float]:

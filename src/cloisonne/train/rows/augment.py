@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -40,7 +41,9 @@ def augmented(shown: Shown, rng: np.random.Generator, size: int, *, flip: bool =
 def mirrored(shown: Shown) -> Shown:
     """The picture as in a mirror, and its words with it."""
     regions = tuple(((1 - x1, y0, 1 - x0, y1), sides_swapped(words)) for (x0, y0, x1, y1), words in shown.regions)
-    return Shown(np.ascontiguousarray(shown.rgb[:, ::-1]), sides_swapped(shown.caption), regions)
+    return replace(
+        shown, rgb=np.ascontiguousarray(shown.rgb[:, ::-1]), caption=sides_swapped(shown.caption), regions=regions
+    )
 
 
 def sides_swapped(text: str) -> str:

@@ -70,6 +70,10 @@ class CocoRows:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def has_box(self, index: int, smallest: float, largest: float) -> bool:
+        """Whether picture ``index`` has a box of such a share of its area."""
+        return any(smallest <= area(box) <= largest for box, _ in self._rows[index].regions)
+
     def show(self, index: int, rng: np.random.Generator) -> Shown:
         """Picture ``index``, upright, with one of its captions."""
         row = self._rows[index]

@@ -11,11 +11,15 @@ from cloisonne.scene.geometry import Box
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """rgb: uint8 [h, w, 3]. caption: "" if there is none. regions: boxes in fractions of the picture, and words."""
+    """rgb: uint8 [h, w, 3]. caption: "" if there is none. regions: boxes in fractions of the picture, and words.
+
+    mate: another whole picture of the same style, if this one is shown for its style.
+    """
 
     rgb: NDArray[np.uint8]
     caption: str
     regions: tuple[tuple[Box, str], ...]
+    mate: NDArray[np.uint8] | None = None
 
 
 class Rows(Protocol):
@@ -27,4 +31,8 @@ class Rows(Protocol):
 
     def show(self, index: int, rng: np.random.Generator) -> Shown:
         """Picture ``index``; ``rng`` decides among its captions, and nothing else does."""
+        ...
+
+    def has_box(self, index: int, smallest: float, largest: float) -> bool:
+        """Whether picture ``index`` has a box of such a share of its area."""
         ...

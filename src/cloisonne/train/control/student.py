@@ -1,0 +1,63 @@
+"""What is trained: an adapter, beside a base that stays as it is."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.adapter import T2IAdapter
+from torch import Tensor, nn
+
+from cloisonne.models.model import Model
+from cloisonne.train.control.settings import Settings
+
+
+def new_adapter(model: Model, settings: Settings) -> T2IAdapter:
+    """An adapter for the base's UNet.
+
+    Where the UNet's first level has no attention, features join behind that level's downsampling, so the adapter is of
+    the form that Stable Diffusion XL's have.
+    """
+    config: Any = model.net.unet.config
+    late = config["down_block_types"][0] == "DownBlock2D"
+    torch.manual_seed(settings.seed)
+    return T2IAdapter(
+        in_channels=3 if settings.kind == "color" else 1,
+        channels=list(config["block_out_channels"]),
+        num_res_blocks=settings.num_res_blocks,
+        downscale_factor=model.spec.vae_factor * (2 if late else 1),
+        adapter_type="full_adapter_xl" if late else "full_adapter",
+    )
+
+
+class Student(nn.Module):
+    """Noisy latents, a caption and a map with its mask, to the UNet's output [B, C, H, W].
+
+    masked: whether the mask is multiplied with the adapter's features (ours), or only with the map.
+    """
+
+    def __init__(self, adapter: T2IAdapter, model: Model, settings: Settings) -> None:
+        super().__init__()
+        self.adapter: Any = adapter
+        self.unet: Any = model.net.unet
+        self.text: Any = model.text.modules[0]
+        self._features = settings.masked == "features"
+        self.unet.requires_grad_(False)
+        self.text.requires_grad_(False)
+        if settings.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        self.train()
+
+    def forward(self, z: Tensor, shown: Tensor, mask: Tensor, ids: Tensor, t: Tensor) -> Tensor:
+        """z [B, C, H, W], shown [B, 1 or 3, h, w], mask [B, 1, h, w], ids [B, L], t [B]."""
+        with torch.no_grad():
+            heard = self.text(ids).last_hidden_state
+        levels = self.adapter(shown if self._features else shown * mask)
+        if self._features:
+            levels = [level * F.adaptive_avg_pool2d(mask, level.shape[-2:]) for level in levels]
+        return self.unet(
+            z,
+            t,
+            encoder_hidden_states=heard,
+            down_intrablock_additional_residuals=list(levels),
+            return_dict=False,
+        )[0]

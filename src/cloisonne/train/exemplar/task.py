@@ -1,0 +1,85 @@
+"""Paint by Example as a task of the trainer (arXiv 2211.13227, equation 2): the squared error of what the network
+should answer, given noisy latents, the masked picture, and one token of the exemplar.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPVisionModel
+
+from cloisonne.errors import CheckpointError
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.exemplar import ExemplarEncoder
+from cloisonne.models.files import pretrained, read
+from cloisonne.train.engine import trainer
+from cloisonne.train.engine.base import canvas_of, is_world, read_model, scheduler_of, size_of
+from cloisonne.train.engine.diffusion import Diffusion
+from cloisonne.train.engine.examples import Batch
+from cloisonne.train.exemplar.examples import HoleExamples
+from cloisonne.train.exemplar.output import write_exemplars
+from cloisonne.train.exemplar.settings import BUILTIN_ENCODER, Settings
+from cloisonne.train.exemplar.student import Student, widen
+from cloisonne.train.rows.coco_rows import CocoRows
+from cloisonne.train.rows.world_rows import WorldRows
+from cloisonne.world.picture import EVERYTHING
+
+
+class ExemplarTask:
+    """A widened UNet and the head of an image encoder; see :class:`~cloisonne.train.engine.task.Task`."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        rows = None if is_world(settings) else CocoRows(Path(settings.data))
+        self._settings, self._model = settings, read_model(settings)
+        model = self._model
+        sha256 = model.hash
+        size = size_of(settings, model)
+        rows = rows or WorldRows(size, EVERYTHING, pictures=200_000, mates=settings.style_pairs)
+        tower = read_tower(settings.image_encoder)
+        torch.manual_seed(settings.seed)
+        pooled = settings.context == "pooled"
+        blocks = settings.mapper_blocks if pooled else 0
+        encoder = ExemplarEncoder(tower, model.spec.token_width, blocks, pooled=pooled)
+        widen(model.net.unet)
+        self.examples = HoleExamples(rows, settings, canvas_of(size, model), encoder.side)
+        self.student = Student(model.net.unet, encoder, settings)
+        self.trained = self.student.trained()
+        self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": rows.digest}
+        self._diffusion = Diffusion(model, device)
+
+    def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:
+        keep, noise, t = batch["keep"], batch["noise"], batch["t"]
+        both = torch.cat([batch["pixels"], batch["pixels"] * keep])
+        drawn = torch.cat([batch["posterior"], batch["masked_posterior"]])
+        z0, known = self._diffusion.latents(both, drawn, autocast).chunk(2)
+        small = F.interpolate(keep, z0.shape[-2:], mode="bilinear", align_corners=False)
+        z = self._diffusion.noised(z0, noise, t)
+        output = student(z, known, small, batch["exemplar"], batch["told"], t)
+        return F.mse_loss(output.float(), self._diffusion.target(z0, noise, t))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        made = {"base": self._model.name, **record}
+        write_exemplars(self._settings.output, self._model, self.student, scheduler_of(self._model), made)
+
+
+def train(settings: Settings, report: Callable[[str], None] = print) -> list[float]:
+    """Train as told; see :func:`cloisonne.train.engine.trainer.train`."""
+    return trainer.train(settings, ExemplarTask, report)
+
+
+def read_tower(source: str) -> CLIPVisionModel:
+    """CLIP's image tower, in float32. Raises CheckpointError where there is none."""
+    if source == BUILTIN_ENCODER:
+        folder = BUILTIN / "clip"
+    else:
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            from cloisonne.models.hub import is_hub_id, snapshot
+
+            if not is_hub_id(source):
+                raise CheckpointError(f'There is no folder "{source}"; give a folder or hub id of a CLIP model.')
+            folder = snapshot(source)
+    return read(folder, lambda path: pretrained(CLIPVisionModel, path, dtype=torch.float32))
