@@ -13,14 +13,19 @@ from cloisonne.train.family import train_family
 @pytest.mark.slow
 def test_a_family_trained_in_slices_loads_and_knows_its_parents(tmp_path):
     calls = 0
-    while not train_family(tmp_path, 0.4, slice_minutes=0.1, pictures=64, trips=32, report=lambda line: None):
+    while not train_family(tmp_path, 0.8, slice_minutes=0.1, pictures=64, trips=32, report=lambda line: None):
         calls += 1
-        assert calls < 20
+        assert calls < 30
     assert calls > 0
     model = load(tmp_path / "family")
     assert model.native.width == 128
     records = {member.name: member.provenance for member in members(tmp_path / "family")}
-    assert set(records) == {"vae", "text_encoder", "unet", "judge", "clip"}
+    assert set(records) == {
+        *("vae", "text_encoder", "unet", "judge", "clip", "exemplar", "control-canny", "control-color")
+    }
+    assert set(records["exemplar"]["parents"]) == {"vae", "unet", "clip"}
+    assert model.exemplar is not None
+    assert set(model.adapters) == {"canny", "color"}
     assert set(records["unet"]["parents"]) == {"vae", "text_encoder"}
     config = tmp_path / "family" / "vae" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"scaling_factor": 1.0}))

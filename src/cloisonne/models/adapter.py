@@ -65,8 +65,9 @@ def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adap
         raise CheckpointError(f'"{source}" is a pickle; run "cloisonne convert {source} OUT.safetensors" once.')
     else:
         raise CheckpointError(f'There is no adapter "{source}"; give a diffusers folder or a .safetensors file.')
-    placed: Any = module
-    return Adapter(placed.to(device, dtype).eval().requires_grad_(False), device)
+    # Not by diffusers' own "to", which warns of what it would do for other networks.
+    placed: Any = torch.nn.Module.to(module, device, dtype)
+    return Adapter(placed.eval().requires_grad_(False), device)
 
 
 def adapter_of(tensors: Mapping[str, Tensor], source: Path) -> T2IAdapter:

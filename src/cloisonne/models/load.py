@@ -19,6 +19,7 @@ from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
 from cloisonne.models.pickles import PICKLES
+from cloisonne.models.relatives import with_relatives
 from cloisonne.scene.control import ControlKind
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
@@ -77,13 +78,15 @@ def load(
     options += ["vae tiling"] if vae_tiling else []
     native = None if folder is None else native_of(folder)
     model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
+    if folder is not None:
+        model = with_relatives(model, folder, placement)
     if exemplar is not None:
         model = _with_exemplars(model, Path(exemplar).expanduser(), placement)
     return _with_adapters(model, adapters, placement) if adapters else model
 
 
 def _with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
-    found, files = {}, []
+    found, files = dict(model.adapters), []
     unet: Any = model.net.unet.config
     for kind, source in adapters.items():
         if kind not in get_args(ControlKind):

@@ -5,25 +5,34 @@ cloisonne train family --minutes 120 --device auto --out family
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, T2IAdapter
 
 from cloisonne.errors import OutputError
 from cloisonne.eval.judge import Judge
+from cloisonne.models.relatives import EXEMPLAR
 from cloisonne.models.vae import Vae
 from cloisonne.train import base, clip, judge, latents, tokenizer, vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
+from cloisonne.train.descendants import (
+    CONTROLS,
+    Made,
+    control_settings,
+    exemplar_settings,
+    pack_exemplar,
+    trained,
+)
 from cloisonne.train.export import device_words, export_module, export_pretrained, write_provenance
 from cloisonne.train.loop import Progress, Stage, load_average, run
 from cloisonne.train.measure import measure_clip, measure_judge, measure_vae
 from cloisonne.world.picture import Recipe
 
-SHARES = {"vae": 0.27, "base": 0.54, "judge": 0.12, "clip": 0.07}
+SHARES = {"vae": 0.16, "base": 0.36, "judge": 0.07, "clip": 0.1, "exemplar": 0.23, "control": 0.08}
 """Shares of the minutes; drawing and encoding in between come on top."""
 RECIPE = Recipe(counts=(1, 1, 2, 2, 3, 4))
 """The pictures that the base is trained on."""
@@ -90,7 +99,7 @@ def train_family(
         report=report,
         made=made,
     )
-    return all(step(work) for step in (make_vae, make_base, make_judge, make_clip))
+    return all(step(work) for step in (make_vae, make_base, make_judge, make_clip, make_exemplar, make_controls))
 
 
 def make_vae(work: Work) -> bool:
@@ -162,6 +171,41 @@ def make_clip(work: Work) -> bool:
     progress = load_average(work.state("clip"), {"clip": model})
     _export(work, "clip", model, progress, ["tokenizer"], measure_clip(model.cpu(), words))
     return True
+
+
+def make_exemplar(work: Work) -> bool:
+    """What paints exemplars: changes of the UNet, and the way from clip's image tower to its token."""
+    if _exported(work, EXEMPLAR):
+        return True
+    settings = replace(exemplar_settings(work.family, work.state(EXEMPLAR)), device=work.device.type)
+    made = trained(settings, work.share(EXEMPLAR), slice_minutes=work.slice_minutes, report=work.report)
+    if made is None:
+        return False
+    pack_exemplar(made, settings, work.family)
+    _note(work, EXEMPLAR, _progress(made), ["vae", "unet", "clip"], {"loss": made.loss}, TRAINING_SEEDS)
+    work.made(EXEMPLAR, work.family)
+    return True
+
+
+def make_controls(work: Work) -> bool:
+    """Adapters of lines and of colours."""
+    for kind in CONTROLS:
+        member = f"control-{kind}"
+        if _exported(work, member):
+            continue
+        settings = replace(control_settings(work.family, work.state(member), kind), device=work.device.type)
+        share = work.share("control") / len(CONTROLS)
+        made = trained(settings, share, slice_minutes=work.slice_minutes, report=work.report)
+        if made is None:
+            return False
+        export_pretrained(T2IAdapter.from_pretrained(made.folder), work.family / member)
+        _note(work, member, _progress(made), ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
+        work.made(member, work.family)
+    return True
+
+
+def _progress(made: Made) -> Progress:
+    return Progress(step=made.steps, seconds=made.seconds, pictures=made.pictures)
 
 
 def _write_index(work: Work) -> None:

@@ -73,6 +73,6 @@ class ControlTask:
             ) from None
 
 
-def train(settings: Settings, report: Callable[[str], None] = print) -> list[float]:
+def train(settings: Settings, report: Callable[[str], None] = print, *, seconds: float | None = None) -> list[float]:
     """Train as told; see :func:`cloisonne.train.engine.trainer.train`."""
-    return trainer.train(settings, ControlTask, report)
+    return trainer.train(settings, ControlTask, report, seconds=seconds)

@@ -30,8 +30,12 @@ REPORT_STEPS = 10
 _ONE_COPY_EACH = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
-def train(settings: Settings, make: Maker, report: Callable[[str], None] = print) -> list[float]:
+def train(
+    settings: Settings, make: Maker, report: Callable[[str], None] = print, *, seconds: float | None = None
+) -> list[float]:
     """Train as told and write the result; returns this process's loss of each step it made.
+
+    seconds: stop after so long, with a checkpoint and without a result, if the steps are not made by then.
 
     Raises TrainingError for settings and data, CheckpointError for base and checkpoint, OutputError for the output.
     """
@@ -42,13 +46,13 @@ def train(settings: Settings, make: Maker, report: Callable[[str], None] = print
     if start is not None:
         run.resume(start)
     try:
-        losses = run.go(report)
+        losses = run.go(report, math.inf if seconds is None else seconds)
     except torch.OutOfMemoryError:
         raise CapabilityError(
             f"The device has too little memory for --train_batch_size {settings.train_batch_size}; give fewer pictures "
             "and more --gradient_accumulation_steps, --gradient_checkpointing, or --lora."
         ) from None
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and run.done:
         run.finish(losses)
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -104,8 +108,13 @@ class Run:
         self._decisive = settings.decisive() | {"pictures a step": self._pictures} | dict(task.facts)
         self._step = 0
 
-    def go(self, report: Callable[[str], None]) -> list[float]:
-        """Make the steps that are left; the losses of this process."""
+    @property
+    def done(self) -> bool:
+        """Whether all steps are made."""
+        return self._step == self.steps
+
+    def go(self, report: Callable[[str], None], seconds: float) -> list[float]:
+        """Make the steps that are left, or those of so many seconds; the losses of this process."""
         accelerator, settings = self._accelerator, self._settings
         share = Share(
             settings,
@@ -117,10 +126,12 @@ class Run:
         stream = batches(self._task.examples, share, settings.dataloader_num_workers, accelerator.device)
         losses: list[Tensor] = []
         pace = Pace(time=time.monotonic(), step=self._step)
-        while self._step < self.steps:
+        until = pace.time + seconds
+        last = self.done
+        while not last:
             losses.append(self._make_step(stream))
             self._step += 1
-            last = self._step == self.steps
+            last = self.done or time.monotonic() > until
             if self._step % REPORT_STEPS == 0 or last:
                 self._report(losses[pace.step - self._step :], pace, report)
             if (self._step % settings.checkpointing_steps == 0 or last) and accelerator.is_main_process:

@@ -70,7 +70,8 @@ def _between(first: int, last: int, at: float) -> int:
 def rectangle(box: Box, size: int) -> NDArray[np.bool_]:
     """[size, size], True in the box, and in at least one pixel."""
     mask = np.zeros((size, size), bool)
-    x0, y0, x1, y1 = (round(v * size) for v in box)
+    x0, y0 = (min(round(v * size), size - 1) for v in box[:2])
+    x1, y1 = (round(v * size) for v in box[2:])
     mask[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = True
     return mask
 

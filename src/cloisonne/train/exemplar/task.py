@@ -14,7 +14,8 @@ from transformers import CLIPVisionModel
 from cloisonne.errors import CheckpointError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar import ExemplarEncoder
-from cloisonne.models.files import pretrained, read
+from cloisonne.models.files import read
+from cloisonne.models.relatives import CLIP, tower_of
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, read_model, scheduler_of, size_of
 from cloisonne.train.engine.diffusion import Diffusion
@@ -65,15 +66,15 @@ class ExemplarTask:
         write_exemplars(self._settings.output, self._model, self.student, scheduler_of(self._model), made)
 
 
-def train(settings: Settings, report: Callable[[str], None] = print) -> list[float]:
+def train(settings: Settings, report: Callable[[str], None] = print, *, seconds: float | None = None) -> list[float]:
     """Train as told; see :func:`cloisonne.train.engine.trainer.train`."""
-    return trainer.train(settings, ExemplarTask, report)
+    return trainer.train(settings, ExemplarTask, report, seconds=seconds)
 
 
 def read_tower(source: str) -> CLIPVisionModel:
     """CLIP's image tower, in float32. Raises CheckpointError where there is none."""
     if source == BUILTIN_ENCODER:
-        folder = BUILTIN / "clip"
+        folder = BUILTIN / CLIP
     else:
         folder = Path(source).expanduser()
         if not folder.is_dir():
@@ -82,4 +83,4 @@ def read_tower(source: str) -> CLIPVisionModel:
             if not is_hub_id(source):
                 raise CheckpointError(f'There is no folder "{source}"; give a folder or hub id of a CLIP model.')
             folder = snapshot(source)
-    return read(folder, lambda path: pretrained(CLIPVisionModel, path, dtype=torch.float32))
+    return read(folder, tower_of)

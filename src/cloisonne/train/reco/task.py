@@ -51,6 +51,6 @@ class ReCoTask:
         write_pipeline(self._settings.output, self._base, self.student, made, lora=self._settings.lora)
 
 
-def train(settings: Settings, report: Callable[[str], None] = print) -> list[float]:
-    """Fine-tune a base as told; see :func:`cloisonne.train.engine.trainer.train`."""
-    return trainer.train(settings, ReCoTask, report)
+def train(settings: Settings, report: Callable[[str], None] = print, *, seconds: float | None = None) -> list[float]:
+    """Train as told; see :func:`cloisonne.train.engine.trainer.train`."""
+    return trainer.train(settings, ReCoTask, report, seconds=seconds)
