@@ -144,6 +144,9 @@ def test_models_lists_the_family(run):
         (["generate", *BEACH, "--num-images", "2", "-o", "a.png"], "folder"),
         (["fill", "no.png", "--mask", "no.png", "--phrase", "a cat", "-o", "a.png"], "no.png"),
         (["evaluate", "layouts", "--method", "magic", "-o", "out"], "magic"),
+        (["evaluate", "control", "--row", "a", "-o", "out"], "NAME=FOLDER"),
+        (["evaluate", "control", "--row", "a=nowhere", "-o", "out"], "nowhere"),
+        (["evaluate", "control", "--kind", "depth", "-o", "out"], "depth"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, workdir, arguments, said):

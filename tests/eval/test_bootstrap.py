@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cloisonne.eval.bootstrap import Sample, deviation, difference, mean
+from cloisonne.eval.bootstrap import Sample, deviation, difference, mean, ratio
 
 
 def flips(rng: np.random.Generator, scenes: int = 100, alike: bool = False) -> Sample:
@@ -63,6 +63,28 @@ def test_difference_of_equal_rows_is_none() -> None:
     gain = difference(a, a)
     assert gain is not None
     assert gain.low == gain.value == gain.high == 0
+
+
+def test_ratio_is_of_sums_and_exactly_one_with_itself() -> None:
+    rng = np.random.default_rng(5)
+    b = Sample(rng.integers(0, 3, 40).astype(float), np.ones(40, int))
+    twice = ratio(Sample(2 * b.totals, b.counts), b)
+    same = ratio(b, b)
+    assert same is not None
+    assert twice is not None
+    assert same.low == same.value == same.high == 1
+    assert twice.low == twice.value == twice.high == 2
+    assert same.n == same.scenes == 40
+
+
+def test_ratio_to_nothing_is_none_and_its_interval_leaves_such_resamples_out() -> None:
+    ones = np.ones(4, int)
+    a, rare = Sample(np.array([1.0, 1, 1, 1]), ones), Sample(np.array([2.0, 0, 0, 0]), ones)
+    assert ratio(a, Sample(np.zeros(4), ones)) is None
+    estimate = ratio(a, rare)
+    assert estimate is not None
+    assert estimate.value == 2
+    assert np.isfinite([estimate.low, estimate.high]).all()
 
 
 def test_deviation_of_a_mean_is_its_standard_error() -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloisonne.app.evaluate_commands import evaluate
 from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, Writing, grouped
 from cloisonne.app.terminal import Failed, progress, running, to_stderr
 from cloisonne.app.train_commands import train
@@ -22,7 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Draw and repaint pictures region by region with diffusion models.",
 )
-evaluate = typer.Typer(no_args_is_help=True, help="Measure pictures against what was asked for.")
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
 
@@ -191,32 +191,6 @@ def models() -> None:
         typer.echo(
             f"{member.name:13} {member.bytes / 2**20:5.1f} MiB  {made.get('pictures', 0):>8} pictures  {figures}"
         )
-
-
-@evaluate.command("layouts")
-def evaluate_layouts(
-    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for items and tables; continues what is there.")],
-    model: Annotated[str, typer.Option(help='"builtin" or a diffusers folder.')] = "builtin",
-    method: Annotated[list[str] | None, typer.Option(help="Rows to measure; all without.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first scenes of layouts-v1.")] = None,
-    seed: Annotated[int, typer.Option(help="Added to every layout's own seed.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu",
-    save_pictures: Annotated[bool, typer.Option(help="Keep the pictures.")] = False,
-) -> None:
-    """Measure region control on layouts-v1: objects in their boxes, classes, colours, leakage, Fréchet distance."""
-    from cloisonne.app.measure import layouts
-
-    results = layouts(
-        out,
-        model,
-        methods=method,
-        limit=limit,
-        seed=seed,
-        device=device,
-        save_pictures=save_pictures,
-        report=to_stderr,
-    )
-    typer.echo(results.markdown())
 
 
 def _draw(asked: Any, out: Path, loading: Loading, writing: Writing) -> None:

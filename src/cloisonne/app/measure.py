@@ -8,11 +8,12 @@ import numpy as np
 from cloisonne.app.generate import generate
 from cloisonne.app.picture_edit import as_pixels, as_tensor
 from cloisonne.errors import SceneError
-from cloisonne.eval.benchmark import METHODS, evaluate_layouts
+from cloisonne.eval.benchmark import METHODS, RoundTrip, evaluate_layouts
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.tables import Results
 from cloisonne.models.builtin import BUILTIN, digest
 from cloisonne.models.load import load
+from cloisonne.models.model import Model
 from cloisonne.scene import Scene
 
 
@@ -36,10 +37,32 @@ def layouts(
     def drawn(scene: Scene, method: str, seed: int) -> np.ndarray:
         return np.asarray(generate(scene.replace(method=method), model, seed=seed).image)
 
+    return evaluate_layouts(
+        drawn,
+        judge,
+        through_vae(model),
+        out,
+        methods=chosen,
+        limit=limit,
+        seed=seed,
+        about=facts(model),
+        save_pictures=save_pictures,
+        report=report,
+    )
+
+
+def through_vae(model: Model) -> RoundTrip:
+    """How a picture, uint8 [h, w, 3], comes through the model's VAE and back."""
+
     def round_trip(rgb: np.ndarray) -> np.ndarray:
         return as_pixels(model.vae.decode(model.vae.encode(as_tensor(rgb).to(model.device)))[0])
 
-    about = {
+    return round_trip
+
+
+def facts(model: Model) -> dict[str, str | int | float]:
+    """What makes results of two runs comparable: the model and its native values, the judge, the device."""
+    return {
         "model": model.name,
         "model_hash": model.hash,
         "judge": digest(BUILTIN / "judge"),
@@ -48,15 +71,3 @@ def layouts(
         "sampler": model.native.sampler,
         "device": str(model.device),
     }
-    return evaluate_layouts(
-        drawn,
-        judge,
-        round_trip,
-        out,
-        methods=chosen,
-        limit=limit,
-        seed=seed,
-        about=about,
-        save_pictures=save_pictures,
-        report=report,
-    )

@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 
 from cloisonne.app.generate import fill, paint
-from cloisonne.app.picture_edit import as_pixels, as_tensor
+from cloisonne.app.measure import facts, through_vae
 from cloisonne.errors import SceneError
 from cloisonne.eval.exemplars import Fill, evaluate_exemplars
 from cloisonne.eval.holes import Hole
 from cloisonne.eval.judge import Judge
-from cloisonne.models.builtin import BUILTIN, digest
+from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 
@@ -35,29 +35,18 @@ def exemplars(
 ) -> str:
     """``evaluate exemplars``. rows: see :func:`row_of`; None means the model's own exemplars, and words."""
     model = load(source, device=device)
-    if model.exemplar is None and not rows:
+    if not model.sees_exemplars and not rows:
         raise SceneError(f'The model "{source}" draws no exemplars; name rows of trained ones, "--row NAME=FOLDER".')
     fills = dict(row_of(text, model, source, device) for text in (rows or ["exemplar", WORDS]))
-
-    def round_trip(rgb: np.ndarray) -> np.ndarray:
-        return as_pixels(model.vae.decode(model.vae.encode(as_tensor(rgb).to(model.device)))[0])
-
-    about = {
-        "model": model.name,
-        "model_hash": model.hash,
-        "judge": digest(BUILTIN / "judge"),
-        "steps": model.native.steps,
-        "device": device,
-    }
     return evaluate_exemplars(
         fills,
         Judge.load(BUILTIN / "judge"),
-        round_trip,
+        through_vae(model),
         out,
         limit=limit,
         spread_items=spread_items,
         seed=seed,
-        about=about,
+        about=facts(model),
         save_pictures=save_pictures,
         report=report,
     )

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from cloisonne.eval.items import Items, open_folder, write_whole
+from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
 from cloisonne.eval.layouts import REFERENCE_SEED, SHA256, Layout, layouts, scan
 from cloisonne.eval.metrics import Judging, Seen, measure
 from cloisonne.eval.tables import Results, summarise
@@ -68,7 +66,7 @@ def evaluate_layouts(
             if layout.index not in rows[row]:
                 rgb = draw_row(layout)
                 if save_pictures:
-                    _save(rgb, out / "pictures" / row / f"{layout.index:04d}.png")
+                    save_picture(rgb, out / "pictures" / row / f"{layout.index:04d}.png")
                 rows[row].add(layout.index, _item(measure(rgb, layout.regions, judge)))
         if reference.index not in rows[_REFERENCE]:
             seen = measure(_truth(reference), reference.regions, judge)
@@ -97,13 +95,4 @@ def _truth(layout: Layout) -> np.ndarray:
 
 def _item(seen: Seen) -> dict[str, Any]:
     regions = [{**vars(region), "found": region.found} for region in seen.regions]
-    return {"regions": regions, "whole": _short(seen.whole), "crops": [_short(crop) for crop in seen.crops]}
-
-
-def _short(embedding: Tensor) -> list[float]:
-    return [float(f"{value:.5g}") for value in embedding.tolist()]
-
-
-def _save(rgb: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(path)
+    return {"regions": regions, "whole": short(seen.whole), "crops": [short(crop) for crop in seen.crops]}

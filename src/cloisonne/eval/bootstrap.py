@@ -41,6 +41,18 @@ def difference(a: Sample, b: Sample) -> Estimate | None:
     return _estimate(a.counts, lambda times: _ratio(times, a) - _ratio(times, b))
 
 
+def ratio(a: Sample, b: Sample) -> Estimate | None:
+    """Mean of ``a`` divided by the mean of ``b``, two rows over the same scenes, resampled alike; None where b is 0."""
+    if b.totals.sum() == 0:
+        return None
+
+    def value_of(times: np.ndarray) -> np.ndarray:
+        defined = times[(times @ b.totals) != 0]
+        return _ratio(defined, a) / _ratio(defined, b)
+
+    return _estimate(a.counts, value_of)
+
+
 def deviation(scenes: int, value_of: Callable[[np.ndarray], float]) -> float:
     """Standard deviation of ``value_of(indices of scenes)`` over resamples, for what is no mean.
 

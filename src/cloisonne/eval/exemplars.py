@@ -7,7 +7,7 @@ OUT/pictures/<row>/*.png     the pictures, if asked for
 OUT/exemplars.md, .json      the tables
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloisonne.eval.bootstrap import Estimate, Sample, deviation, difference, mean
-from cloisonne.eval.frechet import MIN_PICTURES, gaussian_distance
+from cloisonne.eval.bootstrap import Sample, difference, mean
+from cloisonne.eval.frechet import MIN_PICTURES
 from cloisonne.eval.hole_metrics import CONTEXT, Filled, Gallery, batch, cut, fill_figures, spread
 from cloisonne.eval.holes import REFERENCE, Hole, hole, pasted
-from cloisonne.eval.items import Items, open_folder, write_whole
+from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
 from cloisonne.eval.judge import SIZE
 from cloisonne.eval.metrics import Judging
 from cloisonne.eval.quality import Mixture
 from cloisonne.eval.report import figure, table
+from cloisonne.eval.tables import distance
 
 Picture = NDArray[np.uint8]
 Fill = Callable[[Hole, int], Picture]
@@ -96,7 +97,7 @@ def evaluate_exemplars(
             rgb = drawing[row](item, seed + index)
             kept[row].add(index, _line(fill_figures(rgb, item, judge, known)))
             if save_pictures:
-                _save(np.concatenate([_shown(item), rgb], 1), out / "pictures" / row / f"{index:04d}.png")
+                save_picture(np.concatenate([_shown(item), rgb], 1), out / "pictures" / row / f"{index:04d}.png")
         for row in wanted:
             assert item is not None
             pictures = np.stack([drawing[row](item, seed + index + (k << 20)) for k in range(SPREAD_SEEDS)])
@@ -115,16 +116,12 @@ def _real_crops(out: Path, judge: Judging, count: int) -> NDArray[np.float64]:
         if index not in kept:
             item = hole(REFERENCE + index)
             crop = cut(item.truth, item.box, CONTEXT)
-            kept.add(index, {"crop": _short(judge(batch(crop[None])).embedding[0].tolist())})
+            kept.add(index, {"crop": short(judge(batch(crop[None])).embedding[0])})
     return np.array([kept[index]["crop"] for index in range(count)])
 
 
 def _line(filled: Filled) -> dict[str, Any]:
-    return {**vars(filled), "crop": _short(filled.crop.tolist())}
-
-
-def _short(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.5g}") for value in values]
+    return {**vars(filled), "crop": short(filled.crop)}
 
 
 def _tables(
@@ -141,7 +138,7 @@ def _tables(
     for row, own in samples.items():
         cells = [figure(mean(own[name]), percent=share) for name, (_, share) in MEASURES.items()]
         apart = [spreads[row][k]["spread"] for k in range(spread_items)] if row in spreads else []
-        cells.append(figure(_distance(crops[row], real), percent=False))
+        cells.append(figure(distance(list(crops[row][:, None]), [real]), percent=False))
         cells.append(figure(mean(Sample(np.array(apart), np.ones(len(apart), int)))) if apart else "–")
         body.append([row, *cells])
     parts = [
@@ -173,20 +170,7 @@ def _sample(items: Items, crops: NDArray[np.float64], mixture: Mixture, name: st
     )
 
 
-def _distance(crops: NDArray[np.float64], real: NDArray[np.float64]) -> Estimate | None:
-    if len(crops) < MIN_PICTURES:
-        return None
-    value = gaussian_distance(crops, real)
-    error = 1.96 * deviation(len(crops), lambda chosen: gaussian_distance(crops[chosen], real))
-    return Estimate(value=value, low=max(0.0, value - error), high=value + error, n=len(crops), scenes=len(crops))
-
-
 def _shown(item: Hole) -> Picture:
     """Source with its hole in grey, and the exemplar, side by side."""
     holed = np.where(item.mask[..., None], 128, item.source).astype(np.uint8)
     return np.concatenate([holed, np.asarray(Image.fromarray(item.exemplar).resize((SIZE, SIZE)))], 1)
-
-
-def _save(rgb: Picture, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(path)

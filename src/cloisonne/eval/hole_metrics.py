@@ -55,7 +55,9 @@ class Gallery:
 def fill_figures(rgb: NDArray[np.uint8], item: Hole, judge: Judging, known: Gallery) -> Filled:
     """Measure a picture, uint8 [128, 128, 3], in which the item's hole was filled."""
     inner, outer = cut(rgb, item.box, 0.0), cut(rgb, item.box, CONTEXT)
-    verdict: Verdict = judge(batch(np.stack([rgb, inner, outer, cv2.resize(item.exemplar, (SIZE, SIZE))])))
+    verdict: Verdict = judge(
+        batch(np.stack([rgb, inner, outer, np.asarray(cv2.resize(item.exemplar, (SIZE, SIZE)), np.uint8)]))
+    )
     own, shown = verdict.embedding[1], verdict.embedding[3]
     fits = fits_box = None
     if item.blob:

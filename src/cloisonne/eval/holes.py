@@ -121,7 +121,14 @@ def box_of(mask: NDArray[np.bool_]) -> Box:
 
 
 def _joined(a: Box, b: Box) -> Box:
-    return (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    """Both boxes, and two pixels more for their soft edges."""
+    e = 2 / SIZE
+    return (
+        max(0.0, min(a[0], b[0]) - e),
+        max(0.0, min(a[1], b[1]) - e),
+        min(1.0, max(a[2], b[2]) + e),
+        min(1.0, max(a[3], b[3]) + e),
+    )
 
 
 def _mask(box: Box, irregular: bool, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
 from cloisonne.errors import OutputError
 
 
@@ -66,3 +70,14 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, "utf-8")
     os.replace(partial, path)
+
+
+def save_picture(rgb: np.ndarray, path: Path) -> None:
+    """Write a picture, uint8 [H, W, 3], and the folder that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path)
+
+
+def short(embedding: Tensor) -> list[float]:
+    """An embedding [D] in JSON, with five digits."""
+    return [float(f"{value:.5g}") for value in embedding.tolist()]

@@ -94,7 +94,7 @@ def summarise(
             regions=sum(map(len, members.values())),
             rows={
                 row: {name: mean(sample) for name, sample in samples[row].items()}
-                | {name: _distance(_embeddings(rows[row], members, name), real[name]) for name in DISTANCES}
+                | {name: distance(_embeddings(rows[row], members, name), real[name]) for name in DISTANCES}
                 for row in rows
             },
             differences={
@@ -124,7 +124,8 @@ def _embeddings(items: Items, members: dict[int, list[int]], name: str) -> list[
     return [np.array(items[index]["crops"])[own] for index, own in members.items()]
 
 
-def _distance(scenes: list[np.ndarray], real: list[np.ndarray]) -> Estimate | None:
+def distance(scenes: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Estimate | None:
+    """Fréchet distance of embeddings, [n, D] a scene, to those of real pictures; None where there are too few."""
     n = sum(map(len, scenes))
     if min(n, sum(map(len, real))) < MIN_PICTURES:
         return None

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from cloisonne.scene.maps import DRAWN
 from cloisonne.train.engine import settings
 
-KINDS = tuple(DRAWN)
+KINDS = ("canny", "sobel", "color")
+"""Those of ``scene.maps.DRAWN``, named here because settings are read before anything heavy is."""
 MASKS = ("bbox", "alternate", "fixed", "none")
 MASKED = ("features", "map")
 EDGES = ("sobel", "laplacian", "plain", "none")

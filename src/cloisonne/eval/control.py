@@ -1,0 +1,141 @@
+"""The control benchmark: every row draws the scenes of control-v1, and their edges are measured in and out of the mask.
+
+OUT/run.json                    what was run; another run is refused
+OUT/rows/<row>/run.json         what the row is; another adapter of the same name is refused
+OUT/rows/<row>/items.jsonl      one line a scene, written as it is measured
+OUT/rows/<row>/variety.jsonl    how far the pictures of several seeds lie apart, one line a scene, if asked for
+OUT/pictures/<row>/*.png        the pictures, if asked for
+OUT/control.md, .json           the tables
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cloisonne.eval.benchmark import CEILINGS, RoundTrip
+from cloisonne.eval.control_cases import Case, MaskOf, Use, cases, fingerprint
+from cloisonne.eval.control_metrics import edge_figures, edges, variety
+from cloisonne.eval.control_tables import Results, summarise
+from cloisonne.eval.frechet import MIN_PICTURES
+from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
+from cloisonne.eval.layouts import REFERENCE_SEED, scan
+from cloisonne.eval.metrics import Judging, measure
+from cloisonne.scene import Scene
+from cloisonne.scene.control import ControlKind
+
+NONE = "none"
+"""The row that is told the caption alone: what the densities outside are divided by."""
+SEEDS = 8
+"""Pictures of one scene that are compared with each other."""
+
+Generate = Callable[[Scene, str, int], np.ndarray]
+"""(scene without seed, row, seed) -> picture, uint8 RGB [128, 128, 3]."""
+Draw = Callable[[Case, int], np.ndarray]
+"""(case, seed) -> the same."""
+
+_REFERENCE = "reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """How a row uses which adapter; ``adapter`` is the hash of its files."""
+
+    use: Use
+    adapter: str
+
+
+def evaluate_control(
+    generate: Generate,
+    judge: Judging,
+    round_trip: RoundTrip,
+    mask_of: MaskOf,
+    out: Path,
+    *,
+    rows: Mapping[str, Row],
+    kind: ControlKind = "canny",
+    limit: int = 300,
+    seed: int = 0,
+    diversity: int = 0,
+    about: Mapping[str, str | int | float] | None = None,
+    save_pictures: bool = False,
+    report: Callable[[str], None] = print,
+) -> Results:
+    """Measure the row without control, ``rows`` and the ceilings on the first ``limit`` scenes, and write the tables.
+
+    What is already in ``out`` is kept, so the same call continues a run that was stopped, adds rows or raises the
+    limit. The picture of a scene has seed ``seed + layout.seed`` in every row. ``diversity``: on so many scenes also
+    draw ``SEEDS`` seeds and measure how far their pictures lie apart. ``about`` describes the model and the judge.
+
+    Raises OutputError for a folder that holds another run, and ValueError for a limit below 1 or no rows.
+    """
+    if limit < 1 or not rows:
+        raise ValueError(f"limit is {limit} and there are {len(rows)} rows: at least one of each must be evaluated.")
+    run = {"benchmark": "control-v1", "scenes": fingerprint(mask_of), "kind": kind, "seed": seed, **(about or {})}
+    open_folder(out, run)
+    asked = {NONE: Row(use="none", adapter=""), **rows}
+    drawing = {name: _drawn(generate, name, row, kind) for name, row in asked.items()}
+    ceilings: dict[str, Draw] = {CEILINGS[0]: lambda case, seed: round_trip(case.truth)}
+    ceilings[CEILINGS[1]] = lambda case, seed: case.truth
+    folders = {name: _folder(out, name, vars(row)) for name, row in asked.items()}
+    folders |= {name: _folder(out, name, {}) for name in (*ceilings, _REFERENCE)}
+    items = {name: Items(folder / "items.jsonl") for name, folder in folders.items()}
+    apart = {name: Items(folders[name] / "variety.jsonl") for name in drawing}
+    chosen = list(cases(limit, mask_of))
+    for case in chosen:
+        at = seed + case.layout.seed
+        for name, draw in (drawing | ceilings).items():
+            if case.index not in items[name]:
+                rgb = draw(case, at)
+                if save_pictures:
+                    save_picture(rgb, out / "pictures" / name / f"{case.index:04d}.png")
+                items[name].add(case.index, _item(rgb, case, judge))
+        for name, draw in drawing.items():
+            if case.index < diversity and case.index not in apart[name]:
+                pictures = [draw(case, at + k) for k in range(SEEDS)]
+                apart[name].add(case.index, variety(pictures, case.mask, partial(_embedding, judge=judge)))
+        if (case.index + 1) % 20 == 0 or case is chosen[-1]:
+            report(f"{case.index + 1} of {limit} scenes")
+    real = _real(items.pop(_REFERENCE), judge, limit)
+    results = summarise(chosen, items, apart, real, unled=NONE, first=next(iter(rows)), diversity=diversity)
+    write_whole(out / "control.json", results.json())
+    write_whole(out / "control.md", results.markdown())
+    return results
+
+
+def _drawn(generate: Generate, name: str, row: Row, kind: ControlKind) -> Draw:
+    return lambda case, seed: generate(case.scene(row.use, kind), name, seed)
+
+
+def _folder(out: Path, name: str, about: Mapping[str, Any]) -> Path:
+    folder = out / "rows" / name
+    open_folder(folder, {"row": name, **about})
+    return folder
+
+
+def _item(rgb: np.ndarray, case: Case, judge: Judging) -> dict[str, Any]:
+    seen = measure(rgb, case.layout.regions, judge)
+    found = [region.somewhere for region in seen.regions]
+    return {
+        **edge_figures(edges(rgb), edges(case.truth), case.mask),
+        "found_outside": [told for told, outside in zip(found, case.outside(), strict=True) if outside],
+        "whole": short(seen.whole),
+    }
+
+
+def _embedding(rgb: np.ndarray, judge: Judging) -> Tensor:
+    return measure(rgb, (), judge).whole
+
+
+def _real(items: Items, judge: Judging, count: int) -> list[np.ndarray]:
+    """Embeddings [1, D] of real pictures of other scenes; none where there are too few for a distance."""
+    if count < MIN_PICTURES:
+        return []
+    for layout in scan(count, REFERENCE_SEED):
+        if layout.index not in items:
+            items.add(layout.index, {"whole": short(_embedding(layout.truth().rgb, judge))})
+    return [np.array([items[index]["whole"]]) for index in range(count)]
