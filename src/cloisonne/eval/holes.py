@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloisonne.scene import Box
-from cloisonne.train.exemplar.masks import blob, rectangle
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import COLOURS, HELD_OUT, words_of
+from cloisonne.world.hole_masks import blob, rectangle
 from cloisonne.world.picture import BACKGROUNDS, Item, Picture, Recipe, sample
 
 FIRST_SEED = 3 << 20

@@ -35,7 +35,7 @@ COMMON: Mapping[str, Any] = {
 
 def exemplar_settings(family: Path, output: Path) -> ExemplarSettings:
     """How the built-in ``exemplar`` is trained."""
-    own = {"learning_rate": 1.5e-3, "ema_decay": 0.998, "lora": True, "rank": 32}
+    own = {"learning_rate": 2e-3, "ema_decay": 0.997, "lora": True, "rank": 32}
     return ExemplarSettings(base=str(family), image_encoder=str(family / CLIP), output=output, **COMMON, **own)
 
 

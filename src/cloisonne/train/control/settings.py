@@ -1,5 +1,6 @@
 """The settings of localized control's training beside those of every training."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -45,4 +46,4 @@ class Settings(settings.Settings):
 
     def _faults(self) -> Iterator[tuple[str, Any, bool, str]]:
         yield from super()._faults()
-        yield "x0_weight", self.x0_weight, not self.x0_weight >= 0, "give a number from 0 on"
+        yield "x0_weight", self.x0_weight, not 0 <= self.x0_weight < math.inf, "give a number from 0 on"

@@ -8,10 +8,10 @@ from cloisonne.models.exemplar import normalised
 from cloisonne.scene.geometry import Box, area
 from cloisonne.train.engine.examples import LOOK, WORDS, Batch, Canvas, Examples, as_pixels
 from cloisonne.train.exemplar.look import changed, cut, squashed
-from cloisonne.train.exemplar.masks import blob, rectangle, stretched, window
 from cloisonne.train.exemplar.settings import Settings
 from cloisonne.train.rows.augment import mirrored
 from cloisonne.train.rows.shown import Rows, Shown
+from cloisonne.world.hole_masks import blob, rectangle, stretched, window
 
 
 class HoleExamples(Examples):
@@ -36,8 +36,6 @@ class HoleExamples(Examples):
         settings, canvas = self._settings, self._canvas
         rng = self.rng(position, LOOK)
         shown = self._rows.show(self._usable[self.index(position)], self.rng(position, WORDS))
-        if rng.random() < 0.5:
-            shown = mirrored(shown)
         pixels, hole, exemplar = self._hole(shown, rng)
         noise = self.noise_generator(position)
         return {
@@ -54,10 +52,15 @@ class HoleExamples(Examples):
     def _hole(self, shown: Shown, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The window [size, size, 3], its hole [size, size], and the exemplar [side, side, 3]."""
         settings, size = self._settings, self._canvas.size
-        boxes = [box for box, _ in shown.regions if settings.min_area <= area(box) <= settings.max_area]
+        fits = [settings.min_area <= area(box) <= settings.max_area for box, _ in shown.regions]
+        if rng.random() < 0.5:
+            shown = mirrored(shown)
+        boxes = [box for (box, _), fit in zip(shown.regions, fits, strict=True) if fit]
         if shown.mate is not None:
             return squashed(shown.rgb, size), np.ones((size, size), bool), squashed(shown.mate, self._side)
-        box: Box = boxes[int(rng.integers(len(boxes)))] if boxes else (0.25, 0.25, 0.75, 0.75)
+        # A picture of the world whose objects all lie a little outside of the limits is shown with its largest one.
+        boxes = boxes or [max((box for box, _ in shown.regions), key=area)]
+        box: Box = boxes[int(rng.integers(len(boxes)))]
         reach = stretched(box, rng)
         height, width = shown.rgb.shape[:2]
         frame = window(reach, width, height, rng)

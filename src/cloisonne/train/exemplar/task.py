@@ -33,7 +33,7 @@ class ExemplarTask:
     """A widened UNet and the head of an image encoder; see :class:`~cloisonne.train.engine.task.Task`."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        rows = None if is_world(settings) else CocoRows(Path(settings.data))
+        rows = None if is_world(settings) else CocoRows(Path(settings.data), wordless=True)
         self._settings, self._model = settings, read_model(settings)
         model = self._model
         sha256 = model.hash

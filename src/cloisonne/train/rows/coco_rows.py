@@ -37,10 +37,11 @@ class _Row:
 class CocoRows:
     """The images that have any words, in the order of the annotations' images; one row each.
 
+    wordless: boxes need no words, and images none either if they have a box.
     Everything but the pictures' pixels is read and checked here. Nothing of it ever changes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wordless: bool = False) -> None:
         coco = read_coco(folder)
         self.digest = coco.digest
         captions: dict[Any, list[str]] = {key: _texts(image.get("caption"), key) for key, image in coco.images.items()}
@@ -56,7 +57,7 @@ class CocoRows:
             elif not annotation.get("iscrowd"):
                 words = _texts(annotation.get("caption") or coco.categories.get(annotation.get("category_id")), key)
                 box = _box(annotation["bbox"], coco.images[key])
-                regions[key] += [(box, text) for text in words if area(box) > 0]
+                regions[key] += [(box, text) for text in ([""] if wordless else words) if area(box) > 0]
         self._rows = tuple(
             _Row(_file(folder, image), _size(image), tuple(captions[key]), tuple(regions[key]))
             for key, image in coco.images.items()

@@ -7,7 +7,7 @@ import numpy as np
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.rows.shown import Shown
 from cloisonne.world.draw import draw
-from cloisonne.world.picture import Recipe, sample
+from cloisonne.world.picture import MAX_AREA, MIN_AREA, Recipe, sample
 from cloisonne.world.words import caption, phrase
 
 PICTURES = 40_000
@@ -49,5 +49,5 @@ class WorldRows:
         return Shown(drawn.rgb, told, tuple(zip(boxes, phrases, strict=True)), mate)
 
     def has_box(self, index: int, smallest: float, largest: float) -> bool:
-        """Every picture of the world has objects, and all of a size that is shown."""
-        return True
+        """Every picture of the world has objects, of ``MIN_AREA`` to ``MAX_AREA`` of it."""
+        return smallest <= MAX_AREA and largest >= MIN_AREA

@@ -1,0 +1,175 @@
+"""The widened UNet begins as the base, and what is trained is what should be."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import tiny_unet, write_exemplar
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+from cloisonne.errors import CheckpointError, TrainingError
+from cloisonne.train.engine.examples import Batch, Share, batches
+from cloisonne.train.exemplar.settings import Settings
+from cloisonne.train.exemplar.student import widen
+from cloisonne.train.exemplar.task import ExemplarTask, read_tower
+
+CPU = torch.device("cpu")
+Quick = Callable[..., Settings]
+
+
+def first_batch(task: ExemplarTask, settings: Settings) -> Batch:
+    stream: Iterator[Batch] = batches(task.examples, Share(settings, rank=0, world=1, first=0, last=1), 0, CPU)
+    return next(stream)
+
+
+def gradients(settings: Settings, *, told: bool) -> dict[str, Tensor]:
+    """Of the loss of the first batch, all of it told its exemplars or none, by name; what has none is left out."""
+    task = ExemplarTask(settings, CPU)
+    batch = first_batch(task, settings)
+    batch["told"] = torch.full_like(batch["told"], told)
+    task.loss(task.student, batch, nullcontext()).backward()
+    return {name: p.grad for name, p in task.student.named_parameters() if p.grad is not None and bool(p.grad.any())}
+
+
+@pytest.mark.parametrize("level", [0, 500, 999])
+def test_the_widened_unet_is_the_base_whatever_mask_and_masked_latents(level: int) -> None:
+    unet = tiny_unet().eval()
+    z, heard, t = torch.randn(2, 4, 8, 8), torch.randn(2, 1, 16), torch.tensor([level])
+    with torch.no_grad():
+        before = unet(z, t, encoder_hidden_states=heard).sample
+        widen(unet)
+        assert unet.config.in_channels == unet.conv_in.in_channels == 9
+        for keep in (torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.rand(2, 1, 8, 8)):
+            wide = torch.cat([z, 100 * torch.randn(2, 4, 8, 8), keep], 1)
+            after = unet(wide, t, encoder_hidden_states=heard).sample
+            torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
+
+
+def test_the_new_channels_are_listened_to_once_they_have_learned() -> None:
+    """They get a gradient, so that the equality above is of zeros and not of a cut connection."""
+    unet = tiny_unet()
+    widen(unet)
+    unet(torch.randn(1, 9, 8, 8), 500, encoder_hidden_states=torch.randn(1, 1, 16)).sample.square().mean().backward()
+    assert (unet.conv_in.weight.grad[:, 4:].abs().amax((0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("more", [{}, {"lora": True}], ids=["whole", "lora"])
+def test_pictures_with_exemplars_teach_the_mapper_and_not_the_null_token(quick: Quick, more: dict[str, Any]) -> None:
+    named = gradients(quick(**more), told=True)
+    learning = {name.split(".")[1] for name in named if name.startswith("encoder.")}
+    assert learning == {"mapper", "norm", "project"}
+    assert {name.split(".")[2] for name in named if name.startswith("encoder.mapper")} == {"0", "1"}
+    assert "unet.conv_in.weight" in named
+
+
+@pytest.mark.parametrize("more", [{}, {"lora": True}], ids=["whole", "lora"])
+def test_pictures_without_exemplars_teach_the_null_token_and_not_the_mapper(quick: Quick, more: dict[str, Any]) -> None:
+    named = gradients(quick(**more), told=False)
+    assert [name for name in named if name.startswith("encoder.")] == ["encoder.null"]
+    assert "unet.conv_in.weight" in named
+
+
+def test_with_adapters_the_unets_own_weights_but_the_first_layers_stay(quick: Quick) -> None:
+    task = ExemplarTask(quick(lora=True, rank=3), CPU)
+    own = {name.removeprefix("unet.") for name in task.trained if name.startswith("unet.") and "lora" not in name}
+    assert own == {"conv_in.weight", "conv_in.bias"}
+    low = {p.shape[0] for name, p in task.trained.items() if "lora_A" in name}
+    assert low == {3}
+
+
+def test_the_tower_is_never_trained(quick: Quick) -> None:
+    for more in ({}, {"lora": True}):
+        task = ExemplarTask(quick(**more), CPU)
+        assert not [name for name in task.trained if "vision" in name]
+        assert not task.student.encoder.vision.training
+
+
+def test_guidance_is_decided_for_each_picture_of_a_batch(quick: Quick) -> None:
+    """The row that is told gives what it gives in a batch of its own."""
+    settings = quick()
+    task = ExemplarTask(settings, CPU)
+    batch = first_batch(task, settings)
+    z, keep = batch["noise"], torch.ones(2, 1, 8, 8)
+    exemplar, t = batch["exemplar"], batch["t"]
+    with torch.no_grad():
+        mixed = task.student(z, z, keep, exemplar, torch.tensor([True, False]), t)
+        all_told = task.student(z, z, keep, exemplar, torch.tensor([True, True]), t)
+        none_told = task.student(z, z, keep, exemplar, torch.tensor([False, False]), t)
+    torch.testing.assert_close(mixed[0], all_told[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(mixed[1], none_told[1], atol=1e-6, rtol=0)
+    assert not torch.allclose(all_told, none_told, atol=1e-4)
+
+
+@pytest.mark.parametrize(("context", "tokens"), [("pooled", 1), ("all", 5)])
+def test_one_token_or_all_of_the_towers(quick: Quick, context: str, tokens: int) -> None:
+    settings = quick(context=context)
+    task = ExemplarTask(settings, CPU)
+    exemplar = first_batch(task, settings)["exemplar"]
+    assert task.student.encoder(exemplar).shape == (2, tokens, 16)
+
+
+def test_the_tower_of_a_whole_clip_is_its_image_tower(tmp_path: Path) -> None:
+    """As hub ids of CLIP give it: texts and projections are left out."""
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    vision = CLIPVisionConfig(**small, image_size=28, patch_size=14)
+    config = CLIPConfig(text_config=CLIPTextConfig(**small, vocab_size=50).to_dict(), vision_config=vision.to_dict())
+    whole: Any = CLIPModel(config).eval()
+    whole.save_pretrained(tmp_path)
+    pixels = torch.randn(1, 3, 28, 28)
+    tower: Any = read_tower(str(tmp_path))
+    with torch.no_grad():
+        expected = whole.vision_model(pixels).pooler_output
+        torch.testing.assert_close(tower.eval()(pixels).pooler_output, expected, atol=1e-6, rtol=0)
+
+
+def test_what_is_no_tower_is_refused(tmp_path: Path, tiny_sd: Path) -> None:
+    with pytest.raises(CheckpointError, match="no folder"):
+        read_tower(str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match="text_encoder"):
+        read_tower(str(tiny_sd / "text_encoder"))
+
+
+def test_the_masked_picture_is_grey_in_the_hole(quick: Quick) -> None:
+    """And its latents are drawn with a noise of their own: what is in the hole does not change the loss's input."""
+    settings = quick()
+    task = ExemplarTask(settings, CPU)
+    seen: list[Tensor] = []
+
+    def watched(z: Tensor, known: Tensor, keep: Tensor, *rest: Tensor) -> Tensor:
+        seen.extend((z, known, keep))
+        return task.student(z, known, keep, *rest)
+
+    batch = first_batch(task, settings)
+    batch["keep"] = torch.zeros_like(batch["keep"])
+    watcher: Any = watched
+    task.loss(watcher, batch, nullcontext())
+    batch["pixels"] = -batch["pixels"]
+    task.loss(watcher, batch, nullcontext())
+    z, known, keep, other_z, other_known, _ = seen
+    assert torch.equal(known, other_known)
+    assert not torch.equal(z, other_z)
+    assert known.shape == z.shape
+    assert tuple(keep.shape) == (2, 1, 8, 8)
+
+
+def test_bases_that_hear_no_words_are_refused(quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="text-to-image base"):
+        ExemplarTask(quick(base=str(write_exemplar(tmp_path / "pbe"))), CPU)
+
+
+def test_the_tower_is_the_files(quick: Quick, tower: Path) -> None:
+    task = ExemplarTask(quick(), CPU)
+    given = load_file(tower / "model.safetensors")
+    now = task.student.encoder.vision.state_dict()
+    assert len(now) == len(given)
+    assert all(torch.equal(now[name.removeprefix("vision_model.")], values) for name, values in given.items())

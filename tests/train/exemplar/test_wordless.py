@@ -1,0 +1,32 @@
+"""Boxes without words, which exemplars do not need."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cloisonne.errors import TrainingError
+from cloisonne.train.rows.coco_rows import CocoRows
+
+
+@pytest.fixture
+def boxes_only(tmp_path: Path, pictures: Path) -> Path:
+    (tmp_path / "0.png").write_bytes((pictures / "0.png").read_bytes())
+    coco = {
+        "images": [{"id": 0, "file_name": "0.png", "width": 96, "height": 64}],
+        "annotations": [{"image_id": 0, "bbox": [8, 8, 32, 32]}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(coco))
+    return tmp_path
+
+
+def test_exemplars_are_trained_on_boxes_without_words(boxes_only: Path) -> None:
+    rows = CocoRows(boxes_only, wordless=True)
+    assert len(rows) == 1
+    assert rows.has_box(0, 0.02, 0.8)
+    assert not rows.has_box(0, 0.5, 0.8)
+
+
+def test_words_are_needed_elsewhere(boxes_only: Path) -> None:
+    with pytest.raises(TrainingError, match="caption"):
+        CocoRows(boxes_only)
