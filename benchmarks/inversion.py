@@ -1,0 +1,163 @@
+"""What each way of inversion costs and how near it comes back: pictures of the world up to noise and down again.
+
+    python benchmarks/inversion.py                 24 pictures, 20 and 50 steps
+    python benchmarks/inversion.py --pictures 60 --steps 20
+
+Each picture is encoded, walked up with its own words, walked down again with the same, and decoded. A guidance above 1
+is used in both directions but in the rows of null text and the negative prompt, which go up at 1. Evaluations count
+rows of the network, up and down, a picture. The ceiling is the autoencoder's own round trip. Seconds are of one thread
+and compare rows of one run only.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloisonne.app.picture_edit import as_pixels, as_tensor
+from cloisonne.app.prepare import prepare
+from cloisonne.core.invert import WAYS, Way, invert
+from cloisonne.core.null_text import fit_null, told_words
+from cloisonne.core.plan import Plan, Step
+from cloisonne.core.predict import Run
+from cloisonne.core.sample import sample
+from cloisonne.core.samplers import Ddim, Sampler
+from cloisonne.eval.layouts import scan
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.scene import Scene
+
+FIRST_SEED = 7 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Means over pictures. up, down: rows of the network. latent: root mean squared error. psnr, ceiling: dB."""
+
+    way: str
+    guidance: float
+    steps: int
+    up: float
+    down: float
+    seconds: float
+    latent: float
+    psnr: float
+    ceiling: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trip:
+    """One picture there and back: the canvas that came back, and the counts of both walks."""
+
+    z: Tensor
+    up: Run
+    down: Run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="builtin", help='"builtin" or a diffusers folder')
+    parser.add_argument("--pictures", type=int, default=24, help="pictures of the world (24)")
+    parser.add_argument("--steps", type=int, nargs="+", default=[20, 50], help="steps of a walk (20 50)")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.5], help="scales of guidance (1 2.5)")
+    parser.add_argument("--out", type=Path, default=Path("inversion.json"), help="the table as JSON (inversion.json)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    model = load(options.model)
+    results = []
+    for count in options.steps:
+        for guidance in options.guidance:
+            for name, there_and_back in trips(guidance).items():
+                results.append(measure(name, there_and_back, model, options.pictures, count, guidance))
+                show(results[-1])
+    found = {"torch": torch.__version__, "threads": 1, "pictures": options.pictures}
+    options.out.write_text(json.dumps({**found, "results": [asdict(result) for result in results]}, indent=1) + "\n")
+
+
+Journey = Callable[[Scene, Model, Tensor], Trip]
+
+
+def trips(guidance: float) -> dict[str, Journey]:
+    """The rows of a table, by name."""
+    ways = {way: lambda scene, model, z, way=way: plain(way, scene, model, z) for way in WAYS}
+    return ways if guidance == 1 else {**ways, "negative-prompt": negative_prompt, "null-text": null_text}
+
+
+def plain(way: Way, scene: Scene, model: Model, z: Tensor) -> Trip:
+    """Up and down by the same plan."""
+    plan, steps = compiled(scene, model)
+    found = invert(plan, z, steps, way)
+    return back(plan, found.sampler, found.noise, steps, found.run)
+
+
+def negative_prompt(scene: Scene, model: Model, z: Tensor) -> Trip:
+    """Up without guidance; down with it, the null branch told the words."""
+    plan, steps = compiled(scene, model)
+    found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps, "ddim")
+    return back(told_words(plan), Ddim(), found.noise, steps, found.run)
+
+
+def null_text(scene: Scene, model: Model, z: Tensor) -> Trip:
+    """Up without guidance, null tokens fitted to the path; the fit counts as part of the way up."""
+    plan, steps = compiled(scene, model)
+    found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps, "ddim")
+    return back(fit_null(plan, found.path, steps, run=found.run), Ddim(), found.noise, steps, found.run)
+
+
+def back(plan: Plan, sampler: Sampler, noise: Tensor, steps: Sequence[Step], up: Run) -> Trip:  # type: ignore[type-arg]
+    down = Run()
+    return Trip(z=sample(plan, sampler, noise, steps, noise=lambda: noise, run=down), up=up, down=down)
+
+
+def compiled(scene: Scene, model: Model) -> tuple[Plan, tuple[Step, ...]]:
+    prepared = prepare(scene, model)
+    return prepared.compiled.plan, prepared.steps
+
+
+def measure(name: str, journey: Journey, model: Model, pictures: int, count: int, guidance: float) -> Result:
+    rows = []
+    for layout in scan(pictures, FIRST_SEED):
+        rgb = layout.truth().rgb
+        scene = layout.scene().replace(steps=count, guidance=guidance, sampler="ddim", seed=0)
+        z = model.vae.encode(as_tensor(rgb))
+        began = time.perf_counter()
+        trip = journey(scene, model, z)
+        seconds = time.perf_counter() - began
+        with torch.no_grad():
+            came, ceiling = (as_pixels(model.vae.decode(canvas)[0]) for canvas in (trip.z, z))
+        error = float((trip.z - z).square().mean().sqrt())
+        rows.append((trip.up.rows, trip.down.rows, seconds, error, psnr(came, rgb), psnr(ceiling, rgb)))
+    up, down, seconds, error, own, ceiling = np.mean(rows, axis=0).tolist()
+    return Result(
+        way=name,
+        guidance=guidance,
+        steps=count,
+        up=up,
+        down=down,
+        seconds=seconds,
+        latent=error,
+        psnr=own,
+        ceiling=ceiling,
+    )
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(1e-9, np.square(a.astype(float) - b).mean())))
+
+
+def show(r: Result) -> None:
+    print(
+        f"{r.way:16} guidance {r.guidance:<4g} {r.steps:3} steps  {r.up:7.1f} + {r.down:5.1f} rows {r.seconds:7.2f} s  "
+        f"latent {r.latent:.2e}  {r.psnr:6.2f} dB of {r.ceiling:.2f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
