@@ -60,6 +60,22 @@ def _inner(part: str, rest: str) -> str:
     return f"{RESNET[layer]}.{kind}"
 
 
+def ldm_controlnet(net: Any, prefix: str = "control_model.") -> dict[str, Tensor]:
+    """A ControlNet's tensors by their original names."""
+    found = {}
+    for name, tensor in net.state_dict().items():
+        new = name.replace("controlnet_mid_block", "middle_block_out.0")
+        new = re.sub(r"controlnet_down_blocks\.(\d+)", r"zero_convs.\1.0", new)
+        new = re.sub(r"controlnet_cond_embedding\.conv_in", "input_hint_block.0", new)
+        new = re.sub(r"controlnet_cond_embedding\.conv_out", "input_hint_block.14", new)
+        new = re.sub(
+            r"controlnet_cond_embedding\.blocks\.(\d+)", lambda m: f"input_hint_block.{2 * int(m[1]) + 2}", new
+        )
+        new = _unet_name(name, net.config["layers_per_block"], []) if new == name else new
+        found[prefix + new] = tensor
+    return found
+
+
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 

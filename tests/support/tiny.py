@@ -42,7 +42,12 @@ def write_checkpoint(
 
 
 def write_xl(
-    folder: Path, *, inpaint: bool = False, zeros: bool = True, scheduler: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    inpaint: bool = False,
+    zeros: bool = True,
+    scheduler: dict[str, Any] | None = None,
+    unet: dict[str, Any] | None = None,
 ) -> Path:
     """A pipeline folder in the layout of Stable Diffusion XL: two text encoders, pooled text, size conditioning."""
     import torch
@@ -64,6 +69,7 @@ def write_xl(
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + 20,
+            **(unet or {}),
         ),
         "vae": tiny_vae(),
         "scheduler": tiny_scheduler(**(scheduler or {})),

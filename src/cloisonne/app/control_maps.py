@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -26,12 +27,17 @@ ASPECT = 1.05
 
 
 def control_features(
-    region: Region, model: Model, edit: PictureEdit | None, size: tuple[int, int]
+    region: Region, model: Model, edit: PictureEdit | None, size: tuple[int, int], *, blank: bool = False
 ) -> tuple[Tensor, ...]:
-    """Features [C_i, H_i, W_i] of a region's map on a canvas of size (width, height)."""
+    """Features [C_i, H_i, W_i] of a region's map on a canvas of size (width, height); of a ControlNet, which is asked
+    later, the map alone, [3, height, width]. blank: nothing is read, and no network is asked.
+    """
     assert region.control is not None, "the region has a control"
+    net = model.controlnets.get(region.control.kind)
+    if blank:
+        return () if net is None else (torch.zeros(3, size[1], size[0]),)
     pixels = control_map(region.control, edit, size, region.name)
-    return model.adapters[region.control.kind].features(pixels)
+    return model.adapters[region.control.kind].features(pixels) if net is None else (net.shown(pixels),)
 
 
 def control_map(

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from cloisonne.app.picture_edit import PictureEdit
 from cloisonne.app.prepare import Prepared, prepare, size_of
+from cloisonne.core.beside import SideNet, side_passes
 from cloisonne.core.plan import Conditioning, Step, View
 from cloisonne.core.predict import passes
-from cloisonne.models.cost import decode_cost, forward_cost
+from cloisonne.models.controlnet import ControlNet
+from cloisonne.models.cost import Cost, control_cost, decode_cost, forward_cost
 from cloisonne.models.model import Model
 from cloisonne.scene.scene import Scene
 
@@ -24,9 +26,9 @@ class Explanation:
     """A run before it happens, for one picture.
 
     scene: resolved. window: what of a given picture is worked on, in words. plan: its views and what they are told.
-    steps, forwards, rows: networks asked and lines of all their batches, over the whole run. tokens: what all rows of
-    the first step hear together. flops, memory_bytes, seconds: estimates; seconds for this machine's threads, or for an
-    average GPU. dropped, warnings: as in a report.
+    steps, forwards, rows: networks asked (ControlNets too) and lines of all their batches, over the whole run. tokens:
+    what all rows of the first step hear together. flops, memory_bytes, seconds: estimates; seconds for this machine's
+    threads, or for an average GPU. dropped, warnings: as in a report.
     """
 
     scene: Scene
@@ -70,19 +72,19 @@ def explain(scene: Scene, model: Model) -> Explanation:
     Raises what ``generate`` would raise for the scene.
     """
     prepared = prepare(scene, model, blank=True)
-    rows = _rows(prepared)
-    network = forward_cost(model, prepared.grid, model.text.length)
+    asked = _asked(prepared)
     decoder = decode_cost(model, prepared.grid)
-    flops = network.flops * sum(rows) + decoder.flops
-    held = model.parameters + max(network.numbers * max(rows, default=0), decoder.numbers)
+    nets = {net: _cost(net, model, prepared.grid) for net, _ in asked}
+    flops = sum(nets[net].flops * rows for net, rows in asked) + decoder.flops
+    held = model.parameters + max([decoder.numbers, *(nets[net].numbers * rows for net, rows in asked)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
         scene=prepared.scene,
         window=None if prepared.edit is None else _window(prepared.edit),
         plan=repr(prepared.compiled.plan),
         steps=len(prepared.steps),
-        forwards=len(rows),
-        rows=sum(rows),
+        forwards=len(asked),
+        rows=sum(rows for _, rows in asked),
         tokens=_tokens(prepared),
         flops=flops,
         memory_bytes=held * model.dtype.itemsize,
@@ -93,19 +95,34 @@ def explain(scene: Scene, model: Model) -> Explanation:
     )
 
 
-def _rows(prepared: Prepared) -> list[int]:
-    """Rows of every forward of the walk, counted by walking a sampler that is told nothing."""
-    rows: list[int] = []
+def _cost(net: ControlNet | None, model: Model, grid: tuple[int, int]) -> Cost:
+    """Of one row. net: None is any main network."""
+    length = model.text.length
+    return forward_cost(model, grid, length) if net is None else control_cost(net, model, grid, length)
+
+
+def _asked(prepared: Prepared) -> list[tuple[ControlNet | None, int]]:
+    """Every forward of the walk: a ControlNet or None for a main network, and its rows; counted by walking a sampler
+    that is told nothing."""
+    asked: list[tuple[ControlNet | None, int]] = []
 
     def count(z: Tensor, step: Step) -> Tensor:
-        rows.extend(len(asks) for asks in passes(_active(prepared, step), step, per_scene=True))
+        for asks in passes(_active(prepared, step), step, per_scene=True):
+            asked.append((None, len(asks)))
+            told = [ask.branch.beside if isinstance(ask.branch, Conditioning) else () for ask in asks]
+            asked.extend((_controlnet(side[0].beside.net), len(side)) for side in side_passes(told))
         return z
 
     z = torch.zeros(1, 1, 1, 1)
     state = prepared.sampler.init(z)
     for step in prepared.steps:
         z, state = prepared.sampler.step(count, z, step, state, lambda: torch.zeros(1, 1, 1, 1))
-    return rows
+    return asked
+
+
+def _controlnet(net: SideNet) -> ControlNet:
+    assert isinstance(net, ControlNet), "no other network is asked beside"
+    return net
 
 
 def _tokens(prepared: Prepared) -> int:
@@ -113,7 +130,8 @@ def _tokens(prepared: Prepared) -> int:
         return 0
     first = prepared.steps[0]
     told = [view.branches[name] for view in _active(prepared, first) for name in view.guide.branches(first)]
-    return sum(len(piece.value) for said in told if isinstance(said, Conditioning) for piece in said.tokens)
+    pieces = (piece for said in told if isinstance(said, Conditioning) for piece in (*said.tokens, *said.pictures))
+    return sum(len(piece.value) for piece in pieces)
 
 
 def _active(prepared: Prepared, step: Step) -> list[View]:

@@ -139,9 +139,9 @@ def paint(
     """Paint the subject of another picture where a mask is white: :func:`generate` for a scene of one region.
 
     Paint by Example, arXiv 2211.13227. source, mask, exemplar: a path, a PIL image or an array. similarity: how much
-    like the exemplar, from 1 (its kind) to 5 and above; None means 5. phrase: words for the same region, where the
-    model hears words. feather: the region's soft edge. options: as of :func:`fill`;
-    ``composite=False`` gives the raw decode.
+    like the exemplar, from 1 (its kind) to 5 and above; None means 5, or with an IP-Adapter the guidance. phrase:
+    words for the same region, where the model hears words. feather: the region's soft edge. options: as of
+    :func:`fill`; ``composite=False`` gives the raw decode.
     """
     region = Region(name="paint", mask=mask, exemplar=exemplar, similarity=similarity, phrase=phrase, feather=feather)
     return _repainted(source, region, model, options)

@@ -117,7 +117,8 @@ def asked_of(rows: Sequence[str]) -> list[Asked]:
 def _with(base: Model, adapter: Path, source: str, kind: str, device: str) -> Model:
     """The model with this adapter, on the networks of ``base``, so that they are held once."""
     loaded = load(source, device=device, adapters={kind: adapter})
-    return replace(base, adapters={kind: loaded.adapters[kind]}, files=loaded.files)
+    own = {found: one for found, one in loaded.adapters.items() if found == kind}
+    return replace(base, adapters=own, controlnets=loaded.controlnets, files=loaded.files)
 
 
 def _mask_of(rng: np.random.Generator) -> NDArray[np.float32]:

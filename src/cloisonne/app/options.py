@@ -33,10 +33,17 @@ class Loading:
         list[Path] | None, typer.Option(help="A textual inversion's file; may be given several times.")
     ] = None
     exemplar_model: Annotated[
-        Path | None, typer.Option(help="Folder of Paint by Example, to draw exemplars beside the model.")
+        Path | None, typer.Option(help="What draws exemplars: Paint by Example's folder, or an IP-Adapter's file.")
+    ] = None
+    image_encoder: Annotated[
+        Path | None, typer.Option(help="Folder of an IP-Adapter's image encoder, where it is not beside the file.")
     ] = None
     adapter: Annotated[
-        list[str] | None, typer.Option(metavar="KIND=PATH", help="A T2I-Adapter, such as canny=folder; several times.")
+        list[str] | None,
+        typer.Option(metavar="KIND=PATH", help="A T2I-Adapter or ControlNet, such as canny=folder; several times."),
+    ] = None
+    fuser: Annotated[
+        Path | None, typer.Option(help="A CoAdapter's fuser, for T2I-Adapters that were trained with it.")
     ] = None
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of the tokenizer, for a single file.")] = None
     prediction: Annotated[
@@ -58,7 +65,9 @@ class Loading:
             lora=[_scaled(text) for text in self.lora or []],
             embeddings=self.embedding or [],
             exemplar=self.exemplar_model,
+            image_encoder=self.image_encoder,
             adapters=dict(_named(text) for text in self.adapter or []),
+            fuser=self.fuser,
             tokenizer=self.tokenizer,
             prediction=self.predicts(),
             offload=self.offload,

@@ -64,7 +64,7 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False) -> Prepared:
         shared=_shared(resolved, model, hole),
         hole=hole,
         looks=_looks(model, blank=blank),
-        obeys=lambda region: () if blank else control_features(region, model, edit, size_of(resolved)),
+        obeys=lambda region: control_features(region, model, edit, size_of(resolved), blank=blank),
     )
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     walker, steps = _walk(resolved, model)
@@ -94,7 +94,8 @@ def size_of(scene: Scene) -> tuple[int, int]:
 def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) -> tuple[Tensor, Tensor]:
     """What is known of the canvas, for networks that are told; zeros where none is."""
     width, height = size_of(scene)
-    asked = model.spec.inpaints or any(region.exemplar is not None for region in scene.active_regions)
+    painted = model.exemplar is not None and any(region.exemplar is not None for region in scene.active_regions)
+    asked = model.spec.inpaints or painted
     if blank or not asked:
         grid = (height // model.vae.factor, width // model.vae.factor)
         return torch.zeros(model.vae.channels, *grid), torch.zeros(height, width)
@@ -113,11 +114,19 @@ def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditio
     return Conditioning(channels=torch.cat([free.to(known), known]), size=size)
 
 
-def _looks(model: Model, *, blank: bool) -> Callable[[Image.Image], Tensor]:
-    def nothing(picture: Image.Image) -> Tensor:
-        return torch.zeros(1, model.spec.token_width)
+def _looks(model: Model, *, blank: bool) -> Callable[[Image.Image | None], Tensor]:
+    """How pictures become tokens; the network that paints them, or else the IP-Adapter, is asked."""
+    painter, adapter = model.exemplar, model.ip_adapter
 
-    return nothing if blank or model.exemplar is None else model.exemplar.token
+    def tokens(picture: Image.Image | None) -> Tensor:
+        if blank or (painter is None and adapter is None):
+            return torch.zeros(1 if adapter is None else adapter.num_tokens, model.spec.token_width)
+        if painter is not None:
+            return painter.null if picture is None else painter.token(picture)
+        assert adapter is not None, "one of the two is there"
+        return adapter.null if picture is None else adapter.tokens(picture)
+
+    return tokens
 
 
 def _grid(scene: Scene, model: Model) -> tuple[int, int]:

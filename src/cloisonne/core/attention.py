@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.core.pictures import Pictures
 from cloisonne.core.plan import AttentionEdit, Call, Site
 from cloisonne.core.texts import Projection, Texts
 
@@ -35,8 +36,8 @@ def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call:
 
 
 def is_bias(site: Site, call: Call) -> bool:
-    """Whether :func:`text_bias` is what :func:`text_attention` would give: texts of one token, and no edits."""
-    return call.texts.single and not _touching(site, call)
+    """Whether :func:`text_bias` is all that a layer gives: texts of one token, no edits, no pictures."""
+    return call.texts.single and call.pictures is None and not _touching(site, call)
 
 
 def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: Texts) -> Tensor:
@@ -49,6 +50,17 @@ def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: Texts) -> Te
     out = values.new_zeros(texts.num_rows, shares.shape[1], values.shape[-1])
     for text, value, share in zip(texts.texts, values, shares.to(values), strict=True):
         out[text.row] += share[:, None] * value
+    return out
+
+
+def picture_attention(q: Tensor, heads: int, project: Projection, site: Site, pictures: Pictures) -> Tensor:
+    """[R, Q, C] to add to the attention to texts: ``sum_k w_k(p) Attn(q_p; K_k, V_k)``; edits do not touch it."""
+    k, v = pictures.projected(site.layer, _splitting(project, heads))
+    seen = _merge(F.scaled_dot_product_attention(_split(q[list(pictures.rows)], heads), k, v))
+    out = torch.zeros_like(q)
+    # One after the other: index_add_ adds in no fixed order on a GPU.
+    for row, weight, own in zip(pictures.rows, pictures.weights(site.grid).to(q.dtype), seen, strict=True):
+        out[row] += weight[:, None] * own
     return out
 
 

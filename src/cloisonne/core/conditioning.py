@@ -6,6 +6,7 @@ from typing import TypeAlias, TypeVar
 
 from torch import Tensor
 
+from cloisonne.core.beside import Beside
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError
 
@@ -39,35 +40,44 @@ class Conditioning:
     """Everything one branch of a view tells its network; every map has the size of the view's window.
 
     tokens: pieces of text; ``+`` concatenates.
+    pictures: tokens of pictures, heard beside the text: attention to each is added where its mask times strength is
+    (``None`` = 1 everywhere; ``core/pictures.py``); ``+`` concatenates. Only networks with an IP-Adapter take them.
     channels: [K, H, W] further input channels, in the network's order; at most one summand may have them.
     pooled, size: [P] pooled text and the six SDXL micro-conditioning numbers; at most one summand may have them.
     intrablock: T2I-Adapter features [C_i, H_i, W_i] by level; ``+`` adds them.
     down_mid: ControlNet residuals, those of the down blocks and then the one of the middle; ``+`` adds them.
+    beside: ControlNets that are asked at every step for such residuals; ``+`` concatenates.
     """
 
     tokens: tuple[Tokens, ...] = ()
+    pictures: tuple[Tokens, ...] = ()
     channels: Tensor | None = None
     pooled: Tensor | None = None
     size: tuple[float, ...] | None = None
     intrablock: tuple[Tensor, ...] = ()
     down_mid: tuple[Tensor, ...] = ()
+    beside: tuple[Beside, ...] = ()
 
     def __add__(self, other: "Conditioning") -> "Conditioning":
         return Conditioning(
             tokens=self.tokens + other.tokens,
+            pictures=self.pictures + other.pictures,
             channels=_at_most_one("input channels", self.channels, other.channels),
             pooled=_at_most_one("pooled text", self.pooled, other.pooled),
             size=_at_most_one("size conditioning", self.size, other.size),
             intrablock=_sum_levels("T2I-Adapter features", self.intrablock, other.intrablock),
             down_mid=_sum_levels("ControlNet residuals", self.down_mid, other.down_mid),
+            beside=self.beside + other.beside,
         )
 
     def __repr__(self) -> str:
         parts = [repr(piece) for piece in self.tokens]
+        parts += [f"a picture of {piece!r}" for piece in self.pictures]
         parts += [f"{self.channels.shape[0]} channels"] if self.channels is not None else []
         parts += ["pooled text"] if self.pooled is not None else []
         parts += [f"{len(self.intrablock)} adapter levels"] if self.intrablock else []
         parts += [f"{len(self.down_mid)} control residuals"] if self.down_mid else []
+        parts += [f"a ControlNet on {float((b.amount > 0).float().mean()):.0%}" for b in self.beside]
         return "; ".join(parts) or "nothing"
 
 

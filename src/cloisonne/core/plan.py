@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
+from cloisonne.core.pictures import Pictures
 from cloisonne.core.step import ALWAYS, Interval, Step
 from cloisonne.core.texts import Texts
 from cloisonne.errors import SceneError
@@ -75,13 +76,15 @@ class Call:
     """One forward of one network.
 
     z: [R, C, H, W] float32; rows: the names of its lines; texts: who hears what, with the run's cached keys and values.
-    channels [R, K, H, W], pooled [R, P], size [R, 6], intrablock and down_mid ([R, ...] a level): None or () if unused.
+    pictures: the same of pictures. channels [R, K, H, W], pooled [R, P], size [R, 6], intrablock and down_mid
+    ([R, ...] a level). All of these are None or () if unused.
     """
 
     z: Tensor
     step: Step
     rows: tuple[Row, ...]
     texts: Texts
+    pictures: Pictures | None = None
     channels: Tensor | None = None
     pooled: Tensor | None = None
     size: Tensor | None = None

@@ -7,6 +7,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from cloisonne.core.beside import side_passes, side_residuals
+from cloisonne.core.pictures import Pictures
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Plan, Row, Step, Tokens, View
 from cloisonne.core.texts import Text, Texts
 from cloisonne.errors import CapabilityError, SceneError
@@ -16,13 +18,15 @@ from cloisonne.errors import CapabilityError, SceneError
 class Run:
     """What one walk of one plan keeps between its steps, and what it counts.
 
-    forwards, rows: networks asked, and lines of all their batches. texts: what was said in each batch, and its texts
-    with their keys and values. shares: the normalised weights of each set of active views.
+    forwards, rows: networks asked (those beside too), and lines of all their batches. texts: what was said in each
+    batch, and its texts with their keys and values; pictures: the same of pictures. shares: the normalised weights of
+    each set of active views.
     """
 
     forwards: int = 0
     rows: int = 0
     texts: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], Texts]] = field(default_factory=dict)
+    pictures: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], Pictures]] = field(default_factory=dict)
     shares: dict[tuple[View, ...], tuple[Tensor, ...]] = field(default_factory=dict)
 
 
@@ -90,14 +94,22 @@ def collate(
     z = torch.stack(list(windows))
     told = [ask.branch(own, step) if callable(ask.branch) else ask.branch for ask, own in zip(asks, z, strict=True)]
     sizes = [None if c.size is None else z.new_tensor(c.size) for c in told]
+    pooled = _stack("pooled text", rows, [c.pooled for c in told])
+    size = _stack("size conditioning", rows, sizes)
+    for side in side_passes([c.beside for c in told]):
+        for ask, levels in zip(side, side_residuals(side, z, step, pooled, size), strict=True):
+            told[ask.row] += Conditioning(down_mid=levels)
+        run.forwards += 1
+        run.rows += len(side)
     return Call(
         z=z,
         step=step,
         rows=rows,
         texts=_texts(rows, told, (z.shape[-2], z.shape[-1]), run),
+        pictures=_pictures(rows, told, run),
         channels=_stack("input channels", rows, [c.channels for c in told]),
-        pooled=_stack("pooled text", rows, [c.pooled for c in told]),
-        size=_stack("size conditioning", rows, sizes),
+        pooled=pooled,
+        size=size,
         intrablock=_stack_levels([c.intrablock for c in told]),
         down_mid=_stack_levels([c.down_mid for c in told]),
         edits=edits,
@@ -149,6 +161,17 @@ def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int,
             )
     run.texts[rows] = (said, texts)
     return texts
+
+
+def _pictures(rows: tuple[Row, ...], told: Sequence[Conditioning], run: Run) -> Pictures | None:
+    """The batch's pictures, kept like its texts; None where no row looks at any."""
+    said = tuple(conditioning.pictures for conditioning in told)
+    if not any(said):
+        return None
+    if rows not in run.pictures or run.pictures[rows][0] != said:
+        seen = [Text(place, p.value, p.where) for place, pieces in enumerate(said) for p in pieces]
+        run.pictures[rows] = (said, Pictures(seen))
+    return run.pictures[rows][1]
 
 
 def _heard(place: int, row: Row, tokens: tuple[Tokens, ...]) -> list[Text]:

@@ -11,8 +11,9 @@ from cloisonne.core.plan import Conditioning, Interval, Plan, Tokens, View
 from cloisonne.core.refines import Clamp
 from cloisonne.methods.base import Method
 from cloisonne.methods.context import Context
-from cloisonne.methods.control import control_conditioning
+from cloisonne.methods.control import with_controls
 from cloisonne.methods.exemplar import amount, exemplar_view, unused
+from cloisonne.methods.ip_adapter import shown_parts, with_pictures
 from cloisonne.methods.layout import Layout, Part, Placed, layout
 from cloisonne.models.capabilities import check
 from cloisonne.scene.geometry import area
@@ -71,7 +72,7 @@ def _spans(placed: Sequence[Placed]) -> list[Interval]:
 
 def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix: str) -> tuple[View, ...]:
     painted = exemplar_view(layout.parts, ctx)
-    ctx = replace(ctx, shared=ctx.shared + control_conditioning(layout.parts, ctx))
+    ctx = with_pictures(layout.parts, with_controls(layout.parts, ctx))
     if ctx.model.wordless:
         views = (_alone(painted, ctx),)
     else:
@@ -89,7 +90,7 @@ def _alone(painted: View | None, ctx: Context) -> View:
 
 def _spoken(method: Method, layout: Layout, ctx: Context, painted: View | None) -> tuple[View, ...]:
     """The views that hear words; that of the whole canvas counts as much as the others leave it."""
-    heard = _heard(layout)
+    heard = _heard(layout, ctx)
     fragment = method.compile(heard, ctx)
     canvas = View(
         name="canvas",
@@ -98,7 +99,7 @@ def _spoken(method: Method, layout: Layout, ctx: Context, painted: View | None) 
             "cond": fragment.told + ctx.overall(fragment.summary),
             "null": _avoided(fragment.parts, heard.rest, ctx),
         },
-        guide=ctx.guide(_scale(fragment.parts, heard.rest, ctx)),
+        guide=ctx.guide(_scale(*_guiding(fragment.parts, heard.rest, layout, ctx), ctx)),
         weight=_left(layout.rest, [*fragment.views, *([painted] if painted else [])]),
     )
     return canvas, *fragment.views
@@ -112,22 +113,27 @@ def _left(like: Tensor, views: Sequence[View]) -> Tensor:
     return torch.where(left > 1e-6, left, torch.zeros_like(left)) if views else left
 
 
-def _heard(layout: Layout) -> Layout:
+def _heard(layout: Layout, ctx: Context) -> Layout:
     """The layout as words share it: without what exemplars paint; where that is all, the caption is heard."""
     parts = tuple(
-        replace(part, share=part.share * (1 - amount(part.region))) if amount(part.region) else part
+        replace(part, share=part.share * (1 - own)) if (own := _painted(part.region, ctx)) else part
         for part in layout.parts
         if part.region.phrase
     )
-    rest = _rest(layout)
+    rest = _rest(layout, ctx)
     total = torch.stack([rest, *(part.share for part in parts)]).sum(0)
     return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)))
 
 
-def _rest(layout: Layout) -> Tensor:
+def _rest(layout: Layout, ctx: Context) -> Tensor:
     """[H, W]: the caption's share, with what weak exemplars leave of regions without words."""
-    left = [part.share * (1 - amount(part.region)) for part in layout.parts if not part.region.phrase]
+    left = [part.share * (1 - _painted(part.region, ctx)) for part in layout.parts if not part.region.phrase]
     return torch.stack([layout.rest, *left]).sum(0) if left else layout.rest
+
+
+def _painted(region: Region, ctx: Context) -> float:
+    """How much of a region's share a network of exemplars takes away from words; an IP-Adapter takes nothing."""
+    return amount(region) if ctx.model.exemplar is not None else 0.0
 
 
 def _avoided(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
@@ -144,6 +150,15 @@ def _avoided(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
     everywhere = [avoiding[own] for own, share in where.items() if bool((share > 1 - 1e-6).all())]
     tokens = tuple(Tokens(ctx.avoided(avoiding[own]), where=share) for own, share in where.items())
     return Conditioning(tokens=tokens) + ctx.overall_avoided(everywhere[0] if everywhere else None)
+
+
+def _guiding(parts: Sequence[Part], rest: Tensor, layout: Layout, ctx: Context) -> tuple[Sequence[Part], Tensor]:
+    """The regions whose guidance counts on the canvas, and what they leave: also those that look at a picture alone."""
+    alone = [part for part in shown_parts(layout.parts, ctx) if not part.region.phrase]
+    if not alone:
+        return parts, rest
+    counted = [*parts, *alone]
+    return counted, (1 - torch.stack([part.share for part in counted]).sum(0)).clamp_min(0)
 
 
 def _scale(parts: Sequence[Part], rest: Tensor, ctx: Context) -> float | Tensor:

@@ -1,13 +1,14 @@
 """What a method sees while it compiles: the scene, the model, and how text becomes what a network hears."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.core.beside import Beside
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval
 from cloisonne.models.model import Model
@@ -23,7 +24,10 @@ class Context:
 
     shared: what every branch of every view is told besides its text, such as the channels of an inpainting network.
     hole: latents [C, H, W] of what is known, with grey where it is not, and [height, width], 1 where it is kept.
-    looks: how an exemplar's picture becomes a token [1, D]. obeys: the features [C_i, H_i, W_i] of a region's control.
+    looks: how an exemplar's picture, or None for none, becomes tokens [N, D]; N = 1 but for IP-Adapters. seen, unseen:
+    the pictures that "cond" and "null" of every view that hears words look at, with an IP-Adapter.
+    obeys: the features [C_i, H_i, W_i] of a region's control, or for a ControlNet what it is shown, [3, height, width].
+    beside: ControlNets of every branch, yet without the text that they hear.
     """
 
     scene: Scene
@@ -32,10 +36,14 @@ class Context:
     say: Callable[[Sequence[int]], Said]
     shared: Conditioning
     hole: tuple[Tensor, Tensor]
-    looks: Callable[[Image.Image], Tensor]
+    looks: Callable[[Image.Image | None], Tensor]
     obeys: Callable[[Region], tuple[Tensor, ...]]
+    beside: tuple[Beside, ...] = ()
+    seen: Conditioning = field(default_factory=Conditioning)
+    unseen: Conditioning = field(default_factory=Conditioning)
     _features: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
     _known: dict[tuple[int, ...], Said] = field(default_factory=dict)
+    _pictures: dict[str, Tensor] = field(default_factory=dict)
 
     def tokens(self, ids: Sequence[int]) -> Tensor:
         """[N, D], on the model's device; the same ids are encoded once."""
@@ -51,38 +59,46 @@ class Context:
 
     def overall(self, text: str) -> Conditioning:
         """What a view is told as a whole, besides its tokens, where ``text`` sums up what it hears."""
-        pooled = self._text(text).pooled if self.model.text.pooled_width else None
-        return Conditioning(pooled=pooled) + self.shared
+        return self._overall(lambda: self._text(text)) + self.seen
 
     def overall_avoided(self, region: Region | None = None) -> Conditioning:
         """The same of a null branch that avoids as a whole what the scene does, or what the region does."""
-        pooled = self._unsaid(region).pooled if self.model.text.pooled_width else None
-        return Conditioning(pooled=pooled) + self.shared
+        return self._overall(lambda: self._unsaid(region)) + self.unseen
+
+    def _overall(self, said: Callable[[], Said]) -> Conditioning:
+        """said: encodes the text, which is not done for networks that do not hear it."""
+        pooled = said().pooled if self.model.text.pooled_width else None
+        beside = tuple(replace(one, heard=said().tokens) for one in self.beside)
+        return Conditioning(pooled=pooled, beside=beside) + self.shared
 
     def picture(self, region: Region) -> Tensor:
-        """[1, D]: the token of a region's exemplar."""
+        """[N, D]: the tokens of a region's exemplar; a network is asked once."""
         assert region.exemplar is not None, "the region has an exemplar"
-        return self.looks(region.exemplar.rgb(region.name))
+        name = region.name or ""
+        if name not in self._pictures:
+            self._pictures[name] = self.looks(region.exemplar.rgb(region.name))
+        return self._pictures[name]
 
     def features(self, region: Region) -> tuple[Tensor, ...]:
-        """[C_i, H_i, W_i] of every level of a region's control; the adapter is asked once."""
+        """[C_i, H_i, W_i] of every level of a region's control, or the map; the adapter is asked once."""
         name = region.name or ""
         if name not in self._features:
             self._features[name] = self.obeys(region)
         return self._features[name]
 
     def no_picture(self) -> Tensor:
-        """[1, D]: the token of no exemplar."""
-        assert self.model.exemplar is not None, "the model draws exemplars"
-        return self.model.exemplar.null
+        """[N, D]: the tokens of no exemplar."""
+        return self.looks(None)
 
     def tensor(self, mask: Mask) -> Tensor:
         """A mask [H, W] as a tensor on the model's device."""
         return torch.from_numpy(np.ascontiguousarray(mask)).to(self.model.device)
 
     def guidance(self, region: Region | None = None) -> float:
-        """The region's scale of guidance, or the scene's."""
+        """The region's scale of guidance, or the scene's; with an IP-Adapter its similarity is that scale too."""
         own = None if region is None else region.guidance
+        if own is None and region is not None and self.model.ip_adapter is not None:
+            own = region.similarity
         scale = self.scene.guidance if own is None else own
         assert scale is not None, "a resolved scene has guidance"
         return scale

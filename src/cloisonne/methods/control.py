@@ -1,39 +1,50 @@
 """Localized control: a map is obeyed inside of a region's mask only.
 
 T2I-Adapter (arXiv 2302.08453) with masked features (Domingo-Gregorio and Ruiz-Hidalgo, arXiv 2602.01991, section 3):
-``F_k <- F_k * resize(M, size_k) * strength``. The adapter runs once a picture, not once a step. Features of several
-controls add up. The mask is resized by area, so that it stays soft, to each level's own size.
+``F_k <- F_k * resize(M, size_k) * strength``; the adapter runs once a picture. ControlNet (arXiv 2302.05543) runs at
+every step, and its residuals are masked in the same way. Features and residuals of several controls add up, where there
+is one after CoAdapter's fuser. The mask is resized by area, so that it stays soft, to each level's own size.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.core.beside import Beside, masked
 from cloisonne.core.plan import Conditioning
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part
 
+__all__ = ["masked", "with_controls"]
 
-def control_conditioning(parts: Sequence[Part], ctx: Context) -> Conditioning:
-    """What all branches of the canvas are told of the regions' controls."""
-    told = Conditioning()
+
+def with_controls(parts: Sequence[Part], ctx: Context) -> Context:
+    """The context in which all branches of the canvas are also told of the regions' controls."""
+    adapted: list[tuple[Part, str, tuple[Tensor, ...]]] = []
+    beside = []
     for part in parts:
         control = part.region.control
-        if control is None or control.strength == 0:
+        if control is None or control.strength == 0 or not bool((part.mask > 0).any()):
             continue
-        levels = tuple(masked(level, part.mask) * control.strength for level in ctx.features(part.region))
-        told += Conditioning(intrablock=levels)
+        features = ctx.features(part.region)
+        net = ctx.model.controlnets.get(control.kind)
+        if net is None:
+            adapted.append((part, control.kind, tuple(level * control.strength for level in features)))
+        else:
+            silence = torch.zeros(0, ctx.model.spec.token_width)  # each branch puts its own text there
+            amount = part.mask * control.strength
+            beside.append(Beside(net=net, shown=features[0], heard=silence, amount=amount))
+    return replace(ctx, shared=ctx.shared + _joined(adapted, ctx), beside=tuple(beside))
+
+
+def _joined(adapted: Sequence[tuple[Part, str, tuple[Tensor, ...]]], ctx: Context) -> Conditioning:
+    """The features of several adapters, by region and kind and times their strengths, masked and added up."""
+    levels = [features for _, _, features in adapted]
+    if ctx.model.fuser is not None and all(levels) and levels:  # there are none while a scene is only explained
+        levels = ctx.model.fuser([(kind, features) for _, kind, features in adapted])
+    told = Conditioning()
+    for (part, _, _), own in zip(adapted, levels, strict=True):
+        told += Conditioning(intrablock=tuple(masked(level, part.mask) for level in own))
     return told
-
-
-def masked(features: Tensor, mask: Tensor) -> Tensor:
-    """Features [C, h, w] times the mask [H, W], averaged over the area of each of their pixels (a mask that is
-    smaller than the features is read between its pixels)."""
-    height, width = features.shape[-2:]
-    if height > mask.shape[0] or width > mask.shape[1]:
-        own = F.interpolate(mask[None, None].float(), (height, width), mode="bilinear", align_corners=False)[0]
-    else:
-        own = F.adaptive_avg_pool2d(mask[None].float(), (height, width))
-    return features * own.to(torch.float32)

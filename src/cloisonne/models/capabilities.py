@@ -26,10 +26,17 @@ WITH_POSITIONS = Support(
     "the method attention",
 )
 NO_WORDS = Support("no", "give its regions exemplars alone, or load a text model with it beside")
-WITH_ENGINE = Support(
-    "with an exemplar engine", "load Paint by Example beside: load(..., exemplar=FOLDER), or --exemplar-model FOLDER"
+_ENGINE = "load {what}: load(..., exemplar={where}), or --exemplar-model {where}"
+WITH_PAINTER = Support("with Paint by Example", _ENGINE.format(what="Paint by Example beside", where="FOLDER"))
+WITH_IP_ADAPTER = Support("with an IP-Adapter", _ENGINE.format(what="an IP-Adapter", where="FILE"))
+WITH_EITHER = Support(
+    "with Paint by Example or an IP-Adapter",
+    _ENGINE.format(what="Paint by Example beside, or an IP-Adapter", where="PATH"),
 )
-WITH_ADAPTER = Support("with an adapter of its kind", 'load one: load(..., adapters={"canny": PATH}), or --adapter')
+ENGINES = (WITH_PAINTER, WITH_IP_ADAPTER, WITH_EITHER)
+WITH_ADAPTER = Support(
+    "with an adapter or ControlNet of its kind", 'load one: load(..., adapters={"canny": PATH}), or --adapter'
+)
 NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -46,7 +53,13 @@ TABLE: dict[str, dict[Family, Support]] = {
         f"phrase, method {method}": {**dict.fromkeys(FAMILIES, YES), "pbe": NO_WORDS}
         for method in ("attention", "multidiffusion", "words", "caption")
     },
-    "exemplar": {"builtin": WITH_ENGINE, "sd1": WITH_ENGINE, "sd2": WITH_ENGINE, "sdxl": WITH_ENGINE, "pbe": YES},
+    "exemplar": {
+        "builtin": WITH_PAINTER,
+        "sd1": WITH_EITHER,
+        "sd2": WITH_PAINTER,
+        "sdxl": WITH_IP_ADAPTER,
+        "pbe": YES,
+    },
     "control": {**dict.fromkeys(FAMILIES, WITH_ADAPTER), "pbe": NO_WORDS},
     "background": dict.fromkeys(FAMILIES, YES),
 }
@@ -61,9 +74,9 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
     support = TABLE[condition][model.family]
     if support is YES or (support is WITH_POSITIONS and model.text.has_positions):
         return
-    if support is WITH_ENGINE and model.exemplar is not None:
+    if support in ENGINES and model.sees_exemplars:
         return
-    if support is WITH_ADAPTER and kind in model.adapters:
+    if support is WITH_ADAPTER and (kind in model.adapters or kind in model.controlnets):
         return
     asked = condition if kind is None else f"{condition} of kind {kind}"
     raise CapabilityError(

@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cloisonne.models.controlnet import ControlNet
 from cloisonne.models.model import Model
 
 
@@ -31,6 +33,17 @@ def forward_cost(model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
         added = {"text_embeds": torch.empty(1, model.spec.pooled_width), "time_ids": torch.empty(1, 6)}
         given = {"added_cond_kwargs": added} if model.spec.pooled_width else {}
         return _cost(unet, z, t, torch.empty(1, num_tokens, model.spec.token_width), **given)
+
+
+def control_cost(net: ControlNet, model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
+    """One row of a ControlNet of the model on a canvas (H, W)."""
+    with torch.device("meta"):
+        module: Any = ControlNetModel.from_config(net.module.config)
+        z, t = torch.empty(1, model.spec.latent_channels, *grid), torch.empty(1)
+        added = {"text_embeds": torch.empty(1, model.spec.pooled_width), "time_ids": torch.empty(1, 6)}
+        given = {"added_cond_kwargs": added} if model.spec.pooled_width else {}
+        shown = torch.empty(1, 3, *(side * model.vae.factor for side in grid))
+        return _cost(module, z, t, torch.empty(1, num_tokens, model.spec.token_width), shown, **given)
 
 
 def decode_cost(model: Model, grid: tuple[int, int]) -> Cost:

@@ -21,9 +21,12 @@ def files_of(parts: list[Path]) -> tuple[Path, ...]:
     return tuple(sorted(file for file in found if file.name != "provenance.json"))
 
 
-def check_weights(member: Path) -> None:
-    """Weights are there as safetensors, and all of them inside of the member's folder."""
-    stem = "model" if "encoder" in member.name else "diffusion_pytorch_model"
+def check_weights(member: Path, stem: str | None = None) -> None:
+    """Weights are there as safetensors, and all of them inside of the member's folder.
+
+    stem: of their file; None means by the folder's name.
+    """
+    stem = stem or ("model" if "encoder" in member.name else "diffusion_pytorch_model")
     if (member / f"{stem}.safetensors").is_file():
         return
     index = member / f"{stem}.safetensors.index.json"

@@ -11,7 +11,10 @@ import torch
 
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.adapter import Adapter
+from cloisonne.models.coadapter import CoAdapterFuser
+from cloisonne.models.controlnet import ControlNet
 from cloisonne.models.exemplar import ExemplarEngine
+from cloisonne.models.ip_adapter import IpAdapter
 from cloisonne.models.net import DiffusersNet
 from cloisonne.models.parts import Family
 from cloisonne.models.spec import NetSpec
@@ -37,8 +40,10 @@ class Model:
 
     name: how pictures name it: "builtin", or the folder's or file's own name. family: the line of checkpoints it is of.
     device: where it works; with offloading, where a network is moved to while it is asked. files: what it was loaded
-    from, and ``options`` what was added to that. exemplar: what draws exemplars, if anything. adapters: T2I-Adapters by
-    kind of control. clip: None, or the bound that the scheduler puts on estimates of x0.
+    from, and ``options`` what was added to that. exemplar: the network that paints exemplars, if any; ip_adapter:
+    what shows them to ``net`` instead. adapters: T2I-Adapters by kind of control, and a fuser by which they hear of one
+    another, if any; controlnets: ControlNets, by further kinds. clip: None, or the bound that the scheduler puts on
+    estimates of x0.
     """
 
     name: str
@@ -54,7 +59,10 @@ class Model:
     files: tuple[Path, ...]
     options: tuple[str, ...] = ()
     exemplar: ExemplarEngine | None = None
+    ip_adapter: IpAdapter | None = None
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    controlnets: Mapping[str, ControlNet] = field(default_factory=dict)
+    fuser: CoAdapterFuser | None = None
 
     @property
     def wordless(self) -> bool:
@@ -80,10 +88,19 @@ class Model:
     @property
     def parameters(self) -> int:
         """Numbers in all its networks."""
-        further = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
-        controls = (adapter.module for adapter in self.adapters.values())
+        further: tuple[Any, ...] = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
+        if self.ip_adapter is not None:
+            further = (*further, self.ip_adapter.vision, self.ip_adapter.projection)
+        pictures = sum(weight.numel() for pair in self.net.pictures.values() for weight in pair)
+        controls = (control.module for control in (*self.adapters.values(), *self.controlnets.values()))
         modules = {self.net.unet, self.vae.module, *self.text.modules, *further, *controls}
-        return sum(parameter.numel() for module in modules for parameter in module.parameters())
+        fuser = sum(tensor.numel() for tensor in self.fuser.tensors.values()) if self.fuser else 0
+        return pictures + fuser + sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+    @property
+    def sees_exemplars(self) -> bool:
+        """Whether anything of it honours exemplars."""
+        return self.exemplar is not None or self.ip_adapter is not None
 
     def record(self) -> Mapping[str, Any]:
         """What a report or a picture says of it; no paths."""

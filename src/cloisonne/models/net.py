@@ -1,38 +1,62 @@
 """A diffusers UNet2DConditionModel as a network that estimates x0 (Stable Diffusion 1.x, 2.x, XL and ours)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from cloisonne.core.attention import TextAttention, gathered, is_bias, self_attention, text_attention, text_bias
+from cloisonne.core.attention import (
+    TextAttention,
+    gathered,
+    is_bias,
+    picture_attention,
+    self_attention,
+    text_attention,
+    text_bias,
+)
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.spec import NetSpec
+
+PictureWeights = tuple[Tensor, Tensor]
+"""Of one layer's keys and values of pictures: [C, D] each."""
 
 
 class DiffusersNet:
     """Estimates x0 from a :class:`~cloisonne.core.plan.Call` with a UNet.
 
     The UNet's attention processors are replaced once, here; from then on it answers through this object. They keep no
-    state: what a run remembers travels in the call. text_attention: ``gathered``, or its oracle ``dense``.
+    state: what a run remembers travels in the call. text_attention: ``gathered``, or its oracle ``dense``. pictures:
+    an IP-Adapter's weights [C, D] for keys and for values of pictures, by cross-attention layer.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, spec: NetSpec, text_attention: TextAttention = gathered) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        spec: NetSpec,
+        text_attention: TextAttention = gathered,
+        pictures: Mapping[str, PictureWeights] | None = None,
+    ) -> None:
         _check(unet)
         self.unet = unet
         self.spec = spec
         self.text_attention = text_attention
-        processors: Any = {name: _Processor(name) for name in unet.attn_processors}
+        self.pictures = pictures or {}
+        processors: Any = {name: _Processor(name, self.pictures.get(layer_of(name))) for name in unet.attn_processors}
         unet.set_attn_processor(processors)
 
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
+        if call.pictures is not None and not self.pictures:
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": pictures were given, but the network has no IP-Adapter; load one with it.'
+            )
         dtype = self.unet.dtype
         output = self.unet(
             self._input(call).to(dtype),
@@ -69,6 +93,11 @@ class DiffusersNet:
         return {"text_embeds": call.pooled.to(dtype), "time_ids": call.size.to(dtype)}
 
 
+def layer_of(processor: str) -> str:
+    """The name of the layer that a processor of diffusers' is of."""
+    return processor.removesuffix(".processor")
+
+
 class _Layer(Protocol):
     """What is used of an attention layer of diffusers."""
 
@@ -83,8 +112,9 @@ class _Layer(Protocol):
 class _Processor:
     """diffusers' interface to one attention layer, handed on to the core's one attention function."""
 
-    def __init__(self, name: str) -> None:
-        self._layer = name.removesuffix(".processor")
+    def __init__(self, name: str, pictures: PictureWeights | None) -> None:
+        self._layer = layer_of(name)
+        self._pictures = pictures
         self._cross = self._layer.endswith("attn2")
 
     def __call__(
@@ -111,10 +141,19 @@ class _Processor:
                 return attn.to_k(tokens), attn.to_v(tokens)
 
             out = text_attention(q, attn.heads, project, site, call, attend)
+            if call.pictures is not None:
+                out = out + picture_attention(q, attn.heads, self._project, site, call.pictures)
         else:
             out = self_attention(q, attn.to_k(hidden_states), attn.to_v(hidden_states), attn.heads, site, call)
         # to_out is a projection and a dropout.
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
+
+    def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [T, N, C] of pictures' tokens [T, N, D]; the weights may lie elsewhere than the network."""
+        assert self._pictures is not None, "the network has an IP-Adapter"
+        k, v = (weight.to(tokens.device) for weight in self._pictures)
+        tokens = tokens.to(k.dtype)
+        return F.linear(tokens, k), F.linear(tokens, v)
 
 
 def _grid(pixels: int, canvas: tuple[int, int]) -> tuple[int, int]:

@@ -38,7 +38,16 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model_state_dict", "module"):
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
+    found = _flat(found)
     tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
     if not tensors:
         raise CheckpointError(f'"{file}" holds no tensors by name; give a checkpoint.')
     return tensors
+
+
+def _flat(found: Any) -> Any:
+    """IP-Adapters keep their two parts in tables of their own; as safetensors their names are "part.name"."""
+    parts = ("image_proj", "ip_adapter")
+    if not isinstance(found, Mapping) or not all(isinstance(found.get(part), Mapping) for part in parts):
+        return found
+    return {f"{part}.{name}": tensor for part in parts for name, tensor in found[part].items()}

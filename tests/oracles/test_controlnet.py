@@ -1,0 +1,204 @@
+"""Controls with full masks are diffusers' ControlNet pipelines; with masks they act only where they are."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from controlled import FULL, LEFT, RIGHT, drawn, photo, scene_of, wall, write_controlled
+from diffusers import ControlNetModel, DDIMScheduler, T2IAdapter
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.app.explain import explain
+from cloisonne.app.generate import generate
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.scene.region import Region
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_controlled(tmp_path_factory.mktemp("controlled"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return load(folder / "sd1", adapters={"canny": folder / "sd1-canny", "depth": folder / "sd1-depth"})
+
+
+def pipeline(folder: Path, base: str, *nets: str) -> Any:
+    name = "StableDiffusionXLControlNetPipeline" if base == "xl" else "StableDiffusionControlNetPipeline"
+    none = {} if base == "xl" else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    read = [ControlNetModel.from_pretrained(folder / net, low_cpu_mem_usage=False) for net in nets]
+    theirs: Any = getattr(diffusers, name).from_pretrained(
+        folder / base, controlnet=read if len(read) > 1 else read[0], low_cpu_mem_usage=False, **none
+    )
+    theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config)
+    theirs.set_progress_bar_config(disable=True)
+    return theirs
+
+
+ASKED: dict[str, Any] = {
+    "negative_prompt": "dog",
+    "num_inference_steps": 20,
+    "guidance_scale": 6.0,
+    "height": 64,
+    "width": 64,
+    "output_type": "latent",
+}
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+@pytest.mark.parametrize("base", ["sd1", "sd2", "xl"])
+def test_full_mask_is_diffusers_pipeline(folder: Path, base: str, strength: float) -> None:
+    latents = torch.randn(1, 4, 8, 8)
+    theirs = pipeline(folder, base, f"{base}-canny")
+    asked = ASKED | {"image": photo(), "controlnet_conditioning_scale": strength}
+    expected = theirs("a red cat", latents=latents.clone(), **asked).images
+    ours = drawn(
+        load(folder / base, adapters={"canny": folder / f"{base}-canny"}),
+        scene_of(wall(strength=strength), width=64, height=64),
+        latents=latents,
+    )
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+    plain = drawn(load(folder / base), scene_of(width=64, height=64), latents=latents)
+    assert (ours - plain).abs().max() > 0.1
+
+
+def test_several_and_part_of_the_walk_are_diffusers_pipeline(folder: Path, model: Model) -> None:
+    latents = torch.randn(1, 4, 8, 8)
+    expected = pipeline(folder, "sd1", "sd1-canny", "sd1-depth")(
+        "a red cat",
+        latents=latents.clone(),
+        **ASKED | {"image": [photo(0), photo(1)], "controlnet_conditioning_scale": [0.7, 0.5]},
+        control_guidance_start=[0.0, 0.2],
+        control_guidance_end=[1.0, 0.6],
+    ).images
+    regions = (wall(), wall(strength=0.5, kind="depth", seed=1, start=0.2, stop=0.6))
+    ours = generate(scene_of(*regions), model, latents=latents, output_type="latent")
+    torch.testing.assert_close(ours.latents, expected, atol=1e-4, rtol=0)
+    # Of 20 steps, one ControlNet is asked in all and one in 8; two rows each time.
+    assert (ours.report["forwards"], ours.report["rows"]) == (20 + 20 + 8, 2 * 48)
+    assert torch.equal(drawn(model, scene_of(*regions[::-1]), latents=latents), ours.latents)
+
+
+def by_hand(folder: Path, z: Tensor, steps: int, adapted: Any, left: Tensor) -> Tensor:
+    """diffusers' networks in a loop: a ControlNet where ``left`` is 1, a T2I-Adapter elsewhere."""
+    theirs = pipeline(folder, "sd1", "sd1-canny")
+    net, scheduler = theirs.controlnet, theirs.scheduler
+    text = torch.cat(theirs.encode_prompt("a red cat", "cpu", 1, True, "dog")[::-1])
+    maps = {seed: torch.from_numpy(np.asarray(photo(seed)).copy()).permute(2, 0, 1)[None] / 255 for seed in (0, 1)}
+    features = [f * resized(1 - left, f) * 0.5 for f in adapted(maps[1])]
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        both = torch.cat([z, z])
+        down, middle = net(both, t, text, controlnet_cond=maps[0], conditioning_scale=0.7, return_dict=False)
+        eps = theirs.unet(
+            both,
+            t,
+            text,
+            down_block_additional_residuals=[level * resized(left, level) for level in down],
+            mid_block_additional_residual=middle * resized(left, middle),
+            down_intrablock_additional_residuals=list(features),
+        ).sample
+        z = scheduler.step(eps[0] + 6 * (eps[1] - eps[0]), t, z).prev_sample
+    return z
+
+
+def resized(mask: Tensor, like: Tensor) -> Tensor:
+    """The mean of a mask over halves, quarters and so on, by hand."""
+    times = mask.shape[-1] // like.shape[-1]
+    return mask.reshape(1, 1, like.shape[-2], times, like.shape[-1], times).mean((3, 5))
+
+
+@torch.no_grad()
+def test_masks_are_multiplied_into_residuals_beside_an_adapter(folder: Path) -> None:
+    torch.manual_seed(5)
+    adapted: Any = T2IAdapter(
+        in_channels=3, channels=[8, 16], num_res_blocks=2, downscale_factor=8, adapter_type="full_adapter"
+    ).eval()
+    adapted.save_pretrained(folder / "color")
+    both = load(folder / "sd1", adapters={"canny": folder / "sd1-canny", "color": folder / "color"})
+    latents, left = torch.randn(1, 4, 8, 8), torch.zeros(8, 8)
+    left[:, :3] = 1.0  # three latents wide: on the lower level the second column is half covered
+    regions = (
+        wall((0.0, 0.0, 0.375, 1.0)),
+        wall((0.375, 0.0, 1.0, 1.0), kind="color", seed=1, strength=0.5),
+    )
+    ours = drawn(both, scene_of(*regions, steps=10), latents=latents)
+    torch.testing.assert_close(ours, by_hand(folder, latents, 10, adapted, left), atol=1e-4, rtol=0)
+
+
+def test_halves_add_up(folder: Path) -> None:
+    twice = load(folder / "sd1", adapters=dict.fromkeys(("canny", "depth"), folder / "sd1-canny"))
+    halves = drawn(twice, scene_of(wall(LEFT), wall(RIGHT, kind="depth")))
+    torch.testing.assert_close(halves, drawn(twice, scene_of(wall())), atol=1e-4, rtol=0)
+    same = generate(scene_of(wall(LEFT), wall(RIGHT), steps=2), twice, output_type="latent").report
+    assert (same["forwards"], same["rows"]) == (4, 12)  # one network: one forward a step, two rows a map
+
+
+HIDING = Region(name="in front", box=FULL, phrase="a dog", priority=1)
+
+
+@pytest.mark.parametrize(
+    ("control", "around"),
+    [
+        ({"strength": 0.0}, {}),
+        ({"weight": 0.0}, {}),
+        ({"start": 0.5, "stop": 0.5}, {}),
+        ({}, {"overlap": "priority", "regions": (HIDING,)}),
+    ],
+)
+def test_where_it_does_not_count_it_is_not_asked(
+    model: Model, control: dict[str, Any], around: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = drawn(model, scene_of(steps=4, **around))
+    with monkeypatch.context() as patch:
+        patch.setattr(model.controlnets["canny"].module, "forward", lambda *_, **__: pytest.fail("it was asked"))
+        asked = scene_of(steps=4, **around)
+        assert torch.equal(drawn(model, asked.replace(regions=(*asked.regions, wall(**control)))), plain)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun"])
+def test_explained_is_what_happens(model: Model, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = scene_of(wall(LEFT, stop=0.5), sampler=sampler, steps=6, guidance_interval=(0.2, 0.8))
+    report = generate(scene, model, output_type="latent").report
+    for module in (model.net.unet, model.controlnets["canny"].module):
+        monkeypatch.setattr(module, "forward", lambda *_, **__: pytest.fail("it was asked"))
+    told = explain(scene, model)
+    assert (told.forwards, told.rows) == (report["forwards"], report["rows"])
+    assert "a ControlNet on 50%" in str(told)
+    assert told.flops > explain(scene.replace(regions=()), model).flops
+
+
+@pytest.mark.parametrize("method", ["attention", "multidiffusion", "caption", "words"])
+def test_it_hears_the_caption_and_what_is_avoided(model: Model, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Tensor] = []
+    module: Any = model.controlnets["canny"].module
+    forward = module.forward
+
+    def listening(*args: Any, encoder_hidden_states: Tensor, **given: Any) -> Any:
+        heard.append(encoder_hidden_states)
+        return forward(*args, encoder_hidden_states=encoder_hidden_states, **given)
+
+    monkeypatch.setattr(module, "forward", listening)
+    control = {"kind": "canny", "image": photo().resize((88, 72))}
+    region = wall(LEFT, phrase="a dog", control=control)
+    result = generate(scene_of(region, steps=1, width=88, height=72, method=method), model)
+    assert result.latents.isfinite().all()
+    (texts,) = heard
+    said = [model.text.encode(model.text.ids(text)) for text in ("a red cat", "dog")]
+    if method != "words":  # which says the regions behind the caption
+        torch.testing.assert_close(texts[0], said[0])
+    torch.testing.assert_close(texts[1], said[1])
+    assert len(texts) == (4 if method == "multidiffusion" else 2)
+
+
+def test_beside_an_inpainting_checkpoint(folder: Path) -> None:
+    base = load(folder / "inpaint", adapters={"canny": folder / "inpaint-canny"})
+    scene = scene_of(wall(LEFT), steps=2, background=Image.new("RGB", (160, 120), "green"))
+    region = scene.regions[0].replace(control={"kind": "canny", "image": photo(side=160).resize((160, 120))})
+    assert generate(scene.replace(regions=(region,)), base).report["identical_outside"] is True
