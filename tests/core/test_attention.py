@@ -244,6 +244,12 @@ class Nothing:
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         return q, k, v
 
+    def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[()]:
+        return ()
+
+    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        return []
+
     def wants_probs(self, site: Site, call: Call) -> bool:
         return self.reads
 

@@ -85,7 +85,8 @@ def test_the_lattice_retraces_to_the_last_bit(
 def test_the_lattice_retraces_a_network_in_half_precision(
     stock: UNet2DConditionModel, say: Make, view: Make, canvas: Tensor, schedule: Schedule
 ) -> None:
-    unet = copy.deepcopy(stock).to(torch.bfloat16)
+    copied: Any = copy.deepcopy(stock)
+    unet = copied.to(torch.bfloat16)
     net = DiffusersNet(unet, NetSpec.from_unet(unet.config, latent="tiny", vae_factor=8, prediction="v_prediction"))
     plan = Plan(views=(view("canvas", say(1), say(0), net=net),))
     steps = steps_of(schedule, 20)

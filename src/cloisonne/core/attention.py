@@ -4,15 +4,16 @@ Without edits and masks the result is bit-identical to diffusers' ``AttnProcesso
 K keys, C = heads * d channels; ``q`` is what the layer's projection returned, heads not yet split.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.pictures import Pictures
-from cloisonne.core.plan import AttentionEdit, Call, Site
+from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Site
 from cloisonne.core.texts import Projection, Texts
+from cloisonne.errors import CapabilityError
 
 TextAttention = Callable[[Tensor, int, Projection, Site, Texts], Tensor]
 """(q [R, Q, C], heads, project, site, texts) -> [R, Q, C]; :func:`gathered` or its oracle :func:`dense`."""
@@ -105,16 +106,45 @@ def _edited(
     texts: Texts | None = None,
 ) -> Tensor:
     """Attention under edits; the fused kernel serves where no edit wants probabilities and texts have no masks."""
+    terms, pairs = list[AttentionTerm](), list[tuple[int, int]]()
     for edit in edits:
+        terms += edit.terms(q, k, v, site, call)
+        pairs += edit.shared(site, call)
         q, k, v = edit.qkv(q, k, v, site, call)
     readers = [edit for edit in edits if edit.wants_probs(site, call)]
     if not readers and texts is None:
-        return _merge(F.scaled_dot_product_attention(q, k, v))
+        out = _with_pairs(q, k, v, pairs) if pairs else F.scaled_dot_product_attention(q, k, v)
+        for term in terms:
+            out[list(term.rows)] += F.scaled_dot_product_attention(term.q, term.k, term.v)
+        return _merge(out)
+    if terms:
+        raise CapabilityError(
+            "An edit of attention between canvases met regions that share a canvas's words; give each region a view of "
+            "its own (the method multidiffusion)."
+        )
     logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     p = logits.softmax(-1) if texts is None else _softmax_by_text(logits, site, texts)
     for edit in readers:
         p = edit.probs(p, site, call)
     return _merge(p @ v)
+
+
+def _with_pairs(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Attention of all rows; rows that share queries and keys share a softmax, their values side by side.
+
+    Queries and keys are padded with zeros to the width of the values, for which the fused kernels ask.
+    """
+    firsts, seconds = [a for a, _ in pairs], [b for _, b in pairs]
+    rest = [i for i in range(len(q)) if i not in {*firsts, *seconds}]
+    out = torch.empty_like(v[:, :, :1]).expand(-1, -1, q.shape[2], -1).clone()
+    if rest:
+        out[rest] = F.scaled_dot_product_attention(q[rest], k[rest], v[rest])
+    width = q.shape[-1]
+    wide = torch.cat([v[firsts], v[seconds]], -1)
+    padded_q, padded_k = (F.pad(x[firsts], (0, width)) for x in (q, k))
+    both = F.scaled_dot_product_attention(padded_q, padded_k, wide, scale=width**-0.5)
+    out[firsts], out[seconds] = both.split(width, -1)
+    return out
 
 
 def _softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:

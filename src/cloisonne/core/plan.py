@@ -5,9 +5,9 @@ D width. The walk is in ``z = alpha * x0 + s * n`` (n = unit noise); networks an
 ``Conditioning()`` and ``Plan()`` are identities and ``+`` is associative: a scene is the sum of its regions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from cloisonne.errors import SceneError
 __all__ = [
     "ALWAYS",
     "AttentionEdit",
+    "AttentionTerm",
     "Box",
     "Branch",
     "Call",
@@ -113,6 +114,15 @@ class Guidance(Protocol):
         ...
 
 
+class AttentionTerm(NamedTuple):
+    """Attention that is added to what some rows of a batch hear: q [B, heads, Q, d], k and v [B, heads, K, d]."""
+
+    rows: tuple[int, ...]
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
 class AttentionEdit(Protocol):
     """Who may look at whom. Heads are split: q [R, heads, Q, d], k and v [R, heads, K, d], p [R, heads, Q, K].
 
@@ -125,6 +135,14 @@ class AttentionEdit(Protocol):
         ...
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
+        """What is added to the attention of the edited q, k, v; called with those before the edit."""
+        ...
+
+    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        """Pairs of rows (a, b) whose edited queries and keys are equal: one softmax serves both."""
+        ...
 
     def wants_probs(self, site: Site, call: Call) -> bool:
         """False keeps the fused kernel."""

@@ -15,9 +15,6 @@ from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part
 from cloisonne.scene.region import Region
 
-SIMILARITY = 5.0
-"""The paper's strength of guidance by the exemplar (section 3.3); from 1 to 5 the subject becomes more like it."""
-
 
 def amount(region: Region) -> float:
     """How much of the region's share of the canvas its exemplar paints, in [0, 1].
@@ -43,7 +40,7 @@ def exemplar_view(parts: Sequence[Part], ctx: Context) -> View | None:
         name="exemplars",
         net=engine.net,
         branches={"cond": Conditioning(tokens=_heard(painted, shares, ctx), channels=channels), "null": null},
-        guide=ctx.guide(_similarity(painted, shares)),
+        guide=ctx.guide(_similarity(painted, shares, ctx.model.native.similarity)),
         weight=torch.ones_like(shares[0]) if ctx.model.wordless else shares.sum(0),
     )
 
@@ -57,19 +54,19 @@ def _heard(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Token
     return tuple(Tokens(token, where=share + nowhere) for token, share in zip(tokens, shares, strict=True))
 
 
-def _similarity(painted: Sequence[Part], shares: Tensor) -> float | Tensor:
+def _similarity(painted: Sequence[Part], shares: Tensor, native: float) -> float | Tensor:
     """The scale of guidance: one number, or a map [H, W] where regions differ."""
-    scales = [similarity(part.region) for part in painted]
+    scales = [similarity(part.region, native) for part in painted]
     if len(set(scales)) == 1:
         return scales[0]
     counted = shares + (shares.sum(0) <= 0).to(shares)
     return (counted * counted.new_tensor(scales)[:, None, None]).sum(0) / counted.sum(0)
 
 
-def similarity(region: Region) -> float:
-    """The region's guidance by its exemplar."""
+def similarity(region: Region, native: float) -> float:
+    """The region's guidance by its exemplar, where it leaves it out the model's own."""
     given = region.guidance if region.similarity is None else region.similarity
-    return SIMILARITY if given is None else given
+    return native if given is None else given
 
 
 def unused(region: Region) -> Iterable[str]:

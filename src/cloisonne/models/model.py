@@ -24,7 +24,10 @@ from cloisonne.models.vae import Vae
 
 @dataclass(frozen=True, kw_only=True)
 class Native:
-    """The values a scene takes where it leaves them out; width and height in pixels."""
+    """The values a scene takes where it leaves them out; width and height in pixels.
+
+    similarity: of exemplars; the paper's own value is 5 (arXiv 2211.13227, section 3.3).
+    """
 
     width: int
     height: int
@@ -32,6 +35,7 @@ class Native:
     guidance: float
     sampler: str
     method: str
+    similarity: float = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,206 @@
+"""Attention control between two canvases (prompt-to-prompt, Hertz et al., arXiv 2208.01626) without attention maps.
+
+Every edit of that paper is linear in the values, so that none needs the probabilities (ours): with source q_s, k_s,
+target q_t, k_t, v_t, a map M [S, T] from the target's words to the source's, and shares a_j of each target word,
+
+    replace    Attn(q_s, k_s, M v_t)
+    refine     Attn(q_s, k_s, M (a v_t)) + Attn(q_t, k_t, (1 - a) v_t)
+    reweight   v_j -> c_j v_j before either
+    self       Attn(q_s, k_s, v_t), in one softmax with the source's own: Attn(q_s, k_s, [v_s | v_t])
+
+Rows are paired by the name of their view and branch: the same view on stream ``source`` and on stream ``target``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cloisonne.core.plan import AttentionTerm, Call, Row, Site
+from cloisonne.core.step import ALWAYS, Interval, Step
+
+Ramp = Callable[[Step], float]
+"""How much of an edit counts at a step, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Until:
+    """All of it for the first share of the walk, then nothing: the paper's window."""
+
+    stop: float
+
+    def __call__(self, step: Step) -> float:
+        return 1.0 if step.progress < self.stop else 0.0
+
+
+@dataclass(frozen=True)
+class Fading:
+    """Falling evenly from all to nothing over the first share of the walk (MRGD)."""
+
+    stop: float
+
+    def __call__(self, step: Step) -> float:
+        return max(0.0, 1.0 - step.progress / self.stop) if self.stop > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """What edits between two streams have in common. view: only rows of this view (None = of all)."""
+
+    source: str
+    target: str
+    view: str | None = None
+    branches: tuple[str, ...] = ("cond",)
+
+    def pairs(self, call: Call) -> list[tuple[int, int]]:
+        """(source, target) of each pair of rows in the batch."""
+        places = {row: i for i, row in enumerate(call.rows)}
+        return [
+            (places[other], i)
+            for row, i in places.items()
+            if row.stream == self.target
+            and row.branch in self.branches
+            and self.view in (None, row.view)
+            and (other := Row(row.view, self.source, row.branch)) in places
+        ]
+
+    def in_scene(self, scene: str) -> Self:
+        """The same between the scene's streams."""
+        return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}")
+
+    def wants_probs(self, site: Site, call: Call) -> bool:
+        """Never."""
+        return False
+
+    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
+        """Nothing to do."""
+        return p
+
+    def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
+        """None but where an edit adds some."""
+        return ()
+
+    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        """None but where rows attend alike."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareSelf(Between):
+    """The target looks at itself as the source does at itself, on grids of at most ``most`` pixels, while ``when``."""
+
+    when: Interval = ALWAYS
+    most: int = 1 << 30
+
+    def touches(self, site: Site, call: Call) -> bool:
+        """At self-attention in its part of the walk."""
+        small = site.grid[0] * site.grid[1] <= self.most
+        return not site.cross and small and call.step in self.when and bool(self.pairs(call))
+
+    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        """The source's queries and keys for the target."""
+        pairs = self.pairs(call)
+        sources, targets = [s for s, _ in pairs], [t for _, t in pairs]
+        return _put(q, targets, q[sources]), _put(k, targets, k[sources]), v
+
+    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        """All pairs: one softmax serves both rows."""
+        return self.pairs(call)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShareWords(Between):
+    """The target looks at its words where the source looks at the words that they stand for.
+
+    mapping: [S, T] >= 0, how much of each of the target's T tokens is looked at as each of the source's S; a column of
+    zeros is a word of the target's own. weights: [T] or None, how much more each of the target's words counts
+    (reweighting). ramp: how much of the edit counts at a step.
+    """
+
+    mapping: Tensor
+    weights: Tensor | None = None
+    ramp: Ramp = Until(0.8)
+
+    def touches(self, site: Site, call: Call) -> bool:
+        """At cross-attention, as long as anything of it counts."""
+        return site.cross and bool(self.pairs(call)) and (self.weights is not None or self.ramp(call.step) > 0)
+
+    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        """The part that follows the source; :meth:`terms` adds the part that does not."""
+        amount = self.ramp(call.step)
+        pairs = self.pairs(call)
+        sources, targets = [s for s, _ in pairs], [t for _, t in pairs]
+        own = self._weighed(v[targets])
+        if amount == 0:
+            return q, k, _put(v, targets, own)
+        mapping = self.mapping.to(v)
+        led = torch.einsum("st,bhtd->bhsd", amount * mapping, own)
+        return _put(q, targets, q[sources]), _put(k, targets, k[sources]), _put(v, targets, _fit(led, v.shape[2]))
+
+    def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
+        """What the target's own attention adds: words without a counterpart, and what the ramp has left."""
+        amount = self.ramp(call.step)
+        if amount == 0:
+            return ()
+        targets = [t for _, t in self.pairs(call)]
+        kept = 1 - amount * (self.mapping.sum(0) > 0).to(v)
+        if not bool((kept > 0).any()):
+            return ()
+        values = self._weighed(v[targets])
+        values = values * _fit(kept[:, None], values.shape[2])
+        return (AttentionTerm(tuple(targets), q[targets], k[targets], values),)
+
+    def _weighed(self, values: Tensor) -> Tensor:
+        """[B, heads, T, d]: the target's values, as long as the mapping and by the words' weights."""
+        count = self.mapping.shape[1]
+        values = values[:, :, :count]
+        return values if self.weights is None else values * self.weights.to(values)[:, None]
+
+
+def aligned(source: Sequence[int], target: Sequence[int]) -> Tensor:
+    """[S, T]: which of the target's tokens is which of the source's, 1 or 0, by the longest alignment.
+
+    Needleman and Wunsch with gap 0, match 1, mismatch -1, as the paper's refinement has it; equal tokens only.
+    """
+    best = torch.zeros(len(source) + 1, len(target) + 1)
+    for i, a in enumerate(source):
+        for j, b in enumerate(target):
+            met = best[i, j] + (1 if a == b else -1)
+            best[i + 1, j + 1] = max(float(met), float(best[i, j + 1]), float(best[i + 1, j]))
+    mapping = torch.zeros(len(source), len(target))
+    i, j = len(source), len(target)
+    while i and j:
+        if source[i - 1] == target[j - 1] and best[i, j] == best[i - 1, j - 1] + 1:
+            mapping[i - 1, j - 1] = 1
+            i, j = i - 1, j - 1
+        elif best[i, j] == best[i - 1, j]:
+            i -= 1
+        else:
+            j -= 1
+    return mapping
+
+
+def by_position(mapped: Mapping[int, Sequence[int]], source: int, target: int) -> Tensor:
+    """[source, target]: the identity, but for named tokens of the target, which share those of the source evenly."""
+    mapping = torch.zeros(source, target)
+    mapping[range(min(source, target)), range(min(source, target))] = 1
+    for word, places in mapped.items():
+        mapping[:, word] = 0
+        for place in places:
+            mapping[place, word] = 1 / len(places)
+    return mapping
+
+
+def _put(x: Tensor, rows: Sequence[int], values: Tensor) -> Tensor:
+    out = x.clone()
+    out[list(rows)] = values
+    return out
+
+
+def _fit(values: Tensor, count: int) -> Tensor:
+    """Values [..., n, d] cut or padded with zeros to ``count`` tokens."""
+    missing = count - values.shape[-2]
+    return values[..., :count, :] if missing <= 0 else F.pad(values, (0, 0, 0, missing))
