@@ -39,7 +39,7 @@ class Materialised:
     def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
         return ()
 
-    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
+    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
         return []
 
     def wants_probs(self, site: Site, call: Call) -> bool:

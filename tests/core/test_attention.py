@@ -247,7 +247,7 @@ class Nothing:
     def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[()]:
         return ()
 
-    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
+    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
         return []
 
     def wants_probs(self, site: Site, call: Call) -> bool:

@@ -109,19 +109,23 @@ def _edited(
     terms, pairs = list[AttentionTerm](), list[tuple[int, int]]()
     for edit in edits:
         terms += edit.terms(q, k, v, site, call)
-        pairs += edit.shared(site, call)
+        pairs += edit.led(site, call)
         q, k, v = edit.qkv(q, k, v, site, call)
     readers = [edit for edit in edits if edit.wants_probs(site, call)]
     if not readers and texts is None:
-        out = _with_pairs(q, k, v, pairs) if pairs else F.scaled_dot_product_attention(q, k, v)
+        out = _with_pairs(q, k, v, pairs, site) if pairs else _merge(F.scaled_dot_product_attention(q, k, v))
         for term in terms:
-            out[list(term.rows)] += F.scaled_dot_product_attention(term.q, term.k, term.v)
-        return _merge(out)
+            out[list(term.rows)] += _merge(F.scaled_dot_product_attention(term.q, term.k, term.v))
+        return out
     if terms:
         raise CapabilityError(
             "An edit of attention between canvases met regions that share a canvas's words; give each region a view of "
             "its own (the method multidiffusion)."
         )
+    if pairs:
+        leader = {b: a for a, b in pairs}
+        rows = [leader.get(i, i) for i in range(len(q))]
+        q, k = q[rows], k[rows]
     logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     p = logits.softmax(-1) if texts is None else _softmax_by_text(logits, site, texts)
     for edit in readers:
@@ -129,22 +133,35 @@ def _edited(
     return _merge(p @ v)
 
 
-def _with_pairs(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """Attention of all rows; rows that share queries and keys share a softmax, their values side by side.
+def _with_pairs(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]], site: Site) -> Tensor:
+    """[R, Q, C]: attention of all rows, where b of a pair (a, b) looks as a does.
 
-    Queries and keys are padded with zeros to the width of the values, for which the fused kernels ask.
+    Over pixels one softmax serves both, their values side by side, queries and keys padded with zeros to that width,
+    for which the fused kernels ask. Over a few words the softmax is cheap and padding is not: row by row, uncopied.
     """
-    firsts, seconds = [a for a, _ in pairs], [b for _, b in pairs]
-    rest = [i for i in range(len(q)) if i not in {*firsts, *seconds}]
-    out = torch.empty_like(v[:, :, :1]).expand(-1, -1, q.shape[2], -1).clone()
-    if rest:
-        out[rest] = F.scaled_dot_product_attention(q[rest], k[rest], v[rest])
+    leader = {b: a for a, b in pairs}
+    out = q.new_empty(len(q), q.shape[2], q.shape[1] * q.shape[3])
     width = q.shape[-1]
-    wide = torch.cat([v[firsts], v[seconds]], -1)
-    padded_q, padded_k = (F.pad(x[firsts], (0, width)) for x in (q, k))
-    both = F.scaled_dot_product_attention(padded_q, padded_k, wide, scale=width**-0.5)
-    out[firsts], out[seconds] = both.split(width, -1)
+    follower = {} if site.cross else {a: b for b, a in leader.items() if a not in leader}
+    for i in range(len(q)):
+        if follower.get(leader.get(i, -1)) == i:
+            continue
+        row, led = slice(i, i + 1), slice(leader.get(i, i), leader.get(i, i) + 1)
+        if i not in follower:
+            _merge_into(out[i], F.scaled_dot_product_attention(q[led], k[led], v[row])[0])
+            continue
+        wide = torch.cat([v[row], v[follower[i]][None]], -1)
+        padded_q, padded_k = (F.pad(x[row], (0, width)) for x in (q, k))
+        both = F.scaled_dot_product_attention(padded_q, padded_k, wide, scale=width**-0.5)
+        _merge_into(out[i], both[0, ..., :width])
+        _merge_into(out[follower[i]], both[0, ..., width:])
     return out
+
+
+def _merge_into(out: Tensor, x: Tensor) -> None:
+    """Copy [heads, L, d] into [L, heads * d]."""
+    heads, length, width = x.shape
+    out.view(length, heads, width).copy_(x.transpose(0, 1))
 
 
 def _softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:

@@ -83,9 +83,13 @@ class Between:
         """None but where an edit adds some."""
         return ()
 
-    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
-        """None but where rows attend alike."""
+    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        """None but where the target looks where the source does."""
         return []
+
+    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        """As they are."""
+        return q, k, v
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +104,8 @@ class ShareSelf(Between):
         small = site.grid[0] * site.grid[1] <= self.most
         return not site.cross and small and call.step in self.when and bool(self.pairs(call))
 
-    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        """The source's queries and keys for the target."""
-        pairs = self.pairs(call)
-        sources, targets = [s for s, _ in pairs], [t for _, t in pairs]
-        return _put(q, targets, q[sources]), _put(k, targets, k[sources]), v
-
-    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
-        """All pairs: one softmax serves both rows."""
+    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        """All pairs."""
         return self.pairs(call)
 
 
@@ -129,16 +127,19 @@ class ShareWords(Between):
         return site.cross and bool(self.pairs(call)) and (self.weights is not None or self.ramp(call.step) > 0)
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        """The part that follows the source; :meth:`terms` adds the part that does not."""
+        """Values of the part that follows the source; :meth:`terms` adds the part that does not."""
         amount = self.ramp(call.step)
-        pairs = self.pairs(call)
-        sources, targets = [s for s, _ in pairs], [t for _, t in pairs]
+        targets = [t for _, t in self.pairs(call)]
         own = self._weighed(v[targets])
-        if amount == 0:
-            return q, k, _put(v, targets, own)
-        mapping = self.mapping.to(v)
-        led = torch.einsum("st,bhtd->bhsd", amount * mapping, own)
-        return _put(q, targets, q[sources]), _put(k, targets, k[sources]), _put(v, targets, _fit(led, v.shape[2]))
+        if amount > 0:
+            own = torch.einsum("st,bhtd->bhsd", amount * self.mapping.to(v), own)
+        v = v.clone()
+        v[targets] = _fit(own, v.shape[2])
+        return q, k, v
+
+    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        """All pairs, as long as the edit counts."""
+        return self.pairs(call) if self.ramp(call.step) > 0 else []
 
     def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
         """What the target's own attention adds: words without a counterpart, and what the ramp has left."""
@@ -192,12 +193,6 @@ def by_position(mapped: Mapping[int, Sequence[int]], source: int, target: int) -
         for place in places:
             mapping[place, word] = 1 / len(places)
     return mapping
-
-
-def _put(x: Tensor, rows: Sequence[int], values: Tensor) -> Tensor:
-    out = x.clone()
-    out[list(rows)] = values
-    return out
 
 
 def _fit(values: Tensor, count: int) -> Tensor:

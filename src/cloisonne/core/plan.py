@@ -140,8 +140,8 @@ class AttentionEdit(Protocol):
         """What is added to the attention of the edited q, k, v; called with those before the edit."""
         ...
 
-    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
-        """Pairs of rows (a, b) whose edited queries and keys are equal: one softmax serves both."""
+    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
+        """Pairs of rows (a, b): b looks with a's queries and keys in place of its own, so one softmax serves both."""
         ...
 
     def wants_probs(self, site: Site, call: Call) -> bool:

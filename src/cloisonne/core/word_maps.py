@@ -59,7 +59,7 @@ class WordMaps:
         """None."""
         return ()
 
-    def shared(self, site: Site, call: Call) -> list[tuple[int, int]]:
+    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
         """None."""
         return []
 
