@@ -79,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES, "builtin"], help="(sd15, and builtin if it is there)")
     parser.add_argument("--rounds", type=int, default=15, help="each row of a table is timed so often (15)")
+    parser.add_argument("--dense-rounds", type=int, default=15, help="the rows of dense masks and separate passes (15)")
     parser.add_argument(
         "--regions", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of regions (1 2 4 8 16)"
     )
@@ -86,12 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     shapes = options.shapes or ["sd15", *(["builtin"] if builtin_config().exists() else [])]
-    tables = {shape: measure(shape, options.regions, options.rounds) for shape in shapes}
+    tables = {shape: measure(shape, options.regions, options.rounds, options.dense_rounds) for shape in shapes}
     found = {
         "device": "cpu",
         "threads": 1,
         "torch": torch.__version__,
         "rounds": options.rounds,
+        "dense_rounds": options.dense_rounds,
         "tables": {shape: [asdict(result) for result in table] for shape, table in tables.items()},
     }
     options.out.write_text(json.dumps(found, indent=1) + "\n")
@@ -99,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @torch.no_grad()
-def measure(shape: str, regions: Sequence[int], rounds: int) -> list[Result]:
+def measure(shape: str, regions: Sequence[int], rounds: int, dense_rounds: int) -> list[Result]:
     """One table: the cases take turns, so that a busy moment does not hit one of them alone."""
     unet = random_unet(shape)
     cases = list(cases_of(unet, sorted({1, *regions}), MOST_SEPARATE.get(shape, 8)))
@@ -110,8 +112,8 @@ def measure(shape: str, regions: Sequence[int], rounds: int) -> list[Result]:
     rows = {(case.form, case.regions): case.run.rows for case in cases}
     operations = {(case.form, case.regions): count_operations(case) for case in cases}
     seconds = {key: float("inf") for key in outputs}
-    for _ in range(rounds):
-        for case in cases:
+    for number in range(rounds):
+        for case in cases if number < dense_rounds else [case for case in cases if case.form == "gathered"]:
             begin = time.perf_counter()
             case.predict()
             key = (case.form, case.regions)
