@@ -11,6 +11,7 @@ from tiny import write_exemplar
 from torch import Tensor
 
 from cloisonne.app.generate import generate
+from cloisonne.errors import CapabilityError
 from cloisonne.models.load import load
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -84,6 +85,22 @@ def test_one_exemplar(folder: Path, similarity: float) -> None:
     torch.testing.assert_close(result.latents, expected, atol=1e-4, rtol=0)
     assert result.report["identical_outside"] is True
     assert (result.report["forwards"], result.report["rows"]) == (20, 20 if similarity == 1 else 40)
+
+
+def test_a_mask_between_latent_pixels_read_as_diffusers_reads_it(folder: Path) -> None:
+    source, mask, exemplar, latents = picture(0), mask_of((3, 5, 61, 44)), picture(1), torch.randn(1, 4, 8, 8)
+    expected = theirs(folder, source, mask, exemplar, latents, 3.0)
+    region = Region(name="pet", mask=mask, exemplar=exemplar, similarity=3.0)
+    scene = Scene(background=source, regions=[region], seed=0, steps=20, sampler="ddim", composite=False)
+    nearest, plain = load(folder, mask_resampling="nearest"), load(folder)
+    torch.testing.assert_close(generate(scene, nearest, latents=latents).latents, expected, atol=1e-4, rtol=0)
+    assert (generate(scene, plain, latents=latents).latents - expected).abs().max() > 1e-3
+    assert nearest.hash != plain.hash
+
+
+def test_an_unknown_resampling_names_those_that_there_are(folder: Path) -> None:
+    with pytest.raises(CapabilityError, match=r"cubic.*nearest"):
+        load(folder, mask_resampling="cubic")  # type: ignore[arg-type]
 
 
 def test_exemplar_k_meets_picture_k(folder: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CheckpointError
 from cloisonne.models.assemble import Placement, latent_id, put, scheduler_clip
-from cloisonne.models.exemplar import ExemplarEncoder, ExemplarEngine, Resampling, encoder_of
+from cloisonne.models.exemplar import ExemplarEncoder, ExemplarEngine, encoder_of
 from cloisonne.models.files import check_weights, files_of, pretrained, read, read_json
 from cloisonne.models.model import Model, Native
 from cloisonne.models.net import DiffusersNet
@@ -58,7 +58,7 @@ def _tensors(member: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in sorted(member.glob("*.safetensors")) for name, tensor in load_file(file).items()}
 
 
-def engine_of(parts: ExemplarParts, placement: Placement, resampling: Resampling = "bilinear") -> ExemplarEngine:
+def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
     """The engine of the parts; CheckpointError where they do not belong together."""
     vae = Vae(parts.vae)
     schedule = Schedule.from_config(parts.scheduler)
@@ -80,12 +80,12 @@ def engine_of(parts: ExemplarParts, placement: Placement, resampling: Resampling
         )
     put([parts.encoder, parts.unet], placement)
     net = DiffusersNet(parts.unet, spec)
-    return ExemplarEngine(net=net, encoder=parts.encoder, device=placement.device, mask_resampling=resampling)
+    return ExemplarEngine(net=net, encoder=parts.encoder, device=placement.device)
 
 
-def model_of(parts: ExemplarParts, *, name: str, placement: Placement, resampling: Resampling = "bilinear") -> Model:
+def model_of(parts: ExemplarParts, *, name: str, placement: Placement) -> Model:
     """A model that hears no words."""
-    engine = engine_of(parts, placement, resampling)
+    engine = engine_of(parts, placement)
     spec = engine.net.spec
     put([parts.vae], placement)
     side = spec.native_size

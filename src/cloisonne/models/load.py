@@ -15,6 +15,7 @@ from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.coadapter import check_fuser, read_fuser
 from cloisonne.models.controlnet import check_controlnet, is_controlnet, read_controlnet
+from cloisonne.models.exemplar import Resampling
 from cloisonne.models.exemplar_folder import engine_of, is_exemplar_folder, model_of, read_exemplar_folder
 from cloisonne.models.files import files_of
 from cloisonne.models.folder import native_of, read_folder
@@ -45,6 +46,7 @@ def load(
     offload: bool = False,
     vae_tiling: bool = False,
     vae_slicing: bool = False,
+    mask_resampling: Resampling = "bilinear",
 ) -> Model:
     """The built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, or a hub id ("owner/name").
 
@@ -59,7 +61,8 @@ def load(
     {"canny": PATH}. fuser: a CoAdapter's file, by which T2I-Adapters hear of one another. tokenizer: a folder, for
     single files, which hold none. prediction: what the network predicts, where a single file does not say. offload:
     keep networks in the CPU's memory but while they are asked. vae_tiling, vae_slicing: decode in tiles (a little
-    different where they meet), or picture by picture.
+    different where they meet), or picture by picture. mask_resampling: of holes for exemplars, "nearest" as diffusers'
+    pipeline has it; published weights were trained with "bilinear".
 
     Raises CheckpointError where the source is not what it should be, CapabilityError where the device is not there.
     """
@@ -68,7 +71,8 @@ def load(
     name = "builtin" if source == "builtin" else base_name(source)
     path = Path(source).expanduser()
     if is_exemplar_folder(path):
-        return model_of(read_exemplar_folder(path, placement.dtype), name=name, placement=placement)
+        found = read_exemplar_folder(path, placement.dtype)
+        return _masking(model_of(found, name=name, placement=placement), mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction)
     loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in _listed(lora)]
     words = [(Path(x), None) for x in _listed(embeddings)]
@@ -92,7 +96,19 @@ def load(
         model = _with_exemplars(model, Path(exemplar).expanduser(), seer, placement)
     if adapters:
         model = _with_adapters(model, adapters, placement)
-    return model if fuser is None else _with_fuser(model, Path(fuser).expanduser(), placement)
+    if fuser is not None:
+        model = _with_fuser(model, Path(fuser).expanduser(), placement)
+    return _masking(model, mask_resampling)
+
+
+def _masking(model: Model, resampling: Resampling) -> Model:
+    """The model, its holes for exemplars resampled so."""
+    if resampling not in get_args(Resampling):
+        raise CapabilityError(f'mask_resampling is "{resampling}"; choose one of {", ".join(get_args(Resampling))}.')
+    if resampling == "bilinear" or model.exemplar is None:
+        return model
+    engine = replace(model.exemplar, mask_resampling=resampling)
+    return replace(model, exemplar=engine, options=(*model.options, f"mask resampling {resampling}"))
 
 
 def _with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
