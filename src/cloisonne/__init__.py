@@ -5,6 +5,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cloisonne.app.edit import edit
+    from cloisonne.app.edited import Edited
     from cloisonne.app.explain import Explanation, explain
     from cloisonne.app.generate import StepEnd, fill, generate, generate_many, paint
     from cloisonne.app.result import Result
@@ -27,6 +29,7 @@ __all__ = [
     "CapabilityError",
     "CheckpointError",
     "CloisonneError",
+    "Edited",
     "Explanation",
     "ImageError",
     "Model",
@@ -36,6 +39,7 @@ __all__ = [
     "Scene",
     "SceneError",
     "StepEnd",
+    "edit",
     "explain",
     "fill",
     "generate",
@@ -45,6 +49,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "cloisonne.app.edit": ("edit",),
+    "cloisonne.app.edited": ("Edited",),
     "cloisonne.app.explain": ("Explanation", "explain"),
     "cloisonne.app.generate": ("StepEnd", "fill", "generate", "generate_many", "paint"),
     "cloisonne.app.result": ("Result",),

@@ -69,9 +69,30 @@ SHOES = (
     }
     | {
         f"reserved {name}": (shoe(box=BOX, **{name: None}), f"{name} is not yet supported", "with phrase")
-        for name in ("edit", "concept")
+        for name in ("concept",)
     }
     | {
+        "edit a phrase": (shoe(box=BOX, edit="a crown"), 'edit is "a crown"', '{"kind": "add"'),
+        "edit of nothing": (
+            {"regions": [{"name": "shoe", "box": BOX, "edit": {"kind": "add"}}]},
+            'edit of kind add has no "phrase"',
+            "in words",
+        ),
+        "edit without from": (
+            {"regions": [{"name": "shoe", "box": BOX, "edit": {"kind": "change", "to": "a hat"}}]},
+            'edit of kind change has no "from"',
+            "in words",
+        ),
+        "edit with too much": (
+            {"regions": [{"name": "shoe", "box": BOX, "edit": {"kind": "remove", "phrase": "a hat", "to": "a cap"}}]},
+            'takes no "to"',
+            '"a cap"',
+        ),
+        "edit and phrase": (
+            shoe(box=BOX, edit={"kind": "add", "phrase": "a hat"}),
+            "has an edit and a phrase",
+            "leave the phrase out",
+        ),
         "control a name": (shoe(box=BOX, control="edges.png"), 'control is "edges.png"', '{"kind": "canny"'),
         "control of nothing": (shoe(box=BOX, control={"kind": "canny"}), "neither an image nor a photo", '"from"'),
         "control of two": (
@@ -116,7 +137,7 @@ SCENES = {
     "unknown field": ({"captoin": ""}, '"captoin"', 'did you mean "caption"?'),
     "far unknown field": ({"zzz": ""}, '"zzz"', "the fields are version, width"),
     "another tool's field": ({"prompt": "a"}, '"prompt"', 'did you mean "caption"?'),
-    "reserved": ({"edit": {}}, "edit is not yet supported", "leave it out"),
+    "reserved": ({"concept": {}}, "concept is not yet supported", "leave it out"),
     "version 2": ({"version": 2, "layers": []}, "version is 2", "version 1"),
     "version text": ({"version": "1"}, 'version is "1"', "version 1"),
     "version true": ({"version": True}, "version is true", "version 1"),

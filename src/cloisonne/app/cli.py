@@ -115,6 +115,37 @@ def paint(
 
 @app.command()
 @grouped
+def edit(
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for before, after, difference and report.")],
+    loading: Loading,
+    drawing: Drawing,
+    scene: Annotated[str, typer.Argument(metavar="SCENE", help="JSON file, PNG that carries a scene, or -.")],
+    looks: Annotated[
+        float | None, typer.Option(help="0 to 1: how long changed regions keep how they looked at themselves.")
+    ] = None,
+    overwrite: Overwrite = False,
+    no_embed: Annotated[bool, typer.Option("--no-embed", help="Leave given pictures out of the PNG.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report and nothing else.")] = False,
+) -> None:
+    """Change regions of a picture and keep the rest: draws a scene with edits as a picture before and one after."""
+    from cloisonne.app.arguments import scene_from
+    from cloisonne.app.edit import KEPT_LOOKS
+    from cloisonne.app.edit import edit as edited
+    from cloisonne.app.edited import check_outputs
+
+    asked = scene_from(scene, None, [], drawing.given(model=loading.model))
+    check_outputs(out, overwrite=overwrite)
+    model = loading.load(asked.model)
+    with running():
+        result = edited(asked, model, looks=KEPT_LOOKS if looks is None else looks)
+        paths = result.save(out, overwrite=overwrite, embed=not no_embed)
+    for warning in result.report["warnings"]:
+        to_stderr(f"Warning: {warning}")
+    typer.echo(json.dumps(result.report) if as_json else "\n".join(map(str, paths)))
+
+
+@app.command()
+@grouped
 def explain(
     loading: Loading,
     drawing: Drawing,

@@ -14,7 +14,7 @@ from cloisonne.app.control_maps import control_features, control_warnings
 from cloisonne.app.picture_edit import PictureEdit, unknown
 from cloisonne.core.plan import Conditioning, Step
 from cloisonne.core.samplers import Sampler, sampler
-from cloisonne.errors import CapabilityError
+from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled, compile
 from cloisonne.methods.context import Context
@@ -35,13 +35,20 @@ class Prepared:
     steps: tuple[Step, ...]
 
 
-def prepare(scene: Scene, model: Model, *, blank: bool = False) -> Prepared:
+def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEdit | None = None) -> Prepared:
     """Check the scene against the model and compile it.
 
-    blank: for plans that are only looked at: texts and pictures are zeros, and no network is asked. Raises SceneError,
-    ImageError or CapabilityError where the scene cannot be drawn.
+    blank: for plans that are only looked at: texts and pictures are zeros, and no network is asked. given: where in the
+    background is worked, if not where the scene's regions are. Raises SceneError, ImageError or CapabilityError where
+    the scene cannot be drawn.
     """
-    edit = None if scene.background is None else PictureEdit.of(scene)
+    for region in scene.active_regions:
+        if region.edit is not None:
+            raise SceneError(
+                'The region has an edit, which makes two pictures; use edit(...), or "cloisonne edit".',
+                region=region.name,
+            )
+    edit = given or (None if scene.background is None else PictureEdit.of(scene))
     native = model.native
     width, height = edit.canvas(model) if edit else (native.width, native.height)
     resolved = scene.resolved(

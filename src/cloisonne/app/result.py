@@ -66,7 +66,7 @@ class Result:
         for index, (image, target) in enumerate(zip(self.images, paths, strict=True)):
             _make_folder(target.parent)
             scene = scene_of(self.scene, index)
-            record = _record(scene, self.model, target.parent, embed)
+            record = record_of(scene, self.model, target.parent, embed)
             write_picture(image, target, record=record, parameters=infotext(scene, record), overwrite=overwrite)
             sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
             self.report["outputs"][index] |= {"path": str(target), "sha256": sha256}
@@ -124,7 +124,8 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f'The folder "{folder}" cannot be made ({error.strerror}); choose another place.') from error
 
 
-def _record(scene: Scene, model: Model, folder: Path, embed: bool) -> Record:
+def record_of(scene: Scene, model: Model, folder: Path, embed: bool) -> Record:
+    """What a PNG in a folder carries of the scene, the model and the environment."""
     made = model.record()
     return Record(
         scene=self_contained(scene.to_dict(complete=True), folder, embed=embed),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from cloisonne.core.step import ALWAYS, Interval, Step
@@ -33,6 +34,33 @@ class Pin:
 
     def __repr__(self) -> str:
         return f'Pin of {float((self.mask == 0).float().mean()):.0%} of "{self.stream}", {self.when}'
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Follow:
+    """Keep one canvas as another outside of a mask: ``x0_target = x0_source + mask * (x0_target - x0_source)``.
+
+    mask: [H, W] in [0, 1], 1 where the target is free. Where both walks begin at the same noise they stay the same
+    outside, to the last bit under a deterministic sampler.
+    """
+
+    source: str
+    target: str
+    mask: Tensor
+    when: Interval = ALWAYS
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (self.source, self.target)
+
+    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
+        return torch.stack([x0[0], torch.where(self.mask > 0, x0[0] + self.mask * (x0[1] - x0[0]), x0[0])])
+
+    def in_scene(self, scene: str) -> "Follow":
+        return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}")
+
+    def __repr__(self) -> str:
+        return f'Follow of "{self.source}" by "{self.target}" on {float((self.mask == 0).float().mean()):.0%}'
 
 
 @dataclass(frozen=True, kw_only=True)

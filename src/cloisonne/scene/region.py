@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.control import ControlField
+from cloisonne.scene.edit import EditField
 from cloisonne.scene.exemplar import ExemplarField
 from cloisonne.scene.geometry import Box, Point, bounds
 from cloisonne.scene.images import load_mask
@@ -96,6 +97,7 @@ class Region(Value):
     soft. rle: COCO's run-length encoding, stretched over the canvas.
     phrase: what belongs there, in words; negative: what does not. exemplar: a picture of it, which may stand alone.
     similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.
+    edit: a change from what is there before to what is there after, in words of its own.
     weight >= 0: how much the region counts against others and the caption; 0 removes it.
     priority: which region wins where ``overlap`` is ``priority``; the higher one.
     start, stop: the part of the run, in [0, 1], in which the region counts; an empty one removes it.
@@ -114,6 +116,7 @@ class Region(Value):
     negative: Text = ""
     exemplar: ExemplarField | None = None
     control: ControlField | None = None
+    edit: EditField | None = None
     similarity: float | None = Field(default=None, strict=True, ge=0, le=100)
     weight: float = Field(default=1.0, strict=True, ge=0, allow_inf_nan=False)
     priority: int = Field(default=0, strict=True, ge=-1_000_000, le=1_000_000)
@@ -147,7 +150,9 @@ class Region(Value):
             raise SceneError(f"The region has no shape; give it one of {', '.join(SHAPES)}.")
         if len(shapes) > 1:
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
-        if not self.phrase.strip() and self.exemplar is None and self.control is None:
+        if self.edit is not None:
+            self._check_edit()
+        elif not self.phrase.strip() and self.exemplar is None and self.control is None:
             raise SceneError('The region has no phrase; say what belongs there, such as "a doughnut".')
         if self.similarity is not None and self.exemplar is None:
             raise SceneError(f"similarity is {self.similarity}, but there is no exemplar to be similar to; give one.")
@@ -159,6 +164,15 @@ class Region(Value):
         if self.start > self.stop:
             raise SceneError(f"start is {self.start} and stop is {self.stop}; give a start that is not after stop.")
         return self
+
+    def _check_edit(self) -> None:
+        for name in ("phrase", "exemplar", "control"):
+            if given := getattr(self, name):
+                told = f" ({shown(given)})" if name == "phrase" else ""
+                raise SceneError(
+                    f"The region has an edit and a {name}{told}; an edit says in words of its own what is "
+                    f"there, so leave the {name} out."
+                )
 
     @property
     def active(self) -> bool:

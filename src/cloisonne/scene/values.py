@@ -16,7 +16,7 @@ from cloisonne.errors import CloisonneError, SceneError
 MAX_TEXT = 10_000
 """Characters of one text."""
 
-RESERVED = ("edit", "concept")
+RESERVED = ("concept",)
 """Conditions that have their name already and answer "not yet supported"."""
 
 _NAMES_ELSEWHERE = {

@@ -1,0 +1,73 @@
+"""What an edit gives back: two pictures, their difference, and how they are written."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cloisonne.app.result import record_of
+from cloisonne.errors import OutputError
+from cloisonne.models.model import Model
+from cloisonne.scene.output import check_output, write_picture
+from cloisonne.scene.scene import Scene
+
+NAMES = ("before.png", "after.png", "difference.png")
+REPORT = "report.json"
+
+
+@dataclass(kw_only=True, eq=False)
+class Edited:
+    """A picture before and after. scene: resolved, with its edits. report: what ``--json`` prints; see ``Result``."""
+
+    before: Image.Image
+    after: Image.Image
+    scene: Scene
+    model: Model
+    report: dict[str, Any]
+
+    @property
+    def difference(self) -> Image.Image:
+        """How much each pixel changed: absolute differences, RGB."""
+        a, b = (np.asarray(image.convert("RGB"), int) for image in (self.before, self.after))
+        return Image.fromarray(np.abs(a - b).astype(np.uint8))
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, embed: bool = True) -> list[Path]:
+        """Write ``before.png``, ``after.png``, ``difference.png`` and ``report.json`` into a folder.
+
+        ``after.png`` carries the scene, from which ``cloisonne edit`` makes the pair again. Raises OutputError, before
+        anything is written, where a file exists (unless ``overwrite``) or cannot be written.
+        """
+        paths = check_outputs(folder, overwrite=overwrite)
+        for path, image in zip(paths, (self.before, self.after, self.difference), strict=True):
+            record = record_of(self.scene, self.model, path.parent, embed) if path.name == NAMES[1] else None
+            write_picture(image, path, record=record, overwrite=overwrite)
+            place = NAMES.index(path.name)
+            self.report["outputs"][place] = {"path": str(path), "sha256": _sha256(path)}
+        report = json.dumps(self.report, indent=1) + "\n"
+        (paths[0].parent / REPORT).write_text(report, encoding="utf-8")
+        return paths
+
+
+def check_outputs(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """The files of a folder, which is made; OutputError where one could not be written."""
+    place = Path(folder)
+    if place.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp") or place.is_file():
+        raise OutputError(f'The output is "{folder}"; an edit makes three pictures, so name a folder.')
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f'"{folder}" cannot be made ({error.strerror}); choose another place.') from None
+    paths = [place / name for name in NAMES]
+    for path in paths:
+        check_output(path, overwrite=overwrite)
+    if (place / REPORT).exists() and not overwrite:
+        raise OutputError(f'The output "{place / REPORT}" exists; choose another folder, or allow it with --overwrite.')
+    return paths
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,67 @@
+"""A change of a region that keeps the rest: something is added, removed, or becomes something else."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, model_serializer, model_validator
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.values import Text, Value, shown
+
+EditKind = Literal["add", "remove", "change"]
+
+
+class Edit(Value):
+    """What a region shows before and after.
+
+    kind: "add" and "remove" take a phrase, that of what comes or goes; "change" takes before and after (``from`` and
+    ``to`` in JSON).
+    """
+
+    kind: EditKind
+    phrase: Text = ""
+    before: Text = ""
+    after: Text = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        needed = ("before", "after") if self.kind == "change" else ("phrase",)
+        for name in ("phrase", "before", "after"):
+            given = getattr(self, name)
+            if name in needed and not given.strip():
+                raise SceneError(f'edit of kind {self.kind} has no "{_NAMES[name]}"; say in words what is there.')
+            if name not in needed and given:
+                raise SceneError(f'edit of kind {self.kind} takes no "{_NAMES[name]}", but it is {shown(given)}.')
+        return self
+
+    @property
+    def words_before(self) -> str:
+        """What the region shows before; nothing of its own where something is added."""
+        return {"add": "", "remove": self.phrase, "change": self.before}[self.kind]
+
+    @property
+    def words_after(self) -> str:
+        """What the region shows after; nothing of its own where something was removed."""
+        return {"add": self.phrase, "remove": "", "change": self.after}[self.kind]
+
+    @model_serializer(mode="wrap")
+    def _in_json(self, write: Any) -> dict[str, Any]:
+        data: dict[str, Any] = write(self)
+        return {_NAMES.get(name, name): value for name, value in data.items() if value}
+
+
+_NAMES: dict[str, str] = {"phrase": "phrase", "before": "from", "after": "to"}
+_FIELDS: dict[str, str] = {"from": "before", "to": "after"}
+
+
+def given_edit(value: Any) -> Any:
+    """An edit from an object of its fields."""
+    if value is None or isinstance(value, Edit):
+        return value
+    if not isinstance(value, Mapping):
+        raise SceneError(f'edit is {shown(value)}; give an object {{"kind": "add", "phrase": "a crown"}}.')
+    fields: dict[str, Any] = {_FIELDS.get(name, str(name)): part for name, part in value.items()}
+    return Edit(**fields)
+
+
+EditField = Annotated[Edit, BeforeValidator(given_edit)]

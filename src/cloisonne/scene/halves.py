@@ -1,0 +1,56 @@
+"""A scene of edits as two scenes: what is there before, and what is there after."""
+
+from dataclasses import dataclass
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.geometry import iou
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves:
+    """before, after: scenes without edits, their regions by the names of the edited scene's. edited: names of the
+    regions that change. redrawn: those of them where something comes or goes."""
+
+    before: Scene
+    after: Scene
+    edited: tuple[str, ...]
+    redrawn: tuple[str, ...]
+
+
+def halves(scene: Scene) -> Halves:
+    """Both scenes. Raises SceneError where nothing is edited, or two edits of one place undo each other."""
+    edits = [(region, region.edit) for region in scene.active_regions if region.edit is not None]
+    if not edits:
+        raise SceneError(
+            'No region has an edit; give one, such as {"kind": "add", "phrase": "a crown"}, or use generate(...).'
+        )
+    for region, edit in edits:
+        for other, theirs in edits:
+            if {edit.kind, theirs.kind} == {"add", "remove"} and _same_place(region, other):
+                raise SceneError(
+                    f'Something is added where "{other.name}" removes something; write it as one edit of kind change.',
+                    region=region.name,
+                )
+    return Halves(
+        before=_half(scene, after=False),
+        after=_half(scene, after=True),
+        edited=tuple(region.name or "" for region, _ in edits),
+        redrawn=tuple(region.name or "" for region, edit in edits if edit.kind != "change"),
+    )
+
+
+def _half(scene: Scene, *, after: bool) -> Scene:
+    regions = []
+    for region in scene.regions:
+        edit = region.edit
+        if edit is None:
+            regions.append(region)
+        elif words := edit.words_after if after else edit.words_before:
+            regions.append(region.replace(edit=None, phrase=words))
+    return scene.replace(regions=tuple(regions))
+
+
+def _same_place(a: Region, b: Region) -> bool:
+    return a is not b and iou(a.bounding_box(), b.bounding_box()) > 0.9
