@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cloisonne.app.generate import generate
+from cloisonne.app.generate import generate, paint
 from cloisonne.app.picture_edit import as_pixels
+from cloisonne.eval.holes import hole
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.scene import Region, Scene, draw_regions
+from cloisonne.scene.maps import DRAWN
 from cloisonne.world.draw import draw
 from cloisonne.world.picture import EVERYTHING, Recipe, sample
+from cloisonne.world.words import background_words
 
 FIRST_SEED = 4_000_000
 """Seeds of the pictures on the autoencoder's sheet: training never draws them."""
@@ -40,10 +43,12 @@ _SCENES: tuple[tuple[str, tuple[tuple[Box, str], ...]], ...] = (
 
 def write_sheet(member: str, family: Path, folder: Path) -> Path | None:
     """Write ``folder/sheet-<member>.png``; None for members that have nothing to show. The family must load."""
-    if member not in ("vae", "unet"):
+    kind = member.removeprefix("control-")
+    drawn = {"vae": autoencoder_sheet, "unet": scenes_sheet, "exemplar": exemplars_sheet}.get(member)
+    if drawn is None and kind == member:
         return None
     model = load(family)
-    sheet = autoencoder_sheet(model) if member == "vae" else scenes_sheet(model)
+    sheet = controls_sheet(model, kind) if drawn is None else drawn(model)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"sheet-{member}.png"
     sheet.save(path, optimize=True)
@@ -68,3 +73,36 @@ def scenes_sheet(model: Model, method: str = "reco", size: int = 256) -> Image.I
         panels.append(np.asarray(draw_regions(picture, regions).resize((size, size), Image.Resampling.LANCZOS)))
     rows = [np.concatenate(panels[k : k + 4], 1) for k in range(0, len(panels), 4)]
     return Image.fromarray(np.concatenate(rows, 0))
+
+
+def exemplars_sheet(model: Model, count: int = 8) -> Image.Image:
+    """Holes of the exemplar benchmark: given picture, hole, exemplar, result; glyphs that no training has seen."""
+    columns = []
+    for index in range(count):
+        item = hole(index)
+        mask = Image.fromarray(item.mask.astype(np.uint8) * 255)
+        subject = Image.fromarray(item.exemplar)
+        made = paint(Image.fromarray(item.source), mask, subject, model, seed=index).image
+        holed = np.where(item.mask[..., None], np.uint8(128), item.source)
+        columns.append(np.concatenate([item.source, holed, np.asarray(subject.resize(made.size)), np.asarray(made)], 0))
+    return Image.fromarray(np.concatenate(columns, 1))
+
+
+def controls_sheet(model: Model, kind: str, count: int = 8) -> Image.Image:
+    """Pictures of the world, their maps inside of a box, and what is drawn by these and the background's words."""
+    columns = []
+    for index in range(count):
+        drawn = draw(sample(FIRST_SEED + 100 + index))
+        told = background_words(drawn.picture.background, np.random.default_rng(index))
+        control = {"kind": kind, "from": Image.fromarray(drawn.rgb)}
+        region = Region(name=kind, box=_widened(drawn.boxes()[-1]), control=control)
+        made = generate(Scene(caption=told, regions=(region,), method="caption"), model, seed=index).image
+        shown = DRAWN[kind](drawn.rgb)
+        shown = shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, -1)
+        inside = region.soft_mask(*shown.shape[:2])[..., None] > 0
+        columns.append(np.concatenate([drawn.rgb, np.where(inside, shown, shown // 4), np.asarray(made)], 0))
+    return Image.fromarray(np.concatenate(columns, 1).astype(np.uint8))
+
+
+def _widened(box: Box, by: float = 0.05) -> Box:
+    return (max(0.0, box[0] - by), max(0.0, box[1] - by), min(1.0, box[2] + by), min(1.0, box[3] + by))
