@@ -2,6 +2,7 @@
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,3 +315,16 @@ def test_much_enlarged_repainting_is_said(tiny: Model) -> None:
     assert "enlarged 4.7 times" in warning
     small = Region(name="small", box=(0.1, 0.1, 0.2, 0.2), phrase="a cat")
     assert generate(scene.replace(regions=[small]), tiny).report["warnings"] == []
+
+
+def test_a_hole_for_an_exemplar_is_shown_with_the_picture_around_it() -> None:
+    source, exemplar = np.full((400, 400, 3), 100, np.uint8), np.zeros((8, 8, 3), np.uint8)
+    box = (0.4, 0.4, 0.5, 0.5)
+
+    def side(native: int, **told: Any) -> int:
+        return PictureEdit.of(Scene(background=source, regions=(Region(box=box, **told),)), native).window.width
+
+    assert side(128, phrase="a cat") == 60
+    assert side(128, exemplar=exemplar) == 128
+    assert side(512, exemplar=exemplar) == 140
+    assert side(32, exemplar=exemplar) == 60

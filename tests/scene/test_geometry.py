@@ -77,3 +77,8 @@ def test_window_indexes_arrays_row_first() -> None:
     window = Window(1, 2, 4, 8)
     assert (window.width, window.height) == (3, 6)
     assert window.slices == (slice(2, 8), slice(1, 4))
+
+
+def test_crop_window_shows_at_least_so_much() -> None:
+    assert crop_window(Window(100, 100, 140, 120), 400, 400, least=100) == Window(70, 60, 170, 160)
+    assert crop_window(Window(100, 100, 140, 120), 400, 400, least=50) == Window(90, 80, 150, 140)

@@ -27,6 +27,8 @@ LONGEST = 4.0
 
 SOFT = 2.0
 """What is repainted may be enlarged by this factor without a word."""
+ROOM = 3.5
+"""Round an exemplar's hole, not more of the picture is shown than so many times its longer side."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,8 +44,13 @@ class PictureEdit:
     window: Window
 
     @classmethod
-    def of(cls, scene: Scene) -> "PictureEdit":
-        """The edit that a scene with a background asks for."""
+    def of(cls, scene: Scene, native: int = 0) -> "PictureEdit":
+        """The edit that a scene with a background asks for.
+
+        native: side in pixels that the model draws at. Holes for exemplars are shown with that much of the picture
+        around them, pixel for pixel, where that is not more than ROOM times their own side: Paint by Example learns
+        from whole pictures with holes, and holes that fill an enlarged window it fills with specks.
+        """
         assert scene.background is not None, "only a scene with a background is an edit"
         source = Source.load(scene.background)
         masks = {r.name or "": r.soft_mask(source.height, source.width) for r in scene.active_regions}
@@ -57,7 +64,10 @@ class PictureEdit:
         box = extent(1 - uncovered(list(masks.values()), source.height, source.width))
         assert box is not None, "no region's mask is empty"
         changed = pixel_window(box, source.width, source.height)
-        return cls(source=source, masks=masks, window=crop_window(changed, source.width, source.height))
+        least = 0.0
+        if any(region.exemplar is not None for region in scene.active_regions):
+            least = min(native, ROOM * max(changed.width, changed.height))
+        return cls(source=source, masks=masks, window=crop_window(changed, source.width, source.height, least=least))
 
     def canvas(self, model: Model) -> tuple[int, int]:
         """(width, height) to work at: the native area in the window's shape, in multiples of the network's

@@ -48,8 +48,9 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
                 'The region has an edit, which makes two pictures; use edit(...), or "cloisonne edit".',
                 region=region.name,
             )
-    edit = given or (None if scene.background is None else PictureEdit.of(scene))
     native = model.native
+    side = min(native.width, native.height)
+    edit = given or (None if scene.background is None else PictureEdit.of(scene, side))
     width, height = edit.canvas(model) if edit else (native.width, native.height)
     resolved = scene.resolved(
         width=width,

@@ -51,13 +51,14 @@ def _settled(pixels: float) -> float:
     return round(pixels, 6)
 
 
-def crop_window(window: Window, width: int, height: int, context: float = 0.5) -> Window:
+def crop_window(window: Window, width: int, height: int, context: float = 0.5, least: float = 0.0) -> Window:
     """The square to work in when only ``window`` of a picture of ``width`` x ``height`` pixels is to change.
 
-    Its side is the window's longer one plus the share ``context`` of it, and it is centred on the window. At the edges
-    of the picture it is moved inwards; where the picture is narrower than the square, it ends with the picture.
+    Its side is the window's longer one plus the share ``context`` of it, or ``least`` pixels if these are more, and it
+    is centred on the window. At the edges of the picture it is moved inwards; where the picture is narrower than the
+    square, it ends with the picture.
     """
-    side = math.ceil(max(window.width, window.height) * (1 + context))
+    side = math.ceil(max(max(window.width, window.height) * (1 + context), least))
     x0, x1 = _around(window.x0, window.x1, side, width)
     y0, y1 = _around(window.y0, window.y1, side, height)
     return Window(x0, y0, x1, y1)
