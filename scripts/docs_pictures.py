@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from cloisonne.scene import Region, Scene, draw_regions, region_weights, uncovered
+from cloisonne.scene.images import opened
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "images"
@@ -34,11 +35,15 @@ def overlap(side: int = 240) -> Image.Image:
 
 
 def scene_and_result(scene: Scene, size: int = 384) -> Image.Image:
-    """The scene with its regions on an empty canvas, beside the picture that the built-in model draws of it."""
+    """The scene's regions and maps on an empty canvas, beside the picture that the built-in model draws of it."""
     from cloisonne import generate, load
 
     result = generate(scene, load(scene.model)).image
     empty = Image.new("RGB", result.size, (236, 236, 236))
+    for region in scene.regions:
+        if region.control is not None and region.control.image is not None:
+            lines = opened(region.control.image, "map").convert("L").resize(result.size)
+            empty.paste((90, 90, 90), (0, 0), lines)
     left = draw_regions(empty, scene.regions).resize((size, size), Image.Resampling.LANCZOS)
     right = result.resize((size, size), Image.Resampling.BICUBIC)
     out = Image.new("RGB", (2 * size + 12, size), (255, 255, 255))
@@ -51,7 +56,8 @@ def main() -> None:
     """Write all of them into docs/images."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     overlap().save(PICTURES / "overlap.png", optimize=True)
-    scene_and_result(Scene.load(ROOT / "examples" / "beach.json")).save(PICTURES / "beach.png", optimize=True)
+    for name in ("beach", "castle"):
+        scene_and_result(Scene.load(ROOT / "examples" / f"{name}.json")).save(PICTURES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

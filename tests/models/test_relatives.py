@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.builtin import BUILTIN, members
 from cloisonne.models.exemplar import ExemplarEncoder, encoder_of, published
 from cloisonne.models.load import load
 from cloisonne.models.relatives import adapted, tower_of, write_exemplar
@@ -92,3 +92,10 @@ def test_a_family_without_relatives_loads(tmp_path: Path) -> None:
 def test_a_member_is_half_precision_and_says_its_shape(tmp_path: Path) -> None:
     write_exemplar({"encoder.project.weight": torch.ones(8, 16)}, 5, tmp_path / "exemplar")
     assert json.loads((tmp_path / "exemplar" / "config.json").read_text()) == {"token_width": 8, "mapper_blocks": 5}
+
+
+def test_the_family_ships_controls_and_exemplars() -> None:
+    assert {"clip", "control-canny", "control-color", "exemplar"} <= {member.name for member in members(BUILTIN)}
+    model = load("builtin")
+    assert set(model.adapters) == {"canny", "color"}
+    assert model.sees_exemplars

@@ -15,7 +15,7 @@ from cloisonne.scene import Region, Scene, draw_regions
 from cloisonne.scene.maps import DRAWN
 from cloisonne.world.draw import draw
 from cloisonne.world.picture import EVERYTHING, Recipe, sample
-from cloisonne.world.words import background_words
+from cloisonne.world.words import background_words, phrase
 
 FIRST_SEED = 4_000_000
 """Seeds of the pictures on the autoencoder's sheet: training never draws them."""
@@ -89,18 +89,24 @@ def exemplars_sheet(model: Model, count: int = 8) -> Image.Image:
 
 
 def controls_sheet(model: Model, kind: str, count: int = 8) -> Image.Image:
-    """Pictures of the world, their maps inside of a box, and what is drawn by these and the background's words."""
+    """Pictures of the world, their maps inside of a box, and what is drawn by these, without and with a phrase."""
     columns = []
     for index in range(count):
         drawn = draw(sample(FIRST_SEED + 100 + index))
         told = background_words(drawn.picture.background, np.random.default_rng(index))
         control = {"kind": kind, "from": Image.fromarray(drawn.rgb)}
         region = Region(name=kind, box=_widened(drawn.boxes()[-1]), control=control)
-        made = generate(Scene(caption=told, regions=(region,), method="caption"), model, seed=index).image
+        item = drawn.picture.items[-1]
+        named = region.replace(phrase=phrase(item, 0.1, np.random.default_rng(index)))
+        scenes = [
+            Scene(caption=told, regions=(region,), method="caption"),
+            Scene(caption=told, regions=(named,)),
+        ]
+        made = [np.asarray(generate(scene, model, seed=index).image) for scene in scenes]
         shown = DRAWN[kind](drawn.rgb)
         shown = shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, -1)
         inside = region.soft_mask(*shown.shape[:2])[..., None] > 0
-        columns.append(np.concatenate([drawn.rgb, np.where(inside, shown, shown // 4), np.asarray(made)], 0))
+        columns.append(np.concatenate([drawn.rgb, np.where(inside, shown, shown // 4), *made], 0))
     return Image.fromarray(np.concatenate(columns, 1).astype(np.uint8))
 
 
