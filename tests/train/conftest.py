@@ -2,12 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from cloisonne.app import cli
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +43,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "blue"}]}
     (folder / "annotations.json").write_text(json.dumps(coco))
     return folder
+
+
+@pytest.fixture
+def run(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the module's ``COMMAND`` with more arguments in this process: (exit code, stdout, stderr)."""
+    command: tuple[str, ...] = request.module.COMMAND
+
+    def called(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cloisonne", *command, *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return called

@@ -9,8 +9,7 @@ import pytest
 import torch
 from diffusers import T2IAdapter
 from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor
+from trained import assert_close, assert_equal, quiet
 
 import cloisonne
 from cloisonne.errors import CheckpointError, CloisonneError, TrainingError
@@ -18,20 +17,6 @@ from cloisonne.train.control.settings import MASKS, Settings
 from cloisonne.train.control.task import train
 
 Quick = Callable[..., Settings]
-
-
-def quiet(line: str) -> None:
-    pass
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / "diffusion_pytorch_model.safetensors")
-
-
-def assert_equal(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
 @pytest.mark.parametrize(
@@ -52,17 +37,13 @@ def test_accumulated_passes_are_one_batch(quick: Quick, tmp_path: Path) -> None:
     """Adam with a large epsilon: a small one makes of a gradient of 1e-9, which is rounding, a step of full size."""
     train(quick(output=tmp_path / "one", train_batch_size=4, max_train_steps=2, adam_epsilon=1e-3), quiet)
     train(quick(gradient_accumulation_steps=2, max_train_steps=2, adam_epsilon=1e-3), quiet)
-    first, second = weights(tmp_path / "one"), weights(tmp_path / "out")
-    for name, values in first.items():
-        torch.testing.assert_close(values, second[name], atol=1e-6, rtol=0, msg=name)
+    assert_close(tmp_path / "one", tmp_path / "out")
 
 
 def test_gradient_checkpointing_changes_nothing(quick: Quick, tmp_path: Path) -> None:
     train(quick(output=tmp_path / "plain", max_train_steps=2), quiet)
     train(quick(gradient_checkpointing=True, max_train_steps=2), quiet)
-    first, second = weights(tmp_path / "plain"), weights(tmp_path / "out")
-    for name, values in first.items():
-        torch.testing.assert_close(values, second[name], atol=1e-6, rtol=0, msg=name)
+    assert_close(tmp_path / "plain", tmp_path / "out")
 
 
 def test_seed_0_is_a_seed(quick: Quick, tmp_path: Path) -> None:

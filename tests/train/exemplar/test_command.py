@@ -1,33 +1,14 @@
 """``cloisonne train exemplar`` as a user meets it."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from trained import Run
 
-from cloisonne.app import cli
 from cloisonne.models.load import load
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def called(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cloisonne", "train", "exemplar", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return called
+COMMAND = ("train", "exemplar")
 
 
 def test_pictures_train_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_sd: Path, pictures: Path, tower: Path) -> None:

@@ -13,6 +13,7 @@ from diffusers.pipelines.deprecated.paint_by_example.image_encoder import PaintB
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
+from trained import quiet
 from transformers import CLIPImageProcessorPil
 
 import cloisonne
@@ -23,10 +24,6 @@ from cloisonne.train.exemplar.task import train
 Quick = Callable[..., Settings]
 BOX = (0.25, 0.25, 0.75, 0.75)
 VISION = "model.vision_model."
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 def picture(seed: int, side: int = 64) -> Image.Image:

@@ -6,36 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from trained import assert_close, assert_equal, quiet
 
 from cloisonne.errors import CheckpointError, CloisonneError, TrainingError
 from cloisonne.train.exemplar.settings import Settings
 from cloisonne.train.exemplar.task import train
 
 Quick = Callable[..., Settings]
-
-
-def quiet(line: str) -> None:
-    pass
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    """The trained members of a pipeline."""
-    files = ("unet/diffusion_pytorch_model.safetensors", "image_encoder/model.safetensors")
-    return {f"{file} {name}": t for file in files for name, t in load_file(folder / file).items()}
-
-
-def assert_equal(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-
-
-def assert_close(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
-    for name, values in first.items():
-        torch.testing.assert_close(values, second[name], atol=1e-6, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
+from trained import quiet
 
 import cloisonne
 from cloisonne.methods.reco import Vocabulary, sequence
@@ -23,10 +24,6 @@ from cloisonne.train.reco.vocabulary import extend
 
 Quick = Callable[..., Settings]
 BOX = (0.1, 0.25, 0.6, 0.75)
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from trained import quiet
 
 from cloisonne.errors import CapabilityError, CheckpointError, CloisonneError, OutputError, TrainingError
 from cloisonne.train.reco.settings import Settings
 from cloisonne.train.reco.task import train
 
 Quick = Callable[..., Settings]
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 @pytest.mark.parametrize(
