@@ -6,9 +6,9 @@ nothing else does.
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
-
-import matplotlib.pyplot as plt
+from typing import Any
 
 SKIPPED = ("truth",)
 
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("keys", nargs="+", metavar="KEY=TITLE")
     told = parser.parse_args()
+    plt: Any = import_module("matplotlib.pyplot")
     rows = {name: row for name, row in json.loads(told.results.read_text())["rows"].items() if name not in SKIPPED}
     panels = [key.partition("=") for key in told.keys]
     size = (4 * len(panels), 0.35 * len(rows) + 1)

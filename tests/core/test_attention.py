@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from cloisonne.core.attention import dense, gathered, self_attention, text_attention
-from cloisonne.core.plan import Call, Conditioning, Plan, Row, Site, Step, View
+from cloisonne.core.plan import AttentionEdit, Call, Conditioning, Plan, Row, Site, Step, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.texts import Text, Texts
 from cloisonne.models.net import DiffusersNet
@@ -232,7 +232,7 @@ def test_branch_that_speaks_anew_is_heard_anew(view: Callable[..., View], say: C
 
 
 @dataclass(frozen=True)
-class Nothing:
+class Nothing(AttentionEdit):
     """An edit that changes nothing, on the way it is told to go."""
 
     cross: bool
@@ -240,15 +240,6 @@ class Nothing:
 
     def touches(self, site: Site, call: Call) -> bool:
         return site.cross == self.cross
-
-    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        return q, k, v
-
-    def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[()]:
-        return ()
-
-    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
-        return []
 
     def wants_probs(self, site: Site, call: Call) -> bool:
         return self.reads

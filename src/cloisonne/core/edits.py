@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloisonne.core.plan import AttentionTerm, Call, Row, Site
+from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Row, Site
 from cloisonne.core.step import ALWAYS, Interval, Step
 
 Ramp = Callable[[Step], float]
@@ -47,7 +47,7 @@ class Fading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Between:
+class Between(AttentionEdit):
     """What edits between two streams have in common. view: only rows of this view (None = of all)."""
 
     source: str
@@ -70,26 +70,6 @@ class Between:
     def in_scene(self, scene: str) -> Self:
         """The same between the scene's streams."""
         return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}")
-
-    def wants_probs(self, site: Site, call: Call) -> bool:
-        """Never."""
-        return False
-
-    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
-        """Nothing to do."""
-        return p
-
-    def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
-        """None but where an edit adds some."""
-        return ()
-
-    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
-        """None but where the target looks where the source does."""
-        return []
-
-    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        """As they are."""
-        return q, k, v
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,28 +127,32 @@ class AttentionEdit(Protocol):
     """Who may look at whom. Heads are split: q [R, heads, Q, d], k and v [R, heads, K, d], p [R, heads, Q, K].
 
     At a cross-attention site where rows hear several pieces of text, K runs over the pieces one after the other, padded
-    with zeros to the longest row, and p already carries the masks.
+    with zeros to the longest row, and p already carries the masks. What an edit does not define itself changes nothing.
     """
 
     def touches(self, site: Site, call: Call) -> bool:
         """False leaves the site on its fast path."""
         ...
 
-    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]: ...
+    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values to attend with."""
+        return q, k, v
 
     def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
         """What is added to the attention of the edited q, k, v; called with those before the edit."""
-        ...
+        return ()
 
     def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
         """Pairs of rows (a, b): b looks with a's queries and keys in place of its own, so one softmax serves both."""
-        ...
+        return []
 
     def wants_probs(self, site: Site, call: Call) -> bool:
         """False keeps the fused kernel."""
-        ...
+        return False
 
-    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor: ...
+    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
+        """Probabilities to average the values with; asked only where they are wanted."""
+        return p
 
     def in_scene(self, scene: str) -> Self:
         """The same edit for streams named ``scene/stream``."""

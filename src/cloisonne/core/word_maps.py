@@ -1,13 +1,12 @@
 """Where words are looked at, read off the attention as it runs, and what is kept where none of them is."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloisonne.core.plan import AttentionTerm, Call, Row, Site
+from cloisonne.core.plan import AttentionEdit, Call, Row, Site
 from cloisonne.core.step import Interval, Step
 
 LATE = Interval(0.2, 1.0)
@@ -15,7 +14,7 @@ LATE = Interval(0.2, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WordMaps:
+class WordMaps(AttentionEdit):
     """Where each word of some rows is looked at: the mean over layers, heads and steps so far, read off and not stored.
 
     words: positions of the tokens. grid: (height, width) of the layers that are read. seen: by row, [W, h, w]; the
@@ -46,22 +45,6 @@ class WordMaps:
             for i, own in zip(rows, looked, strict=True):
                 self.seen.setdefault(call.rows[i], []).append(own.T.unflatten(1, self.grid).detach())
         return q, k, v
-
-    def wants_probs(self, site: Site, call: Call) -> bool:
-        """Never."""
-        return False
-
-    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
-        """Nothing to do."""
-        return p
-
-    def terms(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> Sequence[AttentionTerm]:
-        """None."""
-        return ()
-
-    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
-        """None."""
-        return []
 
     def in_scene(self, scene: str) -> "WordMaps":
         """The same of the scene's stream, with maps of its own."""
