@@ -229,7 +229,8 @@ def _write_index(work: Work) -> None:
         "vae": ["diffusers", "AutoencoderKL"],
     }
     (work.family / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
-    native = {"width": 128, "height": 128, "steps": 20, "guidance": 2.5, "sampler": "ddim", "method": "reco"}
+    native: dict[str, Any] = {"width": 128, "height": 128, "steps": 20, "guidance": 2.5, "sampler": "ddim"}
+    native |= {"method": "reco", "similarity": 3.0}
     (work.family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")
 
 
