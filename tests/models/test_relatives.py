@@ -99,3 +99,8 @@ def test_the_family_ships_controls_and_exemplars() -> None:
     model = load("builtin")
     assert set(model.adapters) == {"canny", "color"}
     assert model.sees_exemplars
+
+
+def test_members_do_not_say_where_they_were_made() -> None:
+    for file in BUILTIN.rglob("*.json"):
+        assert "_name_or_path" not in file.read_text()

@@ -27,6 +27,10 @@ def export_pretrained(model: Any, folder: Path) -> None:
         name: t.detach().cpu().half().contiguous() for name, t in model.state_dict().items() if t.is_floating_point()
     }
     model.save_config(folder) if hasattr(model, "save_config") else model.config.save_pretrained(folder)
+    config = folder / "config.json"
+    told = json.loads(config.read_text())
+    if told.pop("_name_or_path", None) is not None:  # where it lay on the machine that it was trained on
+        config.write_text(json.dumps(told, indent=2) + "\n")
     stem = "diffusion_pytorch_model" if hasattr(model, "save_config") else "model"
     for old in folder.glob(f"{stem}*.safetensors*"):
         old.unlink()
