@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.builtin import BUILTIN, members
+from cloisonne.models.capabilities import check
 from cloisonne.models.exemplar import ExemplarEncoder, encoder_of, published
 from cloisonne.models.load import load
 from cloisonne.models.relatives import adapted, tower_of, write_exemplar
@@ -104,3 +105,8 @@ def test_the_family_ships_controls_and_exemplars() -> None:
 def test_members_do_not_say_where_they_were_made() -> None:
     for file in BUILTIN.rglob("*.json"):
         assert "_name_or_path" not in file.read_text()
+
+
+def test_a_missing_adapter_is_named_in_the_advice() -> None:
+    with pytest.raises(CapabilityError, match=r'adapters={"sobel": PATH}.*--adapter sobel=PATH'):
+        check("control", load("builtin"), "wall", "sobel")

@@ -95,7 +95,8 @@ class _Pair:
 
     @classmethod
     def of(cls, scene: Scene, parts: Halves, model: Model) -> "_Pair":
-        picture = None if scene.background is None else PictureEdit.of(scene)
+        side = min(model.native.width, model.native.height)
+        picture = None if scene.background is None else PictureEdit.of(scene, side)
         before = prepare(parts.before, model, given=picture)
         own = {name: getattr(before.scene, name) for name in ("seed", "width", "height")}
         after = prepare(parts.after.replace(**own), model, given=picture)

@@ -35,7 +35,8 @@ WITH_EITHER = Support(
 )
 ENGINES = (WITH_PAINTER, WITH_IP_ADAPTER, WITH_EITHER)
 WITH_ADAPTER = Support(
-    "with an adapter or ControlNet of its kind", 'load one: load(..., adapters={"canny": PATH}), or --adapter'
+    "with an adapter or ControlNet of its kind",
+    'load one: load(..., adapters={{"{kind}": PATH}}), or --adapter {kind}=PATH',
 )
 NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
@@ -79,8 +80,9 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
     if support is WITH_ADAPTER and (kind in model.adapters or kind in model.controlnets):
         return
     asked = condition if kind is None else f"{condition} of kind {kind}"
+    advice = support.advice.format(kind=kind) if support is WITH_ADAPTER else support.advice
     raise CapabilityError(
-        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {asked}; {support.advice}.', region=region
+        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {asked}; {advice}.', region=region
     )
 
 
