@@ -120,6 +120,9 @@ def edit(
     loading: Loading,
     drawing: Drawing,
     scene: Annotated[str, typer.Argument(metavar="SCENE", help="JSON file, PNG that carries a scene, or -.")],
+    preset: Annotated[
+        str | None, typer.Option(help="Way of editing: follow, mrgd, official, p2p or multidiffusion.")
+    ] = None,
     looks: Annotated[
         float | None, typer.Option(help="0 to 1: how long changed regions keep how they looked at themselves.")
     ] = None,
@@ -129,7 +132,6 @@ def edit(
 ) -> None:
     """Change regions of a picture and keep the rest: draws a scene with edits as a picture before and one after."""
     from cloisonne.app.arguments import scene_from
-    from cloisonne.app.edit import KEPT_LOOKS
     from cloisonne.app.edit import edit as edited
     from cloisonne.app.edited import check_outputs
 
@@ -137,7 +139,7 @@ def edit(
     check_outputs(out, overwrite=overwrite)
     model = loading.load(asked.model)
     with running():
-        result = edited(asked, model, looks=KEPT_LOOKS if looks is None else looks)
+        result = edited(asked, model, preset=preset, **({} if looks is None else {"looks": looks}))
         paths = result.save(out, overwrite=overwrite, embed=not no_embed)
     for warning in result.report["warnings"]:
         to_stderr(f"Warning: {warning}")

@@ -21,10 +21,12 @@ REPORT = "report.json"
 
 @dataclass(kw_only=True, eq=False)
 class Edited:
-    """A picture before and after. scene: resolved, with its edits. report: what ``--json`` prints; see ``Result``."""
+    """A picture before and after. raw: after as it was decoded, where nothing is put back. scene: resolved, with its
+    edits. report: what ``--json`` prints; see ``Result``."""
 
     before: Image.Image
     after: Image.Image
+    raw: Image.Image
     scene: Scene
     model: Model
     report: dict[str, Any]

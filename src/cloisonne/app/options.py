@@ -45,6 +45,7 @@ class Loading:
     fuser: Annotated[
         Path | None, typer.Option(help="A CoAdapter's fuser, for T2I-Adapters that were trained with it.")
     ] = None
+    segmenter: Annotated[Path | None, typer.Option(help="Folder of CLIPSeg, which finds words in pictures.")] = None
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of the tokenizer, for a single file.")] = None
     prediction: Annotated[
         str | None, typer.Option(help="epsilon or v_prediction, for a single file that does not say.")
@@ -68,6 +69,7 @@ class Loading:
             image_encoder=self.image_encoder,
             adapters=dict(_named(text) for text in self.adapter or []),
             fuser=self.fuser,
+            segmenter=self.segmenter,
             tokenizer=self.tokenizer,
             prediction=self.predicts(),
             offload=self.offload,

@@ -25,9 +25,13 @@ from cloisonne.scene.scene import Scene
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """A scene, resolved and compiled. edit: None unless the scene has a background. grid: (H, W) of latents."""
+    """A scene, resolved and compiled. edit: None unless the scene has a background. grid: (H, W) of latents.
+
+    ctx: what it was compiled with.
+    """
 
     scene: Scene
+    ctx: Context
     compiled: Compiled
     edit: PictureEdit | None
     grid: tuple[int, int]
@@ -83,6 +87,7 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
         compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings((width, height))))
     return Prepared(
         scene=resolved,
+        ctx=ctx,
         compiled=compiled,
         edit=edit,
         grid=grid,

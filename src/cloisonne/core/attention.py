@@ -140,8 +140,8 @@ def _with_pairs(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]
     for which the fused kernels ask. Over a few words the softmax is cheap and padding is not: row by row, uncopied.
     """
     leader = {b: a for a, b in pairs}
-    out = q.new_empty(len(q), q.shape[2], q.shape[1] * q.shape[3])
-    width = q.shape[-1]
+    width, own = q.shape[-1], v.shape[-1]
+    out = q.new_empty(len(q), q.shape[2], q.shape[1] * own)
     follower = {} if site.cross else {a: b for b, a in leader.items() if a not in leader}
     for i in range(len(q)):
         if follower.get(leader.get(i, -1)) == i:
@@ -153,8 +153,8 @@ def _with_pairs(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]
         wide = torch.cat([v[row], v[follower[i]][None]], -1)
         padded_q, padded_k = (F.pad(x[row], (0, width)) for x in (q, k))
         both = F.scaled_dot_product_attention(padded_q, padded_k, wide, scale=width**-0.5)
-        _merge_into(out[i], both[0, ..., :width])
-        _merge_into(out[follower[i]], both[0, ..., width:])
+        _merge_into(out[i], both[0, ..., :own])
+        _merge_into(out[follower[i]], both[0, ..., own:])
     return out
 
 

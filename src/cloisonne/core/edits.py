@@ -146,18 +146,17 @@ def aligned(source: Sequence[int], target: Sequence[int]) -> Tensor:
 
     Needleman and Wunsch with gap 0, match 1, mismatch -1, as the paper's refinement has it; equal tokens only.
     """
-    best = torch.zeros(len(source) + 1, len(target) + 1)
+    best = [[0] * (len(target) + 1) for _ in range(len(source) + 1)]
     for i, a in enumerate(source):
         for j, b in enumerate(target):
-            met = best[i, j] + (1 if a == b else -1)
-            best[i + 1, j + 1] = max(float(met), float(best[i, j + 1]), float(best[i + 1, j]))
+            best[i + 1][j + 1] = max(best[i][j] + (1 if a == b else -1), best[i][j + 1], best[i + 1][j])
     mapping = torch.zeros(len(source), len(target))
     i, j = len(source), len(target)
     while i and j:
-        if source[i - 1] == target[j - 1] and best[i, j] == best[i - 1, j - 1] + 1:
+        if source[i - 1] == target[j - 1] and best[i][j] == best[i - 1][j - 1] + 1:
             mapping[i - 1, j - 1] = 1
             i, j = i - 1, j - 1
-        elif best[i, j] == best[i - 1, j]:
+        elif best[i][j] == best[i - 1][j]:
             i -= 1
         else:
             j -= 1

@@ -49,6 +49,10 @@ class Context:
         """[N, D], on the model's device; the same ids are encoded once."""
         return self._said(ids).tokens
 
+    def ids_of(self, tokens: Tensor) -> tuple[int, ...] | None:
+        """The ids that were encoded to these very tokens; None for a part of a text, or what was not said here."""
+        return next((ids for ids, said in self._known.items() if said.tokens is tokens), None)
+
     def heard(self, text: str, region: str | None = None) -> Tensor:
         """[N, D]: plain text, padded as Stable Diffusion does; SceneError about the region where it is too long."""
         return self._text(text, region).tokens

@@ -10,21 +10,16 @@ import torch
 
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CapabilityError, CheckpointError
-from cloisonne.models.adapter import check_adapter, read_adapter
+from cloisonne.models.additions import with_adapters, with_exemplars, with_fuser, with_segmenter
 from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.coadapter import check_fuser, read_fuser
-from cloisonne.models.controlnet import check_controlnet, is_controlnet, read_controlnet
 from cloisonne.models.exemplar import Resampling
-from cloisonne.models.exemplar_folder import engine_of, is_exemplar_folder, model_of, read_exemplar_folder
-from cloisonne.models.files import files_of
+from cloisonne.models.exemplar_folder import is_exemplar_folder, model_of, read_exemplar_folder
 from cloisonne.models.folder import native_of, read_folder
-from cloisonne.models.ip_adapter_file import is_ip_adapter, with_ip_adapter
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
 from cloisonne.models.pickles import PICKLES
 from cloisonne.models.relatives import with_relatives
-from cloisonne.scene.control import ControlKind
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
@@ -41,6 +36,7 @@ def load(
     image_encoder: str | Path | None = None,
     adapters: Mapping[str, str | Path] | None = None,
     fuser: str | Path | None = None,
+    segmenter: str | Path | None = None,
     tokenizer: str | Path | None = None,
     prediction: Parameterization | None = None,
     offload: bool = False,
@@ -58,11 +54,12 @@ def load(
     exemplar: a folder of Paint by Example, to draw regions' exemplars beside this model (such a folder may also be the
     source itself, for scenes without words), or the ``.safetensors`` file of an IP-Adapter, with the folder of its
     image_encoder where that is not beside it as published. adapters: T2I-Adapters or ControlNets by kind of control,
-    {"canny": PATH}. fuser: a CoAdapter's file, by which T2I-Adapters hear of one another. tokenizer: a folder, for
-    single files, which hold none. prediction: what the network predicts, where a single file does not say. offload:
-    keep networks in the CPU's memory but while they are asked. vae_tiling, vae_slicing: decode in tiles (a little
-    different where they meet), or picture by picture. mask_resampling: of holes for exemplars, "nearest" as diffusers'
-    pipeline has it; published weights were trained with "bilinear".
+    {"canny": PATH}. fuser: a CoAdapter's file, by which T2I-Adapters hear of one another. segmenter: a folder of
+    CLIPSeg, which MRGD's losses ask. tokenizer: a folder, for single files, which hold none. prediction: what the
+    network predicts, where a single file does not say. offload: keep networks in the CPU's memory but while they are
+    asked. vae_tiling, vae_slicing: decode in tiles (a little different where they meet), or picture by picture.
+    mask_resampling: of holes for exemplars, "nearest" as diffusers' pipeline has it; published weights were trained
+    with "bilinear".
 
     Raises CheckpointError where the source is not what it should be, CapabilityError where the device is not there.
     """
@@ -92,12 +89,13 @@ def load(
     if folder is not None:
         model = with_relatives(model, folder, placement)
     if exemplar is not None:
-        seer = None if image_encoder is None else Path(image_encoder).expanduser()
-        model = _with_exemplars(model, Path(exemplar).expanduser(), seer, placement)
+        model = with_exemplars(model, exemplar, image_encoder, placement)
     if adapters:
-        model = _with_adapters(model, adapters, placement)
+        model = with_adapters(model, adapters, placement)
     if fuser is not None:
-        model = _with_fuser(model, Path(fuser).expanduser(), placement)
+        model = with_fuser(model, fuser, placement)
+    if segmenter is not None:
+        model = with_segmenter(model, segmenter, placement)
     return _masking(model, mask_resampling)
 
 
@@ -109,53 +107,6 @@ def _masking(model: Model, resampling: Resampling) -> Model:
         return model
     engine = replace(model.exemplar, mask_resampling=resampling)
     return replace(model, exemplar=engine, options=(*model.options, f"mask resampling {resampling}"))
-
-
-def _with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
-    found, beside, files = dict(model.adapters), dict(model.controlnets), []
-    unet: Any = model.net.unet.config
-    for kind, source in adapters.items():
-        if kind not in get_args(ControlKind):
-            raise CapabilityError(
-                f'There is no kind of control "{kind}"; choose one of {", ".join(get_args(ControlKind))}.'
-            )
-        path = Path(source).expanduser()
-        found.pop(kind, None)
-        beside.pop(kind, None)
-        if is_controlnet(path):
-            beside[kind] = read_controlnet(path, model.net.unet, placement.dtype, placement.device)
-            check_controlnet(beside[kind], kind, unet, model.vae.factor, model.name)
-        else:
-            found[kind] = read_adapter(path, placement.dtype, placement.device)
-            check_adapter(found[kind], kind, unet, model.name)
-        files += files_of([path]) if path.is_dir() else [path]
-    return replace(model, adapters=found, controlnets=beside, files=(*model.files, *files))
-
-
-def _with_fuser(model: Model, file: Path, placement: Placement) -> Model:
-    unet: Any = model.net.unet.config
-    found = read_fuser(file, placement.device)
-    check_fuser(found, tuple(model.adapters), unet["block_out_channels"], model.name)
-    return replace(model, fuser=found, files=(*model.files, file))
-
-
-def _with_exemplars(model: Model, folder: Path, image_encoder: Path | None, placement: Placement) -> Model:
-    if is_ip_adapter(folder):
-        return with_ip_adapter(model, folder, image_encoder, placement)
-    if not is_exemplar_folder(folder):
-        raise CheckpointError(
-            f'"{folder}" is no folder of Paint by Example; give one with an image_encoder, or an IP-Adapter\'s '
-            ".safetensors file."
-        )
-    parts = read_exemplar_folder(folder, placement.dtype)
-    engine = engine_of(parts, placement)
-    ours, theirs = model.spec.latent, engine.net.spec.latent
-    if ours != theirs:
-        raise CheckpointError(
-            f'"{folder}" draws on other latents ({theirs}) than "{model.name}" ({ours}), so that they cannot share a '
-            "canvas; load two of one line, such as Stable Diffusion 1.x."
-        )
-    return replace(model, exemplar=engine, files=(*model.files, *parts.files))
 
 
 def _read(

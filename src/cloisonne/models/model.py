@@ -1,7 +1,7 @@
 """A loaded model: everything that a scene needs of the networks."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.adapter import Adapter
+from cloisonne.models.clipseg import Segmenter
 from cloisonne.models.coadapter import CoAdapterFuser
 from cloisonne.models.controlnet import ControlNet
 from cloisonne.models.exemplar import ExemplarEngine
@@ -46,8 +47,8 @@ class Model:
     device: where it works; with offloading, where a network is moved to while it is asked. files: what it was loaded
     from, and ``options`` what was added to that. exemplar: the network that paints exemplars, if any; ip_adapter:
     what shows them to ``net`` instead. adapters: T2I-Adapters by kind of control, and a fuser by which they hear of one
-    another, if any; controlnets: ControlNets, by further kinds. clip: None, or the bound that the scheduler puts on
-    estimates of x0.
+    another, if any; controlnets: ControlNets, by further kinds. segmenter: gives what finds words in pictures, read
+    when it is first asked for. clip: None, or the bound that the scheduler puts on estimates of x0.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Model:
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     controlnets: Mapping[str, ControlNet] = field(default_factory=dict)
     fuser: CoAdapterFuser | None = None
+    segmenter: Callable[[], Segmenter] | None = None
 
     @property
     def wordless(self) -> bool:

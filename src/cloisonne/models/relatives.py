@@ -5,6 +5,7 @@ UNet, its first layer of 2C + 1 channels, and what lies between the image tower 
 ``control-<kind>/`` are diffusers folders of T2I-Adapters.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from cloisonne.errors import CheckpointError
 from cloisonne.models.adapter import check_adapter, read_adapter
 from cloisonne.models.assemble import Placement, put
+from cloisonne.models.clipseg import CLIPSEG, load_segmenter
 from cloisonne.models.exemplar import ExemplarEncoder, ExemplarEngine
 from cloisonne.models.files import files_of, read, read_json
 from cloisonne.models.model import Model
@@ -44,7 +46,11 @@ def with_relatives(model: Model, family: Path, placement: Placement) -> Model:
     if (family / EXEMPLAR / "config.json").is_file():
         engine = read(family, lambda path: _engine(model, path, placement))
         files += files_of([family / EXEMPLAR, family / CLIP])
-    return replace(model, adapters=adapters, exemplar=engine, files=tuple(files))
+    segmenter = model.segmenter
+    if (family / CLIPSEG / "config.json").is_file():
+        words = family / "tokenizer"
+        segmenter = functools.cache(lambda: load_segmenter(family / CLIPSEG, words, device=placement.device))
+    return replace(model, adapters=adapters, exemplar=engine, segmenter=segmenter, files=tuple(files))
 
 
 def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:

@@ -41,6 +41,10 @@ class Vae:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """The picture; its values may leave [-1, 1] a little."""
+        return self.decoded(latents)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """The same with a gradient to the latents."""
         unshuffled = self.module.decode(self._own(latents / self.scale + self.shift), return_dict=False)[0]
         return F.pixel_shuffle(unshuffled.float(), self._patch)
 

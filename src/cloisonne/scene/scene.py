@@ -38,6 +38,12 @@ def _checked_interval(value: Any) -> Any:
 _Interval = Annotated[tuple[float, float], BeforeValidator(_checked_interval)]
 
 
+def _checked_editing(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not all(isinstance(v, str | float | int | bool) for v in value.values()):
+        raise SceneError(f'editing is {shown(value)}; give an object such as {{"preset": "mrgd"}}.')
+    return dict(value)
+
+
 class Scene(Value):
     """A picture to be made. What is None takes the model's native value; see :meth:`resolved`.
 
@@ -50,6 +56,7 @@ class Scene(Value):
     nothing else is; without regions the whole picture starts from it. strength: how much of the run it goes through, in
     [0, 1]; at 1 nothing of what is repainted is kept. composite: put back only what was to change; without it the
     result shows all that the model made of the window around the regions, which differs a little everywhere.
+    editing: how edits are made, a preset's name under "preset" and what shall be other than it says (see ``edit``).
     """
 
     version: Literal[1] = VERSION
@@ -71,6 +78,7 @@ class Scene(Value):
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
+    editing: Annotated[dict[str, str | float | bool], BeforeValidator(_checked_editing)] = Field(default_factory=dict)
     regions: tuple[Region, ...] = ()
 
     # Written out so that type checkers allow whatever the fields convert: lists, paths, arrays.

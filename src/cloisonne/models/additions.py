@@ -1,0 +1,80 @@
+"""What a user adds to a loaded model: adapters, what draws exemplars, what finds words."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.adapter import check_adapter, read_adapter
+from cloisonne.models.assemble import Placement
+from cloisonne.models.clipseg import load_segmenter
+from cloisonne.models.coadapter import check_fuser, read_fuser
+from cloisonne.models.controlnet import check_controlnet, is_controlnet, read_controlnet
+from cloisonne.models.exemplar_folder import engine_of, is_exemplar_folder, read_exemplar_folder
+from cloisonne.models.files import files_of
+from cloisonne.models.ip_adapter_file import is_ip_adapter, with_ip_adapter
+from cloisonne.models.model import Model
+from cloisonne.scene.control import ControlKind
+
+
+def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
+    """T2I-Adapters or ControlNets by kind of control."""
+    found, beside, files = dict(model.adapters), dict(model.controlnets), []
+    unet: Any = model.net.unet.config
+    for kind, source in adapters.items():
+        if kind not in get_args(ControlKind):
+            raise CapabilityError(
+                f'There is no kind of control "{kind}"; choose one of {", ".join(get_args(ControlKind))}.'
+            )
+        path = Path(source).expanduser()
+        found.pop(kind, None)
+        beside.pop(kind, None)
+        if is_controlnet(path):
+            beside[kind] = read_controlnet(path, model.net.unet, placement.dtype, placement.device)
+            check_controlnet(beside[kind], kind, unet, model.vae.factor, model.name)
+        else:
+            found[kind] = read_adapter(path, placement.dtype, placement.device)
+            check_adapter(found[kind], kind, unet, model.name)
+        files += files_of([path]) if path.is_dir() else [path]
+    return replace(model, adapters=found, controlnets=beside, files=(*model.files, *files))
+
+
+def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
+    """What a CoAdapter's file holds."""
+    file = Path(source).expanduser()
+    unet: Any = model.net.unet.config
+    found = read_fuser(file, placement.device)
+    check_fuser(found, tuple(model.adapters), unet["block_out_channels"], model.name)
+    return replace(model, fuser=found, files=(*model.files, file))
+
+
+def with_exemplars(model: Model, source: str | Path, image_encoder: str | Path | None, placement: Placement) -> Model:
+    """Paint by Example beside the model, or an IP-Adapter in it. image_encoder: of an IP-Adapter, if not beside it."""
+    folder = Path(source).expanduser()
+    if is_ip_adapter(folder):
+        seer = None if image_encoder is None else Path(image_encoder).expanduser()
+        return with_ip_adapter(model, folder, seer, placement)
+    if not is_exemplar_folder(folder):
+        raise CheckpointError(
+            f'"{folder}" is no folder of Paint by Example; give one with an image_encoder, or an IP-Adapter\'s '
+            ".safetensors file."
+        )
+    parts = read_exemplar_folder(folder, placement.dtype)
+    engine = engine_of(parts, placement)
+    ours, theirs = model.spec.latent, engine.net.spec.latent
+    if ours != theirs:
+        raise CheckpointError(
+            f'"{folder}" draws on other latents ({theirs}) than "{model.name}" ({ours}), so that they cannot share a '
+            "canvas; load two of one line, such as Stable Diffusion 1.x."
+        )
+    return replace(model, exemplar=engine, files=(*model.files, *parts.files))
+
+
+def with_segmenter(model: Model, source: str | Path, placement: Placement) -> Model:
+    """CLIPSeg beside the model, read when it is first asked."""
+    folder = Path(source).expanduser()
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f'"{folder}" is no folder of CLIPSeg; give one with config.json, weights and tokenizer.')
+    return replace(model, segmenter=functools.cache(lambda: load_segmenter(folder, device=placement.device)))
