@@ -111,3 +111,42 @@ def evaluate_exemplars(
         report=to_stderr,
     )
     typer.echo(text)
+
+
+@evaluate.command("edits")
+def evaluate_edits(
+    out: Out,
+    model: Source = "builtin",
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=PRESET,OPTION=VALUE...]",
+            help='What edits: a preset of "cloisonne edit", one with other options, such as norse=mrgd,loss_is=0, or '
+            '"words", which fills the places; several times. follow and words without.',
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Only the first pairs of each task.")] = 50,
+    task: Annotated[
+        list[str] | None, typer.Option(help="add, remove, change or mixed; several times. All without.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="real: the picture before is given. generated: both are drawn.")] = "real",
+    seed: Annotated[int, typer.Option(help="Added to every pair's own seed.")] = 0,
+    device: Device = "cpu",
+    save_pictures: SavePictures = False,
+) -> None:
+    """Measure edits of regions: whether they came, what stayed, and how near they are to the known answer."""
+    from cloisonne.app.measure_edits import edits
+
+    text = edits(
+        out,
+        model,
+        rows=row,
+        limit=limit,
+        tasks=task,
+        mode=mode,
+        seed=seed,
+        device=device,
+        save_pictures=save_pictures,
+        report=to_stderr,
+    )
+    typer.echo(text)

@@ -1,0 +1,115 @@
+"""The pairs: what differs, what stays, and in which words it is asked for."""
+
+import numpy as np
+from PIL import Image
+
+from cloisonne.eval.layouts import Wanted
+from cloisonne.eval.pairs import MARGIN, SIZE, TASKS, Pair, covered, pair, pixels
+from cloisonne.scene.halves import halves
+from cloisonne.world.glyphs import CORE
+from cloisonne.world.picture import BACKGROUNDS, is_held_out
+from cloisonne.world.words import background_words
+
+ITEMS = [pair(index) for index in range(64)]
+KINDS = {"add": {"add"}, "remove": {"remove"}, "change": {"change"}}
+
+
+def told(item: Pair) -> list[Wanted]:
+    """All objects that an item names, before and after."""
+    return [*item.kept.values(), *(one for edit in item.edits for one in (edit.before, edit.after) if one)]
+
+
+def test_a_pair_follows_from_its_number() -> None:
+    again = pair(7)
+    np.testing.assert_array_equal(again.before, ITEMS[7].before)
+    np.testing.assert_array_equal(again.after, ITEMS[7].after)
+    assert (again.caption, again.kept, again.edits) == (ITEMS[7].caption, ITEMS[7].kept, ITEMS[7].edits)
+
+
+def test_tasks_take_turns_and_ask_for_their_kinds() -> None:
+    for item in ITEMS:
+        assert item.task == TASKS[item.index % 4]
+        kinds = [edit.kind for edit in item.edits]
+        if item.task == "mixed":
+            assert sorted(kinds) in (["add", "change"], ["change", "remove"])
+        else:
+            assert set(kinds) == KINDS[item.task]
+            assert len(kinds) == 1
+        assert item.kept
+
+
+def test_pictures_differ_in_the_edits_boxes_and_nowhere_else() -> None:
+    for item in ITEMS:
+        differs = (item.before != item.after).any(-1)
+        assert not differs[~item.mask].any()
+        for edit in item.edits:
+            x0, y0, x1, y1 = pixels(edit.box)
+            assert differs[y0:y1, x0:x1].any()
+
+
+def test_half_of_the_changes_are_of_colour_alone() -> None:
+    changes = [(edit.before, edit.after) for item in ITEMS for edit in item.edits if edit.kind == "change"]
+    recoloured = [(a, b) for a, b in changes if a and b and a.char == b.char]
+    assert len(recoloured) * 2 == len(changes)
+    assert all(a.colour and b.colour and a.colour != b.colour for a, b in recoloured)
+
+
+def test_mixed_pairs_add_as_often_as_they_remove() -> None:
+    kinds = [edit.kind for item in ITEMS if item.task == "mixed" for edit in item.edits]
+    assert (kinds.count("change"), kinds.count("add"), kinds.count("remove")) == (16, 8, 8)
+
+
+def test_no_class_is_seen_twice_and_all_have_names() -> None:
+    core = {row.char for row in CORE}
+    for item in ITEMS:
+        chars = [one.char for one in item.kept.values()]
+        for edit in item.edits:
+            chars += {one.char for one in (edit.before, edit.after) if one}
+        assert len(chars) == len(set(chars))
+        assert set(chars) <= core
+    names = {one.phrase for item in ITEMS for one in told(item)}
+    assert all(name.startswith("an " if name.split()[1][0] in "aeiou" else "a ") for name in names)
+
+
+def test_training_draws_all_compositions() -> None:
+    rng = np.random.default_rng(0)
+    kinds = {background_words(kind, rng): kind for kind in BACKGROUNDS for _ in range(60)}
+    for item in ITEMS:
+        assert not any(is_held_out(one.char, one.colour, kinds[item.caption]) for one in told(item))
+
+
+def test_the_scene_tells_both_halves() -> None:
+    for item in ITEMS[:8]:
+        both = halves(item.scene(None, 5))
+        kept = {(name, one.phrase) for name, one in item.kept.items()}
+        gone = {(edit.name, edit.before.phrase) for edit in item.edits if edit.before}
+        come = {(edit.name, edit.after.phrase) for edit in item.edits if edit.after}
+        assert {(r.name, r.phrase) for r in both.before.regions} == kept | gone
+        assert {(r.name, r.phrase) for r in both.after.regions} == kept | come
+        assert (both.before.width, both.before.seed, both.before.caption) == (SIZE, 5, item.caption)
+
+
+def test_a_scene_of_a_given_picture_carries_it() -> None:
+    item = ITEMS[0]
+    scene = item.scene(Image.fromarray(item.before), 1)
+    assert scene.background is not None
+    assert scene.width is None
+
+
+def test_boxes_are_whole_pixels_with_a_margin() -> None:
+    edit = ITEMS[0].edits[0]
+    assert all(float(value * SIZE).is_integer() for value in edit.box)
+    x0, y0, x1, y1 = pixels(edit.box)
+    differs = (ITEMS[0].before != ITEMS[0].after).any(-1)
+    rows, columns = np.nonzero(differs.any(1))[0], np.nonzero(differs.any(0))[0]
+    assert 0 <= rows[0] - y0 <= MARGIN
+    assert 0 <= y1 - 1 - rows[-1] <= MARGIN
+    assert 0 <= columns[0] - x0 <= MARGIN
+    assert 0 <= x1 - 1 - columns[-1] <= MARGIN
+
+
+def test_covered_is_the_union() -> None:
+    mask = covered([(0.0, 0.0, 0.5, 0.5), (0.25, 0.25, 0.75, 0.5)])
+    assert mask.sum() == 64 * 64 + 32 * 32
+    assert mask[63, 95]
+    assert not mask[31, 64]
