@@ -12,6 +12,7 @@ ROLES = {
     "text_encoder": "CLIP text encoder with 128 position tokens",
     "unet": "v-prediction UNet; captions, ReCo sequences and place words",
     "clip": "contrastive text and picture towers over all training glyphs",
+    "clipseg": "CLIPSeg's decoder on clip: where words are seen in a picture, for MRGD's losses",
     "exemplar": "Paint by Example: the UNet's first layer of 17 channels, low-rank changes, head on clip",
     "control-canny": "T2I-Adapter for edges inside of a mask",
     "control-color": "T2I-Adapter for a palette of colours inside of a mask",
@@ -58,6 +59,8 @@ def card(family: Path = BUILTIN) -> str:
         "mean squared error; `crops` is the share of unoccluded core objects whose crop the judge names right, on true",
         "pixels and through the autoencoder; `named` is the share of object cells that the UNet's features name right",
         "at t > 700 while training.",
+        "clipseg's `iou`: mean over 150 pictures of what is found of a present object with what is there; `false`: "
+        "mean share of a picture that is found of an object that is not there.",
         "clip's `top1` and `top5`: of 500 glyphs drawn large on plain colours, each told from 1,012 names.",
         "The first base and judge were trained with a recipe that changed on the way: see docs/training.md.",
         "What the methods reach stands in [docs/results.md](docs/results.md).",

@@ -120,7 +120,7 @@ def test_pictures_that_are_told_the_same_are_the_same(tiny: Model, preset: str, 
 def test_presets_draw_pairs_and_their_record_makes_them_again(tiny: Model, preset: str) -> None:
     made = edit(scene(CAR, CAT, HAT), tiny, preset=preset)
     assert made.report["identical_outside"] is True
-    assert made.scene.editing["preset"] == preset
+    assert dict(made.scene.editing)["preset"] == preset
     again = edit(Scene.from_json(made.scene.to_json()), tiny)
     assert np.array_equal(np.asarray(again.after), np.asarray(made.after))
 

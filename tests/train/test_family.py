@@ -21,7 +21,7 @@ def test_a_family_trained_in_slices_loads_and_knows_its_parents(tmp_path):
     assert model.native.width == 128
     records = {member.name: member.provenance for member in members(tmp_path / "family")}
     assert set(records) == {
-        *("vae", "text_encoder", "unet", "judge", "clip", "exemplar", "control-canny", "control-color")
+        *("vae", "text_encoder", "unet", "judge", "clip", "clipseg", "exemplar", "control-canny", "control-color")
     }
     assert set(records["exemplar"]["parents"]) == {"vae", "unet", "clip"}
     assert model.exemplar is not None

@@ -49,7 +49,7 @@ def edit(
     CapabilityError where that is refused.
     """
     began = time.perf_counter()
-    given = {**({} if preset else scene.editing), **changes}
+    given = {**({} if preset else dict(scene.editing)), **changes}
     named = preset or str(given.pop("preset", PRESET))
     editing = editing_of(named, given)
     asked = scene if seed is None else scene.replace(seed=seed)

@@ -91,7 +91,7 @@ class Listening:
                 name = region.name or ""
                 places = [place for place in self.spans[stream].get(name, []) if place in chosen]
                 clear = [self.tokenizer.decode([self.ids[stream][place]]).strip() for place in places]
-                found = list(dict.fromkeys([*getattr(region, "keywords", ()), *clear]))
+                found = list(dict.fromkeys([*region.keywords, *clear]))
                 if found:
                     self.said[side, name] = ",".join(found)
             if self.boosted is not None:
@@ -155,7 +155,7 @@ def _wanted(pair: Pair) -> list[Wanted]:
 def _looked_for(placed: Placed) -> tuple[str, str]:
     """Words before and after: a region's keywords, or what it says. Keywords of a change are of what it becomes."""
     region, edit = placed.region, placed.region.edit
-    keywords = ", ".join(getattr(region, "keywords", ()))
+    keywords = ", ".join(region.keywords)
     if edit is None:
         return keywords or region.phrase, keywords or region.phrase
     before, after = edit.words_before, edit.words_after

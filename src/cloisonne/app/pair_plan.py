@@ -23,7 +23,6 @@ from cloisonne.methods.mrgd import (
     regional_views,
     whole_from,
 )
-from cloisonne.scene.region import Region
 
 
 def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan:
@@ -69,19 +68,12 @@ def _whole_view(pair: Pair, half: Prepared) -> View:
 
 
 def _windows(pair: Pair) -> Windows:
-    """Where regions have their windows; a region's own feather, in pixels, takes the place of the paper's."""
+    """Where regions have their windows; a region's own feather takes the place of the paper's."""
     placed = pair.placed()
     boxes = {p.name: latent_box(p.box, pair.grid) for p in placed}
-    ratios = {p.name: _ratio(p.region, boxes[p.name], pair) for p in placed}
+    ratios = {p.name: min(1.0, 2 * p.region.feather) or FEATHER for p in placed}
     behind = frozenset(p.name for p in placed if p.region.priority < 0)
     return Windows(grid=pair.grid, boxes=boxes, ratios=ratios, backgrounds=behind)
-
-
-def _ratio(region: Region, box: Any, pair: Pair) -> float:
-    if region.feather <= 0:
-        return FEATHER
-    half = max(1, min(box.bottom - box.top, box.right - box.left) // 2)
-    return min(1.0, region.feather / pair.model.vae.factor / half)
 
 
 def _roles(pair: Pair, editing: Editing) -> dict[str, Role]:

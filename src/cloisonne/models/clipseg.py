@@ -3,7 +3,7 @@
 ``transformers`` asks the picture's tower without gradients, so the parts are called here one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,8 @@ class Segmenter:
         """Logits [m, h, w] of m words [m, D] in the m pictures that were seen, or in the one."""
         count = len(words)
         wide = tuple(layer.expand(count, -1, -1) if len(layer) == 1 else layer for layer in seen)
-        return self.module.decoder(wide, words).logits.reshape(count, *self._size(wide[0]))
-
-    def _size(self, layer: Tensor) -> tuple[int, int]:
-        side = round((layer.shape[1] - 1) ** 0.5) * self.module.config.vision_config.patch_size
-        return side, side
+        logits = self.module.decoder(wide, words).logits
+        return logits.reshape(count, *logits.shape[-2:])
 
 
 def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch.device | str = "cpu") -> Segmenter:
@@ -82,16 +79,26 @@ def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch
             module: Any = CLIPSegForImageSegmentation.from_pretrained(place, local_files_only=True)
         else:
             module = CLIPSegForImageSegmentation(config_of(place))
-            towers = load_file(place.parent / "clip" / "model.safetensors")
-            tensors = {f"clip.{name}": tensor for name, tensor in towers.items()} | load_file(place / DECODER)
-            missing = module.load_state_dict({k: t.float() for k, t in tensors.items()}, strict=False).missing_keys
-            if lacking := [name for name in missing if not name.endswith("position_ids")]:
-                raise CheckpointError(f'"{place}" lacks the tensor "{lacking[0]}"; restore the folder.')
+            put_towers(module, place.parent / "clip")
+            _put(module, load_file(place / DECODER), "decoder.", place)
         words = AutoTokenizer.from_pretrained(tokenizer or place, local_files_only=True)
         module = module.float().to(device).eval().requires_grad_(False)
         return Segmenter(module, words, module.config.text_config.max_position_embeddings)
 
     return read(folder, load)
+
+
+def put_towers(module: Any, clip: Path) -> None:
+    """Give a CLIPSeg the towers in a folder of CLIP. CheckpointError where a tensor is missing."""
+    tensors = {f"clip.{name}": tensor for name, tensor in load_file(clip / "model.safetensors").items()}
+    _put(module, tensors, "clip.", clip)
+
+
+def _put(module: Any, tensors: Mapping[str, Tensor], prefix: str, folder: Path) -> None:
+    found = module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    lacking = [name for name in found.missing_keys if name.startswith(prefix) and not name.endswith("position_ids")]
+    if lacking:
+        raise CheckpointError(f'"{folder}" lacks the tensor "{lacking[0]}"; restore the folder.')
 
 
 def config_of(folder: Path) -> CLIPSegConfig:

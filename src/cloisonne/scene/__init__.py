@@ -1,7 +1,7 @@
 """What a user says: scenes and their regions, masks, given pictures, and the files that carry them. No tensors here."""
 
 from cloisonne.scene.geometry import Box, Window, crop_window, pixel_window
-from cloisonne.scene.importers import from_coco, from_gligen
+from cloisonne.scene.importers import from_coco, from_gligen, from_mrgd
 from cloisonne.scene.layers import region_weights, uncovered
 from cloisonne.scene.masks import Mask, downsample
 from cloisonne.scene.output import check_output, write_picture
@@ -30,6 +30,7 @@ __all__ = [
     "draw_regions",
     "from_coco",
     "from_gligen",
+    "from_mrgd",
     "from_reco",
     "hub_string",
     "infotext",

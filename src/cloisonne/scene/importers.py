@@ -11,6 +11,7 @@ import numpy as np
 from cloisonne.errors import SceneError
 from cloisonne.scene.geometry import Box, Point, area, clipped
 from cloisonne.scene.masks import polygon_mask
+from cloisonne.scene.mrgd_layout import layout_of, scene_fields
 from cloisonne.scene.region import Region
 from cloisonne.scene.rle import Rle
 from cloisonne.scene.scene import Scene
@@ -59,6 +60,17 @@ def from_coco(data: Mapping[str, Any], image_id: int | None = None) -> tuple[Sce
         shape = _coco_shape(annotation, image, name, warnings)
         regions.append(Region(name=name, phrase=phrase, **shape))
     return Scene(caption=caption, regions=regions), tuple(warnings)
+
+
+def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene, tuple[str, ...]]:
+    """The scene of one of MRGD's layouts (``bbox_controls``), or of the text in a picture that it made.
+
+    Background records lie behind the others (priority -1); AdditionForeground, RemovalForeground and a pair of
+    EditedSource and EditedTarget are edits. caption: the prompt of the whole picture; a picture's text has it itself.
+    """
+    if isinstance(layout, str):
+        return Scene(**scene_fields(layout_of(layout), caption or layout.splitlines()[0].strip())), ()
+    return Scene(**scene_fields(layout, caption)), ()
 
 
 def _entries(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

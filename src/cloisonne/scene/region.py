@@ -97,7 +97,8 @@ class Region(Value):
     soft. rle: COCO's run-length encoding, stretched over the canvas.
     phrase: what belongs there, in words; negative: what does not. exemplar: a picture of it, which may stand alone.
     similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.
-    edit: a change from what is there before to what is there after, in words of its own.
+    edit: a change from what is there before to what is there after, in words of its own. keywords: what is looked for
+    in the picture while it is drawn (MRGD's losses); the phrase if left out.
     weight >= 0: how much the region counts against others and the caption; 0 removes it.
     priority: which region wins where ``overlap`` is ``priority``; the higher one.
     start, stop: the part of the run, in [0, 1], in which the region counts; an empty one removes it.
@@ -117,6 +118,7 @@ class Region(Value):
     exemplar: ExemplarField | None = None
     control: ControlField | None = None
     edit: EditField | None = None
+    keywords: tuple[Text, ...] = Field(default=(), max_length=32)
     similarity: float | None = Field(default=None, strict=True, ge=0, le=100)
     weight: float = Field(default=1.0, strict=True, ge=0, allow_inf_nan=False)
     priority: int = Field(default=0, strict=True, ge=-1_000_000, le=1_000_000)

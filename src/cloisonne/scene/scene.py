@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene import wire
 from cloisonne.scene.layers import Overlap
+from cloisonne.scene.mrgd_layout import is_layout, scene_fields
 from cloisonne.scene.pictures import Background
 from cloisonne.scene.record import SIGNATURE, read_record
 from cloisonne.scene.region import Region
@@ -39,9 +40,19 @@ _Interval = Annotated[tuple[float, float], BeforeValidator(_checked_interval)]
 
 
 def _checked_editing(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return value
     if not isinstance(value, Mapping) or not all(isinstance(v, str | float | int | bool) for v in value.values()):
         raise SceneError(f'editing is {shown(value)}; give an object such as {{"preset": "mrgd"}}.')
-    return dict(value)
+    return tuple(sorted(value.items()))
+
+
+_Editing = Annotated[
+    tuple[tuple[str, str | float | bool], ...],
+    BeforeValidator(_checked_editing),
+    PlainSerializer(dict),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
+]
 
 
 class Scene(Value):
@@ -78,7 +89,7 @@ class Scene(Value):
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
-    editing: Annotated[dict[str, str | float | bool], BeforeValidator(_checked_editing)] = Field(default_factory=dict)
+    editing: _Editing = ()
     regions: tuple[Region, ...] = ()
 
     # Written out so that type checkers allow whatever the fields convert: lists, paths, arrays.
@@ -160,7 +171,12 @@ class Scene(Value):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, base: Path | None = None) -> "Scene":
-        """The scene of a JSON object. base: the folder that its paths are relative to; None means the current one."""
+        """The scene of a JSON object, also of one of MRGD's layouts.
+
+        base: the folder that its paths are relative to; None means the current one.
+        """
+        if is_layout(data):
+            return cls(**scene_fields(data))
         return cls(**(data if base is None else wire.from_folder(data, base)))
 
     @classmethod

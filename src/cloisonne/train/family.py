@@ -15,9 +15,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, T2IAdapter
 
 from cloisonne.errors import OutputError
 from cloisonne.eval.judge import Judge
+from cloisonne.models.clipseg import CLIPSEG, write_decoder
 from cloisonne.models.relatives import EXEMPLAR
 from cloisonne.models.vae import Vae
-from cloisonne.train import base, clip, judge, latents, tokenizer, vae
+from cloisonne.train import base, clip, clipseg, judge, latents, tokenizer, vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
 from cloisonne.train.descendants import (
     CONTROLS,
@@ -29,10 +30,10 @@ from cloisonne.train.descendants import (
 )
 from cloisonne.train.export import device_words, export_module, export_pretrained, write_provenance
 from cloisonne.train.loop import Progress, Stage, load_average, run
-from cloisonne.train.measure import measure_clip, measure_judge, measure_vae
+from cloisonne.train.measure import measure_clip, measure_clipseg, measure_judge, measure_vae
 from cloisonne.world.picture import Recipe
 
-SHARES = {"vae": 0.16, "base": 0.36, "judge": 0.07, "clip": 0.1, "exemplar": 0.23, "control": 0.08}
+SHARES = {"vae": 0.16, "base": 0.34, "judge": 0.07, "clip": 0.1, "clipseg": 0.04, "exemplar": 0.21, "control": 0.08}
 """Shares of the minutes; drawing and encoding in between come on top."""
 RECIPE = Recipe(counts=(1, 1, 2, 2, 3, 4))
 """The pictures that the base is trained on."""
@@ -99,7 +100,8 @@ def train_family(
         report=report,
         made=made,
     )
-    return all(step(work) for step in (make_vae, make_base, make_judge, make_clip, make_exemplar, make_controls))
+    order = (make_vae, make_base, make_judge, make_clip, make_clipseg, make_exemplar, make_controls)
+    return all(step(work) for step in order)
 
 
 def make_vae(work: Work) -> bool:
@@ -170,6 +172,20 @@ def make_clip(work: Work) -> bool:
         return False
     progress = load_average(work.state("clip"), {"clip": model})
     _export(work, "clip", model, progress, ["tokenizer"], measure_clip(model.cpu(), words))
+    return True
+
+
+def make_clipseg(work: Work) -> bool:
+    """What finds words in pictures: a decoder on the towers of clip."""
+    if _exported(work, CLIPSEG):
+        return True
+    segmenter = clipseg.build(work.family / "clip", base.load_tokenizer(work.family / "tokenizer"))
+    stage = clipseg.stage(segmenter, work.share(CLIPSEG), work.device)
+    if not work.run(stage):
+        return False
+    progress = load_average(work.state(CLIPSEG), stage.modules, stage.frozen)
+    write_decoder(segmenter.module, work.family / CLIPSEG)
+    _note(work, CLIPSEG, progress, ["tokenizer", "clip"], measure_clipseg(segmenter), TRAINING_SEEDS)
     return True
 
 

@@ -163,15 +163,18 @@ def _save(
             old.unlink()
 
 
-def load_average(folder: Path, modules: Mapping[str, nn.Module]) -> Progress:
-    """Put the averaged weights of a stage's last checkpoint into its modules, finished or not."""
+def load_average(folder: Path, modules: Mapping[str, nn.Module], frozen: tuple[str, ...] = ()) -> Progress:
+    """Put the averaged weights of a stage's last checkpoint into its modules, finished or not.
+
+    frozen: as the stage has it; such parameters are not in a checkpoint, and stay.
+    """
     progress, tensors = _read(folder, "cpu")
     for m, module in modules.items():
         own = {key.removeprefix(f"ema.{m}."): value for key, value in tensors.items() if key.startswith(f"ema.{m}.")}
         missing = [
             key
             for key in module.load_state_dict(own, strict=False).missing_keys
-            if key in dict(module.named_parameters())
+            if key in dict(module.named_parameters()) and not f"{m}.{key}".startswith(frozen)
         ]
         if missing and own:
             raise KeyError(f"{folder} lacks {missing[:3]}")

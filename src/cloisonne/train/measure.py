@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cloisonne.eval.judge import CLASS_OF, Judge
 from cloisonne.eval.metrics import crop
+from cloisonne.models.clipseg import Segmenter
 from cloisonne.models.exemplar import normalised
 from cloisonne.models.vae import Vae
 from cloisonne.train.clip import LENGTH
@@ -18,6 +19,7 @@ from cloisonne.train.data import as_tensor
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import TRAINING, words_of
 from cloisonne.world.picture import EVERYTHING, Item, Picture, Recipe, sample
+from cloisonne.world.words import phrase
 
 FIRST_SEED = 3_000_000
 
@@ -85,3 +87,24 @@ def measure_clip(clip: Any, tokenizer: Any, count: int = 500) -> dict[str, float
     best = out.logits_per_image.topk(5, 1).indices
     own = torch.from_numpy(chosen)[:, None]
     return {"top1": float((best[:, :1] == own).float().mean()), "top5": float((best == own).any(1).float().mean())}
+
+
+@torch.no_grad()
+def measure_clipseg(segmenter: Segmenter, count: int = 150) -> dict[str, float]:
+    """On whole pictures: mean IoU of what is found above one half with what is there, of a present object told by its
+    phrase; and the mean share of the picture that is found of another picture's object, which is not there."""
+    segmenter.module.cpu().eval()
+    rng = np.random.default_rng(6)
+    overlaps, false = [], []
+    drawn = _pictures(count, Recipe(held_out=None))
+    for d, other in zip(drawn, [*drawn[1:], drawn[0]], strict=True):
+        k = int(np.argmax(d.visible()))
+        seen = segmenter.seen(as_tensor(d.rgb[None]))
+        absent = [item for item in other.picture.items if item.char not in {i.char for i in d.picture.items}]
+        told = [phrase(item, 0.12, rng) for item in (d.picture.items[k], *absent[:1])]
+        found = segmenter.found(seen, segmenter.words(told)) > 0
+        same = [i + 1 for i, item in enumerate(d.picture.items) if item.char == d.picture.items[k].char]
+        true = torch.from_numpy(np.isin(d.labels, same))
+        overlaps.append(float((found[0] & true).sum() / (found[0] | true).sum()))
+        false += [float(found[1].float().mean())] if absent else []
+    return {"iou": float(np.mean(overlaps)), "false": float(np.mean(false)), "pictures": float(count)}
