@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.support.tiny import tiny_tokenizer
+from tiny import tiny_tokenizer
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from cloisonne.errors import CheckpointError
