@@ -52,12 +52,27 @@ def scene_and_result(scene: Scene, size: int = 384) -> Image.Image:
     return out
 
 
+def before_and_after(scene: Scene, size: int = 384) -> Image.Image:
+    """The picture before with the regions that are edited, and the picture after."""
+    from cloisonne import edit, load
+
+    made = edit(scene, load(scene.model))
+    left = made.before.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    edited = [region for region in scene.regions if region.edit is not None]
+    out = Image.new("RGB", (2 * size + 12, size), (255, 255, 255))
+    out.paste(draw_regions(left, edited), (0, 0))
+    out.paste(made.after.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (size + 12, 0))
+    return out
+
+
 def main() -> None:
     """Write all of them into docs/images."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     overlap().save(PICTURES / "overlap.png", optimize=True)
     for name in ("beach", "castle"):
         scene_and_result(Scene.load(ROOT / "examples" / f"{name}.json")).save(PICTURES / f"{name}.png", optimize=True)
+    mixed = Scene.load(ROOT / "examples" / "edit-mixed.json")
+    before_and_after(mixed).save(PICTURES / "edit.png", optimize=True)
 
 
 if __name__ == "__main__":

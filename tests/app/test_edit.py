@@ -157,3 +157,9 @@ def test_what_cannot_be_edited_is_said(tiny: Model) -> None:
         generate(scene(ADD), tiny)
     with pytest.raises(SceneError, match="looks is 2"):
         edit(scene(ADD), tiny, looks=2.0)
+
+
+def test_an_edit_that_the_text_has_no_room_for_is_refused(tiny: Model) -> None:
+    long = [TREE.replace(name=f"t{k}", phrase="red orange blue stars " * 4) for k in range(8)]
+    with pytest.raises(SceneError, match=r'"hat".*no room'):
+        edit(scene(*long, CHANGE.replace(priority=-5), method="reco"), tiny)

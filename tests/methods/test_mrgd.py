@@ -19,6 +19,7 @@ from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.mrgd import AFTER, BEFORE, PRESETS, latent_box, whole_from, window_feather
 from cloisonne.methods.mrgd_attention import BOOST, Boosted, ClearWords, histogram_entropy, spans_of
 from cloisonne.methods.mrgd_energy import LATENT, PUBLISHED, Losses, RegionEnergy, Wanted, contrast, kept_loss
+from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -26,6 +27,7 @@ from cloisonne.scene.scene import Scene
 CAR = Region(name="car", box=(0.0, 0.0, 0.5, 0.6), edit={"kind": "change", "from": "red car", "to": "blue car"})
 SAME = CAR.replace(edit={"kind": "change", "from": "red car", "to": "red car"})
 CAT = Region(name="cat", box=(0.5, 0.3, 1.0, 1.0), phrase="cat")
+BALLOON = Region(name="sky", box=(0.2, 0.05, 0.9, 0.6), edit={"kind": "add", "phrase": "a red balloon"})
 HAT = Region(name="hat", box=(0.3, 0.3, 0.8, 0.9), edit={"kind": "add", "phrase": "dog"})
 
 
@@ -268,3 +270,23 @@ def test_what_a_way_of_editing_lacks_is_said(tiny: Model) -> None:
         editing_of("follow", {"colour": 1})
     with pytest.raises(CapabilityError, match="CLIPSeg"):
         edit(scene(CAR), tiny, preset="mrgd")
+
+
+def test_what_is_new_is_drawn_where_it_belongs() -> None:
+    own = energy(loss_rs=0.0, loss_seen=1000.0)
+    x0 = torch.zeros(2, 4, 8, 8)
+    moved = own(x0, x0, step())
+    assert bool((moved[1, 2, :, 4:] > 0).all())
+    assert torch.equal(moved[1, :, :, :4], x0[1, :, :, :4])
+
+
+def test_a_tight_edit_changes_the_thing_and_not_its_region() -> None:
+    family = load("builtin")
+    given = Scene(caption="in a meadow", seed=0, steps=6, regions=[BALLOON])
+    loose, tight = (edit(given, family, preset="follow", tight=own) for own in (False, True))
+    assert np.array_equal(np.asarray(loose.before), np.asarray(tight.before))
+    changed = [np.asarray(made.difference).max(-1) > 0 for made in (loose, tight)]
+    inside = BALLOON.soft_mask(*changed[0].shape) > 0
+    assert not changed[1][~inside].any()
+    assert 0.05 * inside.sum() < changed[1].sum() < changed[0].sum()
+    assert tight.report["identical_outside"] is True

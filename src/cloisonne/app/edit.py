@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cloisonne.app.edited import Edited
 from cloisonne.app.pair import Pair
+from cloisonne.app.pair_losses import things
 from cloisonne.app.pair_plan import half_plan, joining
 from cloisonne.app.prepare import prepare
 from cloisonne.app.result import REPORT_VERSION
@@ -56,7 +57,7 @@ def edit(
     pair = Pair.of(asked, model, "multidiffusion" if editing.regions else None)
     run = Run()
     z = _walk(pair, editing, callback_on_step_end, run)
-    before, after, raw = pair.pictures(z)
+    before, after, raw = pair.pictures(z, things(pair) if editing.tight else None)
     difference = pair.difference_outside(before, after)
     told = {name: value for name, value in vars(editing).items() if value != getattr(PRESETS[named], name)}
     resolved = pair.scene.replace(editing={"preset": named, **told})

@@ -1,5 +1,6 @@
 """A scene of edits, prepared: both halves, the picture that is given, and the way from two canvases to two pictures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +13,16 @@ from torch import Tensor
 from cloisonne.app.picture_edit import PictureEdit, as_pixels
 from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.core.refines import Pin
+from cloisonne.errors import SceneError
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.scene.halves import Halves, halves
 from cloisonne.scene.layers import uncovered
-from cloisonne.scene.masks import Mask
+from cloisonne.scene.masks import Mask, resized
 from cloisonne.scene.scene import Scene
 
+Seen = Callable[[Tensor], Mask]
 FRESH = {"add": 1.0, "remove": 1.0, "change": 0.5}
 """How much of the noise in an edited region of a given picture is fresh, by what is done there."""
 
@@ -49,6 +52,13 @@ class Pair:
         before = prepare(parts.before.replace(**told), model, given=picture)
         own = {name: getattr(before.scene, name) for name in ("seed", "width", "height")}
         after = prepare(parts.after.replace(**own, **told), model, given=picture)
+        for name in (*before.compiled.dropped, *after.compiled.dropped):
+            if name in parts.edited:
+                raise SceneError(
+                    "The model's text has no room for what is edited here; shorten the phrases, leave regions out, or "
+                    "give this one a higher priority.",
+                    region=name,
+                )
         whole = before.scene.replace(regions=scene.regions)
         if method is not None:
             whole = whole.replace(method=scene.method or model.native.method)
@@ -102,10 +112,16 @@ class Pair:
         width, height = size_of(self.before.scene)
         return 1 - uncovered([self._region_mask(name) for name in self.parts.edited], height, width)
 
-    def pictures(self, z: Tensor) -> tuple[Image.Image, Image.Image, Image.Image]:
-        """Before and after, and after as it was decoded, from the canvases [2, C, H, W]."""
+    def pictures(self, z: Tensor, seen: Seen | None = None) -> tuple[Image.Image, Image.Image, Image.Image]:
+        """Before and after, and after as it was decoded, from the canvases [2, C, H, W].
+
+        seen: from both decoded pictures [2, 3, h, w] to how far each of their pixels is changed, [h, w].
+        """
         covered = self.covered()
-        drawn = [as_pixels(self.model.vae.decode(canvas[None])[0]) for canvas in z]
+        decoded = torch.cat([self.model.vae.decode(canvas[None]) for canvas in z])
+        drawn = [as_pixels(picture) for picture in decoded]
+        if seen is not None:
+            covered = covered * self._on_picture(seen(decoded))
         if self.picture is not None:
             after = self.picture.pasted(drawn[1], covered)
             return self.picture.unchanged(), after, self.picture.pasted(drawn[1], self.picture.whole_window())
@@ -119,6 +135,15 @@ class Pair:
             return self.picture.difference_outside(after, covered)
         pixels = [np.asarray(image).astype(int) for image in (before, after)]
         return int(np.abs(pixels[0] - pixels[1])[covered == 0].max(initial=0))
+
+    def _on_picture(self, mask: Mask) -> Mask:
+        """A mask of the canvas on the picture, 0 outside of the window that is worked on."""
+        if self.picture is None:
+            return mask
+        window, source = self.picture.window, self.picture.source
+        whole = np.zeros((source.height, source.width), np.float32)
+        whole[window.slices] = resized(mask, window.height, window.width)
+        return whole
 
     def _region_mask(self, name: str) -> Mask:
         if self.picture is not None:

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cloisonne.app.pair import Pair
+from cloisonne.app.pair import Pair, Seen
 from cloisonne.core.plan import AttentionEdit, Plan, View
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError
@@ -18,8 +21,17 @@ from cloisonne.methods.mrgd import AFTER, BEFORE, CANVAS, WHOLE, Editing, latent
 from cloisonne.methods.mrgd_attention import Boosted, ClearWords, spans_of
 from cloisonne.methods.mrgd_energy import Losses, RegionEnergy, Wanted
 from cloisonne.methods.reco import normalise
+from cloisonne.models.clipseg import Segmenter
 from cloisonne.models.vae import Vae
+from cloisonne.scene.masks import Mask
 from cloisonne.scene.region import Region
+
+SURE = -2.0
+"""Logit above which a pixel is taken for a part of a thing."""
+LEAST = 0.05
+"""Share of a region below which what was found is not believed."""
+GROWN = 0.04
+"""How far a thing's map is grown, as a share of the picture's longer side."""
 
 
 def ids_of(pair: Pair, view: View) -> tuple[int, ...] | None:
@@ -100,11 +112,6 @@ class Listening:
 
 def energy(pair: Pair, editing: Editing, listening: Listening) -> RegionEnergy:
     """MRGD's losses between the canvases. CapabilityError where the model has nothing that finds words."""
-    if pair.model.segmenter is None:
-        raise CapabilityError(
-            f'The model "{pair.model.name}" has nothing that finds words in pictures, which this way of editing asks; '
-            'load a CLIPSeg beside: load(..., segmenter=FOLDER), or --segmenter FOLDER; or choose the preset "follow".'
-        )
     vae = pair.model.vae
     return RegionEnergy(
         source=BEFORE,
@@ -112,7 +119,7 @@ def energy(pair: Pair, editing: Editing, listening: Listening) -> RegionEnergy:
         wanted=_wanted(pair),
         kept=_kept(pair).to(pair.model.device),
         weights=Losses(**{f.name: getattr(editing, f.name) for f in fields(Losses)}),
-        segmenter=pair.model.segmenter(),
+        segmenter=_segmenter(pair),
         decode=vae.decoded if editing.decoder == "vae" else _linear(vae),
         words=listening.words,
     )
@@ -162,3 +169,46 @@ def _looked_for(placed: Placed) -> tuple[str, str]:
     if not keywords:
         return before, after
     return (keywords if edit.kind == "remove" else before), (keywords if after else "")
+
+
+def _segmenter(pair: Pair) -> Segmenter:
+    """What finds words in pictures. CapabilityError where the model has nothing of the kind."""
+    if pair.model.segmenter is None:
+        raise CapabilityError(
+            f'The model "{pair.model.name}" has nothing that finds words in pictures, which this way of editing asks; '
+            'load a CLIPSeg beside: load(..., segmenter=FOLDER), or --segmenter FOLDER; or choose the preset "follow".'
+        )
+    return pair.model.segmenter()
+
+
+def things(pair: Pair) -> Seen:
+    """Where, of the edited regions, the things that come and go are seen in the pictures before and after.
+
+    A thing's map is grown and softened; a region where next to nothing is found is taken whole.
+    """
+    segmenter, wanted = _segmenter(pair), [w for w in _wanted(pair) if w.before != w.after]
+
+    @torch.no_grad()
+    def seen(pictures: Tensor) -> Mask:
+        height, width = pictures.shape[-2:]
+        changed = np.zeros((height, width), np.float32)
+        for region in wanted:
+            told = [(k, text) for k, text in enumerate((region.before, region.after)) if text]
+            maps = [segmenter.found(segmenter.seen(pictures[k : k + 1]), segmenter.words([text])) for k, text in told]
+            found = torch.cat(maps).amax(0)[None, None]
+            found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)[0, 0].cpu().numpy()
+            box = F.interpolate(region.box[None, None], (height, width))[0, 0].cpu().numpy() > 0
+            thing = box & (found > SURE)
+            if thing.sum() < LEAST * box.sum():
+                thing = box
+            changed = np.maximum(changed, _softened(thing))
+        return changed
+
+    return seen
+
+
+def _softened(thing: NDArray[np.bool_]) -> Mask:
+    """[h, w] in [0, 1]: 1 on the thing and a little around it, then falling."""
+    reach = max(1, round(GROWN * max(thing.shape)))
+    wide = cv2.dilate(thing.astype(np.float32), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    return np.maximum(cv2.GaussianBlur(wide, (0, 0), reach / 2), 0).astype(np.float32)

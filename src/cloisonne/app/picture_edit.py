@@ -28,7 +28,7 @@ LONGEST = 4.0
 SOFT = 2.0
 """What is repainted may be enlarged by this factor without a word."""
 ROOM = 3.5
-"""Round an exemplar's hole, not more of the picture is shown than so many times its longer side."""
+"""Round an exemplar's hole or an edit, not more of the picture is shown than so many times its longer side."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,8 @@ class PictureEdit:
 
         native: side in pixels that the model draws at. Holes for exemplars are shown with that much of the picture
         around them, pixel for pixel, where that is not more than ROOM times their own side: Paint by Example learns
-        from whole pictures with holes, and holes that fill an enlarged window it fills with specks.
+        from whole pictures with holes, and holes that fill an enlarged window it fills with specks. The same holds of
+        edits, which go on with what is around them.
         """
         assert scene.background is not None, "only a scene with a background is an edit"
         source = Source.load(scene.background)
@@ -65,7 +66,7 @@ class PictureEdit:
         assert box is not None, "no region's mask is empty"
         changed = pixel_window(box, source.width, source.height)
         least = 0.0
-        if any(region.exemplar is not None for region in scene.active_regions):
+        if any(region.exemplar is not None or region.edit is not None for region in scene.active_regions):
             least = min(native, ROOM * max(changed.width, changed.height))
         return cls(source=source, masks=masks, window=crop_window(changed, source.width, source.height, least=least))
 

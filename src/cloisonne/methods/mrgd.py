@@ -59,11 +59,12 @@ class Editing:
     attention is shared as ``POLICIES`` say. looks: share of the walk in which the canvas after looks at itself as
     before, where every edit is a change. boost: "none", "additive" or "official", how keys of the regions named count
     more in the whole picture's self-attention. keywords: so many words are looked for, those with the sharpest maps; 0
-    looks for phrases. loss_rs, loss_is, loss_ip, loss_gone: weights. gain: factor of all of them. contrast: "infonce",
-    or "official" as in the paper's code. normalise: CLIPSeg sees pictures by CLIP's statistics. decoder: "vae", or
-    "linear" for the cheap one. limit: largest change of the estimate in a step, as a share of it; 0 = any. follow:
-    outside of the edited regions the canvas after is the one before. inversion: of a given picture, "direct" or
-    "null-text".
+    looks for phrases. loss_rs, loss_is, loss_ip, loss_gone, loss_seen: weights; gain: factor of all of them. contrast:
+    "infonce", or "official" as in the paper's code. normalise: CLIPSeg sees pictures by CLIP's statistics. decoder:
+    "vae", or "linear" for the cheap one. limit: largest change of the estimate in a step, as a share of it; 0 = any.
+    follow: outside of the edited regions the canvas after is the one before. tight: of an edited region, only what
+    CLIPSeg sees of the things that come and go is put into the picture after. inversion: of a given picture, "direct"
+    or "null-text".
     """
 
     regions: bool = False
@@ -77,18 +78,20 @@ class Editing:
     loss_is: float = 0.0
     loss_ip: float = 0.0
     loss_gone: float = 0.0
+    loss_seen: float = 0.0
     contrast: Literal["infonce", "official"] = "infonce"
     normalise: bool = True
     decoder: Literal["vae", "linear"] = "vae"
     gain: float = 1.0
     limit: float = 0.0
     follow: bool = True
+    tight: bool = False
     inversion: Literal["direct", "null-text"] = "direct"
 
     @property
     def steers(self) -> bool:
         """Whether any loss counts."""
-        return any((self.loss_rs, self.loss_is, self.loss_ip, self.loss_gone))
+        return any((self.loss_rs, self.loss_is, self.loss_ip, self.loss_gone, self.loss_seen))
 
 
 PRESETS: Mapping[str, Editing] = {

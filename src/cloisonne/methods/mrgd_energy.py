@@ -5,7 +5,8 @@ With a map M of where CLIPSeg finds a region's words, on the grid of latents, an
     L_RS = sum_b sum_i mean(M_bi (1 - B_i))                     seen outside of its region
     L_IS = cross-entropy of the maps of both canvases, region by region
     L_IP = mean of (I_S - I_T)^2 m, and of the latents' m'      what lies in no edited region changes
-    L_gone = sum_i mean(M_i B_i)                                what was there is still seen (ours)
+    L_gone = sum_i mean(M_i B_i)                                what was removed is still seen (ours)
+    L_seen = sum_i mean((1 - M_i) B_i)                          what is new is not seen in its region (ours)
 
 The network is not differentiated: with g = 0.18215 dL/dx0, ``eps' = eps + s g`` is ``x0' = x0 - s^2 / alpha g``. The
 published weights belong to 64 x 64 latents of 4 channels; a mean over fewer latents has larger derivatives, and moves
@@ -36,6 +37,7 @@ class Losses:
     loss_is: float = 0.0
     loss_ip: float = 0.0
     loss_gone: float = 0.0
+    loss_seen: float = 0.0
     contrast: str = "infonce"
     normalise: bool = True
     gain: float = 1.0
@@ -112,11 +114,13 @@ class RegionEnergy:
         said, after = self.words(step), self.decode(x0[1:])
         before = self.decode(x0[:1]) if compares or keeps else None
         total = x0.new_zeros(())
-        if weights.loss_rs or weights.loss_gone or compares:
+        if weights.loss_rs or weights.loss_gone or weights.loss_seen or compares:
             maps, gone = self._sides(after, said)
             for w in self.wanted:
                 if w.name in maps:
                     total = total + weights.loss_rs * (maps[w.name] * (1 - w.home)).mean()
+                    if w.after != w.before:
+                        total = total + weights.loss_seen * ((1 - maps[w.name]) * w.box).mean()
                 if w.name in gone:
                     total = total + weights.loss_gone * (gone[w.name] * w.box).mean()
             if compares and before is not None:
@@ -127,9 +131,9 @@ class RegionEnergy:
         return total
 
     def _sides(self, after: Tensor, said: Said) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Where the words after are found in the picture after, and where those that are gone are."""
+        """Where the words after are found in the picture after, and where those of what was removed are."""
         told = [(w.name, said.get(("after", w.name), w.after)) for w in self.wanted if w.after]
-        gone = [(w.name, w.before) for w in self.wanted if w.before != w.after and w.before and self.weights.loss_gone]
+        gone = [(w.name, w.before) for w in self.wanted if w.before and not w.after and self.weights.loss_gone]
         found = self._maps(after, [text for _, text in (*told, *gone)])
         names = [name for name, _ in (*told, *gone)]
         return dict(zip(names[: len(told)], found, strict=False)), dict(
