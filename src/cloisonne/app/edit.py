@@ -28,7 +28,6 @@ from cloisonne.methods.mrgd import AFTER, BEFORE, PRESETS, Editing
 from cloisonne.models.model import Model
 from cloisonne.scene.scene import Scene
 
-PRESET = "follow"
 Progress = Callable[[Step], None]
 
 
@@ -43,15 +42,15 @@ def edit(
 ) -> Edited:
     """Draw a scene with edits as two pictures; with a background, that picture is the first one.
 
-    preset: a way of editing, one of ``methods.mrgd.PRESETS``; the scene's own, or "follow", if left out. changes:
-    fields of it that shall be other, as in the scene's ``editing``, such as ``looks``, the share of the walk, in
-    [0, 1], in which regions that change keep how they looked at themselves. callback_on_step_end: called with each
-    step, on the way up and down; it may raise :class:`~cloisonne.errors.Cancelled`. Raises SceneError, ImageError or
-    CapabilityError where that is refused.
+    preset: a way of editing, one of ``methods.mrgd.PRESETS``; the scene's own if left out, or "mrgd", or "follow"
+    where the model has nothing that finds words. changes: fields of it that shall be other, as in the scene's
+    ``editing``, such as ``looks``, the share of the walk, in [0, 1], in which things that stay what they are keep how
+    they looked at themselves. callback_on_step_end: called with each step, on the way up and down; it may raise
+    :class:`~cloisonne.errors.Cancelled`. Raises SceneError, ImageError or CapabilityError where that is refused.
     """
     began = time.perf_counter()
     given = {**({} if preset else dict(scene.editing)), **changes}
-    named = preset or str(given.pop("preset", PRESET))
+    named = preset or str(given.pop("preset", "follow" if model.segmenter is None else "mrgd"))
     editing = editing_of(named, given)
     asked = scene if seed is None else scene.replace(seed=seed)
     pair = Pair.of(asked, model, "multidiffusion" if editing.regions else None)

@@ -23,8 +23,8 @@ from cloisonne.scene.masks import Mask, resized
 from cloisonne.scene.scene import Scene
 
 Seen = Callable[[Tensor], Mask]
-FRESH = {"add": 1.0, "remove": 1.0, "change": 0.5}
-"""How much of the noise in an edited region of a given picture is fresh, by what is done there."""
+FRESH = 0.5
+"""How much of the noise is fresh where a given picture's thing stays what it is; where another comes, all is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,11 +95,11 @@ class Pair:
         return self._cells(self.covered()).to(self.model.device)
 
     def renoised(self, inverted: Tensor, fresh: Tensor) -> Tensor:
-        """A mix of noises [C, H, W] with the variance of one: fresh where something comes or goes, see ``FRESH``."""
+        """A mix of noises [C, H, W] with the variance of one, fresh where something is edited; see ``FRESH``."""
         amount = torch.zeros(self.grid)
         for region in self.scene.active_regions:
             if region.edit is not None:
-                own = self._cells(self._region_mask(region.name or "")) * FRESH[region.edit.kind]
+                own = self._cells(self._region_mask(region.name or "")) * (1.0 if region.edit.redraws else FRESH)
                 amount = torch.maximum(amount, own)
         amount = amount.to(inverted.device)
         return ((1 - amount) * inverted + amount * fresh) / (amount.square() + (1 - amount).square()).sqrt()

@@ -43,10 +43,9 @@ def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> P
     listening = Listening.of(pair, both, editing)
     edits: list[AttentionEdit] = list(listening.edits)
     refines: list[Refine] = []
-    kinds = {region.edit.kind for region in pair.scene.active_regions if region.edit is not None}
     if editing.policies:
         edits += policy_edits(both.views, _roles(pair, editing), lambda view: ids_of(pair, view))
-    elif editing.looks > 0 and kinds == {"change"}:
+    elif editing.looks > 0 and not pair.parts.redrawn:
         edits.append(ShareSelf(source=BEFORE, target=AFTER, when=Interval(0.0, editing.looks)))
     if editing.steers:
         refines.append(energy(pair, editing, listening))

@@ -57,14 +57,14 @@ class Editing:
     regions: each region is predicted by a view of its own; otherwise the scene's method says how regions are heard.
     crops: these views see their own window alone. whole: a view of the whole picture joins them late. policies:
     attention is shared as ``POLICIES`` say. looks: share of the walk in which the canvas after looks at itself as
-    before, where every edit is a change. boost: "none", "additive" or "official", how keys of the regions named count
-    more in the whole picture's self-attention. keywords: so many words are looked for, those with the sharpest maps; 0
-    looks for phrases. loss_rs, loss_is, loss_ip, loss_gone, loss_seen: weights; gain: factor of all of them. contrast:
-    "infonce", or "official" as in the paper's code. normalise: CLIPSeg sees pictures by CLIP's statistics. decoder:
-    "vae", or "linear" for the cheap one. limit: largest change of the estimate in a step, as a share of it; 0 = any.
-    follow: outside of the edited regions the canvas after is the one before. tight: of an edited region, only what
-    CLIPSeg sees of the things that come and go is put into the picture after. inversion: of a given picture, "direct"
-    or "null-text".
+    before, where all things stay what they are. boost: "none", "additive" or "official", how keys of the regions named
+    count more in the whole picture's self-attention. keywords: so many words are looked for, those with the sharpest
+    maps; 0 looks for phrases. loss_rs, loss_is, loss_ip, loss_gone, loss_seen: weights; gain: factor of all of them.
+    contrast: "infonce", or "official" as in the paper's code. normalise: CLIPSeg sees pictures by CLIP's statistics.
+    decoder: "vae", or "linear" for the cheap one. limit: largest change of the estimate in a step, as a share of it; 0
+    = any. follow: outside of the edited regions the canvas after is the one before. tight: of an edited region, only
+    what CLIPSeg sees of the things that come and go is put into the picture after. inversion: of a given picture,
+    "direct" or "null-text".
     """
 
     regions: bool = False
@@ -96,7 +96,7 @@ class Editing:
 
 PRESETS: Mapping[str, Editing] = {
     "follow": Editing(looks=0.4),
-    "mrgd": Editing(looks=0.4, loss_rs=1000.0, loss_is=2000.0, loss_gone=1000.0, limit=0.1),
+    "mrgd": Editing(looks=0.4, tight=True, loss_seen=1000.0, gain=8.0, limit=0.1),
     "official": Editing(
         regions=True,
         crops=True,
@@ -114,7 +114,7 @@ PRESETS: Mapping[str, Editing] = {
     "p2p": Editing(regions=True, policies=True, follow=False),
     "multidiffusion": Editing(regions=True, follow=False),
 }
-"""follow: the shared canvas alone. mrgd: with the paper's losses, ours. official: as published. p2p: prompt-to-prompt
+"""follow: the shared canvas alone. mrgd: ours, with what measures better. official: as published. p2p: prompt-to-prompt
 for each region. multidiffusion: a prediction a region, nothing shared; the last two the paper compares with."""
 
 

@@ -44,6 +44,14 @@ class Edit(Value):
         """What the region shows after; nothing of its own where something was removed."""
         return {"add": self.phrase, "remove": "", "change": self.after}[self.kind]
 
+    @property
+    def redraws(self) -> bool:
+        """Whether another thing comes: something is added or removed, or becomes what ends in another word.
+
+        "a red car" and "a blue car" are the same thing; "a red car" and "a bus" are not.
+        """
+        return self.kind != "change" or self.before.split()[-1].lower() != self.after.split()[-1].lower()
+
     @model_serializer(mode="wrap")
     def _in_json(self, write: Any) -> dict[str, Any]:
         data: dict[str, Any] = write(self)

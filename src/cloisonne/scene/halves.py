@@ -11,7 +11,7 @@ from cloisonne.scene.scene import Scene
 @dataclass(frozen=True, kw_only=True)
 class Halves:
     """before, after: scenes without edits, their regions by the names of the edited scene's. edited: names of the
-    regions that change. redrawn: those of them where something comes or goes."""
+    regions that change. redrawn: those of them where another thing comes, or one goes (:attr:`Edit.redraws`)."""
 
     before: Scene
     after: Scene
@@ -37,7 +37,7 @@ def halves(scene: Scene) -> Halves:
         before=_half(scene, after=False),
         after=_half(scene, after=True),
         edited=tuple(region.name or "" for region, _ in edits),
-        redrawn=tuple(region.name or "" for region, edit in edits if edit.kind != "change"),
+        redrawn=tuple(region.name or "" for region, edit in edits if edit.redraws),
     )
 
 
