@@ -21,13 +21,20 @@ LAYOUT = {
     "bbox_controls": [
         record("Background", "a beach", (0, 0, 1, 1), neg_prompt="", feather_ratio=0.2, seed=-1, key_prompt=""),
         record("Foreground", "a cat", feather_ratio=0.4, seed=5, key_prompt="cat, fur"),
-        record("AdditionForeground", "a hat", (0.5, 0.5, 0.6, 0.25), neg_prompt="blurry", key_prompt="hat"),
+        record("AdditionForeground", "a hat", (0.5, 0.5, 0.5, 0.25), neg_prompt="blurry", key_prompt="hat"),
         record("RemovalForeground", "a ball", (0.7, 0, 0.3, 0.3)),
         record("EditedSource", "a red car", (0, 0.6, 0.4, 0.4)),
         record("EditedTarget", "a blue car", (0, 0.6, 0.4, 0.4), key_prompt="car"),
-        record("Foreground", "nobody", enable=False),
+        record("Middle", "nobody", enable=False),
     ]
 }
+
+
+def picture_text(layout: dict[str, Any], prompt: str = "best quality\n") -> str:
+    """What MRGD writes into a picture: its prompts, then its settings, of which this is one."""
+    control = {f"Region {k}": own for k, own in enumerate(layout["bbox_controls"], 1)}
+    settings = {"Method": "MultiDiffusion", "Tile Overlap": 48, "Region control": control}
+    return f"{prompt}Negative prompt: bad\nSteps: 20, Tiled Diffusion: {json.dumps(repr(settings))}, Seed: 1"
 
 
 def test_a_layout_is_a_scene_of_edits() -> None:
@@ -78,11 +85,36 @@ def test_a_file_of_a_layout_loads_as_it_is(tmp_path: Path) -> None:
 
 
 def test_what_a_picture_carries_is_a_scene() -> None:
-    regions = {f"Region {k}": own for k, own in enumerate(LAYOUT["bbox_controls"], 1)}
-    text = (
-        f'best quality\nNegative prompt: bad\nSteps: 20, Tiled Diffusion: "{ ({"Method": "x"} | regions)!r}", Seed: 1'
+    assert from_mrgd(picture_text(LAYOUT)) == from_mrgd(LAYOUT, "best quality")
+    assert from_mrgd(picture_text(LAYOUT), "mine") == from_mrgd(LAYOUT, "mine")
+    assert from_mrgd(picture_text(LAYOUT, prompt="")) == from_mrgd(LAYOUT)
+
+
+def test_words_of_a_picture_keep_their_quotes_and_letters() -> None:
+    layout = {"bbox_controls": [record("Foreground", 'the cat\'s "best" hat, café')]}
+    assert from_mrgd(picture_text(layout))[0].regions[0].phrase == 'the cat\'s "best" hat, café'
+
+
+def test_a_box_is_clipped_and_reported() -> None:
+    scene, warnings = from_mrgd({"bbox_controls": [record("Foreground", box=(0.5, 0.5, 0.75, 0.25))]})
+    assert scene.regions[0].box == (0.5, 0.5, 1.0, 0.75)
+    assert warnings == (
+        'Region "region-0": the box x 0.5, y 0.5, w 0.75, h 0.25 reached outside the picture and was clipped.',
     )
-    assert from_mrgd(text)[0] == from_mrgd(LAYOUT, "best quality")[0]
+    rounded = {"bbox_controls": [record("Foreground", box=(0.3333, 0, 0.6668, 1))]}
+    assert from_mrgd(rounded)[1] == ()
+
+
+def test_two_changes_of_one_box_are_paired_in_order() -> None:
+    words = [("EditedSource", "a car"), ("EditedTarget", "a bus"), ("EditedSource", "a cat"), ("EditedTarget", "a dog")]
+    scene, _ = from_mrgd({"bbox_controls": [record(mode, prompt) for mode, prompt in words]})
+    edits = [region.edit for region in scene.regions]
+    assert [(edit.words_before, edit.words_after) for edit in edits if edit] == [("a car", "a bus"), ("a cat", "a dog")]
+
+
+@pytest.mark.parametrize("seed", [-1, None])
+def test_no_seed(seed: int | None) -> None:
+    assert from_mrgd({"bbox_controls": [record("Foreground", seed=seed)]})[0].regions[0].seed is None
 
 
 @pytest.mark.parametrize(
@@ -95,6 +127,13 @@ def test_what_a_picture_carries_is_a_scene() -> None:
         (["no"], r'"region-0".*give an object'),
         ([record("Foreground"), record("EditedSource")], r'"region-1".*no EditedTarget'),
         ([record("EditedTarget")], r'"region-0".*no EditedSource'),
+        ([record("EditedSource"), record("EditedTarget"), record("EditedSource")], r'"region-2".*no EditedTarget'),
+        ([record("EditedSource"), record("EditedTarget"), record("EditedTarget")], r'"region-2".*no EditedSource'),
+        ([record("Foreground", enable="false")], r'"region-0".*enable is "false"'),
+        ([record("Foreground", seed="abc")], r'"region-0".*seed is "abc"'),
+        ([record("Foreground", neg_prompt=["a"])], r'"region-0".*neg_prompt is \["a"\]'),
+        ([record("Foreground", key_prompt=["cat"])], r'"region-0".*key_prompt is \["cat"\]'),
+        ([record("Foreground", key_prompt="cat," * 33)], r'"region-0".*at most 32 words'),
         ([record("Foreground", " ")], r'"region-0".*prompt is'),
         ([record("Foreground", box=(0.1, 2, 0.1, 0.1))], r'"region-0".*y is 2'),
         ([record("Foreground", box=(0.1, 0.1, 0, 0.1))], r'"region-0".*empty'),
@@ -107,7 +146,9 @@ def test_what_cannot_be_meant_is_said(records: Any, said: str) -> None:
         from_mrgd({"bbox_controls": records})
 
 
-@pytest.mark.parametrize("text", ["nothing", 'Tiled Diffusion: "{__import__(1)}"', "Tiled Diffusion: {'a': "])
+@pytest.mark.parametrize(
+    "text", ["nothing", 'Tiled Diffusion: "{__import__(1)}"', "Tiled Diffusion: \"{'a': ", 'Tiled Diffusion: "{[]: 1}"']
+)
 def test_a_text_without_a_layout_is_refused(text: str) -> None:
     with pytest.raises(SceneError, match="Tiled Diffusion"):
         from_mrgd(text)

@@ -98,3 +98,16 @@ def test_repr_tells_what_was_said() -> None:
     assert repr(Region(name="pet", phrase="a cat", box=(0, 0, 1, 1))) == (
         "Region(name='pet', box=(0.0, 0.0, 1.0, 1.0), phrase='a cat')"
     )
+
+
+def test_keywords_round_trip() -> None:
+    region = Region(phrase="a cat", box=(0, 0, 1, 1), keywords=["cat", "long fur"])
+    assert region.keywords == ("cat", "long fur")
+    assert region.model_dump(mode="json", exclude_defaults=True)["keywords"] == ["cat", "long fur"]
+    assert Region.model_validate_json(region.model_dump_json()) == region
+
+
+@pytest.mark.parametrize("keywords", ["cat", [5], [""], [" "], {"a": 1}, None, ["cat"] * 33])
+def test_keywords_are_a_short_list_of_words(keywords) -> None:
+    with pytest.raises(SceneError, match=r'"pet".*keywords is .*; give a list of at most 32 words or phrases'):
+        Region(name="pet", phrase="a cat", box=(0, 0, 1, 1), keywords=keywords)

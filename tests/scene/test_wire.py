@@ -12,10 +12,12 @@ from PIL import Image
 from cloisonne.errors import ImageError
 from cloisonne.scene import Region, Scene
 from cloisonne.scene.pictures import encoded
+from cloisonne.scene.prompt import escaped
 from cloisonne.scene.rle import Rle
 
 fractions = st.floats(0, 1)
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1).filter(str.strip)
+characters = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))
+words = st.text(characters, min_size=1).filter(str.strip).map(escaped)
 
 
 @st.composite

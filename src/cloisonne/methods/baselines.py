@@ -8,9 +8,10 @@ from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Layout, Placed
-from cloisonne.methods.reco import normalise
+from cloisonne.methods.reco import tidied
 from cloisonne.scene.geometry import Box
 from cloisonne.scene.places import described_place
+from cloisonne.scene.prompt import written
 from cloisonne.scene.region import Region
 
 
@@ -33,14 +34,15 @@ class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        ctx.heard(normalise(ctx.scene.caption))  # too long alone, it is the one to blame
+        ctx.heard(written(tidied(ctx.scene.caption)))  # too long alone, it is the one to blame
         room = ctx.model.text.length - len(_tokens(ctx.scene.caption, ctx)) - 2
         # One token more where there is no caption before the first comma.
         costs = [len(_tokens(f"a, {region_in_words(p.box, p.region.phrase)}", ctx)) - 1 for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        text = normalise(scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts]))
+        told = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
+        text = written(tidied(told))
         return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(text)),)), summary=text, parts=layout.parts)
 
     def unused(self, region: Region) -> Iterable[str]:
@@ -56,7 +58,10 @@ def _set(**fields: bool) -> Iterator[str]:
 
 
 def _tokens(text: str, ctx: Context) -> list[int]:
-    return ctx.model.text.tokenizer(normalise(text), add_special_tokens=False, verbose=False).input_ids
+    """The ids of a text's words, without those of its weights."""
+    tokenizer = ctx.model.text.tokenizer
+    said = (tokenizer(piece.words, add_special_tokens=False, verbose=False) for piece in tidied(text))
+    return [i for own in said for i in own.input_ids]
 
 
 def region_in_words(box: Box, phrase: str) -> str:

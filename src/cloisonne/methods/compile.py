@@ -17,6 +17,7 @@ from cloisonne.methods.ip_adapter import shown_parts, with_pictures
 from cloisonne.methods.layout import Layout, Part, Placed, layout
 from cloisonne.models.capabilities import check
 from cloisonne.scene.geometry import area
+from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -44,14 +45,13 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
         if p.region.control is not None:
             check("control", ctx.model, p.name, kind=p.region.control.kind)
     counting = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
-    fits = method.fitting([p for p in counting if p.region.phrase], ctx)
-    kept = [p for p in counting if p in fits or not p.region.phrase]
+    kept = _fitting(method, counting, ctx)
     dropped = tuple(p.name for p in counting if p not in kept)
     plan = Plan()
-    spans = _spans(kept)
+    spans = _spans(kept, ctx)
     for span in spans:
-        active = [p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop]
-        views = _views(method, layout(active, ctx), ctx, span, suffix=f" from {span.start}" if len(spans) > 1 else "")
+        now, active = ctx.said_at(span.start), _active(kept, span, ctx)
+        views = _views(method, layout(active, now), now, span, suffix=f" from {span.start}" if len(spans) > 1 else "")
         plan += Plan(views=views)
     if ctx.model.clip is not None:
         plan += Plan(refines=(Clamp(limit=ctx.model.clip),))
@@ -64,10 +64,34 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
     )
 
 
-def _spans(placed: Sequence[Placed]) -> list[Interval]:
-    """The parts of the walk in which the same regions count."""
+def _fitting(method: Method, counting: Sequence[Placed], ctx: Context) -> list[Placed]:
+    """The regions there is room for whatever they and the caption say in any part of the walk."""
+    kept = list(counting)
+    for moment in sorted({0.0} | _switches(counting, ctx) - {1.0}):
+        said = {p.name: p.said_at(moment, ctx.num_steps) for p in kept}
+        fits = method.fitting([p for p in said.values() if p.region.phrase], ctx.said_at(moment))
+        kept = [p for p in kept if said[p.name] in fits or not said[p.name].region.phrase]
+    return kept
+
+
+def _spans(placed: Sequence[Placed], ctx: Context) -> list[Interval]:
+    """The parts of the walk in which the same regions count and say the same."""
     edges = {0.0, 1.0} | {edge for p in placed for edge in (p.region.start, p.region.stop)}
-    return [Interval(start, stop) for start, stop in pairwise(sorted(edges))]
+    return [Interval(start, stop) for start, stop in pairwise(sorted(edges | _switches(placed, ctx)))]
+
+
+def _switches(placed: Sequence[Placed], ctx: Context) -> set[float]:
+    """The fractions of the walk at which a text says other words."""
+    texts = [ctx.scene.caption, ctx.scene.negative]
+    texts += [text for p in placed for text in (p.region.phrase, p.region.negative)]
+    return {edge for text in texts for edge in switches(text, ctx.num_steps)}
+
+
+def _active(kept: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed]:
+    """The regions that count in a part of the walk, as they say it there; without words, as pictures and maps do."""
+    inside = (p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop)
+    said = (p.said_at(span.start, ctx.num_steps) for p in inside)
+    return [p for p in said if p.region.phrase or p.region.exemplar is not None or p.region.control is not None]
 
 
 def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix: str) -> tuple[View, ...]:

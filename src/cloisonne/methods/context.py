@@ -14,13 +14,14 @@ from cloisonne.core.plan import Conditioning, Interval
 from cloisonne.models.model import Model
 from cloisonne.models.text import Said
 from cloisonne.scene.masks import Mask
+from cloisonne.scene.prompt import pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """The resolved scene, the model, the grid (H, W) of latents, and how ids [N] are said.
+    """The resolved scene, the model, the grid (H, W) of latents, the walk's steps, and how ids [N] are said.
 
     shared: what every branch of every view is told besides its text, such as the channels of an inpainting network.
     hole: latents [C, H, W] of what is known, with grey where it is not, and [height, width], 1 where it is kept.
@@ -33,6 +34,7 @@ class Context:
     scene: Scene
     model: Model
     grid: tuple[int, int]
+    num_steps: int
     say: Callable[[Sequence[int]], Said]
     shared: Conditioning
     hole: tuple[Tensor, Tensor]
@@ -42,19 +44,31 @@ class Context:
     seen: Conditioning = field(default_factory=Conditioning)
     unseen: Conditioning = field(default_factory=Conditioning)
     _features: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    _known: dict[tuple[int, ...], Said] = field(default_factory=dict)
+    _known: dict[tuple[tuple[int, ...], tuple[float, ...]], Said] = field(default_factory=dict)
     _pictures: dict[str, Tensor] = field(default_factory=dict)
 
-    def tokens(self, ids: Sequence[int]) -> Tensor:
-        """[N, D], on the model's device; the same ids are encoded once."""
-        return self._said(ids).tokens
+    def tokens(self, ids: Sequence[int], weights: Sequence[float] = ()) -> Tensor:
+        """[N, D], on the model's device; the same ids are encoded once. weights: of the tokens; () is 1 for all.
+
+        A token counts as in ComfyUI and InvokeAI: ``e + weight * (z - e)`` of its z and the e that the empty text has
+        in its place. AUTOMATIC1111 multiplies z and restores the mean of the sequence, which needs a mean that is far
+        from 0; the built-in encoder's is not.
+        """
+        return self._said(ids, weights).tokens
 
     def ids_of(self, tokens: Tensor) -> tuple[int, ...] | None:
         """The ids that were encoded to these very tokens; None for a part of a text, or what was not said here."""
-        return next((ids for ids, said in self._known.items() if said.tokens is tokens), None)
+        return next((ids for (ids, _), said in self._known.items() if said.tokens is tokens), None)
+
+    def said_at(self, progress: float) -> "Context":
+        """The same where the scene says what it does when ``progress`` in [0, 1) of the walk lies behind."""
+        return replace(self, scene=self.scene.said_at(progress, self.num_steps))
 
     def heard(self, text: str, region: str | None = None) -> Tensor:
-        """[N, D]: plain text, padded as Stable Diffusion does; SceneError about the region where it is too long."""
+        """[N, D]: text by the weights of its words, padded as Stable Diffusion does.
+
+        SceneError about the region where it is too long.
+        """
         return self._text(text, region).tokens
 
     def avoided(self, region: Region | None = None) -> Tensor:
@@ -117,7 +131,12 @@ class Context:
         )
 
     def _text(self, text: str, region: str | None = None) -> Said:
-        return self._said(self.model.text.ids(text, region=region))
+        text_encoder, said = self.model.text, pieces(text)
+        ids = text_encoder.ids(*(piece.words for piece in said), region=region)
+        if all(piece.weight == 1 for piece in said):
+            return self._said(ids)
+        weights = [piece.weight for piece in said for _ in text_encoder.words(piece.words)]
+        return self._said(ids, [1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))])
 
     def _unsaid(self, region: Region | None) -> Said:
         """What is avoided; nothing to avoid is an empty text, or zeros where the model was trained with zeros."""
@@ -127,8 +146,14 @@ class Context:
             return self._text(text, name)
         return self.model.text.blank(self.model.text.length, self.model.device)
 
-    def _said(self, ids: Sequence[int]) -> Said:
-        key = tuple(ids)
+    def _said(self, ids: Sequence[int], weights: Sequence[float] = ()) -> Said:
+        key = (tuple(ids), tuple(weights) if any(weight != 1 for weight in weights) else ())
         if key not in self._known:
-            self._known[key] = self.say(ids)
+            self._known[key] = self._weighted(ids, weights) if key[1] else self.say(ids)
         return self._known[key]
+
+    def _weighted(self, ids: Sequence[int], weights: Sequence[float]) -> Said:
+        """The pooled text has no tokens, and so no weights."""
+        said, nothing = self._said(ids), self._said(self.model.text.ids()).tokens
+        weight = said.tokens.new_tensor(weights)[:, None]
+        return Said(torch.where(weight == 1, said.tokens, nothing + weight * (said.tokens - nothing)), said.pooled)

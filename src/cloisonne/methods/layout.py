@@ -5,7 +5,7 @@ name, so that their order in the scene changes nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +29,10 @@ class Placed:
     def name(self) -> str:
         """The region's name, unique in its scene."""
         return self.region.name or ""
+
+    def said_at(self, progress: float, num_steps: int) -> "Placed":
+        """The same place with what the region says there; see :meth:`Region.said_at`."""
+        return replace(self, region=self.region.said_at(progress, num_steps))
 
 
 def place(region: Region, soft: Mask, box: Box, grid: tuple[int, int]) -> Placed:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Layout, Placed
 from cloisonne.scene.geometry import Box
+from cloisonne.scene.prompt import Piece, pieces
 from cloisonne.scene.region import Region
 
 
@@ -59,10 +60,32 @@ class Vocabulary:
         return self.first_bin + round(value * (self.bins - 1))
 
 
+_MARKS = ",.!?*#:;~"
+
+
 def normalise(text: str) -> str:
     """The published text clean-up: lower case, no leading marks, hyphens and slashes as spaces, single spaces."""
-    text = text.lower().lstrip(",.!?*#:;~").replace("-", " ").replace("/", " ")
-    return " ".join(text.split())
+    return " ".join(_spaced(text.lower().lstrip(_MARKS)).split())
+
+
+def tidied(text: str) -> list[Piece]:
+    """The same clean-up of a text with weights; between its pieces marks and spaces stay."""
+    first, *others = pieces(text) or [Piece("")]
+    if not others:
+        return [Piece(normalise(first.words), first.weight)]
+    inner = [Piece(_spaced(piece.words.lower()), piece.weight) for piece in others]
+    return [Piece(_spaced(first.words.lower().lstrip(_MARKS)), first.weight), *inner]
+
+
+def _spaced(text: str) -> str:
+    return text.replace("-", " ").replace("/", " ")
+
+
+class Spelt(NamedTuple):
+    """Ids, and how much each of these tokens counts."""
+
+    ids: list[int]
+    weights: list[float]
 
 
 def sequence(
@@ -86,22 +109,36 @@ def sequence(
 
 def caption_ids(tokenizer: Any, v: Vocabulary, caption: str) -> list[int]:
     """Start, words, end. Raises SceneError where they do not fit the sequence."""
-    ids = _words(tokenizer, v, caption)
-    if len(ids) > v.length:
-        raise SceneError(f"The caption takes {len(ids)} tokens, but the model reads at most {v.length}; shorten it.")
-    return ids
+    return _caption(tokenizer, v, [Piece(normalise(caption))]).ids
 
 
 def region_ids(tokenizer: Any, v: Vocabulary, box: Box, phrase: str) -> list[int]:
     """Four position tokens, start, words, end."""
-    return [v.position(value) for value in box] + _words(tokenizer, v, phrase)
+    return _region(tokenizer, v, box, [Piece(normalise(phrase))]).ids
 
 
-def _words(tokenizer: Any, v: Vocabulary, text: str) -> list[int]:
-    ids = tokenizer(normalise(text), add_special_tokens=False, verbose=False).input_ids
+def _caption(tokenizer: Any, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
+    spelt = _words(tokenizer, v, said)
+    if (count := len(spelt.ids)) > v.length:
+        raise SceneError(f"The caption takes {count} tokens, but the model reads at most {v.length}; shorten it.")
+    return spelt
+
+
+def _region(tokenizer: Any, v: Vocabulary, box: Box, said: Sequence[Piece]) -> Spelt:
+    ids, weights = _words(tokenizer, v, said)
+    place = [v.position(value) for value in box]
+    return Spelt(place + ids, [1.0] * len(place) + weights)
+
+
+def _words(tokenizer: Any, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
+    """Start, words, end; what is no word has weight 1."""
+    spelt = [tokenizer(piece.words, add_special_tokens=False, verbose=False).input_ids for piece in said]
+    ids = [i for own in spelt for i in own]
     if any(i in (v.start, v.end) or v.first_bin <= i < v.first_bin + v.bins for i in ids):
+        text = "".join(piece.words for piece in said)
         raise SceneError(f'"{text}" holds a token that sequences are built of, such as <bin000>; leave it out.')
-    return [v.start, *ids, v.end]
+    weights = [piece.weight for piece, own in zip(said, spelt, strict=True) for _ in own]
+    return Spelt([v.start, *ids, v.end], [1.0, *weights, 1.0])
 
 
 class Reco:
@@ -113,16 +150,19 @@ class Reco:
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
         tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
-        room = v.length - len(caption_ids(tokenizer, v, ctx.scene.caption))
-        costs = [len(region_ids(tokenizer, v, p.box, p.region.phrase)) for p in placed]
+        room = v.length - len(_caption(tokenizer, v, tidied(ctx.scene.caption)).ids)
+        costs = [len(_region(tokenizer, v, p.box, tidied(p.region.phrase)).ids) for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
-        pieces = [caption_ids(tokenizer, v, ctx.scene.caption)]
-        pieces += [region_ids(tokenizer, v, part.box, part.region.phrase) for part in layout.parts]
-        ends = list(accumulate(map(len, pieces)))
-        tokens = ctx.tokens([i for piece in pieces for i in piece] + [v.end] * (v.length - ends[-1]))
+        spelt = [_caption(tokenizer, v, tidied(ctx.scene.caption))]
+        spelt += [_region(tokenizer, v, part.box, tidied(part.region.phrase)) for part in layout.parts]
+        ends = list(accumulate(len(own.ids) for own in spelt))
+        left = v.length - ends[-1]
+        ids = [i for own in spelt for i in own.ids] + [v.end] * left
+        weights = [weight for own in spelt for weight in own.weights] + [1.0] * left
+        tokens = ctx.tokens(ids, weights)
         within = [part.mask if part.region.strict else None for part in layout.parts]
         told = Conditioning(tokens=_pieces(tokens, ends, within))
         return Fragment(told=told, summary=ctx.scene.caption, parts=layout.parts)

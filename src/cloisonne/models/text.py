@@ -44,20 +44,25 @@ class TextEncoder:
         """Whether the tokenizer has ReCo's position tokens, <bin000> and so on."""
         return "<bin000>" in self.tokenizer.get_vocab()
 
-    def ids(self, text: str, *, region: str | None = None) -> list[int]:
-        """The ids of a text, padded to ``length``.
+    def ids(self, *texts: str, region: str | None = None) -> list[int]:
+        """The ids of texts, one behind the other, padded to ``length``.
 
-        SceneError, about the region if there is one, where it does not fit: cut off, its end would say nothing.
+        SceneError, about the region if there is one, where they do not fit: cut off, their end would say nothing.
         """
-        text = self._expanded(text)
         room = self.length - 2
-        words = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        words = [i for text in texts for i in self.words(text)]
         if len(words) > room:
             raise SceneError(
-                f'"{_shortened(text)}" takes {len(words)} tokens, but the model reads at most {room}; shorten it.',
+                f'"{_shortened("".join(texts))}" takes {len(words)} tokens, but the model reads at most {room}; '
+                "shorten it.",
                 region=region,
             )
-        return self.tokenizer(text, padding="max_length", max_length=self.length).input_ids
+        start, *rest = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
+        return [start, *words, *rest[: self.length - 1 - len(words)]]
+
+    def words(self, text: str) -> list[int]:
+        """The ids of a text's words alone, however many."""
+        return self.tokenizer(self._expanded(text), add_special_tokens=False, verbose=False).input_ids
 
     def _expanded(self, text: str) -> str:
         """A learned word of several vectors as all of them, "word word_1 word_2", as diffusers writes it."""
@@ -113,8 +118,11 @@ class NoText:
     def tokenizer(self) -> Any:
         raise self._refusal(None)
 
-    def ids(self, text: str, *, region: str | None = None) -> list[int]:
+    def ids(self, *texts: str, region: str | None = None) -> list[int]:
         raise self._refusal(region)
+
+    def words(self, text: str) -> list[int]:
+        raise self._refusal(None)
 
     def say(self, ids: Sequence[int]) -> Said:
         raise self._refusal(None)

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.values import Text, Value, shown
+from cloisonne.scene.prompt import Prompt, is_mute, plain
+from cloisonne.scene.values import Value, shown
 
 EditKind = Literal["add", "remove", "change"]
 
@@ -19,16 +20,16 @@ class Edit(Value):
     """
 
     kind: EditKind
-    phrase: Text = ""
-    before: Text = ""
-    after: Text = ""
+    phrase: Prompt = ""
+    before: Prompt = ""
+    after: Prompt = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         needed = ("before", "after") if self.kind == "change" else ("phrase",)
         for name in ("phrase", "before", "after"):
             given = getattr(self, name)
-            if name in needed and not given.strip():
+            if name in needed and is_mute(given):
                 raise SceneError(f'edit of kind {self.kind} has no "{_NAMES[name]}"; say in words what is there.')
             if name not in needed and given:
                 raise SceneError(f'edit of kind {self.kind} takes no "{_NAMES[name]}", but it is {shown(given)}.')
@@ -50,12 +51,16 @@ class Edit(Value):
 
         "a red car" and "a blue car" are the same thing; "a red car" and "a bus" are not.
         """
-        return self.kind != "change" or self.before.split()[-1].lower() != self.after.split()[-1].lower()
+        return self.kind != "change" or _last_word(self.before) != _last_word(self.after)
 
     @model_serializer(mode="wrap")
     def _in_json(self, write: Any) -> dict[str, Any]:
         data: dict[str, Any] = write(self)
         return {_NAMES.get(name, name): value for name, value in data.items() if value}
+
+
+def _last_word(text: str) -> str:
+    return plain(text).lower().split()[-1]
 
 
 _NAMES: dict[str, str] = {"phrase": "phrase", "before": "from", "after": "to"}

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.geometry import iou
+from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.values import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,9 @@ class Halves:
 
 
 def halves(scene: Scene) -> Halves:
-    """Both scenes. Raises SceneError where nothing is edited, or two edits of one place undo each other."""
+    """Both scenes. Raises SceneError where nothing is edited, two edits of one place undo each other, or words change
+    on the way.
+    """
     edits = [(region, region.edit) for region in scene.active_regions if region.edit is not None]
     if not edits:
         raise SceneError(
@@ -33,6 +37,7 @@ def halves(scene: Scene) -> Halves:
                     f'Something is added where "{other.name}" removes something; write it as one edit of kind change.',
                     region=region.name,
                 )
+    _refuse_schedules(scene)
     return Halves(
         before=_half(scene, after=False),
         after=_half(scene, after=True),
@@ -50,6 +55,20 @@ def _half(scene: Scene, *, after: bool) -> Scene:
         elif words := edit.words_after if after else edit.words_before:
             regions.append(region.replace(edit=None, phrase=words))
     return scene.replace(regions=tuple(regions))
+
+
+def _refuse_schedules(scene: Scene) -> None:
+    told = [(None, scene.caption), (None, scene.negative)]
+    for region in scene.active_regions:
+        own = (region.edit.phrase, region.edit.before, region.edit.after) if region.edit else (region.phrase,)
+        told += [(region.name, text) for text in (*own, region.negative)]
+    for name, text in told:
+        if switches(text, 1):
+            raise SceneError(
+                f"The text {shown(text)} says other words on the way, but both pictures of an edit hear the same words "
+                "from beginning to end; leave its [from:to:when] out.",
+                region=name,
+            )
 
 
 def _same_place(a: Region, b: Region) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 from cloisonne.errors import SceneError
 from cloisonne.scene.geometry import Box, Point, area, clipped
 from cloisonne.scene.masks import polygon_mask
-from cloisonne.scene.mrgd_layout import layout_of, scene_fields
+from cloisonne.scene.mrgd_layout import caption_of, layout_of, scene_fields
+from cloisonne.scene.prompt import escaped
 from cloisonne.scene.region import Region
 from cloisonne.scene.rle import Rle
 from cloisonne.scene.scene import Scene
@@ -33,8 +34,8 @@ def from_gligen(
     for index, (phrase, given) in enumerate(zip(gligen_phrases, gligen_boxes, strict=True)):
         name = f"region-{index}"
         box = _inside(_numbers(given, 4, "box", name), name, warnings)
-        regions.append(Region(name=name, box=box, phrase=phrase))
-    return Scene(caption=caption, regions=regions), tuple(warnings)
+        regions.append(Region(name=name, box=box, phrase=_words(phrase)))
+    return Scene(caption=_words(caption), regions=regions), tuple(warnings)
 
 
 def from_coco(data: Mapping[str, Any], image_id: int | None = None) -> tuple[Scene, tuple[str, ...]]:
@@ -58,8 +59,13 @@ def from_coco(data: Mapping[str, Any], image_id: int | None = None) -> tuple[Sce
         name = f"region-{len(regions)}"
         phrase = annotation.get("caption") or categories.get(str(annotation.get("category_id"))) or ""
         shape = _coco_shape(annotation, image, name, warnings)
-        regions.append(Region(name=name, phrase=phrase, **shape))
-    return Scene(caption=caption, regions=regions), tuple(warnings)
+        regions.append(Region(name=name, phrase=_words(phrase), **shape))
+    return Scene(caption=_words(caption), regions=regions), tuple(warnings)
+
+
+def _words(text: Any) -> Any:
+    """Words of a file, in which brackets are no syntax; what is no text is left to be refused."""
+    return escaped(text) if isinstance(text, str) else text
 
 
 def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene, tuple[str, ...]]:
@@ -68,9 +74,10 @@ def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene
     Background records lie behind the others (priority -1); AdditionForeground, RemovalForeground and a pair of
     EditedSource and EditedTarget are edits. caption: the prompt of the whole picture; a picture's text has it itself.
     """
+    warnings: list[str] = []
     if isinstance(layout, str):
-        return Scene(**scene_fields(layout_of(layout), caption or layout.splitlines()[0].strip())), ()
-    return Scene(**scene_fields(layout, caption)), ()
+        caption, layout = caption or caption_of(layout), layout_of(layout)
+    return Scene(**scene_fields(layout, caption, warnings.append)), tuple(warnings)
 
 
 def _entries(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -1,23 +1,29 @@
 """MRGD's own layouts (its ``region_configs``, and what its pictures carry) as the fields of a scene.
 
 Records under ``bbox_controls``: enable, x, y, w, h (fractions of the canvas), prompt, neg_prompt, blend_mode,
-feather_ratio (of half of the shorter side), seed (-1: none), key_prompt (comma list).
+feather_ratio (of half of the shorter side), seed (-1: none), key_prompt (comma list). A picture's text has the same
+records under ``Region control``.
 """
 
 import ast
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.geometry import Box
 from cloisonne.scene.values import shown
 
 KEY = "bbox_controls"
 BEHIND = -1
 """The priority of backgrounds."""
 _MODES = ("Background", "Foreground", "AdditionForeground", "RemovalForeground", "EditedSource", "EditedTarget")
-_PNG = re.compile(r"Tiled Diffusion: (\"(?:[^\"\\]|\\.)*\"|\{.*?\}\}?)", re.DOTALL)
+_ROUNDING = 1e-4
+"""Fractions are written with four digits."""
+_PNG = re.compile(r"Tiled Diffusion: (\"(?:[^\"\\]|\\.)*\")")
+_NO_PROMPT = ("Negative prompt:", "Steps:")
+"""How a picture's text begins where its prompt is empty."""
 
 
 def is_layout(data: Any) -> bool:
@@ -29,59 +35,71 @@ def layout_of(text: str) -> dict[str, Any]:
     """The layout in the text that MRGD writes into its pictures. SceneError where there is none."""
     found = _PNG.search(text)
     try:
-        value: Any = ast.literal_eval(found.group(1)) if found else None
-        value = ast.literal_eval(value) if isinstance(value, str) else value
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value: Any = ast.literal_eval(ast.literal_eval(found.group(1))) if found else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         value = None
-    if not isinstance(value, Mapping):
-        raise SceneError(f'The text {shown(text[:60])} holds no "Tiled Diffusion: {{...}}"; give a picture\'s text.')
-    records = value.get(KEY) or [own for name, own in value.items() if str(name).startswith("Region ")]
-    return {KEY: records if isinstance(records, Sequence) else list(records.values())}
+    records = value.get("Region control") if isinstance(value, Mapping) else None
+    if not isinstance(records, Mapping):
+        raise SceneError(
+            f'The text {shown(text[:60])} holds no "Tiled Diffusion: ..." with a "Region control"; give the text of a '
+            "picture that was made of regions."
+        )
+    return {KEY: list(records.values())}
 
 
-def scene_fields(data: Mapping[str, Any], caption: str = "") -> dict[str, Any]:
+def caption_of(text: str) -> str:
+    """The prompt of the whole picture, the first line of such a text; empty where it has none."""
+    first = text.split("\n", 1)[0].strip()
+    return "" if first.startswith(_NO_PROMPT) else first
+
+
+def scene_fields(
+    data: Mapping[str, Any], caption: str = "", report: Callable[[str], object] = lambda said: None
+) -> dict[str, Any]:
     """The fields of a scene from a layout; caption: the prompt of the whole picture.
 
-    Raises SceneError about the record that cannot be meant; those that are not enabled are left out.
+    Records that are not enabled are left out, and boxes end at the canvas's edges, of which ``report`` is told.
+    Raises SceneError about the record that cannot be meant.
     """
-    given = data.get(KEY)
-    records = list(given.values()) if isinstance(given, Mapping) else given
+    records = data.get(KEY)
     if not isinstance(records, Sequence) or isinstance(records, str) or not records:
-        raise SceneError(f"{KEY} is {shown(given)}; give a list of records with x, y, w, h, prompt and blend_mode.")
-    named = [(f"region-{k}", _record(record, f"region-{k}")) for k, record in enumerate(records)]
-    named = [(name, record) for name, record in named if record.get("enable", True)]
-    if not named:
+        raise SceneError(f"{KEY} is {shown(records)}; give a list of records with x, y, w, h, prompt and blend_mode.")
+    named = [(f"region-{k}", record) for k, record in enumerate(records)]
+    enabled = [(name, record) for name, record in named if _enabled(record, name)]
+    if not enabled:
         raise SceneError(f"None of the {len(records)} records of {KEY} is enabled; enable one.")
-    return {"caption": caption, "regions": _joined(named)}
+    for name, record in enabled:
+        if (mode := record.get("blend_mode")) not in _MODES:
+            raise SceneError(f"blend_mode is {shown(mode)}; give one of {', '.join(_MODES)}.", region=name)
+    return {"caption": caption, "regions": _joined([(name, r, _box(r, name, report)) for name, r in enabled])}
 
 
-def _record(record: Any, name: str) -> Mapping[str, Any]:
+def _enabled(record: Any, name: str) -> bool:
     if not isinstance(record, Mapping):
         raise SceneError(f"The record is {shown(record)}; give an object with x, y, w, h and blend_mode.", region=name)
-    mode = record.get("blend_mode")
-    if mode not in _MODES:
-        raise SceneError(f"blend_mode is {shown(mode)}; give one of {', '.join(_MODES)}.", region=name)
-    return record
+    enable = record.get("enable", True)
+    if not isinstance(enable, bool):
+        raise SceneError(f"enable is {shown(enable)}; give true or false.", region=name)
+    return enable
 
 
-def _joined(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """A region a record, the two halves of a change as one."""
-    targets = {_box(r, name): (name, r) for name, r in named if r["blend_mode"] == "EditedTarget"}
-    regions, used = [], set()
-    for name, record in named:
-        mode, box = record["blend_mode"], _box(record, name)
+def _joined(placed: Sequence[tuple[str, Mapping[str, Any], Box]]) -> list[dict[str, Any]]:
+    """A region a record, the two halves of a change as one, which has all but its words from its target."""
+    targets = [one for one in placed if one[1]["blend_mode"] == "EditedTarget"]
+    regions: list[dict[str, Any]] = []
+    for name, record, box in placed:
+        mode = record["blend_mode"]
         if mode == "EditedSource":
-            if box not in targets:
+            half = next((one for one in targets if one[2] == box), None)
+            if half is None:
                 raise SceneError("EditedSource has no EditedTarget of the same box; give both.", region=name)
-            other, target = targets[box]
-            used.add(other)
-            edit = {"kind": "change", "from": _prompt(record, name), "to": _prompt(target, other)}
-            regions.append(_common(target, name, box) | {"edit": edit})
+            targets.remove(half)
+            edit = {"kind": "change", "from": _prompt(record, name), "to": _prompt(half[1], half[0])}
+            regions.append(_common(half[1], name, box) | {"edit": edit})
         elif mode != "EditedTarget":
             regions.append(_common(record, name, box) | _said(mode, _prompt(record, name)))
-    for name, record in named:
-        if record["blend_mode"] == "EditedTarget" and name not in used:
-            raise SceneError("EditedTarget has no EditedSource of the same box; give both.", region=name)
+    if targets:
+        raise SceneError("EditedTarget has no EditedSource of the same box; give both.", region=targets[0][0])
     return regions
 
 
@@ -93,19 +111,22 @@ def _said(mode: str, prompt: str) -> dict[str, Any]:
     return {"edit": {"kind": "add" if mode == "AdditionForeground" else "remove", "phrase": prompt}}
 
 
-def _common(record: Mapping[str, Any], name: str, box: tuple[float, ...]) -> dict[str, Any]:
-    fields: dict[str, Any] = {"name": name, "box": list(box)}
-    if negative := str(record.get("neg_prompt") or "").strip():
-        fields["negative"] = negative
-    if keywords := [word.strip() for word in str(record.get("key_prompt") or "").split(",") if word.strip()]:
-        fields["keywords"] = keywords
+def _common(record: Mapping[str, Any], name: str, box: Box) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": name, "box": list(box), "negative": _text(record, "neg_prompt", name)}
+    fields["keywords"] = [word.strip() for word in _text(record, "key_prompt", name).split(",") if word.strip()]
     if ratio := _number(record, "feather_ratio", name, missing=0.2):
         # Of half of the shorter side there, of all of it here.
         fields["feather"] = ratio / 2
-    seed = record.get("seed")
-    if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0:
+    if (seed := record.get("seed")) != -1:
         fields["seed"] = seed
     return fields
+
+
+def _text(record: Mapping[str, Any], field: str, name: str) -> str:
+    text = record.get(field) or ""
+    if not isinstance(text, str):
+        raise SceneError(f"{field} is {shown(text)}; give text, or leave it out.", region=name)
+    return text.strip()
 
 
 def _prompt(record: Mapping[str, Any], name: str) -> str:
@@ -115,11 +136,14 @@ def _prompt(record: Mapping[str, Any], name: str) -> str:
     return prompt.strip()
 
 
-def _box(record: Mapping[str, Any], name: str) -> tuple[float, float, float, float]:
+def _box(record: Mapping[str, Any], name: str, report: Callable[[str], object]) -> Box:
     x, y, w, h = (_number(record, field, name) for field in ("x", "y", "w", "h"))
+    told = f"the box x {x:g}, y {y:g}, w {w:g}, h {h:g}"
     box = (x, y, min(x + w, 1.0), min(y + h, 1.0))
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise SceneError(f"The box x {x:g}, y {y:g}, w {w:g}, h {h:g} is empty; give it a size.", region=name)
+        raise SceneError(f"{told.capitalize()} is empty; give it a size inside of the picture.", region=name)
+    if max(x + w, y + h) > 1 + _ROUNDING:
+        report(f'Region "{name}": {told} reached outside the picture and was clipped.')
     return box
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.geometry import Box
+from cloisonne.scene.prompt import escaped
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import shown
@@ -43,5 +44,5 @@ def from_reco(text: str, *, official_bins: bool = False) -> Scene:
                 f"{shown(text)} has positions that are not four in a row; write <x0> <y0> <x1> <y1> phrase."
             )
         box = [int(number) / scale for number in re.findall(r"\d+", places)]
-        regions.append(Region(name=f"region-{index}", box=box, phrase=phrase.strip()))
-    return Scene(caption=caption.strip(), regions=regions)
+        regions.append(Region(name=f"region-{index}", box=box, phrase=escaped(phrase.strip())))
+    return Scene(caption=escaped(caption.strip()), regions=regions)

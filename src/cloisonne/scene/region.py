@@ -16,12 +16,14 @@ from cloisonne.scene.geometry import Box, Point, bounds
 from cloisonne.scene.images import load_mask
 from cloisonne.scene.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
 from cloisonne.scene.pictures import MaskPicture
+from cloisonne.scene.prompt import Prompt, at, is_mute
 from cloisonne.scene.rle import Rle
 from cloisonne.scene.values import Fraction, Seed, Text, Value, shown
 
 SHAPES = ("box", "ellipse", "polygon", "mask", "rle")
 MAX_POINTS = 10_000
 MAX_NAME = 100
+MAX_KEYWORDS = 32
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
@@ -80,12 +82,20 @@ def _checked_rle(value: Any) -> Any:
     return value
 
 
+def _checked_keywords(value: Any) -> Any:
+    words = value if isinstance(value, list | tuple) else [None]
+    if len(words) > MAX_KEYWORDS or not all(isinstance(word, str) and word.strip() for word in words):
+        raise SceneError(f"keywords is {shown(value)}; give a list of at most {MAX_KEYWORDS} words or phrases.")
+    return value
+
+
 def _is_name(text: str) -> bool:
     return bool(text.strip()) and len(text) <= MAX_NAME and set("\n\r\t").isdisjoint(text)
 
 
 _BoxField = Annotated[Box, BeforeValidator(_checked_box)]
 _PolygonField = Annotated[tuple[Point, ...], BeforeValidator(_checked_polygon)]
+_KeywordsField = Annotated[tuple[Text, ...], BeforeValidator(_checked_keywords), Field(max_length=MAX_KEYWORDS)]
 
 
 class Region(Value):
@@ -95,7 +105,8 @@ class Region(Value):
     box, ellipse: (x0, y0, x1, y1), fractions of the canvas. polygon: points (x, y), fractions; even-odd rule.
     mask: a picture (path, data URI, PIL image or array [H, W]) stretched over the canvas: white is the region, grey is
     soft. rle: COCO's run-length encoding, stretched over the canvas.
-    phrase: what belongs there, in words; negative: what does not. exemplar: a picture of it, which may stand alone.
+    phrase: what belongs there, in words; negative: what does not; with weights and schedules (``scene/prompt.py``).
+    exemplar: a picture of it, which may stand alone.
     similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.
     edit: a change from what is there before to what is there after, in words of its own. keywords: what is looked for
     in the picture while it is drawn (MRGD's losses); the phrase if left out.
@@ -113,12 +124,12 @@ class Region(Value):
     polygon: _PolygonField | None = None
     mask: MaskPicture | None = None
     rle: Annotated[Rle, BeforeValidator(_checked_rle)] | None = None
-    phrase: Text = ""
-    negative: Text = ""
+    phrase: Prompt = ""
+    negative: Prompt = ""
     exemplar: ExemplarField | None = None
     control: ControlField | None = None
     edit: EditField | None = None
-    keywords: tuple[Text, ...] = Field(default=(), max_length=32)
+    keywords: _KeywordsField = ()
     similarity: float | None = Field(default=None, strict=True, ge=0, le=100)
     weight: float = Field(default=1.0, strict=True, ge=0, allow_inf_nan=False)
     priority: int = Field(default=0, strict=True, ge=-1_000_000, le=1_000_000)
@@ -154,7 +165,7 @@ class Region(Value):
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
         if self.edit is not None:
             self._check_edit()
-        elif not self.phrase.strip() and self.exemplar is None and self.control is None:
+        elif is_mute(self.phrase) and self.exemplar is None and self.control is None:
             raise SceneError('The region has no phrase; say what belongs there, such as "a doughnut".')
         if self.similarity is not None and self.exemplar is None:
             raise SceneError(f"similarity is {self.similarity}, but there is no exemplar to be similar to; give one.")
@@ -180,6 +191,14 @@ class Region(Value):
     def active(self) -> bool:
         """Whether the region counts at all: its weight is above 0 and its interval not empty."""
         return self.weight > 0 and self.start < self.stop
+
+    def said_at(self, progress: float, num_steps: int) -> "Region":
+        """What it says where ``progress`` in [0, 1) of a walk of ``num_steps`` lies behind, without schedules.
+
+        Its phrase may be empty there.
+        """
+        texts = {name: at(getattr(self, name), progress, num_steps) for name in ("phrase", "negative")}
+        return self.model_copy(update=texts)
 
     def bounding_box(self, level: float = 0.0) -> Box:
         """The smallest box (fractions) around the shape; of a grey mask, around what is above ``level`` in [0, 1]."""

@@ -14,6 +14,7 @@ from cloisonne.scene import wire
 from cloisonne.scene.layers import Overlap
 from cloisonne.scene.mrgd_layout import is_layout, scene_fields
 from cloisonne.scene.pictures import Background
+from cloisonne.scene.prompt import Prompt, at
 from cloisonne.scene.record import SIGNATURE, read_record
 from cloisonne.scene.region import Region
 from cloisonne.scene.values import Fraction, Seed, Text, Value, quoted, shown
@@ -58,7 +59,8 @@ _Editing = Annotated[
 class Scene(Value):
     """A picture to be made. What is None takes the model's native value; see :meth:`resolved`.
 
-    width, height: canvas in pixels, multiples of 8. caption, negative: what the whole picture shows, and does not.
+    width, height: canvas in pixels, multiples of 8. caption, negative: what the whole picture
+    shows, and does not, with weights and schedules (``scene/prompt.py``).
     seed: image i of a run uses seed + i. steps, guidance, sampler, spacing: how the noise is walked down.
     eta: the share of noise that a step of ``ddim`` renews. guidance_rescale: phi of arXiv 2305.08891, eq. 16.
     guidance_interval: the part of the run that is guided (arXiv 2404.07724).
@@ -73,8 +75,8 @@ class Scene(Value):
     version: Literal[1] = VERSION
     width: _Side | None = None
     height: _Side | None = None
-    caption: Text = ""
-    negative: Text = ""
+    caption: Prompt = ""
+    negative: Prompt = ""
     seed: Seed | None = None
     steps: int | None = Field(default=None, strict=True, ge=1, le=1000)
     guidance: float | None = Field(default=None, strict=True, ge=0, le=100)
@@ -151,6 +153,12 @@ class Scene(Value):
     def heard_by(self, region: Region) -> str:
         """The words for a region's part of the canvas: ``caption, phrase``, or the phrase alone without a caption."""
         return f"{self.caption}, {region.phrase}" if self.caption else region.phrase
+
+    def said_at(self, progress: float, num_steps: int) -> "Scene":
+        """What it says where ``progress`` in [0, 1) of a walk of ``num_steps`` lies behind, without schedules."""
+        texts = {name: at(getattr(self, name), progress, num_steps) for name in ("caption", "negative")}
+        regions = tuple(region.said_at(progress, num_steps) for region in self.regions)
+        return self.model_copy(update={**texts, "regions": regions})
 
     def resolved(self, *, width: int, height: int, steps: int, guidance: float, sampler: str, method: str) -> "Scene":
         """The complete scene: what is left out takes these native values of the model, and a missing seed is drawn."""
