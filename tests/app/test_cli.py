@@ -58,11 +58,11 @@ def test_help_answers_without_heavy_imports():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
     shown = subprocess.run([sys.executable, "-m", "cloisonne", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0
-    for command in ("generate", "fill", "explain", "draw", "models", "train", "evaluate"):
+    for command in ("generate", "fill", "sweep", "explain", "draw", "models", "train", "evaluate"):
         assert command in shown.stdout
 
 
-@pytest.mark.parametrize("command", ["generate", "fill", "explain", "draw", "models", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["generate", "fill", "sweep", "explain", "draw", "models", "train", "evaluate"])
 def test_every_command_has_help(run, command):
     assert run(command, "--help")[0] == 0
 
@@ -142,6 +142,13 @@ def test_models_lists_the_family(run):
         (["generate", "--caption", "x", "--steps", "0", "-o", "a.png"], "steps"),
         (["generate", *BEACH, "--model", "no/model", "-o", "a.png"], "no/model"),
         (["generate", *BEACH, "--num-images", "2", "-o", "a.png"], "folder"),
+        (["sweep", *BEACH, "--sweep", "guidance", "-o", "a.png"], "guidance=1,2.5,5"),
+        (["sweep", *BEACH, "--sweep", "similarity=1,3", "-o", "a.png"], "exemplar"),
+        (["sweep", *BEACH, "--sweep", "region-1.weight=1,3", "-o", "a.png"], "region-0"),
+        (["sweep", *BEACH, "--sweep", "steps=2,x", "-o", "a.png"], "steps"),
+        (["sweep", *BEACH, "--sweep", "seed=1,2", "-o", "folder"], ".png"),
+        (["explain", *BEACH, "--attention", "a.png"], "folder"),
+        (["explain", *BEACH, "--method", "caption", "--attention", "seen"], "caption"),
         (["fill", "no.png", "--mask", "no.png", "--phrase", "a cat", "-o", "a.png"], "no.png"),
         (["evaluate", "layouts", "--method", "magic", "-o", "out"], "magic"),
         (["evaluate", "control", "--row", "a", "-o", "out"], "NAME=FOLDER"),

@@ -145,6 +145,21 @@ def test_word_maps_are_the_probabilities(words: Callable[..., Tensor]) -> None:
     assert list(reader.seen) == [ROWS[TARGET]]
 
 
+def test_word_maps_of_a_region_s_own_text(words: Callable[..., Tensor]) -> None:
+    # The target hears two texts, the second one on the left; words are counted through both.
+    left = torch.zeros(*GRID)
+    left[:, :2] = 1
+    heard = [Text(i, words(i, 7)) for i in range(len(ROWS)) if i != TARGET]
+    both = [Text(TARGET, words(20, 5), where=1 - left), Text(TARGET, words(21, 6), where=left)]
+    reader = WordMaps(stream="after", words=(7, 8), grid=GRID, view="canvas")
+    call = call_of([reader], Texts([*heard, *both], len(ROWS)), step())
+    text_attention(queries(), HEADS, project, Site("layer", True, GRID), call, gathered)
+    k = split(project(words(21, 6))[0])
+    p = (split(queries()[TARGET]) @ k.transpose(-1, -2) * WIDTH**-0.5).softmax(-1)
+    expected = p.mean(0)[:, [2, 3]].T.unflatten(1, GRID) * left
+    torch.testing.assert_close(reader.mean(), expected, atol=1e-5, rtol=0)
+
+
 def test_reading_changes_nothing(words: Callable[..., Tensor]) -> None:
     reader = WordMaps(stream="after", words=(1, 2), grid=GRID)
     torch.testing.assert_close(cross([reader], words), cross([], words), atol=1e-6, rtol=0)

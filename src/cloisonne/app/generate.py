@@ -1,7 +1,7 @@
 """The use cases: a picture from a scene, and a given picture repainted where a mask says."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from cloisonne.app.picture_edit import as_pixels, start
 from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.app.result import REPORT_VERSION, Result, scene_of
 from cloisonne.core.noise import Noise, Seed
-from cloisonne.core.plan import Plan, Step
+from cloisonne.core.plan import AttentionEdit, Plan, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.refines import Pin
 from cloisonne.core.sample import Watch, sample, silent
@@ -63,12 +63,15 @@ def generate(
     callback_on_step_end: Callback | None = None,
     output_type: Literal["pil", "latent"] = "pil",
     latents: Tensor | None = None,
+    readers: Sequence[AttentionEdit] = (),
 ) -> Result:
     """Draw a scene; or, where it has a background, repaint its regions in that picture (all of it without regions).
 
     seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
-    noise [num_images, C, H, W] to start from instead of the seeds'. Every picture is a pass of its own, so that their
-    number changes none of them. Raises SceneError, ImageError or CapabilityError where the scene cannot be drawn.
+    noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
+    as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. Every picture is a pass of its
+    own, so that their number changes none of them. Raises SceneError, ImageError or CapabilityError where the scene
+    cannot be drawn.
     """
     began = time.perf_counter()
     if output_type not in ("pil", "latent"):
@@ -78,7 +81,7 @@ def generate(
     prepared = prepare(scene if seed is None else scene.replace(seed=seed), model)
     scenes = [scene_of(prepared.scene, index) for index in range(num_images)]
     _check_latents(latents, (num_images, model.vae.channels, *prepared.grid))
-    painter, run = _Painter(prepared, model), Run()
+    painter, run = _Painter(prepared, model, readers), Run()
     ends, images = [], []
     for index, one in enumerate(scenes):
         watch = silent if callback_on_step_end is None else _watch(callback_on_step_end, index, num_images, model.vae)
@@ -155,11 +158,11 @@ def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any
 class _Painter:
     """The walks of one prepared scene, and their pictures."""
 
-    def __init__(self, prepared: Prepared, model: Model) -> None:
+    def __init__(self, prepared: Prepared, model: Model, readers: Sequence[AttentionEdit]) -> None:
         self._prepared = prepared
         self._model = model
         self._edit = prepared.edit
-        self._plan = prepared.compiled.plan
+        self._plan = prepared.compiled.plan + Plan(edits=tuple(readers))
         self._covered = np.zeros((0, 0), np.float32)
         self._pin: Pin | None = None
         self.raw_differences: list[int] = []

@@ -11,6 +11,11 @@ import typer
 
 from cloisonne.errors import SceneError
 
+SceneFile = Annotated[
+    str | None, typer.Argument(metavar="SCENE", help="JSON file, PNG that carries a scene, or - for standard input.")
+]
+Caption = Annotated[str | None, typer.Option(help="What the whole picture shows (in place of a scene file).")]
+Regions = Annotated[list[str] | None, typer.Option("--region", metavar="BOX:PHRASE", help='"x0,y0,x1,y1:phrase"')]
 Overwrite = Annotated[bool, typer.Option(help="Replace outputs that exist.")]
 NumImages = Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures.")]
 
@@ -115,6 +120,9 @@ class Writing:
 
     num_images: NumImages = 1
     overlay: Annotated[bool, typer.Option(help="Also write each picture with its regions drawn.")] = False
+    preview: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Every N-th step, write what the picture has come to.")
+    ] = None
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON report on standard output, and nothing else there.")
     ] = False

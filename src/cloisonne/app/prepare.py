@@ -27,10 +27,11 @@ from cloisonne.scene.scene import Scene
 class Prepared:
     """A scene, resolved and compiled. edit: None unless the scene has a background. grid: (H, W) of latents.
 
-    ctx: what it was compiled with.
+    placed: the regions that count, where they lie on that grid. ctx: what it was compiled with.
     """
 
     scene: Scene
+    placed: tuple[Placed, ...]
     ctx: Context
     compiled: Compiled
     edit: PictureEdit | None
@@ -68,10 +69,12 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
         resolved = resolved.replace(model=model.name)
     grid = _grid(resolved, model)
     hole = _hole(resolved, model, edit, blank=blank)
+    walker, steps = _walk(resolved, model)
     ctx = Context(
         scene=resolved,
         model=model,
         grid=grid,
+        num_steps=len(steps),
         say=(lambda ids: model.text.blank(len(ids), "cpu")) if blank else model.text.say,
         shared=_shared(resolved, model, hole),
         hole=hole,
@@ -79,7 +82,6 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
         obeys=lambda region: control_features(region, model, edit, size_of(resolved), blank=blank),
     )
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
-    walker, steps = _walk(resolved, model)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
     compiled = replace(compiled, warnings=(*compiled.warnings, *control_warnings(resolved)))
@@ -87,6 +89,7 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
         compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings((width, height))))
     return Prepared(
         scene=resolved,
+        placed=tuple(placed),
         ctx=ctx,
         compiled=compiled,
         edit=edit,

@@ -64,7 +64,7 @@ class Result:
         check_outputs(path, len(self.images), overwrite=overwrite, like=self.images)
         paths = output_paths(path, len(self.images))
         for index, (image, target) in enumerate(zip(self.images, paths, strict=True)):
-            _make_folder(target.parent)
+            make_folder(target.parent)
             scene = scene_of(self.scene, index)
             record = record_of(scene, self.model, target.parent, embed)
             write_picture(image, target, record=record, parameters=infotext(scene, record), overwrite=overwrite)
@@ -117,7 +117,8 @@ def check_outputs(
         check_output(target, overwrite=overwrite, like=image)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make an output's folder, whose parent exists; OutputError where that cannot be."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -127,7 +127,7 @@ def _edited(
         rows = [leader.get(i, i) for i in range(len(q))]
         q, k = q[rows], k[rows]
     logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    p = logits.softmax(-1) if texts is None else _softmax_by_text(logits, site, texts)
+    p = logits.softmax(-1) if texts is None else softmax_by_text(logits, site, texts)
     for edit in readers:
         p = edit.probs(p, site, call)
     return _merge(p @ v)
@@ -164,7 +164,7 @@ def _merge_into(out: Tensor, x: Tensor) -> None:
     out.view(length, heads, width).copy_(x.transpose(0, 1))
 
 
-def _softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:
+def softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:
     """[R, heads, Q, K]: softmax over each text's own tokens, times the text's share; padding gets 0."""
     p = torch.zeros_like(logits)
     shares, biases = texts.shares(site.grid), texts.biases(site.grid)

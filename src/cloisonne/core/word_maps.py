@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.core.attention import softmax_by_text
 from cloisonne.core.plan import AttentionEdit, Call, Row, Site
 from cloisonne.core.step import Interval, Step
 
@@ -17,8 +18,9 @@ LATE = Interval(0.2, 1.0)
 class WordMaps(AttentionEdit):
     """Where each word of some rows is looked at: the mean over layers, heads and steps so far, read off and not stored.
 
-    words: positions of the tokens. grid: (height, width) of the layers that are read. seen: by row, [W, h, w]; the
-    object is of one run.
+    words: positions of the tokens in all that a row hears, one text after the other (``Texts.spans``). Each text has a
+    softmax of its own, times its share of the pixel, so that what is heard in a region is looked at there alone.
+    grid: (height, width) of the layers that are read. seen: by row, [W, h, w]; the object is of one run.
     """
 
     stream: str
@@ -35,6 +37,11 @@ class WordMaps(AttentionEdit):
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """Reads, and changes nothing: one-hot values in place of v give the probabilities of the words."""
         rows = self._rows(call)
+        if not call.texts.alike:
+            logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+            looked = softmax_by_text(logits, site, call.texts)[rows][..., list(self.words)].mean(1)
+            self._note(call, rows, looked)
+            return q, k, v
         width = v.shape[-1]
         for start in range(0, len(self.words), width):
             chunk = self.words[start : start + width]
@@ -42,8 +49,7 @@ class WordMaps(AttentionEdit):
             for place, word in enumerate(chunk):
                 marks[:, :, word, place] = 1
             looked = F.scaled_dot_product_attention(q[rows], k[rows], marks).mean(1)[..., : len(chunk)]
-            for i, own in zip(rows, looked, strict=True):
-                self.seen.setdefault(call.rows[i], []).append(own.T.unflatten(1, self.grid).detach())
+            self._note(call, rows, looked)
         return q, k, v
 
     def in_scene(self, scene: str) -> "WordMaps":
@@ -55,6 +61,11 @@ class WordMaps(AttentionEdit):
         if len(self.words) <= 0 or not self.seen:
             return torch.zeros(len(self.words), *self.grid)
         return torch.stack([torch.stack(own).mean(0) for own in map(self._chunks, self.seen.values())]).mean(0)
+
+    def _note(self, call: Call, rows: list[int], looked: Tensor) -> None:
+        """looked: [len(rows), Q, words]."""
+        for i, own in zip(rows, looked, strict=True):
+            self.seen.setdefault(call.rows[i], []).append(own.T.unflatten(1, self.grid).detach())
 
     def _chunks(self, read: list[Tensor]) -> list[Tensor]:
         """Readings of all words from readings of as many as fit a head."""

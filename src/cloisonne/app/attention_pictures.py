@@ -1,0 +1,158 @@
+"""What each phrase looked at while a scene was drawn: its words' attention, laid over the picture."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.app.contact_sheet import contact_sheet
+from cloisonne.app.generate import StepEnd, generate
+from cloisonne.app.read_words import read_words
+from cloisonne.app.result import Result, make_folder
+from cloisonne.core.word_maps import WordMaps
+from cloisonne.errors import OutputError, SceneError
+from cloisonne.models.model import Model
+from cloisonne.scene import Region, Scene, Window, check_output, draw_regions, write_picture
+from cloisonne.scene.images import orientation, turned_upright
+from cloisonne.scene.values import quoted
+
+PICTURE = "picture.png"
+"""The file of the picture itself, which carries its scene."""
+
+
+@dataclass(kw_only=True, eq=False)
+class AttentionPictures:
+    """A run, and what was looked at in it.
+
+    maps: by region and index of a step, [h, w] in [0, 1]: how much of the attention of each place goes to a word of the
+    region's phrase, the mean over the phrase's words and over heads and layers of that grid. A region that is not heard
+    at a step has no map of it. steps: the indices, and count of all. window: where in the picture (upright) the maps
+    lie. unread: regions without words to look at, and why.
+    """
+
+    result: Result
+    maps: Mapping[str, Mapping[int, Tensor]]
+    steps: tuple[int, ...]
+    count: int
+    window: Window
+    unread: Mapping[str, str]
+
+    def strip(self, name: str) -> Image.Image:
+        """RGB: the picture under the maps of one region, step by step; black is the strip's least, yellow its most."""
+        picture = turned_upright(self.result.image, orientation(self.result.image)).convert("RGB")
+        region = next(region for region in self.result.scene.regions if region.name == name)
+        own = self.maps[name]
+        read = torch.stack(list(own.values()))
+        least, span = float(read.min()), max(float(read.max() - read.min()), 1e-8)
+        panels, labels = [], []
+        for step in self.steps:
+            heat = None if step not in own else ((own[step] - least) / span).numpy()
+            panels.append(draw_regions(_overlaid(picture, heat, self.window), [region]))
+            labels.append(f"step {step + 1} of {self.count}" + (", not heard" if heat is None else ""))
+        return contact_sheet(panels, labels)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write ``picture.png`` and a strip for each region that was read, such as ``00-pet.png``, into a folder.
+
+        Raises OutputError, before anything is written, where a file exists (unless ``overwrite``) or cannot be written.
+        """
+        check_folder(folder, self.result.scene, overwrite=overwrite)
+        place = Path(folder)
+        make_folder(place)
+        written = self.result.save(place / PICTURE, overwrite=overwrite)
+        for region, path in _strips(place, self.result.scene):
+            if region.name in self.maps:
+                write_picture(self.strip(region.name or ""), path, overwrite=overwrite)
+                written.append(path)
+        return written
+
+
+def attention_pictures(
+    scene: Scene, model: Model, *, callback_on_step_end: Callable[[StepEnd], None] | None = None
+) -> AttentionPictures:
+    """Draw a scene once, as ``generate`` does but for rounding, and read what its phrases look at, at five steps.
+
+    Raises what ``generate`` would raise for the scene, and SceneError where no region has words to look at.
+    """
+    reading = read_words(scene, model)
+    if not reading.readers:
+        told = said_of(reading.unread) or "the scene has no regions"
+        raise SceneError(f"There are no words whose attention could be drawn: {told}; give a region a phrase.")
+    maps: dict[str, dict[int, Tensor]] = {name: {} for name in reading.readers}
+    every = [reader for readers in reading.readers.values() for reader in readers]
+
+    def note(end: StepEnd) -> None:
+        if end.step.index in shown_steps(end.step.count):
+            for name, readers in reading.readers.items():
+                if any(reader.seen for reader in readers):
+                    maps[name][end.step.index] = _mean(readers)
+        for reader in every:
+            reader.seen.clear()
+        if callback_on_step_end is not None:
+            callback_on_step_end(end)
+
+    result = generate(scene, model, callback_on_step_end=note, readers=every)
+    return AttentionPictures(
+        result=result,
+        maps={name: own for name, own in maps.items() if own},
+        steps=shown_steps(reading.count),
+        count=reading.count,
+        window=reading.window,
+        unread=reading.unread | {name: "is not heard at these steps" for name, own in maps.items() if not own},
+    )
+
+
+def said_of(unread: Mapping[str, str]) -> str:
+    """The regions without words to look at, in one sentence without its point; empty where there are none."""
+    return "; ".join(f'"{name}" {reason}' for name, reason in unread.items())
+
+
+def shown_steps(count: int) -> tuple[int, ...]:
+    """The indices of the first step, a quarter, half and three quarters of the way, and the last."""
+    return tuple(sorted({0, count // 4, count // 2, 3 * count // 4, count - 1}))
+
+
+def check_folder(folder: str | Path, scene: Scene, *, overwrite: bool = False) -> None:
+    """OutputError where :meth:`AttentionPictures.save` could not write; to be asked before any work."""
+    place = Path(folder)
+    if place.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp") or place.is_file():
+        raise OutputError(f"The output is {quoted(place)}, but each region makes a picture; name a folder.")
+    if not place.is_dir():
+        check_output(place.with_name(PICTURE), overwrite=True)
+        return
+    for path in (place / PICTURE, *(path for _, path in _strips(place, scene))):
+        check_output(path, overwrite=overwrite)
+
+
+def _strips(folder: Path, scene: Scene) -> list[tuple[Region, Path]]:
+    """Where each region's strip goes: its place in the scene, and what of its name a file's name can hold."""
+    named = [re.sub(r"[^\w-]+", "-", region.name or "").strip("-") or "region" for region in scene.regions]
+    return [
+        (region, folder / f"{index:02d}-{name}.png")
+        for index, (region, name) in enumerate(zip(scene.regions, named, strict=True))
+    ]
+
+
+def _mean(readers: list[WordMaps]) -> Tensor:
+    """[h, w]: of the readers that saw something, over their words."""
+    seen = [reader.mean().float().mean(0) for reader in readers if reader.seen]
+    return torch.stack(seen).mean(0).cpu()
+
+
+def _overlaid(picture: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:
+    """The picture in grey, and in its window the heat [h, w] in [0, 1] from black over red to yellow."""
+    if heat is None:
+        return picture
+    fine = cv2.resize(heat, (window.width, window.height), interpolation=cv2.INTER_LINEAR)
+    coloured = cv2.applyColorMap((fine * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    pixels = np.asarray(picture).copy()
+    grey = pixels[window.slices].mean(-1, keepdims=True)
+    pixels[window.slices] = (0.5 * grey + 0.5 * coloured).round().astype(np.uint8)
+    return Image.fromarray(pixels)

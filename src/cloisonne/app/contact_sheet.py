@@ -1,0 +1,49 @@
+"""Pictures side by side on one sheet, each with a line of words above it."""
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+MIN_SIDE, MAX_SIDE = 256, 1024
+"""Smaller pictures are enlarged by a whole factor, so that labels have room; larger ones are reduced."""
+MOST = 5
+"""Pictures of a row."""
+_MARGIN = 8
+
+
+def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
+    """RGB: the pictures (upright) in reading order, in rows of about equal length, at most ``MOST`` in each."""
+    cells = [_fitted(picture.convert("RGB")) for picture in pictures]
+    width, height = max(cell.width for cell in cells), max(cell.height for cell in cells)
+    size = max(14, width // 20)
+    font, head = ImageFont.load_default(size), 2 * _MARGIN + round(1.25 * size)
+    rows = math.ceil(len(cells) / MOST)
+    columns = math.ceil(len(cells) / rows)
+    sheet = Image.new("RGB", (columns * (width + _MARGIN) + _MARGIN, rows * (head + height) + _MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (cell, label) in enumerate(zip(cells, labels, strict=True)):
+        x, y = _MARGIN + index % columns * (width + _MARGIN), index // columns * (head + height)
+        draw.text((x, y + _MARGIN), _shortened(label, font, width), fill="black", font=font)
+        sheet.paste(cell, (x, y + head))
+    return sheet
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    shorter, longer = min(picture.size), max(picture.size)
+    if longer > MAX_SIDE:
+        factor = MAX_SIDE / longer
+        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        return picture.resize(size, Image.Resampling.LANCZOS)
+    factor = max(1, min(-(-MIN_SIDE // shorter), MAX_SIDE // longer))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The label in one line, or as much of it as there is room for."""
+    line = " ".join(label.split())
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(f"{line}...") > width:
+        line = line[:-1]
+    return f"{line}..."

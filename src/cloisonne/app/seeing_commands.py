@@ -1,0 +1,100 @@
+"""Commands to see what a scene does: ``cloisonne sweep`` and ``cloisonne explain``. Heavy imports happen inside."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cloisonne.app.options import Caption, Drawing, Loading, Overwrite, Regions, SceneFile, grouped
+from cloisonne.app.terminal import progress, running, to_stderr
+
+
+@grouped
+def sweep(
+    out: Annotated[Path, typer.Option("--output", "-o", help="The contact sheet's name.")],
+    values: Annotated[
+        str,
+        typer.Option(
+            "--sweep",
+            metavar="DIAL=VALUES",
+            help="A dial and its values, as in guidance=1,2.5,5; of a region, as in pet.similarity=1,3,5.",
+        ),
+    ],
+    loading: Loading,
+    drawing: Drawing,
+    scene: SceneFile = None,
+    caption: Caption = None,
+    region: Regions = None,
+    overwrite: Overwrite = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the reports of all pictures and nothing else.")
+    ] = False,
+) -> None:
+    """Draw a scene at several values of one dial, or with several seeds, as one sheet with the values beside."""
+    from cloisonne.app.arguments import scene_from
+    from cloisonne.app.result import REPORT_VERSION
+    from cloisonne.app.sweep import dial_and_values, sheet_of, swept
+    from cloisonne.app.sweep import sweep as run
+    from cloisonne.scene import check_output, write_picture
+
+    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
+    dial, given = dial_and_values(values)
+    swept(asked, dial, given)  # refuses before anything is loaded
+    check_output(out, overwrite=overwrite)
+    model = loading.load(asked.model)
+    with running(), progress(len(given)) as callback:
+        results = run(asked, model, dial, given, callback_on_step_end=callback)
+        write_picture(sheet_of(results, dial, given), out, overwrite=overwrite)
+    _warn(warning for result in results for warning in result.report["warnings"])
+    if not as_json:
+        typer.echo(str(out))
+        return
+    sheet = {"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
+    pictures = [{"value": value, "report": result.report} for value, result in zip(given, results, strict=True)]
+    report = {"version": REPORT_VERSION, "sheet": sheet, "dial": dial, "pictures": pictures}
+    typer.echo(json.dumps(report, ensure_ascii=False))
+
+
+@grouped
+def explain(
+    loading: Loading,
+    drawing: Drawing,
+    scene: SceneFile = None,
+    caption: Caption = None,
+    region: Regions = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Draw the scene once, and write there what each phrase looked at."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Print what a scene compiles to: views, rows, tokens, forwards a step, memory and time. Draws nothing."""
+    from cloisonne.app.arguments import scene_from
+    from cloisonne.app.explain import explain as explained
+
+    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
+    if attention is None:
+        typer.echo(str(explained(asked, loading.load(asked.model))))
+        return
+    from cloisonne.app.attention_pictures import attention_pictures, check_folder, said_of
+
+    check_folder(attention, asked, overwrite=overwrite)
+    model = loading.load(asked.model)
+    told = explained(asked, model)
+    with running(), progress(1) as callback:
+        looked = attention_pictures(asked, model, callback_on_step_end=callback)
+        paths = looked.save(attention, overwrite=overwrite)
+    _warn(looked.result.report["warnings"])
+    if looked.unread:
+        to_stderr(f"Regions without words to look at: {said_of(looked.unread)}.")
+    for line in (told, *paths):
+        typer.echo(str(line))
+
+
+def _warn(warnings: Iterable[Any]) -> None:
+    """Each warning once."""
+    for warning in dict.fromkeys(warnings):
+        to_stderr(f"Warning: {warning}")
