@@ -1,5 +1,6 @@
 """Draws the pictures of README and docs: ``python scripts/docs_pictures.py`` (needs the installed package)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,33 @@ def before_and_after(scene: Scene, size: int = 384) -> Image.Image:
     from cloisonne import edit, load
 
     made = edit(scene, load(scene.model))
-    left = made.before.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    left = made.before.convert("RGB").resize((2 * size, 2 * size), Image.Resampling.BICUBIC)
     edited = [region for region in scene.regions if region.edit is not None]
     out = Image.new("RGB", (2 * size + 12, size), (255, 255, 255))
-    out.paste(draw_regions(left, edited), (0, 0))
+    out.paste(draw_regions(left, edited).resize((size, size), Image.Resampling.LANCZOS), (0, 0))
     out.paste(made.after.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (size + 12, 0))
     return out
+
+
+def translations(side: int = 128) -> Image.Image:
+    """Sources in the first row, references of several styles in the first column, and what becomes of each pair."""
+    from cloisonne import load, translate
+    from cloisonne.world.draw import draw
+    from cloisonne.world.picture import STYLES, Recipe, sample
+
+    model = load("builtin")
+    sources = [draw(sample(6_000_000 + k, Recipe(counts=(2,)))).rgb for k in range(4)]
+    styles = [STYLES[k] for k in (1, 4, 5, 7)]
+    shown = [draw(sample(6_000_100 + k, Recipe(counts=(2,)))).picture for k in range(4)]
+    references = [draw(replace(p, style=style)).rgb for p, style in zip(shown, styles, strict=True)]
+    sheet = Image.new("RGB", ((side + 4) * 5, (side + 4) * 5), (255, 255, 255))
+    for column, source in enumerate(sources, 1):
+        sheet.paste(Image.fromarray(source), (column * (side + 4), 0))
+        for row, reference in enumerate(references, 1):
+            sheet.paste(Image.fromarray(reference), (0, row * (side + 4)))
+            made = translate(source, reference, model)
+            sheet.paste(made.image, (column * (side + 4), row * (side + 4)))
+    return sheet
 
 
 def main() -> None:
@@ -72,6 +94,7 @@ def main() -> None:
     for name in ("beach", "castle"):
         scene_and_result(Scene.load(ROOT / "examples" / f"{name}.json")).save(PICTURES / f"{name}.png", optimize=True)
     mixed = Scene.load(ROOT / "examples" / "edit-mixed.json")
+    translations().save(PICTURES / "sheet-translate.png", optimize=True)
     before_and_after(mixed).save(PICTURES / "edit.png", optimize=True)
 
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cloisonne.app.explain import Explanation, explain
     from cloisonne.app.generate import StepEnd, fill, generate, generate_many, paint
     from cloisonne.app.result import Result
+    from cloisonne.app.sweep import sweep
+    from cloisonne.app.translate import translate
     from cloisonne.errors import (
         Cancelled,
         CapabilityError,
@@ -46,6 +48,8 @@ __all__ = [
     "generate_many",
     "load",
     "paint",
+    "sweep",
+    "translate",
 ]
 
 _MODULES = {
@@ -54,6 +58,8 @@ _MODULES = {
     "cloisonne.app.explain": ("Explanation", "explain"),
     "cloisonne.app.generate": ("StepEnd", "fill", "generate", "generate_many", "paint"),
     "cloisonne.app.result": ("Result",),
+    "cloisonne.app.sweep": ("sweep",),
+    "cloisonne.app.translate": ("translate",),
     "cloisonne.models.load": ("load",),
     "cloisonne.models.model": ("Model",),
     "cloisonne.scene.region": ("Region",),

@@ -11,9 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from cloisonne.app.evaluate_commands import evaluate
-from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, Writing, grouped
+from cloisonne.app.options import (
+    Caption,
+    Drawing,
+    Loading,
+    NumImages,
+    Overwrite,
+    Regions,
+    SceneFile,
+    Writing,
+    grouped,
+)
+from cloisonne.app.seeing_commands import explain, sweep
 from cloisonne.app.terminal import Failed, progress, running, to_stderr
 from cloisonne.app.train_commands import train
+from cloisonne.app.translate_command import translate
 from cloisonne.errors import Cancelled, CloisonneError
 
 app = typer.Typer(
@@ -29,12 +41,7 @@ app.add_typer(evaluate, name="evaluate")
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 """Exit codes: what was asked for cannot be done as asked; something broke while doing it."""
 
-SceneFile = Annotated[
-    str | None, typer.Argument(metavar="SCENE", help="JSON file, PNG that carries a scene, or - for standard input.")
-]
 Out = Annotated[Path, typer.Option("--output", "-o", help="A picture's name, or a folder for 0000.png and so on.")]
-Caption = Annotated[str | None, typer.Option(help="What the whole picture shows (in place of a scene file).")]
-Regions = Annotated[list[str] | None, typer.Option("--region", metavar="BOX:PHRASE", help='"x0,y0,x1,y1:phrase"')]
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The picture to repaint.")]
 Mask = Annotated[Path, typer.Option(help="Picture of the same canvas: white changes, black stays.")]
 Strength = Annotated[float, typer.Option(help="0 keeps what is there, 1 draws anew.")]
@@ -138,29 +145,18 @@ def edit(
     asked = scene_from(scene, None, [], drawing.given(model=loading.model))
     check_outputs(out, overwrite=overwrite)
     model = loading.load(asked.model)
+    told: dict[str, Any] = {} if looks is None else {"looks": looks}
     with running():
-        result = edited(asked, model, preset=preset, **({} if looks is None else {"looks": looks}))
+        result = edited(asked, model, preset=preset, **told)
         paths = result.save(out, overwrite=overwrite, embed=not no_embed)
     for warning in result.report["warnings"]:
         to_stderr(f"Warning: {warning}")
     typer.echo(json.dumps(result.report) if as_json else "\n".join(map(str, paths)))
 
 
-@app.command()
-@grouped
-def explain(
-    loading: Loading,
-    drawing: Drawing,
-    scene: SceneFile = None,
-    caption: Caption = None,
-    region: Regions = None,
-) -> None:
-    """Print what a scene compiles to: views, rows, tokens, forwards a step, memory and time. Draws nothing."""
-    from cloisonne.app.arguments import scene_from
-    from cloisonne.app.explain import explain as explained
-
-    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
-    typer.echo(str(explained(asked, loading.load(asked.model))))
+app.command()(translate)
+app.command()(sweep)
+app.command()(explain)
 
 
 @app.command()
@@ -229,6 +225,7 @@ def models() -> None:
 def _draw(asked: Any, out: Path, loading: Loading, writing: Writing) -> None:
     from cloisonne.app.generate import generate as run
     from cloisonne.app.overlays import check_overlays, write_overlays
+    from cloisonne.app.previews import Previews
     from cloisonne.app.result import check_outputs
     from cloisonne.scene import Source
 
@@ -237,9 +234,15 @@ def _draw(asked: Any, out: Path, loading: Loading, writing: Writing) -> None:
     check_outputs(out, count, overwrite=overwrite, like=like)
     if writing.overlay:
         check_overlays(out, count, overwrite=overwrite)
+    previews = (
+        Previews(out=out, every=writing.preview, num_images=count, overwrite=overwrite) if writing.preview else None
+    )
+    if previews is not None:
+        previews.check()
     model = loading.load(asked.model)
     with running(), progress(count) as callback:
-        result = run(asked, model, num_images=count, callback_on_step_end=callback)
+        watched = callback if previews is None else previews.after(callback)
+        result = run(asked, model, num_images=count, callback_on_step_end=watched)
         paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
         if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)

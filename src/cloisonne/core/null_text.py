@@ -43,11 +43,42 @@ def fit_null(
     the plan with these tokens in place. run receives the counts of what was asked. Raises SceneError where no view has
     a null branch.
     """
-    counted = Run() if run is None else run
+    return _fitted(plan, "null", path, None, steps, rounds, run or Run(), watch)
+
+
+def fit_pivot(
+    plan: Plan,
+    path: Sequence[Tensor],
+    steps: Sequence[Step],
+    *,
+    rounds: int = ROUNDS,
+    run: Run | None = None,
+    watch: Callable[[Step, float], None] = lambda step, error: None,
+) -> Plan:
+    """Pivot turning inversion (Cheng et al., ICCV 2023, arXiv 2307.14352): the same of what the "cond" branch is told,
+    so that the guided estimate of the clean canvas is the one that the path ends at.
+
+    An error of the clean canvas is that of the noise times ``(s / alpha)^2``, and is weighed back before it is said to
+    be enough.
+    """
+    return _fitted(plan, "cond", path, path[-1], steps, rounds, run or Run(), watch)
+
+
+def _fitted(
+    plan: Plan,
+    branch: str,
+    path: Sequence[Tensor],
+    clean: Tensor | None,
+    steps: Sequence[Step],
+    rounds: int,
+    counted: Run,
+    watch: Callable[[Step, float], None],
+) -> Plan:
+    """The plan with the tokens of one branch of every view fitted to the path, or to the clean canvas."""
     keys = [_key(view) for view in plan.views if "null" in view.branches]
     if not keys:
         raise SceneError("No view has a null branch to fit; give the scene a guidance other than 1.")
-    started = {_key(view): _null_of(view) for view in plan.views if "null" in view.branches}
+    started = {_key(view): _told_by(view, branch) for view in plan.views if "null" in view.branches}
     values = {key: told.tokens[0].value.detach().clone() for key, told in started.items()}
     fitted: dict[Key, list[Tensor]] = {key: [] for key in keys}
     z = path[0]
@@ -57,9 +88,13 @@ def fit_null(
         error = float("inf")
         for _ in range(rounds):
             with torch.enable_grad():
-                ahead = _next(_with(plan, started, leaves), z, step, counted)
-                loss = torch.nn.functional.mse_loss(ahead, path[step.index + 1])
-            error = float(loss.detach())
+                told = _with(plan, branch, started, leaves)
+                if clean is None:
+                    loss = torch.nn.functional.mse_loss(_next(told, z, step, counted), path[step.index + 1])
+                else:
+                    loss = torch.nn.functional.mse_loss(_estimate(told, z, step, counted), clean)
+            weight = 1.0 if clean is None else step.alpha**2 / step.s**2
+            error = float(loss.detach()) * weight
             if error < ENOUGH + step.index * 2 * ENOUGH:
                 break
             gradients = torch.autograd.grad(loss, list(leaves.values()))
@@ -70,10 +105,10 @@ def fit_null(
         for key, value in values.items():
             fitted[key].append(value)
         with torch.no_grad():
-            z = _next(_with(plan, started, values), z, step, counted)
+            z = _next(_with(plan, branch, started, values), z, step, counted)
         watch(step, error)
     said = {key: tuple(_said(started[key], value) for value in own) for key, own in fitted.items()}
-    return _replaced(plan, {key: Fitted(own) for key, own in said.items()})
+    return _replaced(plan, branch, {key: Fitted(own) for key, own in said.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +121,16 @@ class Fitted:
         return self.told[step.index]
 
 
-def _next(plan: Plan, z: Tensor, step: Step, counted: Run) -> Tensor:
+def _estimate(plan: Plan, z: Tensor, step: Step, counted: Run) -> Tensor:
     run = Run()
-    ahead, _ = Ddim().step(lambda z, step: predict(plan, z, step, run), z, step, None, lambda: z)
+    x0 = predict(plan, z, step, run)
     counted.forwards += run.forwards
     counted.rows += run.rows
+    return x0
+
+
+def _next(plan: Plan, z: Tensor, step: Step, counted: Run) -> Tensor:
+    ahead, _ = Ddim().step(lambda z, step: _estimate(plan, z, step, counted), z, step, None, lambda: z)
     return ahead
 
 
@@ -98,10 +138,12 @@ def _key(view: View) -> Key:
     return view.name, view.stream
 
 
-def _null_of(view: View) -> Conditioning:
-    told = view.branches["null"]
+def _told_by(view: View, branch: str) -> Conditioning:
+    told = view.branches[branch]
     if callable(told) or len(told.tokens) != 1:
-        raise SceneError(f'View "{view.name}": its null branch is no single text, and only such a one can be fitted.')
+        raise SceneError(
+            f'View "{view.name}": its branch "{branch}" is no single text, and only such a one can be fitted.'
+        )
     return told
 
 
@@ -109,13 +151,13 @@ def _said(told: Conditioning, value: Tensor) -> Conditioning:
     return replace(told, tokens=(Tokens(value, told.tokens[0].where, told.tokens[0].within),))
 
 
-def _with(plan: Plan, started: Mapping[Key, Conditioning], values: Mapping[Key, Tensor]) -> Plan:
-    return _replaced(plan, {key: _said(started[key], value) for key, value in values.items()})
+def _with(plan: Plan, branch: str, started: Mapping[Key, Conditioning], values: Mapping[Key, Tensor]) -> Plan:
+    return _replaced(plan, branch, {key: _said(started[key], value) for key, value in values.items()})
 
 
-def _replaced(plan: Plan, nulls: Mapping[Key, Branch]) -> Plan:
+def _replaced(plan: Plan, branch: str, told: Mapping[Key, Branch]) -> Plan:
     views = (
-        replace(view, branches={**view.branches, "null": nulls[_key(view)]}) if _key(view) in nulls else view
+        replace(view, branches={**view.branches, branch: told[_key(view)]}) if _key(view) in told else view
         for view in plan.views
     )
     return replace(plan, views=tuple(views))

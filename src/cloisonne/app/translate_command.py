@@ -1,0 +1,72 @@
+"""``cloisonne translate``. Heavy imports happen inside."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloisonne.app.options import Loading, Overwrite, grouped
+from cloisonne.app.terminal import running, to_stderr
+
+
+@grouped
+def translate(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The picture whose structure stays.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The result's name.")],
+    reference: Annotated[Path, typer.Option(help="The picture whose subject or style is taken.")],
+    loading: Loading,
+    mask: Annotated[Path | None, typer.Option(help="White changes; elsewhere every byte stays.")] = None,
+    preset: Annotated[str, typer.Option(help="fast, vct (the paper) or vct-code (its released code).")] = "fast",
+    keep_structure: Annotated[
+        float | None, typer.Option(help="0 to 1: how long the result looks as the source does.")
+    ] = None,
+    concept_strength: Annotated[float, typer.Option(help="0 to 1; 0 is the source.")] = 1.0,
+    concept: Annotated[Path | None, typer.Option(help="A learned concept's file, in place of learning.")] = None,
+    save_concept: Annotated[Path | None, typer.Option(help="Where to keep what was learned.")] = None,
+    word: Annotated[str, typer.Option(help="A word that learning begins at.")] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the walk.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Steps of learning a concept.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides what learning sees.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report and nothing else.")] = False,
+) -> None:
+    """Carry the subject or style of one picture over to another that keeps its structure."""
+    from cloisonne.app.translate import translate as translated
+    from cloisonne.app.translate import translating_of
+    from cloisonne.models.concept import Concept
+    from cloisonne.scene import check_output
+
+    changes = {} if rounds is None else {"rounds": rounds}
+    translating_of(preset, keep_structure, changes)  # refuses before anything is loaded
+    check_output(out, overwrite=overwrite)
+    known = None if concept is None else Concept.load(concept)
+    model = loading.load(loading.model or "builtin")
+    with running():
+        result = translated(
+            source,
+            reference,
+            model,
+            mask=mask,
+            preset=preset,
+            keep_structure=keep_structure,
+            concept_strength=concept_strength,
+            concept=known,
+            word=word,
+            steps=steps,
+            seed=seed,
+            progress=_told,
+            **changes,
+        )
+        result.save(out, overwrite=overwrite)
+        if save_concept is not None and result.concept is not None:
+            result.concept.save(save_concept)
+    for warning in result.report["warnings"]:
+        to_stderr(f"Warning: {warning}")
+    typer.echo(json.dumps(result.report) if as_json else str(out))
+
+
+def _told(what: str, at: int, count: int) -> None:
+    """A line every tenth of what takes long."""
+    if count >= 100 and at % (count // 10) == 0:
+        to_stderr(f"{what}: {at} of {count}")
