@@ -120,6 +120,8 @@ def test_rows_are_counted(tiny: Model) -> None:
     assert drawn.report["rows"] == 4 * 4
     given = edit(scene(TREE, CHANGE, background=photo()), tiny)
     assert given.report["rows"] == 4 * (1 + 1 + 2)
+    fresh = edit(scene(TREE, ADD, background=photo()), tiny)
+    assert fresh.report["rows"] == 4 * 2
 
 
 def test_files_carry_the_scene_and_make_the_pair_again(tiny: Model, workdir: Path) -> None:

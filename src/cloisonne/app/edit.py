@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cloisonne.app.edited import Edited
 from cloisonne.app.pair import Pair
 from cloisonne.app.pair_losses import things
-from cloisonne.app.pair_plan import half_plan, joining
+from cloisonne.app.pair_plan import compares, half_plan, joining
+from cloisonne.app.picture_edit import start as picture_start
 from cloisonne.app.prepare import prepare
 from cloisonne.app.result import REPORT_VERSION
 from cloisonne.core.invert import Inverted, Retrace, invert
@@ -98,7 +100,10 @@ def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
     shape = (pair.model.vae.channels, *pair.grid)
     noise = Noise([Seed(pair.before.scene.seed, pair.before.compiled.seeds)], shape, device)
     start = noise()[0]
-    first, second = half_plan(pair, pair.before, BEFORE, editing), half_plan(pair, pair.after, AFTER, editing)
+    second = half_plan(pair, pair.after, AFTER, editing)
+    if pair.picture is not None and editing.follow and not compares(pair, editing):
+        return _repainted(pair, second, editing, start, noise, told, run)
+    first = half_plan(pair, pair.before, BEFORE, editing)
     starts, known, solver = {BEFORE: start, AFTER: start}, None, pair.before.sampler
     if pair.picture is not None:
         known = pair.pin().known
@@ -116,6 +121,18 @@ def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
     run.forwards += down.forwards
     run.rows += down.rows
     return z[[place[BEFORE], place[AFTER]]]
+
+
+def _repainted(
+    pair: Pair, second: Plan, editing: Editing, start: Tensor, noise: Noise, told: Progress, run: Run
+) -> Tensor:
+    """The same where nothing asks what the given picture looks like inside: it need not be walked up and down."""
+    pin = pair.pin()
+    plan = second + joining(pair, second, editing, pin.known)
+    z = picture_start(pin, start, pair.before.steps[0], 1.0)[None]
+    sampler, steps = pair.before.sampler, pair.before.steps
+    z = sample(plan, sampler, z, steps, noise=noise, watch=lambda step, z, x0: told(step), run=run)
+    return torch.stack([pin.known, z[0]])
 
 
 def _inverted(

@@ -150,3 +150,36 @@ def evaluate_edits(
         report=to_stderr,
     )
     typer.echo(text)
+
+
+@evaluate.command("translations")
+def evaluate_translations(
+    out: Out,
+    model: Source = "builtin",
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=PRESET,OPTION=VALUE...]",
+            help='What translates: a preset of "cloisonne translate", one with other options, such as '
+            'long=vct,rounds=1000, or "paint", which paints exemplars; several times. fast and paint without.',
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Only the first pairs of each task.")] = 50,
+    seed: Annotated[int, typer.Option(help="Added to every pair's own seed.")] = 0,
+    device: Device = "cpu",
+    save_pictures: SavePictures = False,
+) -> None:
+    """Measure translations of style and subject by their nearness to the known answer."""
+    from cloisonne.app.measure_translations import translations
+
+    text = translations(
+        out,
+        model,
+        rows=row,
+        limit=limit,
+        seed=seed,
+        device=device,
+        save_pictures=save_pictures,
+        report=to_stderr,
+    )
+    typer.echo(text)

@@ -1,6 +1,5 @@
 """The benchmark of region edits with our own editor in the chair of what is measured."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ from PIL import Image
 from cloisonne.app.edit import edit, editing_of
 from cloisonne.app.generate import generate
 from cloisonne.app.measure import facts, through_vae
+from cloisonne.app.row_text import rows_asked
 from cloisonne.errors import SceneError
 from cloisonne.eval.edit_metrics import ClipSimilarity
 from cloisonne.eval.edits import COPY, MODES, TRUTH, TRUTH_VAE, Made, Row, evaluate_edits
@@ -28,8 +28,6 @@ WORDS = "words"
 ROWS = ("follow", WORDS)
 """What is measured where no rows are named."""
 _TAKEN = (TRUTH, TRUTH_VAE, COPY)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_OPTION = re.compile(r"([a-z_]+)=([^=]+)")
 _ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "norse=mrgd,loss_is=0"'
 
 
@@ -74,19 +72,7 @@ def asked_of(rows: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
 
     SceneError where a row is none of these, its name is taken, or ``edit`` has no such preset or option.
     """
-    asked: dict[str, tuple[str, dict[str, Any]]] = {}
-    for text in rows:
-        name, given, rest = text.partition("=")
-        preset, *parts = (rest if given else name).split(",")
-        options = [_OPTION.fullmatch(part) for part in parts]
-        if not _NAME.fullmatch(name) or not preset or not all(options) or (preset == WORDS and parts):
-            raise SceneError(f'The row is "{text}"; {_ADVICE}.')
-        if name in _TAKEN or name in asked:
-            raise SceneError(f'The row "{text}" has the name of another row; give it another name.')
-        asked[name] = preset, {found[1]: _value(found[2]) for found in options if found}
-        if preset != WORDS:
-            editing_of(*asked[name])
-    return asked
+    return rows_asked(rows, _ADVICE, editing_of, _TAKEN, WORDS)
 
 
 def row_of(preset: str, options: dict[str, Any], model: Model, mode: str) -> Row:
@@ -130,18 +116,6 @@ def _filled(item: Pair, seed: int, model: Model, *, given: bool) -> Made:
         rows=sum(one.report["rows"] for one in drawn),
         seconds=sum(one.report["seconds"] for one in drawn),
     )
-
-
-def _value(text: str) -> Any:
-    """A number, true, false, or the text itself."""
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _image(rgb: NDArray[np.uint8]) -> Image.Image:

@@ -31,7 +31,7 @@ SURE = -2.0
 LEAST = 0.05
 """Share of a region below which what was found is not believed."""
 GROWN = 0.04
-"""How far a thing's map is grown, as a share of the picture's longer side."""
+"""How far a thing's map is grown, as a share of the picture's longer side; twice as far where nothing shall be left."""
 
 
 def ids_of(pair: Pair, view: View) -> tuple[int, ...] | None:
@@ -201,14 +201,14 @@ def things(pair: Pair) -> Seen:
             thing = box & (found > SURE)
             if thing.sum() < LEAST * box.sum():
                 thing = box
-            changed = np.maximum(changed, _softened(thing))
+            changed = np.maximum(changed, _softened(thing, GROWN if region.after else 2 * GROWN))
         return changed
 
     return seen
 
 
-def _softened(thing: NDArray[np.bool_]) -> Mask:
+def _softened(thing: NDArray[np.bool_], grown: float) -> Mask:
     """[h, w] in [0, 1]: 1 on the thing and a little around it, then falling."""
-    reach = max(1, round(GROWN * max(thing.shape)))
+    reach = max(1, round(grown * max(thing.shape)))
     wide = cv2.dilate(thing.astype(np.float32), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     return np.maximum(cv2.GaussianBlur(wide, (0, 0), reach / 2), 0).astype(np.float32)

@@ -38,6 +38,12 @@ def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan
     return Plan(views=views, refines=tuple(replace(refine, stream=stream) for refine in refines))
 
 
+def compares(pair: Pair, editing: Editing) -> bool:
+    """Whether the canvas after asks anything of the one before but what a given picture says anyhow."""
+    kept = len(pair.parts.redrawn) < len(pair.parts.edited)
+    return kept or editing.policies or editing.regions or bool(editing.loss_is or editing.loss_ip)
+
+
 def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> Plan:
     """What the canvases have to do with one another. known: latents [C, H, W] of a given picture."""
     listening = Listening.of(pair, both, editing)

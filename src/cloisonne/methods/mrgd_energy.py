@@ -87,31 +87,31 @@ class RegionEnergy:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Both canvases."""
-        return (self.source, self.target)
+        """Both canvases where they are compared, else the target alone."""
+        return (self.source, self.target) if self.weights.loss_is or self.weights.loss_ip else (self.target,)
 
     def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
-        """x0 [2, C, H, W] with the target's estimate moved."""
+        """x0 [1 or 2, C, H, W], the target's estimate, which is the last, moved."""
         if step.alpha == 0:
             return x0
         with torch.enable_grad():
-            free = x0[1].detach().clone().requires_grad_(True)
-            loss = self.loss(torch.stack([x0[0].detach(), free]), step)
+            free = x0[-1].detach().clone().requires_grad_(True)
+            loss = self.loss(torch.cat([x0[:-1].detach(), free[None]]), step)
             if not loss.requires_grad:
                 return x0
             (slope,) = torch.autograd.grad(loss, [free])
-        change = -(step.s**2 / step.alpha) * LATENT * self.weights.gain * slope * (x0[1].numel() / PUBLISHED)
+        change = -(step.s**2 / step.alpha) * LATENT * self.weights.gain * slope * (free.numel() / PUBLISHED)
         if self.weights.limit > 0:
-            most = self.weights.limit * x0[1].norm()
+            most = self.weights.limit * x0[-1].norm()
             change = change * (most / change.norm().clamp_min(1e-12)).clamp(max=1)
-        return torch.stack([x0[0], x0[1] + change])
+        return torch.cat([x0[:-1], (x0[-1] + change)[None]])
 
     def loss(self, x0: Tensor, step: Step) -> Tensor:
-        """The sum of the losses that count at a step, of both canvases [2, C, H, W]; the first has no gradient."""
+        """The sum of the losses that count at a step; of two canvases the first has no gradient."""
         weights, left = self.weights, step.count - 1 - step.index
         compares = bool(weights.loss_is) and left <= 0.7 * step.count
         keeps = bool(weights.loss_ip) and left <= 0.8 * step.count
-        said, after = self.words(step), self.decode(x0[1:])
+        said, after = self.words(step), self.decode(x0[-1:])
         before = self.decode(x0[:1]) if compares or keeps else None
         total = x0.new_zeros(())
         if weights.loss_rs or weights.loss_gone or weights.loss_seen or compares:

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, CLIPSegConfig, CLIPSegForImageSegmentati
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.exemplar import DEVIATION, MEAN
-from cloisonne.models.files import read, read_json
+from cloisonne.models.files import pretrained, read, read_json
 
 CLIPSEG = "clipseg"
 DECODER = "decoder.safetensors"
@@ -76,7 +76,7 @@ def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch
 
     def load(place: Path) -> Segmenter:
         if not (place / DECODER).is_file():
-            module: Any = CLIPSegForImageSegmentation.from_pretrained(place, local_files_only=True)
+            module: Any = pretrained(CLIPSegForImageSegmentation, place)
         else:
             module = CLIPSegForImageSegmentation(config_of(place))
             put_towers(module, place.parent / "clip")

@@ -4,7 +4,7 @@ The towers stay as they are. Pictures are whole scenes, half of them blurred, no
 pictures of a walk are, told of by phrases: of what is there, and of what is not, in like words.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,9 @@ def build(clip: Path, tokenizer: Any) -> Segmenter:
         decoder_intermediate_size=256,
     )
     torch.manual_seed(0)
-    module = CLIPSegForImageSegmentation(config)
+    module: Any = CLIPSegForImageSegmentation(config)
     put_towers(module, clip)
-    segmenter = Segmenter(module.float(), tokenizer, config.text_config.max_position_embeddings)
+    segmenter = Segmenter(module.float(), tokenizer, module.config.text_config.max_position_embeddings)
     begin(segmenter)
     return segmenter
 
@@ -77,7 +77,7 @@ def _other(item: Item, index: int, rng: np.random.Generator) -> Item:
     """The same thing in another colour, if it has one, or another thing."""
     if item.colour and rng.random() < 0.5:
         colours = [c for c in COLOURS if c != item.colour]
-        return Item(**vars(item) | {"colour": colours[int(rng.integers(len(colours)))]})
+        return replace(item, colour=colours[int(rng.integers(len(colours)))])
     return sample(FIRST_SEED + (1 << 25) + index, _CORE).items[0]
 
 

@@ -1,0 +1,207 @@
+"""translations-v1: a source, a reference, and what the source would be with the reference's style or subject.
+
+Everything about item k follows from its number. Even ones are of style: the reference is another picture of a style,
+the truth the source in that style. Odd ones are of subject: the reference shows a held-out glyph, the truth the source
+with it in the place of its object.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from cloisonne.eval.bootstrap import Sample, difference, mean
+from cloisonne.eval.edit_metrics import structure
+from cloisonne.eval.hole_metrics import Gallery, batch
+from cloisonne.eval.holes import exemplar
+from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
+from cloisonne.eval.metrics import Judging, crop
+from cloisonne.eval.report import figure, table
+from cloisonne.scene import Box
+from cloisonne.world.draw import draw
+from cloisonne.world.glyphs import HELD_OUT
+from cloisonne.world.picture import STYLES, Recipe, sample
+
+FIRST_SEED = 6 << 20
+REFERENCES = 1 << 18
+SIZE = 128
+Picture = NDArray[np.uint8]
+Task = Literal["style", "subject"]
+TASKS: tuple[Task, ...] = ("style", "subject")
+COPY, COPY_REFERENCE, TRUTH_VAE = "copy-source", "copy-reference", "truth-vae"
+MEASURES = {
+    "closeness": ("closeness", True),
+    "concept": ("concept", True),
+    "structure": ("structure x1e3", False),
+    "rows": ("rows", False),
+    "seconds": ("seconds", False),
+}
+"""Heading of each figure, and whether it is a share."""
+LEGEND = """### Columns
+
+- closeness: to the true answer, by the root mean squared difference of pixels: 0 where the source is copied, 1 for the
+  truth through the VAE; below 0 is further away than the source
+- concept: style: what the judge gives to the reference's style; subject: the crop's nearest of the 60 held-out glyphs
+  is the reference's
+- structure: mean squared difference of the cosine similarities of all of the judge's 16 x 16 cells to the source's
+- rows, seconds: of the network, with those of learning; of a pair
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """One item; pictures uint8 [128, 128, 3], the reference any size. box: of the source's object. wanted: the style,
+    or the glyph."""
+
+    index: int
+    task: Task
+    source: Picture
+    reference: Picture
+    truth: Picture
+    box: Box
+    wanted: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Translated:
+    """What a row made of an item: its picture, rows of the network, and time."""
+
+    image: Picture
+    rows: int | None = None
+    seconds: float | None = None
+
+
+Row = Callable[[Asked, int], Translated]
+"""(item, seed) -> what is measured."""
+
+
+def asked(index: int) -> Asked:
+    """Item ``index``."""
+    rng = np.random.default_rng([FIRST_SEED + index, 20267])
+    if index % 2 == 0:
+        picture = sample(FIRST_SEED + index, Recipe(counts=(1, 2, 2, 3), overlapping=0.0))
+        style = STYLES[1 + (index // 2) % (len(STYLES) - 1)]
+        other = sample(FIRST_SEED + REFERENCES + index, Recipe(counts=(1, 2, 2, 3)))
+        reference = draw(replace(other, style=style)).rgb
+        truth, wanted = draw(replace(picture, style=style)), style
+    else:
+        picture = sample(FIRST_SEED + index, Recipe(counts=(1,)))
+        char = HELD_OUT[int(rng.integers(len(HELD_OUT)))]
+        reference = exemplar(char, None, picture.background, rng)
+        truth = draw(replace(picture, items=(replace(picture.items[0], char=char, colour=None),)))
+        wanted = char
+    source = draw(picture)
+    return Asked(
+        index=index,
+        task=TASKS[index % 2],
+        source=source.rgb,
+        reference=reference,
+        truth=truth.rgb,
+        box=source.boxes()[0],
+        wanted=wanted,
+    )
+
+
+def evaluate_translations(
+    rows: Mapping[str, Row],
+    judge: Judging,
+    round_trip: Callable[[Picture], Picture],
+    out: Path,
+    *,
+    limit: int = 50,
+    seed: int = 0,
+    about: Mapping[str, str | int | float] | None = None,
+    save_pictures: bool = False,
+    report: Callable[[str], None] = print,
+) -> str:
+    """Measure ``rows``, both copies and the ceiling on the first ``limit`` items of each task; returns the tables.
+
+    What is already in ``out`` is kept. Raises OutputError for a folder that holds another run.
+    """
+    open_folder(out, {"benchmark": "translations-v1", "seed": seed, **(about or {})})
+    drawing: dict[str, Row] = dict(rows)
+    drawing |= {
+        COPY: lambda item, seed: Translated(image=item.source),
+        COPY_REFERENCE: lambda item, seed: Translated(image=_large(item.reference)),
+        TRUTH_VAE: lambda item, seed: Translated(image=round_trip(item.truth)),
+    }
+    kept = {row: Items(out / f"items-{row}.jsonl") for row in drawing}
+    known = Gallery(judge)
+    count = 2 * limit
+    for index in range(count):
+        missing = [row for row in drawing if index not in kept[row]]
+        item = asked(index) if missing else None
+        for row in missing:
+            assert item is not None
+            made = drawing[row](item, seed + index)
+            ceiling = _apart(round_trip(item.truth), item.truth)
+            kept[row].add(index, _figures(made, item, judge, known, ceiling))
+            if save_pictures:
+                shown = [item.source, _large(item.reference), item.truth, made.image]
+                save_picture(np.concatenate(shown, 1), out / "pictures" / row / f"{index:04d}.png")
+        if (index + 1) % 10 == 0 or index + 1 == count:
+            report(f"{index + 1} of {count} pairs")
+    text = _tables(kept, count)
+    write_whole(out / "translations.md", text)
+    return text
+
+
+@torch.no_grad()
+def _figures(made: Translated, item: Asked, judge: Judging, known: Gallery, ceiling: float) -> dict[str, Any]:
+    worst = _apart(item.source, item.truth)
+    if item.task == "style":
+        verdict = judge(batch(made.image[None]))
+        concept = float(verdict.styles.softmax(1)[0, STYLES.index(item.wanted)])
+    else:
+        seen = judge(batch(crop(made.image, item.box)[None]))
+        concept = float(known.nearest(F.normalize(seen.embedding[0], dim=0)) == item.wanted)
+    return {
+        "closeness": (worst - _apart(made.image, item.truth)) / (worst - ceiling),
+        "concept": concept,
+        "structure": 1e3 * structure(item.source, made.image, judge),
+        "rows": made.rows,
+        "seconds": made.seconds,
+    }
+
+
+def _apart(a: Picture, b: Picture) -> float:
+    return float(np.sqrt(np.square(a.astype(np.float64) - b).mean()))
+
+
+def _large(rgb: Picture) -> Picture:
+    return np.asarray(cv2.resize(rgb, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _tables(kept: Mapping[str, Items], count: int) -> str:
+    parts = []
+    for place, task in enumerate(TASKS):
+        indices = range(place, count, 2)
+        samples = {row: {name: _sample(items, indices, name) for name in MEASURES} for row, items in kept.items()}
+        header = ["", *(title for title, _ in MEASURES.values())]
+        body = [
+            [row, *(figure(mean(own[name]), percent=share) for name, (_, share) in MEASURES.items())]
+            for row, own in samples.items()
+        ]
+        parts += [f"### {task}, n = {len(indices)} pairs\n", table(header, body)]
+        first = next(iter(samples))
+        names = [name for name in MEASURES if name not in ("rows", "seconds")]
+        apart = [
+            [row, *(figure(difference(own[n], samples[first][n]), percent=MEASURES[n][1]) for n in names)]
+            for row, own in samples.items()
+            if row != first
+        ]
+        parts += [f"Row minus {first}, paired:\n", table(["", *(MEASURES[n][0] for n in names)], apart)]
+    head = "Percent, but for structure, rows and seconds [95 % interval, bootstrapped over pairs].\n"
+    return "\n".join([head, *parts, LEGEND])
+
+
+def _sample(items: Items, indices: range, name: str) -> Sample:
+    values = [items[k][name] for k in indices]
+    there = np.array([value is not None for value in values], int)
+    return Sample(np.array([0.0 if value is None else float(value) for value in values]), there)
