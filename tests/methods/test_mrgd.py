@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cloisonne.app.edit import edit, editing_of
 from cloisonne.app.pair import Pair
+from cloisonne.app.pair_losses import _wanted
 from cloisonne.app.pair_plan import half_plan, joining
 from cloisonne.core.edits import ShareSelf, ShareWords
 from cloisonne.core.plan import Box, Call, Row, Site
@@ -290,3 +291,9 @@ def test_a_tight_edit_changes_the_thing_and_not_its_region() -> None:
     assert not changed[1][~inside].any()
     assert 0.05 * inside.sum() < changed[1].sum() < changed[0].sum()
     assert tight.report["identical_outside"] is True
+
+
+def test_what_is_looked_for_has_no_weights(tiny: Model) -> None:
+    heavy = CAR.replace(edit={"kind": "change", "from": "a (red:1.3) car", "to": "a [blue] car"})
+    (wanted,) = _wanted(Pair.of(scene(heavy), tiny))
+    assert (wanted.before, wanted.after) == ("a red car", "a blue car")

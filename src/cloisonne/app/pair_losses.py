@@ -24,6 +24,7 @@ from cloisonne.methods.reco import normalise
 from cloisonne.models.clipseg import Segmenter
 from cloisonne.models.vae import Vae
 from cloisonne.scene.masks import Mask
+from cloisonne.scene.prompt import plain
 from cloisonne.scene.region import Region
 
 SURE = -2.0
@@ -83,7 +84,7 @@ class Listening:
 
     def tokens(self, phrase: str) -> list[int]:
         """A phrase's tokens, as they lie within a longer text."""
-        return self.tokenizer(normalise(phrase), add_special_tokens=False, verbose=False).input_ids
+        return self.tokenizer(normalise(plain(phrase)), add_special_tokens=False, verbose=False).input_ids
 
     def words(self, step: Step) -> Mapping[tuple[str, str], str]:
         """What is looked for of each (side, region), where that is not what its region says."""
@@ -164,8 +165,8 @@ def _looked_for(placed: Placed) -> tuple[str, str]:
     region, edit = placed.region, placed.region.edit
     keywords = ", ".join(region.keywords)
     if edit is None:
-        return keywords or region.phrase, keywords or region.phrase
-    before, after = edit.words_before, edit.words_after
+        return keywords or plain(region.phrase), keywords or plain(region.phrase)
+    before, after = plain(edit.words_before), plain(edit.words_after)
     if not keywords:
         return before, after
     return (keywords if edit.kind == "remove" else before), (keywords if after else "")
