@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from cloisonne.app.edit import edit
+from cloisonne.app.edit_step import EditStep
 from cloisonne.app.edited import NAMES
 from cloisonne.app.generate import generate
-from cloisonne.core.plan import Step
 from cloisonne.errors import Cancelled, OutputError, SceneError
 from cloisonne.models.model import Model
 from cloisonne.scene.halves import halves
@@ -140,8 +140,8 @@ def test_files_carry_the_scene_and_make_the_pair_again(tiny: Model, workdir: Pat
 
 
 def test_cancelling_writes_nothing(tiny: Model, workdir: Path) -> None:
-    def stop(step: Step) -> None:
-        if step.index == 2:
+    def stop(told: EditStep) -> None:
+        if told.step.index == 2:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
@@ -165,3 +165,14 @@ def test_an_edit_that_the_text_has_no_room_for_is_refused(tiny: Model) -> None:
     long = [TREE.replace(name=f"t{k}", phrase="red orange blue stars " * 4) for k in range(8)]
     with pytest.raises(SceneError, match=r'"hat".*no room'):
         edit(scene(*long, CHANGE.replace(priority=-5), method="reco"), tiny)
+
+
+def test_long_edits_tell_what_they_do_and_show_where_they_are(tiny: Model) -> None:
+    told: list[EditStep] = []
+    edit(scene(CHANGE, background=photo()), tiny, callback_on_step_end=told.append, inversion="null-text")
+    assert [end.doing for end in told] == ["inversion"] * 4 + ["null text"] * 4 + ["editing"] * 4
+    assert [end.done for end in told] == [1, 2, 3, 4] * 3
+    seen = [end.preview() for end in told]
+    assert [image is None for image in seen] == [False] * 4 + [True] * 4 + [False] * 4
+    assert seen[-1] is not None
+    assert min(seen[-1].size) >= 16

@@ -23,7 +23,7 @@ from cloisonne.app.options import (
     grouped,
 )
 from cloisonne.app.seeing_commands import explain, sweep
-from cloisonne.app.terminal import Failed, progress, running, to_stderr
+from cloisonne.app.terminal import Failed, progress, running, stages, to_stderr
 from cloisonne.app.train_commands import train
 from cloisonne.app.translate_command import translate
 from cloisonne.errors import Cancelled, CloisonneError
@@ -146,7 +146,8 @@ def edit(
     check_outputs(out, overwrite=overwrite)
     model = loading.load(asked.model)
     told: dict[str, Any] = {} if looks is None else {"looks": looks}
-    with running():
+    with running(), stages() as bar:
+        told["callback_on_step_end"] = lambda end: bar(end.doing, end.done, end.step.count)
         result = edited(asked, model, preset=preset, **told)
         paths = result.save(out, overwrite=overwrite, embed=not no_embed)
     for warning in result.report["warnings"]:

@@ -5,13 +5,13 @@ editing (``methods/mrgd.py``). A given picture is walked up to its noise first, 
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from cloisonne.app.edit_step import EditStep, Progress
 from cloisonne.app.edited import Edited
 from cloisonne.app.pair import Pair
 from cloisonne.app.pair_losses import things
@@ -24,13 +24,11 @@ from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.null_text import Fitted, fit_null
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run
-from cloisonne.core.sample import sample
+from cloisonne.core.sample import Watch, sample
 from cloisonne.errors import SceneError
 from cloisonne.methods.mrgd import AFTER, BEFORE, PRESETS, Editing
 from cloisonne.models.model import Model
 from cloisonne.scene.scene import Scene
-
-Progress = Callable[[Step], None]
 
 
 def edit(
@@ -47,7 +45,7 @@ def edit(
     preset: a way of editing, one of ``methods.mrgd.PRESETS``; the scene's own if left out, or "mrgd", or "follow"
     where the model has nothing that finds words. changes: fields of it that shall be other, as in the scene's
     ``editing``, such as ``looks``, the share of the walk, in [0, 1], in which things that stay what they are keep how
-    they looked at themselves. callback_on_step_end: called with each step, on the way up and down; it may raise
+    they looked at themselves. callback_on_step_end: called after each step, on the way up and down; it may raise
     :class:`~cloisonne.errors.Cancelled`. Raises SceneError, ImageError or CapabilityError where that is refused.
     """
     began = time.perf_counter()
@@ -117,10 +115,17 @@ def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
         solver = replace(solver, solver=pair.before.sampler, places=(place[BEFORE],))
     down = Run()
     z = both.stack(starts)
-    z = sample(both, solver, z, pair.before.steps, noise=noise, watch=lambda step, z, x0: told(step), run=down)
+    z = sample(
+        both, solver, z, pair.before.steps, noise=noise, watch=_watch("editing", place[AFTER], pair, told), run=down
+    )
     run.forwards += down.forwards
     run.rows += down.rows
     return z[[place[BEFORE], place[AFTER]]]
+
+
+def _watch(doing: Literal["inversion", "editing"], place: int, pair: Pair, told: Progress) -> Watch:
+    """Tells of the canvas in a place among those that walk."""
+    return lambda step, z, x0: told(EditStep(doing=doing, step=step, x0=x0[place], vae=pair.model.vae))
 
 
 def _repainted(
@@ -131,7 +136,7 @@ def _repainted(
     plan = second + joining(pair, second, editing, pin.known)
     z = picture_start(pin, start, pair.before.steps[0], 1.0)[None]
     sampler, steps = pair.before.sampler, pair.before.steps
-    z = sample(plan, sampler, z, steps, noise=noise, watch=lambda step, z, x0: told(step), run=run)
+    z = sample(plan, sampler, z, steps, noise=noise, watch=_watch("editing", 0, pair, told), run=run)
     return torch.stack([pin.known, z[0]])
 
 
@@ -146,10 +151,15 @@ def _inverted(
         pair.parts.before.replace(guidance=1.0, method=pair.before.scene.method), pair.model, given=pair.picture
     )
     unguided = half_plan(pair, plain, BEFORE, editing)
-    found = invert(unguided, known[None], pair.before.steps, "direct", watch=lambda step, z, x0: told(step), run=run)
+    watch = _watch("inversion", 0, pair, told)
+    found = invert(unguided, known[None], pair.before.steps, "direct", watch=watch, run=run)
     if editing.inversion == "direct":
         return found, first if editing.policies else unguided, second
-    fitted = fit_null(first, found.path, pair.before.steps, run=run, watch=lambda step, error: told(step))
+
+    def fitting(step: Step, error: float) -> None:
+        told(EditStep(doing="null text", step=step, x0=None, vae=pair.model.vae))
+
+    fitted = fit_null(first, found.path, pair.before.steps, run=run, watch=fitting)
     nulls = {view.name: view.branches["null"] for view in fitted.views if isinstance(view.branches.get("null"), Fitted)}
     views = tuple(
         replace(view, branches={**view.branches, "null": nulls[view.name]}) if view.name in nulls else view

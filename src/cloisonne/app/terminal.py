@@ -25,15 +25,19 @@ class Failed(Exception):
     """A failure while running."""
 
 
-@contextmanager
-def progress(num_images: int) -> Iterator[Callable[[Any], None]]:
-    """A bar on standard error that counts the steps of all pictures; silent where that is no terminal."""
+def _bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+@contextmanager
+def progress(num_images: int) -> Iterator[Callable[[Any], None]]:
+    """A bar on standard error that counts the steps of all pictures; silent where that is no terminal."""
+    with _bar() as bar:
         task = bar.add_task("drawing")
 
         def callback(end: Any) -> None:
@@ -41,6 +45,14 @@ def progress(num_images: int) -> Iterator[Callable[[Any], None]]:
             bar.update(task, total=total, completed=end.image * end.step.count + end.step.index + 1)
 
         yield callback
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error for what goes through several stages: (what is done, how far, of how much)."""
+    with _bar() as bar:
+        task = bar.add_task("beginning")
+        yield lambda what, at, count: bar.update(task, description=what, total=count, completed=at)
 
 
 def to_stderr(line: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cloisonne.app.options import Loading, Overwrite, grouped
-from cloisonne.app.terminal import running, to_stderr
+from cloisonne.app.terminal import running, stages, to_stderr
 
 
 @grouped
@@ -42,7 +42,7 @@ def translate(
     check_output(out, overwrite=overwrite)
     known = None if concept is None else Concept.load(concept)
     model = loading.load(loading.model or "builtin")
-    with running():
+    with running(), stages() as bar:
         result = translated(
             source,
             reference,
@@ -55,7 +55,7 @@ def translate(
             word=word,
             steps=steps,
             seed=seed,
-            progress=_told,
+            progress=bar,
             **changes,
         )
         result.save(out, overwrite=overwrite)
@@ -64,9 +64,3 @@ def translate(
     for warning in result.report["warnings"]:
         to_stderr(f"Warning: {warning}")
     typer.echo(json.dumps(result.report) if as_json else str(out))
-
-
-def _told(what: str, at: int, count: int) -> None:
-    """A line every tenth of what takes long."""
-    if count >= 100 and at % (count // 10) == 0:
-        to_stderr(f"{what}: {at} of {count}")
