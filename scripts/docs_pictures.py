@@ -66,6 +66,22 @@ def before_and_after(scene: Scene, size: int = 384) -> Image.Image:
     return out
 
 
+def edits(count: int = 8, side: int = 128) -> Image.Image:
+    """The first pairs of ``evaluate edits``, one a column: before, what it could become, and what it becomes."""
+    from cloisonne import edit, load
+    from cloisonne.eval.pairs import pair
+
+    model = load("builtin")
+    sheet = Image.new("RGB", ((side + 4) * count, (side + 4) * 3), (255, 255, 255))
+    for column in range(count):
+        item = pair(column)
+        before = Image.fromarray(item.before)
+        made = edit(item.scene(before, column), model)
+        for row, image in enumerate((before, Image.fromarray(item.after), made.after)):
+            sheet.paste(image, (column * (side + 4), row * (side + 4)))
+    return sheet
+
+
 def translations(side: int = 128) -> Image.Image:
     """Sources in the first row, references of several styles in the first column, and what becomes of each pair."""
     from cloisonne import load, translate
@@ -94,6 +110,7 @@ def main() -> None:
     for name in ("beach", "castle"):
         scene_and_result(Scene.load(ROOT / "examples" / f"{name}.json")).save(PICTURES / f"{name}.png", optimize=True)
     mixed = Scene.load(ROOT / "examples" / "edit-mixed.json")
+    edits().save(PICTURES / "sheet-edits.png", optimize=True)
     translations().save(PICTURES / "sheet-translate.png", optimize=True)
     before_and_after(mixed).save(PICTURES / "edit.png", optimize=True)
 
