@@ -269,6 +269,9 @@ def test_what_a_way_of_editing_lacks_is_said(tiny: Model) -> None:
         editing_of("nice", {})
     with pytest.raises(SceneError, match='has no "colour"'):
         editing_of("follow", {"colour": 1})
+    for wrong in ({"boost": "much"}, {"loss_rs": -1}, {"looks": 2}, {"keywords": 1.5}, {"follow": "yes"}):
+        with pytest.raises(SceneError, match=rf"{next(iter(wrong))} is "):
+            editing_of("follow", wrong)
     with pytest.raises(CapabilityError, match="CLIPSeg"):
         edit(scene(CAR), tiny, preset="mrgd")
 
@@ -297,3 +300,9 @@ def test_what_is_looked_for_has_no_weights(tiny: Model) -> None:
     heavy = CAR.replace(edit={"kind": "change", "from": "a (red:1.3) car", "to": "a [blue] car"})
     (wanted,) = _wanted(Pair.of(scene(heavy), tiny))
     assert (wanted.before, wanted.after) == ("a red car", "a blue car")
+
+
+def test_an_edit_below_other_regions_is_drawn_too() -> None:
+    below = BALLOON.replace(priority=-1)
+    made = edit(Scene(caption="in a meadow", seed=0, steps=6, regions=[below]), load("builtin"))
+    assert np.asarray(made.difference).any()

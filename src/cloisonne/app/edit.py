@@ -5,7 +5,7 @@ editing (``methods/mrgd.py``). A given picture is walked up to its noise first, 
 """
 
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from cloisonne.app.pair_losses import things
 from cloisonne.app.pair_plan import compares, half_plan, joining
 from cloisonne.app.picture_edit import start as picture_start
 from cloisonne.app.prepare import prepare
+from cloisonne.app.presets import changed
 from cloisonne.app.result import REPORT_VERSION
 from cloisonne.core.invert import Inverted, Retrace, invert
 from cloisonne.core.noise import Noise, Seed
@@ -80,15 +81,11 @@ def edit(
 
 def editing_of(preset: str, changes: Any) -> Editing:
     """A preset with some of its fields changed. SceneError for what there is not."""
-    if preset not in PRESETS:
-        raise SceneError(f'There is no preset "{preset}" of editing; choose one of {", ".join(PRESETS)}.')
-    known = {field.name for field in fields(Editing)}
-    for name, value in changes.items():
-        if name not in known:
-            raise SceneError(f'A way of editing has no "{name}"; there are {", ".join(sorted(known))}.')
-        if name in ("looks", "limit") and not 0 <= value <= 1:
-            raise SceneError(f"{name} is {value}; give a share from 0 to 1.")
-    return replace(PRESETS[preset], **changes)
+    found = changed(PRESETS, preset, changes, "editing")
+    for name in ("looks", "limit"):
+        if getattr(found, name) > 1:
+            raise SceneError(f"{name} is {getattr(found, name)}; give a share from 0 to 1.")
+    return found
 
 
 def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:

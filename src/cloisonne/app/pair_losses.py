@@ -49,7 +49,8 @@ class Listening:
     """Which words of the whole picture's view are clearest, asked half and three quarters of the way.
 
     reader, boosted: what reads maps, and what they are used for; ``edits`` are both. count: at most so many words.
-    spans: by canvas and region, where its words lie in what the view hears. chosen: the tokens that were found.
+    ids: by canvas, the tokens that the view hears; spans: by canvas and region, where its words lie among them. said:
+    what is looked for, by (side, region), once clear words were found.
     """
 
     edits: tuple[AttentionEdit, ...] = ()
@@ -148,8 +149,8 @@ def _kept(pair: Pair) -> Tensor:
 
 
 def _wanted(pair: Pair) -> list[Wanted]:
-    """What is looked for, of all regions but backgrounds that say anything."""
-    told = [(p, *_looked_for(p)) for p in pair.placed() if p.region.priority >= 0]
+    """What is looked for, of all regions that say anything, but for backgrounds that stay."""
+    told = [(p, *_looked_for(p)) for p in pair.placed() if p.region.priority >= 0 or p.region.edit is not None]
     told = [(p, before, after) for p, before, after in told if before or after]
     boxes = {p.name: (torch.from_numpy(p.mask) > 0).float().to(pair.model.device) for p, _, _ in told}
     found = []
@@ -193,9 +194,10 @@ def things(pair: Pair) -> Seen:
     def seen(pictures: Tensor) -> Mask:
         height, width = pictures.shape[-2:]
         changed = np.zeros((height, width), np.float32)
+        looked = [segmenter.seen(picture[None]) for picture in pictures]
         for region in wanted:
             told = [(k, text) for k, text in enumerate((region.before, region.after)) if text]
-            maps = [segmenter.found(segmenter.seen(pictures[k : k + 1]), segmenter.words([text])) for k, text in told]
+            maps = [segmenter.found(looked[k], segmenter.words([text])) for k, text in told]
             found = torch.cat(maps).amax(0)[None, None]
             found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)[0, 0].cpu().numpy()
             box = F.interpolate(region.box[None, None], (height, width))[0, 0].cpu().numpy() > 0
@@ -209,7 +211,7 @@ def things(pair: Pair) -> Seen:
 
 
 def _softened(thing: NDArray[np.bool_], grown: float) -> Mask:
-    """[h, w] in [0, 1]: 1 on the thing and a little around it, then falling."""
+    """[h, w] in [0, 1]: about 1 on the thing, then falling."""
     reach = max(1, round(grown * max(thing.shape)))
     wide = cv2.dilate(thing.astype(np.float32), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    return np.maximum(cv2.GaussianBlur(wide, (0, 0), reach / 2), 0).astype(np.float32)
+    return cv2.GaussianBlur(wide, (0, 0), reach / 2).astype(np.float32)

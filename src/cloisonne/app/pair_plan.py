@@ -41,7 +41,8 @@ def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan
 def compares(pair: Pair, editing: Editing) -> bool:
     """Whether the canvas after asks anything of the one before but what a given picture says anyhow."""
     kept = len(pair.parts.redrawn) < len(pair.parts.edited)
-    return kept or editing.policies or editing.regions or bool(editing.loss_is or editing.loss_ip)
+    asks = editing.policies or editing.regions or editing.boost != "none"
+    return kept or asks or bool(editing.loss_is or editing.loss_ip)
 
 
 def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> Plan:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from cloisonne.app.concept import learn
 from cloisonne.app.picture_edit import as_pixels
+from cloisonne.app.presets import changed
 from cloisonne.app.result import REPORT_VERSION
 from cloisonne.app.translation import Progress, Translation
 from cloisonne.errors import SceneError
@@ -79,10 +80,8 @@ def translate(
         )
     z = work.walk(concept, concept_strength)
     pixels = as_pixels(model.vae.decode(z[None])[0])
-    covered = work.edit.covered()
-    image = work.edit.pasted(pixels, covered)
+    image = work.edit.pasted(pixels, work.edit.covered())
     raw = work.edit.pasted(pixels, work.edit.whole_window())
-    difference = work.edit.difference_outside(image, covered)
     report = {
         "version": REPORT_VERSION,
         "output": {"path": None, "sha256": None},
@@ -95,21 +94,29 @@ def translate(
         "forwards": work.run.forwards,
         "rows": work.run.rows,
         "warnings": work.warnings(),
-        "identical_outside": None if mask is None else difference == 0,
-        "max_difference_outside": None if mask is None else difference,
-        "max_difference_outside_raw": None if mask is None else work.edit.difference_outside(raw, covered),
+        **_outside(work, image, raw),
     }
     return Translated(image=image, raw=raw, concept=concept, report=report)
 
 
+def _outside(work: Translation, image: Image.Image, raw: Image.Image) -> dict[str, Any]:
+    """What a report says of the pixels outside of a mask; None without one."""
+    if not work.edit.masks:
+        return dict.fromkeys(("identical_outside", "max_difference_outside", "max_difference_outside_raw"))
+    covered = work.edit.covered()
+    difference = work.edit.difference_outside(image, covered)
+    return {
+        "identical_outside": difference == 0,
+        "max_difference_outside": difference,
+        "max_difference_outside_raw": work.edit.difference_outside(raw, covered),
+    }
+
+
 def translating_of(preset: str, keep_structure: float | None, changes: dict[str, Any]) -> Translating:
     """A preset with some of its fields changed. SceneError for what there is not."""
-    if preset not in PRESETS:
-        raise SceneError(f'There is no preset "{preset}" of translating; choose one of {", ".join(PRESETS)}.')
-    known = {field.name for field in fields(Translating)}
-    if unknown := sorted(set(changes) - known):
-        raise SceneError(f'A way of translating has no "{unknown[0]}"; there are {", ".join(sorted(known))}.')
-    found = replace(PRESETS[preset], **changes)
+    found = changed(PRESETS, preset, changes, "translating")
+    if max(found.looks, found.words) > 1:
+        raise SceneError(f"looks is {found.looks} and words is {found.words}; give shares from 0 to 1.")
     if keep_structure is None:
         return found
     if not 0 <= keep_structure <= 1:

@@ -77,4 +77,5 @@ def with_segmenter(model: Model, source: str | Path, placement: Placement) -> Mo
     folder = Path(source).expanduser()
     if not (folder / "config.json").is_file():
         raise CheckpointError(f'"{folder}" is no folder of CLIPSeg; give one with config.json, weights and tokenizer.')
-    return replace(model, segmenter=functools.cache(lambda: load_segmenter(folder, device=placement.device)))
+    segmenter = functools.cache(lambda: load_segmenter(folder, device=placement.device))
+    return replace(model, segmenter=segmenter, files=(*model.files, *files_of([folder])))

@@ -71,19 +71,12 @@ def load(
         found = read_exemplar_folder(path, placement.dtype)
         return _masking(model_of(found, name=name, placement=placement), mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction)
-    loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in _listed(lora)]
-    words = [(Path(x), None) for x in _listed(embeddings)]
-    if loras or words:
-        from cloisonne.models.adapters import add_embeddings, add_loras
-
-        parts = add_embeddings(add_loras(parts, loras), words)
+    options = _amend(parts, _listed(lora), _listed(embeddings))
     if vae_tiling:
         parts.vae.enable_tiling()
+        options.append("vae tiling")
     if vae_slicing:
         parts.vae.enable_slicing()
-    options = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
-    options += [f"embedding {_sha256(file)}" for file, _ in words]
-    options += ["vae tiling"] if vae_tiling else []
     native = None if folder is None else native_of(folder)
     model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
     if folder is not None:
@@ -97,6 +90,18 @@ def load(
     if segmenter is not None:
         model = with_segmenter(model, segmenter, placement)
     return _masking(model, mask_resampling)
+
+
+def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> list[str]:
+    """Fuse LoRAs and add learned words, in place; what a record says of them."""
+    loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in lora]
+    words = [(Path(x), None) for x in embeddings]
+    if loras or words:
+        from cloisonne.models.adapters import add_embeddings, add_loras
+
+        add_embeddings(add_loras(parts, loras), words)
+    told = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
+    return told + [f"embedding {_sha256(file)}" for file, _ in words]
 
 
 def _masking(model: Model, resampling: Resampling) -> Model:

@@ -49,6 +49,7 @@ def with_relatives(model: Model, family: Path, placement: Placement) -> Model:
     segmenter = model.segmenter
     if (family / CLIPSEG / "config.json").is_file():
         words = family / "tokenizer"
+        files += files_of([family / CLIPSEG])
         segmenter = functools.cache(lambda: load_segmenter(family / CLIPSEG, words, device=placement.device))
     return replace(model, adapters=adapters, exemplar=engine, segmenter=segmenter, files=tuple(files))
 
