@@ -77,10 +77,10 @@ def test_window_of_an_edit_is_told(tiny: Model) -> None:
 
 def test_dropped_regions_and_warnings_are_told(tiny: Model) -> None:
     long = Region(name="long", box=(0.0, 0.0, 0.2, 0.2), phrase=" ".join(["car"] * 60))
-    told = explain(SCENE.replace(regions=(CAR.replace(weight=0.5), long)), tiny)
+    told = explain(SCENE.replace(regions=(CAT.replace(feather=0.2), long)), tiny)
     assert told.dropped == ("long",)
     assert 'dropped: region "long", for lack of tokens' in str(told)
-    assert 'warning: Region "car": the method "reco" does not use its weight for its phrase.' in str(told)
+    assert 'warning: Region "pet": its feather changes nothing here: its words say its box;' in str(told)
 
 
 def test_what_cannot_be_drawn_cannot_be_explained(tiny: Model) -> None:

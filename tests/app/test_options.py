@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 import torch
 import typer
+from lora_files import lora_weights, peft_file
 from PIL import Image
 from tiny import write_exemplar
 from typer.testing import CliRunner
@@ -45,13 +46,23 @@ def test_loading_hands_everything_on(tiny_sd: Path) -> None:
     assert model.vae.module.use_tiling
 
 
+def test_regional_loras_have_names(tiny_sd: Path, tmp_path: Path) -> None:
+    file = peft_file(tmp_path / "x=1.safetensors", lora_weights(tiny_sd))
+    assert list(Loading(regional_lora=[f"ink={file}"]).load(str(tiny_sd)).net.loras) == ["ink"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"dtype": "int8"}, '--dtype is "int8"; choose one of float32'), ({"prediction": "x"}, '--prediction is "x"')],
+    [
+        ({"dtype": "int8"}, '--dtype is "int8"; choose one of float32'),
+        ({"prediction": "x"}, '--prediction is "x"'),
+        ({"adapter": ["canny"]}, '--adapter is "canny"; give the kind of control and a path, as in canny=folder'),
+        ({"regional_lora": ["=x"]}, '--regional-lora is "=x"; give a name .* and a path, as in ink=file'),
+    ],
 )
-def test_what_is_not_known_is_refused(tiny_sd: Path, given: dict[str, str], said: str) -> None:
+def test_what_is_not_known_is_refused(tiny_sd: Path, given: dict[str, Any], said: str) -> None:
     with pytest.raises(SceneError, match=said):
-        Loading(**given).load(str(tiny_sd))  # type: ignore[arg-type]
+        Loading(**given).load(str(tiny_sd))
 
 
 def test_paint_writes_a_picture_that_draws_again(workdir: Path) -> None:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from cloisonne.app.cli import app
 from cloisonne.app.concept import learn
-from cloisonne.app.translate import translate, translating_of
+from cloisonne.app.translate import translate
+from cloisonne.app.translating import translating_of
 from cloisonne.core.edits import ShareSelf, ShareWords
 from cloisonne.errors import Cancelled, CapabilityError, CheckpointError, ImageError, OutputError, SceneError
 from cloisonne.methods.vct import PRESETS, sharing
@@ -147,7 +148,7 @@ def test_what_cannot_be_translated_is_said(tiny: Model, family: Model, tmp_path:
         translate(photo(), photo(1), family, concept_strength=-1.0)
     with pytest.raises(SceneError, match='has no "colour"'):
         translate(photo(), photo(1), family, colour=1)
-    with pytest.raises(CapabilityError, match="sees exemplars"):
+    with pytest.raises(CapabilityError, match="what sees exemplars"):
         translate(photo(), photo(1), tiny, preset="fast")
     with pytest.raises(ImageError, match=r"none\.png"):
         translate(photo(), tmp_path / "none.png", family)

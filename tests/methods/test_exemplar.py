@@ -13,6 +13,8 @@ from torch import Tensor
 
 from cloisonne.app.explain import explain
 from cloisonne.app.generate import generate, paint
+from cloisonne.app.prepare import prepare
+from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CapabilityError, CheckpointError, ImageError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -66,6 +68,33 @@ def test_words_and_exemplars_share_one_pass(beside: Model, method: str, backgrou
     backwards = drawn(beside, scene.replace(regions=scene.regions[::-1]))
     assert torch.equal(result.latents, backwards)
     assert not torch.equal(result.latents, drawn(beside, scene.replace(regions=(CAT, CAR, DOG))))
+
+
+def shown_around(model: Model, scene: Scene) -> Conditioning:
+    """What the network of exemplars is told."""
+    (view,) = (view for view in prepare(scene, model).compiled.plan.views if view.name == "exemplars")
+    said = view.branches["cond"]
+    assert isinstance(said, Conditioning)
+    return said
+
+
+def test_words_are_around_the_hole_in_which_exemplars_are_painted(beside: Model) -> None:
+    """Beside words the picture around is what their network estimates; what is given and certain stays as it is."""
+    box = Region(name="a", box=LEFT, exemplar=picture(1))
+    around = shown_around(beside, SCENE.replace(regions=(box,))).around
+    assert around is not None
+    assert torch.equal(around.unsure, torch.cat([torch.zeros(8, 4), torch.ones(8, 4)], 1))
+    assert torch.equal(around.keep, around.unsure)
+    given = SCENE.replace(background=picture(0, 64, 64))
+    alone = shown_around(beside, given.replace(regions=(box,)))
+    assert alone.around is None
+    assert alone.channels is not None
+    dog = Region(name="dog", box=(0.5, 0.5, 1.0, 1.0), phrase="a dog")
+    both = shown_around(beside, given.replace(regions=(box, dog))).around
+    assert both is not None
+    assert torch.equal(both.unsure[:, :4], torch.zeros(8, 4))
+    assert torch.equal(both.unsure[4:, 5:], torch.ones(4, 3))
+    assert torch.equal(both.keep, alone.channels[-1])
 
 
 @pytest.mark.parametrize("absent", [{"weight": 0.0}, {"start": 0.4, "stop": 0.4}])

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cloisonne.app.prepare import prepare
@@ -102,6 +103,22 @@ def region(name: str, words: int, *, side: float = 0.5, priority: int = 0) -> Re
     return Region(name=name, box=(0.0, 0.0, side, side), phrase=" ".join(["cat"] * words), priority=priority)
 
 
+def test_control_without_words_says_the_caption_beside_words() -> None:
+    model = load("builtin")
+    drawing = {"kind": "canny", "image": Image.new("L", (128, 128))}
+    edges = Region(name="b", box=(0.5, 0.0, 1.0, 1.0), control=drawing)
+    loose = Region(name="a", box=(0.0, 0.0, 0.5, 0.5), phrase="a cat")
+    (piece,) = told(compiled(model, edges, loose))
+    torch.testing.assert_close(
+        piece.value, encoded(model, "on the beach", (edges.box, "on the beach"), (loose.box, "a cat"))
+    )
+    (piece,) = told(compiled(model, edges))
+    torch.testing.assert_close(piece.value, encoded(model, "on the beach"))
+    long = " ".join(["beach"] * (model.text.length // 2))
+    (piece,) = told(compiled(model, edges, loose, caption=long))
+    torch.testing.assert_close(piece.value, encoded(model, long, (loose.box, "a cat")))
+
+
 def test_whole_regions_are_dropped_lowest_priority_first_then_smallest(tiny: Model) -> None:
     """The caption takes 5 of 77 tokens: 72 are left, four regions of 18."""
     fits = [region(name, 12) for name in "abcd"]
@@ -140,10 +157,29 @@ def test_position_tokens_are_needed(tiny_sd: object) -> None:
         compiled(load(str(tiny_sd)), region("pet", 1))
 
 
-def test_weight_is_not_used_and_said_so(tiny: Model) -> None:
-    (warning,) = compiled(tiny, region("pet", 1).replace(weight=0.5)).warnings
-    assert warning == 'Region "pet": the method "reco" does not use its weight for its phrase.'
-    assert compiled(tiny, region("pet", 1)).warnings == ()
+def test_weight_is_how_often_a_token_counts(tiny: Model) -> None:
+    """In the softmax of its sequence; a region of weight 2 counts as if its tokens were there twice."""
+    pieces = told(compiled(tiny, region("pet", 1).replace(weight=2.0)))
+    within = [piece.within for piece in pieces]
+    assert [mask is not None for mask in within] == [False, True, False]
+    assert within[1] is not None
+    assert within[1].eq(2).all()
+    assert len(told(compiled(tiny, region("pet", 1)))) == 1
+
+
+def test_higher_priority_hides_the_tokens_below(tiny: Model) -> None:
+    above = Region(name="a", box=(0.0, 0.0, 0.5, 1.0), phrase="a cat", priority=1)
+    below = Region(name="b", box=(0.0, 0.0, 1.0, 1.0), phrase="a dog")
+    hidden, seen = (
+        told(prepare(Scene(caption="x", regions=(above, below), overlap=overlap), tiny).compiled)
+        for overlap in ("priority", "blend")
+    )
+    within = hidden[1].within
+    assert within is not None
+    assert within[:, :4].eq(0).all()
+    assert within[:, 4:].eq(1).all()
+    assert [piece.within is None for piece in hidden] == [True, False, True, True]
+    assert len(seen) == 1
 
 
 def test_vocabulary_must_be_consecutive(tiny: Model) -> None:

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
+from lora_files import kohya_file, lora_weights, peft_file, pipeline_of
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,52 +17,6 @@ from cloisonne.scene.scene import Scene
 SCENE = Scene(
     caption="a red cat", seed=0, steps=3, sampler="ddim", guidance=3.0, method="attention", width=64, height=64
 )
-NONE: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
-
-
-def pipeline_of(folder: Path) -> Any:
-    xl = (folder / "text_encoder_2").is_dir()
-    kind: Any = StableDiffusionXLPipeline if xl else StableDiffusionPipeline
-    pipeline = kind.from_pretrained(folder, low_cpu_mem_usage=False, **({} if xl else NONE))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def adapters(folder: Path, seed: int = 0) -> dict[str, dict[str, Tensor]]:
-    """Random LoRA weights of UNet and text encoders, by PEFT's names."""
-    torch.manual_seed(seed)
-    pipeline = pipeline_of(folder)
-    found = {}
-    layers = {"unet": ["to_q", "to_k", "to_v", "to_out.0"], "text": ["q_proj", "k_proj", "v_proj", "out_proj"]}
-    for name in ("unet", "text_encoder", "text_encoder_2"):
-        module = getattr(pipeline, name, None)
-        if module is None:
-            continue
-        wanted = layers["unet" if name == "unet" else "text"]
-        module.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=wanted))
-        state = get_peft_model_state_dict(module, save_embedding_layers=False)
-        found[name] = {key: torch.randn_like(tensor) * 0.3 for key, tensor in state.items()}
-    return found
-
-
-def peft_file(path: Path, made: dict[str, dict[str, Tensor]]) -> Path:
-    save_file({f"{part}.{name}": t for part, own in made.items() for name, t in own.items()}, path)
-    return path
-
-
-def kohya_file(path: Path, made: dict[str, dict[str, Tensor]], alpha: float) -> Path:
-    xl = "text_encoder_2" in made
-    prefixes = {"unet": "lora_unet", "text_encoder": "lora_te1" if xl else "lora_te", "text_encoder_2": "lora_te2"}
-    found = {}
-    for part, own in made.items():
-        for name, tensor in own.items():
-            layer, _, side = name.removesuffix(".weight").rpartition(".")
-            layer = layer if part == "unet" or layer.startswith("text_model.") else f"text_model.{layer}"
-            key = f"{prefixes[part]}_{layer.replace('.', '_')}"
-            found[f"{key}.{'lora_down' if side == 'lora_A' else 'lora_up'}.weight"] = tensor
-            found[f"{key}.alpha"] = torch.tensor(alpha)
-    save_file(found, path)
-    return path
 
 
 def theirs(folder: Path, file: Path, scale: float, latents: Tensor) -> Tensor:
@@ -88,7 +40,7 @@ def test_fused_is_what_diffusers_gives_unfused(
     line: str, form: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(line)
-    made, file = adapters(folder), tmp_path / "x.safetensors"
+    made, file = lora_weights(folder), tmp_path / "x.safetensors"
     peft_file(file, made) if form == "peft" else kohya_file(file, made, alpha=1.0)
     latents = torch.randn(1, 4, 8, 8)
     model = load(folder, lora=(file, 0.7))
@@ -101,7 +53,7 @@ def test_fused_is_what_diffusers_gives_unfused(
 
 
 def test_several_add_up_in_any_order(tiny_sd: Path, tmp_path: Path) -> None:
-    files = [peft_file(tmp_path / f"{seed}.safetensors", adapters(tiny_sd, seed)) for seed in (1, 2)]
+    files = [peft_file(tmp_path / f"{seed}.safetensors", lora_weights(tiny_sd, seed)) for seed in (1, 2)]
     name = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     plain = load(tiny_sd).net.unet.state_dict()[name]
     both = [load(tiny_sd, lora=order).net.unet.state_dict()[name] for order in (files, files[::-1])]
@@ -111,7 +63,7 @@ def test_several_add_up_in_any_order(tiny_sd: Path, tmp_path: Path) -> None:
 
 
 def test_scale_0_changes_nothing(tiny_sd: Path, tmp_path: Path) -> None:
-    file = peft_file(tmp_path / "x.safetensors", adapters(tiny_sd))
+    file = peft_file(tmp_path / "x.safetensors", lora_weights(tiny_sd))
     ours, plain = load(tiny_sd, lora=(file, 0.0)).net.unet.state_dict(), load(tiny_sd).net.unet.state_dict()
     assert all(torch.equal(tensor, plain[name]) for name, tensor in ours.items())
 
@@ -141,7 +93,7 @@ def test_learned_words_of_xl_have_two_parts(tiny_xl: Path, tmp_path: Path) -> No
 
 
 def test_what_does_not_fit_is_refused_in_one_sentence(tiny_sd: Path, tiny_xl: Path, tmp_path: Path) -> None:
-    xl = peft_file(tmp_path / "xl.safetensors", adapters(tiny_xl))
+    xl = peft_file(tmp_path / "xl.safetensors", lora_weights(tiny_xl))
     other, wrong = tmp_path / "other.safetensors", tmp_path / "wrong.safetensors"
     save_file({"a.weight": torch.zeros(1)}, other)
     save_file({"unet.nowhere.lora_A.weight": torch.zeros(2, 3), "unet.nowhere.lora_B.weight": torch.zeros(3, 2)}, wrong)

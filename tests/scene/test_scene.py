@@ -71,12 +71,12 @@ def test_json_schema_has_the_fields_of_version_1() -> None:
     assert schema["additionalProperties"] is False
     assert " ".join(schema["properties"]) == (
         "version width height caption negative seed steps guidance guidance_rescale guidance_interval sampler spacing "
-        "eta model method overlap background strength composite editing regions"
+        "eta model method overlap background strength composite editing translating outside regions"
     )
     region = schema["$defs"]["Region"]
     assert region["additionalProperties"] is False
     assert " ".join(region["properties"]) == (
-        "name box ellipse polygon mask rle phrase negative exemplar control edit keywords similarity "
-        "weight priority start stop feather guidance seed strict"
+        "name box ellipse polygon mask rle phrase negative exemplar control lora edit concept keywords "
+        "similarity weight priority start stop feather guidance seed strict"
     )
     assert schema["properties"]["overlap"]["enum"] == ["blend", "priority", "union"]

@@ -13,6 +13,7 @@ import typer
 from cloisonne.app.evaluate_commands import evaluate
 from cloisonne.app.options import (
     Caption,
+    Changing,
     Drawing,
     Loading,
     NumImages,
@@ -58,15 +59,18 @@ def generate(
     loading: Loading,
     drawing: Drawing,
     writing: Writing,
+    changing: Changing,
     scene: SceneFile = None,
     caption: Caption = None,
     region: Regions = None,
 ) -> None:
-    """Draw a scene, or repaint the regions of its background."""
-    from cloisonne.app.arguments import scene_from
+    """Draw a scene, or repaint the regions of its background; with --change, draw a picture again with a change."""
+    from cloisonne.app.changed import Original
 
-    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
-    _draw(asked, out, loading, writing)
+    original = Original.of(scene, caption, region or [])
+    asked = original.asked(drawing.given(model=loading.model), changing)
+    original.check_output(out, changing, embed=not writing.no_embed)
+    _draw(asked, out, loading, writing, original.note)
 
 
 @app.command()
@@ -223,7 +227,7 @@ def models() -> None:
         )
 
 
-def _draw(asked: Any, out: Path, loading: Loading, writing: Writing) -> None:
+def _draw(asked: Any, out: Path, loading: Loading, writing: Writing, note: Any = None) -> None:
     from cloisonne.app.generate import generate as run
     from cloisonne.app.overlays import check_overlays, write_overlays
     from cloisonne.app.previews import Previews
@@ -247,6 +251,8 @@ def _draw(asked: Any, out: Path, loading: Loading, writing: Writing) -> None:
         paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
         if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)
+    if note is not None:
+        note(result, paths)
     for warning in result.report["warnings"]:
         to_stderr(f"Warning: {warning}")
     if result.report["dropped"]:

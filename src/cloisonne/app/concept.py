@@ -1,12 +1,14 @@
 """Learning a concept from one picture: multi-concept inversion (VCT, arXiv 2307.14352, section 3.2)."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.app.learning import Kept, LearningState
 from cloisonne.core.guidance import Single
 from cloisonne.core.plan import Conditioning, Plan, Tokens, View
 from cloisonne.core.predict import Run, predict
@@ -18,6 +20,20 @@ from cloisonne.models.model import Model
 
 Learning = Callable[[int, int, float], None]
 """(round, rounds, loss); may raise Cancelled."""
+EVERY = 10
+"""After so many rounds an interrupted learning can go on."""
+LEVELS = 16
+"""Of noise, at which it is judged whether the loss still falls."""
+
+
+def check_learns(model: Model) -> None:
+    """CapabilityError for models of two text encoders, and of networks that ask for more than text."""
+    width_of(model.text)
+    if model.spec.extra_channels:
+        raise CapabilityError(
+            f'The model "{model.name}" is one for inpainting, which learns no concepts; load a plain one, or use the '
+            'preset "fast".'
+        )
 
 
 def learn(
@@ -28,35 +44,50 @@ def learn(
     word: str = "",
     seed: int = 0,
     run: Run | None = None,
+    cache: Path | None = None,
     watch: Learning = lambda at, count, loss: None,
 ) -> Concept:
     """Fit a concept's vectors to the latents [C, H, W] of a picture, alone in a text, at all levels of noise.
 
-    ``L = MSE(eps', eps) + l1 |x0' - z_0|``, by AdamW. word: where the vectors begin; random words if empty. Raises
-    CapabilityError for models of two text encoders, and of networks that ask for more than text.
+    ``L = MSE(eps', eps) + l1 |x0' - z_0|``, by AdamW. word: where the vectors begin; random words if empty. Every
+    ``patience`` rounds the loss is taken at the same levels and noises; where it has not fallen, learning ends. cache:
+    a folder where learning goes on that was interrupted, and where what was finished is found again. Raises
+    CapabilityError where :func:`check_learns` does.
     """
-    width_of(model.text)
-    if model.spec.extra_channels:
-        raise CapabilityError(
-            f'The model "{model.name}" is one for inpainting, which learns no concepts; load a plain one, or use the '
-            'preset "fast".'
-        )
+    check_learns(model)
     counted = Run() if run is None else run
     generator = torch.Generator("cpu").manual_seed(seed)
-    vectors = _begin(model, translating.vectors, word, generator).requires_grad_(True)
-    optimiser = torch.optim.AdamW([vectors], lr=translating.rate)
-    for at in range(translating.rounds):
+    state = LearningState.begin(_begin(model, translating.vectors, word, generator), translating.rate, generator)
+    kept = None if cache is None else Kept.of(cache, known, model, translating, word, seed)
+    if kept is not None:
+        kept.restore(state)
+    while state.rounds < translating.rounds and not state.finished:
         total = 0.0
         for _ in range(translating.batch):
             with torch.enable_grad():
-                loss = _loss(vectors, known, model, translating, generator, counted) / translating.batch
-                (slope,) = torch.autograd.grad(loss, [vectors])
-            vectors.grad = slope if vectors.grad is None else vectors.grad + slope
+                loss = _loss(state.vectors, known, model, translating, generator, counted) / translating.batch
+                (slope,) = torch.autograd.grad(loss, [state.vectors])
+            state.vectors.grad = slope if state.vectors.grad is None else state.vectors.grad + slope
             total += float(loss.detach())
-        optimiser.step()
-        optimiser.zero_grad()
-        watch(at, translating.rounds, total)
-    return Concept(vectors.detach())
+        state.optimiser.step()
+        state.optimiser.zero_grad()
+        state.rounds += 1
+        if translating.patience and state.rounds % translating.patience == 0 and state.rounds < translating.rounds:
+            state.judge(_judged(state.vectors, known, model, translating, seed, counted))
+        if kept is not None and (state.rounds % EVERY == 0 or state.finished or state.rounds == translating.rounds):
+            kept.write(state)
+        watch(state.rounds - 1, translating.rounds, total)
+    return Concept(state.vectors.detach())
+
+
+def _judged(vectors: Tensor, known: Tensor, model: Model, translating: Translating, seed: int, counted: Run) -> float:
+    """The mean loss at levels that are spread evenly, always the same with the same noises."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    levels = model.schedule.steps(len(model.schedule.alphas), ends_clean=False)
+    chosen = [levels[(2 * k + 1) * len(levels) // (2 * LEVELS)] for k in range(LEVELS)]
+    with torch.no_grad():
+        losses = [_loss(vectors, known, model, translating, generator, counted, step) for step in chosen]
+    return float(torch.stack(losses).mean())
 
 
 def _begin(model: Model, count: int, word: str, generator: torch.Generator) -> Tensor:
@@ -72,9 +103,16 @@ def _begin(model: Model, count: int, word: str, generator: torch.Generator) -> T
 
 
 def _loss(
-    vectors: Tensor, known: Tensor, model: Model, translating: Translating, generator: torch.Generator, counted: Run
+    vectors: Tensor,
+    known: Tensor,
+    model: Model,
+    translating: Translating,
+    generator: torch.Generator,
+    counted: Run,
+    step: Step | None = None,
 ) -> Tensor:
-    step = _level(model, generator)
+    """At a level of noise; at one that is drawn where none is given."""
+    step = _level(model, generator) if step is None else step
     noise = torch.randn(known.shape, generator=generator).to(known)
     z = step.alpha * known + step.s * noise
     heard, _ = said(model.text, vectors)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.sample import Watch, sample
 from cloisonne.errors import SceneError
+from cloisonne.methods.dials import refuse_unheard
 from cloisonne.methods.mrgd import AFTER, BEFORE, PRESETS, Editing
 from cloisonne.models.model import Model
 from cloisonne.scene.scene import Scene
@@ -93,10 +94,11 @@ def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
     device = pair.model.device
     assert pair.before.scene.seed is not None, "a resolved scene has a seed"
     shape = (pair.model.vae.channels, *pair.grid)
-    noise = Noise([Seed(pair.before.scene.seed, pair.before.compiled.seeds)], shape, device)
+    noise = Noise([Seed(pair.before.scene.seed, pair.seeds())], shape, device)
     start = noise()[0]
     second = half_plan(pair, pair.after, AFTER, editing)
     if pair.picture is not None and editing.follow and not compares(pair, editing):
+        refuse_unheard(pair.scene.active_regions)
         return _repainted(pair, second, editing, start, noise, told, run)
     first = half_plan(pair, pair.before, BEFORE, editing)
     starts, known, solver = {BEFORE: start, AFTER: start}, None, pair.before.sampler

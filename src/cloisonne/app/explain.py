@@ -1,12 +1,13 @@
 """``explain``: what a scene will make a model do, and what that will cost, without doing it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cloisonne.app.picture_edit import PictureEdit
 from cloisonne.app.prepare import Prepared, prepare, size_of
+from cloisonne.app.translation import Translation
 from cloisonne.core.beside import SideNet, side_passes
 from cloisonne.core.plan import Conditioning, Step, View
 from cloisonne.core.predict import passes
@@ -26,9 +27,10 @@ class Explanation:
     """A run before it happens, for one picture.
 
     scene: resolved. window: what of a given picture is worked on, in words. plan: its views and what they are told.
-    steps, forwards, rows: networks asked (ControlNets too) and lines of all their batches, over the whole run. tokens:
-    what all rows of the first step hear together. flops, memory_bytes, seconds: estimates; seconds for this machine's
-    threads, or for an average GPU. dropped, warnings: as in a report.
+    steps, forwards, rows: networks asked (ControlNets too) and lines of all their batches, over the whole run, with
+    what inverting a background and learning its concept take at most. tokens: what all rows of the first step hear
+    together. flops, memory_bytes, seconds: estimates; seconds for this machine's threads, or for an average GPU.
+    dropped, warnings: as in a report.
     """
 
     scene: Scene
@@ -71,8 +73,8 @@ def explain(scene: Scene, model: Model) -> Explanation:
 
     Raises what ``generate`` would raise for the scene.
     """
-    prepared = prepare(scene, model, blank=True)
-    asked = _asked(prepared)
+    prepared, before = _blank(scene, model)
+    asked = before + _asked(prepared)
     decoder = decode_cost(model, prepared.grid)
     nets = {net: _cost(net, model, prepared.grid) for net, _ in asked}
     flops = sum(nets[net].flops * rows for net, rows in asked) + decoder.flops
@@ -93,6 +95,20 @@ def explain(scene: Scene, model: Model) -> Explanation:
         dropped=prepared.compiled.dropped,
         warnings=prepared.compiled.warnings,
     )
+
+
+def _blank(scene: Scene, model: Model) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:
+    """The scene, and what is asked before its walk."""
+    if scene.translated is None:
+        return prepare(scene, model, blank=True), []
+    translation = Translation.of(scene, model, blank=True)
+    prepared, before = translation.prepared, translation.asked_before()
+    compiled = replace(
+        prepared.compiled,
+        plan=translation.planned(),
+        warnings=(*prepared.compiled.warnings, *translation.warnings()),
+    )
+    return replace(prepared, compiled=compiled), [(None, rows) for rows in before]
 
 
 def _cost(net: ControlNet | None, model: Model, grid: tuple[int, int]) -> Cost:

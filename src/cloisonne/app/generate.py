@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from cloisonne.app.picture_edit import as_pixels, start
 from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.app.result import REPORT_VERSION, Result, scene_of
+from cloisonne.app.translation import Progress, Translation, told_nothing
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Plan, Step
 from cloisonne.core.predict import Run
@@ -64,24 +66,32 @@ def generate(
     output_type: Literal["pil", "latent"] = "pil",
     latents: Tensor | None = None,
     readers: Sequence[AttentionEdit] = (),
+    progress: Progress = told_nothing,
+    cache: Path | None = None,
 ) -> Result:
     """Draw a scene; or, where it has a background, repaint its regions in that picture (all of it without regions).
 
     seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
     noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
-    as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. Every picture is a pass of its
-    own, so that their number changes none of them. Raises SceneError, ImageError or CapabilityError where the scene
-    cannot be drawn.
+    as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. progress: where a concept is
+    carried over, is told what is being done, how far, of how much; may raise Cancelled. cache: a folder where learning
+    a concept is kept and gone on with. Every picture is a pass of its own, so that their number changes none of them.
+    Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
     """
     began = time.perf_counter()
     if output_type not in ("pil", "latent"):
         raise SceneError(f'output_type is "{output_type}"; choose "pil" for pictures, or "latent" for latents alone.')
+    if latents is not None and scene.translated is not None:
+        raise SceneError("latents were given, but a concept begins at the background's own noise; leave them out.")
     if num_images < 1:
         raise SceneError(f"num_images is {num_images}; ask for at least one picture.")
-    prepared = prepare(scene if seed is None else scene.replace(seed=seed), model)
+    asked = scene if seed is None else scene.replace(seed=seed)
+    translation = None if asked.translated is None else Translation.of(asked, model, progress=progress, cache=cache)
+    prepared = prepare(asked, model) if translation is None else translation.prepared
     scenes = [scene_of(prepared.scene, index) for index in range(num_images)]
     _check_latents(latents, (num_images, model.vae.channels, *prepared.grid))
-    painter, run = _Painter(prepared, model, readers), Run()
+    painter = _Painter(prepared, model, readers, translation)
+    run = Run() if translation is None else translation.run
     ends, images = [], []
     for index, one in enumerate(scenes):
         watch = silent if callback_on_step_end is None else _watch(callback_on_step_end, index, num_images, model.vae)
@@ -98,7 +108,11 @@ def generate(
         "forwards": run.forwards,
         "rows": run.rows,
         "dropped": list(prepared.compiled.dropped),
-        "warnings": [*prepared.compiled.warnings, *([_GIVEN_START] if latents is not None else [])],
+        "warnings": [
+            *prepared.compiled.warnings,
+            *(translation.warnings() if translation else []),
+            *([_GIVEN_START] if latents is not None else []),
+        ],
         "identical_outside": max(differences) == 0 if differences else None,
         "max_difference_outside": max(differences, default=None),
         "max_difference_outside_raw": max(painter.raw_differences, default=None),
@@ -158,16 +172,21 @@ def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any
 class _Painter:
     """The walks of one prepared scene, and their pictures."""
 
-    def __init__(self, prepared: Prepared, model: Model, readers: Sequence[AttentionEdit]) -> None:
+    def __init__(
+        self, prepared: Prepared, model: Model, readers: Sequence[AttentionEdit], translation: Translation | None
+    ) -> None:
         self._prepared = prepared
         self._model = model
+        self._translation = translation
+        self._readers = tuple(readers)
         self._edit = prepared.edit
-        self._plan = prepared.compiled.plan + Plan(edits=tuple(readers))
+        self._plan = prepared.compiled.plan + Plan(edits=self._readers)
         self._covered = np.zeros((0, 0), np.float32)
         self._pin: Pin | None = None
         self.raw_differences: list[int] = []
         if self._edit is not None:
             self._covered = self._edit.covered(prepared.compiled.dropped)
+        if self._edit is not None and translation is None:
             self._pin = self._edit.pin(model, size_of(prepared.scene), self._covered)
             self._plan += Plan(refines=(self._pin,))
 
@@ -179,6 +198,8 @@ class _Painter:
     def walk(self, scene: Scene, latents: Tensor | None, watch: Watch, run: Run) -> Tensor:
         """From noise, or from the given picture and noise, to the canvas [C, H, W] of one scene."""
         assert scene.seed is not None, "a resolved scene has a seed"
+        if self._translation is not None:
+            return self._translation.walk(scene.seed, watch, self._readers)
         steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
         noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
         # Drawn in any case, so that given latents do not shift what stochastic samplers draw later.
@@ -193,7 +214,14 @@ class _Painter:
         return z
 
     def picture(self, z: Tensor) -> Image.Image:
-        """The picture of a canvas; of a given picture, that picture with the canvas where it was to change."""
+        """The picture of a canvas; of a given picture, that picture with the canvas where it was to change.
+
+        What stands outside of regions is put over it.
+        """
+        kept = self._prepared.kept
+        return self._drawn(z) if kept is None else kept.pasted(self._drawn(z))
+
+    def _drawn(self, z: Tensor) -> Image.Image:
         if self._edit is not None and not self._prepared.steps:
             return self._edit.unchanged()
         pixels = as_pixels(self._model.vae.decode(z[None])[0])

@@ -10,7 +10,8 @@ from PIL import Image
 from cloisonne.app.generate import paint
 from cloisonne.app.measure import facts, through_vae
 from cloisonne.app.row_text import rows_asked
-from cloisonne.app.translate import translate, translating_of
+from cloisonne.app.translate import translate
+from cloisonne.app.translating import translating_of
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.translations import (
     COPY,

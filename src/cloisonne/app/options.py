@@ -34,6 +34,10 @@ class Loading:
     lora: Annotated[
         list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA; may be given several times.")
     ] = None
+    regional_lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A LoRA for the regions that name it, such as ink=file; several times."),
+    ] = None
     embedding: Annotated[
         list[Path] | None, typer.Option(help="A textual inversion's file; may be given several times.")
     ] = None
@@ -69,10 +73,11 @@ class Loading:
             device=self.device,
             dtype=self.precision(),
             lora=[_scaled(text) for text in self.lora or []],
+            regional_lora=dict(_named(text, "--regional-lora", "ink=file") for text in self.regional_lora or []),
             embeddings=self.embedding or [],
             exemplar=self.exemplar_model,
             image_encoder=self.image_encoder,
-            adapters=dict(_named(text) for text in self.adapter or []),
+            adapters=dict(_named(text, "--adapter", "canny=folder") for text in self.adapter or []),
             fuser=self.fuser,
             segmenter=self.segmenter,
             tokenizer=self.tokenizer,
@@ -112,6 +117,19 @@ class Drawing:
     def given(self, **more: Any) -> dict[str, Any]:
         """The values that were given, and further ones."""
         return {name: value for name, value in (vars(self) | more).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changing:
+    """What is changed of a scene before it is drawn."""
+
+    change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help='hat="a green hat", hat.weight=0, caption=...; several times.'),
+    ] = None
+    keep_outside: Annotated[
+        bool, typer.Option("--keep-outside", help="Outside of changed regions, keep the PNG's pixels.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +177,13 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _named(text: str) -> tuple[str, str]:
+def _named(text: str, option: str, example: str) -> tuple[str, str]:
     """ "canny=folder" as (canny, folder)."""
-    kind, equals, path = text.partition("=")
-    if not equals or not path:
-        raise SceneError(f'--adapter is "{text}"; give the kind of control and a path, as in canny=folder.')
-    return kind, path
+    name, equals, path = text.partition("=")
+    if not name or not equals or not path:
+        what = "the kind of control" if option == "--adapter" else "a name for regions to call it by"
+        raise SceneError(f'{option} is "{text}"; give {what} and a path, as in {example}.')
+    return name, path
 
 
 def _scaled(text: str) -> tuple[str, float]:

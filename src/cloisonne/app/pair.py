@@ -15,8 +15,9 @@ from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.context import Context
-from cloisonne.methods.layout import Placed, box_of, place
+from cloisonne.methods.layout import Placed, box_of, layout, place
 from cloisonne.models.model import Model
+from cloisonne.scene.geometry import area
 from cloisonne.scene.halves import Halves, halves
 from cloisonne.scene.layers import uncovered
 from cloisonne.scene.masks import Mask, resized
@@ -84,6 +85,13 @@ class Pair:
         width, height = size_of(self.before.scene)
         masks = [(region, region.soft_mask(height, width)) for region in self.scene.active_regions]
         return [place(region, mask, box_of(region, mask), self.grid) for region, mask in masks]
+
+    def seeds(self) -> tuple[tuple[int, Tensor], ...]:
+        """(seed, mask [H, W]) of the regions with noise of their own, also of those that only one half has."""
+        gone = {*self.before.compiled.dropped, *self.after.compiled.dropped}
+        kept = sorted((p for p in self.placed() if p.name not in gone), key=lambda p: (-area(p.box), p.name))
+        parts = layout(kept, self.before.ctx, weighted=False).parts
+        return tuple((part.region.seed, part.share) for part in parts if part.region.seed is not None)
 
     def pin(self) -> Pin:
         """What is known of a given picture."""

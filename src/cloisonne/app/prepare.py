@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.app.control_maps import control_features, control_warnings
+from cloisonne.app.kept import Kept
 from cloisonne.app.picture_edit import PictureEdit, unknown
 from cloisonne.core.plan import Conditioning, Step
 from cloisonne.core.samplers import Sampler, sampler
@@ -27,7 +28,8 @@ from cloisonne.scene.scene import Scene
 class Prepared:
     """A scene, resolved and compiled. edit: None unless the scene has a background. grid: (H, W) of latents.
 
-    placed: the regions that count, where they lie on that grid. ctx: what it was compiled with.
+    placed: the regions that count, where they lie on that grid. ctx: what it was compiled with. kept: what stands
+    outside of regions, whatever is drawn there; None where nothing does.
     """
 
     scene: Scene
@@ -35,6 +37,7 @@ class Prepared:
     ctx: Context
     compiled: Compiled
     edit: PictureEdit | None
+    kept: Kept | None
     grid: tuple[int, int]
     sampler: Sampler[Any]
     steps: tuple[Step, ...]
@@ -68,6 +71,7 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
     if Path(resolved.model).name != model.name:
         resolved = resolved.replace(model=model.name)
     grid = _grid(resolved, model)
+    kept = Kept.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
     hole = _hole(resolved, model, edit, blank=blank)
     walker, steps = _walk(resolved, model)
     ctx = Context(
@@ -93,6 +97,7 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
         ctx=ctx,
         compiled=compiled,
         edit=edit,
+        kept=kept,
         grid=grid,
         sampler=walker,
         steps=steps,

@@ -36,6 +36,13 @@ def read_words(scene: Scene, model: Model) -> Reading:
     # Words lie where they lie whether or not they are strict, which cuts the text that they are found in.
     loose = tuple(region.replace(strict=False) for region in scene.regions)
     prepared = prepare(scene.replace(regions=loose), model, blank=True)
+    for region in scene.active_regions:
+        if region.lora:
+            raise SceneError(
+                f'lora names "{region.lora[0].name}", by which texts are split, so that what words look at cannot be '
+                "drawn; leave it out.",
+                region=region.name,
+            )
     if not prepared.steps:
         raise SceneError("The strength is too small for a single step, so nothing is looked at; raise it.")
     heard = [p for p in _canonical(prepared) if p.region.phrase and p.name not in prepared.compiled.dropped]

@@ -13,6 +13,7 @@ from cloisonne.app.prepare import prepare
 from cloisonne.app.result import Result
 from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
+from cloisonne.scene.fields import region_field, with_region_field
 from cloisonne.scene.images import orientation, turned_upright
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -126,13 +127,10 @@ def _counting(callback: Callback | None, index: int, count: int) -> Callback | N
 
 def _dial(scene: Scene, dial: str) -> Callable[[Scene, Any], Scene]:
     """What turns the dial."""
-    # The longest name first: names may hold points themselves.
-    for region in sorted(scene.regions, key=lambda region: -len(region.name or "")):
-        name = region.name or ""
-        if dial.startswith(f"{name}."):
-            own = dial.removeprefix(f"{name}.")
-            _check_own(region, own)
-            return lambda scene, value: _turned(scene, own, value, {name})
+    if found := region_field(scene, dial):
+        region, own = found
+        _check_own(region, own)
+        return lambda scene, value: with_region_field(scene, own, value, {region.name or ""})
     if dial in SCENE_DIALS:
         return lambda scene, value: scene.replace(**{dial: value})
     if dial not in REGION_DIALS:
@@ -141,7 +139,7 @@ def _dial(scene: Scene, dial: str) -> Callable[[Scene, Any], Scene]:
     if not having:
         reason = f'no region gives the field "{_NEEDED[dial]}"' if scene.regions else "the scene has no regions"
         raise SceneError(f"{dial} is a dial of regions, but {reason}; give one, or sweep another dial.")
-    return lambda scene, value: _turned(scene, dial, value, having)
+    return lambda scene, value: with_region_field(scene, dial, value, having)
 
 
 def _has(region: Region, dial: str) -> bool:
@@ -155,21 +153,6 @@ def _check_own(region: Region, dial: str) -> None:
         raise SceneError(f"There is no dial {shown(dial)}; {advice}", region=region.name)
     if not _has(region, dial):
         raise SceneError(f"{dial} cannot be swept without {_NEEDED[dial]}; give the region one.", region=region.name)
-
-
-def _turned(scene: Scene, dial: str, value: Any, names: set[str]) -> Scene:
-    """The scene with a dial of some of its regions at a value."""
-    part, _, field = dial.rpartition(".")
-
-    def one(region: Region) -> Region:
-        if region.name not in names:
-            return region
-        try:
-            return region.replace(**{part or field: getattr(region, part).replace(**{field: value}) if part else value})
-        except SceneError as error:
-            raise error if error.region else SceneError(str(error), region=region.name) from None
-
-    return scene.replace(regions=tuple(map(one, scene.regions)))
 
 
 def _unknown(scene: Scene, dial: str) -> str:

@@ -24,22 +24,29 @@ def translate(
     concept_strength: Annotated[float, typer.Option(help="0 to 1; 0 is the source.")] = 1.0,
     concept: Annotated[Path | None, typer.Option(help="A learned concept's file, in place of learning.")] = None,
     save_concept: Annotated[Path | None, typer.Option(help="Where to keep what was learned.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where learning is kept: gone on with, or used again.")
+    ] = None,
     word: Annotated[str, typer.Option(help="A word that learning begins at.")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the walk.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Steps of learning a concept.")] = None,
     seed: Annotated[int, typer.Option(help="Decides what learning sees.")] = 0,
     overwrite: Overwrite = False,
+    no_embed: Annotated[
+        bool, typer.Option("--no-embed", help="Name both pictures by path and hash, do not embed them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report and nothing else.")] = False,
 ) -> None:
     """Carry the subject or style of one picture over to another that keeps its structure."""
     from cloisonne.app.translate import translate as translated
-    from cloisonne.app.translate import translating_of
+    from cloisonne.app.translating import translating_of
     from cloisonne.models.concept import Concept
-    from cloisonne.scene import check_output
+    from cloisonne.scene import Source, check_output
+    from cloisonne.scene.pictures import given_background
 
     changes = {} if rounds is None else {"rounds": rounds}
     translating_of(preset, keep_structure, changes)  # refuses before anything is loaded
-    check_output(out, overwrite=overwrite)
+    check_output(out, overwrite=overwrite, like=Source.load(given_background(source)).upright)
     known = None if concept is None else Concept.load(concept)
     model = loading.load(loading.model or "builtin")
     with running(), stages() as bar:
@@ -56,9 +63,10 @@ def translate(
             steps=steps,
             seed=seed,
             progress=bar,
+            cache=cache,
             **changes,
         )
-        result.save(out, overwrite=overwrite)
+        result.save(out, overwrite=overwrite, embed=not no_embed)
         if save_concept is not None and result.concept is not None:
             result.concept.save(save_concept)
     for warning in result.report["warnings"]:

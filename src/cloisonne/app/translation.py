@@ -1,222 +1,247 @@
-"""One translation at work: the source in its window, the reference, and how both canvases walk."""
+"""A scene that translates, at work: the background in its window, what its concept says, and how both canvases walk.
 
-from collections.abc import Callable
+Other regions of the scene are views of the result's canvas in the same pass; the translation has what they leave.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from cloisonne.app.picture_edit import PictureEdit, as_tensor, resized
-from cloisonne.app.prepare import prepare, size_of
+from cloisonne.app.concept import check_learns
+from cloisonne.app.given_concept import Given, edit_of, with_learned
+from cloisonne.app.prepare import Prepared, prepare, size_of
+from cloisonne.app.told_concept import Told, told_blank, told_learned, told_picture
+from cloisonne.app.translating import FEW, Progress, asked_of
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.invert import Retrace, invert
 from cloisonne.core.noise import Noise, Seed
-from cloisonne.core.null_text import fit_null, fit_pivot
-from cloisonne.core.plan import Conditioning, Net, Plan, Refine, Step, Tokens, View
+from cloisonne.core.null_text import ROUNDS, fit_null, fit_pivot
+from cloisonne.core.plan import AttentionEdit, Plan, Refine, View
 from cloisonne.core.predict import Run
 from cloisonne.core.refines import Clamp, Pin
-from cloisonne.core.sample import sample
-from cloisonne.errors import CapabilityError
+from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.errors import SceneError
 from cloisonne.methods.vct import CONTENT, IMAGE, Translating, sharing
-from cloisonne.models.concept import Concept, said
+from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
+from cloisonne.scene.concept import ConceptImage
 from cloisonne.scene.images import seen
-from cloisonne.scene.pictures import given_image
-from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
-FEW = 10
-"""Fewer steps are warned of."""
-Progress = Callable[[str, int, int], None]
-"""(what is being done, how far, of how much); may raise Cancelled."""
 
-
-@dataclass(frozen=True, eq=False)
-class Told:
-    """What a network is told of nothing, and of the concept; and the tokens of both, where these are words."""
-
-    net: Net
-    nothing: Conditioning
-    concept: Conditioning
-    ids: tuple[list[int], list[int]] = ([], [])
+def told_nothing(what: str, at: int, count: int) -> None:
+    """The progress that tells nobody."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Translation:
-    """edit: the source, and where it changes. reference: RGB. size: (width, height) of the canvas; grid: (H, W) of its
-    latents. steps, sampler: of the walk. run: what was asked so far."""
+    """prepared: the scene, resolved, with what was learned of its concept; its other regions compiled.
 
-    edit: PictureEdit
-    reference: Image.Image
-    model: Model
+    concept: the region's. scale: w of the guidance. told: what networks hear. known: the background, latents
+    [C, H, W]. run: what was asked so far.
+    """
+
+    prepared: Prepared
+    concept: ConceptImage
     translating: Translating
-    size: tuple[int, int]
-    grid: tuple[int, int]
-    steps: tuple[Step, ...]
-    sampler: Any
-    seed: int
+    scale: float
+    told: Told
+    known: Tensor
+    model: Model
     run: Run
     progress: Progress
 
     @classmethod
     def of(
         cls,
-        source: Any,
-        reference: Any,
-        mask: Any,
+        scene: Scene,
         model: Model,
-        translating: Translating,
         *,
-        steps: int | None,
-        seed: int,
-        progress: Progress,
-    ) -> "Translation":
-        """Open the pictures and lay the canvas out."""
-        if model.wordless or (not translating.learned and not model.sees_exemplars):
-            raise CapabilityError(
-                f'The model "{model.name}" cannot translate so: "fast" asks for a text model with what sees exemplars '
-                '(load(..., exemplar=PATH)), "vct" and "vct-code" for a text model.'
+        progress: Progress = told_nothing,
+        cache: Path | None = None,
+        blank: bool = False,
+    ) -> Self:
+        """Check the scene against the model, lay the canvas out, and learn the concept where that is asked for.
+
+        cache: a folder where learning is kept, to be gone on with or used again. blank: for plans that are only looked
+        at; no network is asked. Raises SceneError, ImageError, CapabilityError or CheckpointError where that is
+        refused.
+        """
+        region, run = scene.translated, Run()
+        assert region is not None, "the scene has a concept"
+        concept = region.concept
+        assert concept is not None, "the region has a concept"
+        translating, said = asked_of(scene)
+        check("concept", model, region.name, kind="vct" if translating.learned else "fast")
+        if translating.learned:
+            check_learns(model)
+        elif concept.image is None:
+            raise SceneError(
+                'The concept has a file alone, but the preset "fast" looks at a picture; give one as "image", or '
+                'choose "translating": {"preset": "vct"}.',
+                region=region.name,
             )
-        regions = [] if mask is None else [Region(name="translated", mask=mask, phrase="translated")]
-        told = {} if (count := steps or translating.steps) is None else {"steps": count}
-        scene = Scene(background=source, regions=regions, seed=seed, method="caption", **told)
-        edit = PictureEdit.of(scene)
-        prepared = prepare(scene.replace(regions=()), model, given=replace(edit, masks={}))
+        reference = None if concept.image is None else seen(concept.image, "concept", region.name)
+        prepared = prepare(scene.replace(translating=said, steps=scene.steps or translating.steps), model, blank=blank)
+        given = Given(prepared, concept, reference, model, translating)
+        if blank:
+            known, told = (
+                torch.zeros(model.vae.channels, *prepared.grid),
+                told_blank(model, learned=translating.learned),
+            )
+        elif translating.learned:
+            learned = given.learned(run, progress, cache)
+            prepared = with_learned(prepared, learned)
+            known, told = given.known(), told_learned(model, learned)
+        else:
+            assert reference is not None, "checked above"
+            known, told = given.known(), told_picture(model, reference, size_of(prepared.scene), given.latents)
+        native = model.native
+        own = native.guidance if translating.learned else native.similarity
+        scales = (region.guidance, translating.guidance, own)
         return cls(
-            edit=edit,
-            reference=seen(given_image(reference), "reference"),
-            model=model,
+            prepared=prepared,
+            concept=concept,
             translating=translating,
-            size=size_of(prepared.scene),
-            grid=prepared.grid,
-            steps=prepared.steps,
-            sampler=prepared.sampler,
-            seed=seed,
-            run=Run(),
+            scale=next(scale for scale in scales if scale is not None),
+            told=told,
+            known=known,
+            model=model,
+            run=run,
             progress=progress,
         )
 
     def warnings(self) -> list[str]:
-        """What a user should know: a result that is enlarged, a reference that is the source, very few steps."""
-        found = self.edit.warnings(self.size)
-        own = self.edit.source.rgb
-        shown = np.asarray(self.reference)
-        if shown.shape == own.shape and np.array_equal(shown, own):
-            found.append("The reference is the source, so that nothing is carried over; give another picture.")
-        if len(self.steps) < FEW:
-            found.append(f"{len(self.steps)} steps are few for a walk up and down; give at least {FEW}.")
+        """What a user should know: a reference that is the source, very few steps, what is not heard."""
+        found, scene = [], self.prepared.scene
+        if self.concept.image is not None:
+            shown, own = np.asarray(seen(self.concept.image, "concept")), edit_of(self.prepared).source.rgb
+            if shown.shape == own.shape and np.array_equal(shown, own):
+                found.append("The reference is the source, so that nothing is carried over; give another picture.")
+        if self.concept.file is not None and not self.translating.learned:
+            found.append(
+                'The concept\'s file is not used: the preset "fast" looks at its image; choose the preset "vct".'
+            )
+        if len(self.prepared.steps) < FEW:
+            found.append(f"{len(self.prepared.steps)} steps are few for a walk up and down; give at least {FEW}.")
+        if (scene.caption or scene.negative) and len(scene.active_regions) == 1:
+            found.append("The scene's caption is not heard: a concept hears no words, and no other region counts.")
         return found
 
-    def encoded(self, picture: Image.Image) -> Tensor:
-        """[C, H, W]: the latents of the middle of a picture, as much of it as has the canvas's shape."""
-        fitted = ImageOps.fit(picture, self.size, Image.Resampling.LANCZOS)
-        return self._latents(np.asarray(fitted))
-
-    def _latents(self, pixels: NDArray[np.uint8]) -> Tensor:
-        return self.model.vae.encode(as_tensor(pixels).to(self.model.device))[0]
-
-    def walk(self, concept: Concept | None, strength: float) -> Tensor:
-        """[C, H, W]: the canvas of the result."""
-        known = self._latents(resized(self.edit.source.rgb[self.edit.window.slices], self.size))
-        told = self._told(concept)
-        content, image = self._views(told, strength)
-        noise, solver, content, image = self._inverted(content, image, known)
-        edits = sharing(self.translating, *told.ids)
-        plan = Plan(views=(content, image), edits=edits, refines=self._refines(known))
+    def walk(self, seed: int, watch: Watch = silent, readers: Sequence[AttentionEdit] = ()) -> Tensor:
+        """[C, H, W]: the canvas of the result. watch: is shown that canvas alone, [1, C, H, W]."""
+        noise, solver, content, image = self._inverted
+        plan = self._plan(content, image) + self._pinned + Plan(edits=tuple(readers))
         place = {name: plan.streams.index(name) for name in (CONTENT, IMAGE)}
         if isinstance(solver, Retrace):
-            solver = replace(solver, solver=self.sampler, places=(place[CONTENT],))
-        fresh = Noise([Seed(self.seed)], (known.shape[0], *self.grid), self.model.device)
-        z = plan.stack({CONTENT: noise, IMAGE: noise})
+            solver = replace(solver, solver=self.prepared.sampler, places=(place[CONTENT],))
+        shape = (noise.shape[0], *self.prepared.grid)
+        fresh = Noise([Seed(seed, self.prepared.compiled.seeds)], shape, self.model.device)
+        z = plan.stack({CONTENT: noise, IMAGE: self._renoised(noise, fresh)})
+        own = slice(place[IMAGE], place[IMAGE] + 1)
+
+        def shown(step: Any, z: Tensor, x0: Tensor) -> None:
+            self.progress("translation", step.index + 1, step.count)
+            watch(step, z[own], x0[own])
+
         down = Run()
-        z = sample(
-            plan,
-            solver,
-            z,
-            self.steps,
-            noise=fresh,
-            watch=lambda step, z, x0: self.progress("translation", step.index + 1, step.count),
-            run=down,
-        )
-        self.run.forwards += down.forwards
-        self.run.rows += down.rows
+        z = sample(plan, solver, z, self.prepared.steps, noise=fresh, watch=shown, run=down)
+        self._count(down)
         return z[place[IMAGE]]
 
-    def _inverted(self, content: View, image: View, known: Tensor) -> tuple[Tensor, Any, View, View]:
+    def planned(self) -> Plan:
+        """The plan of the walk down, without what inversion fits."""
+        content, image = self._views()
+        return self._plan(replace(content, guide=Single()) if self.translating.pivot == "none" else content, image)
+
+    def asked_before(self) -> list[int]:
+        """Rows of every forward before the walk down, at most: learning and fitting may end earlier."""
+        way, count = self.translating, len(self.prepared.steps)
+        learning = [1] * (way.rounds * way.batch if way.learned and self.concept.file is None else 0)
+        return learning + [1] * count + [2] * ((ROUNDS + 1) * count if way.pivot != "none" else 0)
+
+    def _count(self, run: Run) -> None:
+        self.run.forwards += run.forwards
+        self.run.rows += run.rows
+
+    @cached_property
+    def _inverted(self) -> tuple[Tensor, Any, View, View]:
         """The source's noise [C, H, W], what brings it back, and what the canvases are told on the way down."""
+        content, image = self._views()
         clamp: tuple[Refine, ...] = ()
         if self.model.clip is not None:
             clamp = (Clamp(limit=self.model.clip, stream=CONTENT),)
         alone = replace(content, guide=Single())
-        done = [0]
+        steps, done = self.prepared.steps, [0]
 
         def climbed(*_: Any) -> None:
             done[0] += 1
-            self.progress("inversion", done[0], len(self.steps))
+            self.progress("inversion", done[0], len(steps))
 
         plan = Plan(views=(alone,), refines=clamp)
-        found = invert(plan, known[None], self.steps, "direct", watch=climbed, run=self.run)
+        found = invert(plan, self.known[None], steps, "direct", watch=climbed, run=self.run)
         if self.translating.pivot == "none":
             return found.noise[0], found.sampler, alone, image
         branch, fit = ("cond", fit_pivot) if self.translating.pivot == "source" else ("null", fit_null)
         fitted = fit(
             Plan(views=(content,), refines=clamp),
             found.path,
-            self.steps,
+            steps,
             run=self.run,
-            watch=lambda step, error: self.progress("pivot", step.index + 1, len(self.steps)),
+            watch=lambda step, error: self.progress("pivot", step.index + 1, len(steps)),
         )
         (content,) = fitted.views
         image = replace(image, branches={**image.branches, "null": content.branches[branch]})
-        return found.noise[0], self.sampler, content, image
+        return found.noise[0], self.prepared.sampler, content, image
 
-    def _refines(self, known: Tensor) -> tuple[Any, ...]:
-        clamps = [] if self.model.clip is None else [Clamp(limit=self.model.clip, stream=s) for s in (CONTENT, IMAGE)]
-        if not self.edit.masks:
-            return tuple(clamps)
-        pin = self.edit.pin(self.model, self.size, self.edit.covered())
-        return (*clamps, Pin(known=known, mask=pin.mask, stream=IMAGE))
-
-    def _views(self, told: Told, strength: float) -> tuple[View, View]:
+    def _views(self) -> tuple[View, View]:
         """The content's view and the result's."""
-        native = self.model.native
-        own = native.guidance if self.translating.learned else native.similarity
-        scale = own if self.translating.guidance is None else self.translating.guidance
+        told, scale = self.told, self.scale
         content = View(
             name="translation",
             net=told.net,
             branches={"cond": told.nothing, "null": told.nothing},
             guide=Cfg(scale=scale),
-            weight=torch.ones(self.grid, device=self.model.device),
+            weight=torch.ones(self.prepared.grid, device=self.model.device),
             stream=CONTENT,
         )
         branches = {"cond": told.concept, "null": told.nothing}
-        return content, replace(content, branches=branches, guide=Cfg(scale=scale * strength), stream=IMAGE)
+        guide = Cfg(scale=scale * self.concept.concept_strength)
+        return content, replace(content, branches=branches, guide=guide, stream=IMAGE)
 
-    def _told(self, concept: Concept | None) -> Told:
-        model = self.model
-        text: Any = model.text
-        if self.translating.learned:
-            assert concept is not None, "it was learned or given"
-            with torch.no_grad():
-                heard, places = said(text, concept.vectors.to(model.device))
-            source = text.ids("")
-            # The concept's own tokens are like no others.
-            target = [*source[:1], *(-1 for _ in places), *source[1 : len(source) - len(places)]]
-            nothing = Conditioning(tokens=(Tokens(text.encode(source)),))
-            return Told(model.net, nothing, Conditioning(tokens=(Tokens(heard),)), (source, target))
-        if model.exemplar is not None:
-            engine, (width, height) = model.exemplar, self.size
-            grey = self._latents(np.full((height, width, 3), 128, np.uint8))
-            channels = engine.channels(grey, torch.zeros(height, width))
-            nothing = Conditioning(tokens=(Tokens(engine.null),), channels=channels)
-            shown = Conditioning(tokens=(Tokens(engine.token(self.reference)),), channels=channels)
-            return Told(engine.net, nothing, shown)
-        adapter: Any = model.ip_adapter
-        silent = Conditioning(tokens=(Tokens(text.encode(text.ids(""))),))
-        looking = [Conditioning(pictures=(Tokens(own),)) for own in (adapter.null, adapter.tokens(self.reference))]
-        return Told(model.net, silent + looking[0], silent + looking[1])
+    def _plan(self, content: View, image: View) -> Plan:
+        """Both canvases, and on the result's the other regions; one view a part of the walk."""
+        parts = self.prepared.compiled.translated
+        views = list(self.prepared.compiled.plan.views)
+        for span, left in parts:
+            name = content.name if len(parts) == 1 else f"{content.name} from {span.start}"
+            views.append(replace(content, name=name, when=span))
+            views.append(replace(image, name=name, when=span, weight=left))
+        edits = sharing(self.translating, *self.told.ids)
+        limit = self.model.clip
+        clamps = () if limit is None else tuple(Clamp(limit=limit, stream=stream) for stream in (CONTENT, IMAGE))
+        return Plan(views=tuple(views), edits=edits, refines=clamps)
+
+    @cached_property
+    def _pinned(self) -> Plan:
+        """What stays outside of all regions."""
+        edit = edit_of(self.prepared)
+        covered = edit.covered(self.prepared.compiled.dropped)
+        if bool((covered > 0).all()):
+            return Plan()
+        mask = edit.pin(self.model, size_of(self.prepared.scene), covered).mask
+        return Plan(refines=(Pin(known=self.known, mask=mask, stream=IMAGE),))
+
+    def _renoised(self, inverted: Tensor, fresh: Noise) -> Tensor:
+        """Noise [C, H, W] of variance 1, fresh where other regions draw from the beginning."""
+        first = self.prepared.steps[0]
+        left = next(left for span, left in self.prepared.compiled.translated if first in span)
+        if bool((left >= 1).all()):
+            return inverted
+        return (left * inverted + (1 - left) * fresh()[0]) / (left.square() + (1 - left).square()).sqrt()

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.core.lora import Scaled
 from cloisonne.core.pictures import Pictures
 from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Site
 from cloisonne.core.texts import Projection, Texts
@@ -37,8 +38,8 @@ def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call:
 
 
 def is_bias(site: Site, call: Call) -> bool:
-    """Whether :func:`text_bias` is all that a layer gives: texts of one token, no edits, no pictures."""
-    return call.texts.single and call.pictures is None and not _touching(site, call)
+    """Whether :func:`text_bias` is all that a layer gives: texts of one token, no edits, no pictures, no LoRAs."""
+    return call.texts.single and call.pictures is None and call.loras is None and not _touching(site, call)
 
 
 def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: Texts) -> Tensor:
@@ -182,8 +183,8 @@ def _touching(site: Site, call: Call) -> tuple[AttentionEdit, ...]:
 def _splitting(project: Projection, heads: int) -> Projection:
     """The projection with its heads split, [T, heads, N, d]: what is kept for the run."""
 
-    def split(tokens: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = project(tokens)
+    def split(tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+        k, v = project(tokens, loras) if loras else project(tokens)
         return _split(k, heads), _split(v, heads)
 
     return split

@@ -6,7 +6,9 @@ from typing import TypeAlias, TypeVar
 
 from torch import Tensor
 
+from cloisonne.core.around import Around
 from cloisonne.core.beside import Beside
+from cloisonne.core.lora import Adapted
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError
 
@@ -21,7 +23,7 @@ class Tokens:
     where: [H, W] >= 0 (mask times weight), or None. All tokens of a branch with ``where=None`` form ONE sequence heard
     by the whole window with weight 1. Each piece with a mask is a sequence of its own with its own softmax, and pixel p
     hears the mean of the sequences by their masks: ``sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``.
-    within: [H, W] in [0, 1], or None. Adds ``log(within)`` to the logits of these tokens *inside* their sequence: they
+    within: [H, W] >= 0, or None. Adds ``log(within)`` to the logits of these tokens *inside* their sequence: they
     stay part of a shared sequence and are not looked at from elsewhere (ReCo's ``strict``).
     """
 
@@ -31,8 +33,12 @@ class Tokens:
 
     def __repr__(self) -> str:
         place = "everywhere" if self.where is None else f"on {float(self.where.mean()):.0%}"
-        strict = "" if self.within is None else f", strict on {float(self.within.mean()):.0%}"
-        return f"{self.value.shape[0]} tokens {place}{strict}"
+        if self.within is None:
+            return f"{self.value.shape[0]} tokens {place}"
+        often = float(self.within.max())
+        strict = f"strict on {float(self.within.mean() / often if often > 0 else 0):.0%}"
+        counted = "" if often == 1 else f", counted {often:.2g} times"
+        return f"{self.value.shape[0]} tokens {place}, {strict}{counted}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -43,41 +49,49 @@ class Conditioning:
     pictures: tokens of pictures, heard beside the text: attention to each is added where its mask times strength is
     (``None`` = 1 everywhere; ``core/pictures.py``); ``+`` concatenates. Only networks with an IP-Adapter take them.
     channels: [K, H, W] further input channels, in the network's order; at most one summand may have them.
+    around: the same, made at every step of what the other views estimate (``core/around.py``).
     pooled, size: [P] pooled text and the six SDXL micro-conditioning numbers; at most one summand may have them.
     intrablock: T2I-Adapter features [C_i, H_i, W_i] by level; ``+`` adds them.
     down_mid: ControlNet residuals, those of the down blocks and then the one of the middle; ``+`` adds them.
     beside: ControlNets that are asked at every step for such residuals; ``+`` concatenates.
+    loras: changes of the network's weights and where they count (``core/lora.py``); ``+`` concatenates.
     """
 
     tokens: tuple[Tokens, ...] = ()
     pictures: tuple[Tokens, ...] = ()
     channels: Tensor | None = None
+    around: Around | None = None
     pooled: Tensor | None = None
     size: tuple[float, ...] | None = None
     intrablock: tuple[Tensor, ...] = ()
     down_mid: tuple[Tensor, ...] = ()
     beside: tuple[Beside, ...] = ()
+    loras: tuple[Adapted, ...] = ()
 
     def __add__(self, other: "Conditioning") -> "Conditioning":
         return Conditioning(
             tokens=self.tokens + other.tokens,
             pictures=self.pictures + other.pictures,
             channels=_at_most_one("input channels", self.channels, other.channels),
+            around=_at_most_one("a picture around a hole", self.around, other.around),
             pooled=_at_most_one("pooled text", self.pooled, other.pooled),
             size=_at_most_one("size conditioning", self.size, other.size),
             intrablock=_sum_levels("T2I-Adapter features", self.intrablock, other.intrablock),
             down_mid=_sum_levels("ControlNet residuals", self.down_mid, other.down_mid),
             beside=self.beside + other.beside,
+            loras=self.loras + other.loras,
         )
 
     def __repr__(self) -> str:
         parts = [repr(piece) for piece in self.tokens]
         parts += [f"a picture of {piece!r}" for piece in self.pictures]
         parts += [f"{self.channels.shape[0]} channels"] if self.channels is not None else []
+        parts += ["what the others estimate"] if self.around is not None else []
         parts += ["pooled text"] if self.pooled is not None else []
         parts += [f"{len(self.intrablock)} adapter levels"] if self.intrablock else []
         parts += [f"{len(self.down_mid)} control residuals"] if self.down_mid else []
         parts += [f"a ControlNet on {float((b.amount > 0).float().mean()):.0%}" for b in self.beside]
+        parts += map(repr, self.loras)
         return "; ".join(parts) or "nothing"
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
+from cloisonne.core.lora import Loras
 from cloisonne.core.pictures import Pictures
 from cloisonne.core.step import ALWAYS, Interval, Step
 from cloisonne.core.texts import Texts
@@ -78,7 +79,7 @@ class Call:
 
     z: [R, C, H, W] float32; rows: the names of its lines; texts: who hears what, with the run's cached keys and values.
     pictures: the same of pictures. channels [R, K, H, W], pooled [R, P], size [R, 6], intrablock and down_mid
-    ([R, ...] a level). All of these are None or () if unused.
+    ([R, ...] a level). loras: which count where. All of these are None or () if unused.
     """
 
     z: Tensor
@@ -91,6 +92,7 @@ class Call:
     size: Tensor | None = None
     intrablock: tuple[Tensor, ...] = ()
     down_mid: tuple[Tensor, ...] = ()
+    loras: Loras | None = None
     edits: "tuple[AttentionEdit, ...]" = ()
 
 

@@ -1,17 +1,22 @@
 """The heart: from a plan and the noisy canvases to one estimate of the clean canvases."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from cloisonne.core.beside import side_passes, side_residuals
+from cloisonne.core.lora import Adapted, Loras, split
 from cloisonne.core.pictures import Pictures
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Plan, Row, Step, Tokens, View
 from cloisonne.core.texts import Text, Texts
 from cloisonne.errors import CapabilityError, SceneError
+
+Said: TypeAlias = tuple[tuple[tuple[Tokens, ...], tuple[Adapted, ...]], ...]
+"""The tokens of each row of a batch, and with which LoRAs they are heard."""
 
 
 @dataclass(eq=False)
@@ -19,14 +24,15 @@ class Run:
     """What one walk of one plan keeps between its steps, and what it counts.
 
     forwards, rows: networks asked (those beside too), and lines of all their batches. texts: what was said in each
-    batch, and its texts with their keys and values; pictures: the same of pictures. shares: the normalised weights of
-    each set of active views.
+    batch, and its texts with their keys and values; pictures, loras: the same of these. shares: the normalised weights
+    of each set of active views.
     """
 
     forwards: int = 0
     rows: int = 0
-    texts: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], Texts]] = field(default_factory=dict)
+    texts: dict[tuple[Row, ...], tuple[Said, Texts]] = field(default_factory=dict)
     pictures: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], Pictures]] = field(default_factory=dict)
+    loras: dict[tuple[Row, ...], tuple[tuple[tuple[Adapted, ...], ...], Loras]] = field(default_factory=dict)
     shares: dict[tuple[View, ...], tuple[Tensor, ...]] = field(default_factory=dict)
 
 
@@ -52,16 +58,14 @@ def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None) -> Tensor
     windows = {view: view.crop(z[streams.index(view.stream)]) for view in views}
     assert all(view.weight.shape == window.shape[-2:] for view, window in windows.items()), "weights fit their windows"
     said: dict[Row, Tensor] = {}
+    found: dict[View, Tensor] = {}
     for asks in passes(views, step, per_scene=z.device.type == "cpu"):
-        call = collate(asks, [windows[ask.view] for ask in asks], step, plan.edits, run)
+        call = collate(_surrounded(asks, z, streams, found), [windows[ask.view] for ask in asks], step, plan.edits, run)
         said |= zip(call.rows, asks[0].view.net(call), strict=True)
         run.forwards += 1
         run.rows += len(asks)
-    guided = {
-        view: view.guide({b: said[Row(view.name, view.stream, b)] for b in view.guide.branches(step)}, window, step)
-        for view, window in windows.items()
-    }
-    x0 = fuse(z, streams, guided, run)
+        found |= {view: _guided(view, said, windows[view], step) for view in {ask.view: None for ask in asks}}
+    x0 = fuse(z, streams, {view: found[view] for view in views}, run)
     for refine in plan.refines:
         if step in refine.when:
             places = [streams.index(stream) for stream in refine.streams]
@@ -69,21 +73,55 @@ def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None) -> Tensor
     return x0
 
 
+def _guided(view: View, said: Mapping[Row, Tensor], window: Tensor, step: Step) -> Tensor:
+    """A view's estimate of its window, [C, H, W]."""
+    own = {branch: said[Row(view.name, view.stream, branch)] for branch in view.guide.branches(step)}
+    return view.guide(own, window, step)
+
+
+def _surrounded(asks: list[Ask], z: Tensor, streams: tuple[str, ...], found: Mapping[View, Tensor]) -> list[Ask]:
+    """The same rows; those that paint into a hole are shown what the views asked before estimate around it."""
+    if not any(map(_looks_around, asks)):
+        return asks
+    total, estimate = z.new_zeros(len(streams), 1, *z.shape[-2:]), torch.zeros_like(z)
+    for view, x0 in found.items():
+        place = streams.index(view.stream)
+        view.crop(total[place]).add_(view.weight)
+        view.crop(estimate[place]).add_(view.weight * x0)
+    estimate = torch.where(total > 0, estimate / total.clamp_min(1e-6), 0)
+    return [_shown(ask, ask.view.crop(estimate[streams.index(ask.view.stream)])) for ask in asks]
+
+
+def _shown(ask: Ask, estimate: Tensor) -> Ask:
+    if callable(ask.branch) or ask.branch.around is None:
+        return ask
+    return replace(ask, branch=replace(ask.branch, around=None, channels=ask.branch.around.channels(estimate)))
+
+
+def _looks_around(ask: Ask) -> bool:
+    return not callable(ask.branch) and ask.branch.around is not None
+
+
 def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[Ask]]:
     """The batches of one step: rows of one network and window size, in the order of their names.
 
+    Networks that paint into a hole come last, because they are shown what the others estimate around it.
     per_scene: rows of different scenes apart. On the CPU the last bits of a row depend on the shape of its batch, so
     there every image is its own pass and batch size never changes a byte.
     """
-    batches: dict[tuple[int, torch.Size, str], list[Ask]] = {}
+    batches: dict[tuple[int, torch.Size, str, bool], list[Ask]] = {}
     for view in views:
-        key = (id(view.net), view.weight.shape, view.scene if per_scene else "")
-        rows = batches.setdefault(key, [])
+        asks = []
         for name in view.guide.branches(step):
             if name not in view.branches:
                 raise CapabilityError(f'View "{view.name}": guidance asks branch "{name}", which the view lacks.')
-            rows.append(Ask(Row(view.name, view.stream, name), view, view.branches[name]))
-    return [sorted(rows, key=lambda ask: ask.row) for rows in batches.values()]
+            asks.append(Ask(Row(view.name, view.stream, name), view, view.branches[name]))
+        # Views of the same network that do not look around are among those that are looked at.
+        last = any(map(_looks_around, asks))
+        key = (id(view.net), view.weight.shape, view.scene if per_scene else "", last)
+        batches.setdefault(key, []).extend(asks)
+    ordered = [sorted(rows, key=lambda ask: ask.row) for rows in batches.values()]
+    return sorted(ordered, key=lambda asks: any(map(_looks_around, asks)))
 
 
 def collate(
@@ -112,6 +150,7 @@ def collate(
         size=size,
         intrablock=_stack_levels([c.intrablock for c in told]),
         down_mid=_stack_levels([c.down_mid for c in told]),
+        loras=_loras(rows, told, z, run),
         edits=edits,
     )
 
@@ -147,12 +186,13 @@ def _shares(z: Tensor, streams: tuple[str, ...], views: tuple[View, ...]) -> tup
 
 def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int, int], run: Run) -> Texts:
     """The batch's texts; those of the step before, with their keys and values, if every row says the same objects."""
-    said = tuple(conditioning.tokens for conditioning in told)
+    said = tuple((conditioning.tokens, conditioning.loras) for conditioning in told)
     if rows in run.texts and run.texts[rows][0] == said:
         return run.texts[rows][1]
-    masks = [mask for pieces in said for piece in pieces for mask in (piece.where, piece.within) if mask is not None]
-    assert all(mask.shape == size for mask in masks), "masks fit their windows"
-    texts = Texts([text for i, pieces in enumerate(said) for text in _heard(i, rows[i], pieces)], len(rows))
+    masks = [mask for tokens, _ in said for piece in tokens for mask in (piece.where, piece.within)]
+    masks += [adapted.where for _, loras in said for adapted in loras]
+    assert all(mask.shape == size for mask in masks if mask is not None), "masks fit their windows"
+    texts = Texts([text for i, own in enumerate(said) for text in _heard(i, rows[i], *own)], len(rows))
     for row, weight in zip(rows, texts.coverage(size), strict=True):
         if deaf := int((weight <= 0).sum()):
             raise SceneError(
@@ -174,15 +214,25 @@ def _pictures(rows: tuple[Row, ...], told: Sequence[Conditioning], run: Run) -> 
     return run.pictures[rows][1]
 
 
-def _heard(place: int, row: Row, tokens: tuple[Tokens, ...]) -> list[Text]:
-    """One sequence of all pieces without a mask, and one of each piece with a mask."""
+def _loras(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor, run: Run) -> Loras | None:
+    """The batch's LoRAs, kept like its texts; None where no row has any."""
+    said = tuple(conditioning.loras for conditioning in told)
+    if not any(said):
+        return None
+    if rows not in run.loras or run.loras[rows][0] != said:
+        run.loras[rows] = (said, Loras(said, z))
+    return run.loras[rows][1]
+
+
+def _heard(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[Adapted, ...]) -> list[Text]:
+    """One sequence of all pieces without a mask, and one of each piece with a mask; by LoRA of the pixels that hear."""
     shared = [piece for piece in tokens if piece.where is None]
     texts = [Text(place, p.value, p.where, _within([p])) for p in tokens if p.where is not None]
     if shared:
         texts.append(Text(place, torch.cat([piece.value for piece in shared]), None, _within(shared)))
     if not texts:
         raise SceneError(f'View "{row.view}": branch "{row.branch}" has no tokens; give it at least an empty text.')
-    return texts
+    return [replace(text, where=where, loras=loras) for text in texts for where, loras in split(text.where, adapted)]
 
 
 def _within(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor], ...]:

@@ -2,28 +2,37 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.gather import Gathering, gathering
+from cloisonne.core.lora import Scaled
 
-Projection = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""An attention layer's keys and values [T, N, C] or, with heads split, [T, heads, N, d] from tokens [T, N, D]."""
+
+class Projection(Protocol):
+    """An attention layer's keys and values [T, N, C] or, with heads split, [T, heads, N, d]."""
+
+    def __call__(self, tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+        """tokens: [T, N, D]. loras: those that change the layer for each of the T texts; () for none at all."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Text:
     """One sequence of tokens [N, D] that one row hears, where its mask [H, W] (None = everywhere) says.
 
-    within: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits.
+    within: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: with which
+    changes of the network it is heard.
     """
 
     row: int
     value: Tensor
     where: Tensor | None = None
     within: tuple[tuple[int, int, Tensor], ...] = ()
+    loras: Scaled = ()
 
     def weight(self, grid: tuple[int, int]) -> Tensor:
         """[Q]: the mask averaged over the area of each pixel of the grid."""
@@ -70,6 +79,11 @@ class Texts:
         """Every text is one token."""
         return all(len(text.value) == 1 for text in self.texts)
 
+    @property
+    def adapted(self) -> bool:
+        """Any text is heard with a LoRA."""
+        return any(text.loras for text in self.texts)
+
     def coverage(self, grid: tuple[int, int]) -> Tensor:
         """[R, Q]: how much text each pixel hears in all; attention is defined where this is above 0."""
         total = torch.zeros(self.num_rows, grid[0] * grid[1], device=self.texts[0].value.device)
@@ -103,20 +117,30 @@ class Texts:
 
     def by_block(self, layer: str, grid: tuple[int, int], project: Projection) -> tuple[tuple[Tensor, Tensor], ...]:
         """Keys and values of each block of the gathering, T texts each."""
-        return self._project(("block", layer), project, lambda: self._block_tokens(grid))
+        blocks = self.gathering(grid).blocks
+        return self._project(("block", layer), project, lambda: [block.texts for block in blocks])
 
     def by_text(self, layer: str, project: Projection) -> tuple[tuple[Tensor, Tensor], ...]:
         """Keys and values of each text, T = 1 each."""
-        return self._project(("text", layer), project, lambda: [text.value[None] for text in self.texts])
+        return self._project(("text", layer), project, lambda: [(i,) for i in range(len(self.texts))])
 
     def by_token(self, layer: str, heard: Callable[[Tensor], Tensor]) -> Tensor:
         """[T, C] from :attr:`single` texts."""
-        tokens = torch.stack([text.value for text in self.texts])
-        return self._project(("token", layer), lambda x: (heard(x), x), lambda: [tokens])[0][0][:, 0]
+        key = ("token", layer)
+        if key not in self._projected:
+            tokens = torch.stack([text.value for text in self.texts])
+            self._projected[key] = ((heard(tokens), tokens),)
+        return self._projected[key][0][0][:, 0]
 
     def by_row(self, layer: str, project: Projection) -> tuple[Tensor, Tensor]:
         """Keys and values of all texts of a row one after the other, padded with zero tokens, T = R."""
-        return self._project(("row", layer), project, lambda: [self._row_tokens()])[0]
+        if self.adapted:
+            keys_values = self.by_text(layer, project)
+            return self._in_rows([k[0] for k, _ in keys_values]), self._in_rows([v[0] for _, v in keys_values])
+        key = ("row", layer)
+        if key not in self._projected:
+            self._projected[key] = (project(self._in_rows([text.value for text in self.texts])),)
+        return self._projected[key][0]
 
     def spans(self) -> list[tuple[int, int]]:
         """(start, stop) of each text in the sequence of its row, as in :meth:`by_row`."""
@@ -127,20 +151,24 @@ class Texts:
             ends[text.row] = spans[-1][1]
         return spans
 
-    def _block_tokens(self, grid: tuple[int, int]) -> list[Tensor]:
-        return [torch.stack([self.texts[i].value for i in block.texts]) for block in self.gathering(grid).blocks]
-
-    def _row_tokens(self) -> Tensor:
+    def _in_rows(self, parts: Sequence[Tensor]) -> Tensor:
+        """[R, ..., N, D] from [..., N, D] of each text: those of a row one after the other, padded with zeros."""
         spans = self.spans()
-        width = self.texts[0].value.shape[1]
-        tokens = self.texts[0].value.new_zeros(self.num_rows, max(stop for _, stop in spans), width)
-        for text, (start, stop) in zip(self.texts, spans, strict=True):
-            tokens[text.row, start:stop] = text.value
-        return tokens
+        *lead, _, width = parts[0].shape
+        out = parts[0].new_zeros(self.num_rows, *lead, max(stop for _, stop in spans), width)
+        for text, part, (start, stop) in zip(self.texts, parts, spans, strict=True):
+            out[text.row, ..., start:stop, :] = part
+        return out
 
     def _project(
-        self, key: tuple[str, str], project: Projection, tokens: Callable[[], list[Tensor]]
+        self, key: tuple[str, str], project: Projection, batches: Callable[[], Sequence[Sequence[int]]]
     ) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Keys and values of each batch of texts of one length, by their numbers."""
         if key not in self._projected:
-            self._projected[key] = tuple(project(stack) for stack in tokens())
+            self._projected[key] = tuple(self._batch(project, texts) for texts in batches())
         return self._projected[key]
+
+    def _batch(self, project: Projection, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        texts = [self.texts[i] for i in numbers]
+        tokens = torch.stack([text.value for text in texts])
+        return project(tokens, [text.loras for text in texts]) if self.adapted else project(tokens)

@@ -3,7 +3,7 @@
 Letters as in ``core``: H W latent pixels, N tokens, D width.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,6 @@ from cloisonne.errors import SceneError
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Layout, Part, Placed
 from cloisonne.scene.geometry import area
-from cloisonne.scene.region import Region
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,10 +38,6 @@ class Method(Protocol):
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         """What the network is told in one part of the walk."""
-        ...
-
-    def unused(self, region: Region) -> Iterable[str]:
-        """The region's fields that have no effect here although they differ from their defaults."""
         ...
 
 

@@ -1,6 +1,6 @@
 """What ReCo is compared with: the caption alone, places in words, masked attention, one prediction a region."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -25,10 +25,6 @@ class Caption:
         told = Conditioning(tokens=(Tokens(ctx.heard(ctx.scene.caption)),))
         return Fragment(told=told, summary=ctx.scene.caption)
 
-    def unused(self, region: Region) -> Iterable[str]:
-        yield "phrase"
-        yield from _set(negative=region.negative != "", guidance=region.guidance is not None, strict=region.strict)
-
 
 class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
@@ -44,17 +40,6 @@ class Words:
         told = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
         text = written(tidied(told))
         return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(text)),)), summary=text, parts=layout.parts)
-
-    def unused(self, region: Region) -> Iterable[str]:
-        if region.weight != 1:
-            yield "weight for its phrase"
-        if region.strict:
-            yield "strict"
-
-
-def _set(**fields: bool) -> Iterator[str]:
-    """The names of those that are true."""
-    return (name for name, given in fields.items() if given)
 
 
 def _tokens(text: str, ctx: Context) -> list[int]:
@@ -89,9 +74,6 @@ class Attention:
         told = Conditioning(tokens=(caption, *own))
         return Fragment(told=told, summary=ctx.scene.caption or _summary(layout, ctx), parts=layout.parts)
 
-    def unused(self, region: Region) -> Iterable[str]:
-        return ()
-
 
 class MultiDiffusion:
     """A prediction of the whole canvas for each region, averaged by the regions' shares (arXiv 2302.08113, eq. 5).
@@ -119,9 +101,6 @@ class MultiDiffusion:
             for part in layout.parts
         )
         return Fragment(told=told, summary=ctx.scene.caption, views=views)
-
-    def unused(self, region: Region) -> Iterable[str]:
-        return ()
 
 
 def _summary(layout: Layout, ctx: Context) -> str:

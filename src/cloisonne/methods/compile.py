@@ -1,8 +1,9 @@
 """From the placed regions of a scene to one plan: words, exemplars, and how they share the canvas."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,24 +13,30 @@ from cloisonne.core.refines import Clamp
 from cloisonne.methods.base import Method
 from cloisonne.methods.context import Context
 from cloisonne.methods.control import with_controls
-from cloisonne.methods.exemplar import amount, exemplar_view, unused
+from cloisonne.methods.dials import idle, warnings
+from cloisonne.methods.exemplar import amount, exemplar_view, nothing_painted
 from cloisonne.methods.ip_adapter import shown_parts, with_pictures
 from cloisonne.methods.layout import Layout, Part, Placed, layout
+from cloisonne.methods.lora import check_loras, lora_warnings, with_loras
 from cloisonne.models.capabilities import check
 from cloisonne.scene.geometry import area
 from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
-from cloisonne.scene.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Compiled:
-    """A scene as a plan. seeds: (seed, mask [H, W]) of the regions with noise of their own. dropped: names."""
+    """A scene as a plan. seeds: (seed, mask [H, W]) of the regions with noise of their own. dropped: names.
+
+    translated: where a region has a concept, the parts of the walk and what the plan leaves to it there, [H, W] in
+    [0, 1]: all that no other region takes.
+    """
 
     plan: Plan
     seeds: tuple[tuple[int, Tensor], ...]
     dropped: tuple[str, ...]
     warnings: tuple[str, ...]
+    translated: tuple[tuple[Interval, Tensor], ...] = ()
 
 
 def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
@@ -44,14 +51,21 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
             check("exemplar", ctx.model, p.name)
         if p.region.control is not None:
             check("control", ctx.model, p.name, kind=p.region.control.kind)
+        check_loras(p.region, ctx.model)
+        idle(p.region, ctx.scene, ctx.model)
     counting = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
     kept = _fitting(method, counting, ctx)
     dropped = tuple(p.name for p in counting if p not in kept)
-    plan = Plan()
+    concept = next((p for p in kept if p.region.concept is not None), None)
+    plan, translated = Plan(), []
     spans = _spans(kept, ctx)
     for span in spans:
         now, active = ctx.said_at(span.start), _active(kept, span, ctx)
         views = _views(method, layout(active, now), now, span, suffix=f" from {span.start}" if len(spans) > 1 else "")
+        if concept is not None:
+            left = _left_to(concept, layout([concept, *active], now))
+            translated.append((span, left))
+            views = tuple(replace(view, weight=view.weight * (1 - view.crop(left))) for view in views)
         plan += Plan(views=views)
     if ctx.model.clip is not None:
         plan += Plan(refines=(Clamp(limit=ctx.model.clip),))
@@ -60,7 +74,11 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
         plan=plan.without_empty_views(),
         seeds=tuple((part.region.seed, part.share) for part in shares if part.region.seed is not None),
         dropped=dropped,
-        warnings=tuple(_warnings(method, kept, ctx.scene)),
+        warnings=(
+            *(said for p in kept for said in warnings(p.region, ctx.scene, ctx.model)),
+            *lora_warnings(kept, ctx.model),
+        ),
+        translated=tuple(translated),
     )
 
 
@@ -94,9 +112,16 @@ def _active(kept: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed
     return [p for p in said if p.region.phrase or p.region.exemplar is not None or p.region.control is not None]
 
 
+def _left_to(concept: Placed, whole: Layout) -> Tensor:
+    """[H, W]: a concept's share among the regions, and all where none is."""
+    total = torch.stack([part.share for part in whole.parts]).sum(0)
+    own = next(part.share for part in whole.parts if part.name == concept.name)
+    return torch.where(total > 0, own / torch.where(total > 0, total, 1), 1)
+
+
 def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix: str) -> tuple[View, ...]:
     painted = exemplar_view(layout.parts, ctx)
-    ctx = with_pictures(layout.parts, with_controls(layout.parts, ctx))
+    ctx = with_pictures(layout.parts, with_loras(layout.parts, with_controls(layout.parts, ctx)))
     if ctx.model.wordless:
         views = (_alone(painted, ctx),)
     else:
@@ -106,10 +131,9 @@ def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix:
 
 def _alone(painted: View | None, ctx: Context) -> View:
     """The only view of a model without words."""
-    if ctx.scene.caption or painted is None:
+    if ctx.scene.caption or not any(amount(region) > 0 for region in ctx.scene.active_regions):
         ctx.heard(ctx.scene.caption)  # refuses, and says what to do
-    assert painted is not None, "the line above refuses"
-    return painted
+    return nothing_painted(ctx) if painted is None else painted
 
 
 def _spoken(method: Method, layout: Layout, ctx: Context, painted: View | None) -> tuple[View, ...]:
@@ -121,9 +145,9 @@ def _spoken(method: Method, layout: Layout, ctx: Context, painted: View | None) 
         net=ctx.model.net,
         branches={
             "cond": fragment.told + ctx.overall(fragment.summary),
-            "null": _avoided(fragment.parts, heard.rest, ctx),
+            "null": _avoided(*_counting(fragment.parts, heard.rest, _mute(layout, ctx, "negative")), ctx),
         },
-        guide=ctx.guide(_scale(*_guiding(fragment.parts, heard.rest, layout, ctx), ctx)),
+        guide=ctx.guide(_scale(*_counting(fragment.parts, heard.rest, _mute(layout, ctx, "guidance")), ctx)),
         weight=_left(layout.rest, [*fragment.views, *([painted] if painted else [])]),
     )
     return canvas, *fragment.views
@@ -146,7 +170,8 @@ def _heard(layout: Layout, ctx: Context) -> Layout:
     )
     rest = _rest(layout, ctx)
     total = torch.stack([rest, *(part.share for part in parts)]).sum(0)
-    return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)))
+    mute = tuple(part for part in layout.parts if part.region.control is not None and not part.region.phrase)
+    return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)), mute=mute)
 
 
 def _rest(layout: Layout, ctx: Context) -> Tensor:
@@ -176,12 +201,25 @@ def _avoided(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
     return Conditioning(tokens=tokens) + ctx.overall_avoided(everywhere[0] if everywhere else None)
 
 
-def _guiding(parts: Sequence[Part], rest: Tensor, layout: Layout, ctx: Context) -> tuple[Sequence[Part], Tensor]:
-    """The regions whose guidance counts on the canvas, and what they leave: also those that look at a picture alone."""
-    alone = [part for part in shown_parts(layout.parts, ctx) if not part.region.phrase]
-    if not alone:
+def _mute(layout: Layout, ctx: Context, dial: Literal["negative", "guidance"]) -> list[Part]:
+    """The regions without words that turn a dial of the canvas's network: they are obeyed, or looked at, there."""
+    shown = shown_parts(layout.parts, ctx)
+    turned = [part for part in layout.parts if part in shown or part.region.control is not None]
+    if dial == "negative":
+        turned = [part for part in turned if part.region.negative]
+    else:
+        turned = [part for part in turned if part in shown or part.region.guidance is not None]
+    mute = [part for part in turned if not part.region.phrase]
+    return [
+        replace(part, share=part.share * (1 - own)) if (own := _painted(part.region, ctx)) else part for part in mute
+    ]
+
+
+def _counting(parts: Sequence[Part], rest: Tensor, mute: Sequence[Part]) -> tuple[Sequence[Part], Tensor]:
+    """The regions that are heard and those that are not, and what they leave of the canvas."""
+    if not mute:
         return parts, rest
-    counted = [*parts, *alone]
+    counted = [*parts, *mute]
     return counted, (1 - torch.stack([part.share for part in counted]).sum(0)).clamp_min(0)
 
 
@@ -192,11 +230,3 @@ def _scale(parts: Sequence[Part], rest: Tensor, ctx: Context) -> float | Tensor:
         return scales[0]
     counted = torch.stack([rest, *(part.share for part in parts)])
     return (counted * counted.new_tensor(scales)[:, None, None]).sum(0) / counted.sum(0)
-
-
-def _warnings(method: Method, kept: Sequence[Placed], scene: Scene) -> Iterable[str]:
-    for p in kept:
-        fields = " and ".join(method.unused(p.region) if p.region.phrase else unused(p.region))
-        if fields:
-            subject = f'the method "{scene.method}"' if p.region.phrase else "an exemplar"
-            yield f'Region "{p.name}": {subject} does not use its {fields}.'

@@ -3,7 +3,8 @@
 T2I-Adapter (arXiv 2302.08453) with masked features (Domingo-Gregorio and Ruiz-Hidalgo, arXiv 2602.01991, section 3):
 ``F_k <- F_k * resize(M, size_k) * strength``; the adapter runs once a picture. ControlNet (arXiv 2302.05543) runs at
 every step, and its residuals are masked in the same way. Features and residuals of several controls add up, where there
-is one after CoAdapter's fuser. The mask is resized by area, so that it stays soft, to each level's own size.
+is one after CoAdapter's fuser. The mask is resized by area, so that it stays soft, to each level's own size. A weight
+other than 1 counts as it does for words: M is multiplied by the share it gives the region over that of equal weights.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def with_controls(parts: Sequence[Part], ctx: Context) -> Context:
             adapted.append((part, control.kind, tuple(level * control.strength for level in features)))
         else:
             silence = torch.zeros(0, ctx.model.spec.token_width)  # each branch puts its own text there
-            amount = part.mask * control.strength
+            amount = part.mask * part.relative * control.strength
             beside.append(Beside(net=net, shown=features[0], heard=silence, amount=amount))
     return replace(ctx, shared=ctx.shared + _joined(adapted, ctx), beside=tuple(beside))
 
@@ -46,5 +47,5 @@ def _joined(adapted: Sequence[tuple[Part, str, tuple[Tensor, ...]]], ctx: Contex
         levels = ctx.model.fuser([(kind, features) for _, kind, features in adapted])
     told = Conditioning()
     for (part, _, _), own in zip(adapted, levels, strict=True):
-        told += Conditioning(intrablock=tuple(masked(level, part.mask) for level in own))
+        told += Conditioning(intrablock=tuple(masked(level, part.mask * part.relative) for level in own))
     return told

@@ -2,14 +2,18 @@
 
 Yang et al., CVPR 2023, arXiv 2211.13227. One network paints all exemplars of a scene in one row a branch: it hears one
 token a picture, and with one token its cross-attention is a bias that does not depend on the pixel, so that several
-exemplars are heard each where its region is (exact for one; ours for several).
+exemplars are heard each where its region is (exact for one; ours for several). Beside words, the picture around the
+hole is what the words' network makes of it at that step (``core/around.py``; ours).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from cloisonne.core.around import Around
+from cloisonne.core.guidance import Single
 from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part
@@ -34,24 +38,51 @@ def exemplar_view(parts: Sequence[Part], ctx: Context) -> View | None:
     if not painted or engine is None:
         return None
     shares = torch.stack([part.share * amount(part.region) for part in painted])
-    channels = engine.channels(*ctx.hole)
-    null = Conditioning(tokens=(Tokens(ctx.no_picture()),), channels=channels)
+    given = _given(engine.channels(*ctx.hole), shares, ctx)
     return View(
         name="exemplars",
         net=engine.net,
-        branches={"cond": Conditioning(tokens=_heard(painted, shares, ctx), channels=channels), "null": null},
+        branches={
+            "cond": replace(given, tokens=_heard(painted, shares, ctx)),
+            "null": replace(given, tokens=(Tokens(ctx.no_picture()),)),
+        },
         guide=ctx.guide(_similarity(painted, shares, ctx.model.native.similarity)),
         weight=torch.ones_like(shares[0]) if ctx.model.wordless else shares.sum(0),
     )
 
 
+def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
+    """The picture with a hole, [C + 1, H, W]: where exemplars paint. Where others draw, their estimate is around it."""
+    unsure = (1 - channels[-1]) * (shares.sum(0) <= 0)
+    if ctx.model.wordless or not bool((unsure > 0).any()):
+        return Conditioning(channels=channels)
+    return Conditioning(around=Around(known=channels[:-1], unsure=unsure, keep=channels[-1] + unsure))
+
+
+def nothing_painted(ctx: Context) -> View:
+    """The whole canvas by the network that paints exemplars, while none of them counts."""
+    assert ctx.model.exemplar is not None, "the model paints exemplars"
+    told = Conditioning(tokens=(Tokens(ctx.no_picture()),), channels=ctx.model.exemplar.channels(*ctx.hole))
+    weight = torch.ones(ctx.grid, device=ctx.model.device)
+    return View(name="exemplars", net=ctx.model.exemplar.net, branches={"cond": told}, guide=Single(), weight=weight)
+
+
 def _heard(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Tokens, ...]:
-    """Each picture's token where its region is; where none is, all of them alike."""
+    """Each picture's token where its region is; where none is, all of them alike, but for those of strict regions."""
     tokens = [ctx.picture(part.region) for part in painted]
-    if len(tokens) == 1:
+    strict = [part.region.strict for part in painted]
+    if len(tokens) == 1 and not strict[0]:
         return (Tokens(tokens[0]),)
     nowhere = (shares.sum(0) <= 0).to(shares)
-    return tuple(Tokens(token, where=share + nowhere) for token, share in zip(tokens, shares, strict=True))
+    heard = tuple(
+        Tokens(token, where=share if within else share + nowhere)
+        for token, share, within in zip(tokens, shares, strict, strict=True)
+    )
+    if not all(strict):
+        return heard
+    # A network that paints alone also leaves soft edges and weak exemplars to no picture.
+    left = (1 - shares.sum(0)).clamp_min(0) if ctx.model.wordless else nowhere
+    return (*heard, Tokens(ctx.no_picture(), where=left)) if bool((left > 0).any()) else heard
 
 
 def _similarity(painted: Sequence[Part], shares: Tensor, native: float) -> float | Tensor:
@@ -67,11 +98,3 @@ def similarity(region: Region, native: float) -> float:
     """The region's guidance by its exemplar, where it leaves it out the model's own."""
     given = region.guidance if region.similarity is None else region.similarity
     return native if given is None else given
-
-
-def unused(region: Region) -> Iterable[str]:
-    """Fields of a region with an exemplar alone that have no effect."""
-    if region.negative:
-        yield "negative"
-    if region.strict:
-        yield "strict"

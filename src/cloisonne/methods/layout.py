@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cloisonne.methods.context import Context
 from cloisonne.scene.geometry import Box
-from cloisonne.scene.layers import region_weights, uncovered
+from cloisonne.scene.layers import left_open, region_weights, uncovered
 from cloisonne.scene.masks import Mask, resized
 from cloisonne.scene.region import Region
 
@@ -53,13 +53,18 @@ class Part:
     """A region in one part of the walk, on the model's device.
 
     mask: [H, W], what of the region is not hidden by a higher priority. share: [H, W], how much the region counts among
-    all that is heard at a pixel; the shares of all regions and the caption's add up to 1.
+    all that is heard at a pixel; the shares of all regions and the caption's add up to 1. open: [H, W], what higher
+    priorities leave of every pixel, also outside of the mask. weight: the region's where weights count, else 1.
+    relative: [H, W], the share as a multiple of what it would be if all weights were 1.
     """
 
     region: Region
     box: Box
     mask: Tensor
     share: Tensor
+    open: Tensor
+    weight: float
+    relative: Tensor
 
     @property
     def name(self) -> str:
@@ -69,24 +74,45 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """The regions that count in one part of the walk, in canonical order. rest: [H, W], the caption's share."""
+    """The regions that count in one part of the walk, in canonical order.
+
+    rest: [H, W], the caption's share. mute: where words are shared, the regions that obey a control and have none.
+    """
 
     parts: tuple[Part, ...]
     rest: Tensor
+    mute: tuple[Part, ...] = ()
 
 
 def layout(placed: Sequence[Placed], ctx: Context, *, weighted: bool = True) -> Layout:
     """The overlap rule on the grid of latents. weighted: by the regions' weights; else all that count, count alike."""
-    masks, priorities = [p.mask for p in placed], [p.region.priority for p in placed]
-    seen = region_weights(masks, [1.0] * len(placed), priorities, ctx.scene.overlap)
-    own = [p.region.weight if weighted else 1.0 for p in placed]
-    weights = region_weights(masks, own, priorities, ctx.scene.overlap)
-    rest = uncovered(weights, *ctx.grid)
-    total = np.stack([*weights, rest]).sum(axis=0)
+    masks, overlap = [p.mask for p in placed], ctx.scene.overlap
+    priorities = [p.region.priority if overlap == "priority" else 0 for p in placed]
+    seen = region_weights(masks, [1.0] * len(placed), priorities, overlap)
+    numbers = [p.region.weight if weighted and overlap != "union" else 1.0 for p in placed]
+    shares, rest = _shares(region_weights(masks, numbers, priorities, overlap), ctx)
+    equal, _ = _shares(seen, ctx)
     return Layout(
         parts=tuple(
-            Part(region=p.region, box=p.box, mask=ctx.tensor(mask), share=ctx.tensor(weight / total))
-            for p, mask, weight in zip(placed, seen, weights, strict=True)
+            Part(
+                region=p.region,
+                box=p.box,
+                mask=ctx.tensor(mask),
+                share=ctx.tensor(share),
+                open=ctx.tensor(left_open(priority, masks, priorities)),
+                weight=weight,
+                relative=ctx.tensor(np.divide(share, alike, out=np.ones_like(share), where=alike > 0)),
+            )
+            for p, mask, share, alike, weight, priority in zip(
+                placed, seen, shares, equal, numbers, priorities, strict=True
+            )
         ),
-        rest=ctx.tensor(rest / total),
+        rest=ctx.tensor(rest),
     )
+
+
+def _shares(weights: Sequence[Mask], ctx: Context) -> tuple[list[Mask], Mask]:
+    """How much of a pixel each region and the caption have, adding up to 1."""
+    rest = uncovered(weights, *ctx.grid)
+    total = np.stack([*weights, rest]).sum(axis=0)
+    return [weight / total for weight in weights], rest / total

@@ -6,7 +6,7 @@ Yang et al., CVPR 2023, arXiv 2211.15518, section 3.1:
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -17,10 +17,9 @@ from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context
-from cloisonne.methods.layout import Layout, Placed
-from cloisonne.scene.geometry import Box
+from cloisonne.methods.layout import Layout, Part, Placed
+from cloisonne.scene.geometry import Box, area
 from cloisonne.scene.prompt import Piece, pieces
-from cloisonne.scene.region import Region
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,10 @@ class Reco:
     """One sequence that all of the canvas hears; the network has learned what the position tokens mean.
 
     A strict region's tokens get ``log(mask)`` added to their attention logits (our addition): nothing outside of the
-    mask looks at them. Without regions the sequence is the plain prompt.
+    mask looks at them. So do weights, ``log(weight)``: in the softmax a token then counts ``weight`` times; and higher
+    priorities, which hide the tokens where they are. Without regions the sequence is the plain prompt. A region that
+    obeys a control and has no words says the caption where others have words and there is room: a sequence of theirs
+    alone would say that nothing else is there.
     """
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
@@ -156,20 +158,16 @@ class Reco:
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
+        parts = _speaking(layout, ctx)
         spelt = [_caption(tokenizer, v, tidied(ctx.scene.caption))]
-        spelt += [_region(tokenizer, v, part.box, tidied(part.region.phrase)) for part in layout.parts]
+        spelt += [_region(tokenizer, v, part.box, tidied(part.region.phrase)) for part in parts]
         ends = list(accumulate(len(own.ids) for own in spelt))
         left = v.length - ends[-1]
         ids = [i for own in spelt for i in own.ids] + [v.end] * left
         weights = [weight for own in spelt for weight in own.weights] + [1.0] * left
         tokens = ctx.tokens(ids, weights)
-        within = [part.mask if part.region.strict else None for part in layout.parts]
-        told = Conditioning(tokens=_pieces(tokens, ends, within))
+        told = Conditioning(tokens=_pieces(tokens, ends, [_within(part) for part in parts]))
         return Fragment(told=told, summary=ctx.scene.caption, parts=layout.parts)
-
-    def unused(self, region: Region) -> Iterable[str]:
-        if region.weight != 1:
-            yield "weight for its phrase"
 
 
 def _vocabulary(ctx: Context) -> Vocabulary:
@@ -177,8 +175,30 @@ def _vocabulary(ctx: Context) -> Vocabulary:
     return replace(Vocabulary.of(ctx.model.text.tokenizer), length=ctx.model.text.length)
 
 
+def _within(part: Part) -> Tensor | None:
+    """[H, W]: how much a region's tokens count where they are looked at from; None where that is 1 everywhere."""
+    if part.region.strict:
+        return part.mask * part.weight
+    counted = part.open * part.weight
+    return None if bool((counted == 1).all()) else counted
+
+
+def _speaking(layout: Layout, ctx: Context) -> list[Part]:
+    """The regions with words, and in their order those that say the caption, as far as there is room."""
+    tokenizer, v, caption = ctx.model.text.tokenizer, _vocabulary(ctx), tidied(ctx.scene.caption)
+    own = [_region(tokenizer, v, part.box, tidied(part.region.phrase)) for part in layout.parts]
+    room = v.length - len(_caption(tokenizer, v, caption).ids) - sum(len(spelt.ids) for spelt in own)
+    parts = list(layout.parts)
+    for part in layout.mute if layout.parts and ctx.scene.caption else ():
+        room -= len(_region(tokenizer, v, part.box, caption).ids)
+        if room < 0:
+            break
+        parts.append(replace(part, region=part.region.model_copy(update={"phrase": ctx.scene.caption})))
+    return sorted(parts, key=lambda part: (-area(part.box), part.name))
+
+
 def _pieces(tokens: Tensor, ends: Sequence[int], within: Sequence[Tensor | None]) -> tuple[Tokens, ...]:
-    """The sequence as one piece, or cut into caption, regions and padding where a region is strict."""
+    """The sequence as one piece, or cut into caption, regions and padding where one does not count alike everywhere."""
     if all(mask is None for mask in within):
         return (Tokens(tokens),)
     cuts = pairwise([0, *ends, len(tokens)])

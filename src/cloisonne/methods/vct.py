@@ -24,7 +24,8 @@ class Translating:
     """A way of translating.
 
     learned: the concept is fitted to its picture by ``vectors`` of the text encoder, in ``rounds`` steps of ``batch``
-    passes, with weight ``l1`` of the estimate's absolute error beside the noise's; otherwise one pass of an encoder of
+    passes, with weight ``l1`` of the estimate's absolute error beside the noise's, and ends where
+    in ``patience`` rounds the loss has not fallen (ours; 0: never); otherwise one pass of an encoder of
     exemplars gives it. pivot: what is fitted of the content, "source" (the paper: its words, to the clean canvas),
     "null" (the released code: the null text, to the path) or "none" (ours: stored offsets put it back exactly).
     looks, words: shares of the walk in which self- and cross-attention are the content's. guidance: w. steps: of the
@@ -42,6 +43,7 @@ class Translating:
     batch: int = 4
     rate: float = 2e-3
     l1: float = 1.0
+    patience: int = 50
 
 
 PRESETS: Mapping[str, Translating] = {

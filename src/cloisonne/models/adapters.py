@@ -1,6 +1,6 @@
-"""What is added to a checkpoint before it is one model: LoRAs, fused into its weights, and learned words.
+"""What is added to a checkpoint: LoRAs, fused into its weights or held beside them, and learned words.
 
-Both go through diffusers' own loaders, on a pipeline that lives only as long.
+All go through diffusers' own loaders, on a pipeline that lives only as long.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.lora import Lora, LowRank, unmaskable
 from cloisonne.models.parts import Parts
 from cloisonne.models.single_file import read_tensors
 
@@ -22,9 +23,7 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
     Raises CheckpointError, in one sentence, for a file that is none or was made for another line.
     """
     for file, scale in loras:
-        tensors = _safetensors(file, "LoRA")
-        if not any("lora" in name.lower() for name in tensors):
-            raise CheckpointError(f'"{file}" is no LoRA: none of its tensors is named as one; load another file.')
+        tensors = _lora_tensors(file)
         before = _weights(parts)
         with _reading(file, "LoRA", parts):
             pipeline = _pipeline(parts)
@@ -35,6 +34,51 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
         if scale and not _changed(before, parts):
             raise CheckpointError(f'"{file}" fits no layer of the model; load a LoRA that was made for its line.')
     return parts
+
+
+def read_lora(parts: Parts, file: Path) -> Lora:
+    """What a LoRA (kohya's or PEFT's names) changes of the UNet, to be held beside it; the parts stay what they are.
+
+    Raises CheckpointError as :func:`add_loras` does, and for one that changes layers which belong to no place.
+    """
+    tensors = _lora_tensors(file)
+    with _reading(file, "LoRA", parts):
+        pipeline = _pipeline(parts)
+        pipeline.load_lora_weights(dict(tensors))
+        layers, plain = _low_rank(parts.unet)
+        words = any(_low_rank(text.module)[0] for text in parts.texts)
+        pipeline.unload_lora_weights()
+    _forget(parts)
+    if not plain:
+        raise CheckpointError(
+            f'"{file}" is a LoRA with magnitudes or biases (DoRA), which cannot count by region; fuse it for all of '
+            "the picture: load(..., lora=FILE)."
+        )
+    if not layers:
+        raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA that was made for its line.')
+    if (layer := unmaskable(parts.unet, sorted(layers))) is not None:
+        raise CheckpointError(
+            f'"{file}" changes the layer "{layer}", which acts on all of the picture at once, so that it cannot count '
+            "by region; fuse it: load(..., lora=FILE)."
+        )
+    return Lora(layers, words)
+
+
+def _low_rank(module: Any) -> tuple[dict[str, LowRank], bool]:
+    """What peft has put on a module's layers, and whether it is no more than that; layers that stay are left out."""
+    from peft.tuners.lora import LoraLayer
+
+    found, plain = {}, True
+    for name, part in module.named_modules():
+        if not isinstance(part, LoraLayer):
+            continue
+        layer: Any = part
+        for key, down in layer.lora_A.items():
+            up = layer.lora_B[key]
+            plain = plain and not layer.use_dora.get(key) and up.bias is None
+            if bool((up.weight != 0).any()):
+                found[name] = LowRank(down.weight.detach().clone(), up.weight.detach() * layer.scaling[key])
+    return found, plain
 
 
 def add_embeddings(parts: Parts, files: Sequence[tuple[Path, str | None]]) -> Parts:
@@ -57,6 +101,13 @@ def add_embeddings(parts: Parts, files: Sequence[tuple[Path, str | None]]) -> Pa
                 name, tensor = next(iter(named.items()))
                 pipeline.load_textual_inversion({word or name: tensor}, word or name)
     return parts
+
+
+def _lora_tensors(file: Path) -> dict[str, Tensor]:
+    tensors = _safetensors(file, "LoRA")
+    if not any("lora" in name.lower() for name in tensors):
+        raise CheckpointError(f'"{file}" is no LoRA: none of its tensors is named as one; load another file.')
+    return tensors
 
 
 def _safetensors(file: Path, what: str) -> dict[str, Tensor]:

@@ -15,8 +15,12 @@ from cloisonne.models.controlnet import check_controlnet, is_controlnet, read_co
 from cloisonne.models.exemplar_folder import engine_of, is_exemplar_folder, read_exemplar_folder
 from cloisonne.models.files import files_of
 from cloisonne.models.ip_adapter_file import is_ip_adapter, with_ip_adapter
+from cloisonne.models.lora import Lora
 from cloisonne.models.model import Model
+from cloisonne.models.net import DiffusersNet
+from cloisonne.models.parts import Parts
 from cloisonne.scene.control import ControlKind
+from cloisonne.scene.lora import Lora as Named
 
 
 def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
@@ -79,3 +83,19 @@ def with_segmenter(model: Model, source: str | Path, placement: Placement) -> Mo
         raise CheckpointError(f'"{folder}" is no folder of CLIPSeg; give one with config.json, weights and tokenizer.')
     segmenter = functools.cache(lambda: load_segmenter(folder, device=placement.device))
     return replace(model, segmenter=segmenter, files=(*model.files, *files_of([folder])))
+
+
+def read_regional(parts: Parts, files: Mapping[str, Path]) -> dict[str, Lora]:
+    """LoRAs by the names that regions call them by; they are not fused."""
+    if not files:
+        return {}
+    from cloisonne.models.adapters import read_lora
+
+    return {Named(name=name).name: read_lora(parts, file) for name, file in files.items()}
+
+
+def with_loras(model: Model, loras: Mapping[str, Lora], placement: Placement) -> Model:
+    """The model whose network holds LoRAs beside its weights; nothing else may have been added to it after that."""
+    net = model.net
+    placed = {name: lora.to(placement.device, placement.dtype) for name, lora in loras.items()}
+    return replace(model, net=DiffusersNet(net.unet, net.spec, net.text_attention, net.pictures, placed))

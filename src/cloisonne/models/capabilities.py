@@ -38,7 +38,19 @@ WITH_ADAPTER = Support(
     "with an adapter or ControlNet of its kind",
     'load one: load(..., adapters={{"{kind}": PATH}}), or --adapter {kind}=PATH',
 )
+WITH_LORA = Support(
+    "with a LoRA of its name",
+    'load it: load(..., regional_lora={{"{kind}": FILE}}), or --regional-lora {kind}=FILE',
+)
 NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
+
+LEARNED = Support(
+    'yes; preset "fast" with Paint by Example',
+    'load what sees exemplars for the preset "fast": load(..., exemplar=PATH), or --exemplar-model PATH; or choose '
+    '"translating": {"preset": "vct"}, which learns the concept',
+)
+LEARNED_EITHER = Support('yes; preset "fast" with Paint by Example or an IP-Adapter', LEARNED.advice)
+NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x')
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
@@ -62,6 +74,14 @@ TABLE: dict[str, dict[Family, Support]] = {
         "pbe": YES,
     },
     "control": {**dict.fromkeys(FAMILIES, WITH_ADAPTER), "pbe": NO_WORDS},
+    "lora": {**dict.fromkeys(FAMILIES, WITH_LORA), "pbe": NO_WORDS},
+    "concept": {
+        "builtin": LEARNED,
+        "sd1": LEARNED_EITHER,
+        "sd2": LEARNED,
+        "sdxl": NOT_TRANSLATED,
+        "pbe": NOT_TRANSLATED,
+    },
     "background": dict.fromkeys(FAMILIES, YES),
 }
 """Conditions by the lines of checkpoints; each line plain or for inpainting."""
@@ -70,16 +90,28 @@ TABLE: dict[str, dict[Family, Support]] = {
 def check(condition: str, model: Model, region: str | None = None, kind: str | None = None) -> None:
     """CapabilityError, about the region if there is one, where the model cannot honour a condition of ``TABLE``.
 
-    kind: of a control.
+    kind: of a control, a LoRA's name, or the preset that a concept is carried over by ("fast" where none is learned).
     """
     support = TABLE[condition][model.family]
     if support is YES or (support is WITH_POSITIONS and model.text.has_positions):
+        return
+    if support in (LEARNED, LEARNED_EITHER) and (kind != "fast" or model.sees_exemplars):
         return
     if support in ENGINES and model.sees_exemplars:
         return
     if support is WITH_ADAPTER and (kind in model.adapters or kind in model.controlnets):
         return
-    asked = condition if kind is None else f"{condition} of kind {kind}"
+    if support is WITH_LORA:
+        if kind in model.net.loras:
+            return
+        names = ", ".join(f'"{name}"' for name in sorted(model.net.loras)) or "none"
+        raise CapabilityError(
+            f'The model "{model.name}" has no LoRA "{kind}" for regions (it has {names}); '
+            f"{support.advice.format(kind=kind)}.",
+            region=region,
+        )
+    named = "by the preset" if condition == "concept" else "of kind"
+    asked = condition if kind is None else f"{condition} {named} {kind}"
     advice = support.advice.format(kind=kind) if support is WITH_ADAPTER else support.advice
     raise CapabilityError(
         f'The model "{model.name}" ({TITLES[model.family]}) cannot do {asked}; {advice}.', region=region

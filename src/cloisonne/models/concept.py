@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load as read_bytes
+from safetensors.torch import save as written
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError, CheckpointError, OutputError
@@ -21,11 +23,15 @@ class Concept:
 
     vectors: Tensor
 
+    def data(self) -> bytes:
+        """The bytes of its file."""
+        return written({NAME: self.vectors.detach().cpu().contiguous()})
+
     def save(self, path: str | Path) -> None:
         """Write it as a textual inversion, which ``embeddings=`` and other tools read too."""
         try:
-            save_file({NAME: self.vectors.detach().cpu().contiguous()}, str(path))
-        except (OSError, RuntimeError) as error:
+            Path(path).write_bytes(self.data())
+        except OSError as error:
             raise OutputError(f'The concept cannot be written to "{path}" ({error}); choose another place.') from None
 
     @classmethod
@@ -42,11 +48,25 @@ class Concept:
                 f'The concept "{path}" is no .safetensors file; convert it once: cloisonne convert {path} '
                 "OUT.safetensors."
             )
-        tensors = read_tensors(file)
+        return cls._among(read_tensors(file), f'"{path}"')
+
+    @classmethod
+    def read(cls, data: bytes) -> "Concept":
+        """The same of a file's bytes."""
+        try:
+            return cls._among(read_bytes(data), "The concept's file")
+        except (SafetensorError, ValueError, KeyError):
+            raise CheckpointError(
+                "The concept's file is no safetensors file; give one that was learned here or a textual inversion, "
+                "and convert what is pickled: cloisonne convert IN OUT.safetensors."
+            ) from None
+
+    @classmethod
+    def _among(cls, tensors: dict[str, Tensor], named: str) -> "Concept":
         found = [tensor for tensor in tensors.values() if tensor.ndim in (1, 2, 3)]
         if len(tensors) != 1 or len(found) != 1:
             raise CheckpointError(
-                f'"{path}" holds {len(tensors)} tensors, not the one of a concept for one text encoder; give another.'
+                f"{named} holds {len(tensors)} tensors, not the one of a concept for one text encoder; give another."
             )
         return cls(found[0].float().reshape(-1, found[0].shape[-1]))
 

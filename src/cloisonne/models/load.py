@@ -10,7 +10,14 @@ import torch
 
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CapabilityError, CheckpointError
-from cloisonne.models.additions import with_adapters, with_exemplars, with_fuser, with_segmenter
+from cloisonne.models.additions import (
+    read_regional,
+    with_adapters,
+    with_exemplars,
+    with_fuser,
+    with_loras,
+    with_segmenter,
+)
 from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar import Resampling
@@ -31,6 +38,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     lora: Sequence[Added] | Added = (),
+    regional_lora: Mapping[str, str | Path] | None = None,
     embeddings: Sequence[str | Path] | str | Path = (),
     exemplar: str | Path | None = None,
     image_encoder: str | Path | None = None,
@@ -50,7 +58,8 @@ def load(
     is not in the local cache is downloaded.
 
     dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files in kohya's or PEFT's form,
-    fused at their scales. embeddings: textual inversions; a file's name is its word where it names none itself.
+    fused at their scales. regional_lora: such files by names, {"ink": FILE}, not fused: each counts only in the regions
+    whose ``lora`` names it. embeddings: textual inversions; a file's name is its word where it names none itself.
     exemplar: a folder of Paint by Example, to draw regions' exemplars beside this model (such a folder may also be the
     source itself, for scenes without words), or the ``.safetensors`` file of an IP-Adapter, with the folder of its
     image_encoder where that is not beside it as published. adapters: T2I-Adapters or ControlNets by kind of control,
@@ -68,10 +77,18 @@ def load(
     name = "builtin" if source == "builtin" else base_name(source)
     path = Path(source).expanduser()
     if is_exemplar_folder(path):
+        if regional_lora:
+            raise CapabilityError(
+                f'"{source}" is a folder of Paint by Example, which takes no LoRAs; load a text model with '
+                "regional_lora and name the folder as exemplar."
+            )
         found = read_exemplar_folder(path, placement.dtype)
         return _masking(model_of(found, name=name, placement=placement), mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction)
     options = _amend(parts, _listed(lora), _listed(embeddings))
+    held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
+    loras = read_regional(parts, held)
+    options += [f"regional lora {name} {_sha256(file)}" for name, file in sorted(held.items())]
     if vae_tiling:
         parts.vae.enable_tiling()
         options.append("vae tiling")
@@ -89,6 +106,8 @@ def load(
         model = with_fuser(model, fuser, placement)
     if segmenter is not None:
         model = with_segmenter(model, segmenter, placement)
+    if loras:
+        model = with_loras(model, loras, placement)
     return _masking(model, mask_resampling)
 
 

@@ -98,10 +98,12 @@ class Model:
         if self.ip_adapter is not None:
             further = (*further, self.ip_adapter.vision, self.ip_adapter.projection)
         pictures = sum(weight.numel() for pair in self.net.pictures.values() for weight in pair)
+        loras = sum(lora.parameters for lora in self.net.loras.values())
         controls = (control.module for control in (*self.adapters.values(), *self.controlnets.values()))
         modules = {self.net.unet, self.vae.module, *self.text.modules, *further, *controls}
         fuser = sum(tensor.numel() for tensor in self.fuser.tensors.values()) if self.fuser else 0
-        return pictures + fuser + sum(parameter.numel() for module in modules for parameter in module.parameters())
+        own = sum(parameter.numel() for module in modules for parameter in module.parameters())
+        return own + pictures + loras + fuser
 
     @property
     def sees_exemplars(self) -> bool:

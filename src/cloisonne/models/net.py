@@ -1,6 +1,5 @@
 """A diffusers UNet2DConditionModel as a network that estimates x0 (Stable Diffusion 1.x, 2.x, XL and ours)."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,9 +18,11 @@ from cloisonne.core.attention import (
     text_attention,
     text_bias,
 )
+from cloisonne.core.lora import Scaled
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.lora import Lora, LowRank, counting, grid_of, install, with_text
 from cloisonne.models.spec import NetSpec
 
 PictureWeights = tuple[Tensor, Tensor]
@@ -33,7 +34,8 @@ class DiffusersNet:
 
     The UNet's attention processors are replaced once, here; from then on it answers through this object. They keep no
     state: what a run remembers travels in the call. text_attention: ``gathered``, or its oracle ``dense``. pictures:
-    an IP-Adapter's weights [C, D] for keys and for values of pictures, by cross-attention layer.
+    an IP-Adapter's weights [C, D] for keys and for values of pictures, by cross-attention layer. loras: those that
+    count by region, by name; their hooks stay on the UNet, so that it takes them once.
     """
 
     def __init__(
@@ -42,23 +44,38 @@ class DiffusersNet:
         spec: NetSpec,
         text_attention: TextAttention = gathered,
         pictures: Mapping[str, PictureWeights] | None = None,
+        loras: Mapping[str, Lora] | None = None,
     ) -> None:
         _check(unet)
         self.unet = unet
         self.spec = spec
         self.text_attention = text_attention
         self.pictures = pictures or {}
-        processors: Any = {name: _Processor(name, self.pictures.get(layer_of(name))) for name in unet.attn_processors}
+        self.loras = loras or {}
+        processors: Any = {
+            name: _Processor(name, self.pictures.get(layer_of(name)), self.loras) for name in unet.attn_processors
+        }
         unet.set_attn_processor(processors)
+        install(unet, self.loras)
 
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
+        if call.loras is not None and (missing := call.loras.names - self.loras.keys()):
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": the network has no LoRA "{min(missing)}"; load it: '
+                f'load(..., regional_lora={{"{min(missing)}": FILE}}).'
+            )
         if call.pictures is not None and not self.pictures:
             raise CapabilityError(
                 f'View "{call.rows[0].view}": pictures were given, but the network has no IP-Adapter; load one with it.'
             )
+        with counting(call):
+            output = self._output(call)
+        return to_x0(output.float(), call.z, call.step, self.spec.prediction)
+
+    def _output(self, call: Call) -> Tensor:
         dtype = self.unet.dtype
-        output = self.unet(
+        return self.unet(
             self._input(call).to(dtype),
             torch.full((len(call.rows),), call.step.t, device=call.z.device),
             # The processors take the texts from the call; the UNet only hands this on.
@@ -71,7 +88,6 @@ class DiffusersNet:
             down_intrablock_additional_residuals=[f.to(dtype) for f in call.intrablock] or None,
             return_dict=False,
         )[0]
-        return to_x0(output.float(), call.z, call.step, self.spec.prediction)
 
     def _input(self, call: Call) -> Tensor:
         given = 0 if call.channels is None else call.channels.shape[1]
@@ -112,10 +128,11 @@ class _Layer(Protocol):
 class _Processor:
     """diffusers' interface to one attention layer, handed on to the core's one attention function."""
 
-    def __init__(self, name: str, pictures: PictureWeights | None) -> None:
+    def __init__(self, name: str, pictures: PictureWeights | None, loras: Mapping[str, Lora]) -> None:
         self._layer = layer_of(name)
         self._pictures = pictures
         self._cross = self._layer.endswith("attn2")
+        self._keys, self._values = (_changes(f"{self._layer}.{part}", loras) for part in ("to_k", "to_v"))
 
     def __call__(
         self,
@@ -127,7 +144,7 @@ class _Processor:
         call: Call,
         attend: TextAttention,
     ) -> Tensor:
-        grid = _grid(hidden_states.shape[1], (call.z.shape[-2], call.z.shape[-1]))
+        grid = grid_of(hidden_states.shape[1], (call.z.shape[-2], call.z.shape[-1]))
         site = Site(self._layer, self._cross, grid)
         if self._cross and is_bias(site, call):
             dtype = hidden_states.dtype
@@ -136,9 +153,15 @@ class _Processor:
         q = attn.to_q(hidden_states)
         if self._cross:
 
-            def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
+            def project(tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
                 tokens = tokens.to(q.dtype)
-                return attn.to_k(tokens), attn.to_v(tokens)
+                k, v = attn.to_k(tokens), attn.to_v(tokens)
+                if not loras:
+                    return k, v
+                return (
+                    with_text(k, tokens, loras, self._keys, attn.to_k),
+                    with_text(v, tokens, loras, self._values, attn.to_v),
+                )
 
             out = text_attention(q, attn.heads, project, site, call, attend)
             if call.pictures is not None:
@@ -148,7 +171,7 @@ class _Processor:
         # to_out is a projection and a dropout.
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
-    def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _project(self, tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
         """Keys and values [T, N, C] of pictures' tokens [T, N, D]; the weights may lie elsewhere than the network."""
         assert self._pictures is not None, "the network has an IP-Adapter"
         k, v = (weight.to(tokens.device) for weight in self._pictures)
@@ -156,14 +179,8 @@ class _Processor:
         return F.linear(tokens, k), F.linear(tokens, v)
 
 
-def _grid(pixels: int, canvas: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the feature map with so many pixels: the canvas, halved (rounding up) some times."""
-    height, width = canvas
-    while height * width > pixels:
-        height, width = math.ceil(height / 2), math.ceil(width / 2)
-    if height * width != pixels:
-        raise CapabilityError(f"A feature map of {pixels} pixels is no halving of the latent canvas {canvas}.")
-    return height, width
+def _changes(layer: str, loras: Mapping[str, Lora]) -> dict[str, LowRank]:
+    return {name: lora.layers[layer] for name, lora in loras.items() if layer in lora.layers}
 
 
 def _check(unet: UNet2DConditionModel) -> None:

@@ -30,6 +30,8 @@ def halves(scene: Scene) -> Halves:
         raise SceneError(
             'No region has an edit; give one, such as {"kind": "add", "phrase": "a crown"}, or use generate(...).'
         )
+    if scene.outside is not None:
+        raise SceneError("The scene keeps a picture outside of regions, which two pictures cannot; leave outside out.")
     for region, edit in edits:
         for other, theirs in edits:
             if {edit.kind, theirs.kind} == {"add", "remove"} and _same_place(region, other):
@@ -38,6 +40,13 @@ def halves(scene: Scene) -> Halves:
                     region=region.name,
                 )
     _refuse_schedules(scene)
+    for region in scene.active_regions:
+        if region.lora:
+            raise SceneError(
+                f'lora names "{region.lora[0].name}", but edits hear no LoRAs by region; fuse it for all of the '
+                "picture (load(..., lora=FILE)), or leave it out.",
+                region=region.name,
+            )
     return Halves(
         before=_half(scene, after=False),
         after=_half(scene, after=True),

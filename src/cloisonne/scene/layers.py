@@ -24,11 +24,11 @@ def region_weights(
     counted = [mask * np.float32(weight) for mask, weight in zip(masks, weights, strict=True)]
     if overlap == "blend":
         return counted
-    return [count * _seen(priority, masks, priorities) for count, priority in zip(counted, priorities, strict=True)]
+    return [count * left_open(priority, masks, priorities) for count, priority in zip(counted, priorities, strict=True)]
 
 
-def _seen(priority: int, masks: Sequence[Mask], priorities: Sequence[int]) -> Mask:
-    """How much of a pixel the regions above ``priority`` leave open: the product over their levels."""
+def left_open(priority: int, masks: Sequence[Mask], priorities: Sequence[int]) -> Mask:
+    """How much of a pixel [H, W] the regions above ``priority`` leave open: the product over their levels."""
     height, width = masks[0].shape
     left = np.ones((height, width), np.float32)
     for level in sorted({other for other in priorities if other > priority}):

@@ -17,10 +17,14 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from cloisonne.errors import ImageError
 from cloisonne.scene.values import quoted, shown
 
+LEARNED = "file"
+"""The role of what was learned of a concept: a file that is no picture."""
 MAX_FILE_BYTES = 512 * 2**20
 """A file larger than this is not read."""
 
 _SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
+_BYTES = "data:application/octet-stream"
+"""How data URIs of files that are no pictures begin."""
 _KEPT_WITH_PIXELS = ("icc_profile", "exif", "transparency")
 
 
@@ -80,9 +84,11 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def data_uri(data: bytes) -> str:
-    """``data`` as a data URI that names its kind of picture."""
-    kind = next((kind for signature, kind in _SIGNATURES.items() if data.startswith(signature)), "png")
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    """``data`` as a data URI that names its kind of picture; a safetensors file is none."""
+    kind = next((f"data:image/{kind}" for signature, kind in _SIGNATURES.items() if data.startswith(signature)), None)
+    if kind is None:
+        kind = _BYTES if data[8:9] == b"{" else "data:image/png"
+    return f"{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def encoded(image: Image.Image) -> bytes:
@@ -109,6 +115,21 @@ def given_image(value: object) -> Picture:
 def given_map(value: object) -> Picture:
     """The same of a control map, or of the picture to draw it of."""
     return _given_colours(value, "control")
+
+
+def given_concept_image(value: object) -> Picture:
+    """The same of what shows a concept."""
+    return _given_colours(value, "concept")
+
+
+def given_learned(value: object) -> Picture:
+    """What was learned of a concept, the file of a path, a data URI, or bytes."""
+    return Picture(data=value) if isinstance(value, bytes) else _given(value, LEARNED)
+
+
+def given_outside(value: object) -> Picture:
+    """The same of what stands outside of regions."""
+    return _given_colours(value, "outside")
 
 
 def _given_colours(value: object, field: str) -> Picture:
@@ -157,13 +178,14 @@ def _given(value: object, field: str) -> Picture:
         raise ImageError(f"{field} is {shown(value)}, and addresses are not fetched; give the path of a file.")
     if isinstance(value, str | os.PathLike) and str(value):
         return Picture(path=Path(value))
-    raise ImageError(f"{field} is {shown(value)}; give the path of a picture.")
+    raise ImageError(f"{field} is {shown(value)}; give the path of a {'file' if field == LEARNED else 'picture'}.")
 
 
 def _from_data_uri(text: str, field: str) -> bytes:
     head, _, body = text.partition(",")
-    if not (head.startswith("data:image/") and head.endswith(";base64")):
-        raise ImageError(f"{field} is {shown(text)}; give a data URI that begins with data:image/png;base64,.")
+    kind = _BYTES if field == LEARNED else "data:image/png"
+    if not (head.startswith(kind.removesuffix("png")) and head.endswith(";base64")):
+        raise ImageError(f"{field} is {shown(text)}; give a data URI that begins with {kind};base64,.")
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error:
@@ -185,4 +207,7 @@ _ON_THE_WIRE = WithJsonSchema(
 Background = Annotated[Picture, PlainValidator(given_background), PlainSerializer(Picture.wire), _ON_THE_WIRE]
 ExemplarPicture = Annotated[Picture, PlainValidator(given_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
 ControlPicture = Annotated[Picture, PlainValidator(given_map), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+ConceptPicture = Annotated[Picture, PlainValidator(given_concept_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+LearnedFile = Annotated[Picture, PlainValidator(given_learned), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+OutsidePicture = Annotated[Picture, PlainValidator(given_outside), PlainSerializer(Picture.wire), _ON_THE_WIRE]
 MaskPicture = Annotated[Picture, PlainValidator(given_mask), PlainSerializer(Picture.wire), _ON_THE_WIRE]

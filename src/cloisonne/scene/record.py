@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field, field_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene import wire
-from cloisonne.scene.images import mask_image
-from cloisonne.scene.pictures import Picture, data_uri, encoded, given_background, given_mask
+from cloisonne.scene.images import mask_image, opened
+from cloisonne.scene.pictures import LEARNED, Picture, data_uri, encoded, given_background, given_learned, given_mask
 from cloisonne.scene.values import Text, Value, shown
 
 KEY = "cloisonne"
@@ -88,10 +88,15 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
 
     def kept(given: Any, role: str, region: str | None) -> Any:
         nonlocal room
-        picture = given_mask(given) if role == "mask" else given_background(given)
+        picture = {"mask": given_mask, LEARNED: given_learned}.get(role, given_background)(given)
         content = encoded(mask_image(picture, region)) if role == "mask" else picture.read()
+        if role == "outside":
+            # Its pixels alone: it carries a scene of its own, and in that perhaps the one that came before it.
+            content = encoded(opened(picture, role))
         # What was named by its hash before stays so: a replayed picture has the bytes of the first.
-        if (role == "mask" or (embed and picture.sha256 is None)) and len(content) <= min(room, MAX_EMBEDDED_BYTES):
+        # What was learned for this picture is in no other place.
+        made = role == "mask" or (role == LEARNED and picture.data is not None)
+        if (made or (embed and picture.sha256 is None)) and len(content) <= min(room, MAX_EMBEDDED_BYTES):
             room -= len(content)
             return data_uri(content)
         path = None if picture.path is None else Path(wire.relative(picture.path, folder))

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.concept import ConceptField
 from cloisonne.scene.control import ControlField
 from cloisonne.scene.edit import EditField
 from cloisonne.scene.exemplar import ExemplarField
 from cloisonne.scene.geometry import Box, Point, bounds
 from cloisonne.scene.images import load_mask
+from cloisonne.scene.lora import LoraField
 from cloisonne.scene.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
 from cloisonne.scene.pictures import MaskPicture
 from cloisonne.scene.prompt import Prompt, at, is_mute
@@ -108,6 +110,8 @@ class Region(Value):
     phrase: what belongs there, in words; negative: what does not; with weights and schedules (``scene/prompt.py``).
     exemplar: a picture of it, which may stand alone.
     similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.
+    lora: names of LoRAs that the model holds, with scales, which change it there.
+    concept: a picture whose subject or style what the background shows there takes over.
     edit: a change from what is there before to what is there after, in words of its own. keywords: what is looked for
     in the picture while it is drawn (MRGD's losses); the phrase if left out.
     weight >= 0: how much the region counts against others and the caption; 0 removes it.
@@ -128,7 +132,9 @@ class Region(Value):
     negative: Prompt = ""
     exemplar: ExemplarField | None = None
     control: ControlField | None = None
+    lora: LoraField = ()
     edit: EditField | None = None
+    concept: ConceptField | None = None
     keywords: _KeywordsField = ()
     similarity: float | None = Field(default=None, strict=True, ge=0, le=100)
     weight: float = Field(default=1.0, strict=True, ge=0, allow_inf_nan=False)
@@ -165,6 +171,8 @@ class Region(Value):
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
         if self.edit is not None:
             self._check_edit()
+        elif self.concept is not None:
+            self._check_concept()
         elif is_mute(self.phrase) and self.exemplar is None and self.control is None:
             raise SceneError('The region has no phrase; say what belongs there, such as "a doughnut".')
         if self.similarity is not None and self.exemplar is None:
@@ -179,13 +187,30 @@ class Region(Value):
         return self
 
     def _check_edit(self) -> None:
-        for name in ("phrase", "exemplar", "control"):
+        for name in ("phrase", "exemplar", "control", "concept"):
             if given := getattr(self, name):
                 told = f" ({shown(given)})" if name == "phrase" else ""
                 raise SceneError(
                     f"The region has an edit and a {name}{told}; an edit says in words of its own what is "
                     f"there, so leave the {name} out."
                 )
+
+    def _check_concept(self) -> None:
+        for name in ("phrase", "exemplar", "control", "negative", "lora", "keywords"):
+            if getattr(self, name):
+                raise SceneError(
+                    f"The region has a concept and a {name}; a concept is all that its part of the background is told, "
+                    f"so leave the {name} out, or give it to a region of its own."
+                )
+        if self.seed is not None:
+            raise SceneError(
+                f"seed is {self.seed}, but a concept begins at the background's own noise; leave the seed out."
+            )
+        if self.active and (self.start, self.stop) != (0, 1):
+            raise SceneError(
+                f"start is {self.start} and stop is {self.stop}, but a concept counts from beginning to end; leave "
+                "them out, and say with keep_structure how long the background is kept to."
+            )
 
     @property
     def active(self) -> bool:

@@ -1,22 +1,31 @@
 """What a user asks for: a canvas, a caption, and regions that say what belongs where."""
 
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from cloisonne.errors import SceneError
-from cloisonne.scene import wire
+from cloisonne.scene import changes, wire
 from cloisonne.scene.layers import Overlap
 from cloisonne.scene.mrgd_layout import is_layout, scene_fields
+from cloisonne.scene.outside import OutsideField
 from cloisonne.scene.pictures import Background
 from cloisonne.scene.prompt import Prompt, at
 from cloisonne.scene.record import SIGNATURE, read_record
 from cloisonne.scene.region import Region
+from cloisonne.scene.translated import check_background, translated_region
 from cloisonne.scene.values import Fraction, Seed, Text, Value, quoted, shown
 
 VERSION = 1
@@ -40,17 +49,21 @@ def _checked_interval(value: Any) -> Any:
 _Interval = Annotated[tuple[float, float], BeforeValidator(_checked_interval)]
 
 
-def _checked_editing(value: Any) -> Any:
+_PRESETS = {"editing": "mrgd", "translating": "vct"}
+
+
+def _checked_way(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(v, str | float | int | bool) for v in value.values()):
-        raise SceneError(f'editing is {shown(value)}; give an object such as {{"preset": "mrgd"}}.')
+        name = info.field_name or ""
+        raise SceneError(f'{name} is {shown(value)}; give an object such as {{"preset": "{_PRESETS[name]}"}}.')
     return tuple(sorted(value.items()))
 
 
-_Editing = Annotated[
-    tuple[tuple[str, str | float | bool], ...],
-    BeforeValidator(_checked_editing),
+_Way = Annotated[
+    tuple[tuple[str, str | int | float | bool], ...],
+    BeforeValidator(_checked_way),
     PlainSerializer(dict),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
 ]
@@ -70,6 +83,8 @@ class Scene(Value):
     [0, 1]; at 1 nothing of what is repainted is kept. composite: put back only what was to change; without it the
     result shows all that the model made of the window around the regions, which differs a little everywhere.
     editing: how edits are made, a preset's name under "preset" and what shall be other than it says (see ``edit``).
+    translating: the same of how a region's concept is carried over (see ``translate``).
+    outside: a picture that stands outside of some regions, whatever was drawn there (see :meth:`changed`).
     """
 
     version: Literal[1] = VERSION
@@ -91,7 +106,9 @@ class Scene(Value):
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
-    editing: _Editing = ()
+    editing: _Way = ()
+    translating: _Way = ()
+    outside: OutsideField | None = None
     regions: tuple[Region, ...] = ()
 
     # Written out so that type checkers allow whatever the fields convert: lists, paths, arrays.
@@ -143,12 +160,24 @@ class Scene(Value):
             )
         if self.strength != 1 and self.background is None:
             raise SceneError(f"strength is {self.strength}, but there is no background; give one, or leave it out.")
+        names = [region.name for region in self.regions]
+        for name in self.outside.regions if self.outside else ():
+            if name not in names:
+                there = ", ".join(map(shown, names)) or "none"
+                raise SceneError(f"outside names the region {shown(name)}, but the scene's regions are: {there}.")
+        if (region := translated_region(self.active_regions)) is not None:
+            check_background(region, self.background, self.strength)
         return self
 
     @property
     def active_regions(self) -> tuple[Region, ...]:
         """The regions that count: weight above 0 and an interval that is not empty."""
         return tuple(region for region in self.regions if region.active)
+
+    @property
+    def translated(self) -> Region | None:
+        """The region whose concept counts, if there is one."""
+        return translated_region(self.active_regions)
 
     def heard_by(self, region: Region) -> str:
         """The words for a region's part of the canvas: ``caption, phrase``, or the phrase alone without a caption."""
@@ -159,6 +188,15 @@ class Scene(Value):
         texts = {name: at(getattr(self, name), progress, num_steps) for name in ("caption", "negative")}
         regions = tuple(region.said_at(progress, num_steps) for region in self.regions)
         return self.model_copy(update={**texts, "regions": regions})
+
+    def changed(self, to: Mapping[str, Any], *, outside: Any = None) -> "Scene":
+        """The scene with fields at other values, by name: "hat.similarity", "caption"; "hat" is that region's phrase.
+
+        outside: the picture that this scene drew, which then stands, byte for byte, outside of the regions that are
+        changed, where they were and where they are. Without it, what the scene has outside of regions from an earlier
+        change no longer hides these. SceneError where there is no such field, or it cannot have the value.
+        """
+        return changes.changed(self, to, outside=outside)
 
     def resolved(self, *, width: int, height: int, steps: int, guidance: float, sampler: str, method: str) -> "Scene":
         """The complete scene: what is left out takes these native values of the model, and a missing seed is drawn."""
@@ -195,14 +233,12 @@ class Scene(Value):
     @classmethod
     def from_png(cls, path: str | Path) -> "Scene":
         """The scene that a generated PNG carries; its paths, if any, are relative to the PNG's folder."""
-        return cls.from_dict(read_record(_file_bytes(path), quoted(path)).scene, base=Path(path).parent)
+        return cls.from_dict(read_record(wire.read(path), quoted(path)).scene, base=Path(path).parent)
 
     @classmethod
     def load(cls, path: str | Path) -> "Scene":
         """The scene of a JSON file, of a PNG that carries one, or of either on standard input where ``path`` is "-"."""
-        piped = str(path) == "-"
-        data = sys.stdin.buffer.read(wire.MAX_BYTES + 1) if piped else _file_bytes(path)
-        base = Path() if piped else Path(path).parent
+        data, base = wire.read(path), Path() if str(path) == "-" else Path(path).parent
         if data.startswith(SIGNATURE):
             return cls.from_dict(read_record(data, quoted(path)).scene, base=base)
         return cls.from_json(data, base=base)
@@ -211,12 +247,3 @@ class Scene(Value):
     def json_schema(cls) -> dict[str, Any]:
         """The JSON schema of version 1."""
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
-
-
-def _file_bytes(path: str | Path) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(wire.MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SceneError(f"The scene {quoted(path)} cannot be read ({reason}); check the path.") from None

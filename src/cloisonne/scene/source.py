@@ -48,7 +48,7 @@ class Source:
         metadata = {n: stored.info[n] for n in ("icc_profile", "transparency") if stored.info.get(n) is not None}
         if exif := stored.info.get("exif") or (stored.getexif().tobytes() if turn != 1 else None):
             metadata["exif"] = exif
-        return cls(_rgb(upright), upright, turn, metadata)
+        return cls(rgb_pixels(upright), upright, turn, metadata)
 
     @property
     def height(self) -> int:
@@ -150,7 +150,8 @@ def _comparable(upright: Image.Image) -> NDArray[Any]:
     return np.asarray(upright.convert("L") if upright.mode == "1" else upright)
 
 
-def _rgb(upright: Image.Image) -> NDArray[np.uint8]:
+def rgb_pixels(upright: Image.Image) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of a picture of any of MODES; alpha is left out and the colour profile is not applied."""
     if upright.mode == "I;16":
         grey = np.rint(np.asarray(upright) / 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)

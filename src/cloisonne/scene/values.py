@@ -16,9 +16,6 @@ from cloisonne.errors import CloisonneError, SceneError
 MAX_TEXT = 10_000
 """Characters of one text."""
 
-RESERVED = ("concept",)
-"""Conditions that have their name already and answer "not yet supported"."""
-
 _NAMES_ELSEWHERE = {
     "prompt": ("caption", "phrase"),
     "text": ("caption", "phrase"),
@@ -136,8 +133,6 @@ def closest(name: str, known: Sequence[str]) -> str | None:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    if name in RESERVED:
-        return f"{name} is not yet supported; leave it out and describe the region with phrase."
     meant = closest(name, known)
     return f"There is no field {shown(name)}; " + (
         f'did you mean "{meant}"?' if meant else f"the fields are {', '.join(known)}."

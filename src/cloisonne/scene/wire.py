@@ -2,18 +2,32 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.values import shown
+from cloisonne.scene.pictures import LEARNED
+from cloisonne.scene.values import quoted, shown
 
 MAX_BYTES = 256 * 2**20
 """A scene's text longer than this is not read."""
 
 ChangePicture = Callable[[Any, str, str | None], Any]
 """(what JSON says of a picture, its role, such as "mask", the region's name) -> what it shall say."""
+
+
+def read(path: str | Path) -> bytes:
+    """The bytes of a scene's file, or of standard input where ``path`` is "-"; SceneError where it cannot be read."""
+    try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read(MAX_BYTES + 1)
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SceneError(f"The scene {quoted(path)} cannot be read ({reason}); check the path.") from None
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
@@ -65,6 +79,10 @@ def with_pictures(data: Mapping[str, Any], change: ChangePicture) -> dict[str, A
     changed = dict(data)
     if data.get("background") is not None:
         changed["background"] = change(data["background"], "background", None)
+    if isinstance(outside := data.get("outside"), Mapping):
+        shown = {field: outside[field] for field in ("image", "mask") if outside.get(field) is not None}
+        roles = {"image": "outside", "mask": "mask"}
+        changed["outside"] = {**outside, **{field: change(one, roles[field], None) for field, one in shown.items()}}
     if isinstance(data.get("regions"), list | tuple):
         changed["regions"] = [_of_region(region, change) for region in data["regions"]]
     return changed
@@ -85,6 +103,13 @@ def _of_region(region: Any, change: ChangePicture) -> Any:
         changed["exemplar"] = {**exemplar, "image": change(exemplar["image"], "exemplar", name)}
     elif exemplar is not None:
         changed["exemplar"] = change(exemplar, "exemplar", name)
+    concept = changed.get("concept")
+    if isinstance(concept, Mapping) and not {"path", "sha256"} & set(concept):
+        shown = {field: concept[field] for field in ("image", LEARNED) if concept.get(field) is not None}
+        roles = {"image": "concept", LEARNED: LEARNED}
+        changed["concept"] = {**concept, **{field: change(one, roles[field], name) for field, one in shown.items()}}
+    elif concept is not None:
+        changed["concept"] = change(concept, "concept", name)
     return changed
 
 

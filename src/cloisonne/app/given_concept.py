@@ -1,0 +1,78 @@
+"""What a prepared scene with a concept brings: its background and its concept, as latents and as what was learned."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from cloisonne.app.concept import learn
+from cloisonne.app.picture_edit import PictureEdit, as_tensor, resized
+from cloisonne.app.prepare import Prepared, size_of
+from cloisonne.app.translating import Progress
+from cloisonne.core.predict import Run
+from cloisonne.methods.vct import Translating
+from cloisonne.models.concept import Concept
+from cloisonne.models.model import Model
+from cloisonne.scene.concept import ConceptImage
+from cloisonne.scene.pictures import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a prepared scene brings, before it is encoded."""
+
+    prepared: Prepared
+    concept: ConceptImage
+    reference: Image.Image | None
+    model: Model
+    translating: Translating
+
+    def latents(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """[C, H, W] of uint8 [height, width, 3]."""
+        return self.model.vae.encode(as_tensor(pixels).to(self.model.device))[0]
+
+    def known(self) -> Tensor:
+        """[C, H, W] of the background."""
+        edit = edit_of(self.prepared)
+        return self.latents(resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene)))
+
+    def learned(self, run: Run, progress: Progress, cache: Path | None) -> Concept:
+        """The concept of a file, or what is learned now of the middle of the picture, in the canvas's shape."""
+        if self.concept.file is not None:
+            return Concept.read(self.concept.file.read())
+        assert self.reference is not None, "a concept has an image or a file"
+        scene = self.prepared.scene
+        assert scene.seed is not None, "a resolved scene has a seed"
+        fitted = ImageOps.fit(self.reference, size_of(scene), Image.Resampling.LANCZOS)
+        return learn(
+            self.latents(np.asarray(fitted)),
+            self.model,
+            self.translating,
+            word=self.concept.word,
+            seed=scene.seed,
+            run=run,
+            cache=cache,
+            watch=lambda at, count, loss: progress("concept", at + 1, count),
+        )
+
+
+def edit_of(prepared: Prepared) -> PictureEdit:
+    """Where the background is worked on."""
+    assert prepared.edit is not None, "a scene with a concept has a background"
+    return prepared.edit
+
+
+def with_learned(prepared: Prepared, learned: Concept) -> Prepared:
+    """The same scene, in which the concept is what was learned."""
+    scene = prepared.scene
+    found = scene.translated
+    assert found is not None, "the scene has a concept"
+    assert found.concept is not None, "the region has a concept"
+    if found.concept.file is not None:
+        return prepared
+    told = found.replace(concept=found.concept.replace(file=Picture(data=learned.data())))
+    regions = tuple(told if region is found else region for region in scene.regions)
+    return replace(prepared, scene=scene.replace(regions=regions))

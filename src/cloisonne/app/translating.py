@@ -1,0 +1,39 @@
+"""How a scene's concept is carried over: a preset, what the scene changes of it, and what its region says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from cloisonne.app.presets import changed
+from cloisonne.errors import SceneError
+from cloisonne.methods.vct import PRESETS, Translating
+from cloisonne.scene.scene import Scene
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, how far, of how much); may raise Cancelled."""
+
+FEW = 10
+"""Fewer steps are warned of."""
+
+
+def translating_of(preset: str, keep_structure: float | None, changes: Mapping[str, Any]) -> Translating:
+    """A preset with some of its fields changed. SceneError for what there is not."""
+    found = changed(PRESETS, preset, changes, "translating")
+    if max(found.looks, found.words) > 1:
+        raise SceneError(f"looks is {found.looks} and words is {found.words}; give shares from 0 to 1.")
+    if keep_structure is None:
+        return found
+    if not 0 <= keep_structure <= 1:
+        raise SceneError(f"keep_structure is {keep_structure}; give a share from 0 to 1.")
+    share = keep_structure / found.looks if found.looks else 0.0
+    return replace(found, looks=keep_structure, words=min(1.0, found.words * share))
+
+
+def asked_of(scene: Scene) -> tuple[Translating, dict[str, Any]]:
+    """What a scene with a concept asks for, and how a resolved scene says it under ``translating``."""
+    region = scene.translated
+    assert region is not None, "the scene has a concept"
+    assert region.concept is not None, "the region has a concept"
+    changes = dict(scene.translating)
+    preset = str(changes.pop("preset", "fast"))
+    return translating_of(preset, region.concept.keep_structure, changes), {"preset": preset, **changes}

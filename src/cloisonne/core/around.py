@@ -1,0 +1,28 @@
+"""What a network that paints into a hole is shown around it while the rest of the canvas is still being drawn.
+
+Ours. Such a network (Paint by Example's, an inpainting one) was trained on finished pictures with a hole. Beside other
+networks on one canvas there is no finished picture, but there is these networks' estimate of it, and it costs nothing:
+they are asked first, and their x0 stands around the hole at every step.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Around:
+    """The further input channels of such a network, as far as they are known before the walk.
+
+    known: [C, H, W], latents of what is certain, with grey in the hole. unsure: [H, W] in [0, 1], where the others'
+    estimate stands in its place. keep: [H, W], the channel that says where the picture is kept: 0 in the hole.
+    """
+
+    known: Tensor
+    unsure: Tensor
+    keep: Tensor
+
+    def channels(self, estimate: Tensor) -> Tensor:
+        """[C + 1, H, W], with the estimate [C, H, W] of the clean canvas by the views that were asked before."""
+        return torch.cat([torch.lerp(self.known, estimate, self.unsure), self.keep[None]])

@@ -1,0 +1,78 @@
+"""LoRA by region (arXiv 2106.09685): one forward, at pixel p with ``W + sum_r w_r(p) sum_k scale_k B_k A_k``.
+
+Where a layer reads pixels, what ``B A`` adds is multiplied by the region's mask. Where it reads text (keys and values
+of cross-attention), the pixels of the mask hear the text with the keys and values of the changed weights: the text is
+split into one that is heard there and one that is heard elsewhere. With one region over all of the canvas both are the
+fused weights. Letters as in ``core.plan``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Scaled: TypeAlias = tuple[tuple[str, float], ...]
+"""Names of LoRAs that the network holds, each with its scale."""
+
+ROUNDING = 1e-6
+"""A share that is no more than this is none."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Adapted:
+    """LoRAs and where they count: where is [H, W] in [0, 1], or None for 1 everywhere. Those of one branch add up to
+    at most 1 at every pixel."""
+
+    loras: Scaled
+    where: Tensor | None = None
+
+    def __repr__(self) -> str:
+        place = "everywhere" if self.where is None else f"on {float(self.where.mean()):.0%}"
+        return f"{' and '.join(f'LoRA {name} at {scale:g}' for name, scale in self.loras)} {place}"
+
+
+def split(where: Tensor | None, adapted: Sequence[Adapted]) -> list[tuple[Tensor | None, Scaled]]:
+    """Where a text that is heard ``where`` is heard with which LoRAs; its parts that are nowhere are left out."""
+    if not adapted:
+        return [(where, ())]
+    for piece in adapted:
+        if piece.where is None:
+            return [(where, piece.loras)]
+    masks: dict[Scaled, Tensor] = {}
+    for piece in adapted:
+        assert piece.where is not None, "the loop above has returned"
+        masks[piece.loras] = masks[piece.loras] + piece.where if piece.loras in masks else piece.where
+    left = 1 - torch.stack(list(masks.values())).sum(0)
+    masks[()] = torch.where(left > ROUNDING, left, torch.zeros_like(left))
+    parts = [(mask if where is None else where * mask, loras) for loras, mask in sorted(masks.items())]
+    kept: list[tuple[Tensor | None, Scaled]] = [(mask, loras) for mask, loras in parts if bool((mask > 0).any())]
+    return kept or [(where, ())]
+
+
+class Loras:
+    """What counts where in a batch of R rows, by name. An instance belongs to one network and one run."""
+
+    def __init__(self, rows: Sequence[Sequence[Adapted]], like: Tensor) -> None:
+        """like: any tensor of the batch's device."""
+        self._rows = tuple(tuple(adapted) for adapted in rows)
+        self._like = like
+        self._amounts: dict[tuple[str, tuple[int, int]], Tensor] = {}
+        self.names = frozenset(name for adapted in rows for piece in adapted for name, _ in piece.loras)
+
+    def amount(self, name: str, grid: tuple[int, int]) -> Tensor:
+        """[R, h, w]: masks times scales, averaged over the area of each pixel of the grid."""
+        if (name, grid) not in self._amounts:
+            amount = torch.zeros(len(self._rows), *grid, device=self._like.device)
+            for own, adapted in zip(amount, self._rows, strict=True):
+                for piece in adapted:
+                    scale = dict(piece.loras).get(name, 0.0)
+                    own += scale if piece.where is None else scale * _area(piece.where, grid)
+            self._amounts[name, grid] = amount
+        return self._amounts[name, grid]
+
+
+def _area(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    return F.adaptive_avg_pool2d(mask[None].float(), grid)[0]

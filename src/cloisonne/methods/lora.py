@@ -1,0 +1,54 @@
+"""LoRAs by region (``core/lora.py``): every branch of every view that hears words is changed where the region counts.
+
+The mask is the region's share, so that overlapping ones share pixels as their words do, and a LoRA over all of the
+canvas is the fused one. Networks beside (ControlNets, adapters, Paint by Example) and text encoders are not changed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from cloisonne.core.lora import ROUNDING, Adapted, Scaled
+from cloisonne.core.plan import Conditioning
+from cloisonne.errors import CapabilityError
+from cloisonne.methods.context import Context
+from cloisonne.methods.layout import Part, Placed
+from cloisonne.models.capabilities import check
+from cloisonne.models.model import Model
+from cloisonne.scene.region import Region
+
+
+def check_loras(region: Region, model: Model) -> None:
+    """CapabilityError, naming the region, where the model does not hold its LoRAs or would not use them."""
+    for lora in region.lora:
+        check("lora", model, region.name, kind=lora.name)
+    if region.lora and region.exemplar is not None and not region.phrase and model.exemplar is not None:
+        raise CapabilityError(
+            f'lora names "{region.lora[0].name}", but Paint by Example, which has no LoRAs, draws this region alone; '
+            "give it a phrase too, or load an IP-Adapter in its place.",
+            region=region.name,
+        )
+
+
+def with_loras(parts: Sequence[Part], ctx: Context) -> Context:
+    """The context in which all branches of the canvas's network are changed by the regions' LoRAs."""
+    told = []
+    for part in parts:
+        if scaled := _scaled(part.region):
+            everywhere = bool((part.share >= 1 - ROUNDING).all())
+            told.append(Adapted(scaled, where=None if everywhere else part.share))
+    return replace(ctx, shared=ctx.shared + Conditioning(loras=tuple(told))) if told else ctx
+
+
+def lora_warnings(placed: Sequence[Placed], model: Model) -> Iterator[str]:
+    """What of LoRAs is not heard."""
+    for p in placed:
+        for name, _ in _scaled(p.region):
+            if model.net.loras[name].words:
+                yield (
+                    f'Region "{p.name}": the LoRA "{name}" was also made for the text encoder; by region only its '
+                    "changes of the UNet are heard."
+                )
+
+
+def _scaled(region: Region) -> Scaled:
+    return tuple((lora.name, lora.scale) for lora in region.lora if lora.scale != 0)
