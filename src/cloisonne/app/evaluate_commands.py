@@ -183,3 +183,31 @@ def evaluate_translations(
         report=to_stderr,
     )
     typer.echo(text)
+
+
+@evaluate.command("mixed")
+def evaluate_mixed(
+    out: Out,
+    model: Source = "builtin",
+    limit: Annotated[int, typer.Option(min=1, help="Only the first scenes.")] = 200,
+    given: Annotated[bool, typer.Option(help="Over a picture of the background, in place of nothing.")] = False,
+    together: Annotated[bool, typer.Option(help="Also scenes of one region that is told in all ways.")] = True,
+    seed: Annotated[int, typer.Option(help="Added to every scene's number.")] = 0,
+    device: Device = "cpu",
+    save_pictures: SavePictures = False,
+) -> None:
+    """Measure scenes that mix words, exemplars and edges: what each condition loses beside the others, and the cost."""
+    from cloisonne.app.measure_mixed import mixed
+
+    text = mixed(
+        out,
+        model,
+        limit=limit,
+        given=given,
+        together=together,
+        seed=seed,
+        device=device,
+        save_pictures=save_pictures,
+        report=to_stderr,
+    )
+    typer.echo(text)

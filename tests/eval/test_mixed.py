@@ -1,0 +1,99 @@
+"""mixed-v1: the cases, how each condition is asked for alone and with the others, and runs that go on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloisonne.app.measure_mixed import mixed
+from cloisonne.errors import CapabilityError, OutputError
+from cloisonne.eval.judge import Judge
+from cloisonne.eval.mixed import Drawn, evaluate_mixed
+from cloisonne.eval.mixed_cases import KINDS, OBJECTS, Case, cases
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.scene import Scene
+from cloisonne.world.glyphs import HELD_OUT
+
+
+@pytest.fixture(scope="module")
+def first() -> list[Case]:
+    return list(cases(2))
+
+
+def test_cases_follow_from_their_places(first: list[Case]) -> None:
+    (again,) = cases(1)
+    assert np.array_equal(again.truth, first[0].truth)
+    assert np.array_equal(again.shown, first[0].shown)
+    assert len({case.layout.seed for case in first}) == len(first)
+    for index, case in enumerate(first):
+        assert case.index == index
+        assert len(case.layout.regions) == OBJECTS
+        assert case.char in HELD_OUT
+        masks = np.stack([case.mask(kind) for kind in KINDS])
+        assert masks.any((1, 2)).all()
+        assert (masks.sum(0) > 1).mean() < 0.01
+        assert not np.array_equal(case.empty, case.truth)
+
+
+def test_every_condition_has_a_region_of_its_own_or_all_share_one(first: list[Case]) -> None:
+    case = first[0]
+    scene = case.scene(KINDS, given=False)
+    assert [region.name for region in scene.regions] == list(KINDS)
+    assert scene.caption.startswith(case.place("control").phrase)
+    words, shown, edges = scene.regions
+    assert (bool(words.phrase), words.exemplar, words.control) == (True, None, None)
+    assert (shown.phrase, shown.exemplar is not None, shown.control) == ("", True, None)
+    assert (edges.phrase, edges.exemplar, edges.control is not None) == ("", None, True)
+    (alone,) = case.scene(("exemplar",), given=True).regions
+    assert alone.box == shown.box
+    assert case.scene(("exemplar",), given=True).background is not None
+    (region,) = case.together(KINDS, given=False).regions
+    assert region.phrase
+    assert region.exemplar is not None
+    assert region.control is not None
+
+
+def test_what_is_obeyed_alike_alone_and_mixed_has_no_difference(tmp_path: Path, first: list[Case]) -> None:
+    """A generator that always draws the truth: conditions are obeyed, and nothing leaks."""
+    judge, seeds = Judge.load(BUILTIN / "judge"), []
+    truths = {case.layout.caption: case.truth for case in first}
+
+    def truth(scene: Scene, seed: int) -> Drawn:
+        seeds.append(seed)
+        rows = 4 if len(scene.regions) == len(KINDS) else 2
+        (found,) = (rgb for caption, rgb in truths.items() if scene.caption.endswith(caption))
+        return Drawn(rgb=found, rows=rows, calls=1, seconds=1.0)
+
+    def run(limit: int) -> str:
+        return evaluate_mixed(truth, judge, tmp_path, limit=limit, seed=10, report=lambda line: None)
+
+    assert len(truths) == len(first)
+    run(1)
+    text = run(2)
+    assert seeds == [10] * 8 + [11] * 8
+    assert text == (tmp_path / "mixed.md").read_text()
+    lines = [line.split("|") for line in text.splitlines()]
+    apart, together = (line for line in lines if line[2:3] == [" boundary F "])
+    assert (apart[3], apart[4]) == (" 100.0 [100.0, 100.0] ",) * 2
+    assert apart[5] == together[5] == " 0.0 [0.0, 0.0] "
+    (cost,) = (line for line in lines if line[1:2] == [" mixed "])
+    assert cost[2] == " 4.00 [4.00, 4.00] "
+    with pytest.raises(OutputError, match="seed 10"):
+        evaluate_mixed(truth, judge, tmp_path, limit=1, seed=0, report=lambda line: None)
+    with pytest.raises(ValueError, match="limit is 0"):
+        evaluate_mixed(truth, judge, tmp_path, limit=0)
+
+
+def test_a_model_without_exemplars_or_edges_is_refused(tmp_path: Path, tiny_sd: Path) -> None:
+    with pytest.raises(CapabilityError, match="cannot mix exemplars and edges"):
+        mixed(
+            tmp_path / "out",
+            str(tiny_sd),
+            limit=1,
+            given=False,
+            together=False,
+            seed=0,
+            device="cpu",
+            save_pictures=False,
+        )
+    assert not (tmp_path / "out").exists()
