@@ -53,6 +53,36 @@ def scene_and_result(scene: Scene, size: int = 384) -> Image.Image:
     return out
 
 
+def mixed(scene: Scene, size: int = 384) -> Image.Image:
+    """The scene as :func:`scene_and_result` shows it, its exemplars inside of their regions."""
+    out = scene_and_result(scene, size)
+    for region in scene.regions:
+        if region.exemplar is not None:
+            x0, y0, x1, y1 = (round(v * size) for v in region.bounding_box())
+            inset = opened(region.exemplar.image, "exemplar").convert("RGB")
+            inset.thumbnail((x1 - x0 - 12, y1 - y0 - 32), Image.Resampling.LANCZOS)
+            out.paste(inset, (x0 + (x1 - x0 - inset.width) // 2, y1 - 6 - inset.height))
+    return out
+
+
+def told_in_turn(scene: Scene, size: int = 224) -> Image.Image:
+    """A region's exemplar and edges, and the scene by its words alone, with the one, with the other, with both."""
+    from cloisonne import generate, load
+
+    (region,) = scene.regions
+    assert region.exemplar is not None
+    assert region.control is not None
+    assert region.control.image is not None
+    model = load(scene.model)
+    ways = ({"exemplar": None, "control": None}, {"control": None}, {"exemplar": None}, {})
+    panels = [opened(region.exemplar.image, "exemplar"), opened(region.control.image, "map")]
+    panels += [generate(scene.replace(regions=(region.replace(**way),)), model).image for way in ways]
+    out = Image.new("RGB", ((size + 6) * len(panels) - 6, size), (255, 255, 255))
+    for column, panel in enumerate(panels):
+        out.paste(panel.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (column * (size + 6), 0))
+    return out
+
+
 def before_and_after(scene: Scene, size: int = 384) -> Image.Image:
     """The picture before with the regions that are edited, and the picture after."""
     from cloisonne import edit, load
@@ -109,10 +139,12 @@ def main() -> None:
     overlap().save(PICTURES / "overlap.png", optimize=True)
     for name in ("beach", "castle"):
         scene_and_result(Scene.load(ROOT / "examples" / f"{name}.json")).save(PICTURES / f"{name}.png", optimize=True)
-    mixed = Scene.load(ROOT / "examples" / "edit-mixed.json")
+    mixed(Scene.load(ROOT / "examples" / "mixed.json")).save(PICTURES / "mixed.png", optimize=True)
+    told_in_turn(Scene.load(ROOT / "examples" / "mixed-one.json")).save(PICTURES / "mixed-one.png", optimize=True)
+    edited = Scene.load(ROOT / "examples" / "edit-mixed.json")
     edits().save(PICTURES / "sheet-edits.png", optimize=True)
     translations().save(PICTURES / "sheet-translate.png", optimize=True)
-    before_and_after(mixed).save(PICTURES / "edit.png", optimize=True)
+    before_and_after(edited).save(PICTURES / "edit.png", optimize=True)
 
 
 if __name__ == "__main__":
