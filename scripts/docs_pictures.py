@@ -77,6 +77,22 @@ def told_in_turn(scene: Scene, size: int = 224) -> Image.Image:
     ways = ({"exemplar": None, "control": None}, {"control": None}, {"exemplar": None}, {})
     panels = [opened(region.exemplar.image, "exemplar"), opened(region.control.image, "map")]
     panels += [generate(scene.replace(regions=(region.replace(**way),)), model).image for way in ways]
+    return _row(panels, size)
+
+
+def concept(scene: Scene, size: int = 256) -> Image.Image:
+    """The given picture, the one whose concept it takes over, and what becomes of it."""
+    from cloisonne import generate, load
+
+    (told,) = (region.concept for region in scene.regions if region.concept is not None)
+    assert scene.background is not None
+    assert told.image is not None
+    made = generate(scene, load(scene.model)).image
+    return _row([opened(scene.background, "background"), opened(told.image, "concept"), made], size)
+
+
+def _row(panels: list[Image.Image], size: int) -> Image.Image:
+    """Pictures as squares, side by side."""
     out = Image.new("RGB", ((size + 6) * len(panels) - 6, size), (255, 255, 255))
     for column, panel in enumerate(panels):
         out.paste(panel.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (column * (size + 6), 0))
@@ -141,6 +157,7 @@ def main() -> None:
         scene_and_result(Scene.load(ROOT / "examples" / f"{name}.json")).save(PICTURES / f"{name}.png", optimize=True)
     mixed(Scene.load(ROOT / "examples" / "mixed.json")).save(PICTURES / "mixed.png", optimize=True)
     told_in_turn(Scene.load(ROOT / "examples" / "mixed-one.json")).save(PICTURES / "mixed-one.png", optimize=True)
+    concept(Scene.load(ROOT / "examples" / "concept.json")).save(PICTURES / "concept.png", optimize=True)
     edited = Scene.load(ROOT / "examples" / "edit-mixed.json")
     edits().save(PICTURES / "sheet-edits.png", optimize=True)
     translations().save(PICTURES / "sheet-translate.png", optimize=True)
