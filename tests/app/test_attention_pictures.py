@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +25,10 @@ builtin = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reaso
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("strict", [False, True])
-def test_phrases_are_found_where_they_are_heard(tiny: Model, method: str, strict: bool) -> None:
+@pytest.mark.parametrize("dial", [{}, {"strict": True}, {"weight": 2.0}, {"priority": 1}])
+def test_phrases_are_found_where_they_are_heard(tiny: Model, method: str, dial: dict[str, Any]) -> None:
     twin = CAT.replace(name="twin", box=(0.6, 0.1, 0.9, 0.4))
-    scene = SCENE.replace(method=method, regions=(CAT.replace(strict=strict), CAR, twin))
-    if strict and method == "words":
-        pytest.skip("its words have no use for it")
+    scene = SCENE.replace(method=method, overlap="priority", regions=(CAT.replace(**dial), CAR, twin))
     reading = read_words(scene, tiny)
     assert list(reading.readers) == ["pet", "my/car", "twin"]
     views = {reader.view for readers in reading.readers.values() for reader in readers}

@@ -33,9 +33,7 @@ class Reading:
 
 def read_words(scene: Scene, model: Model) -> Reading:
     """What reads where the phrases of a scene look; no network is asked. Raises what ``generate`` would raise."""
-    # Words lie where they lie whether or not they are strict, which cuts the text that they are found in.
-    loose = tuple(region.replace(strict=False) for region in scene.regions)
-    prepared = prepare(scene.replace(regions=loose), model, blank=True)
+    prepared = prepare(scene, model, blank=True)
     for region in scene.active_regions:
         if region.lora:
             raise SceneError(
@@ -112,7 +110,7 @@ def _ids(told: Conditioning, prepared: Prepared) -> list[int]:
     masked = [piece for piece in told.tokens if piece.where is not None]
     ids: list[int] = []
     for piece in (*masked, *(piece for piece in told.tokens if piece.where is None)):
-        ids += prepared.ctx.ids_of(piece.value) or [-1] * len(piece.value)
+        ids += prepared.ctx.ids_in(piece.value) or [-1] * len(piece.value)
     return ids
 
 

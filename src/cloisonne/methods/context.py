@@ -60,6 +60,14 @@ class Context:
         """The ids that were encoded to these very tokens; None for a part of a text, or what was not said here."""
         return next((ids for (ids, _), said in self._known.items() if said.tokens is tokens), None)
 
+    def ids_in(self, tokens: Tensor) -> tuple[int, ...] | None:
+        """The ids of these tokens [N, D], which are a text that was said here or cut out of one; None for others."""
+        for (ids, _), said in self._known.items():
+            if tokens.untyped_storage().data_ptr() == said.tokens.untyped_storage().data_ptr():
+                first = (tokens.storage_offset() - said.tokens.storage_offset()) // tokens.stride(0)
+                return ids[first : first + len(tokens)]
+        return None
+
     def said_at(self, progress: float) -> "Context":
         """The same where the scene says what it does when ``progress`` in [0, 1) of the walk lies behind."""
         return replace(self, scene=self.scene.said_at(progress, self.num_steps))
