@@ -79,12 +79,7 @@ def generate(
     Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
     """
     began = time.perf_counter()
-    if output_type not in ("pil", "latent"):
-        raise SceneError(f'output_type is "{output_type}"; choose "pil" for pictures, or "latent" for latents alone.')
-    if latents is not None and scene.translated is not None:
-        raise SceneError("latents were given, but a concept begins at the background's own noise; leave them out.")
-    if num_images < 1:
-        raise SceneError(f"num_images is {num_images}; ask for at least one picture.")
+    _check_asked(scene, num_images, output_type, latents)
     asked = scene if seed is None else scene.replace(seed=seed)
     translation = None if asked.translated is None else Translation.of(asked, model, progress=progress, cache=cache)
     prepared = prepare(asked, model) if translation is None else translation.prepared
@@ -98,7 +93,7 @@ def generate(
         noise = None if latents is None else latents[index]
         ends.append(painter.walk(one, noise, watch, run))
         images += [painter.picture(ends[-1])] if output_type == "pil" else []
-    differences = [painter.difference_outside(image) for image in images] if painter.has_outside else []
+    warnings = list(translation.warnings()) if translation else []
     report = {
         "version": REPORT_VERSION,
         "outputs": [{"path": None, "seed": one.seed, "sha256": None} for one in scenes],
@@ -108,14 +103,8 @@ def generate(
         "forwards": run.forwards,
         "rows": run.rows,
         "dropped": list(prepared.compiled.dropped),
-        "warnings": [
-            *prepared.compiled.warnings,
-            *(translation.warnings() if translation else []),
-            *([_GIVEN_START] if latents is not None else []),
-        ],
-        "identical_outside": max(differences) == 0 if differences else None,
-        "max_difference_outside": max(differences, default=None),
-        "max_difference_outside_raw": max(painter.raw_differences, default=None),
+        "warnings": [*prepared.compiled.warnings, *warnings, *([] if latents is None else [_GIVEN_START])],
+        **painter.told_outside(images),
     }
     return Result(
         images=images,
@@ -232,6 +221,15 @@ class _Painter:
             self.raw_differences.append(self.difference_outside(raw))
         return self._edit.pasted(pixels, self._covered) if self._prepared.scene.composite else raw
 
+    def told_outside(self, images: Sequence[Image.Image]) -> dict[str, bool | int | None]:
+        """What a report says of the pixels that are not to change."""
+        differences = [self.difference_outside(image) for image in images] if self.has_outside else []
+        return {
+            "identical_outside": max(differences) == 0 if differences else None,
+            "max_difference_outside": max(differences, default=None),
+            "max_difference_outside_raw": max(self.raw_differences, default=None),
+        }
+
     def difference_outside(self, image: Image.Image) -> int:
         """The largest difference of a result to the given picture where nothing was to change."""
         assert self._edit is not None, "only an edit has an outside"
@@ -243,6 +241,15 @@ def _watch(callback: Callback, image: int, num_images: int, vae: Vae) -> Watch:
         callback(StepEnd(image=image, num_images=num_images, step=step, latents=z[0], x0=x0[0], vae=vae))
 
     return watch
+
+
+def _check_asked(scene: Scene, num_images: int, output_type: str, latents: Tensor | None) -> None:
+    if output_type not in ("pil", "latent"):
+        raise SceneError(f'output_type is "{output_type}"; choose "pil" for pictures, or "latent" for latents alone.')
+    if latents is not None and scene.translated is not None:
+        raise SceneError("latents were given, but a concept begins at the background's own noise; leave them out.")
+    if num_images < 1:
+        raise SceneError(f"num_images is {num_images}; ask for at least one picture.")
 
 
 def _check_latents(latents: Tensor | None, shape: tuple[int, ...]) -> None:
