@@ -1,15 +1,21 @@
-"""translations-v1: the items, what is measured of them, and runs that go on."""
+"""translations-v2: the items, what is measured of them, rows of all kinds, and runs that go on."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cloisonne.app.measure_translations import translations
-from cloisonne.errors import SceneError
+from cloisonne.app.translation_words import check_edges
+from cloisonne.errors import CapabilityError, OutputError, SceneError
 from cloisonne.eval.judge import Judge
-from cloisonne.eval.translations import Asked, Translated, asked, evaluate_translations
+from cloisonne.eval.translation_items import Asked, asked, places
+from cloisonne.eval.translations import Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.load import load
+from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import STYLES
 
 
@@ -17,9 +23,46 @@ def test_items_follow_from_their_numbers() -> None:
     for index in range(6):
         item, again = asked(index), asked(index)
         assert np.array_equal(item.truth, again.truth)
+        assert (item.before, item.after) == (again.before, again.after)
         assert item.task == ("style", "subject")[index % 2]
         assert not np.array_equal(item.source, item.truth)
     assert [asked(2 * k).wanted for k in range(7)] == list(STYLES[1:])
+
+
+@pytest.mark.parametrize("task", [0, 1])
+@pytest.mark.parametrize("grid", [0, 1])
+def test_a_hundred_items_are_ten_sources_by_ten_references(task: int, grid: int) -> None:
+    found = [places(2 * j + task) for j in range(100 * grid, 100 * grid + 100)]
+    numbers = range(10 * grid, 10 * grid + 10)
+    assert sorted(found) == [(source, shown) for source in numbers for shown in numbers]
+    for start in range(0, 100, 10):
+        sources, references = zip(*found[start : start + 10], strict=True)
+        assert sorted(sources) == sorted(references) == list(numbers)
+
+
+@pytest.mark.parametrize("task", [0, 1])
+def test_what_items_of_a_grid_share_is_the_same(task: int) -> None:
+    first, same_source, same_reference = (asked(2 * j + task) for j in (0, 10, 19))
+    assert np.array_equal(first.source, same_source.source)
+    assert first.before == same_source.before
+    assert not np.array_equal(first.reference, same_source.reference)
+    assert np.array_equal(first.reference, same_reference.reference)
+    assert first.wanted == same_reference.wanted
+    assert not np.array_equal(first.source, same_reference.source)
+
+
+def test_references_of_a_grid_are_all_styles_and_ten_glyphs() -> None:
+    assert {asked(2 * j).wanted for j in range(10)} == set(STYLES[1:])
+    glyphs = [asked(2 * j + 1).wanted for j in range(10)]
+    assert len(set(glyphs)) == 10
+    assert set(glyphs) <= set(HELD_OUT)
+
+
+def test_words_say_the_style_behind_the_rest() -> None:
+    for j in range(10):
+        item = asked(2 * j)
+        assert item.after.startswith(item.before)
+        assert item.after.endswith(item.wanted)
 
 
 def test_a_subject_changes_at_its_place_alone() -> None:
@@ -47,7 +90,44 @@ def test_copies_and_truth_are_where_they_should_be(tmp_path: Path) -> None:
     assert (again, calls) == (text, [0, 1, 2, 3])
 
 
+def test_a_folder_of_other_items_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"benchmark": "translations-v1", "seed": 0}))
+    with pytest.raises(OutputError):
+        evaluate_translations({}, Judge.load(BUILTIN / "judge"), lambda rgb: rgb, tmp_path, limit=1)
+
+
+def test_rows_in_words_draw_both_tasks(tmp_path: Path) -> None:
+    translations(
+        tmp_path,
+        "builtin",
+        rows=["control", "quick=p2p,inversion=direct"],
+        limit=1,
+        seed=0,
+        device="cpu",
+        save_pictures=True,
+        report=lambda line: None,
+    )
+    for row in ("control", "quick"):
+        figures = [json.loads(line) for line in (tmp_path / f"items-{row}.jsonl").read_text().splitlines()]
+        assert len(figures) == 2
+        assert all(one["rows"] > 0 and one["seconds"] > 0 for one in figures)
+        assert len(list((tmp_path / "pictures" / row).iterdir())) == 2
+
+
 def test_rows_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    for row, said in (("slow", "no preset"), ("a=fast,b", "The row"), ("copy-source=fast", "another name")):
+    cases = (
+        ("slow", "no preset"),
+        ("a=fast,b", "The row"),
+        ("copy-source=fast", "another name"),
+        ("a=control,steps=2", "take none"),
+        ("a=p2p,rounds=2", 'no "rounds"'),
+        ("a=p2p,inversion=slow", "null-text"),
+    )
+    for row, said in cases:
         with pytest.raises(SceneError, match=said):
             translations(tmp_path, "builtin", rows=[row], limit=1, seed=0, device="cpu", save_pictures=False)
+
+
+def test_a_model_without_edges_has_no_row_of_control() -> None:
+    with pytest.raises(CapabilityError, match="canny"):
+        check_edges(replace(load("builtin"), adapters={}))

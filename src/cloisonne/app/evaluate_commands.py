@@ -161,7 +161,9 @@ def evaluate_translations(
         typer.Option(
             metavar="NAME[=PRESET,OPTION=VALUE...]",
             help='What translates: a preset of "cloisonne translate", one with other options, such as '
-            'long=vct,rounds=1000, or "paint", which paints exemplars; several times. fast and paint without.',
+            'long=vct,rounds=1000, "paint", which paints exemplars, "control", which is told words and edges, or '
+            '"p2p", prompt-to-prompt after null-text inversion (quick=p2p,inversion=direct); several times. fast and '
+            "paint without.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Only the first pairs of each task.")] = 50,

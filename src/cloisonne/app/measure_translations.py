@@ -12,12 +12,14 @@ from cloisonne.app.measure import facts, through_vae
 from cloisonne.app.row_text import rows_asked
 from cloisonne.app.translate import translate
 from cloisonne.app.translating import translating_of
+from cloisonne.app.translation_words import P2P, check_edges, controlled, p2p_of, reworded
+from cloisonne.errors import SceneError
 from cloisonne.eval.judge import Judge
+from cloisonne.eval.translation_items import Asked
 from cloisonne.eval.translations import (
     COPY,
     COPY_REFERENCE,
     TRUTH_VAE,
-    Asked,
     Row,
     Translated,
     evaluate_translations,
@@ -28,8 +30,10 @@ from cloisonne.models.model import Model
 
 PAINTED = "paint"
 """The row in which an exemplar is painted: over the object's box, or the whole picture where a style is asked for."""
+CONTROLLED = "control"
+"""The row that is told words, and the source's edges."""
 ROWS = ("fast", PAINTED)
-_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "long=vct,rounds=1000"'
+_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "long=vct,rounds=1000"; paint and control take none'
 
 
 def translations(
@@ -43,10 +47,14 @@ def translations(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate translations``: the tables, in markdown. rows: presets by name; None means ``ROWS``."""
-    taken = (COPY, COPY_REFERENCE, TRUTH_VAE)
-    asked = rows_asked(rows or ROWS, _ADVICE, lambda name, own: translating_of(name, None, own), taken, PAINTED)
+    """``evaluate translations``: the tables, in markdown. rows: presets by name; None means ``ROWS``.
+
+    Raises SceneError for rows that there are not, CapabilityError where the model cannot draw one.
+    """
+    asked = rows_asked(rows or ROWS, _ADVICE, _check, (COPY, COPY_REFERENCE, TRUTH_VAE), PAINTED)
     model = load(source, device=device)
+    if any(preset == CONTROLLED for preset, _ in asked.values()):
+        check_edges(model)
     return evaluate_translations(
         {name: _row(preset, options, model) for name, (preset, options) in asked.items()},
         Judge.load(BUILTIN / "judge"),
@@ -60,9 +68,21 @@ def translations(
     )
 
 
+def _check(preset: str, options: dict[str, Any]) -> None:
+    """SceneError where there is no such row."""
+    if preset == P2P:
+        p2p_of(options)
+    elif preset != CONTROLLED:
+        translating_of(preset, None, options)
+    elif options:
+        raise SceneError(f'The row "{preset}" has the option "{next(iter(options))}"; {_ADVICE}.')
+
+
 def _row(preset: str, options: dict[str, Any], model: Model) -> Row:
     if preset == PAINTED:
         return lambda item, seed: _painted(item, seed, model)
+    if preset in (P2P, CONTROLLED):
+        return lambda item, seed: _in_words(item, seed, model, preset, options)
 
     def made(item: Asked, seed: int) -> Translated:
         pictures = Image.fromarray(item.source), Image.fromarray(item.reference)
@@ -83,5 +103,13 @@ def _painted(item: Asked, seed: int, model: Model) -> Translated:
     return _of(made.image, made.report)
 
 
+def _in_words(item: Asked, seed: int, model: Model, preset: str, options: dict[str, Any]) -> Translated:
+    if preset == CONTROLLED:
+        drawn = controlled(item, seed, model)
+        return _of(drawn.image, drawn.report)
+    edited = reworded(item, seed, model, p2p_of(options))
+    return _of(edited.after, edited.report)
+
+
 def _of(image: Image.Image, report: dict[str, Any]) -> Translated:
-    return Translated(image=np.asarray(image.convert("RGB"), np.uint8), rows=report["rows"], seconds=report["seconds"])
+    return Translated(image=np.array(image.convert("RGB"), np.uint8), rows=report["rows"], seconds=report["seconds"])

@@ -1,14 +1,9 @@
-"""translations-v1: a source, a reference, and what the source would be with the reference's style or subject.
-
-Everything about item k follows from its number. Even ones are of style: the reference is another picture of a style,
-the truth the source in that style. Odd ones are of subject: the reference shows a held-out glyph, the truth the source
-with it in the place of its object.
-"""
+"""How near translations come to the true answers of ``translation_items.py``, and at what cost."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,21 +14,14 @@ from numpy.typing import NDArray
 from cloisonne.eval.bootstrap import Sample, difference, mean
 from cloisonne.eval.edit_metrics import structure
 from cloisonne.eval.hole_metrics import Gallery, batch
-from cloisonne.eval.holes import exemplar
 from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
 from cloisonne.eval.metrics import Judging, crop
 from cloisonne.eval.report import figure, table
-from cloisonne.scene import Box
-from cloisonne.world.draw import draw
-from cloisonne.world.glyphs import HELD_OUT
-from cloisonne.world.picture import STYLES, Recipe, sample
+from cloisonne.eval.translation_items import TASKS, Asked, asked
+from cloisonne.world.picture import STYLES
 
-FIRST_SEED = 6 << 20
-REFERENCES = 1 << 18
 SIZE = 128
 Picture = NDArray[np.uint8]
-Task = Literal["style", "subject"]
-TASKS: tuple[Task, ...] = ("style", "subject")
 COPY, COPY_REFERENCE, TRUTH_VAE = "copy-source", "copy-reference", "truth-vae"
 MEASURES = {
     "closeness": ("closeness", True),
@@ -55,20 +43,6 @@ LEGEND = """### Columns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Asked:
-    """One item; pictures uint8 [128, 128, 3], the reference any size. box: of the source's object. wanted: the style,
-    or the glyph."""
-
-    index: int
-    task: Task
-    source: Picture
-    reference: Picture
-    truth: Picture
-    box: Box
-    wanted: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Translated:
     """What a row made of an item: its picture, rows of the network, and time."""
 
@@ -79,33 +53,6 @@ class Translated:
 
 Row = Callable[[Asked, int], Translated]
 """(item, seed) -> what is measured."""
-
-
-def asked(index: int) -> Asked:
-    """Item ``index``."""
-    rng = np.random.default_rng([FIRST_SEED + index, 20267])
-    if index % 2 == 0:
-        picture = sample(FIRST_SEED + index, Recipe(counts=(1, 2, 2, 3), overlapping=0.0))
-        style = STYLES[1 + (index // 2) % (len(STYLES) - 1)]
-        other = sample(FIRST_SEED + REFERENCES + index, Recipe(counts=(1, 2, 2, 3)))
-        reference = draw(replace(other, style=style)).rgb
-        truth, wanted = draw(replace(picture, style=style)), style
-    else:
-        picture = sample(FIRST_SEED + index, Recipe(counts=(1,)))
-        char = HELD_OUT[int(rng.integers(len(HELD_OUT)))]
-        reference = exemplar(char, None, picture.background, rng)
-        truth = draw(replace(picture, items=(replace(picture.items[0], char=char, colour=None),)))
-        wanted = char
-    source = draw(picture)
-    return Asked(
-        index=index,
-        task=TASKS[index % 2],
-        source=source.rgb,
-        reference=reference,
-        truth=truth.rgb,
-        box=source.boxes()[0],
-        wanted=wanted,
-    )
 
 
 def evaluate_translations(
@@ -124,7 +71,7 @@ def evaluate_translations(
 
     What is already in ``out`` is kept. Raises OutputError for a folder that holds another run.
     """
-    open_folder(out, {"benchmark": "translations-v1", "seed": seed, **(about or {})})
+    open_folder(out, {"benchmark": "translations-v2", "seed": seed, **(about or {})})
     drawing: dict[str, Row] = dict(rows)
     drawing |= {
         COPY: lambda item, seed: Translated(image=item.source),

@@ -1,0 +1,62 @@
+"""What translations are compared with that are told in words, not by a reference: edges and words, prompt-to-prompt."""
+
+from typing import Any
+
+from PIL import Image
+
+from cloisonne.app.edit import edit, editing_of
+from cloisonne.app.edited import Edited
+from cloisonne.app.generate import generate
+from cloisonne.app.result import Result
+from cloisonne.errors import CapabilityError
+from cloisonne.eval.translation_items import Asked
+from cloisonne.models.model import Model
+from cloisonne.scene import Region, Scene
+from cloisonne.scene.edit import Edit
+
+P2P = "p2p"
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
+_EDGE = 1e-6
+"""So narrow a feather that the window of all of the picture has no soft edge, at which the background would count."""
+_SAME = " ."
+"""A last word that both captions share, by which an edit knows that the things stay what they are and keeps half of the
+inverted noise; else it would begin anew (``Edit.redraws``)."""
+
+
+def p2p_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of ``edit``: prompt-to-prompt after null-text inversion, if not otherwise asked. SceneError where there
+    are none such."""
+    changes = {"inversion": "null-text", **options}
+    editing_of(P2P, changes)
+    return {"preset": P2P, **changes}
+
+
+def controlled(item: Asked, seed: int, model: Model) -> Result:
+    """The truth in words along the source's edges: all anew for a style, in the object's box for a subject."""
+    source = Image.fromarray(item.source)
+    edges = {"kind": "canny", "from": source}
+    if item.task == "style":
+        region, size = Region(name="all", box=_WHOLE, control=edges), {"width": source.width, "height": source.height}
+        return generate(Scene(caption=item.after, regions=(region,), seed=seed, **size), model)
+    region = Region(name="object", box=item.box, phrase=item.after, control=edges)
+    told = f"{item.after} {item.where}"
+    return generate(Scene(background=source, caption=told, regions=(region,), seed=seed), model)
+
+
+def check_edges(model: Model) -> None:
+    """CapabilityError where the model obeys no edges."""
+    if not {"canny"} & {*model.adapters, *model.controlnets}:
+        raise CapabilityError(
+            f'"{model.name}" has nothing for canny; measure "builtin", or leave the row "control" out.'
+        )
+
+
+def reworded(item: Asked, seed: int, model: Model, changes: dict[str, Any]) -> Edited:
+    """The source with its words changed: all of it for a style, in the object's box for a subject."""
+    styled = item.task == "style"
+    end = _SAME if styled else ""
+    told = Edit(kind="change", before=item.before + end, after=item.after + end)
+    shape = {"box": _WHOLE, "feather": _EDGE} if styled else {"box": item.box}
+    region = Region(name="changed", edit=told, **shape)
+    scene = Scene(background=Image.fromarray(item.source), caption=item.where, regions=(region,), seed=seed)
+    return edit(scene, model, **changes)
