@@ -85,7 +85,7 @@ def test_what_is_obeyed_alike_alone_and_mixed_has_no_difference(tmp_path: Path, 
 
 
 def test_a_model_without_exemplars_or_edges_is_refused(tmp_path: Path, tiny_sd: Path) -> None:
-    with pytest.raises(CapabilityError, match="cannot mix exemplars and edges"):
+    with pytest.raises(CapabilityError, match="cannot do exemplar; load Paint by Example"):
         mixed(
             tmp_path / "out",
             str(tiny_sd),

@@ -1,20 +1,17 @@
 """translations-v2: the items, what is measured of them, rows of all kinds, and runs that go on."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cloisonne.app.measure_translations import translations
-from cloisonne.app.translation_words import check_edges
 from cloisonne.errors import CapabilityError, OutputError, SceneError
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.translation_items import Asked, asked, places
 from cloisonne.eval.translations import Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.load import load
 from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import STYLES
 
@@ -128,6 +125,9 @@ def test_rows_that_cannot_be_are_refused(tmp_path: Path) -> None:
             translations(tmp_path, "builtin", rows=[row], limit=1, seed=0, device="cpu", save_pictures=False)
 
 
-def test_a_model_without_edges_has_no_row_of_control() -> None:
-    with pytest.raises(CapabilityError, match="canny"):
-        check_edges(replace(load("builtin"), adapters={}))
+def test_a_model_without_edges_has_no_row_of_control(tmp_path: Path, tiny_sd: Path) -> None:
+    with pytest.raises(CapabilityError, match="cannot do control of kind canny"):
+        translations(
+            tmp_path / "out", str(tiny_sd), rows=["control"], limit=1, seed=0, device="cpu", save_pictures=False
+        )
+    assert not (tmp_path / "out").exists()

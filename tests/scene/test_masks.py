@@ -161,6 +161,21 @@ def test_feather_of_nothing_and_of_everything_changes_nothing() -> None:
     assert (feathered(np.ones((9, 9), np.float32), 3) == 1).all()
 
 
+@pytest.mark.parametrize("offset", [0, 16, 32, 48])
+def test_soft_edges_are_exact_wherever_their_memory_lies(offset: int) -> None:
+    """The last bits of OpenCV's distances depend on it, and a picture's bytes on them."""
+    hard, pixels = ellipse_mask((0.0, 0.0, 0.5, 0.5), 64, 64), 6.4
+    memory = np.zeros(hard.nbytes + 128, np.uint8)
+    first = -memory.ctypes.data % 64 + offset
+    laid = memory[first : first + hard.nbytes].view(np.float32).reshape(hard.shape)
+    laid[:] = hard
+    inside, outside = np.argwhere(hard > 0), np.argwhere(hard == 0)
+    squares = np.square(inside[:, None] - outside[None]).sum(-1).min(1)
+    expected = np.zeros_like(hard)
+    expected[tuple(inside.T)] = np.clip((np.sqrt(squares) - 0.5) / pixels, 0, 1)
+    assert np.array_equal(feathered(laid, pixels), expected)
+
+
 def test_the_edge_of_the_canvas_is_not_feathered() -> None:
     soft = feathered(box_mask((0, 0, 0.5, 1), 16, 16), 4)
     assert (soft[:, :4] == 1).all()

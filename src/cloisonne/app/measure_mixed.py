@@ -7,10 +7,10 @@ import numpy as np
 
 from cloisonne.app.generate import generate
 from cloisonne.app.measure import facts
-from cloisonne.errors import CapabilityError
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.mixed import Drawn, evaluate_mixed
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.capabilities import check
 from cloisonne.models.load import load
 from cloisonne.scene import Scene
 
@@ -29,10 +29,8 @@ def mixed(
 ) -> str:
     """``evaluate mixed``: the tables, in markdown. Raises CapabilityError where the model lacks a kind of condition."""
     model = load(source, device=device)
-    if not model.sees_exemplars or not ({"canny"} & {*model.adapters, *model.controlnets}):
-        raise CapabilityError(
-            f'"{model.name}" cannot mix exemplars and edges by itself; measure "builtin", whose family has both.'
-        )
+    check("exemplar", model)
+    check("control", model, kind="canny")
 
     def drawn(scene: Scene, seed: int) -> Drawn:
         made = generate(scene, model, seed=seed)

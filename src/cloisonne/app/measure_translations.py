@@ -12,7 +12,7 @@ from cloisonne.app.measure import facts, through_vae
 from cloisonne.app.row_text import rows_asked
 from cloisonne.app.translate import translate
 from cloisonne.app.translating import translating_of
-from cloisonne.app.translation_words import P2P, check_edges, controlled, p2p_of, reworded
+from cloisonne.app.translation_words import P2P, controlled, p2p_of, reworded
 from cloisonne.errors import SceneError
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.translation_items import Asked
@@ -25,6 +25,7 @@ from cloisonne.eval.translations import (
     evaluate_translations,
 )
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.capabilities import check
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 
@@ -54,7 +55,7 @@ def translations(
     asked = rows_asked(rows or ROWS, _ADVICE, _check, (COPY, COPY_REFERENCE, TRUTH_VAE), PAINTED)
     model = load(source, device=device)
     if any(preset == CONTROLLED for preset, _ in asked.values()):
-        check_edges(model)
+        check("control", model, kind="canny")
     return evaluate_translations(
         {name: _row(preset, options, model) for name, (preset, options) in asked.items()},
         Judge.load(BUILTIN / "judge"),

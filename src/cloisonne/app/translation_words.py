@@ -8,7 +8,6 @@ from cloisonne.app.edit import edit, editing_of
 from cloisonne.app.edited import Edited
 from cloisonne.app.generate import generate
 from cloisonne.app.result import Result
-from cloisonne.errors import CapabilityError
 from cloisonne.eval.translation_items import Asked
 from cloisonne.models.model import Model
 from cloisonne.scene import Region, Scene
@@ -41,14 +40,6 @@ def controlled(item: Asked, seed: int, model: Model) -> Result:
     region = Region(name="object", box=item.box, phrase=item.after, control=edges)
     told = f"{item.after} {item.where}"
     return generate(Scene(background=source, caption=told, regions=(region,), seed=seed), model)
-
-
-def check_edges(model: Model) -> None:
-    """CapabilityError where the model obeys no edges."""
-    if not {"canny"} & {*model.adapters, *model.controlnets}:
-        raise CapabilityError(
-            f'"{model.name}" has nothing for canny; measure "builtin", or leave the row "control" out.'
-        )
 
 
 def reworded(item: Asked, seed: int, model: Model, changes: dict[str, Any]) -> Edited:

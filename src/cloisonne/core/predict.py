@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from cloisonne.core.around import Around
 from cloisonne.core.beside import side_passes, side_residuals
 from cloisonne.core.lora import Adapted, Loras, split
 from cloisonne.core.pictures import Pictures
@@ -81,7 +82,7 @@ def _guided(view: View, said: Mapping[Row, Tensor], window: Tensor, step: Step) 
 
 def _surrounded(asks: list[Ask], z: Tensor, streams: tuple[str, ...], found: Mapping[View, Tensor]) -> list[Ask]:
     """The same rows; those that paint into a hole are shown what the views asked before estimate around it."""
-    if not any(map(_looks_around, asks)):
+    if not any(map(_around, asks)):
         return asks
     total, estimate = z.new_zeros(len(streams), 1, *z.shape[-2:]), torch.zeros_like(z)
     for view, x0 in found.items():
@@ -98,8 +99,8 @@ def _shown(ask: Ask, estimate: Tensor) -> Ask:
     return replace(ask, branch=replace(ask.branch, around=None, channels=ask.branch.around.channels(estimate)))
 
 
-def _looks_around(ask: Ask) -> bool:
-    return not callable(ask.branch) and ask.branch.around is not None
+def _around(ask: Ask) -> Around | None:
+    return None if callable(ask.branch) else ask.branch.around
 
 
 def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[Ask]]:
@@ -117,11 +118,11 @@ def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[A
                 raise CapabilityError(f'View "{view.name}": guidance asks branch "{name}", which the view lacks.')
             asks.append(Ask(Row(view.name, view.stream, name), view, view.branches[name]))
         # Views of the same network that do not look around are among those that are looked at.
-        last = any(map(_looks_around, asks))
+        last = any(map(_around, asks))
         key = (id(view.net), view.weight.shape, view.scene if per_scene else "", last)
         batches.setdefault(key, []).extend(asks)
     ordered = [sorted(rows, key=lambda ask: ask.row) for rows in batches.values()]
-    return sorted(ordered, key=lambda asks: any(map(_looks_around, asks)))
+    return sorted(ordered, key=lambda asks: any(map(_around, asks)))
 
 
 def collate(

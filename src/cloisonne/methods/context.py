@@ -64,7 +64,7 @@ class Context:
         """The ids of these tokens [N, D], which are a text that was said here or cut out of one; None for others."""
         for (ids, _), said in self._known.items():
             if tokens.untyped_storage().data_ptr() == said.tokens.untyped_storage().data_ptr():
-                first = (tokens.storage_offset() - said.tokens.storage_offset()) // tokens.stride(0)
+                first = int(tokens.storage_offset() - said.tokens.storage_offset()) // int(tokens.stride(0))
                 return ids[first : first + len(tokens)]
         return None
 

@@ -158,15 +158,20 @@ class Reco:
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
-        parts = _speaking(layout, ctx)
-        spelt = [_caption(tokenizer, v, tidied(ctx.scene.caption))]
-        spelt += [_region(tokenizer, v, part.box, tidied(part.region.phrase)) for part in parts]
+        caption = tidied(ctx.scene.caption)
+        spelt = [_caption(tokenizer, v, caption)]
+        said = [(part, _region(tokenizer, v, part.box, tidied(part.region.phrase))) for part in layout.parts]
+        if said and ctx.scene.caption:
+            mute = [(part, _region(tokenizer, v, part.box, caption)) for part in layout.mute]
+            said += _fitting(mute, v.length - sum(len(own.ids) for own in (*spelt, *(own for _, own in said))))
+        said.sort(key=lambda one: (-area(one[0].box), one[0].name))
+        spelt += [own for _, own in said]
         ends = list(accumulate(len(own.ids) for own in spelt))
         left = v.length - ends[-1]
         ids = [i for own in spelt for i in own.ids] + [v.end] * left
         weights = [weight for own in spelt for weight in own.weights] + [1.0] * left
         tokens = ctx.tokens(ids, weights)
-        told = Conditioning(tokens=_pieces(tokens, ends, [_within(part) for part in parts]))
+        told = Conditioning(tokens=_pieces(tokens, ends, [_within(part) for part, _ in said]))
         return Fragment(told=told, summary=ctx.scene.caption, parts=layout.parts)
 
 
@@ -183,18 +188,10 @@ def _within(part: Part) -> Tensor | None:
     return None if bool((counted == 1).all()) else counted
 
 
-def _speaking(layout: Layout, ctx: Context) -> list[Part]:
-    """The regions with words, and in their order those that say the caption, as far as there is room."""
-    tokenizer, v, caption = ctx.model.text.tokenizer, _vocabulary(ctx), tidied(ctx.scene.caption)
-    own = [_region(tokenizer, v, part.box, tidied(part.region.phrase)) for part in layout.parts]
-    room = v.length - len(_caption(tokenizer, v, caption).ids) - sum(len(spelt.ids) for spelt in own)
-    parts = list(layout.parts)
-    for part in layout.mute if layout.parts and ctx.scene.caption else ():
-        room -= len(_region(tokenizer, v, part.box, caption).ids)
-        if room < 0:
-            break
-        parts.append(replace(part, region=part.region.model_copy(update={"phrase": ctx.scene.caption})))
-    return sorted(parts, key=lambda part: (-area(part.box), part.name))
+def _fitting(said: Sequence[tuple[Part, Spelt]], room: int) -> list[tuple[Part, Spelt]]:
+    """The first of them, as far as there is room for their tokens."""
+    ends = accumulate(len(own.ids) for _, own in said)
+    return [one for one, end in zip(said, ends, strict=True) if end <= room]
 
 
 def _pieces(tokens: Tensor, ends: Sequence[int], within: Sequence[Tensor | None]) -> tuple[Tokens, ...]:

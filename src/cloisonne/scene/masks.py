@@ -78,8 +78,10 @@ def feathered(mask: Mask, pixels: float) -> Mask:
     # The first pixel's centre lies half a pixel inside of the outline, so a narrower ramp changes nothing.
     if pixels <= 0.5 or inside.all():
         return mask
-    # The transform measures to the centre of the first pixel outside.
-    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) - 0.5
+    # The transform measures to the centre of the first pixel outside. Its last bits depend on where its memory lies,
+    # but its squares are whole numbers.
+    rough = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = np.sqrt(np.rint(np.square(rough, dtype=np.float64))) - 0.5
     return (mask * np.clip(distance / pixels, 0, 1)).astype(np.float32)
 
 
