@@ -13,7 +13,7 @@ def test_recording_leaves_the_network_as_it_is():
     z, told = torch.randn(2, 8, 16, 16), torch.randn(2, 11, unet.config["cross_attention_dim"])
     with torch.no_grad():
         before = unet(z, torch.tensor(500), encoder_hidden_states=told).sample
-        seen = record(unet)
+        seen = record(unet).all
         after = unet(z, torch.tensor(500), encoder_hidden_states=told).sample
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
     layers = sum("attn2" in name for name in unet.attn_processors)

@@ -1,12 +1,13 @@
 """Stored latents keep to their pictures, and dense labels say what the middle of each cell shows."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS, as_tensor, batch_of_pictures
+from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS, as_tensor, pixels
 from cloisonne.train.latents import LatentStore, cells
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, CORE
@@ -106,9 +107,9 @@ def test_pictures_out_of_order_are_refused(tmp_path: Path) -> None:
 
 def test_choice_is_of_what_is_there(tmp_path: Path) -> None:
     made, _ = filled(tmp_path)
-    chosen = made.choose(np.random.default_rng(0), 200, 0.5)
+    chosen = made.choose(np.random.default_rng(0), 200)
     assert set(chosen) == set(range(5))
-    np.testing.assert_array_equal(chosen, made.choose(np.random.default_rng(0), 200, 0.5))
+    np.testing.assert_array_equal(chosen, made.choose(np.random.default_rng(0), 200))
 
 
 def test_pictures_as_tensors() -> None:
@@ -118,10 +119,17 @@ def test_pictures_as_tensors() -> None:
 
 
 def test_batches_of_pictures_follow_from_the_step() -> None:
-    one, again, other = (batch_of_pictures(step, 3, lambda k: RECIPE) for step in (5, 5, 6))
-    assert one.shape == (3, 3, 128, 128)
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
+    one, again, other = (pixels(step, 3, lambda k: RECIPE) for step in (5, 5, 6))
+    assert one.shape == (3, 128, 128, 3)
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
     first = draw(sample(TRAINING_SEEDS + 15, RECIPE))
-    assert torch.equal(one[:1], as_tensor(first.rgb[None]))
+    assert np.array_equal(one[0], first.rgb)
     assert TRAINING_SEEDS < JUDGE_SEEDS
+
+
+def test_another_process_reads_the_same_store(tmp_path: Path) -> None:
+    made, _ = filled(tmp_path)
+    other = copy.copy(made)  # as other processes are given it: the files are opened, not sent
+    assert len(other) == 5
+    assert torch.equal(other.batch(np.arange(5))[0], made.batch(np.arange(5))[0])

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -161,9 +162,9 @@ def test_learning_rate_rises_and_falls(tmp_path: Path, clock: Clock, monkeypatch
     scales: list[float] = []
 
     class Recorded(loop.Mixed):
-        def step(self, scale: float, clip: float = 1.0) -> float:
+        def step(self, scale: float, *args: Any, **options: Any) -> float:
             scales.append(scale)
-            return super().step(scale, clip)
+            return super().step(scale, *args, **options)
 
     monkeypatch.setattr(loop, "Mixed", Recorded)
     run(stage(clock, toy()), tmp_path, report=quiet)

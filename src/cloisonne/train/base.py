@@ -1,31 +1,22 @@
-"""Stages "base" and "reco": text encoder and UNet, trained together on captions, ReCo sequences and place words."""
+"""The text encoder and UNet of the base, as they begin; ``lessons`` trains them."""
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from cloisonne.methods.reco import Vocabulary
-from cloisonne.train.grounding import grounding_loss, record
-from cloisonne.train.latents import LatentStore
-from cloisonne.train.loop import CPU, Stage
-from cloisonne.train.telling import SHARES, tell
 from cloisonne.world.glyphs import COLOURS, CORE
 
 WIDTH = 192
-BATCH = 32
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
 
 
-def build_text(tokenizer: Any) -> CLIPTextModel:
-    """CLIP text encoder; the rows of the position tokens begin as sines of the coordinate."""
+def build_text(tokenizer: Any, *, sines: bool = True) -> CLIPTextModel:
+    """CLIP text encoder; the rows of the position tokens begin as sines of the coordinate, unless ``sines`` is off."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -39,13 +30,15 @@ def build_text(tokenizer: Any) -> CLIPTextModel:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = CLIPTextModel(config)
+    if not sines:
+        return model
     v = Vocabulary.of(tokenizer)
     at = torch.arange(v.bins) / (v.bins - 1)
     frequency = torch.pi * 2 ** torch.linspace(-1, 5, WIDTH // 2)
-    sines = torch.cat([torch.sin(at[:, None] * frequency), torch.cos(at[:, None] * frequency)], -1)
+    rows = torch.cat([torch.sin(at[:, None] * frequency), torch.cos(at[:, None] * frequency)], -1)
     with torch.no_grad():
         table: Any = model.get_input_embeddings()
-        table.weight[v.first_bin : v.first_bin + v.bins] = sines * 0.05
+        table.weight[v.first_bin : v.first_bin + v.bins] = rows * 0.05
     return model
 
 
@@ -80,6 +73,10 @@ class Labels(nn.Module):
         self.classes = nn.Conv2d(channels, len(CORE) + 1, 1)
         self.colours = nn.Conv2d(channels, len(COLOURS) + 1, 1)
 
+    def heads(self) -> tuple[nn.Module, nn.Module]:
+        """Of classes and of colours."""
+        return self.classes, self.colours
+
 
 def alphas() -> Tensor:
     """Cumulative alphas [1000] of Stable Diffusion's scaled-linear schedule."""
@@ -90,77 +87,14 @@ def alphas() -> Tensor:
     return torch.cumprod(1 - betas, 0)
 
 
-def stage(
-    text: CLIPTextModel,
-    unet: UNet2DConditionModel,
-    tokenizer: Any,
-    store: LatentStore,
-    minutes: float,
-    device: torch.device = CPU,
-) -> Stage:
-    """v-prediction with uniform weight, half of all t above 400, dense labels and grounding at weight 0.3."""
-    abar = alphas().to(device)
-    v = Vocabulary.of(tokenizer)
-    up = unet.up_blocks[-2]
-    channels = unet.config["block_out_channels"][1]
-    labels = Labels(channels)
-    features: list[Any] = []
-    attended = record(unet)
-    up.register_forward_hook(lambda module, args, out: features.append(out))
-    text.train()
-    unet.train()
-
-    def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([step, 7])
-        chosen = store.choose(rng, BATCH, progress)
-        ways = rng.choice(list(SHARES), BATCH, p=list(SHARES.values()))
-        told = [tell(store, int(k), way, rng, tokenizer, v) for k, way in zip(chosen, ways, strict=True)]
-        ids, owners = (torch.tensor([getattr(x, name) for x in told]).to(device) for name in ("ids", "owners"))
-        placed = torch.tensor([float(x.placed) for x in told]).to(device)
-        z0, classes, colours = (x.to(device) for x in store.batch(chosen))
-        t = torch.where(
-            torch.rand(BATCH) < 0.5, torch.randint(400, 1000, (BATCH,)), torch.randint(0, 1000, (BATCH,))
-        ).to(device)
-        noise = torch.randn_like(z0)
-        a, s = abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
-        z = (a * z0 + s * noise).contiguous(memory_format=torch.channels_last)
-        features.clear()
-        attended.clear()
-        with torch.autocast(device.type, torch.bfloat16), _attention(device):
-            heard = text(ids).last_hidden_state
-            out = unet(z, t, encoder_hidden_states=heard).sample
-            seen_class, seen_colour = labels.classes(features[0]), labels.colours(features[0])
-        error = (out.float() - (a * noise - s * z0)).square().mean((1, 2, 3))
-        ce = F.cross_entropy(seen_class.float(), classes) + 0.5 * F.cross_entropy(seen_colour.float(), colours)
-        ground = grounding_loss(attended, owners, store.items(chosen).to(device), placed)
-        noisy = t > 700
-        right = (seen_class.argmax(1) == classes) & (classes > 0)
-        figures = {"v": float(error.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}
-        if noisy.any():
-            figures["named"] = float(right[noisy].sum() / (classes[noisy] > 0).sum().clamp(min=1))
-        return error.mean() + 0.3 * ce + 0.3 * ground, figures
-
-    return Stage(
-        name="base",
-        device=device,
-        modules={"text": text, "unet": unet, "labels": labels},
-        loss=loss,
-        minutes=minutes,
-        pictures_per_step=BATCH,
-        lr=1e-3,
-        outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
-        ema=0.999,
-        decay_from=0.7,
-    )
-
-
-def _attention(device: torch.device) -> AbstractContextManager[Any]:
-    """On a CPU the explicit form of attention trains faster than the fused kernel, whose backward pass is slow."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-
-
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer that ``tokenizer.save`` wrote."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(folder)
+
+
+def load_autoencoder(folder: Path) -> Any:
+    """The exported autoencoder in float32, for encoding what is learned from."""
+    module: Any = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False)
+    return module.float().eval()

@@ -7,6 +7,7 @@ head names the glyph under each patch, which teaches the picture tower many time
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
 from cloisonne.models.exemplar import normalised
+from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.world.draw import draw
@@ -97,6 +99,12 @@ def example(index: int, rng: np.random.Generator, core: float = 1 / 3) -> Pair:
     return Pair(pixels, phrase(item, 0.12, rng), _middles(numbers[y0:y1, x0:x1]), (item.char, item.colour))
 
 
+def _pairs(core: float, step: int) -> list[Pair]:
+    """The pairs of a step."""
+    rng = np.random.default_rng([step, 13])
+    return [example(step * BATCH + k, rng, core) for k in range(BATCH)]
+
+
 def _middles(numbers: np.ndarray) -> np.ndarray:
     """[8, 8] of [h, w]: the value in the middle of each patch."""
     rows, columns = (((np.arange(SIZE // PATCH) + 0.5) * n / (SIZE // PATCH)).astype(int) for n in numbers.shape)
@@ -110,12 +118,12 @@ def stage(clip: CLIPModel, tokenizer: Any, minutes: float, device: torch.device 
     proxies = nn.Embedding(len(TRAINING), shared)
     dense = nn.Linear(clip.vision_embed_dim, len(TRAINING) + 1)
     clip.train()
+    workers = processes(device)
+    first, later = (Ahead(partial(_pairs, core), workers) for core in (1.0, 1 / 3))
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([step, 13])
         # A tower that can tell 64 glyphs apart learns the others sooner.
-        core = 1.0 if progress < CORE_FIRST else 1 / 3
-        pairs = [example(step * BATCH + k, rng, core) for k in range(BATCH)]
+        pairs = (first if progress < CORE_FIRST else later)(step)
         told = tokenizer(
             [p.text for p in pairs], padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
         )

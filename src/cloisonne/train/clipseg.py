@@ -17,6 +17,7 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from cloisonne.models.clipseg import CLIPSEG, Segmenter, put_towers
 from cloisonne.models.files import read_json
+from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.clipseg_start import begin
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
@@ -73,6 +74,12 @@ def example(index: int, rng: np.random.Generator) -> Example:
     return Example(_disturbed(drawn.rgb, rng), tuple(told), np.stack(masks))
 
 
+def _examples(step: int) -> list[Example]:
+    """The examples of a step."""
+    rng = np.random.default_rng([step, 17])
+    return [example(step * BATCH + k, rng) for k in range(BATCH)]
+
+
 def _other(item: Item, index: int, rng: np.random.Generator) -> Item:
     """The same thing in another colour, if it has one, or another thing."""
     if item.colour and rng.random() < 0.5:
@@ -105,9 +112,10 @@ def stage(segmenter: Segmenter, minutes: float, device: torch.device = CPU) -> S
     module = segmenter.module
     module.train()
 
+    ready = Ahead(_examples, processes(device))
+
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([step, 17])
-        examples = [example(step * BATCH + k, rng) for k in range(BATCH)]
+        examples = ready(step)
         pixels = as_tensor(np.stack([e.pixels for e in examples])).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():

@@ -28,6 +28,6 @@ def as_tensor(rgb: np.ndarray) -> Tensor:
     return torch.from_numpy(rgb).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def batch_of_pictures(step: int, count: int, recipe_of: Callable[[int], Recipe]) -> Tensor:
-    """The pixels of a step's pictures, float32 [n, 3, h, w] in -1..1."""
-    return as_tensor(np.stack([d.rgb for d in drawn(step, count, recipe_of)]))
+def pixels(step: int, count: int, recipe_of: Callable[[int], Recipe]) -> np.ndarray:
+    """The pixels of a step's pictures, uint8 [n, h, w, 3]."""
+    return np.stack([d.rgb for d in drawn(step, count, recipe_of)])

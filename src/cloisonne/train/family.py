@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, T2IAdapter
+from diffusers import DDIMScheduler, T2IAdapter
 
 from cloisonne.errors import OutputError
 from cloisonne.eval.judge import Judge
 from cloisonne.models.clipseg import CLIPSEG, write_decoder
 from cloisonne.models.relatives import EXEMPLAR
 from cloisonne.models.vae import Vae
-from cloisonne.train import base, clip, clipseg, judge, latents, tokenizer, vae
+from cloisonne.train import base, clip, clipseg, judge, latents, lessons, tokenizer, vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
 from cloisonne.train.descendants import (
     CONTROLS,
@@ -128,7 +128,7 @@ def make_base(work: Work) -> bool:
     latents.fill(store, _autoencoder(work), work.pictures, work.report)
     torch.manual_seed(0)
     text, unet = base.build_text(words), base.build_unet()
-    stage = base.stage(text, unet, words, store, work.share("base"), work.device)
+    stage = lessons.stage(text, unet, words, store, work.share("base"), work.device)
     if not work.run(stage):
         return False
     progress = load_average(work.state("base"), stage.modules)
@@ -252,8 +252,7 @@ def _write_index(work: Work) -> None:
 
 def _autoencoder(work: Work) -> Vae:
     """The exported autoencoder on the family's device."""
-    module: Any = AutoencoderKL.from_pretrained(work.family / "vae", low_cpu_mem_usage=False)
-    return Vae(module.float().to(work.device).eval())
+    return Vae(base.load_autoencoder(work.family / "vae").to(work.device))
 
 
 def _round_trip(autoencoder: Vae, pixels: torch.Tensor) -> torch.Tensor:

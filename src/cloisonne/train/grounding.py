@@ -4,6 +4,7 @@ Text alone teaches a small network very slowly where things are; the drawn truth
 grounding loss of TokenCompose, arXiv 2312.03626, eq. 3, over whole regions). Nothing of it is left after training.
 """
 
+import threading
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,13 +14,20 @@ ITEMS = 4
 """Most items of a picture."""
 
 
+class Seen(threading.local):
+    """What layers leave behind in a forward pass; each thread has its own."""
+
+    def __init__(self) -> None:
+        self.all: list[Tensor] = []
+
+
 class Recorder:
     """A cross-attention processor that computes its probabilities and keeps their mean over half of the heads.
 
     The other heads stay free to look elsewhere.
     """
 
-    def __init__(self, seen: list[Tensor]) -> None:
+    def __init__(self, seen: Seen) -> None:
         self._seen = seen
 
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
@@ -33,14 +41,14 @@ class Recorder:
             )
         )
         p = (q @ k.transpose(-1, -2) * attn.scale).float().softmax(-1)
-        self._seen.append(p[:, : (attn.heads + 1) // 2].mean(1))
+        self._seen.all.append(p[:, : (attn.heads + 1) // 2].mean(1))
         out = (p.to(v.dtype) @ v).transpose(1, 2).reshape(rows, pixels, -1)
         return attn.to_out[1](attn.to_out[0](out))
 
 
-def record(unet: Any) -> list[Tensor]:
-    """Install recorders on the cross-attention layers; the list receives [R, Q, L] of each layer at every forward."""
-    seen: list[Tensor] = []
+def record(unet: Any) -> Seen:
+    """Install recorders on the cross-attention layers; ``all`` receives [R, Q, L] of each layer at every forward."""
+    seen = Seen()
     processors = {name: Recorder(seen) if "attn2" in name else p for name, p in unet.attn_processors.items()}
     unet.set_attn_processor(processors)
     return seen

@@ -1,5 +1,6 @@
 """Stage "judge": trained on seeds of its own, on whole pictures and on crops, real and through the VAE's round trip."""
 
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cloisonne.eval.judge import CLASS_OF, EMBEDDING, SIZE, Judge
+from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.data import JUDGE_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.world.draw import Drawn, draw
@@ -29,7 +31,11 @@ class RoundTrips:
     """A cache of judge-training pictures after the VAE: uint8 [n, h, w, 3]; picture k has seed ``JUDGE_SEEDS + k``."""
 
     def __init__(self, file: Path) -> None:
-        self.rgb = np.load(file, mmap_mode="r")
+        self.file, self.rgb = file, np.load(file, mmap_mode="r")
+
+    def __reduce__(self) -> tuple[type["RoundTrips"], tuple[Path]]:
+        """Another process opens the file itself."""
+        return RoundTrips, (self.file,)
 
     @staticmethod
     def make(file: Path, count: int, decode_encoded, batch: int = 32) -> None:
@@ -44,9 +50,10 @@ class RoundTrips:
         file.with_suffix(".partial.npy").rename(file)
 
 
-def example(
-    index: int, rgb: np.ndarray | None, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+Example = tuple[np.ndarray, np.ndarray, np.ndarray, int, int]
+
+
+def example(index: int, rgb: np.ndarray | None, rng: np.random.Generator) -> Example:
     """One training example: pixels, classes and colours of the cells, the crop's class (0 for whole pictures),
     style."""
     drawn = draw(sample(JUDGE_SEEDS + index, recipe_of(index)))
@@ -85,21 +92,29 @@ def _disturb(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(out * rng.uniform(0.9, 1.1), 0, 255).astype(np.uint8)
 
 
+def _examples(trips: RoundTrips, step: int) -> list[Example]:
+    """Of a step: every other one through the autoencoder."""
+    rng = np.random.default_rng([step, 11])
+    examples = []
+    for k in range(BATCH):
+        if k % 2 and len(trips.rgb):
+            index = int(rng.integers(len(trips.rgb)))
+            examples.append(example(index, trips.rgb[index], rng))
+        else:
+            examples.append(example(len(trips.rgb) + (step * BATCH + k) // 2, None, rng))
+    return examples
+
+
 def stage(judge: Judge, trips: RoundTrips, minutes: float, device: torch.device = CPU) -> Stage:
     """Cross-entropy of cells and style, and a cosine proxy loss that gives the embedding its metric."""
     proxies = nn.Linear(EMBEDDING, len(TRAINING) + 1, bias=False)
     balance = torch.ones(len(TRAINING) + 1, device=device)
     balance[0] = 0.3
 
+    ready = Ahead(partial(_examples, trips), processes(device))
+
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([step, 11])
-        examples = []
-        for k in range(BATCH):
-            if k % 2 and len(trips.rgb):
-                index = int(rng.integers(len(trips.rgb)))
-                examples.append(example(index, trips.rgb[index], rng))
-            else:
-                examples.append(example(len(trips.rgb) + (step * BATCH + k) // 2, None, rng))
+        examples = ready(step)
         pixels, classes, colours = (np.stack([e[i] for e in examples]) for i in range(3))
         target, shade = torch.from_numpy(classes).long().to(device), torch.from_numpy(colours).long().to(device)
         whole, style = (

@@ -2,7 +2,9 @@
 them."""
 
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.models.vae import Vae
+from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, CORE
@@ -30,12 +33,17 @@ class LatentStore:
         self.recipe, self.first_seed, self.capacity = recipe, first_seed, capacity
         self._count_file = folder / "count.npy"
         fresh = not self._count_file.is_file()
+        self.folder, self.shape = folder, shape
         mode = "w+" if fresh else "r+"
         self._latents = np.lib.format.open_memmap(folder / "latents.npy", mode, np.float16, (capacity, *shape))
         self._classes = np.lib.format.open_memmap(folder / "classes.npy", mode, np.uint8, (capacity, 2, *shape[1:]))
         self._boxes = np.lib.format.open_memmap(folder / "boxes.npy", mode, np.float32, (capacity, 4, 4))
         if fresh:
             np.save(self._count_file, np.array(0))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the files itself."""
+        return LatentStore, (self.folder, self.recipe, self.shape, self.capacity, self.first_seed)
 
     def __len__(self) -> int:
         return int(np.load(self._count_file))
@@ -59,9 +67,18 @@ class LatentStore:
         count = len(self.picture(index).items)
         return [tuple(float(x) for x in row) for row in self._boxes[index, :count]]  # type: ignore[misc]
 
-    def choose(self, rng: np.random.Generator, count: int, progress: float) -> np.ndarray:
-        """Indices of a batch, uniformly from what is encoded."""
-        return rng.integers(0, len(self), count)
+    def choose(self, rng: np.random.Generator, count: int, *, simple: bool = False) -> np.ndarray:
+        """Indices of a batch, uniformly from what is encoded.
+
+        simple: only pictures of a single object of the core's first half.
+        """
+        return rng.choice(self._simple, count) if simple else rng.integers(0, len(self), count)
+
+    @cached_property
+    def _simple(self) -> np.ndarray:
+        stored = len(self)
+        alone = ~self._boxes[:stored, 1].any(-1)
+        return np.flatnonzero(alone & (self._classes[:stored, 0].max((1, 2)) <= len(CORE) // 2))
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Latents float32 [n, C, h, w], classes and colours int64 [n, h, w]."""
@@ -94,12 +111,23 @@ def cells(d: Drawn, side: int) -> np.ndarray:
 
 
 def fill(store: LatentStore, vae: Vae, count: int, report: Callable[[str], None] = print, batch: int = 48) -> None:
-    """Draw and encode pictures until the store holds ``count``; continues where an earlier call stopped."""
+    """Draw and encode pictures, eight pixels a latent, until the store holds ``count``; continues where an earlier call
+    stopped."""
+    begun = len(store)
+    ready = Ahead(partial(_drawn, store, begun, count, batch), processes(vae.module.device))
     while len(store) < count:
         start = len(store)
-        drawn = [draw(sample(store.first_seed + start + k, store.recipe)) for k in range(min(batch, count - start))]
+        drawn = ready((start - begun) // batch)
         with torch.autocast(vae.module.device.type, torch.bfloat16):
             latents = vae.encode(as_tensor(np.stack([d.rgb for d in drawn])))
         store.append(drawn, latents.cpu())
         if start // 4800 != len(store) // 4800 or len(store) == count:
             report(f"encoded {len(store)} of {count}")
+
+
+def _drawn(store: LatentStore, begun: int, count: int, batch: int, step: int) -> list[Drawn]:
+    """A step's pictures of those from ``begun`` up to ``count``, eight pixels a latent."""
+    height, width = (8 * side for side in store.shape[1:])
+    first = begun + step * batch
+    seeds = range(store.first_seed + first, store.first_seed + min(first + batch, count))
+    return [draw(sample(seed, store.recipe), width, height) for seed in seeds]

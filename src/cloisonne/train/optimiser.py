@@ -1,9 +1,13 @@
 """Muon for the matrices inside a network, AdamW for the rest, as one optimiser whose state is plain tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+
+GROUPS = 8
+"""Muon's matrices are dealt out to so many optimisers, so that threads can share them; always as many, so that a
+checkpoint does not depend on the machine."""
 
 
 class Mixed:
@@ -22,37 +26,32 @@ class Mixed:
         lr: float,
         weight_decay: float = 0.01,
         outer: tuple[str, ...] = (),
+        muon: bool = True,
     ) -> None:
         inner: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, p in named:
-            matrix = p.ndim >= 2 and "embed" not in name and not any(word in name for word in outer)
+            matrix = muon and p.ndim >= 2 and "embed" not in name and not any(word in name for word in outer)
             (inner if matrix else others).append(p)
         self._whole = inner
         self._flat = [nn.Parameter(p.detach().view(p.shape[0], -1)) for p in inner]
         self._parts: list[torch.optim.Optimizer] = []
-        if self._flat:
+        for group in _groups(self._flat):
             self._parts.append(
-                torch.optim.Muon(
-                    self._flat, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-                )
+                torch.optim.Muon(group, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
             )
         if others:
             self._parts.append(torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True))
         self._parameters = inner + others
         self._lr = lr
 
-    def step(self, scale: float, clip: float = 1.0) -> float:
+    def step(self, scale: float, clip: float = 1.0, run: Callable[..., Iterable[None]] = map) -> float:
         """One update at ``scale`` times the learning rate; returns the gradient's norm before clipping. Gradients are
-        cleared."""
+        cleared. run: ``map``, or that of a pool of threads, which then share the matrices."""
         norm = float(nn.utils.clip_grad_norm_(self._parameters, clip))
         for whole, flat in zip(self._whole, self._flat, strict=True):
             flat.grad = None if whole.grad is None else whole.grad.reshape(flat.shape)
-        for part in self._parts:
-            for group in part.param_groups:
-                group["lr"] = self._lr * scale
-            part.step()
-            part.zero_grad(set_to_none=True)
+        list(run(lambda part: _step(part, self._lr * scale), self._parts))
         for p in self._parameters:
             p.grad = None
         return norm
@@ -74,3 +73,21 @@ class Mixed:
             states[int(k)].setdefault(int(index), {})[name] = value
         for part, state in zip(self._parts, states, strict=True):
             part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
+
+
+def _groups(matrices: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Matrices in up to ``GROUPS`` groups of about equal work (rows x columns x the shorter side)."""
+    groups: list[list[nn.Parameter]] = [[] for _ in range(min(GROUPS, len(matrices)))]
+    work = [0] * len(groups)
+    for matrix in sorted(matrices, key=lambda m: -m.numel() * min(m.shape)):
+        least = work.index(min(work))
+        groups[least].append(matrix)
+        work[least] += matrix.numel() * min(matrix.shape)
+    return groups
+
+
+def _step(part: torch.optim.Optimizer, lr: float) -> None:
+    for group in part.param_groups:
+        group["lr"] = lr
+    part.step()
+    part.zero_grad(set_to_none=True)

@@ -3,12 +3,14 @@ cost too much on a CPU)."""
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from cloisonne.train.data import batch_of_pictures
+from cloisonne.train.ahead import Ahead, processes
+from cloisonne.train.data import as_tensor, pixels
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.world.picture import EVERYTHING, Recipe
 
@@ -38,14 +40,16 @@ def build() -> AutoencoderKL:
 def stage(vae: Any, minutes: float, device: torch.device = CPU) -> Stage:
     """Squared plus absolute error of the pixels and of their neighbour differences, with a little KL."""
 
+    pictures = Ahead(_pictures, processes(device))
+
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        pixels = batch_of_pictures(step, BATCH, lambda k: _CORE if k % 2 else EVERYTHING).to(device)
-        x = F.pixel_unshuffle(pixels, PATCH).contiguous(memory_format=torch.channels_last)
+        true = as_tensor(pictures(step)).to(device)
+        x = F.pixel_unshuffle(true, PATCH).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             latent = vae.encode(x, return_dict=False)[0]
             y = vae.decode(latent.sample(), return_dict=False)[0]
         y = F.pixel_shuffle(y.float(), PATCH)
-        error = y - pixels
+        error = y - true
         mse = error.square().mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         kl = 0.5 * (latent.mean.float().square() + latent.var.float() - 1 - latent.logvar.float()).mean()
@@ -67,3 +71,8 @@ def stage(vae: Any, minutes: float, device: torch.device = CPU) -> Stage:
         outer=("conv_in", "conv_out", "quant_conv"),
         decay_from=0.5,
     )
+
+
+def _pictures(step: int) -> np.ndarray:
+    """uint8 [n, h, w, 3]: half of the pictures show core glyphs, half any."""
+    return pixels(step, BATCH, lambda k: _CORE if k % 2 else EVERYTHING)

@@ -1,6 +1,7 @@
 """Draws a world picture with its exact truth: which object each pixel shows, and each object's box."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -51,17 +52,18 @@ def draw(picture: Picture, width: int = 128, height: int = 128) -> Drawn:
     labels = np.zeros((height, width), np.uint8)
     masks = np.zeros((len(picture.items), height, width), bool)
     for k, item in enumerate(picture.items):
-        layer = _layer(item, rng, width, height)
+        layer, window = _layer(item, rng, width, height)
         alpha = layer[..., 3:] / 255
-        canvas = canvas * (1 - alpha) + layer[..., :3]
-        masks[k] = alpha[..., 0] > 0.5
+        canvas[window] = canvas[window] * (1 - alpha) + layer[..., :3]
+        masks[k][window] = alpha[..., 0] > 0.5
         labels[masks[k]] = k + 1
     rgb = np.clip(np.rint(stylise(canvas, picture.style)), 0, 255).astype(np.uint8)
     return Drawn(picture=picture, rgb=rgb, labels=labels, masks=masks)
 
 
-def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """The item's sprite on an empty canvas: premultiplied RGBA float32 [h, w, 4]; it has the area of the item's box."""
+def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """The item's sprite, premultiplied RGBA float32 [h, w, 4], and the window of the canvas it fills; it has the area
+    of the item's box."""
     sprite = _sprite(item.char, item.colour)
     tall, wide = sprite.shape[:2]
     x0, y0, x1, y1 = item.box
@@ -74,7 +76,7 @@ def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> np.
         abs(np.sin(turn)) * side_w + abs(np.cos(turn)) * side_h,
     )
     centre = [
-        np.clip((a + b) / 2 * n, min(r / 2, n / 2), max(n - r / 2, n / 2))
+        min(max((a + b) / 2 * n, min(r / 2, n / 2)), max(n - r / 2, n / 2))
         for a, b, n, r in ((x0, x1, width, reach[0]), (y0, y1, height, reach[1]))
     ]
     if side_w < wide / 2:
@@ -85,7 +87,8 @@ def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> np.
     matrix = np.stack([across, down], 1)
     offset = np.asarray(centre) - matrix @ np.array([wide / 2, tall / 2]) + matrix @ np.array([0.5, 0.5]) - 0.5
     affine = np.concatenate([matrix, offset[:, None]], 1).astype(np.float32)
-    return cv2.warpAffine(
+    window = _window(centre, reach, width, height)
+    layer = cv2.warpAffine(
         sprite,
         affine,
         (width, height),
@@ -93,6 +96,14 @@ def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> np.
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(0, 0, 0, 0),
     )
+    return layer[window], window
+
+
+def _window(centre: Sequence[float], reach: Sequence[float], width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns that something of this size at this place can touch, two pixels of blur included."""
+    (x, y), (wide, tall) = centre, reach
+    columns = slice(max(0, int(x - wide / 2) - 2), min(width, int(x + wide / 2) + 3))
+    return slice(max(0, int(y - tall / 2) - 2), min(height, int(y + tall / 2) + 3)), columns
 
 
 @functools.lru_cache(maxsize=4096)
