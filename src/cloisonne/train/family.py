@@ -19,6 +19,7 @@ from cloisonne.models.clipseg import CLIPSEG, write_decoder
 from cloisonne.models.relatives import EXEMPLAR
 from cloisonne.models.vae import Vae
 from cloisonne.train import base, clip, clipseg, judge, latents, lessons, tokenizer, vae
+from cloisonne.train.ahead import processes
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
 from cloisonne.train.descendants import (
     CONTROLS,
@@ -193,7 +194,7 @@ def make_exemplar(work: Work) -> bool:
     """What paints exemplars: changes of the UNet, and the way from clip's image tower to its token."""
     if _exported(work, EXEMPLAR):
         return True
-    settings = replace(exemplar_settings(work.family, work.state(EXEMPLAR)), device=work.device.type)
+    settings = replace(exemplar_settings(work.family, work.state(EXEMPLAR)), **_where(work))
     made = trained(settings, work.share(EXEMPLAR), slice_minutes=work.slice_minutes, report=work.report)
     if made is None:
         return False
@@ -209,7 +210,7 @@ def make_controls(work: Work) -> bool:
         member = f"control-{kind}"
         if _exported(work, member):
             continue
-        settings = replace(control_settings(work.family, work.state(member), kind), device=work.device.type)
+        settings = replace(control_settings(work.family, work.state(member), kind), **_where(work))
         share = work.share("control") / len(CONTROLS)
         made = trained(settings, share, slice_minutes=work.slice_minutes, report=work.report)
         if made is None:
@@ -218,6 +219,11 @@ def make_controls(work: Work) -> bool:
         _note(work, member, _progress(made), ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
         work.made(member, work.family)
     return True
+
+
+def _where(work: Work) -> dict[str, Any]:
+    """Settings that say on what is trained."""
+    return {"device": work.device.type, "dataloader_num_workers": processes(work.device)}
 
 
 def _progress(made: Made) -> Progress:

@@ -1,0 +1,103 @@
+"""Pictures a second while the base is trained, and while its pictures are drawn.
+
+    python benchmarks/training.py
+
+Each row takes whole steps (pictures chosen and told, forward, backward, optimiser) on stored latents; the first
+step is not counted. `split` shares every operator between the cores, `parts` gives each core a part of the batch.
+Drawing is of the pictures of the base, in one process and in one a core. Run it on an idle machine: rows compare within
+one run only.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.vae import Vae
+from cloisonne.train import base, family, lessons
+from cloisonne.train.data import TRAINING_SEEDS
+from cloisonne.train.latents import LatentStore, fill
+from cloisonne.train.learning import RECIPE, Learning
+from cloisonne.train.optimiser import Mixed
+from cloisonne.train.parts import Parts
+from cloisonne.world.draw import draw
+from cloisonne.world.picture import sample
+
+STORED = 960
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20, help="that each row is timed for")
+    options = parser.parse_args()
+    cores = torch.get_num_threads()
+    print(f"{cores} threads\n\n| row | batch | pictures/s | to the first |\n|---|---:|---:|---:|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        stores = _stores(Path(folder))
+        first = 0.0
+        for row, parts, learning in (
+            ("split", 1, replace(RECIPE, batch=32)),
+            ("split", 1, replace(RECIPE, batch=96)),
+            ("parts", cores, replace(RECIPE, batch=32)),
+            ("parts", cores, replace(RECIPE, batch=96)),
+            ("parts, half the canvas", cores, replace(RECIPE, batch=96, half=1.0)),
+        ):
+            speed = _training(stores, learning, parts, options.seconds)
+            first = first or speed
+            print(f"| {row} | {learning.batch} | {speed:.1f} | {speed / first:.2f} |", flush=True)
+    print("\n| drawing | pictures/s |\n|---|---:|")
+    for workers in sorted({1, os.cpu_count() or 1}):
+        print(f"| {workers} processes | {_drawing(workers, options.seconds):.0f} |", flush=True)
+
+
+def _stores(folder: Path) -> tuple[LatentStore, LatentStore]:
+    vae = Vae(base.load_autoencoder(BUILTIN / "vae"))
+    stores = tuple(LatentStore(folder / str(side), family.RECIPE, (8, side, side), STORED) for side in (16, 8))
+    for store in stores:
+        fill(store, vae, STORED, report=lambda line: None)
+    return stores[0], stores[1]
+
+
+def _training(stores: tuple[LatentStore, LatentStore], learning: Learning, parts: int, seconds: float) -> float:
+    words = base.load_tokenizer(BUILTIN / "tokenizer")
+    torch.manual_seed(0)
+    text, unet = base.build_text(words), base.build_unet()
+    stage = lessons.stage(text, unet, words, stores[0], 1.0, learning=learning, half=stores[1], parts=parts)
+    named = [(f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters()]
+    optimiser = Mixed(named, lr=stage.lr, outer=stage.outer, muon=stage.muon)
+    with Parts(stage.losses, [p for _, p in named]) as work:
+        step, began = 0, time.perf_counter()
+        while step < 2 or time.perf_counter() - began < seconds:
+            work.backward(step, 0.0)
+            optimiser.step(1.0, run=work.map)
+            step += 1
+            if step == 1:
+                began = time.perf_counter()
+        return (step - 1) * learning.batch / (time.perf_counter() - began)
+
+
+def _drawing(workers: int, seconds: float) -> float:
+    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+        list(pool.map(_draw, [(0.0, k) for k in range(workers)]))
+        return sum(pool.map(_draw, [(seconds, k) for k in range(workers)]))
+
+
+def _draw(work: tuple[float, int]) -> float:
+    """Pictures a second of one process."""
+    seconds, which = work
+    count, began = 0, time.perf_counter()
+    while count < 48 or time.perf_counter() - began < seconds:
+        draw(sample(TRAINING_SEEDS + (which << 20) + count, family.RECIPE))
+        count += 1
+    return count / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
