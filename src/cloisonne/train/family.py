@@ -71,6 +71,13 @@ class Work:
         return self.minutes * SHARES[member]
 
 
+def finished(family: Path) -> bool:
+    """Whether every member is there, its training at its end."""
+    controls = (f"control-{kind}" for kind in CONTROLS)
+    members = ("vae", "text_encoder", "unet", "judge", "clip", CLIPSEG, EXEMPLAR, *controls)
+    return all((family / name / "provenance.json").is_file() for name in members)
+
+
 def train_family(
     out: Path,
     minutes: float,

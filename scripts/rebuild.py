@@ -1,0 +1,100 @@
+"""Rebuilds the built-in family and all that depends on it.
+
+    python scripts/rebuild.py --out family --minutes 120
+    python scripts/rebuild.py --out family --minutes 120 --device cuda --slice-minutes 8 --limit 400
+
+Trains every member (`cloisonne train family`; call again to go on, as after a slice), puts them into the package,
+writes the model card with its sheets and the pictures of README and docs, and measures the new family into
+`family/tables`. Evaluations go on where they stopped, too, so the one command can be called until it says that it is
+done.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from cloisonne.models.builtin import BUILTIN, members
+from cloisonne.train.family import finished
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_BYTES = 48 << 20
+"""Of all weights together."""
+BENCHMARKS = ("layouts", "control", "exemplars", "edits", "translations", "mixed")
+
+
+def main() -> None:
+    """Train, and if that is finished, install, draw and measure."""
+    options = parser().parse_args()
+    family = options.out / "family"
+    if not finished(family):
+        call(training(options))
+    if not finished(family):
+        print("Not finished: call again to go on.")
+        return
+    install(family)
+    for script in ("model_card.py", "docs_pictures.py"):
+        call([sys.executable, str(ROOT / "scripts" / script)])
+    for command in measuring(options):
+        call(command)
+    print(f"Done: the tables lie in {options.out / 'tables'}, for docs/results.md.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; those of training are those of `cloisonne train family`."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--out", type=Path, required=True, help="folder of the training, its state and the tables")
+    made.add_argument("--minutes", type=float, required=True, help="training time of all members together")
+    made.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    made.add_argument("--slice-minutes", type=float, help="stop training after this long")
+    made.add_argument("--limit", type=int, help="items of each benchmark; its own number without")
+    return made
+
+
+def training(options: argparse.Namespace) -> list[str]:
+    """The command that trains."""
+    command = cloisonne("train", "family", "--out", str(options.out), "--minutes", str(options.minutes))
+    command += ["--device", options.device]
+    return command + (["--slice-minutes", str(options.slice_minutes)] if options.slice_minutes else [])
+
+
+def measuring(options: argparse.Namespace) -> list[list[str]]:
+    """The commands that measure, each into its own folder."""
+    limit = ["--limit", str(options.limit)] if options.limit else []
+    device = [] if options.device == "auto" else ["--device", options.device]
+    return [
+        cloisonne("evaluate", name, "--output", str(options.out / "tables" / name), *limit, *device)
+        for name in BENCHMARKS
+    ]
+
+
+def install(family: Path) -> None:
+    """Put a finished family in the place of the package's, if it is small enough."""
+    size = sum(file.stat().st_size for file in family.rglob("*.safetensors"))
+    if size > MOST_BYTES:
+        sys.exit(
+            f"{family} has {size / 2**20:.1f} MiB of weights, {MOST_BYTES >> 20} are the most: nothing was replaced."
+        )
+    members(family)  # raises if one was made from other parents
+    partial = BUILTIN.with_name("weights.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(family, partial)
+    shutil.rmtree(BUILTIN)
+    partial.rename(BUILTIN)
+
+
+def cloisonne(*words: str) -> list[str]:
+    """A command line of the package that this script runs in."""
+    return [sys.executable, "-m", "cloisonne", *words]
+
+
+def call(command: list[str]) -> None:
+    """Run a command; its failure is this script's."""
+    print("+", *command[1:], flush=True)
+    if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
