@@ -42,9 +42,12 @@ def pixels(image: Image.Image) -> np.ndarray:
 @pytest.mark.parametrize("preset", ["vct", "vct-code"])
 def test_learned_presets_run_and_are_repeated_by_their_concept(tiny: Model, preset: str, tmp_path: Path) -> None:
     said_so: list[str] = []
-    made = translate(
-        photo(), photo(1), tiny, preset=preset, progress=lambda what, at, count: said_so.append(what), **FEW
-    )
+
+    def told(what: str, at: int, count: int, loss: float | None = None, /) -> None:
+        said_so.append(what)
+        assert (loss is not None) == (what in ("concept", "pivot"))
+
+    made = translate(photo(), photo(1), tiny, preset=preset, progress=told, **FEW)
     assert made.image.size == (97, 61)
     assert {"concept", "inversion", "pivot", "translation"} == set(said_so)
     assert made.concept is not None
@@ -156,7 +159,7 @@ def test_what_cannot_be_translated_is_said(tiny: Model, family: Model, tmp_path:
 
 
 def test_cancelling_leaves_the_model_usable(tiny: Model) -> None:
-    def stop(what: str, at: int, count: int) -> None:
+    def stop(what: str, at: int, count: int, loss: float | None = None, /) -> None:
         if what == "pivot":
             raise Cancelled("enough")
 
@@ -175,3 +178,8 @@ def test_the_command_writes_the_picture_and_refuses_to_overwrite(workdir: Path) 
         assert made.size == (97, 61)
     with pytest.raises(OutputError, match="exists"):
         CliRunner().invoke(app, told, catch_exceptions=False)
+
+
+def test_guidance_is_that_of_the_concept(family: Model) -> None:
+    weak, strong = (translate(photo(), photo(1), family, guidance=g, steps=4) for g in (1.5, 6.0))
+    assert not np.array_equal(pixels(weak.image), pixels(strong.image))

@@ -1,5 +1,9 @@
 """Scenes that hold a concept: the same bytes from their PNG, other regions in the same pass, and what is refused."""
 
+import io
+import re
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from cloisonne.app.cli import app
+from cloisonne.app.cli import app, main
 from cloisonne.app.concept import learn
 from cloisonne.app.explain import explain
 from cloisonne.app.generate import generate
@@ -217,6 +221,54 @@ def test_several_pictures_are_each_their_own_scene(family: Model) -> None:
     made = generate(scene(other), family, num_images=2)
     alone = generate(made.scene.replace(seed=1), family)
     assert np.array_equal(pixels(made.images[1]), pixels(alone.image))
+
+
+def test_learning_is_told_of_with_its_loss_and_can_be_cancelled(family: Model) -> None:
+    asked = scene(translating={**LEARNED, "rounds": 3, "pivot": "none"})
+    told: list[tuple[str, int, int, float | None]] = []
+    generate(asked, family, progress=lambda *stage: told.append(stage))
+    assert [stage[:3] for stage in told[:3]] == [("concept", at, 3) for at in (1, 2, 3)]
+    assert all(loss is not None and loss > 0 for *_, loss in told[:3])
+    assert {stage[0] for stage in told[3:]} == {"inversion", "translation"}
+
+    def stop(what: str, at: int, count: int, loss: float | None = None, /) -> None:
+        raise Cancelled(f"{what} {at}")
+
+    with pytest.raises(Cancelled, match="concept 1"):
+        generate(asked, family, progress=stop)
+
+
+class Terminal(io.StringIO):
+    """A terminal in which Ctrl-C is pressed as soon as it shows that a concept is being learned."""
+
+    pressed = False
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        count = super().write(text)
+        if not self.pressed and re.search(r"concept, loss \d", self.getvalue()):
+            self.pressed = True
+            signal.raise_signal(signal.SIGINT)
+        return count
+
+
+def test_the_command_tells_of_learning_and_ctrl_c_leaves_nothing(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = scene(translating={**LEARNED, "rounds": 100_000, "patience": 0})
+    Path("scene.json").write_text(slow.to_json())
+    there, terminal = sorted(workdir.rglob("*")), Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "argv", ["cloisonne", "generate", "scene.json", "-o", "out.png"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert (stop.value.code, capsys.readouterr().out) == (1, "")
+    assert "/100000" in terminal.getvalue()
+    assert "Cancelled; no picture was left half written." in terminal.getvalue()
+    assert sorted(workdir.rglob("*")) == there
 
 
 SETTINGS = translating_of("vct", None, {"rounds": 25, "batch": 1, "patience": 0})

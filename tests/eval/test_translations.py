@@ -1,6 +1,7 @@
 """translations-v2: the items, what is measured of them, rows of all kinds, and runs that go on."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from cloisonne.app.measure_translations import translations
 from cloisonne.errors import CapabilityError, OutputError, SceneError
+from cloisonne.eval.bootstrap import Sample, mean
+from cloisonne.eval.items import Items, open_folder
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.translation_items import Asked, asked, places
-from cloisonne.eval.translations import Translated, evaluate_translations
+from cloisonne.eval.translations import MEASURES, Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import STYLES
@@ -85,6 +88,25 @@ def test_copies_and_truth_are_where_they_should_be(tmp_path: Path) -> None:
     assert "0.0 [0.0, 0.0]" in (tmp_path / "translations.md").read_text()
     again = evaluate_translations({"known": truth}, judge, lambda rgb: rgb, tmp_path, limit=2, report=lambda line: None)
     assert (again, calls) == (text, [0, 1, 2, 3])
+
+
+def test_intervals_are_over_sources_and_references(tmp_path: Path) -> None:
+    """What differs by reference alone is as uncertain as ten of them make it, not as a hundred pairs would."""
+    open_folder(tmp_path, {"benchmark": "translations-v2", "seed": 0})
+    worth = np.random.default_rng(0).random(10)
+    for row in ("copy-source", "copy-reference", "truth-vae"):
+        kept = Items(tmp_path / f"items-{row}.jsonl")
+        for index in range(200):
+            figures = dict.fromkeys(MEASURES, float(worth[places(index)[1]]))
+            kept.add(index, figures | {"rows": None, "seconds": None})
+    text = evaluate_translations({}, Judge.load(BUILTIN / "judge"), lambda rgb: rgb, tmp_path, limit=100)
+    assert "95 % interval, bootstrapped over sources and references" in text
+    ten = mean(Sample(worth, np.ones(10, int)))
+    assert ten is not None
+    line = next(line for line in text.splitlines() if line.startswith("| copy-source"))
+    value, low, high = (float(number) / 100 for number in re.findall(r"[\d.]+", line.split("|")[3]))
+    assert value == pytest.approx(ten.value, abs=1e-3)
+    assert high - low == pytest.approx(ten.high - ten.low, rel=0.1)
 
 
 def test_a_folder_of_other_items_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cloisonne.app.contact_sheet import contact_sheet
 from cloisonne.app.generate import StepEnd, generate
 from cloisonne.app.read_words import read_words
 from cloisonne.app.result import Result, make_folder
+from cloisonne.app.translation import Progress, told_nothing
 from cloisonne.core.word_maps import WordMaps
 from cloisonne.errors import OutputError, SceneError
 from cloisonne.models.model import Model
@@ -75,7 +76,11 @@ class AttentionPictures:
 
 
 def attention_pictures(
-    scene: Scene, model: Model, *, callback_on_step_end: Callable[[StepEnd], None] | None = None
+    scene: Scene,
+    model: Model,
+    *,
+    callback_on_step_end: Callable[[StepEnd], None] | None = None,
+    progress: Progress = told_nothing,
 ) -> AttentionPictures:
     """Draw a scene once, as ``generate`` does but for rounding, and read what its phrases look at, at five steps.
 
@@ -98,7 +103,7 @@ def attention_pictures(
         if callback_on_step_end is not None:
             callback_on_step_end(end)
 
-    result = generate(scene, model, callback_on_step_end=note, readers=every)
+    result = generate(scene, model, callback_on_step_end=note, readers=every, progress=progress)
     return AttentionPictures(
         result=result,
         maps={name: own for name, own in maps.items() if own},

@@ -24,7 +24,7 @@ from cloisonne.app.options import (
     grouped,
 )
 from cloisonne.app.seeing_commands import explain, sweep
-from cloisonne.app.terminal import Failed, progress, running, stages, to_stderr
+from cloisonne.app.terminal import Failed, progress, running, to_stderr
 from cloisonne.app.train_commands import train
 from cloisonne.app.translate_command import translate
 from cloisonne.errors import Cancelled, CloisonneError
@@ -150,8 +150,8 @@ def edit(
     check_outputs(out, overwrite=overwrite)
     model = loading.load(asked.model)
     told: dict[str, Any] = {} if looks is None else {"looks": looks}
-    with running(), stages() as bar:
-        told["callback_on_step_end"] = lambda end: bar(end.doing, end.done, end.step.count)
+    with running(), progress() as bar:
+        told["callback_on_step_end"] = lambda end: bar.stage(end.doing, end.done, end.step.count)
         result = edited(asked, model, preset=preset, **told)
         paths = result.save(out, overwrite=overwrite, embed=not no_embed)
     for warning in result.report["warnings"]:
@@ -245,9 +245,9 @@ def _draw(asked: Any, out: Path, loading: Loading, writing: Writing, note: Any =
     if previews is not None:
         previews.check()
     model = loading.load(asked.model)
-    with running(), progress(count) as callback:
-        watched = callback if previews is None else previews.after(callback)
-        result = run(asked, model, num_images=count, callback_on_step_end=watched)
+    with running(), progress(count) as bar:
+        watched = bar.step if previews is None else previews.after(bar.step)
+        result = run(asked, model, num_images=count, callback_on_step_end=watched, progress=bar.stage)
         paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
         if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)

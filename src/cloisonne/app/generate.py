@@ -74,7 +74,8 @@ def generate(
     seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
     noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
     as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. progress: where a concept is
-    carried over, is told what is being done, how far, of how much; may raise Cancelled. cache: a folder where learning
+    carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may
+    raise Cancelled. cache: a folder where learning
     a concept is kept and gone on with. Every picture is a pass of its own, so that their number changes none of them.
     Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
     """

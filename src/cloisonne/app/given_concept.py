@@ -55,7 +55,7 @@ class Given:
             seed=scene.seed,
             run=run,
             cache=cache,
-            watch=lambda at, count, loss: progress("concept", at + 1, count),
+            watch=lambda at, count, loss: progress("concept", at + 1, count, loss),
         )
 
 

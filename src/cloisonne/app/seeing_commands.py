@@ -45,8 +45,8 @@ def sweep(
     swept(asked, dial, given)  # refuses before anything is loaded
     check_output(out, overwrite=overwrite)
     model = loading.load(asked.model)
-    with running(), progress(len(given)) as callback:
-        results = run(asked, model, dial, given, callback_on_step_end=callback)
+    with running(), progress(len(given)) as bar:
+        results = run(asked, model, dial, given, callback_on_step_end=bar.step, progress=bar.stage)
         write_picture(sheet_of(results, dial, given), out, overwrite=overwrite)
     _warn(warning for result in results for warning in result.report["warnings"])
     if not as_json:
@@ -84,8 +84,8 @@ def explain(
     check_folder(attention, asked, overwrite=overwrite)
     model = loading.load(asked.model)
     told = explained(asked, model)
-    with running(), progress(1) as callback:
-        looked = attention_pictures(asked, model, callback_on_step_end=callback)
+    with running(), progress() as bar:
+        looked = attention_pictures(asked, model, callback_on_step_end=bar.step, progress=bar.stage)
         paths = looked.save(attention, overwrite=overwrite)
     _warn(looked.result.report["warnings"])
     if looked.unread:

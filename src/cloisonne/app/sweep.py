@@ -11,6 +11,7 @@ from cloisonne.app.contact_sheet import contact_sheet
 from cloisonne.app.generate import Callback, StepEnd, generate
 from cloisonne.app.prepare import prepare
 from cloisonne.app.result import Result
+from cloisonne.app.translation import Progress, told_nothing
 from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
 from cloisonne.scene.fields import region_field, with_region_field
@@ -65,19 +66,22 @@ def sweep(
     values: Sequence[Any],
     *,
     callback_on_step_end: Callback | None = None,
+    progress: Progress = told_nothing,
 ) -> list[Result]:
     """Draw a scene once for each value of a dial, all else equal; without a seed of its own one is drawn for all.
 
     dial: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or one that only
     regions have, such as "feather", which is then turned in all regions that have it. callback_on_step_end: is told the
-    place of the value as the image's. Raises SceneError or CapabilityError, before anything is drawn, where one of the
-    scenes cannot be drawn.
+    place of the value as the image's. progress: as of ``generate``. Raises SceneError or CapabilityError, before
+    anything is drawn, where one of the scenes cannot be drawn.
     """
     scenes = swept(scene, dial, values)
     for one in scenes:
         prepare(one, model, blank=True)
     return [
-        generate(one, model, callback_on_step_end=_counting(callback_on_step_end, index, len(scenes)))
+        generate(
+            one, model, progress=progress, callback_on_step_end=_counting(callback_on_step_end, index, len(scenes))
+        )
         for index, one in enumerate(scenes)
     ]
 

@@ -1,7 +1,8 @@
 """What commands show while they run: progress and messages on standard error, and failures apart from refusals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -34,25 +35,30 @@ def _bar() -> Any:
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
+@dataclass(frozen=True, eq=False)
+class Bar:
+    """A bar on standard error; silent where that is no terminal. num_images: whose steps it counts."""
+
+    num_images: int
+    shown: Any
+    task: Any
+
+    def step(self, end: Any) -> None:
+        """Of all pictures, after a step of one."""
+        total, done = end.step.count * self.num_images, end.image * end.step.count + end.step.index + 1
+        self.shown.update(self.task, description="drawing", total=total, completed=done)
+
+    def stage(self, what: str, at: int, count: int, loss: float | None = None, /) -> None:
+        """What is being done, how far, of how much, and the loss where something is fitted."""
+        said = what if loss is None else f"{what}, loss {loss:.4g}"
+        self.shown.update(self.task, description=said, total=count, completed=at)
+
+
 @contextmanager
-def progress(num_images: int) -> Iterator[Callable[[Any], None]]:
-    """A bar on standard error that counts the steps of all pictures; silent where that is no terminal."""
-    with _bar() as bar:
-        task = bar.add_task("drawing")
-
-        def callback(end: Any) -> None:
-            total = end.step.count * num_images
-            bar.update(task, total=total, completed=end.image * end.step.count + end.step.index + 1)
-
-        yield callback
-
-
-@contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error for what goes through several stages: (what is done, how far, of how much)."""
-    with _bar() as bar:
-        task = bar.add_task("beginning")
-        yield lambda what, at, count: bar.update(task, description=what, total=count, completed=at)
+def progress(num_images: int = 1) -> Iterator[Bar]:
+    """A bar that goes away at the end."""
+    with _bar() as shown:
+        yield Bar(num_images, shown, shown.add_task("beginning"))
 
 
 def to_stderr(line: str) -> None:

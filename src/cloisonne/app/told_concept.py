@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Net, Tokens
+from cloisonne.errors import CapabilityError
 from cloisonne.models.concept import Concept, said
 from cloisonne.models.model import Model
 
@@ -40,7 +41,10 @@ def told_learned(model: Model, concept: Concept) -> Told:
 def told_picture(
     model: Model, reference: Image.Image, size: tuple[int, int], latents: Callable[[NDArray[np.uint8]], Tensor]
 ) -> Told:
-    """A picture, by what the model sees exemplars with, on a canvas of size (width, height)."""
+    """A picture, by what the model sees exemplars with, on a canvas of size (width, height).
+
+    CapabilityError for an IP-Adapter on a network for inpainting.
+    """
     width, height = size
     if model.exemplar is not None:
         engine = model.exemplar
@@ -49,6 +53,7 @@ def told_picture(
         nothing = Conditioning(tokens=(Tokens(engine.null),), channels=channels)
         shown = Conditioning(tokens=(Tokens(engine.token(reference)),), channels=channels)
         return Told(engine.net, nothing, shown)
+    _check_plain(model)
     adapter: Any = model.ip_adapter
     text: Any = model.text
     silent = Conditioning(tokens=(Tokens(text.encode(text.ids(""))),))
@@ -57,13 +62,22 @@ def told_picture(
 
 
 def told_blank(model: Model, *, learned: bool) -> Told:
-    """As much as either, in zeros: no network is asked."""
+    """As much as either, in zeros: no network is asked. Raises what these raise."""
     by_words = learned or model.exemplar is None
     tokens = torch.zeros(model.text.length if by_words else 1, model.spec.token_width)
     pictures: tuple[Tokens, ...] = ()
     if not learned and model.exemplar is None:
+        _check_plain(model)
         assert model.ip_adapter is not None, "the model sees exemplars"
         pictures = (Tokens(torch.zeros(model.ip_adapter.num_tokens, model.spec.token_width)),)
     nothing = Conditioning(tokens=(Tokens(tokens),), pictures=pictures)
     net: Net = model.net if by_words else model.exemplar.net  # type: ignore[union-attr]
     return Told(net, nothing, nothing)
+
+
+def _check_plain(model: Model) -> None:
+    if model.spec.extra_channels:
+        raise CapabilityError(
+            f'The model "{model.name}" is one for inpainting, on which an IP-Adapter carries no concept over; load a '
+            "plain one, or Paint by Example beside it."
+        )

@@ -88,7 +88,7 @@ def scene_of(
     changes = {name: value for name, value in fields.items() if value is not None}
     return Scene(
         background=source,
-        regions=(Region(name=NAME, concept=shown, **shape),),
+        regions=(Region(name=NAME, concept=shown, guidance=own.pop("guidance", None), **shape),),
         translating={"preset": preset, **changes},
         seed=seed,
         **{name: value for name, value in own.items() if value is not None},
@@ -106,9 +106,9 @@ def translate(
 ) -> Translated:
     """Translate a source by one reference picture: :func:`generate` for a scene of one region with a concept.
 
-    source, reference: a path, a PIL image or an array. progress: is told what is being done, how far, of how much;
-    may raise Cancelled. cache: a folder where learning is kept: an interrupted one goes on there, and a finished one is
-    used again. options:
+    source, reference: a path, a PIL image or an array. progress: is told what is being done, how far, of how much, and
+    the loss where something is fitted; may raise Cancelled. cache: a folder where learning is kept: an interrupted one
+    goes on there, and a finished one is used again. options:
 
     mask: where it is black, the source keeps its bytes. preset: one of ``methods.vct.PRESETS``: "fast" (ours), "vct"
     (the paper), "vct-code" (its released code); further options are fields of it that shall be other, or fields of the

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cloisonne.app.options import Loading, Overwrite, grouped
-from cloisonne.app.terminal import running, stages, to_stderr
+from cloisonne.app.terminal import progress, running, to_stderr
 
 
 @grouped
@@ -49,7 +49,7 @@ def translate(
     check_output(out, overwrite=overwrite, like=Source.load(given_background(source)).upright)
     known = None if concept is None else Concept.load(concept)
     model = loading.load(loading.model or "builtin")
-    with running(), stages() as bar:
+    with running(), progress() as bar:
         result = translated(
             source,
             reference,
@@ -62,7 +62,7 @@ def translate(
             word=word,
             steps=steps,
             seed=seed,
-            progress=bar,
+            progress=bar.stage,
             cache=cache,
             **changes,
         )

@@ -1,19 +1,22 @@
 """How a scene's concept is carried over: a preset, what the scene changes of it, and what its region says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from cloisonne.app.presets import changed
 from cloisonne.errors import SceneError
 from cloisonne.methods.vct import PRESETS, Translating
 from cloisonne.scene.scene import Scene
 
-Progress = Callable[[str, int, int], None]
-"""(what is being done, how far, of how much); may raise Cancelled."""
-
 FEW = 10
 """Fewer steps are warned of."""
+
+
+class Progress(Protocol):
+    """Is told what is being done, how far, of how much, and the loss where something is fitted; may raise Cancelled."""
+
+    def __call__(self, what: str, at: int, count: int, loss: float | None = None, /) -> None: ...
 
 
 def translating_of(preset: str, keep_structure: float | None, changes: Mapping[str, Any]) -> Translating:

@@ -35,7 +35,7 @@ from cloisonne.scene.images import seen
 from cloisonne.scene.scene import Scene
 
 
-def told_nothing(what: str, at: int, count: int) -> None:
+def told_nothing(what: str, at: int, count: int, loss: float | None = None, /) -> None:
     """The progress that tells nobody."""
 
 
@@ -194,7 +194,7 @@ class Translation:
             found.path,
             steps,
             run=self.run,
-            watch=lambda step, error: self.progress("pivot", step.index + 1, len(steps)),
+            watch=lambda step, error: self.progress("pivot", step.index + 1, len(steps), error),
         )
         (content,) = fitted.views
         image = replace(image, branches={**image.branches, "null": content.branches[branch]})

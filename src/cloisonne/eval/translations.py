@@ -17,7 +17,7 @@ from cloisonne.eval.hole_metrics import Gallery, batch
 from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
 from cloisonne.eval.metrics import Judging, crop
 from cloisonne.eval.report import figure, table
-from cloisonne.eval.translation_items import TASKS, Asked, asked
+from cloisonne.eval.translation_items import TASKS, Asked, asked, places
 from cloisonne.world.picture import STYLES
 
 SIZE = 128
@@ -31,6 +31,10 @@ MEASURES = {
     "seconds": ("seconds", False),
 }
 """Heading of each figure, and whether it is a share."""
+RESAMPLED = (
+    "bootstrapped over sources and references: both are drawn anew, and a pair counts as often as its source times as "
+    "often as its reference"
+)
 LEGEND = """### Columns
 
 - closeness: to the true answer, by the root mean squared difference of pixels: 0 where the source is copied, 1 for the
@@ -144,11 +148,12 @@ def _tables(kept: Mapping[str, Items], count: int) -> str:
             if row != first
         ]
         parts += [f"Row minus {first}, paired:\n", table(["", *(MEASURES[n][0] for n in names)], apart)]
-    head = "Percent, but for structure, rows and seconds [95 % interval, bootstrapped over pairs].\n"
+    head = f"Percent, but for structure, rows and seconds [95 % interval, {RESAMPLED}].\n"
     return "\n".join([head, *parts, LEGEND])
 
 
 def _sample(items: Items, indices: range, name: str) -> Sample:
     values = [items[k][name] for k in indices]
     there = np.array([value is not None for value in values], int)
-    return Sample(np.array([0.0 if value is None else float(value) for value in values]), there)
+    sources, references = np.array([places(k) for k in indices]).T
+    return Sample(np.array([0.0 if value is None else float(value) for value in values]), there, (sources, references))
