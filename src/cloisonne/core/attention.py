@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.core.alike import alike
 from cloisonne.core.lora import Scaled
 from cloisonne.core.pictures import Pictures
 from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Site
@@ -114,7 +115,7 @@ def _edited(
         q, k, v = edit.qkv(q, k, v, site, call)
     readers = [edit for edit in edits if edit.wants_probs(site, call)]
     if not readers and texts is None:
-        out = _with_pairs(q, k, v, pairs, site) if pairs else _merge(F.scaled_dot_product_attention(q, k, v))
+        out = alike(q, k, v, pairs, cross=site.cross) if pairs else _merge(F.scaled_dot_product_attention(q, k, v))
         for term in terms:
             out[list(term.rows)] += _merge(F.scaled_dot_product_attention(term.q, term.k, term.v))
         return out
@@ -132,37 +133,6 @@ def _edited(
     for edit in readers:
         p = edit.probs(p, site, call)
     return _merge(p @ v)
-
-
-def _with_pairs(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]], site: Site) -> Tensor:
-    """[R, Q, C]: attention of all rows, where b of a pair (a, b) looks as a does.
-
-    Over pixels one softmax serves both, their values side by side, queries and keys padded with zeros to that width,
-    for which the fused kernels ask. Over a few words the softmax is cheap and padding is not: row by row, uncopied.
-    """
-    leader = {b: a for a, b in pairs}
-    width, own = q.shape[-1], v.shape[-1]
-    out = q.new_empty(len(q), q.shape[2], q.shape[1] * own)
-    follower = {} if site.cross else {a: b for b, a in leader.items() if a not in leader}
-    for i in range(len(q)):
-        if follower.get(leader.get(i, -1)) == i:
-            continue
-        row, led = slice(i, i + 1), slice(leader.get(i, i), leader.get(i, i) + 1)
-        if i not in follower:
-            _merge_into(out[i], F.scaled_dot_product_attention(q[led], k[led], v[row])[0])
-            continue
-        wide = torch.cat([v[row], v[follower[i]][None]], -1)
-        padded_q, padded_k = (F.pad(x[row], (0, width)) for x in (q, k))
-        both = F.scaled_dot_product_attention(padded_q, padded_k, wide, scale=width**-0.5)
-        _merge_into(out[i], both[0, ..., :own])
-        _merge_into(out[follower[i]], both[0, ..., own:])
-    return out
-
-
-def _merge_into(out: Tensor, x: Tensor) -> None:
-    """Copy [heads, L, d] into [L, heads * d]."""
-    heads, length, width = x.shape
-    out.view(length, heads, width).copy_(x.transpose(0, 1))
 
 
 def softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:
