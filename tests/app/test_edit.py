@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cloisonne.app.edit import edit
 from cloisonne.app.edit_step import EditStep
 from cloisonne.app.edited import NAMES
 from cloisonne.app.generate import generate
+from cloisonne.app.pair import Pair
 from cloisonne.errors import Cancelled, OutputError, SceneError
 from cloisonne.models.model import Model
 from cloisonne.scene.halves import halves
@@ -115,6 +117,20 @@ def test_changed_regions_look_at_themselves_as_before(tiny: Model) -> None:
     assert np.array_equal(pixels(mixed[0].after), pixels(mixed[1].after))
 
 
+def test_how_much_of_the_noise_is_fresh(tiny: Model) -> None:
+    """The published ways begin at what was found; ours where another thing comes at fresh noise alone."""
+    pair = Pair.of(scene(TREE, ADD, background=photo()), tiny)
+    found, fresh = torch.randn(2, 4, *pair.grid, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pair.renoised(found, fresh, 0.0), found)
+    assert torch.equal(pair.renoised(found, fresh), pair.renoised(found, fresh, 1.0))
+    inside = (pair.renoised(found, fresh) == fresh).all(0)
+    assert inside.any()
+    half = pair.renoised(found, fresh, 0.5)[:, inside]
+    torch.testing.assert_close(half, ((found + fresh) * 0.5**0.5)[:, inside])
+    drawn = [edit(scene(TREE, CHANGE, background=photo()), tiny, preset="p2p", fresh=share) for share in (0.0, 1.0)]
+    assert not np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
+
+
 def test_rows_are_counted(tiny: Model) -> None:
     drawn = edit(scene(TREE, CHANGE), tiny)
     assert drawn.report["rows"] == 4 * 4
@@ -157,6 +173,8 @@ def test_what_cannot_be_edited_is_said(tiny: Model) -> None:
         edit(scene(ADD, REMOVE.replace(name="other")), tiny)
     with pytest.raises(SceneError, match=r'"hat".*cloisonne edit'):
         generate(scene(ADD), tiny)
+    with pytest.raises(SceneError, match=r"fresh is 1\.5; give a share from 0 to 1"):
+        edit(scene(ADD), tiny, fresh=1.5)
     with pytest.raises(SceneError, match="looks is 2"):
         edit(scene(ADD), tiny, looks=2.0)
 

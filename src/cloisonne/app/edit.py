@@ -83,8 +83,8 @@ def edit(
 def editing_of(preset: str, changes: Any) -> Editing:
     """A preset with some of its fields changed. SceneError for what there is not."""
     found = changed(PRESETS, preset, changes, "editing")
-    for name in ("looks", "limit"):
-        if getattr(found, name) > 1:
+    for name in ("looks", "limit", "fresh"):
+        if (getattr(found, name) or 0) > 1:
             raise SceneError(f"{name} is {getattr(found, name)}; give a share from 0 to 1.")
     return found
 
@@ -105,7 +105,7 @@ def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
     if pair.picture is not None:
         known = pair.pin().known
         found, first, second = _inverted(pair, editing, first, second, known, told, run)
-        starts = {BEFORE: found.noise[0], AFTER: pair.renoised(found.noise[0], start)}
+        starts = {BEFORE: found.noise[0], AFTER: pair.renoised(found.noise[0], start, editing.fresh)}
         solver = found.sampler
     both = first + second
     both += joining(pair, both, editing, known)

@@ -25,7 +25,7 @@ from cloisonne.scene.scene import Scene
 
 Seen = Callable[[Tensor], Mask]
 FRESH = 0.5
-"""How much of the noise is fresh where a given picture's thing stays what it is; where another comes, all is."""
+"""Share of the noise that is fresh where a given picture's thing stays what it is; where another comes, all is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,13 +102,14 @@ class Pair:
         """[H, W] of latents, 1 where any pixel under it may change."""
         return self._cells(self.covered()).to(self.model.device)
 
-    def renoised(self, inverted: Tensor, fresh: Tensor) -> Tensor:
-        """A mix of noises [C, H, W] with the variance of one, fresh where something is edited; see ``FRESH``."""
+    def renoised(self, inverted: Tensor, fresh: Tensor, share: float | None = None) -> Tensor:
+        """A mix of noises [C, H, W] with the variance of one, fresh where something is edited: by this share, or as
+        ``FRESH`` says."""
         amount = torch.zeros(self.grid)
         for region in self.scene.active_regions:
             if region.edit is not None:
-                own = self._cells(self._region_mask(region.name or "")) * (1.0 if region.edit.redraws else FRESH)
-                amount = torch.maximum(amount, own)
+                own = share if share is not None else 1.0 if region.edit.redraws else FRESH
+                amount = torch.maximum(amount, self._cells(self._region_mask(region.name or "")) * own)
         amount = amount.to(inverted.device)
         return ((1 - amount) * inverted + amount * fresh) / (amount.square() + (1 - amount).square()).sqrt()
 

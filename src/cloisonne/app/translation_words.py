@@ -17,15 +17,12 @@ P2P = "p2p"
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _EDGE = 1e-6
 """So narrow a feather that the window of all of the picture has no soft edge, at which the background would count."""
-_SAME = " ."
-"""A last word that both captions share, by which an edit knows that the things stay what they are and keeps half of the
-inverted noise; else it would begin anew (``Edit.redraws``)."""
 
 
 def p2p_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of ``edit``: prompt-to-prompt after null-text inversion, if not otherwise asked. SceneError where there
-    are none such."""
-    changes = {"inversion": "null-text", **options}
+    """Options of ``edit``: prompt-to-prompt as published, from the noise that null-text inversion finds, if not asked
+    otherwise. SceneError where there are none such."""
+    changes = {"inversion": "null-text", "fresh": 0.0, **options}
     editing_of(P2P, changes)
     return {"preset": P2P, **changes}
 
@@ -45,8 +42,7 @@ def controlled(item: Asked, seed: int, model: Model) -> Result:
 def reworded(item: Asked, seed: int, model: Model, changes: dict[str, Any]) -> Edited:
     """The source with its words changed: all of it for a style, in the object's box for a subject."""
     styled = item.task == "style"
-    end = _SAME if styled else ""
-    told = Edit(kind="change", before=item.before + end, after=item.after + end)
+    told = Edit(kind="change", before=item.before, after=item.after)
     shape = {"box": _WHOLE, "feather": _EDGE} if styled else {"box": item.box}
     region = Region(name="changed", edit=told, **shape)
     scene = Scene(background=Image.fromarray(item.source), caption=item.where, regions=(region,), seed=seed)

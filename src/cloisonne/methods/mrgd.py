@@ -64,7 +64,8 @@ class Editing:
     decoder: "vae", or "linear" for the cheap one. limit: largest change of the estimate in a step, as a share of it; 0
     = any. follow: outside of the edited regions the canvas after is the one before. tight: of an edited region, only
     what CLIPSeg sees of the things that come and go is put into the picture after. inversion: of a given picture,
-    "direct" or "null-text".
+    "direct" or "null-text". fresh: share of the noise that is fresh where a given picture is edited; none: all of it
+    where another thing comes, half where the thing stays what it is (ours; published ways begin at what was found, 0).
     """
 
     regions: bool = False
@@ -87,6 +88,7 @@ class Editing:
     follow: bool = True
     tight: bool = False
     inversion: Literal["direct", "null-text"] = "direct"
+    fresh: float | None = None
 
     @property
     def steers(self) -> bool:
