@@ -43,10 +43,11 @@ def main() -> None:
         stores = _stores(Path(folder))
         first = 0.0
         for row, parts, learning in (
-            ("split", 1, replace(RECIPE, batch=32)),
-            ("split", 1, replace(RECIPE, batch=96)),
-            ("parts", cores, replace(RECIPE, batch=32)),
-            ("parts", cores, replace(RECIPE, batch=96)),
+            ("split", 1, replace(RECIPE, batch=32, half=0.0)),
+            ("split", 1, replace(RECIPE, batch=96, half=0.0)),
+            ("parts", cores, replace(RECIPE, batch=32, half=0.0)),
+            ("parts", cores, replace(RECIPE, batch=96, half=0.0)),
+            ("parts, half the canvas", cores, replace(RECIPE, batch=32, half=1.0)),
             ("parts, half the canvas", cores, replace(RECIPE, batch=96, half=1.0)),
         ):
             speed = _training(stores, learning, parts, options.seconds)

@@ -26,7 +26,7 @@ from cloisonne.world.picture import Recipe, sample
 WORLD = Recipe(counts=(1, 1, 2))
 COUNT = 24
 WORDS = load_tokenizer(BUILTIN / "tokenizer")
-SMALL = Learning(batch=4)
+SMALL = Learning(batch=4, half=0.0)
 
 
 def filled(folder: Path, side: int) -> LatentStore:
@@ -67,7 +67,7 @@ def test_steps_repeat_and_differ(stores) -> None:
 
 @pytest.mark.parametrize(("batch", "threads", "parts"), [(32, 2, 2), (32, 3, 2), (6, 4, 3), (4, 16, 4), (7, 4, 1)])
 def test_parts_are_equal_and_not_more_than_threads(stores, batch: int, threads: int, parts: int) -> None:
-    assert len(made(stores, Learning(batch=batch), threads).losses) == parts
+    assert len(made(stores, replace(SMALL, batch=batch), threads).losses) == parts
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, stores: tuple[LatentStore, LatentStore]) -> dict[str, Any]:

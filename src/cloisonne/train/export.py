@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from safetensors.torch import save_file
 from torch import nn
 
 from cloisonne.models.builtin import digest
+from cloisonne.train.base import SCHEDULE
 from cloisonne.train.loop import Progress
 
 LARGEST_FILE = 14_000_000
@@ -113,3 +115,29 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def write_index(family: Path) -> None:
+    """model_index.json, the scheduler, and the native values of the family."""
+    DDIMScheduler(
+        beta_start=SCHEDULE["beta_start"],
+        beta_end=SCHEDULE["beta_end"],
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    ).save_pretrained(family / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (family / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
+    native: dict[str, Any] = {"width": 128, "height": 128, "steps": 20, "guidance": 2.5, "sampler": "ddim"}
+    native |= {"method": "reco", "similarity": 3.0}
+    (family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")

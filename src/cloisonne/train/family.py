@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, T2IAdapter
+from diffusers import T2IAdapter
 
 from cloisonne.errors import OutputError
 from cloisonne.eval.judge import Judge
@@ -29,7 +29,7 @@ from cloisonne.train.descendants import (
     pack_exemplar,
     trained,
 )
-from cloisonne.train.export import device_words, export_module, export_pretrained, write_provenance
+from cloisonne.train.export import device_words, export_module, export_pretrained, write_index, write_provenance
 from cloisonne.train.loop import Progress, Stage, load_average, run
 from cloisonne.train.measure import measure_clip, measure_clipseg, measure_judge, measure_vae
 from cloisonne.world.picture import Recipe
@@ -132,18 +132,22 @@ def make_base(work: Work) -> bool:
         return True
     folder = work.family / "tokenizer"
     words = base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
-    store = latents.LatentStore(work.state("latents"), RECIPE, (8, 16, 16), work.pictures)
-    latents.fill(store, _autoencoder(work), work.pictures, work.report)
+    store, half = (
+        latents.LatentStore(work.state(name), RECIPE, (8, side, side), work.pictures)
+        for name, side in (("latents", 16), ("latents-half", 8))
+    )
+    for pictures in (store, half):
+        latents.fill(pictures, _autoencoder(work), work.pictures, work.report)
     torch.manual_seed(0)
     text, unet = base.build_text(words), base.build_unet()
-    stage = lessons.stage(text, unet, words, store, work.share("base"), work.device)
+    stage = lessons.stage(text, unet, words, store, work.share("base"), work.device, half=half)
     if not work.run(stage):
         return False
     progress = load_average(work.state("base"), stage.modules)
     figures = {k: v for k, v in progress.curve[-1].items() if k in ("v", "ce", "named")} if progress.curve else {}
     _export(work, "text_encoder", text, progress, ["tokenizer"], {})
     _export(work, "unet", unet, progress, ["vae", "text_encoder"], figures)
-    _write_index(work)
+    write_index(work.family)
     work.made("unet", work.family)
     work.made("vae", work.family)
     return True
@@ -235,32 +239,6 @@ def _where(work: Work) -> dict[str, Any]:
 
 def _progress(made: Made) -> Progress:
     return Progress(step=made.steps, seconds=made.seconds, pictures=made.pictures)
-
-
-def _write_index(work: Work) -> None:
-    """model_index.json, the scheduler, and the native values of the family."""
-    DDIMScheduler(
-        beta_start=base.SCHEDULE["beta_start"],
-        beta_end=base.SCHEDULE["beta_end"],
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="trailing",
-    ).save_pretrained(work.family / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (work.family / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
-    native: dict[str, Any] = {"width": 128, "height": 128, "steps": 20, "guidance": 2.5, "sampler": "ddim"}
-    native |= {"method": "reco", "similarity": 3.0}
-    (work.family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")
 
 
 def _autoencoder(work: Work) -> Vae:

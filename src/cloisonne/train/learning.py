@@ -25,7 +25,7 @@ class Learning:
     """Position tokens begin as sines of their coordinate; otherwise as any other token, normally distributed."""
     simple: float = 0.0
     """Fraction of the training that sees single objects of the core's first half only."""
-    half: float = 0.0
+    half: float = 0.4
     """Fraction of the training, from its beginning, on half the canvas: latents of 8 x 8."""
 
 
