@@ -23,6 +23,7 @@ def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     return np.array_equal(rgb, others) and all(np.array_equal(x.pixels, y.pixels) for x, y in drawn)
 
 
+@pytest.mark.slow
 def test_other_processes_make_what_the_caller_would_in_order_and_tell_their_errors() -> None:
     ahead = Ahead(examples, workers=1)
     for step in (2, 3, 8):

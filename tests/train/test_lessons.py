@@ -140,6 +140,7 @@ def test_half_the_canvas_needs_its_pictures(stores) -> None:
         stage(build_text(WORDS), build_unet(), WORDS, stores[0], 1.0, learning=replace(SMALL, half=0.5))
 
 
+@pytest.mark.slow
 def test_batches_can_be_made_by_other_processes(stores) -> None:
     batches = Batches(store=stores[0], half=stores[1], tokenizer=WORDS, learning=SMALL)
     of = partial(batches.rows, slice(None), False, False)
