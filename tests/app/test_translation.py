@@ -1,6 +1,7 @@
 """Scenes that hold a concept: the same bytes from their PNG, other regions in the same pass, and what is refused."""
 
 import io
+import json
 import re
 import signal
 import sys
@@ -17,6 +18,7 @@ from cloisonne.app.cli import app, main
 from cloisonne.app.concept import learn
 from cloisonne.app.explain import explain
 from cloisonne.app.generate import generate
+from cloisonne.app.sweep import sweep
 from cloisonne.app.translate import translate
 from cloisonne.app.translating import translating_of
 from cloisonne.errors import Cancelled, CapabilityError, CheckpointError, OutputError, SceneError
@@ -310,3 +312,26 @@ def test_learning_ends_where_the_loss_no_longer_falls(family: Model) -> None:
     rounds: list[int] = []
     learn(known(), family, still, watch=lambda at, count, loss: rounds.append(at))
     assert len(rounds) == 6
+
+
+def test_a_sweep_learns_once(family: Model) -> None:
+    asked = scene(translating={**LEARNED, "rounds": 3, "pivot": "none"})
+    told: list[str] = []
+    drawn = sweep(asked, family, "concept.keep_structure", [0.2, 0.9], progress=lambda what, *rest: told.append(what))
+    assert told.count("concept") == 3
+    alone = [generate(asked.changed({"all.concept.keep_structure": share}), family) for share in (0.2, 0.9)]
+    assert [one.image.tobytes() for one in drawn] == [one.image.tobytes() for one in alone]
+    assert drawn[0].image.tobytes() != drawn[1].image.tobytes()
+
+
+@pytest.mark.parametrize("command", [["generate"], ["sweep", "--sweep", "concept.concept_strength=0.5,1"]])
+def test_commands_use_again_what_is_in_a_cache(workdir: Path, command: list[str]) -> None:
+    Path("scene.json").write_text(scene(translating={**LEARNED, "rounds": 3, "pivot": "none"}).to_json())
+    rows: list[int] = []
+    for name in ("a.png", "b.png"):
+        ran = CliRunner().invoke(app, [*command, "scene.json", "-o", name, "--cache", "learned", "--json"])
+        assert ran.exit_code == 0, ran.stderr
+        report = json.loads(ran.stdout)
+        rows.append(report["rows"] if "rows" in report else report["pictures"][0]["report"]["rows"])
+    assert len(list(Path("learned").iterdir())) == 1
+    assert rows[1] == rows[0] - 3

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from cloisonne.app.measure_concepts import Concepts
 from cloisonne.app.measure_translations import translations
+from cloisonne.app.translate import translate
+from cloisonne.app.translating import translating_of
 from cloisonne.errors import CapabilityError, OutputError, SceneError
 from cloisonne.eval.bootstrap import Sample, mean
 from cloisonne.eval.items import Items, open_folder
@@ -15,6 +20,8 @@ from cloisonne.eval.judge import Judge
 from cloisonne.eval.translation_items import Asked, asked, places
 from cloisonne.eval.translations import MEASURES, Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
 from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import STYLES
 
@@ -153,3 +160,32 @@ def test_a_model_without_edges_has_no_row_of_control(tmp_path: Path, tiny_sd: Pa
             tmp_path / "out", str(tiny_sd), rows=["control"], limit=1, seed=0, device="cpu", save_pictures=False
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reference_is_learned_once_and_its_cost_is_told_everywhere(tmp_path: Path, tiny: Model) -> None:
+    way = translating_of("vct", None, {"rounds": 2, "batch": 3, "patience": 0})
+    concepts = Concepts(tmp_path / "concepts", tiny, 5)
+    first, shared, other = (concepts.of(asked(2 * j), way) for j in (1, 10, 2))
+    assert first.rows == 6
+    assert first.seconds > 0
+    assert torch.equal(first.concept.vectors, shared.concept.vectors)
+    assert (first.rows, first.seconds) == (shared.rows, shared.seconds)
+    assert not torch.equal(first.concept.vectors, other.concept.vectors)
+    longer = concepts.of(asked(2), translating_of("vct-code", None, {"rounds": 3, "batch": 3, "patience": 0}))
+    assert longer.rows == 9
+    assert len(list((tmp_path / "concepts").glob("*.safetensors"))) == 3
+
+
+def test_learned_rows_share_what_is_learned_as_a_translation_would_learn_it(tmp_path: Path) -> None:
+    few = "rounds=2,batch=1,steps=3"
+    rows = [f"paper=vct,{few}", f"code=vct-code,{few}"]
+    translations(tmp_path, "builtin", rows=rows, limit=1, seed=0, device="cpu", save_pictures=True, report=len)
+    learned = sorted((tmp_path / "concepts").glob("*.safetensors"))
+    assert [file.name.split("-")[0] for file in learned] == ["style", "subject"]
+    item = asked(0)
+    pictures = Image.fromarray(item.source), Image.fromarray(item.reference)
+    alone = translate(*pictures, load("builtin"), preset="vct", seed=0, rounds=2, batch=1, steps=3)
+    shown = np.asarray(Image.open(tmp_path / "pictures" / "paper" / "0000.png"))
+    assert np.array_equal(shown[:, -128:], np.asarray(alone.image))
+    told = json.loads((tmp_path / "items-paper.jsonl").read_text().splitlines()[0])
+    assert told["rows"] == alone.report["rows"]

@@ -12,6 +12,7 @@ import typer
 
 from cloisonne.app.evaluate_commands import evaluate
 from cloisonne.app.options import (
+    Cache,
     Caption,
     Changing,
     Drawing,
@@ -63,6 +64,7 @@ def generate(
     scene: SceneFile = None,
     caption: Caption = None,
     region: Regions = None,
+    cache: Cache = None,
 ) -> None:
     """Draw a scene, or repaint the regions of its background; with --change, draw a picture again with a change."""
     from cloisonne.app.changed import Original
@@ -70,7 +72,7 @@ def generate(
     original = Original.of(scene, caption, region or [])
     asked = original.asked(drawing.given(model=loading.model), changing)
     original.check_output(out, changing, embed=not writing.no_embed)
-    _draw(asked, out, loading, writing, original.note)
+    _draw(asked, out, loading, writing, original.note, cache)
 
 
 @app.command()
@@ -227,7 +229,9 @@ def models() -> None:
         )
 
 
-def _draw(asked: Any, out: Path, loading: Loading, writing: Writing, note: Any = None) -> None:
+def _draw(
+    asked: Any, out: Path, loading: Loading, writing: Writing, note: Any = None, cache: Path | None = None
+) -> None:
     from cloisonne.app.generate import generate as run
     from cloisonne.app.overlays import check_overlays, write_overlays
     from cloisonne.app.previews import Previews
@@ -247,7 +251,7 @@ def _draw(asked: Any, out: Path, loading: Loading, writing: Writing, note: Any =
     model = loading.load(asked.model)
     with running(), progress(count) as bar:
         watched = bar.step if previews is None else previews.after(bar.step)
-        result = run(asked, model, num_images=count, callback_on_step_end=watched, progress=bar.stage)
+        result = run(asked, model, num_images=count, callback_on_step_end=watched, progress=bar.stage, cache=cache)
         paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
         if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)

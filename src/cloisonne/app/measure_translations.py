@@ -1,6 +1,7 @@
 """The benchmark of translations with our own translator in the chair of what is measured."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from cloisonne.app.generate import paint
 from cloisonne.app.measure import facts, through_vae
+from cloisonne.app.measure_concepts import Concepts
 from cloisonne.app.row_text import rows_asked
 from cloisonne.app.translate import translate
 from cloisonne.app.translating import translating_of
@@ -56,8 +58,9 @@ def translations(
     model = load(source, device=device)
     if any(preset == CONTROLLED for preset, _ in asked.values()):
         check("control", model, kind="canny")
+    concepts = Concepts(out / "concepts", model, seed)
     return evaluate_translations(
-        {name: _row(preset, options, model) for name, (preset, options) in asked.items()},
+        {name: _row(preset, options, model, concepts) for name, (preset, options) in asked.items()},
         Judge.load(BUILTIN / "judge"),
         through_vae(model),
         out,
@@ -79,16 +82,23 @@ def _check(preset: str, options: dict[str, Any]) -> None:
         raise SceneError(f'The row "{preset}" has the option "{next(iter(options))}"; {_ADVICE}.')
 
 
-def _row(preset: str, options: dict[str, Any], model: Model) -> Row:
+def _row(preset: str, options: dict[str, Any], model: Model, concepts: Concepts) -> Row:
     if preset == PAINTED:
         return lambda item, seed: _painted(item, seed, model)
     if preset in (P2P, CONTROLLED):
         return lambda item, seed: _in_words(item, seed, model, preset, options)
+    way = translating_of(preset, None, options)
 
     def made(item: Asked, seed: int) -> Translated:
         pictures = Image.fromarray(item.source), Image.fromarray(item.reference)
-        result = translate(*pictures, model, preset=preset, seed=seed, **options)
-        return _of(result.image, result.report)
+        learned = concepts.of(item, way) if way.learned else None
+        known = None if learned is None else learned.concept
+        result = translate(*pictures, model, preset=preset, seed=seed, concept=known, **options)
+        translated = _of(result.image, result.report)
+        if learned is None:
+            return translated
+        rows, seconds = result.report["rows"] + learned.rows, result.report["seconds"] + learned.seconds
+        return replace(translated, rows=rows, seconds=seconds)
 
     return made
 

@@ -17,6 +17,9 @@ SceneFile = Annotated[
 Caption = Annotated[str | None, typer.Option(help="What the whole picture shows (in place of a scene file).")]
 Regions = Annotated[list[str] | None, typer.Option("--region", metavar="BOX:PHRASE", help='"x0,y0,x1,y1:phrase"')]
 Overwrite = Annotated[bool, typer.Option(help="Replace outputs that exist.")]
+Cache = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where learning is kept: gone on with, or used again.")
+]
 NumImages = Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures.")]
 
 

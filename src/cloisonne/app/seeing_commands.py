@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloisonne.app.options import Caption, Drawing, Loading, Overwrite, Regions, SceneFile, grouped
+from cloisonne.app.options import Cache, Caption, Drawing, Loading, Overwrite, Regions, SceneFile, grouped
 from cloisonne.app.terminal import progress, running, to_stderr
 
 
@@ -28,6 +28,7 @@ def sweep(
     scene: SceneFile = None,
     caption: Caption = None,
     region: Regions = None,
+    cache: Cache = None,
     overwrite: Overwrite = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the reports of all pictures and nothing else.")
@@ -46,7 +47,7 @@ def sweep(
     check_output(out, overwrite=overwrite)
     model = loading.load(asked.model)
     with running(), progress(len(given)) as bar:
-        results = run(asked, model, dial, given, callback_on_step_end=bar.step, progress=bar.stage)
+        results = run(asked, model, dial, given, callback_on_step_end=bar.step, progress=bar.stage, cache=cache)
         write_picture(sheet_of(results, dial, given), out, overwrite=overwrite)
     _warn(warning for result in results for warning in result.report["warnings"])
     if not as_json:

@@ -5,6 +5,8 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloisonne.app.contact_sheet import contact_sheet
@@ -38,6 +40,8 @@ REGION_DIALS = (
     "similarity",
     "exemplar.strength",
     "control.strength",
+    "concept.keep_structure",
+    "concept.concept_strength",
     "weight",
     "priority",
     "feather",
@@ -53,6 +57,8 @@ _NEEDED = {
     "similarity": "exemplar",
     "exemplar.strength": "exemplar",
     "control.strength": "control",
+    "concept.keep_structure": "concept",
+    "concept.concept_strength": "concept",
     "phrase": "phrase",
     "strict": "phrase",
 }
@@ -67,23 +73,31 @@ def sweep(
     *,
     callback_on_step_end: Callback | None = None,
     progress: Progress = told_nothing,
+    cache: Path | None = None,
 ) -> list[Result]:
     """Draw a scene once for each value of a dial, all else equal; without a seed of its own one is drawn for all.
 
     dial: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or one that only
     regions have, such as "feather", which is then turned in all regions that have it. callback_on_step_end: is told the
-    place of the value as the image's. progress: as of ``generate``. Raises SceneError or CapabilityError, before
-    anything is drawn, where one of the scenes cannot be drawn.
+    place of the value as the image's. progress, cache: as of ``generate``; what is learned of a concept is used again
+    at the next value without a cache, too. Raises SceneError or CapabilityError, before anything is drawn, where one of
+    the scenes cannot be drawn.
     """
     scenes = swept(scene, dial, values)
     for one in scenes:
         prepare(one, model, blank=True)
-    return [
-        generate(
-            one, model, progress=progress, callback_on_step_end=_counting(callback_on_step_end, index, len(scenes))
-        )
-        for index, one in enumerate(scenes)
-    ]
+    with TemporaryDirectory() as folder:
+        kept = Path(folder) if cache is None else cache
+        return [
+            generate(
+                one,
+                model,
+                progress=progress,
+                callback_on_step_end=_counting(callback_on_step_end, index, len(scenes)),
+                cache=kept,
+            )
+            for index, one in enumerate(scenes)
+        ]
 
 
 def swept(scene: Scene, dial: str, values: Sequence[Any]) -> list[Scene]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cloisonne.app.options import Loading, Overwrite, grouped
+from cloisonne.app.options import Cache, Loading, Overwrite, grouped
 from cloisonne.app.terminal import progress, running, to_stderr
 
 
@@ -24,9 +24,7 @@ def translate(
     concept_strength: Annotated[float, typer.Option(help="0 to 1; 0 is the source.")] = 1.0,
     concept: Annotated[Path | None, typer.Option(help="A learned concept's file, in place of learning.")] = None,
     save_concept: Annotated[Path | None, typer.Option(help="Where to keep what was learned.")] = None,
-    cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where learning is kept: gone on with, or used again.")
-    ] = None,
+    cache: Cache = None,
     word: Annotated[str, typer.Option(help="A word that learning begins at.")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the walk.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Steps of learning a concept.")] = None,
