@@ -1,5 +1,6 @@
 """Examples made ahead by other processes are those that the caller would make, in order, wherever steps begin."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,24 @@ def test_other_processes_make_what_the_caller_would_in_order_and_tell_their_erro
         ahead(9)
 
 
+def told_twice(how: str, step: int) -> tuple[str, int, int]:
+    return how, step, os.getpid()
+
+
+@pytest.mark.slow
+def test_processes_end_where_something_else_is_asked_for() -> None:
+    ahead = Ahead(told_twice, workers=1)
+    before = [ahead(step, "half") for step in (0, 1)]
+    after = [ahead(step, "whole") for step in (2, 3)]
+    assert [made[:2] for made in before + after] == [("half", 0), ("half", 1), ("whole", 2), ("whole", 3)]
+    assert before[0][2] == before[1][2] != after[0][2] == after[1][2]
+    with pytest.raises(ProcessLookupError):
+        os.kill(before[0][2], 0)
+
+
 def test_nothing_is_started_without_workers() -> None:
     assert Ahead(lambda step: step + 1, workers=0)(4) == 5
+    assert Ahead(lambda more, step: step + more, workers=0)(4, 3) == 7
 
 
 def test_cores_that_train_do_not_draw() -> None:

@@ -13,7 +13,7 @@ from cloisonne.train.family import train_family
 @pytest.mark.slow
 def test_a_family_trained_in_slices_loads_and_knows_its_parents(tmp_path):
     calls = 0
-    while not train_family(tmp_path, 0.8, slice_minutes=0.1, pictures=64, trips=32, report=lambda line: None):
+    while not train_family(tmp_path, 2, slice_minutes=0.25, pictures=64, trips=32, report=lambda line: None):
         calls += 1
         assert calls < 30
     assert calls > 0

@@ -3,7 +3,8 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -17,23 +18,25 @@ def processes(device: torch.device) -> int:
 
 
 class Ahead(Generic[T]):
-    """``of(step)``, computed ahead by ``workers`` processes; by the caller if there are none.
+    """``of(*how, step)``, computed ahead by ``workers`` processes; by the caller if there are none.
 
-    Steps may begin anywhere and jump, but only following one another they are ready in advance. ``of`` must be
-    picklable. Processes are started at the first call.
+    Steps may begin anywhere and jump, but only following one another, and asked for in the same way, they are ready in
+    advance. ``of`` and ``how`` must be picklable. Processes are started at the first call, and others in their place
+    where steps jump or ``how`` changes.
     """
 
-    def __init__(self, of: Callable[[int], T], workers: int) -> None:
+    def __init__(self, of: Callable[..., T], workers: int) -> None:
         self._of, self._workers = of, workers
         self._items: Iterator[T] | None = None
-        self._next = -1
+        self._next: tuple[Any, ...] = ()
 
-    def __call__(self, step: int) -> T:
+    def __call__(self, step: int, *how: Any) -> T:
         if not self._workers:
-            return self._of(step)
-        if self._items is None or step != self._next:
+            return self._of(*how, step)
+        if self._items is None or (step, *how) != self._next:
+            self._items = None  # ends the processes that made what nobody asks for now
             loader: DataLoader[T] = DataLoader(
-                _Steps(self._of),
+                _Steps(partial(self._of, *how)),
                 batch_size=None,
                 sampler=itertools.count(step),
                 num_workers=self._workers,
@@ -42,7 +45,7 @@ class Ahead(Generic[T]):
                 prefetch_factor=4,
             )
             self._items = iter(loader)
-        self._next = step + 1
+        self._next = step + 1, *how
         return next(self._items)
 
 

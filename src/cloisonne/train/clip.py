@@ -7,7 +7,6 @@ head names the glyph under each patch, which teaches the picture tower many time
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import cv2
@@ -119,11 +118,11 @@ def stage(clip: CLIPModel, tokenizer: Any, minutes: float, device: torch.device 
     dense = nn.Linear(clip.vision_embed_dim, len(TRAINING) + 1)
     clip.train()
     workers = processes(device)
-    first, later = (Ahead(partial(_pairs, core), workers) for core in (1.0, 1 / 3))
+    ready = Ahead(_pairs, workers)
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         # A tower that can tell 64 glyphs apart learns the others sooner.
-        pairs = (first if progress < CORE_FIRST else later)(step)
+        pairs = ready(step, 1.0 if progress < CORE_FIRST else 1 / 3)
         told = tokenizer(
             [p.text for p in pairs], padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
         )

@@ -75,14 +75,10 @@ def stage(
 def _part(lesson: "_Lesson", batches: Batches, rows: slice) -> Loss:
     """The loss of these rows of each step's batch."""
     workers, learning = processes(lesson.device), batches.learning
-    ready = {
-        (simple, half): Ahead(partial(batches.rows, rows, simple, half), workers)
-        for simple in (False, True)
-        for half in (False, True)
-    }
+    ready = Ahead(partial(batches.rows, rows), workers)
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        return lesson.loss(ready[progress < learning.simple, progress < learning.half](step).to(lesson.device))
+        return lesson.loss(ready(step, progress < learning.simple, progress < learning.half).to(lesson.device))
 
     return loss
 
