@@ -91,6 +91,14 @@ def concept(scene: Scene, size: int = 256) -> Image.Image:
     return _row([opened(scene.background, "background"), opened(told.image, "concept"), made], size)
 
 
+def translated(source: Path, reference: Path, size: int = 256) -> Image.Image:
+    """A source, a reference, and what ``translate`` makes of them."""
+    from cloisonne import load, translate
+
+    panels = [Image.open(source), Image.open(reference), translate(source, reference, load("builtin")).image]
+    return _row(panels, size)
+
+
 def _row(panels: list[Image.Image], size: int) -> Image.Image:
     """Pictures as squares, side by side."""
     out = Image.new("RGB", ((size + 6) * len(panels) - 6, size), (255, 255, 255))
@@ -158,6 +166,8 @@ def main() -> None:
     mixed(Scene.load(ROOT / "examples" / "mixed.json")).save(PICTURES / "mixed.png", optimize=True)
     told_in_turn(Scene.load(ROOT / "examples" / "mixed-one.json")).save(PICTURES / "mixed-one.png", optimize=True)
     concept(Scene.load(ROOT / "examples" / "concept.json")).save(PICTURES / "concept.png", optimize=True)
+    robot = translated(ROOT / "examples" / "robot.png", ROOT / "examples" / "blueprint.png")
+    robot.save(PICTURES / "translate.png", optimize=True)
     edited = Scene.load(ROOT / "examples" / "edit-mixed.json")
     edits().save(PICTURES / "sheet-edits.png", optimize=True)
     translations().save(PICTURES / "sheet-translate.png", optimize=True)

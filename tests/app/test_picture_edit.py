@@ -317,6 +317,16 @@ def test_much_enlarged_repainting_is_said(tiny: Model) -> None:
     assert generate(scene.replace(regions=[small]), tiny).report["warnings"] == []
 
 
+@pytest.mark.parametrize(("mode", "said"), [("P", "5 colours (mode P)"), ("L", "a grey picture (mode L)"), ("RGB", "")])
+def test_a_background_that_cannot_hold_all_colours_is_told_of(tiny: Model, mode: str, said: str) -> None:
+    image = Image.new(mode, (64, 64))
+    if mode == "P":
+        image.putpalette(list(range(15)))
+    region = Region(name="all", box=(0.0, 0.0, 1.0, 1.0), phrase="a cat")
+    warnings = generate(Scene(background=image, regions=[region], seed=0, steps=1), tiny).report["warnings"]
+    assert [said in warning for warning in warnings] == ([True] if said else [])
+
+
 def test_a_hole_for_an_exemplar_is_shown_with_the_picture_around_it() -> None:
     source, exemplar = np.full((400, 400, 3), 100, np.uint8), np.zeros((8, 8, 3), np.uint8)
     box = (0.4, 0.4, 0.5, 0.5)

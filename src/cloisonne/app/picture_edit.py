@@ -82,13 +82,17 @@ class PictureEdit:
 
     def warnings(self, size: tuple[int, int]) -> list[str]:
         """What a user should know of a canvas of size (width, height) that is put back into the window."""
+        found = []
+        if few := _few_colours(self.source.upright):
+            found.append(f"The background is {few}, and so is the result; give it in RGB if it shall have all colours.")
         enlarged = max(self.window.width / size[0], self.window.height / size[1])
         if enlarged <= SOFT:
-            return []
+            return found
         w = self.window
         return [
+            *found,
             f"The regions lie in a window of {w.width} x {w.height} pixels that is drawn at {size[0]} x {size[1]}: "
-            f"what is repainted is enlarged {enlarged:.1f} times and looks soft; repaint smaller regions one by one."
+            f"what is repainted is enlarged {enlarged:.1f} times and looks soft; repaint smaller regions one by one.",
         ]
 
     def placed(self, scene: Scene, grid: tuple[int, int]) -> list[Placed]:
@@ -173,6 +177,13 @@ def start(pin: Pin, noise: Tensor, first: Step, strength: float) -> Tensor:
     """
     noised = first.alpha * pin.known + first.s * noise
     return noised if strength < 1 else noised + pin.mask * (noise - noised)
+
+
+def _few_colours(image: Image.Image) -> str:
+    """In words, why a picture cannot hold all colours; "" where it can."""
+    if image.mode == "P":
+        return f"a picture of {len(image.getpalette('RGB') or ()) // 3} colours (mode P)"
+    return f"a grey picture (mode {image.mode})" if image.mode in ("1", "L", "LA", "I;16") else ""
 
 
 def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
