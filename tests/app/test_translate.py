@@ -14,7 +14,7 @@ from cloisonne.app.cli import app
 from cloisonne.app.concept import learn
 from cloisonne.app.translate import translate
 from cloisonne.app.translating import translating_of
-from cloisonne.core.edits import ShareSelf, ShareWords
+from cloisonne.core.edits import ShareFeatures, ShareSelf, ShareWords
 from cloisonne.errors import Cancelled, CapabilityError, CheckpointError, ImageError, OutputError, SceneError
 from cloisonne.methods.vct import PRESETS, sharing
 from cloisonne.models.concept import Concept, said, table_of
@@ -39,7 +39,7 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image).astype(int)
 
 
-@pytest.mark.parametrize("preset", ["vct", "vct-code"])
+@pytest.mark.parametrize("preset", ["learned", "vct", "vct-code"])
 def test_learned_presets_run_and_are_repeated_by_their_concept(tiny: Model, preset: str, tmp_path: Path) -> None:
     said_so: list[str] = []
 
@@ -49,7 +49,8 @@ def test_learned_presets_run_and_are_repeated_by_their_concept(tiny: Model, pres
 
     made = translate(photo(), photo(1), tiny, preset=preset, progress=told, **FEW)
     assert made.image.size == (97, 61)
-    assert {"concept", "inversion", "pivot", "translation"} == set(said_so)
+    pivots = set() if preset == "learned" else {"pivot"}
+    assert {"concept", "inversion", "translation"} | pivots == set(said_so)
     assert made.concept is not None
     assert made.concept.vectors.shape[0] == 3
     made.concept.save(tmp_path / "concept.safetensors")
@@ -121,7 +122,16 @@ def test_what_is_shared_follows_the_settings() -> None:
     assert mapping.sum(0).tolist() == [1, 0, 1, 1]
     assert sharing(translating_of("vct", 0.0, {}), source, target) == ()
     kept = translating_of("vct", 0.45, {})
-    assert (kept.looks, kept.words) == (0.45, pytest.approx(0.1))
+    assert (kept.looks, kept.words, kept.features) == (0.45, pytest.approx(0.1), 0.0)
+    assert [type(edit) for edit in sharing(PRESETS["learned"], source, target)] == [
+        ShareFeatures,
+        ShareSelf,
+        ShareWords,
+    ]
+    assert translating_of("learned", 0.45, {}).features == pytest.approx(0.4)
+    assert sharing(translating_of("learned", 0.0, {}), source, target) == ()
+    with pytest.raises(SceneError, match="features is 2"):
+        translating_of("learned", None, {"features": 2})
 
 
 @pytest.mark.parametrize(

@@ -110,11 +110,12 @@ def translate(
     the loss where something is fitted; may raise Cancelled. cache: a folder where learning is kept: an interrupted one
     goes on there, and a finished one is used again. options:
 
-    mask: where it is black, the source keeps its bytes. preset: one of ``methods.vct.PRESETS``: "fast" (ours), "vct"
-    (the paper), "vct-code" (its released code); further options are fields of it that shall be other, or fields of the
-    scene, such as steps. keep_structure: share of the walk in [0, 1] that looks as the source does. concept_strength:
-    in [0, 1]; 0 is the source. concept: a learned one, in place of learning. word: where learning begins. seed: 0 if
-    left out. Raises SceneError, ImageError, CapabilityError or CheckpointError where that is refused.
+    mask: where it is black, the source keeps its bytes. preset: one of ``methods.vct.PRESETS``: "fast" and "learned"
+    (ours), "vct" (the paper), "vct-code" (its released code); further options are fields of it that shall be other, or
+    fields of the scene, such as steps. keep_structure: share of the walk in [0, 1] that looks as the source does.
+    concept_strength: in [0, 1]; 0 is the source. concept: a learned one, in place of learning. word: where learning
+    begins. seed: 0 if left out. Raises SceneError, ImageError, CapabilityError or CheckpointError where that is
+    refused.
     """
     scene = scene_of(source, reference, **options)
     result = generate(scene, model, progress=progress, cache=None if cache is None else Path(cache))

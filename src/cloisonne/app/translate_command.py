@@ -17,7 +17,12 @@ def translate(
     reference: Annotated[Path, typer.Option(help="The picture whose subject or style is taken.")],
     loading: Loading,
     mask: Annotated[Path | None, typer.Option(help="White changes; elsewhere every byte stays.")] = None,
-    preset: Annotated[str, typer.Option(help="fast, vct (the paper) or vct-code (its released code).")] = "fast",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="fast; learned (the same of a learned concept); vct (the paper); vct-code (its released code)."
+        ),
+    ] = "fast",
     keep_structure: Annotated[
         float | None, typer.Option(help="0 to 1: how long the result looks as the source does.")
     ] = None,

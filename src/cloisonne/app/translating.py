@@ -22,14 +22,16 @@ class Progress(Protocol):
 def translating_of(preset: str, keep_structure: float | None, changes: Mapping[str, Any]) -> Translating:
     """A preset with some of its fields changed. SceneError for what there is not."""
     found = changed(PRESETS, preset, changes, "translating")
-    if max(found.looks, found.words) > 1:
-        raise SceneError(f"looks is {found.looks} and words is {found.words}; give shares from 0 to 1.")
+    for name in ("looks", "words", "features"):
+        if getattr(found, name) > 1:
+            raise SceneError(f"{name} is {getattr(found, name)}; give a share from 0 to 1.")
     if keep_structure is None:
         return found
     if not 0 <= keep_structure <= 1:
         raise SceneError(f"keep_structure is {keep_structure}; give a share from 0 to 1.")
     share = keep_structure / found.looks if found.looks else 0.0
-    return replace(found, looks=keep_structure, words=min(1.0, found.words * share))
+    kept = {name: min(1.0, getattr(found, name) * share) for name in ("words", "features")}
+    return replace(found, looks=keep_structure, **kept)
 
 
 def asked_of(scene: Scene) -> tuple[Translating, dict[str, Any]]:

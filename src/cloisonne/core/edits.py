@@ -89,6 +89,22 @@ class ShareSelf(Between):
         return self.pairs(call)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShareFeatures(Between):
+    """The target's decoder adds what the source's residual blocks do, while ``when`` (plug-and-play, Tumanyan et al.,
+    CVPR 2023, arXiv 2211.12572, section 4, which does so in one block)."""
+
+    when: Interval = ALWAYS
+
+    def touches(self, site: Site, call: Call) -> bool:
+        """No attention."""
+        return False
+
+    def features(self, call: Call) -> list[tuple[int, int]]:
+        """All pairs, in its part of the walk."""
+        return self.pairs(call) if call.step in self.when else []
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShareWords(Between):
     """The target looks at its words where the source looks at the words that they stand for.

@@ -126,8 +126,9 @@ class AttentionTerm(NamedTuple):
 
 
 class AttentionEdit(Protocol):
-    """Who may look at whom. Heads are split: q [R, heads, Q, d], k and v [R, heads, K, d], p [R, heads, Q, K].
+    """Who may look at whom, and whose features count.
 
+    Heads are split: q [R, heads, Q, d], k and v [R, heads, K, d], p [R, heads, Q, K].
     At a cross-attention site where rows hear several pieces of text, K runs over the pieces one after the other, padded
     with zeros to the longest row, and p already carries the masks. What an edit does not define itself changes nothing.
     """
@@ -155,6 +156,10 @@ class AttentionEdit(Protocol):
     def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
         """Probabilities to average the values with; asked only where they are wanted."""
         return p
+
+    def features(self, call: Call) -> list[tuple[int, int]]:
+        """Pairs of rows (a, b): in the decoder b goes on with what a's residual blocks add in place of its own."""
+        return []
 
     def in_scene(self, scene: str) -> Self:
         """The same edit for streams named ``scene/stream``."""

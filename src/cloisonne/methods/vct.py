@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cloisonne.core.edits import ShareSelf, ShareWords, Until, aligned
+from cloisonne.core.edits import ShareFeatures, ShareSelf, ShareWords, Until, aligned
 from cloisonne.core.plan import AttentionEdit, Interval
 
 CONTENT, IMAGE = "content", "image"
@@ -28,14 +28,16 @@ class Translating:
     in ``patience`` rounds the loss has not fallen (ours; 0: never); otherwise one pass of an encoder of
     exemplars gives it. pivot: what is fitted of the content, "source" (the paper: its words, to the clean canvas),
     "null" (the released code: the null text, to the path) or "none" (ours: stored offsets put it back exactly).
-    looks, words: shares of the walk in which self- and cross-attention are the content's. guidance: w. steps: of the
-    walk, if the scene says nothing.
+    looks, words: shares of the walk in which self- and cross-attention are the content's. features: the same of what
+    the decoder's residual blocks add (ours; plug-and-play, arXiv 2211.12572). guidance: w; None is the model's own.
+    steps: of the walk, if the scene says nothing.
     """
 
     learned: bool
     pivot: Literal["none", "source", "null"]
     looks: float = 0.9
     words: float = 0.2
+    features: float = 0.0
     guidance: float | None = None
     steps: int | None = None
     vectors: int = 3
@@ -48,6 +50,7 @@ class Translating:
 
 PRESETS: Mapping[str, Translating] = {
     "fast": Translating(learned=False, pivot="none", words=0.0, looks=0.6),
+    "learned": Translating(learned=True, pivot="none", features=0.8),
     "vct": Translating(learned=True, pivot="source", guidance=7.5, steps=50),
     "vct-code": Translating(learned=True, pivot="null", guidance=7.5, steps=50),
 }
@@ -59,6 +62,8 @@ def sharing(translating: Translating, source: Sequence[int], target: Sequence[in
     A concept's own tokens have no counterpart, and are looked at as the result itself would.
     """
     edits: list[AttentionEdit] = []
+    if translating.features > 0:
+        edits.append(ShareFeatures(source=CONTENT, target=IMAGE, when=Interval(0.0, translating.features)))
     if translating.looks > 0:
         until = Interval(0.0, translating.looks)
         edits.append(ShareSelf(source=CONTENT, target=IMAGE, when=until, most=SMALL))

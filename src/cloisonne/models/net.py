@@ -22,6 +22,7 @@ from cloisonne.core.lora import Scaled
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.features import sharing_features
 from cloisonne.models.lora import Lora, LowRank, counting, grid_of, install, with_text
 from cloisonne.models.spec import NetSpec
 
@@ -69,7 +70,7 @@ class DiffusersNet:
             raise CapabilityError(
                 f'View "{call.rows[0].view}": pictures were given, but the network has no IP-Adapter; load one with it.'
             )
-        with counting(call):
+        with counting(call), sharing_features(self.unet, call):
             output = self._output(call)
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)
 
