@@ -265,8 +265,13 @@ def test_the_command_tells_of_learning_and_ctrl_c_leaves_nothing(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(sys, "argv", ["cloisonne", "generate", "scene.json", "-o", "out.png"])
-    with pytest.raises(SystemExit) as stop:
-        main()
+    # Shells start what runs in the background with Ctrl-C ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (stop.value.code, capsys.readouterr().out) == (1, "")
     assert "/100000" in terminal.getvalue()
     assert "Cancelled; no picture was left half written." in terminal.getvalue()
