@@ -131,6 +131,21 @@ def test_how_much_of_the_noise_is_fresh(tiny: Model) -> None:
     assert not np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
 
 
+def test_a_given_picture_is_edited_from_near(tiny: Model) -> None:
+    """Only the edited regions are told and in sight; the scene that is told of keeps all, and is drawn so again."""
+    near = Region(name="hat", box=(0.7, 0.7, 0.8, 0.8), edit={"kind": "add", "phrase": "a hat"})
+    asked = scene(TREE, near, background=photo(200, 160))
+    far, close = (edit(asked, tiny, preset="follow", room=room) for room in (0.0, 2.0))
+    assert close.report["identical_outside"] is True
+    reach = [np.argwhere((pixels(made.raw) != pixels(made.before)).any(-1)) for made in (far, close)]
+    assert (np.ptp(reach[1], axis=0) <= 2 * 20 + 8).all()
+    assert (np.ptp(reach[0], axis=0) > np.ptp(reach[1], axis=0)).all()
+    assert [region.name for region in close.scene.regions] == ["tree", "hat"]
+    assert np.array_equal(pixels(edit(close.scene, tiny).after), pixels(close.after))
+    drawn = [edit(scene(TREE, ADD), tiny, preset="follow", room=room) for room in (0.0, 2.0)]
+    assert np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
+
+
 def test_rows_are_counted(tiny: Model) -> None:
     drawn = edit(scene(TREE, CHANGE), tiny)
     assert drawn.report["rows"] == 4 * 4

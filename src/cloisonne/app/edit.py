@@ -16,6 +16,7 @@ from cloisonne.app.edited import Edited
 from cloisonne.app.pair import Pair
 from cloisonne.app.pair_losses import things
 from cloisonne.app.pair_plan import compares, half_plan, joining
+from cloisonne.app.picture_edit import ROOM
 from cloisonne.app.picture_edit import start as picture_start
 from cloisonne.app.prepare import prepare
 from cloisonne.app.presets import changed
@@ -55,13 +56,13 @@ def edit(
     named = preset or str(given.pop("preset", "follow" if model.segmenter is None else "mrgd"))
     editing = editing_of(named, given)
     asked = scene if seed is None else scene.replace(seed=seed)
-    pair = Pair.of(asked, model, "multidiffusion" if editing.regions else None)
+    pair = Pair.of(_near(asked, editing), model, "multidiffusion" if editing.regions else None, editing.room or ROOM)
     run = Run()
     z = _walk(pair, editing, callback_on_step_end, run)
     before, after, raw = pair.pictures(z, things(pair) if editing.tight else None)
     difference = pair.difference_outside(before, after)
     told = {name: value for name, value in vars(editing).items() if value != getattr(PRESETS[named], name)}
-    resolved = pair.scene.replace(editing={"preset": named, **told})
+    resolved = pair.scene.replace(regions=asked.regions, editing={"preset": named, **told})
     compiled = (pair.before.compiled, pair.after.compiled)
     report = {
         "version": REPORT_VERSION,
@@ -87,6 +88,13 @@ def editing_of(preset: str, changes: Any) -> Editing:
         if (getattr(found, name) or 0) > 1:
             raise SceneError(f"{name} is {getattr(found, name)}; give a share from 0 to 1.")
     return found
+
+
+def _near(scene: Scene, editing: Editing) -> Scene:
+    """The scene without the regions that stay, where what is edited is worked on from near."""
+    if scene.background is None or not editing.room:
+        return scene
+    return scene.replace(regions=tuple(region for region in scene.regions if region.edit is not None))
 
 
 def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:

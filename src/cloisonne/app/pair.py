@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.app.picture_edit import PictureEdit, as_pixels
+from cloisonne.app.picture_edit import ROOM, PictureEdit, as_pixels
 from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
@@ -44,11 +44,11 @@ class Pair:
     said: list[Context]
 
     @classmethod
-    def of(cls, scene: Scene, model: Model, method: str | None = None) -> "Pair":
-        """method: how regions reach the network, if not as the scene says."""
+    def of(cls, scene: Scene, model: Model, method: str | None = None, room: float = ROOM) -> "Pair":
+        """method: how regions reach the network, if not as the scene says. room: as of :meth:`PictureEdit.of`."""
         parts = halves(scene)
         side = min(model.native.width, model.native.height)
-        picture = None if scene.background is None else PictureEdit.of(scene, side)
+        picture = None if scene.background is None else PictureEdit.of(scene, side, room)
         told = {} if method is None else {"method": method}
         before = prepare(parts.before.replace(**told), model, given=picture)
         own = {name: getattr(before.scene, name) for name in ("seed", "width", "height")}

@@ -44,11 +44,11 @@ class PictureEdit:
     window: Window
 
     @classmethod
-    def of(cls, scene: Scene, native: int = 0) -> "PictureEdit":
+    def of(cls, scene: Scene, native: int = 0, room: float = ROOM) -> "PictureEdit":
         """The edit that a scene with a background asks for.
 
         native: side in pixels that the model draws at. Holes for exemplars are shown with that much of the picture
-        around them, pixel for pixel, where that is not more than ROOM times their own side: Paint by Example learns
+        around them, pixel for pixel, where that is not more than ``room`` times their own side: Paint by Example learns
         from whole pictures with holes, and holes that fill an enlarged window it fills with specks. The same holds of
         edits, which go on with what is around them.
         """
@@ -67,7 +67,7 @@ class PictureEdit:
         changed = pixel_window(box, source.width, source.height)
         least = 0.0
         if any(region.exemplar is not None or region.edit is not None for region in scene.active_regions):
-            least = min(native, ROOM * max(changed.width, changed.height))
+            least = min(native, room * max(changed.width, changed.height))
         return cls(source=source, masks=masks, window=crop_window(changed, source.width, source.height, least=least))
 
     def canvas(self, model: Model) -> tuple[int, int]:

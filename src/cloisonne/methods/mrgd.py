@@ -66,6 +66,8 @@ class Editing:
     what CLIPSeg sees of the things that come and go is put into the picture after. inversion: of a given picture,
     "direct" or "null-text". fresh: share of the noise that is fresh where a given picture is edited; none: all of it
     where another thing comes, half where the thing stays what it is (ours; published ways begin at what was found, 0).
+    room: of a given picture, so many times the longer side of what is edited is worked on, and of the regions only
+    those that are edited are told; 0: all regions are in sight, and at least 3.5 times their longer side.
     """
 
     regions: bool = False
@@ -89,6 +91,7 @@ class Editing:
     tight: bool = False
     inversion: Literal["direct", "null-text"] = "direct"
     fresh: float | None = None
+    room: float = 0.0
 
     @property
     def steers(self) -> bool:
