@@ -306,3 +306,15 @@ def test_an_edit_below_other_regions_is_drawn_too() -> None:
     below = BALLOON.replace(priority=-1)
     made = edit(Scene(caption="in a meadow", seed=0, steps=6, regions=[below]), load("builtin"))
     assert np.asarray(made.difference).any()
+
+
+def test_things_come_from_near_and_go_with_all_in_sight() -> None:
+    ours = PRESETS["mrgd"]
+    assert [ours.room_for(kinds) for kinds in (["add"], ["change", "add"], ["remove"], ["change", "remove"])] == [
+        2,
+        2,
+        0,
+        0,
+    ]
+    assert replace(ours, room=3.0).room_for(["remove"]) == 3
+    assert {PRESETS[name].room_for(["add"]) for name in ("official", "p2p", "multidiffusion")} == {0}

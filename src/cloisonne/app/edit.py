@@ -56,7 +56,9 @@ def edit(
     named = preset or str(given.pop("preset", "follow" if model.segmenter is None else "mrgd"))
     editing = editing_of(named, given)
     asked = scene if seed is None else scene.replace(seed=seed)
-    pair = Pair.of(_near(asked, editing), model, "multidiffusion" if editing.regions else None, editing.room or ROOM)
+    room = editing.room_for([region.edit.kind for region in asked.active_regions if region.edit is not None])
+    near = _near(asked) if room and asked.background is not None else asked
+    pair = Pair.of(near, model, "multidiffusion" if editing.regions else None, room or ROOM)
     run = Run()
     z = _walk(pair, editing, callback_on_step_end, run)
     before, after, raw = pair.pictures(z, things(pair) if editing.tight else None)
@@ -90,10 +92,8 @@ def editing_of(preset: str, changes: Any) -> Editing:
     return found
 
 
-def _near(scene: Scene, editing: Editing) -> Scene:
-    """The scene without the regions that stay, where what is edited is worked on from near."""
-    if scene.background is None or not editing.room:
-        return scene
+def _near(scene: Scene) -> Scene:
+    """The scene without the regions that stay: from near, what is edited alone is told."""
     return scene.replace(regions=tuple(region for region in scene.regions if region.edit is not None))
 
 

@@ -5,7 +5,7 @@ the paper's views and attention policies come out as views and edits; ``mrgd_ene
 ``mrgd_attention.py`` what it reads off the attention.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,6 +23,8 @@ FEATHER = 0.2
 """Share of half of the shorter side over which a window fades, where its region has no feather."""
 SMALL = 16 * 16
 """Self-attention is shared on grids of at most so many pixels."""
+NEAR = 2.0
+"""Times the longer side of what is edited, from near."""
 Role = Literal["background", "foreground", "add", "remove", "change", "whole"]
 
 
@@ -67,7 +69,8 @@ class Editing:
     "direct" or "null-text". fresh: share of the noise that is fresh where a given picture is edited; none: all of it
     where another thing comes, half where the thing stays what it is (ours; published ways begin at what was found, 0).
     room: of a given picture, so many times the longer side of what is edited is worked on, and of the regions only
-    those that are edited are told; 0: all regions are in sight, and at least 3.5 times their longer side.
+    those that are edited are told; 0: all regions are in sight, and at least 3.5 times their longer side. None: 2, and
+    0 where anything is removed, whose place goes on with what is around.
     """
 
     regions: bool = False
@@ -91,7 +94,13 @@ class Editing:
     tight: bool = False
     inversion: Literal["direct", "null-text"] = "direct"
     fresh: float | None = None
-    room: float = 0.0
+    room: float | None = 0.0
+
+    def room_for(self, kinds: Collection[str]) -> float:
+        """``room``, of a scene with edits of these kinds."""
+        if self.room is not None:
+            return self.room
+        return 0.0 if "remove" in kinds else NEAR
 
     @property
     def steers(self) -> bool:
@@ -100,8 +109,8 @@ class Editing:
 
 
 PRESETS: Mapping[str, Editing] = {
-    "follow": Editing(looks=0.4),
-    "mrgd": Editing(looks=0.4, tight=True, loss_seen=1000.0, gain=8.0, limit=0.1),
+    "follow": Editing(looks=0.4, room=None),
+    "mrgd": Editing(looks=0.4, room=None, tight=True, loss_seen=1000.0, gain=8.0, limit=0.1),
     "official": Editing(
         regions=True,
         crops=True,
