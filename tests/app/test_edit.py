@@ -142,6 +142,8 @@ def test_a_given_picture_is_edited_from_near(tiny: Model) -> None:
     assert (np.ptp(reach[0], axis=0) > np.ptp(reach[1], axis=0)).all()
     assert [region.name for region in close.scene.regions] == ["tree", "hat"]
     assert np.array_equal(pixels(edit(close.scene, tiny).after), pixels(close.after))
+    with pytest.raises(SceneError, match='Region "tree": lora'):
+        edit(scene(TREE.replace(lora={"ink": 1.0}), near, background=photo(200, 160)), tiny, room=2.0)
     drawn = [edit(scene(TREE, ADD), tiny, preset="follow", room=room) for room in (0.0, 2.0)]
     assert np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
 

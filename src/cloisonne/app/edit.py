@@ -31,6 +31,7 @@ from cloisonne.errors import SceneError
 from cloisonne.methods.dials import refuse_unheard
 from cloisonne.methods.mrgd import AFTER, BEFORE, PRESETS, Editing
 from cloisonne.models.model import Model
+from cloisonne.scene.halves import halves
 from cloisonne.scene.scene import Scene
 
 
@@ -57,6 +58,7 @@ def edit(
     editing = editing_of(named, given)
     asked = scene if seed is None else scene.replace(seed=seed)
     room = editing.room_for([region.edit.kind for region in asked.active_regions if region.edit is not None])
+    halves(asked)  # refuses what the regions that stay cannot have, too
     near = _near(asked) if room and asked.background is not None else asked
     pair = Pair.of(near, model, "multidiffusion" if editing.regions else None, room or ROOM)
     run = Run()

@@ -32,7 +32,7 @@ class Given:
 
     def latents(self, pixels: NDArray[np.uint8]) -> Tensor:
         """[C, H, W] of uint8 [height, width, 3]."""
-        return self.model.vae.encode(as_tensor(pixels).to(self.model.device))[0]
+        return _latents(pixels, self.model)
 
     def known(self) -> Tensor:
         """[C, H, W] of the background."""
@@ -46,9 +46,8 @@ class Given:
         assert self.reference is not None, "a concept has an image or a file"
         scene = self.prepared.scene
         assert scene.seed is not None, "a resolved scene has a seed"
-        fitted = ImageOps.fit(self.reference, size_of(scene), Image.Resampling.LANCZOS)
         return learn(
-            self.latents(np.asarray(fitted)),
+            learned_from(self.reference, size_of(scene), self.model),
             self.model,
             self.translating,
             word=self.concept.word,
@@ -57,6 +56,15 @@ class Given:
             cache=cache,
             watch=lambda at, count, loss: progress("concept", at + 1, count, loss),
         )
+
+
+def learned_from(reference: Image.Image, size: tuple[int, int], model: Model) -> Tensor:
+    """[C, H, W]: the middle of a picture, in the shape of a canvas of size (width, height)."""
+    return _latents(np.asarray(ImageOps.fit(reference, size, Image.Resampling.LANCZOS)), model)
+
+
+def _latents(pixels: NDArray[np.uint8], model: Model) -> Tensor:
+    return model.vae.encode(as_tensor(pixels).to(model.device))[0]
 
 
 def edit_of(prepared: Prepared) -> PictureEdit:

@@ -6,12 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image
 
 from cloisonne.app.concept import learn
-from cloisonne.app.picture_edit import as_tensor
+from cloisonne.app.given_concept import learned_from
 from cloisonne.core.predict import Run
 from cloisonne.eval.items import write_whole
 from cloisonne.eval.translation_items import Asked, places
@@ -47,15 +45,11 @@ class Concepts:
         if cost.exists():
             return Learned(Concept.load(file), **json.loads(cost.read_text("utf-8")))
         run, started = Run(), time.perf_counter()
-        concept = learn(self._latents(item), self.model, way, seed=self.seed + place, run=run)
+        height, width = item.source.shape[:2]
+        known = learned_from(Image.fromarray(item.reference), (width, height), self.model)
+        concept = learn(known, self.model, way, seed=self.seed + place, run=run)
         made = Learned(concept, run.rows, time.perf_counter() - started)
         self.folder.mkdir(parents=True, exist_ok=True)
         concept.save(file)
         write_whole(cost, json.dumps({"rows": made.rows, "seconds": made.seconds}))
         return made
-
-    def _latents(self, item: Asked) -> Tensor:
-        """[C, H, W] of the reference, in the source's shape, as :func:`~cloisonne.app.translate.translate` sees it."""
-        height, width = item.source.shape[:2]
-        fitted = ImageOps.fit(Image.fromarray(item.reference), (width, height), Image.Resampling.LANCZOS)
-        return self.model.vae.encode(as_tensor(np.asarray(fitted)).to(self.model.device))[0]
