@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--minutes", type=float, required=True, help="training time of all members together")
     made.add_argument("--device", default="auto", help="auto, cpu or cuda")
     made.add_argument("--slice-minutes", type=float, help="stop training after this long")
+    made.add_argument("--begin", help='"builtin" or a finished family, to train it on; from nothing without')
     made.add_argument("--limit", type=int, help="items of each benchmark; its own number without")
     return made
 
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def training(options: argparse.Namespace) -> list[str]:
     """The command that trains."""
     command = cloisonne("train", "family", "--out", str(options.out), "--minutes", str(options.minutes))
-    command += ["--device", options.device]
+    command += ["--device", options.device, *(["--begin", options.begin] if options.begin else [])]
     return command + (["--slice-minutes", str(options.slice_minutes)] if options.slice_minutes else [])
 
 

@@ -43,10 +43,12 @@ def understood(words: list[str]) -> dict[str, Any]:
 
 
 def test_commands_are_understood(rebuild: ModuleType) -> None:
-    asked = options(rebuild, "--device", "cuda", "--slice-minutes", "8", "--limit", "7")
+    asked = options(rebuild, "--device", "cuda", "--slice-minutes", "8", "--limit", "7", "--begin", "builtin")
     trained = understood(rebuild.training(asked)[3:])
     assert trained["minutes"] == 5
     assert trained["slice_minutes"] == 8
+    assert trained["begin"] == "builtin"
+    assert understood(rebuild.training(options(rebuild))[3:])["begin"] is None
     measured = [understood(command[3:]) for command in rebuild.measuring(asked)]
     assert len(measured) == len({str(one["out"]) for one in measured}) == 6
     assert all(one["limit"] == 7 and one["device"] == "cuda" for one in measured)

@@ -23,6 +23,7 @@ _ALIASES = {
     "base": ("--pretrained_model_name_or_path",),
     "data": ("--train_data_dir",),
     "output": ("-o", "--output_dir"),
+    "adapter": ("--adapter_model_name_or_path",),
 }
 """What diffusers' training scripts call it."""
 
@@ -33,15 +34,22 @@ def train_family(
     minutes: Annotated[float, typer.Option(help="Training time of all members together.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     slice_minutes: Annotated[float | None, typer.Option(help="Stop after this long; call again to go on.")] = None,
+    begin: Annotated[
+        str | None, typer.Option(help='"builtin" or a finished family: train its base, exemplar and controls on.')
+    ] = None,
 ) -> None:
     """Rebuild the built-in family from nothing, or go on where the last call stopped."""
     from cloisonne.app.sheets import write_sheet
+    from cloisonne.models.builtin import BUILTIN
     from cloisonne.train.family import train_family as rebuilt
 
     def made(member: str, family: Path) -> None:
         write_sheet(member, family, out / "sheets")
 
-    finished = rebuilt(out, minutes, device=device, slice_minutes=slice_minutes, report=to_stderr, made=made)
+    first = BUILTIN if begin == "builtin" else Path(begin) if begin else None
+    finished = rebuilt(
+        out, minutes, device=device, slice_minutes=slice_minutes, begin=first, report=to_stderr, made=made
+    )
     typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
 
 

@@ -71,9 +71,17 @@ def export_module(module: nn.Module, config: Mapping[str, Any], folder: Path) ->
 
 
 def write_provenance(
-    folder: Path, *, progress: Progress, parents: list[Path], metrics: Mapping[str, float], first_seed: int, device: str
+    folder: Path,
+    *,
+    progress: Progress,
+    parents: list[Path],
+    metrics: Mapping[str, float],
+    first_seed: int,
+    device: str,
+    begun_with: str | None = None,
 ) -> None:
-    """What the member was made of and from: beside it, as provenance.json."""
+    """What the member was made of and from: beside it, as provenance.json. begun_with: digest of the member that was
+    trained on."""
     record = {
         "code": _commit(),
         "versions": {name: _version(name) for name in ("torch", "diffusers", "transformers")},
@@ -86,6 +94,8 @@ def write_provenance(
         "sha256": digest(folder),
         "parents": {parent.name: digest(parent) for parent in parents},
     }
+    if begun_with is not None:
+        record["begun_with"] = begun_with
     (folder / "provenance.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -1,7 +1,7 @@
 """What is chosen about how the base learns. The defaults are the recipe; ``benchmarks/learning.py`` leaves out or
 changes one choice at a time, and docs/training.md has its table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -27,6 +27,10 @@ class Learning:
     """Fraction of the training that sees single objects of the core's first half only."""
     half: float = 0.4
     """Fraction of the training, from its beginning, on half the canvas: latents of 8 x 8."""
+    decay_from: float = 0.7
+    """Fraction of the training after which the learning rate falls linearly to zero."""
 
 
 RECIPE = Learning()
+ON = replace(RECIPE, batch=48, half=0.0, decay_from=0.3)
+"""How a trained base learns on."""

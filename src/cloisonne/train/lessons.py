@@ -68,7 +68,7 @@ def stage(
         muon=learning.muon,
         outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
         ema=0.999,
-        decay_from=0.7,
+        decay_from=learning.decay_from,
     )
 
 

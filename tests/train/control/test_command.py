@@ -45,6 +45,7 @@ def test_pictures_train_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_sd: Pat
         (None, ("--num_res_blocks", "0"), "--num_res_blocks is 0"),
         (None, ("--proportion_empty_prompts", "2"), "--proportion_empty_prompts is 2.0"),
         (None, ("--base", "nowhere"), "nowhere"),
+        (None, ("--adapter_model_name_or_path", "nowhere"), 'no adapter "nowhere"'),
         (None, ("--resume_from_checkpoint", "nowhere"), "no checkpoint"),
     ],
 )

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny import write_checkpoint
 from torch import Tensor
 
+from cloisonne.errors import CheckpointError
 from cloisonne.train.control.settings import Settings
 from cloisonne.train.control.task import ControlTask
 from cloisonne.train.engine import trainer
@@ -128,6 +129,27 @@ def test_the_adapter_begins_as_the_seed_says(quick: Quick) -> None:
     name = "adapter.adapter.conv_in.weight"
     assert torch.equal(made[0][name], made[1][name])
     assert not torch.equal(made[0][name], made[2][name])
+
+
+def test_a_given_adapter_is_begun_with(quick: Quick, tmp_path: Path) -> None:
+    trainer.train(quick(), ControlTask, lambda line: None)
+    task = ControlTask(quick(adapter=str(tmp_path / "out"), num_res_blocks=3, seed=5), CPU)
+    given = load_file(tmp_path / "out" / "diffusion_pytorch_model.safetensors")
+    assert len(given) == len(task.trained) > 10
+    for name, values in given.items():
+        assert torch.equal(task.trained[f"adapter.{name}"], values), name
+    settings = quick()
+    task.loss(task.student, first_batch(task, settings), nullcontext()).backward()
+    assert all(p.grad is not None for p in task.trained.values())
+
+
+def test_an_adapter_for_other_maps_or_another_base_is_refused(quick: Quick, tmp_path: Path, sd_like: Path) -> None:
+    trainer.train(quick(), ControlTask, lambda line: None)
+    given = str(tmp_path / "out")
+    with pytest.raises(CheckpointError, match='maps of 1 channels, and "color" has 3'):
+        ControlTask(quick(adapter=given, kind="color"), CPU)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        ControlTask(quick(adapter=given, base=str(sd_like)), CPU)
 
 
 def test_only_the_adapter_learns(quick: Quick) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from tiny import tiny_unet, write_exemplar
 from torch import Tensor
@@ -16,7 +17,7 @@ from cloisonne.errors import CheckpointError, TrainingError
 from cloisonne.train.engine.examples import Batch, Share, batches
 from cloisonne.train.exemplar.settings import Settings
 from cloisonne.train.exemplar.student import widen
-from cloisonne.train.exemplar.task import ExemplarTask, read_tower
+from cloisonne.train.exemplar.task import ExemplarTask, read_tower, train
 
 CPU = torch.device("cpu")
 Quick = Callable[..., Settings]
@@ -80,6 +81,35 @@ def test_with_adapters_the_unets_own_weights_but_the_first_layers_stay(quick: Qu
     assert own == {"conv_in.weight", "conv_in.bias"}
     low = {p.shape[0] for name, p in task.trained.items() if "lora_A" in name}
     assert low == {3}
+
+
+def test_an_earlier_trainings_adapter_is_begun_with(quick: Quick, tmp_path: Path) -> None:
+    """The network is then the one that the earlier training left, its adapters merged."""
+    settings = quick(lora=True, rank=3, learning_rate=1e-2)
+    train(settings, lambda line: None)
+    task = ExemplarTask(quick(lora=True, rank=3, adapter=str(tmp_path / "out" / "adapter"), seed=4), CPU)
+    given = load_file(tmp_path / "out" / "adapter" / "model.safetensors")
+    assert len(given) == len(task.trained) > 10
+    assert all(torch.equal(p, given[name]) for name, p in task.student.adapter().items())
+    left: Any = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
+    z, heard, t = torch.randn(2, 9, 8, 8), torch.randn(2, 1, 16), torch.tensor([300])
+    with torch.no_grad():
+        ours, theirs = (unet(z, t, encoder_hidden_states=heard).sample for unet in (task.student.unet, left))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_an_adapter_of_another_rank_or_none_is_refused(quick: Quick, tmp_path: Path) -> None:
+    train(quick(lora=True, rank=3), lambda line: None)
+    given = str(tmp_path / "out" / "adapter")
+    with pytest.raises(CheckpointError, match=r"is \[3, .* there and \[2, .*--rank"):
+        ExemplarTask(quick(lora=True, rank=2, adapter=given), CPU)
+    with pytest.raises(CheckpointError, match="--lora left"):
+        ExemplarTask(quick(lora=True, adapter=str(tmp_path / "out" / "unet")), CPU)
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        ExemplarTask(quick(lora=True, adapter=str(tmp_path)), CPU)
+    with pytest.raises(TrainingError, match=r"--adapter is .*give --lora"):
+        train(quick(adapter=given, output=tmp_path / "other"))
 
 
 def test_the_tower_is_never_trained(quick: Quick) -> None:

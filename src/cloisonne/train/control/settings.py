@@ -31,6 +31,7 @@ class Settings(settings.Settings):
         "timesteps": TIMESTEPS,
     }
 
+    adapter: Annotated[str | None, "Folder or .safetensors file of a T2I-Adapter to begin with."] = None
     kind: Annotated[str, f"Of the map, drawn of each training picture: one of {', '.join(KINDS)}."] = "canny"
     mask: Annotated[str, f"Where the map is to be obeyed: one of {', '.join(MASKS)}; none is everywhere."] = "bbox"
     masked: Annotated[str, f"What the mask is multiplied with: one of {', '.join(MASKED)}."] = "features"
@@ -42,7 +43,7 @@ class Settings(settings.Settings):
     normalize_by_area: Annotated[bool, "Divide that loss by the mask's share of the picture."] = False
     timesteps: Annotated[str, "cubic (the noisy ones more often) or uniform."] = "cubic"
     proportion_empty_prompts: Annotated[float, "Share of the pictures told without words."] = 0.5
-    num_res_blocks: Annotated[int, "Blocks a level of the adapter."] = 2
+    num_res_blocks: Annotated[int, "Blocks a level of a new adapter."] = 2
 
     def _faults(self) -> Iterator[tuple[str, Any, bool, str]]:
         yield from super()._faults()

@@ -1,5 +1,6 @@
 """What is trained: an adapter, beside a base that stays as it is."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,12 +8,36 @@ import torch.nn.functional as F
 from diffusers.models.adapter import T2IAdapter
 from torch import Tensor, nn
 
+from cloisonne.errors import CheckpointError
+from cloisonne.models.adapter import check_adapter, read_adapter
 from cloisonne.models.model import Model
 from cloisonne.train.control.settings import Settings
 
 
+def first_adapter(model: Model, settings: Settings) -> T2IAdapter:
+    """The adapter that is trained, as it begins: a given one, or a new one.
+
+    Raises CheckpointError where the given one cannot be read or does not fit the base or the maps.
+    """
+    if settings.adapter is None:
+        return new_adapter(model, settings)
+    given = read_adapter(Path(settings.adapter).expanduser(), torch.float32, torch.device("cpu"))
+    check_adapter(given, settings.kind, model.net.unet.config, model.name)
+    if given.channels != channels_of(settings.kind):
+        raise CheckpointError(
+            f'The adapter "{settings.adapter}" is shown maps of {given.channels} channels, and "{settings.kind}" has '
+            f"{channels_of(settings.kind)}; give one for the same kind of map, or leave it out."
+        )
+    return given.module.requires_grad_(True)
+
+
+def channels_of(kind: str) -> int:
+    """Channels of a map that is learned from."""
+    return 3 if kind == "color" else 1
+
+
 def new_adapter(model: Model, settings: Settings) -> T2IAdapter:
-    """An adapter for the base's UNet.
+    """An adapter for the base's UNet, with random weights.
 
     Where the UNet's first level has no attention, features join behind that level's downsampling, so the adapter is of
     the form that Stable Diffusion XL's have.
@@ -21,7 +46,7 @@ def new_adapter(model: Model, settings: Settings) -> T2IAdapter:
     late = config["down_block_types"][0] == "DownBlock2D"
     torch.manual_seed(settings.seed)
     return T2IAdapter(
-        in_channels=3 if settings.kind == "color" else 1,
+        in_channels=channels_of(settings.kind),
         channels=list(config["block_out_channels"]),
         num_res_blocks=settings.num_res_blocks,
         downscale_factor=model.spec.vae_factor * (2 if late else 1),

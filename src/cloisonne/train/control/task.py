@@ -17,7 +17,7 @@ from cloisonne.errors import OutputError
 from cloisonne.train.control.edges import schedule, x0_loss
 from cloisonne.train.control.examples import MapExamples
 from cloisonne.train.control.settings import Settings
-from cloisonne.train.control.student import Student, new_adapter
+from cloisonne.train.control.student import Student, first_adapter
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, read_model, size_of
 from cloisonne.train.engine.diffusion import Diffusion
@@ -37,7 +37,7 @@ class ControlTask:
         size = size_of(settings, model)
         rows = rows or WorldRows(size)
         self.examples = MapExamples(rows, settings, model.text, canvas_of(size, model))
-        adapter = new_adapter(model, settings)
+        adapter = first_adapter(model, settings)
         self._adapter: Any = adapter
         self.student = Student(adapter, model, settings)
         self.trained = {name: p for name, p in self.student.named_parameters() if p.requires_grad}

@@ -34,7 +34,7 @@ def write_exemplars(
         (partial / "image_encoder").mkdir(parents=True)
         if student.rank is not None:
             (partial / "adapter").mkdir()
-            save_file(_trained(student), partial / "adapter" / "model.safetensors", metadata={"format": "pt"})
+            save_file(_whole(student.adapter()), partial / "adapter" / "model.safetensors", metadata={"format": "pt"})
         student.settle()
         student.unet.save_pretrained(partial / "unet")
         base.vae.module.save_pretrained(partial / "vae")
@@ -56,17 +56,6 @@ def write_exemplars(
         _move(partial, output)
     except OSError as error:
         raise OutputError(f'"{output}" cannot be written ({error.strerror}); make room, or choose another.') from None
-
-
-def _trained(student: Student) -> dict[str, Tensor]:
-    """What was trained, by plain names: ``unet.<layer>.down`` and ``.up`` of each adapter, and the rest as it is."""
-    names = {".lora_A.default.weight": ".down", ".lora_B.default.weight": ".up"}
-    out: dict[str, Tensor] = {}
-    for name, p in student.trained().items():
-        for theirs, ours in names.items():
-            name = name.replace(theirs, ours)
-        out[name] = p
-    return _whole(out)
 
 
 def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """The settings of Paint by Example's training beside those of every training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from cloisonne.train.engine import settings
 
@@ -32,3 +32,8 @@ class Settings(settings.Settings):
     style_pairs: Annotated[float, "World only: share of the pictures told another whole one of their style."] = 0.05
     lora: Annotated[bool, "Train low-rank adapters of the UNet, its first layer and the encoder's head only."] = False
     rank: Annotated[int, "Rank of the adapters."] = 32
+    adapter: Annotated[str | None, "With --lora: the folder adapter/ of an earlier training, to begin with."] = None
+
+    def _faults(self) -> Iterator[tuple[str, Any, bool, str]]:
+        yield from super()._faults()
+        yield "adapter", self.adapter, self.adapter is not None and not self.lora, "give --lora, too, or leave it out"

@@ -1,5 +1,6 @@
 """What is trained: the UNet with C + 1 more input channels, and what is between the image tower and its one token."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from cloisonne.errors import CheckpointError
 from cloisonne.models.exemplar import ExemplarEncoder
 from cloisonne.train.exemplar.settings import Settings
 
@@ -62,6 +64,24 @@ class Student(nn.Module):
         """The parameters that are trained, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    def adapter(self) -> dict[str, nn.Parameter]:
+        """The same by plain names: ``unet.<layer>.down`` and ``.up`` of each adapter, and the rest as it is."""
+        return {_plain(name): p for name, p in self.trained().items()}
+
+    @torch.no_grad()
+    def begin_with(self, given: Mapping[str, Tensor], source: str) -> None:
+        """Take over the adapter of an earlier training; CheckpointError where it is not one of the same layers."""
+        own = self.adapter()
+        for name, p in own.items():
+            if name not in given or given[name].shape != p.shape:
+                found = list(given[name].shape) if name in given else "missing"
+                raise CheckpointError(
+                    f'"{source}" does not fit: "{name}" is {found} there and {list(p.shape)} here; give the folder '
+                    "adapter/ of a training on the same base with the same --rank and --mapper_blocks."
+                )
+        for name, p in own.items():
+            p.copy_(given[name])
+
     @torch.no_grad()
     def settle(self) -> None:
         """Make adapters part of the weights that they adapt."""
@@ -72,3 +92,7 @@ class Student(nn.Module):
                     setattr(parent, name, layer.get_base_layer())
         self.unet._hf_peft_config_loaded = False
         self.unet.__dict__.pop("peft_config", None)
+
+
+def _plain(name: str) -> str:
+    return name.replace(".lora_A.default.weight", ".down").replace(".lora_B.default.weight", ".up")

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
@@ -47,6 +49,8 @@ class ExemplarTask:
         widen(model.net.unet)
         self.examples = HoleExamples(rows, settings, canvas_of(size, model), encoder.side)
         self.student = Student(model.net.unet, encoder, settings)
+        if settings.adapter is not None:
+            self.student.begin_with(read_trained(Path(settings.adapter).expanduser()), settings.adapter)
         self.trained = self.student.trained()
         self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": rows.digest}
         self._diffusion = Diffusion(model, device)
@@ -84,3 +88,14 @@ def read_tower(source: str) -> CLIPVisionModel:
                 raise CheckpointError(f'There is no folder "{source}"; give a folder or hub id of a CLIP model.')
             folder = snapshot(source)
     return read(folder, tower_of)
+
+
+def read_trained(folder: Path) -> dict[str, Tensor]:
+    """What a training with adapters left in its ``adapter/``. Raises CheckpointError where there is nothing to read."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise CheckpointError(f'There is no "{file}"; give the folder adapter/ that a training with --lora left.')
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f'"{file}" cannot be read ({error}); give another.') from None
