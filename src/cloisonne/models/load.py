@@ -77,13 +77,7 @@ def load(
     name = "builtin" if source == "builtin" else base_name(source)
     path = Path(source).expanduser()
     if is_exemplar_folder(path):
-        if regional_lora:
-            raise CapabilityError(
-                f'"{source}" is a folder of Paint by Example, which takes no LoRAs; load a text model with '
-                "regional_lora and name the folder as exemplar."
-            )
-        found = read_exemplar_folder(path, placement.dtype)
-        return _masking(model_of(found, name=name, placement=placement), mask_resampling)
+        return _masking(_alone(path, name, placement, regional_lora), mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction)
     options = _amend(parts, _listed(lora), _listed(embeddings))
     held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
@@ -109,6 +103,16 @@ def load(
     if loras:
         model = with_loras(model, loras, placement)
     return _masking(model, mask_resampling)
+
+
+def _alone(folder: Path, name: str, placement: Placement, regional_lora: Mapping[str, str | Path] | None) -> Model:
+    """A folder of Paint by Example as the model itself."""
+    if regional_lora:
+        raise CapabilityError(
+            f'"{folder}" is a folder of Paint by Example, which takes no LoRAs; load a text model with '
+            "regional_lora and name the folder as exemplar."
+        )
+    return model_of(read_exemplar_folder(folder, placement.dtype), name=name, placement=placement)
 
 
 def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> list[str]:
