@@ -65,7 +65,7 @@ def test_over_all_of_the_canvas_it_is_the_fused_one(
     scene = SCENE.replace(method=method)
     ours = drawn(scene.replace(regions=[regional({"ink": 0.7})]), load(folder, regional_lora={"ink": file}))
     plain = scene.replace(regions=[regional(())])
-    torch.testing.assert_close(ours, drawn(plain, load(folder, lora=(file, 0.7))), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, drawn(plain, load(folder, lora=(file, 0.7))), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(ours, drawn(plain, load(folder)), atol=1e-2)
 
 
@@ -77,8 +77,8 @@ def test_two_halves_of_one_lora_are_all_of_it(tiny_sd: Path, tmp_path: Path) -> 
     torch.testing.assert_close(
         drawn(halves, model),
         drawn(halves.replace(regions=[r.replace(lora=()) for r in halves.regions]), fused),
-        atol=1e-5,
-        rtol=1e-5,
+        atol=1e-4,
+        rtol=1e-4,
     )
 
 
