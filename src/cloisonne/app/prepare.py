@@ -88,7 +88,7 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
-    compiled = replace(compiled, warnings=(*compiled.warnings, *control_warnings(resolved)))
+    compiled = replace(compiled, warnings=(*model.warnings, *compiled.warnings, *control_warnings(resolved)))
     if edit:
         compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings((width, height))))
     return Prepared(

@@ -48,7 +48,8 @@ class Model:
     from, and ``options`` what was added to that. exemplar: the network that paints exemplars, if any; ip_adapter:
     what shows them to ``net`` instead. adapters: T2I-Adapters by kind of control, and a fuser by which they hear of one
     another, if any; controlnets: ControlNets, by further kinds. segmenter: gives what finds words in pictures, read
-    when it is first asked for. clip: None, or the bound that the scheduler puts on estimates of x0.
+    when it is first asked for. clip: None, or the bound that the scheduler puts on estimates of x0. warnings: what the
+    files hold that is not honoured, one sentence each; every report repeats them.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Model:
     controlnets: Mapping[str, ControlNet] = field(default_factory=dict)
     fuser: CoAdapterFuser | None = None
     segmenter: Callable[[], Segmenter] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def wordless(self) -> bool:
