@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
+FAMILY ?= ../family
 PYTEST_ARGS ?=
 
 PY := .venv/bin/python
@@ -11,16 +12,17 @@ INSTALLED := .venv/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench font clean distclean
+.PHONY: help demo test check bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  PYTHON      the interpreter .venv is made with, 3.11 or newer (python3)"
 	@echo "  TORCH_INDEX address of the package index that torch alone comes from when .venv is made:"
 	@echo "              for a CPU build, or one for your CUDA"
 	@echo "  WORKERS     processes the tests run in (2)"
+	@echo "  FAMILY      folder with the state of train-family-on (../family)"
 	@echo "  PYTEST_ARGS more arguments for pytest, such as '-m slow' or 'tests/scene'"
 
 demo: $(INSTALLED)  ## draw examples/beach.json into demo.png
@@ -42,6 +44,15 @@ bench: $(INSTALLED)  ## measure what regions cost
 
 font: $(INSTALLED)  ## put the pinned emoji font into .font (training, tests and evaluation draw with it)
 	@$(PY) scripts/fetch_font.py
+
+train-family-on: $(INSTALLED) font  ## train the built-in base on in the background, from FAMILY's last checkpoint
+	@$(PY) scripts/family_training.py on --out "$(FAMILY)"
+
+train-family-status: $(INSTALLED)  ## where that training stands
+	@$(PY) scripts/family_training.py status --out "$(FAMILY)"
+
+train-family-stop: $(INSTALLED)  ## stop it; its state stays in FAMILY
+	@$(PY) scripts/family_training.py stop --out "$(FAMILY)"
 
 clean:  ## remove caches and the demo's picture
 	rm -rf demo.png build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Stored latents keep to their pictures, and dense labels say what the middle of each cell shows."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 import torch
 
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS, as_tensor, pixels
-from cloisonne.train.latents import LatentStore, cells
+from cloisonne.train.latents import IGNORED, UNLABELLED, LatentStore, cells
 from cloisonne.world.draw import Drawn, draw
-from cloisonne.world.glyphs import COLOURS, CORE
+from cloisonne.world.glyphs import COLOURS, CORE, TRAINING
 from cloisonne.world.picture import Item, Picture, Recipe, sample
 
 RECIPE = Recipe(counts=(1, 3))
@@ -54,6 +55,21 @@ def test_cells(drawn: Drawn) -> None:
     car, cat, red = number(CAR), number(CAT), COLOURS.index("red") + 1
     assert classes.tolist() == [[car, car, 0, 0]] * 2 + [[cat] * 4] * 2
     assert colours.tolist() == [[red, red, 0, 0]] * 2 + [[0] * 4] * 2
+
+
+def test_cells_without_a_label_are_ignored(tmp_path: Path, drawn: Drawn) -> None:
+    """A glyph from outside the core has no class; in a style a named colour cannot be seen."""
+    other = next(char for char in TRAINING if char not in {core.char for core in CORE})
+    items = (item(CAR, "red"), item(other))
+    picture = replace(drawn.picture, style="sepia print", items=items, seed=TRAINING_SEEDS)
+    classes, colours = cells(replace(drawn, picture=picture), 4)
+    assert classes.tolist() == [[number(CAR)] * 2 + [0] * 2] * 2 + [[UNLABELLED] * 4] * 2
+    assert colours.tolist() == [[UNLABELLED] * 2 + [0] * 2] * 2 + [[0] * 4] * 2
+    made = store(tmp_path)
+    made.append([replace(drawn, picture=picture)], torch.zeros(1, 2, 4, 4))
+    _, classes, colours = made.batch(np.array([0]))
+    assert classes[0, 3].tolist() == [IGNORED] * 4
+    assert colours[0, 0].tolist() == [IGNORED] * 2 + [0] * 2
 
 
 def test_cells_are_of_their_middle(drawn: Drawn) -> None:

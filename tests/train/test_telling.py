@@ -11,7 +11,7 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.train.base import load_tokenizer
 from cloisonne.train.telling import tell
 from cloisonne.world import words
-from cloisonne.world.picture import sample
+from cloisonne.world.picture import Recipe, sample
 
 pytestmark = pytest.mark.skipif(not (BUILTIN / "tokenizer").is_dir(), reason="the built-in family is not there")
 
@@ -31,7 +31,8 @@ def said(store, index, way):
     """Caption, boxes and phrases in the order in which ``tell`` says them."""
     rng = np.random.default_rng(index)
     picture, boxes = store.picture(index), store.boxes(index)
-    told = words.caption(picture, boxes, rng, objects=True if way == "caption" else None)
+    named = picture.style == "natural" or rng.random() < 0.5
+    told = words.caption(picture, boxes, rng, objects=True if way == "caption" else None, style=named)
     if way == "caption":
         return told, []
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
@@ -63,3 +64,13 @@ def test_owners_name_the_item_of_each_token(store, tokenizer):
         k = boxes.index(box)
         own = [i for i, owner in zip(told.ids, told.owners, strict=True) if owner == k + 1]
         assert own[:4] == [v.position(value) for value in box]
+
+
+def test_half_of_the_captions_name_the_style(store, tokenizer):
+    v = Vocabulary.of(tokenizer)
+    recipe = Recipe(styled=1.0, styles=("blueprint",))
+    styled = SimpleNamespace(picture=lambda index: sample(index, recipe), boxes=store.boxes)
+    texts = [
+        tokenizer.decode(tell(styled, k, "caption", np.random.default_rng(k), tokenizer, v).ids) for k in range(200)
+    ]
+    assert 70 < sum("blueprint" in text for text in texts) < 130

@@ -1,5 +1,6 @@
 """What a seed decides: the recipe is honoured, the layout keeps its bounds, and held-out pairs stay held out."""
 
+import hashlib
 from itertools import combinations, product
 
 import pytest
@@ -9,6 +10,7 @@ from cloisonne.world.glyphs import COLOURS, CORE, TRAINING
 from cloisonne.world.picture import (
     BACKGROUNDS,
     EVERYTHING,
+    HELD_OUT_STYLES,
     MAX_IOU,
     MIN_VISIBLE,
     STYLES,
@@ -130,3 +132,24 @@ def test_overlap_of_boxes() -> None:
     assert iou((0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5)) == 0
     assert hidden((0, 0, 0.5, 0.5), (0.25, 0, 1, 0.5)) == pytest.approx(0.5)
     assert hidden((0.25, 0, 1, 0.5), (0, 0, 0.5, 0.5)) == pytest.approx(1 / 3)
+
+
+def test_styles_are_those_of_the_recipe() -> None:
+    kept = tuple(style for style in STYLES[1:] if style not in HELD_OUT_STYLES)
+    found = {picture.style for picture in pictures(300, Recipe(styled=1.0, styles=kept))}
+    assert found == set(STYLES) - {"natural", *HELD_OUT_STYLES}
+
+
+def test_glyphs_beyond_the_core_stand_alone() -> None:
+    core = {c.char for c in CORE}
+    drawn = pictures(600, Recipe(beyond_core=0.1, counts=(1, 3)))
+    beyond = [p for p in drawn if any(item.char not in core for item in p.items)]
+    assert 30 < len(beyond) < 95
+    assert all(len(p.items) == 1 and p.items[0].char in TRAINING for p in beyond)
+    assert len({p.items[0].char for p in beyond}) > 25
+
+
+def test_recipes_without_new_shares_give_the_same_pictures() -> None:
+    """Benchmarks and shipped members are made of these."""
+    text = "|".join(repr(sample(seed, Recipe(styled=0.3))) for seed in range(40))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "faad1a08d35946a7"

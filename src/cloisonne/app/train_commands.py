@@ -53,6 +53,29 @@ def train_family(
     typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
 
 
+@train.command("base")
+def train_base(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the state of the training.")],
+    begin: Annotated[str, typer.Option(help='"builtin" or a finished family.')] = "builtin",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    slice_minutes: Annotated[float, typer.Option(help="Encode further pictures after so many minutes.")] = 15.0,
+    pictures: Annotated[int, typer.Option(help="Most pictures that are kept encoded.")] = 400_000,
+    slices: Annotated[int | None, typer.Option(help="Stop after so many slices; until stopped without.")] = None,
+) -> None:
+    """Train a family's base on at a constant learning rate until stopped; call again to go on."""
+    import math
+
+    from cloisonne.models.builtin import BUILTIN
+    from cloisonne.train.continued import continue_base
+    from cloisonne.train.family import work_of
+
+    first = BUILTIN if begin == "builtin" else Path(begin)
+    work = work_of(
+        out, math.inf, device=device, slice_minutes=slice_minutes, begin=first, pictures=pictures, report=to_stderr
+    )
+    continue_base(work, most_slices=math.inf if slices is None else slices)
+
+
 def train_reco(settings: reco.Settings) -> None:
     """Teach a Stable Diffusion 1.x or 2.x checkpoint regions: ReCo, on pictures with COCO annotations.
 

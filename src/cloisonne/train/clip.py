@@ -20,6 +20,7 @@ from cloisonne.models.exemplar import normalised
 from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.precision import autocast
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import TRAINING
 from cloisonne.world.picture import EVERYTHING, Recipe, sample
@@ -127,7 +128,7 @@ def stage(clip: CLIPModel, tokenizer: Any, minutes: float, device: torch.device 
             [p.text for p in pairs], padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
         )
         pixels = normalised(np.stack([p.pixels for p in pairs])).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             out = clip(input_ids=told.input_ids.to(device), pixel_values=pixels)
             cells = dense(out.vision_model_output.last_hidden_state[:, 1:])
         logits = out.logits_per_image.float()

@@ -21,6 +21,7 @@ from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.clipseg_start import begin
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.precision import autocast
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS
 from cloisonne.world.picture import EVERYTHING, Item, Recipe, sample
@@ -117,7 +118,7 @@ def stage(segmenter: Segmenter, minutes: float, device: torch.device = CPU) -> S
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         examples = ready(step)
         pixels = as_tensor(np.stack([e.pixels for e in examples])).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             with torch.no_grad():
                 words = segmenter.words([text for e in examples for text in e.phrases])
                 seen = segmenter.seen(pixels)

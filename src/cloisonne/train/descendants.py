@@ -22,7 +22,6 @@ CONTROLS = ("canny", "color")
 COMMON: Mapping[str, Any] = {
     "data": WORLD,
     "train_batch_size": 16,
-    "mixed_precision": "bf16",
     "lr_scheduler": "linear",
     "lr_warmup_steps": 50,
     "use_ema": True,

@@ -31,6 +31,7 @@ from cloisonne.train.export import export_module, export_pretrained, write_index
 from cloisonne.train.learning import ON
 from cloisonne.train.loop import Progress, Stage, load_average
 from cloisonne.train.measure import measure_clip, measure_clipseg, measure_judge, measure_vae
+from cloisonne.train.precision import autocast, precision
 from cloisonne.train.work import Work
 from cloisonne.world.picture import Recipe
 
@@ -66,10 +67,41 @@ def train_family(
     done by one call (drawing, encoding and exporting come on top): call again to continue. ``made`` is called with a
     member's name and the family's folder once the family can be loaded with it.
     """
+    work = work_of(
+        out,
+        minutes,
+        device=device,
+        slice_minutes=slice_minutes,
+        begin=begin,
+        pictures=pictures,
+        trips=trips,
+        report=report,
+        made=made,
+    )
+    if work.start is not None:
+        start.keep(work.start, work.family)
+    order = (make_vae, make_base, make_judge, make_clip, make_clipseg, make_exemplar, make_controls)
+    return all(step(work) for step in order)
+
+
+def work_of(
+    out: Path,
+    minutes: float,
+    *,
+    device: str,
+    slice_minutes: float | None,
+    begin: Path | None,
+    pictures: int,
+    trips: int = 0,
+    report: Callable[[str], None] = print,
+    made: Callable[[str, Path], None] = lambda member, family: None,
+) -> Work:
+    """The training in ``out``; OutputError where its budget is not positive."""
     if minutes <= 0:
         raise OutputError(f"A budget of {minutes} minutes trains nothing: give a positive number.")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    work = Work(
+    report(str(precision(torch.device(chosen).type)))
+    return Work(
         out=out,
         device=torch.device(chosen),
         minutes=minutes,
@@ -80,10 +112,6 @@ def train_family(
         report=report,
         made=made,
     )
-    if work.start is not None:
-        start.keep(work.start, work.family)
-    order = (make_vae, make_base, make_judge, make_clip, make_clipseg, make_exemplar, make_controls)
-    return all(step(work) for step in order)
 
 
 def make_vae(work: Work) -> bool:
@@ -226,8 +254,13 @@ def make_controls(work: Work) -> bool:
 
 
 def _where(work: Work) -> dict[str, Any]:
-    """Settings that say on what is trained."""
-    return {"device": work.device.type, "dataloader_num_workers": processes(work.device)}
+    """Settings that say on what is trained, and in which number format."""
+    fast = precision(work.device.type).dtype == torch.bfloat16
+    return {
+        "device": work.device.type,
+        "dataloader_num_workers": processes(work.device),
+        "mixed_precision": "bf16" if fast else "no",
+    }
 
 
 def _progress(made: Made) -> Progress:
@@ -241,5 +274,5 @@ def _autoencoder(work: Work) -> Vae:
 
 def _round_trip(autoencoder: Vae, pixels: torch.Tensor) -> torch.Tensor:
     """Pictures [n, 3, h, w] in -1..1 through the autoencoder and back, on the CPU."""
-    with torch.autocast(autoencoder.module.device.type, torch.bfloat16):
+    with autocast(autoencoder.module.device):
         return autoencoder.decode(autoencoder.encode(pixels)).cpu()

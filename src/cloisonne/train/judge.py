@@ -13,6 +13,7 @@ from cloisonne.eval.judge import CLASS_OF, EMBEDDING, SIZE, Judge
 from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.data import JUDGE_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.precision import autocast
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, TRAINING
 from cloisonne.world.picture import EVERYTHING, STYLES, Recipe, sample
@@ -121,7 +122,7 @@ def stage(judge: Judge, trips: RoundTrips, minutes: float, device: torch.device 
             torch.tensor([e[3] for e in examples]).to(device),
             torch.tensor([e[4] for e in examples]).to(device),
         )
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             verdict = judge(as_tensor(pixels).to(device))
         object_cells = target > 0
         ce = F.cross_entropy(verdict.classes, target, weight=balance)

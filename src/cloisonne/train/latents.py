@@ -14,11 +14,17 @@ from torch import Tensor
 from cloisonne.models.vae import Vae
 from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
+from cloisonne.train.precision import autocast
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, CORE
 from cloisonne.world.picture import Picture, Recipe, sample
 
 _CLASS = {c.char: k + 1 for k, c in enumerate(CORE)}
+UNLABELLED = 255
+"""Stored for cells whose class (a glyph from outside the core) or colour (in another style than natural) no label
+names."""
+IGNORED = -100
+"""What ``torch.nn.functional.cross_entropy`` leaves out: the label of such cells in a batch."""
 _COLOUR = {c: k + 1 for k, c in enumerate(COLOURS)}
 
 
@@ -81,9 +87,10 @@ class LatentStore:
         return np.flatnonzero(alone & (self._classes[:stored, 0].max((1, 2)) <= len(CORE) // 2))
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents float32 [n, C, h, w], classes and colours int64 [n, h, w]."""
+        """Latents float32 [n, C, h, w], classes and colours int64 [n, h, w], ``IGNORED`` where there is no label."""
         z = torch.from_numpy(self._latents[indices]).float()
         dense = torch.from_numpy(self._classes[indices]).long()
+        dense[dense == UNLABELLED] = IGNORED
         return z, dense[:, 0], dense[:, 1]
 
     def items(self, indices: np.ndarray) -> Tensor:
@@ -97,16 +104,18 @@ class LatentStore:
         for row, index in enumerate(indices):
             for k, (item, box) in enumerate(zip(self.picture(index).items, self.boxes(index), strict=True)):
                 inside = (y >= box[1]) & (y <= box[3]) & (x >= box[0]) & (x <= box[2])
-                shown[row][inside & (self._classes[index, 0] == _CLASS[item.char])] = k + 1
+                shown[row][inside & (self._classes[index, 0] == _CLASS.get(item.char, UNLABELLED))] = k + 1
         return F.one_hot(torch.from_numpy(shown), 5).permute(0, 3, 1, 2).float()
 
 
 def cells(d: Drawn, side: int) -> np.ndarray:
-    """Class and colour of what the middle of each latent cell shows: uint8 [2, side, side]."""
+    """Class and colour of what the middle of each latent cell shows: uint8 [2, side, side], with ``UNLABELLED``."""
     step = d.labels.shape[0] // side
     middle = d.labels[step // 2 :: step, step // 2 :: step]
-    class_of = np.array([0] + [_CLASS[i.char] for i in d.picture.items], np.uint8)
-    colour_of = np.array([0] + [_COLOUR[i.colour] if i.colour else 0 for i in d.picture.items], np.uint8)
+    natural = d.picture.style == "natural"
+    class_of = np.array([0] + [_CLASS.get(i.char, UNLABELLED) for i in d.picture.items], np.uint8)
+    colours = [(_COLOUR[i.colour] if natural else UNLABELLED) if i.colour else 0 for i in d.picture.items]
+    colour_of = np.array([0, *colours], np.uint8)
     return np.stack([class_of[middle], colour_of[middle]])
 
 
@@ -118,7 +127,7 @@ def fill(store: LatentStore, vae: Vae, count: int, report: Callable[[str], None]
     while len(store) < count:
         start = len(store)
         drawn = ready((start - begun) // batch)
-        with torch.autocast(vae.module.device.type, torch.bfloat16):
+        with autocast(vae.module.device):
             latents = vae.encode(as_tensor(np.stack([d.rgb for d in drawn])))
         store.append(drawn, latents.cpu())
         if start // 4800 != len(store) // 4800 or len(store) == count:

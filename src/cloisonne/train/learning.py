@@ -25,6 +25,8 @@ class Learning:
     """Position tokens begin as sines of their coordinate; otherwise as any other token, normally distributed."""
     simple: float = 0.0
     """Fraction of the training that sees single objects of the core's first half only."""
+    colours: float = 0.5
+    """Weight of the colours' cross-entropy within that of the labels."""
     half: float = 0.4
     """Fraction of the training, from its beginning, on half the canvas: latents of 8 x 8."""
     decay_from: float = 0.7
@@ -32,5 +34,7 @@ class Learning:
 
 
 RECIPE = Learning()
+CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0)
+"""How the base is trained for as long as there is time, at a constant learning rate."""
 ON = replace(RECIPE, batch=48, half=0.0, decay_from=0.3)
 """How a trained base learns on."""

@@ -19,6 +19,7 @@ from cloisonne.train.latents import LatentStore
 from cloisonne.train.learning import RECIPE, Learning
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.parts import Loss
+from cloisonne.train.precision import autocast
 
 
 def stage(
@@ -104,12 +105,13 @@ class _Lesson:
         self.features.all.clear()
         self.attended.all.clear()
         # Threads share the weights, and must not share the casts of them, which belong to one thread's graph.
-        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+        with autocast(self.device, cache_enabled=False):
             heard = self.text(batch.ids).last_hidden_state
             out = self.unet(z, t, encoder_hidden_states=heard).sample
             seen_class, seen_colour = (head(self.features.all[0]).float() for head in self.labels.heads())
         error = (out.float() - (a * batch.noise - s * batch.z0)).square().mean((1, 2, 3))
-        ce = F.cross_entropy(seen_class, batch.classes) + 0.5 * F.cross_entropy(seen_colour, batch.colours)
+        ce = F.cross_entropy(seen_class, batch.classes)
+        ce = ce + learning.colours * F.cross_entropy(seen_colour, batch.colours)
         ground = grounding_loss(self.attended.all, batch.owners, batch.items, batch.placed)
         noisy, there = t > 700, batch.classes > 0
         figures = {"v": float(error.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}

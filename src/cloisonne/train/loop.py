@@ -125,7 +125,9 @@ class _Training:
         stage, progress, done = self.stage, self.progress, self.done
         torch.manual_seed(zlib.crc32(f"{stage.name} {progress.step}".encode()))
         now = parts.backward(progress.step, done)
-        scale = min(1.0, (progress.step + 1) / stage.warmup) * min(1.0, max(0.02, (1 - done) / (1 - stage.decay_from)))
+        scale = min(1.0, (progress.step + 1) / stage.warmup)
+        if done > stage.decay_from:
+            scale *= max(0.02, (1 - done) / (1 - stage.decay_from))
         now["norm"] = self.optimiser.step(scale, run=parts.map)
         decay = min(stage.ema, (progress.step + 1) / (progress.step + 10))
         with torch.no_grad():
@@ -177,6 +179,11 @@ def _copy(trainable: list[tuple[str, nn.Parameter]], values: Mapping[str, Tensor
 def _read(folder: Path, device: str) -> tuple[Progress, dict[str, Tensor]]:
     record = json.loads((folder / "state.json").read_text())
     return Progress(**record["progress"]), load_file(folder / record["tensors"], device=device)
+
+
+def progress_of(folder: Path) -> Progress:
+    """How far the stage whose state lies in a folder was at its last checkpoint."""
+    return Progress(**json.loads((folder / "state.json").read_text())["progress"])
 
 
 def load_average(folder: Path, modules: Mapping[str, nn.Module], frozen: tuple[str, ...] = ()) -> Progress:

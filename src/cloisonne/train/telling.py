@@ -28,7 +28,8 @@ def tell(store: LatentStore, index: int, way: str, rng: np.random.Generator, tok
     if way == "null":
         return _padded(caption_ids(tokenizer, v, ""), [], v, placed=False)
     picture, boxes = store.picture(index), store.boxes(index)
-    told = caption(picture, boxes, rng, objects=True if way == "caption" else None)
+    named = picture.style == "natural" or rng.random() < 0.5
+    told = caption(picture, boxes, rng, objects=True if way == "caption" else None, style=named)
     if way == "caption":
         return _padded(caption_ids(tokenizer, v, told), [], v, placed=False)
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]

@@ -12,6 +12,7 @@ from torch import Tensor
 from cloisonne.train.ahead import Ahead, processes
 from cloisonne.train.data import as_tensor, pixels
 from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.precision import autocast
 from cloisonne.world.picture import EVERYTHING, Recipe
 
 PATCH = 4
@@ -45,7 +46,7 @@ def stage(vae: Any, minutes: float, device: torch.device = CPU) -> Stage:
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         true = as_tensor(pictures(step)).to(device)
         x = F.pixel_unshuffle(true, PATCH).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             latent = vae.encode(x, return_dict=False)[0]
             y = vae.decode(latent.sample(), return_dict=False)[0]
         y = F.pixel_shuffle(y.float(), PATCH)

@@ -4,7 +4,7 @@ Canvas coordinates are fractions (x0, y0, x1, y1).
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from cloisonne.world.glyphs import COLOURS, CORE, TRAINING
 
 BACKGROUNDS = ("meadow", "beach", "night", "desert", "snow", "table", "bricks", "ocean", "city", "room", "studio")
 STYLES = ("natural", "pencil sketch", "pixel art", "mosaic", "blueprint", "sepia print", "watercolour", "neon on black")
+
+HELD_OUT_STYLES = ("mosaic", "neon on black")
+"""Styles that the base is never trained on."""
 
 MIN_SIDE = 0.2
 MIN_AREA, MAX_AREA = 0.04, 0.36
@@ -50,6 +53,10 @@ class Recipe:
     """Share of pictures of several objects in which two are made to overlap."""
     styled: float = 0.0
     """Share of pictures drawn in another style than natural."""
+    styles: tuple[str, ...] = STYLES[1:]
+    """Which styles those are drawn from."""
+    beyond_core: float = 0.0
+    """Share of pictures of a single training glyph from outside the core."""
     colours: bool = True
     held_out: bool | None = False
     """Held-out compositions: False = never drawn (training), True = only these, None = whatever comes."""
@@ -57,6 +64,7 @@ class Recipe:
 
 EVERYTHING = Recipe(chars=TRAINING, styled=0.15)
 _NAMES = {c.char: c.name for c in CORE}
+_BEYOND_CORE = tuple(char for char in TRAINING if char not in _NAMES)
 _RECOLOURABLE = {c.char for c in CORE if c.recolourable}
 
 
@@ -77,7 +85,9 @@ def sample(seed: int, recipe: Recipe = Recipe()) -> Picture:
     """The picture of a seed: 1 to 4 objects that overlap little, except where overlap is asked for."""
     rng = np.random.default_rng([seed, 20260])
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
-    style = STYLES[rng.integers(1, len(STYLES))] if rng.random() < recipe.styled else "natural"
+    style = recipe.styles[rng.integers(len(recipe.styles))] if rng.random() < recipe.styled else "natural"
+    if recipe.beyond_core and rng.random() < recipe.beyond_core:
+        recipe = replace(recipe, chars=_BEYOND_CORE, counts=(1,))
     count = int(rng.choice(recipe.counts))
     overlap = count > 1 and rng.random() < recipe.overlapping
     boxes = _place(rng, count, overlap)

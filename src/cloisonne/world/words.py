@@ -57,8 +57,18 @@ def phrase(item: Item, area: float, rng: np.random.Generator) -> str:
     return f"the {body}" if opening < 0.25 else f"{'an' if body[0] in 'aeiou' else 'a'} {body}"
 
 
-def caption(picture: Picture, boxes: list[Box], rng: np.random.Generator, *, objects: bool | None = None) -> str:
-    """A caption; ``objects`` says whether the objects are named (None = three in four are)."""
+def caption(
+    picture: Picture,
+    boxes: list[Box],
+    rng: np.random.Generator,
+    *,
+    objects: bool | None = None,
+    style: bool = True,
+) -> str:
+    """A caption.
+
+    objects: whether the objects are named; None names them in three of four captions. style: whether the style is.
+    """
     where = background_words(picture.background, rng)
     named = rng.random() < 0.75 if objects is None else objects
     text = where
@@ -71,10 +81,10 @@ def caption(picture: Picture, boxes: list[Box], rng: np.random.Generator, *, obj
             things.append(f"{thing} in the {place(box)}" if rng.random() < 0.25 else thing)
         joined = things[0] if len(things) == 1 else ", ".join(things[:-1]) + _pick(rng, _JOINS) + things[-1]
         text = f"{where}, {joined}" if rng.random() < 0.25 else f"{_pick(rng, _OPENINGS)}{joined} {where}"
-    style = _pick(rng, _STYLE_WORDS[picture.style])
-    if not style:
+    words = _pick(rng, _STYLE_WORDS[picture.style]) if style else ""
+    if not words:
         return text
-    return f"{style} {text}" if style.endswith((" of", "of")) else f"{text}, {style}"
+    return f"{words} {text}" if words.endswith((" of", "of")) else f"{text}, {words}"
 
 
 def corpus(count: int = 12000) -> Iterator[str]:
