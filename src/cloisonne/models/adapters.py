@@ -14,7 +14,7 @@ from torch import Tensor
 from cloisonne.errors import CheckpointError
 from cloisonne.models.lora import Lora, LowRank, unmaskable
 from cloisonne.models.parts import Parts
-from cloisonne.models.single_file import read_tensors
+from cloisonne.models.tensor_file import read_tensors
 
 
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
