@@ -32,7 +32,7 @@ NOTES = (
 )
 """Header entries of these names, or that begin with one that ends in "_" or ".", describe a file and decide nothing.
 
-An entry among them that a reader does heed, such as ``modelspec.prediction_type``, it reads by :meth:`TensorFile.entry`.
+A reader that heeds one of them, such as ``modelspec.prediction_type``, reads it by :meth:`TensorFile.entry`.
 """
 
 NAMED = 3
