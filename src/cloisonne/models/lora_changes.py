@@ -115,8 +115,9 @@ class Change:
         return found
 
     def fused(self, weight: Tensor, times: float) -> Tensor:
-        """W' of the weight W, in its dtype."""
-        added = self.weight(tuple(weight.shape), times)
+        """W' of the weight W, in its dtype; in half precision a LoRA is rounded before it is multiplied, as in peft."""
+        own = {name: tensor.to(weight.dtype) for name, tensor in self.slots.items()} if self.low_rank else self.slots
+        added = Change(own, self.scale).weight(tuple(weight.shape), times)
         if not self.has_magnitude:
             return weight if added is None else weight + added.to(weight.dtype)
         whole = weight.float() + (0 if added is None else added)
