@@ -16,6 +16,7 @@ from cloisonne.app.explain import explain
 from cloisonne.errors import CheckpointError
 from cloisonne.models.load import load
 from cloisonne.models.lora import Dense, LowRank
+from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -57,6 +58,10 @@ def saved(path: Path, layers: dict[str, Tensors], header: dict[str, str] | None 
 
 def fused(folder: Path, file: Path, scale: float = 1.0) -> Weights:
     return dict(load(folder, lora=(file, scale)).net.unet.state_dict())
+
+
+def loaded(folder: Path, where: str, file: Path) -> Model:
+    return load(folder, lora=file) if where == "lora" else load(folder, regional_lora={"x": file})
 
 
 def regional(folder: Path, file: Path) -> dict[str, Tensor]:
@@ -219,7 +224,7 @@ def test_forms_that_are_not_read_are_refused_by_name(
     layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2), KEYS: {end: rand(2, 2)}}
     file = saved(tmp_path / "x.safetensors", layers)
     with pytest.raises(CheckpointError, match=said) as caught:
-        load(tiny_sd, **{where: file if where == "lora" else {"x": file}})
+        loaded(tiny_sd, where, file)
     assert str(caught.value).endswith(".")
     assert not str(caught.value).endswith(":.")
 
@@ -309,7 +314,7 @@ def test_layers_that_the_model_has_not_got_are_counted_and_named(tiny_sd: Path, 
     layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2)}
     layers |= {name: low_rank((4, 4), 2) for name in nowhere(32)}
     file = saved(tmp_path / "x.safetensors", layers)
-    model = load(tiny_sd, **{where: file if where == "lora" else {"x": file}})
+    model = loaded(tiny_sd, where, file)
     (warning,) = model.warnings
     assert f'Of the LoRA "{file}", 32 of 33 layers are not in the model and are not used: ' in warning
     assert warning.endswith("and 29 more.")
@@ -318,7 +323,7 @@ def test_layers_that_the_model_has_not_got_are_counted_and_named(tiny_sd: Path, 
     assert warning in told.warnings
     alone = saved(tmp_path / "y.safetensors", {name: low_rank((4, 4), 2) for name in nowhere(3)})
     with pytest.raises(CheckpointError, match="fits no layer of the model"):
-        load(tiny_sd, **{where: alone if where == "lora" else {"x": alone}})
+        loaded(tiny_sd, where, alone)
 
 
 def test_tensors_and_header_entries_of_no_known_name_are_warned_of(tiny_sd: Path, tmp_path: Path) -> None:

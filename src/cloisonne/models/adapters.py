@@ -1,17 +1,12 @@
-"""What is added to a checkpoint: LoRAs, fused into its weights or held beside them, and learned words.
+"""LoRAs added to a checkpoint: fused into its weights, or kept apart to count by region."""
 
-LoRAs are read here (``lora_file.py``); words go through diffusers' own loader, on a pipeline that lives only as long.
-"""
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
-from torch import Tensor, nn
+from torch import nn
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.lora import Added, Dense, Lora, LowRank, unmaskable
@@ -19,7 +14,6 @@ from cloisonne.models.lora_changes import Change
 from cloisonne.models.lora_file import LoraFile
 from cloisonne.models.lora_names import modules_of
 from cloisonne.models.parts import Parts
-from cloisonne.models.tensor_file import read_tensors
 
 
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
@@ -44,12 +38,13 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
 @torch.no_grad()
 def _fuse(module: Any, change: Change, scale: float) -> bool:
     """Add a change to a layer's weight and bias; whether that changed anything."""
-    before, bias = module.weight, change.bias(tuple(module.bias.shape) if module.bias is not None else (), scale)
+    before, bias = module.weight, module.bias
     after = change.fused(before, scale)
-    changed = not torch.equal(before, after) or (bias is not None and bool(bias.any()))
+    changed = not torch.equal(before, after)
     before.copy_(after)
-    if bias is not None:
-        module.bias.add_(bias.to(module.bias.dtype))
+    if bias is not None and (added := change.bias(tuple(bias.shape), scale)) is not None:
+        bias.add_(added.to(bias.dtype))
+        changed = changed or bool(added.any())
     return changed
 
 
@@ -60,7 +55,7 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     """
     found = LoraFile.read(file, parts)
     own = {layer.name: change for layer, change in found.changes.items() if layer.part == 0}
-    words = any(layer.part > 0 for layer in found.changes)
+    words = any(layer.part > 0 and not change.is_zero for layer, change in found.changes.items())
     if magnitudes := [name for name, change in own.items() if change.has_magnitude]:
         raise CheckpointError(
             f'"{file}" is a LoRA with magnitudes (DoRA) of {len(magnitudes)} layers, such as "{magnitudes[0]}", which '
@@ -89,7 +84,7 @@ def _held(module: Any, change: Change) -> Added | None:
     shape = tuple(module.weight.shape)
     if change.low_rank:
         down, up = (change.slots[slot].float() for slot in ("down", "up"))
-        if not bool(up.any()):
+        if change.is_zero:
             return None
         if isinstance(module, nn.Conv2d):
             down, up = down.reshape(*down.shape[:2], *(down.shape[2:] or (1, 1))), up.reshape(*up.shape[:2], 1, 1)
@@ -100,65 +95,3 @@ def _held(module: Any, change: Change) -> Added | None:
     bias = change.bias(() if module.bias is None else tuple(module.bias.shape))
     weight = torch.zeros(shape) if weight is None else weight
     return Dense(weight, bias) if bool(weight.any()) or (bias is not None and bool(bias.any())) else None
-
-
-def add_embeddings(parts: Parts, files: Sequence[tuple[Path, str | None]]) -> Parts:
-    """The parts with learned words (textual inversion), which prompts may then use.
-
-    files: each with the word it is called by; None means the name that the file gives it, else the file's own. One of
-    several vectors is written as one word all the same.
-    """
-    for file, word in files:
-        tensors = _safetensors(file, "embedding")
-        with _reading(file, "embedding", parts):
-            pipeline = _pipeline(parts)
-            if {"clip_l", "clip_g"} <= tensors.keys():
-                called = word or file.stem
-                for part, name in zip(parts.texts, ("clip_l", "clip_g"), strict=True):
-                    own = {called: tensors[name]}
-                    pipeline.load_textual_inversion(own, called, text_encoder=part.module, tokenizer=part.tokenizer)
-            else:
-                named = {file.stem if name == "emb_params" else name: tensor for name, tensor in tensors.items()}
-                name, tensor = next(iter(named.items()))
-                pipeline.load_textual_inversion({word or name: tensor}, word or name)
-    return parts
-
-
-def _safetensors(file: Path, what: str) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise CheckpointError(f'There is no {what} "{file}"; check its path.')
-    if file.suffix != ".safetensors":
-        raise CheckpointError(
-            f'The {what} "{file}" is no .safetensors file; convert it once: cloisonne convert {file} OUT.safetensors.'
-        )
-    return read_tensors(file)
-
-
-@contextmanager
-def _reading(file: Path, what: str, parts: Parts) -> Iterator[None]:
-    try:
-        yield
-    # Whatever does not fit surfaces as any of these, over several lines.
-    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:
-        why = str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f'The {what} "{file}" does not fit the model, which is of the line {parts.family} ({why[:200]}); load one '
-            "that was made for it."
-        ) from error
-
-
-def _pipeline(parts: Parts) -> Any:
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-
-    first = {"text_encoder": parts.texts[0].module, "tokenizer": parts.texts[0].tokenizer}
-    shared: dict[str, Any] = {
-        "vae": parts.vae,
-        "unet": parts.unet,
-        "scheduler": DDIMScheduler(steps_offset=1, clip_sample=False),
-        **first,
-    }
-    if len(parts.texts) > 1:
-        second = {"text_encoder_2": parts.texts[1].module, "tokenizer_2": parts.texts[1].tokenizer}
-        return StableDiffusionXLPipeline(**shared, **second, add_watermarker=False)
-    none: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return StableDiffusionPipeline(**shared, **none)

@@ -118,13 +118,14 @@ def _alone(folder: Path, name: str, placement: Placement, regional_lora: Mapping
 def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> tuple[Parts, list[str]]:
     """Fuse LoRAs and add learned words; what a record says of them."""
     loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in lora]
-    words = [(Path(x), None) for x in embeddings]
+    words = [Path(x) for x in embeddings]
     if loras or words:
-        from cloisonne.models.adapters import add_embeddings, add_loras
+        from cloisonne.models.adapters import add_loras
+        from cloisonne.models.embedding_file import add_embeddings
 
         parts = add_embeddings(add_loras(parts, loras), words)
     told = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
-    return parts, told + [f"embedding {_sha256(file)}" for file, _ in words]
+    return parts, told + [f"embedding {_sha256(file)}" for file in words]
 
 
 def _masking(model: Model, resampling: Resampling) -> Model:

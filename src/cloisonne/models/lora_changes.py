@@ -63,6 +63,11 @@ class Change:
         return set(self.slots) == {"down", "up"}
 
     @property
+    def is_zero(self) -> bool:
+        """Whether it is low rank and adds nothing, as before it was trained."""
+        return self.low_rank and not bool(self.slots["up"].any())
+
+    @property
     def has_magnitude(self) -> bool:
         """Whether it is a DoRA."""
         return "magnitude" in self.slots or "dora_scale" in self.slots

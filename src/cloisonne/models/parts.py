@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +17,14 @@ Family = Literal["builtin", "sd1", "sd2", "sdxl", "pbe"]
 
 @dataclass(frozen=True, eq=False)
 class TextPart:
-    """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection."""
+    """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection.
+
+    learned: the ids of the vectors of words that were added, by word.
+    """
 
     module: CLIPTextModel | CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
+    learned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -46,7 +46,13 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
 
 
 def _flat(found: Any) -> Any:
-    """IP-Adapters keep their two parts in tables of their own; as safetensors their names are "part.name"."""
+    """IP-Adapters keep their two parts in tables of their own; as safetensors their names are "part.name".
+
+    An embedding of AUTOMATIC1111 keeps its vectors in a table, and its word beside it.
+    """
+    if isinstance(found, Mapping) and isinstance(found.get("string_to_param"), Mapping):
+        vectors, word = found["string_to_param"], found.get("name")
+        return {str(word) if word and len(vectors) == 1 else str(key): tensor for key, tensor in vectors.items()}
     parts = ("image_proj", "ip_adapter")
     if not isinstance(found, Mapping) or not all(isinstance(found.get(part), Mapping) for part in parts):
         return found
