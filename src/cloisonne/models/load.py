@@ -77,7 +77,9 @@ def load(
     name = "builtin" if source == "builtin" else base_name(source)
     path = Path(source).expanduser()
     if is_exemplar_folder(path):
-        return _masking(_alone(path, name, placement, regional_lora), mask_resampling)
+        given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings}
+        alone = _alone(path, name, placement, [option for option, value in given.items() if value])
+        return _masking(alone, mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction)
     parts, options = _amend(parts, _listed(lora), _listed(embeddings))
     held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
@@ -105,12 +107,13 @@ def load(
     return _masking(model, mask_resampling)
 
 
-def _alone(folder: Path, name: str, placement: Placement, regional_lora: Mapping[str, str | Path] | None) -> Model:
-    """A folder of Paint by Example as the model itself."""
-    if regional_lora:
+def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str]) -> Model:
+    """A folder of Paint by Example as the model itself. given: options of which it takes none."""
+    if given:
+        what = "no embeddings" if given[0] == "embeddings" else "no LoRAs"
         raise CapabilityError(
-            f'"{folder}" is a folder of Paint by Example, which takes no LoRAs; load a text model with '
-            "regional_lora and name the folder as exemplar."
+            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with '
+            f"{given[0]} and name the folder as exemplar."
         )
     return model_of(read_exemplar_folder(folder, placement.dtype), name=name, placement=placement)
 

@@ -97,9 +97,15 @@ class TensorFile:
         self._used.add(name)
         return self.tensors[name]
 
+    def within(self, prefix: str) -> dict[str, Tensor]:
+        """All tensors whose names begin so, by the rest of their names; they do not count as used."""
+        return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+
     def take_prefix(self, prefix: str) -> dict[str, Tensor]:
         """All tensors whose names begin so, by the rest of their names; they count as used."""
-        return {name.removeprefix(prefix): self.take(name) for name in self.tensors if name.startswith(prefix)}
+        found = self.within(prefix)
+        self._used |= {prefix + name for name in found}
+        return found
 
     def skip(self, names: Iterable[str] | Callable[[str], bool], why: str) -> None:
         """Count tensors as accounted for that are known and rightly not used: names, or a test of a name.
