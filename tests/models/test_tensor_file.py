@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.tensor_file import TensorFile
+from cloisonne.models.tensor_file import TensorFile, reason
 
 
 def opened(path: Path, *names: str, **header: str) -> TensorFile:
@@ -46,3 +46,16 @@ def test_a_file_of_which_nothing_is_used_is_refused(tmp_path: Path) -> None:
         TensorFile("y", {}).settle("LoRA")
     with pytest.raises(CheckpointError, match='lacks the tensor "b"'):
         file.take("b")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Error(s) in loading state_dict:\n\tUnexpected key(s): a. ", "Unexpected key(s): a"),
+        ("It is so.\nAnd so.", "It is so"),
+        ("The keys are wrong: \n\n ", "ValueError"),
+        ("", "ValueError"),
+    ],
+)
+def test_a_reason_never_ends_at_a_colon(text: str, wanted: str) -> None:
+    assert reason(ValueError(text)) == wanted

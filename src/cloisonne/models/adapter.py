@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.files import check_weights, pretrained, read
-from cloisonne.models.tensor_file import TensorFile
+from cloisonne.models.tensor_file import TensorFile, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +77,9 @@ def adapter_of(tensors: Mapping[str, Tensor], source: Path) -> T2IAdapter:
         module = T2IAdapter(**_config(own))
         module.load_state_dict(own)
     except (KeyError, ValueError, RuntimeError, IndexError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise CheckpointError(f'"{source}" is no T2I-Adapter of a known layout ({why}); download it again.') from error
+        raise CheckpointError(
+            f'"{source}" is no T2I-Adapter of a known layout ({reason(error)}); download it again.'
+        ) from error
     return module
 
 

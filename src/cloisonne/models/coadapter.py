@@ -85,6 +85,7 @@ def read_fuser(source: Path, device: torch.device) -> CoAdapterFuser:
     for name in opened.keys:
         if name.removeprefix("module.") in known:
             opened.take(name)
+    opened.skip(lambda name: name.endswith("seq_proj"), "only the style adapter goes through it")
     return CoAdapterFuser(tensors, opened.settle("fuser"))
 
 

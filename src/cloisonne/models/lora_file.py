@@ -14,7 +14,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.lora_changes import Change
 from cloisonne.models.lora_names import Layer, component, layer_names, modules_of, plain, refused_form, slot_of
 from cloisonne.models.parts import Parts
-from cloisonne.models.tensor_file import TensorFile, listed
+from cloisonne.models.tensor_file import TensorFile, listed, reason
 
 METADATA = "lora_adapter_metadata"
 """The header entry in which diffusers writes PEFT's settings, by "unet.lora_alpha" and so on."""
@@ -110,10 +110,9 @@ def _check_shapes(change: Change, layer: Layer, parts: Parts, file: Path) -> Non
         if change.bias(() if module.bias is None else tuple(module.bias.shape)) is not None and module.bias is None:
             raise ValueError("a bias, of which it has none")
     except (ValueError, RuntimeError, IndexError) as error:
-        why = str(error).strip().splitlines()[0].rstrip(".")
         raise CheckpointError(
             f'The LoRA "{file}" does not fit the model, which is of the line {parts.family} (for "{layer.name}" it '
-            f"has {why[:200]}); load one that was made for it."
+            f"has {reason(error)}); load one that was made for it."
         ) from error
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.tensor_file import reason
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
@@ -33,8 +34,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
             "ask for it as safetensors."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f'"{file}" cannot be read ({why}); download it again.') from error
+        raise CheckpointError(f'"{file}" cannot be read ({reason(error)}); download it again.') from error
     for wrapper in ("state_dict", "model_state_dict", "module"):
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]

@@ -75,9 +75,8 @@ class TensorFile:
         except FileNotFoundError as error:
             raise CheckpointError(f'There is no file "{file}"; check its path.') from error
         except (OSError, SafetensorError, ValueError, KeyError) as error:
-            why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
             raise CheckpointError(
-                f'"{file}" is no safetensors file that can be read ({why}); download it again.'
+                f'"{file}" is no safetensors file that can be read ({reason(error)}); download it again.'
             ) from error
 
     @property
@@ -148,6 +147,12 @@ class TensorFile:
 def is_note(entry: str) -> bool:
     """Whether a header entry of this name describes a file and decides nothing."""
     return any(entry.startswith(note) if note.endswith(("_", ".")) else entry == note for note in NOTES)
+
+
+def reason(error: Exception) -> str:
+    """The first line of a library's error that says something, at most 200 characters, without a mark at its end."""
+    lines = [line.strip(" .\t") for line in str(error).splitlines()]
+    return next((line[:200] for line in lines if line and not line.endswith(":")), type(error).__name__)
 
 
 def listed(names: Iterable[str]) -> str:
