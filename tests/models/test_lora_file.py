@@ -204,6 +204,27 @@ def test_dora_of_kohya_is_fused_by_its_formula(tiny_sd: Path, tmp_path: Path, la
         load(tiny_sd, regional_lora={"x": file})
 
 
+def test_dora_of_peft_is_fused_as_diffusers_fuses_it(tiny_sd: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    torch.manual_seed(0)
+    unet = pipeline_of(tiny_sd).unet
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, use_dora=True, target_modules=[LINEAR, KEYS, CONV]))
+    state = get_peft_model_state_dict(unet, save_embedding_layers=False)
+    made = {f"unet.{name}": t + torch.rand_like(t) * 0.3 for name, t in state.items()}
+    save_file(made, tmp_path / "x.safetensors")
+    pipeline = pipeline_of(tiny_sd)
+    pipeline.load_lora_weights(tmp_path, weight_name="x.safetensors")
+    pipeline.fuse_lora(lora_scale=0.7)
+    pipeline.unload_lora_weights()
+    theirs, ours = pipeline.unet.state_dict(), fused(tiny_sd, tmp_path / "x.safetensors", 0.7)
+    before = load(tiny_sd).net.unet.state_dict()
+    for name in (LINEAR, KEYS, CONV):
+        torch.testing.assert_close(ours[f"{name}.weight"], theirs[f"{name}.weight"], atol=1e-5, rtol=0)
+        assert not torch.allclose(ours[f"{name}.weight"], before[f"{name}.weight"], atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("end", "said"),
     [
@@ -333,6 +354,58 @@ def test_tensors_and_header_entries_of_no_known_name_are_warned_of(tiny_sd: Path
     assert "1 of 3 tensors is not used" in tensors
     assert f"{kohya(LINEAR)}.twist" in tensors
     assert '"shift"' in header
+
+
+TEXT = "encoder.layers.0.self_attn"
+OUT = f"{ATTENTION}.attn1.to_out.0"
+NAMES: dict[str, tuple[int, str, tuple[str, str]]] = {
+    f"unet.{LINEAR}": (0, LINEAR, ("lora_A.weight", "lora_B.weight")),
+    f"unet.{KEYS}": (0, KEYS, ("lora_A.default.weight", "lora_B.default.weight")),
+    f"unet.{ATTENTION}.attn1.to_k": (0, f"{ATTENTION}.attn1.to_k", ("lora.down.weight", "lora.up.weight")),
+    f"unet.{ATTENTION}.attn1.processor.to_v_lora": (0, f"{ATTENTION}.attn1.to_v", ("down.weight", "up.weight")),
+    f"unet.{ATTENTION}.attn1.processor.to_out_lora": (0, OUT, ("down.weight", "up.weight")),
+    f"base_model.model.{CONV}": (0, CONV, ("lora_A.weight", "lora_B.weight")),
+    f"text_encoder.text_model.{TEXT}.q_proj": (1, f"{TEXT}.q_proj", ("lora_A.weight", "lora_B.weight")),
+    f"text_encoder.{TEXT}.k_proj": (
+        1,
+        f"{TEXT}.k_proj",
+        ("lora_linear_layer.down.weight", "lora_linear_layer.up.weight"),
+    ),
+    f"text_encoder.text_model.{TEXT}.to_v_lora": (1, f"{TEXT}.v_proj", ("down.weight", "up.weight")),
+    f"text_encoder.text_model.{TEXT}.to_out_lora": (1, f"{TEXT}.out_proj", ("down.weight", "up.weight")),
+    "lora_te1_text_model_encoder_layers_1_mlp_fc1": (
+        1,
+        "encoder.layers.1.mlp.fc1",
+        ("lora_down.weight", "lora_up.weight"),
+    ),
+    "lora_te2_text_model_encoder_layers_1_mlp_fc2": (
+        2,
+        "encoder.layers.1.mlp.fc2",
+        ("lora_down.weight", "lora_up.weight"),
+    ),
+    "lora_te2_text_projection": (2, "text_projection", ("lora_down.weight", "lora_up.weight")),
+}
+
+
+def test_every_naming_of_layers_is_known(tiny_xl: Path, tmp_path: Path) -> None:
+    def weights() -> list[Weights]:
+        return [{name.removeprefix("text_model."): t.clone() for name, t in m.state_dict().items()} for m in networks]
+
+    plain = load(tiny_xl)
+    networks: Any = (plain.net.unet, *plain.text.modules)
+    before, tensors, wanted = weights(), {}, {}
+    for seed, (written, (part, name, ends)) in enumerate(NAMES.items()):
+        own = low_rank(tuple(before[part][f"{name}.weight"].shape), 2, seed)
+        tensors |= {f"{written}.{end}": t for end, t in zip(ends, own.values(), strict=True)}
+        wanted[part, name] = product(own)
+    save_file(tensors, tmp_path / "x.safetensors")
+    model = load(tiny_xl, lora=tmp_path / "x.safetensors")
+    networks = (model.net.unet, *model.text.modules)
+    assert model.warnings == ()
+    for part, (after, old) in enumerate(zip(weights(), before, strict=True)):
+        for key, value in after.items():
+            change = wanted.get((part, key.removesuffix(".weight")), torch.zeros(())) if "weight" in key else 0
+            torch.testing.assert_close(value - old[key], change + torch.zeros_like(value), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("line", ["tiny_sd", "tiny_xl"])

@@ -57,7 +57,7 @@ def load(
     Stable Diffusion 1.x, 2.x and XL, plain and for inpainting, and ReCo's fine-tuned checkpoints. Only a hub id that
     is not in the local cache is downloaded.
 
-    dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files in kohya's or PEFT's form,
+    dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files of any trainer,
     fused at their scales. regional_lora: such files by names, {"ink": FILE}, not fused: each counts only in the regions
     whose ``lora`` names it. embeddings: textual inversions; a file's name is its word where it names none itself.
     exemplar: a folder of Paint by Example, to draw regions' exemplars beside this model (such a folder may also be the
