@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tiny_sd: Path, tiny_xl: Pa
         ({"lora": tmp_path / "none.safetensors"}, "There is no LoRA"),
         ({"lora": tmp_path / "x.pt"}, "convert it once"),
         ({"embeddings": word}, "does not fit the model"),
-        ({"embeddings": tmp_path / "x.pt"}, "convert it once"),
+        ({"embeddings": tmp_path / "x.pt"}, "cannot be read"),
     ]
     for given, said in cases:
         with pytest.raises(CheckpointError, match=said) as caught:

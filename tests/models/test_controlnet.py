@@ -40,7 +40,20 @@ def test_single_files(folder: Path, tmp_path: Path, base: str, layout: str) -> N
         drawn(load(folder / base, adapters={"canny": folder / f"{base}-canny"}), scene_of(wall(), steps=2)),
     )
     assert file in read.files
+    assert read.warnings == ()
     assert read.parameters > load(folder / base).parameters
+
+
+@pytest.mark.parametrize("base", ["sd1", "sd2"])
+def test_what_is_not_used_is_warned_of(folder: Path, tmp_path: Path, base: str) -> None:
+    file = tmp_path / "net.safetensors"
+    tensors = {name: tensor.contiguous() for name, tensor in ldm_controlnet(beside(folder / base, 5)).items()}
+    further = {"control_model.twist.weight": torch.zeros(1), "first_stage_model.decoder.conv_in.bias": torch.zeros(1)}
+    save_file(tensors | further, file, {"gain": "2"})
+    left, header = load(folder / base, adapters={"canny": file}).warnings
+    assert f'Of the ControlNet "{file}", 1 of {len(tensors) + 2} tensors is not used' in left
+    assert '"control_model.twist.weight"' in left
+    assert '"gain"' in header
 
 
 def edited(folder: Path, out: Path, **changes: Any) -> Path:

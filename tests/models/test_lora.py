@@ -204,6 +204,10 @@ def test_what_paint_by_example_draws_alone_is_refused(tiny_sd: Path, tmp_path: P
     painter, file = write_exemplar(tmp_path / "pbe"), lora(tiny_sd, tmp_path / "x.safetensors")
     with pytest.raises(CapabilityError, match="takes no LoRAs"):
         load(painter, regional_lora={"ink": file})
+    with pytest.raises(CapabilityError, match="takes no LoRAs; load a text model with lora"):
+        load(painter, lora=file)
+    with pytest.raises(CapabilityError, match="takes no embeddings"):
+        load(painter, embeddings=file)
     model, picture = load(tiny_sd, regional_lora={"ink": file}, exemplar=painter), Image.new("RGB", (32, 32), "red")
     alone = Region(name="pet", box=LEFT, exemplar=picture, lora="ink")
     with pytest.raises(CapabilityError, match=r'^Region "pet": lora names "ink", but Paint by Example'):

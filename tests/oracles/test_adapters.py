@@ -198,10 +198,22 @@ def test_published_layouts_are_read(tmp_path: Path, kind: str, layout: str) -> N
     tensors = tencent_arc(module) if layout == "tencent arc" else module.state_dict()
     prefix = "module." if layout == "wrapped" else ""
     save_file({prefix + name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "x.safetensors")
-    found = read_adapter(tmp_path / "x.safetensors", torch.float32, torch.device("cpu")).module
+    read = read_adapter(tmp_path / "x.safetensors", torch.float32, torch.device("cpu"))
+    assert read.warnings == ()
+    found = read.module
     pixels = torch.rand(1, module.config["in_channels"], 128, 128)
     for ours, theirs in zip(found(pixels), module(pixels), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_what_is_not_used_is_warned_of_or_refused(folder: Path, tmp_path: Path) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in adapter("full_adapter").state_dict().items()}
+    save_file(tensors, tmp_path / "x.safetensors", {"gain": "2"})
+    (header,) = load(folder / "sd", adapters={"canny": tmp_path / "x.safetensors"}).warnings
+    assert '"gain"' in header
+    save_file(tensors | {"adapter.twist.weight": torch.zeros(1)}, tmp_path / "y.safetensors")
+    with pytest.raises(CheckpointError, match=r"is no T2I-Adapter of a known layout .*Unexpected"):
+        load(folder / "sd", adapters={"canny": tmp_path / "y.safetensors"})
 
 
 def test_names_are_the_published_ones() -> None:

@@ -220,5 +220,13 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"\[8, 16, 16\] channels, does not fit \"sd\" with \[8, 16\]"):
         fused(folder, "wide.safetensors")
     (folder / "cut.safetensors").write_bytes((folder / "fuser.safetensors").read_bytes()[:900])
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="is no safetensors file that can be read"):
         fused(folder, "cut.safetensors")
+
+
+def test_what_is_not_used_is_warned_of(folder: Path) -> None:
+    save_file(published() | {"twist": torch.zeros(1)}, folder / "more.safetensors", {"gain": "2"})
+    tensors, header = fused(folder, "more.safetensors").warnings
+    assert '1 of 52 tensors is not used: "twist".' in tensors
+    assert '"gain"' in header
+    assert fused(folder, "wrapped.safetensors").warnings == ()

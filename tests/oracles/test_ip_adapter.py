@@ -231,6 +231,14 @@ def bad(root: Path, tmp_path: Path, **changes: Tensor | None) -> Path:
     return tmp_path / "x.safetensors"
 
 
+def test_what_is_not_used_is_warned_of(root: Path, tmp_path: Path, model: Model) -> None:
+    file = bad(root, tmp_path, ip_adapter__1__twist__weight=torch.zeros(2), style__weight=torch.zeros(2))
+    (warning,) = load(root / "sd", exemplar=file, image_encoder=root / "models" / "image_encoder").warnings
+    assert f'Of the IP-Adapter "{file}", 2 of ' in warning
+    assert '"ip_adapter.1.twist.weight", "style.weight".' in warning
+    assert model.warnings == ()
+
+
 def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"^There is no IP-Adapter .*none\.safetensors"):
         load(root / "sd", exemplar=tmp_path / "none.safetensors")

@@ -94,7 +94,7 @@ def _begin(model: Model, count: int, word: str, generator: torch.Generator) -> T
     """[N, D]: the vectors of a word's tokens, each as often as needed; or of tokens drawn at random."""
     text: Any = model.text
     table = table_of(text).weight.detach().float()
-    ids = text.tokenizer(word, add_special_tokens=False).input_ids if word else []
+    ids = text.words(word) if word else []
     if ids:
         chosen = [ids[k * len(ids) // count] for k in range(count)]
     else:

@@ -1,6 +1,7 @@
 """``explain``: what a scene will make a model do, and what that will cost, without doing it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from cloisonne.core.predict import passes
 from cloisonne.models.controlnet import ControlNet
 from cloisonne.models.cost import Cost, control_cost, decode_cost, forward_cost
 from cloisonne.models.model import Model
+from cloisonne.scene.prompt import pieces, switches
 from cloisonne.scene.scene import Scene
 
 FLOPS_PER_THREAD = 6e10
@@ -30,7 +32,8 @@ class Explanation:
     steps, forwards, rows: networks asked (ControlNets too) and lines of all their batches, over the whole run, with
     what inverting a background and learning its concept take at most. tokens: what all rows of the first step hear
     together. flops, memory_bytes, seconds: estimates; seconds for this machine's threads, or for an average GPU.
-    dropped, warnings: as in a report.
+    dropped, warnings: as in a report. learned: the names of the learned words that each text uses, by the text, such as
+    "caption" or 'region "pet"'; texts without any are left out.
     """
 
     scene: Scene
@@ -46,6 +49,7 @@ class Explanation:
     device: str
     dropped: tuple[str, ...]
     warnings: tuple[str, ...]
+    learned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         width, height = size_of(self.scene)
@@ -62,6 +66,7 @@ class Explanation:
             f"{self.tokens} tokens heard by the rows of the first step",
             f"about {self.flops / 1e9:,.2f} GFLOP, {self.seconds:,.1f} s and {self.memory_bytes / 2**20:,.0f} MiB "
             f"on {self.device} (estimates)",
+            *(f"learned words: {place}: {', '.join(words)}" for place, words in self.learned.items()),
             *(f'dropped: region "{name}", for lack of tokens' for name in self.dropped),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
@@ -94,7 +99,24 @@ def explain(scene: Scene, model: Model) -> Explanation:
         device=f"{threads} threads of a CPU" if cpu else str(model.device),
         dropped=prepared.compiled.dropped,
         warnings=prepared.compiled.warnings,
+        learned=_learned(prepared),
     )
+
+
+def _learned(prepared: Prepared) -> dict[str, tuple[str, ...]]:
+    """The learned words of each text, at any time of the run."""
+    scene, steps = prepared.scene, len(prepared.steps)
+    texts = {"caption": scene.caption, "negative": scene.negative}
+    for region in scene.active_regions:
+        texts |= {f'region "{region.name}"': region.phrase, f'region "{region.name}", negative': region.negative}
+    found = {}
+    for place, text in texts.items():
+        moments = sorted({0.0, *switches(text, steps)}) if text and steps else []
+        pieces_of_text = (piece for moment in moments for piece in pieces(text, moment, steps))
+        used = (name for piece in pieces_of_text for name in prepared.ctx.model.text.learned.used(piece.words))
+        if names := tuple(dict.fromkeys(used)):
+            found[place] = names
+    return found
 
 
 def _blank(scene: Scene, model: Model) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:

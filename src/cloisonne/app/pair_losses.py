@@ -20,11 +20,11 @@ from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd import AFTER, BEFORE, CANVAS, WHOLE, Editing, latent_box, window_feather
 from cloisonne.methods.mrgd_attention import Boosted, ClearWords, spans_of
 from cloisonne.methods.mrgd_energy import Losses, RegionEnergy, Wanted
-from cloisonne.methods.reco import normalise
+from cloisonne.methods.reco import tidied
 from cloisonne.models.clipseg import Segmenter
 from cloisonne.models.vae import Vae
 from cloisonne.scene.masks import Mask
-from cloisonne.scene.prompt import plain
+from cloisonne.scene.prompt import escaped, plain
 from cloisonne.scene.region import Region
 
 SURE = -2.0
@@ -59,7 +59,7 @@ class Listening:
     count: int = 0
     spans: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     ids: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    tokenizer: Any = None
+    text: Any = None
     wanted: tuple[Region, ...] = ()
     said: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ class Listening:
         if not editing.keywords and editing.boost == "none":
             return cls()
         view = WHOLE if editing.whole else CANVAS
-        own = cls(count=editing.keywords, tokenizer=pair.model.text.tokenizer, wanted=pair.scene.active_regions)
+        own = cls(count=editing.keywords, text=pair.model.text, wanted=pair.scene.active_regions)
         heard = {v.stream: v for v in both.views if v.name.startswith(view)}
         for stream, prepared in ((BEFORE, pair.before), (AFTER, pair.after)):
             ids = ids_of(pair, heard[stream]) if stream in heard else None
@@ -85,7 +85,7 @@ class Listening:
 
     def tokens(self, phrase: str) -> list[int]:
         """A phrase's tokens, as they lie within a longer text."""
-        return self.tokenizer(normalise(plain(phrase)), add_special_tokens=False, verbose=False).input_ids
+        return [i for piece in tidied(escaped(plain(phrase)), self.text.learned) for i in self.text.words(piece.words)]
 
     def words(self, step: Step) -> Mapping[tuple[str, str], str]:
         """What is looked for of each (side, region), where that is not what its region says."""
@@ -104,7 +104,7 @@ class Listening:
             for region in self.wanted:
                 name = region.name or ""
                 places = [place for place in self.spans[stream].get(name, []) if place in chosen]
-                clear = [self.tokenizer.decode([self.ids[stream][place]]).strip() for place in places]
+                clear = [self.text.spelt(self.ids[stream][place]).strip() for place in places]
                 found = list(dict.fromkeys([*region.keywords, *clear]))
                 if found:
                     self.said[side, name] = ",".join(found)

@@ -118,10 +118,8 @@ def _tokens(phrase: str, moment: float, prepared: Prepared) -> list[int]:
     """The ids of what a phrase says where ``moment`` in [0, 1) of the walk lies behind."""
     text: Any = prepared.ctx.model.text
     said = at(phrase, moment, len(prepared.steps))
-    if prepared.scene.method not in _NORMALISED:
-        return [i for piece in pieces(said) for i in text.words(piece.words)]
-    spelt = (text.tokenizer(piece.words, add_special_tokens=False, verbose=False) for piece in tidied(said))
-    return [i for own in spelt for i in own.input_ids]
+    spelt = tidied(said, text.learned) if prepared.scene.method in _NORMALISED else pieces(said)
+    return [i for piece in spelt for i in text.words(piece.words)]
 
 
 def _grid(model: Model, canvas: tuple[int, int]) -> tuple[int, int]:

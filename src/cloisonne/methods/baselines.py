@@ -30,7 +30,7 @@ class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        ctx.heard(written(tidied(ctx.scene.caption)))  # too long alone, it is the one to blame
+        ctx.heard(written(tidied(ctx.scene.caption, ctx.model.text.learned)))  # too long alone, it is the one to blame
         room = ctx.model.text.length - len(_tokens(ctx.scene.caption, ctx)) - 2
         # One token more where there is no caption before the first comma.
         costs = [len(_tokens(f"a, {region_in_words(p.box, p.region.phrase)}", ctx)) - 1 for p in placed]
@@ -38,15 +38,14 @@ class Words:
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         told = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
-        text = written(tidied(told))
+        text = written(tidied(told, ctx.model.text.learned))
         return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(text)),)), summary=text, parts=layout.parts)
 
 
 def _tokens(text: str, ctx: Context) -> list[int]:
     """The ids of a text's words, without those of its weights."""
-    tokenizer = ctx.model.text.tokenizer
-    said = (tokenizer(piece.words, add_special_tokens=False, verbose=False) for piece in tidied(text))
-    return [i for own in said for i in own.input_ids]
+    encoder = ctx.model.text
+    return [i for piece in tidied(text, encoder.learned) for i in encoder.words(piece.words)]
 
 
 def region_in_words(box: Box, phrase: str) -> str:

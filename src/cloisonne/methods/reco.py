@@ -6,10 +6,10 @@ Yang et al., CVPR 2023, arXiv 2211.15518, section 3.1:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Layout, Part, Placed
+from cloisonne.models.learned_words import LearnedWords
 from cloisonne.scene.geometry import Box, area
 from cloisonne.scene.prompt import Piece, pieces
 
@@ -67,13 +68,20 @@ def normalise(text: str) -> str:
     return " ".join(_spaced(text.lower().lstrip(_MARKS)).split())
 
 
-def tidied(text: str) -> list[Piece]:
-    """The same clean-up of a text with weights; between its pieces marks and spaces stay."""
-    first, *others = pieces(text) or [Piece("")]
-    if not others:
-        return [Piece(normalise(first.words), first.weight)]
-    inner = [Piece(_spaced(piece.words.lower()), piece.weight) for piece in others]
-    return [Piece(_spaced(first.words.lower().lstrip(_MARKS)), first.weight), *inner]
+def tidied(text: str, learned: LearnedWords) -> list[Piece]:
+    """The same clean-up of a text with weights; between its pieces marks and spaces stay, learned words as they are."""
+    said = [
+        Piece(_clean(piece.words, learned, first=k == 0), piece.weight)
+        for k, piece in enumerate(pieces(text) or [Piece("")])
+    ]
+    return said if len(said) > 1 else [Piece(" ".join(said[0].words.split()), said[0].weight)]
+
+
+def _clean(text: str, learned: LearnedWords, *, first: bool) -> str:
+    parts = learned.split(text.lower())
+    if first and parts and parts[0][1] is None:
+        parts[0] = (parts[0][0].lstrip(_MARKS), None)
+    return "".join(part if name is not None else _spaced(part) for part, name in parts)
 
 
 def _spaced(text: str) -> str:
@@ -85,6 +93,10 @@ class Spelt(NamedTuple):
 
     ids: list[int]
     weights: list[float]
+
+
+Spelling: TypeAlias = Callable[[str], list[int]]
+"""The ids of a text's words, without a start and an end."""
 
 
 def sequence(
@@ -108,30 +120,34 @@ def sequence(
 
 def caption_ids(tokenizer: Any, v: Vocabulary, caption: str) -> list[int]:
     """Start, words, end. Raises SceneError where they do not fit the sequence."""
-    return _caption(tokenizer, v, [Piece(normalise(caption))]).ids
+    return _caption(_ids_by(tokenizer), v, [Piece(normalise(caption))]).ids
 
 
 def region_ids(tokenizer: Any, v: Vocabulary, box: Box, phrase: str) -> list[int]:
     """Four position tokens, start, words, end."""
-    return _region(tokenizer, v, box, [Piece(normalise(phrase))]).ids
+    return _region(_ids_by(tokenizer), v, box, [Piece(normalise(phrase))]).ids
 
 
-def _caption(tokenizer: Any, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
-    spelt = _words(tokenizer, v, said)
+def _ids_by(tokenizer: Any) -> Spelling:
+    return lambda text: tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+
+def _caption(spell: Spelling, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
+    spelt = _words(spell, v, said)
     if (count := len(spelt.ids)) > v.length:
         raise SceneError(f"The caption takes {count} tokens, but the model reads at most {v.length}; shorten it.")
     return spelt
 
 
-def _region(tokenizer: Any, v: Vocabulary, box: Box, said: Sequence[Piece]) -> Spelt:
-    ids, weights = _words(tokenizer, v, said)
+def _region(spell: Spelling, v: Vocabulary, box: Box, said: Sequence[Piece]) -> Spelt:
+    ids, weights = _words(spell, v, said)
     place = [v.position(value) for value in box]
     return Spelt(place + ids, [1.0] * len(place) + weights)
 
 
-def _words(tokenizer: Any, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
+def _words(spell: Spelling, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
     """Start, words, end; what is no word has weight 1."""
-    spelt = [tokenizer(piece.words, add_special_tokens=False, verbose=False).input_ids for piece in said]
+    spelt = [spell(piece.words) for piece in said]
     ids = [i for own in spelt for i in own]
     if any(i in (v.start, v.end) or v.first_bin <= i < v.first_bin + v.bins for i in ids):
         text = "".join(piece.words for piece in said)
@@ -151,18 +167,20 @@ class Reco:
     """
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
-        room = v.length - len(_caption(tokenizer, v, tidied(ctx.scene.caption)).ids)
-        costs = [len(_region(tokenizer, v, p.box, tidied(p.region.phrase)).ids) for p in placed]
+        text, v = ctx.model.text, _vocabulary(ctx)
+        room = v.length - len(_caption(text.words, v, tidied(ctx.scene.caption, text.learned)).ids)
+        costs = [len(_region(text.words, v, p.box, tidied(p.region.phrase, text.learned)).ids) for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        tokenizer, v = ctx.model.text.tokenizer, _vocabulary(ctx)
-        caption = tidied(ctx.scene.caption)
-        spelt = [_caption(tokenizer, v, caption)]
-        said = [(part, _region(tokenizer, v, part.box, tidied(part.region.phrase))) for part in layout.parts]
+        text, v = ctx.model.text, _vocabulary(ctx)
+        caption = tidied(ctx.scene.caption, text.learned)
+        spelt = [_caption(text.words, v, caption)]
+        said = [
+            (part, _region(text.words, v, part.box, tidied(part.region.phrase, text.learned))) for part in layout.parts
+        ]
         if said and ctx.scene.caption:
-            mute = [(part, _region(tokenizer, v, part.box, caption)) for part in layout.mute]
+            mute = [(part, _region(text.words, v, part.box, caption)) for part in layout.mute]
             said += _fitting(mute, v.length - sum(len(own.ids) for own in (*spelt, *(own for _, own in said))))
         said.sort(key=lambda one: (-area(one[0].box), one[0].name))
         spelt += [own for _, own in said]

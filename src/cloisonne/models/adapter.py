@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from diffusers.models.adapter import T2IAdapter
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.files import check_weights, pretrained, read
+from cloisonne.models.tensor_file import TensorFile, reason
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A T2I-Adapter. channels: of the maps it is shown, 1 or 3."""
+    """A T2I-Adapter. channels: of the maps it is shown, 1 or 3. warnings: what of its file is not used."""
 
     module: T2IAdapter
     device: torch.device
+    warnings: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -52,22 +52,22 @@ def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adap
 
     Raises CheckpointError, in one sentence, where it is neither, or damaged.
     """
+    warnings: tuple[str, ...] = ()
     if source.is_dir():
         check_weights(source)
         module = read(source, lambda path: pretrained(T2IAdapter, path, torch_dtype=dtype, low_cpu_mem_usage=False))
     elif source.suffix == ".safetensors" and source.is_file():
-        try:
-            tensors = load_file(source)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f'"{source}" cannot be read ({error}); download it again.') from error
-        module = adapter_of(tensors, source)
+        opened = TensorFile.open(source)
+        # Of these, the network takes each or refuses the file.
+        module = adapter_of(opened.take_prefix(""), source)
+        warnings = opened.settle("T2I-Adapter")
     elif source.is_file():
         raise CheckpointError(f'"{source}" is a pickle; run "cloisonne convert {source} OUT.safetensors" once.')
     else:
         raise CheckpointError(f'There is no adapter "{source}"; give a diffusers folder or a .safetensors file.')
     # Not by diffusers' own "to", which warns of what it would do for other networks.
     placed: Any = torch.nn.Module.to(module, device, dtype)
-    return Adapter(placed.eval().requires_grad_(False), device)
+    return Adapter(placed.eval().requires_grad_(False), device, warnings)
 
 
 def adapter_of(tensors: Mapping[str, Tensor], source: Path) -> T2IAdapter:
@@ -77,8 +77,9 @@ def adapter_of(tensors: Mapping[str, Tensor], source: Path) -> T2IAdapter:
         module = T2IAdapter(**_config(own))
         module.load_state_dict(own)
     except (KeyError, ValueError, RuntimeError, IndexError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise CheckpointError(f'"{source}" is no T2I-Adapter of a known layout ({why}); download it again.') from error
+        raise CheckpointError(
+            f'"{source}" is no T2I-Adapter of a known layout ({reason(error)}); download it again.'
+        ) from error
     return module
 
 

@@ -42,7 +42,9 @@ def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: P
             found[kind] = read_adapter(path, placement.dtype, placement.device)
             check_adapter(found[kind], kind, unet, model.name)
         files += files_of([path]) if path.is_dir() else [path]
-    return replace(model, adapters=found, controlnets=beside, files=(*model.files, *files))
+    added = [found[kind] if kind in found else beside[kind] for kind in adapters]
+    warnings = (*model.warnings, *(warning for one in added for warning in one.warnings))
+    return replace(model, adapters=found, controlnets=beside, files=(*model.files, *files), warnings=warnings)
 
 
 def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
@@ -51,7 +53,7 @@ def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
     unet: Any = model.net.unet.config
     found = read_fuser(file, placement.device)
     check_fuser(found, tuple(model.adapters), unet["block_out_channels"], model.name)
-    return replace(model, fuser=found, files=(*model.files, file))
+    return replace(model, fuser=found, files=(*model.files, file), warnings=(*model.warnings, *found.warnings))
 
 
 def with_exemplars(model: Model, source: str | Path, image_encoder: str | Path | None, placement: Placement) -> Model:
@@ -98,4 +100,6 @@ def with_loras(model: Model, loras: Mapping[str, Lora], placement: Placement) ->
     """The model whose network holds LoRAs beside its weights; nothing else may have been added to it after that."""
     net = model.net
     placed = {name: lora.to(placement.device, placement.dtype) for name, lora in loras.items()}
-    return replace(model, net=DiffusersNet(net.unet, net.spec, net.text_attention, net.pictures, placed))
+    held = DiffusersNet(net.unet, net.spec, net.text_attention, net.pictures, placed)
+    warnings = (warning for lora in loras.values() for warning in lora.warnings)
+    return replace(model, net=held, warnings=(*model.warnings, *warnings))

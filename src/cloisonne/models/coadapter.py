@@ -10,11 +10,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError, CheckpointError
-from cloisonne.models.files import read
+from cloisonne.models.tensor_file import TensorFile
 
 TASKS = {"sketch": 0, "keypose": 1, "seg": 2, "depth": 3, "canny": 4, "color": 6, "openpose": 7}
 """Rows of the task embedding; 5 is TencentARC's style adapter, which is not read."""
@@ -26,9 +25,10 @@ Features = tuple[Tensor, ...]
 
 @dataclass(frozen=True, eq=False)
 class CoAdapterFuser:
-    """The tensors of a published fuser, float32. D is its width."""
+    """The tensors of a published fuser, float32. D is its width. warnings: what of its file is not used."""
 
     tensors: Mapping[str, Tensor]
+    warnings: tuple[str, ...] = ()
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -77,11 +77,16 @@ def read_fuser(source: Path, device: torch.device) -> CoAdapterFuser:
         raise CheckpointError(f'There is no file "{source}"; give a CoAdapter\'s fuser as a .safetensors file.')
     if source.suffix != ".safetensors":
         raise CheckpointError(f'"{source}" is a pickle; run "cloisonne convert {source} OUT.safetensors" once.')
-    found = read(source, load_file)
-    tensors = {name.removeprefix("module."): tensor.float().to(device) for name, tensor in found.items()}
-    if wrong := _wrong(tensors):
+    opened = TensorFile.open(source)
+    tensors = {name.removeprefix("module."): tensor.float().to(device) for name, tensor in opened.tensors.items()}
+    wrong, known = _wrong(tensors)
+    if wrong:
         raise CheckpointError(f'"{source}" is no fuser of CoAdapters ({wrong}); download it again.')
-    return CoAdapterFuser(tensors)
+    for name in opened.keys:
+        if name.removeprefix("module.") in known:
+            opened.take(name)
+    opened.skip(lambda name: name.endswith("seq_proj"), "only the style adapter goes through it")
+    return CoAdapterFuser(tensors, opened.settle("fuser"))
 
 
 def check_fuser(fuser: CoAdapterFuser, kinds: Sequence[str], widths: Sequence[int], model: str) -> None:
@@ -97,10 +102,11 @@ def check_fuser(fuser: CoAdapterFuser, kinds: Sequence[str], widths: Sequence[in
         )
 
 
-def _wrong(t: Mapping[str, Tensor]) -> str:
-    """What is missing or has another shape; empty where the tensors are those of a fuser."""
-    if not {"task_embedding", "positional_embedding"} <= t.keys() or t["positional_embedding"].ndim != 2:
-        return "it has no task_embedding or positional_embedding"
+def _wrong(t: Mapping[str, Tensor]) -> tuple[str, set[str]]:
+    """What is missing or has another shape, empty where the tensors are those of a fuser; and the names of these."""
+    known = {"task_embedding", "positional_embedding"}
+    if not known <= t.keys() or t["positional_embedding"].ndim != 2:
+        return "it has no task_embedding or positional_embedding", known
     levels, width = t["positional_embedding"].shape
     shapes: dict[str, tuple[int | None, ...]] = {"task_embedding": (16, width)}
     for level in range(levels):
@@ -113,13 +119,14 @@ def _wrong(t: Mapping[str, Tensor]) -> str:
     shapes |= {"ln_pre.weight": (width,), "ln_post.weight": (width,)}
     for name, shape in shapes.items():
         bias = name.replace("weight", "bias")
+        known |= {name, bias}
         if name not in t or bias not in t:
-            return f"it lacks {name if name not in t else bias}"
+            return f"it lacks {name if name not in t else bias}", known
         if len(t[name].shape) != len(shape) or any(
             w not in (None, h) for h, w in zip(t[name].shape, shape, strict=True)
         ):
-            return f"its {name} is of {list(t[name].shape)}"
-    return "" if width % HEADS == 0 and _layers(t) else "it has no transformer of 8 heads"
+            return f"its {name} is of {list(t[name].shape)}", known
+    return "" if width % HEADS == 0 and _layers(t) else "it has no transformer of 8 heads", known
 
 
 def _layers(t: Mapping[str, Tensor]) -> int:

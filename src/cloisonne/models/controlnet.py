@@ -10,24 +10,27 @@ import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cloisonne.core.step import Step
 from cloisonne.errors import CheckpointError
 from cloisonne.models.files import check_weights, pretrained, read, read_json
+from cloisonne.models.tensor_file import TensorFile
 
 OURS, LDM, PREFIX = "controlnet_mid_block.weight", "middle_block_out.0.weight", "control_model."
 """By which tensors a single file is told: diffusers' names, or the original ones, these also with a prefix."""
 KIND = "ControlNetModel"
+BASE = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model_ema.")
+"""Before the names of what the original files hold besides: the whole checkpoint that the ControlNet was trained on."""
 
 
 @dataclass(frozen=True, eq=False)
 class ControlNet:
-    """A :class:`~cloisonne.core.beside.SideNet`, from diffusers' own class."""
+    """A :class:`~cloisonne.core.beside.SideNet`, from diffusers' own class. warnings: what of its file is not used."""
 
     module: ControlNetModel
     device: torch.device
+    warnings: tuple[str, ...] = ()
 
     def shown(self, pixels: NDArray[np.uint8]) -> Tensor:
         """[3, height, width] in [0, 1], float32, of a map uint8 [height, width] or [height, width, 3]."""
@@ -74,6 +77,7 @@ def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.d
     base: the UNet it is to stand beside, whose configuration a single file takes. Raises CheckpointError, in one
     sentence, where it is none, or damaged.
     """
+    warnings: tuple[str, ...] = ()
     if source.is_dir():
         if _class(source) not in (KIND, None):
             raise CheckpointError(f'"{source}" is a {_class(source)}, which is not read; give a {KIND}.')
@@ -82,7 +86,9 @@ def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.d
             source, lambda path: pretrained(ControlNetModel, path, torch_dtype=dtype, low_cpu_mem_usage=False)
         )
     else:
-        module = read(source, lambda path: controlnet_of(load_file(path), base, path))
+        opened = TensorFile.open(source)
+        module = read(source, lambda _: controlnet_of(opened, base))
+        warnings = opened.settle("ControlNet")
     config: Any = module.config
     if config["global_pool_conditions"] or config["conditioning_channels"] != 3:
         raise CheckpointError(
@@ -91,21 +97,28 @@ def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.d
         )
     # Not by diffusers' own "to", which warns of what it would do for other networks.
     placed: Any = torch.nn.Module.to(module, device, dtype)
-    return ControlNet(placed.eval().requires_grad_(False), device)
+    return ControlNet(placed.eval().requires_grad_(False), device, warnings)
 
 
 def _class(folder: Path) -> str | None:
     return read_json(folder / "config.json").get("_class_name")
 
 
-def controlnet_of(tensors: Mapping[str, Tensor], base: Any, source: Path) -> ControlNetModel:
+def controlnet_of(opened: TensorFile, base: Any) -> ControlNetModel:
     """diffusers' ControlNet from bare tensors, shaped like the UNet ``base``."""
-    own = dict(tensors)
+    own = dict(opened.tensors)
     if OURS not in own:
         from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
         converted = convert_controlnet_checkpoint(own, base.config)
         own = {name: tensor for name, tensor in converted.items() if tensor is not None}
+    # The converter leaves what it does not know; all that is left of it the network takes, or refuses the file.
+    used = {id(tensor) for tensor in own.values()}
+    for name, tensor in opened.tensors.items():
+        if id(tensor) in used:
+            opened.take(name)
+    if any(name.startswith(PREFIX) for name in opened.tensors):
+        opened.skip(lambda name: name.startswith(BASE), "the checkpoint that a ControlNet was published with")
     embedding = "controlnet_cond_embedding"
     try:
         widths = [len(own[f"{embedding}.conv_in.weight"])]
@@ -117,8 +130,8 @@ def controlnet_of(tensors: Mapping[str, Tensor], base: Any, source: Path) -> Con
         module.load_state_dict(own)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f'"{source}" does not have the tensors of a ControlNet for this model; load one that was trained for its '
-            "line, or its diffusers folder, which says its shape."
+            f'"{opened.source}" does not have the tensors of a ControlNet for this model; load one that was trained '
+            "for its line, or its diffusers folder, which says its shape."
         ) from error
     return module
 

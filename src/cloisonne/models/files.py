@@ -10,6 +10,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from cloisonne.errors import CheckpointError, CloisonneError
+from cloisonne.models.tensor_file import reason
 
 T = TypeVar("T")
 
@@ -70,9 +71,7 @@ def read(path: Path, reader: Callable[[Path], T]) -> T:
         raise
     # Damaged files surface as any of OSError, ValueError, KeyError, RuntimeError, SafetensorError, TypeError, ...
     except Exception as error:
-        lines = [line.strip(" .") for line in str(error).splitlines() if line.strip(" .")]
-        why = lines[0] if lines else type(error).__name__
-        raise CheckpointError(f'"{path}" cannot be loaded ({why}); download it again.') from error
+        raise CheckpointError(f'"{path}" cannot be loaded ({reason(error)}); download it again.') from error
 
 
 @contextmanager

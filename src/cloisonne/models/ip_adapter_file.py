@@ -20,7 +20,10 @@ from cloisonne.models.ip_adapter import IpAdapter
 from cloisonne.models.model import Model
 from cloisonne.models.net import DiffusersNet, PictureWeights, layer_of
 from cloisonne.models.pickles import PICKLES
-from cloisonne.models.single_file import read_tensors
+from cloisonne.models.tensor_file import TensorFile
+
+LAYERS = "ip_adapter."
+"""Before the names of the layers' tensors."""
 
 
 def is_ip_adapter(path: Path) -> bool:
@@ -34,9 +37,10 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
     image_encoder: a folder; None looks for one beside the file. Raises CheckpointError, in one sentence, where the file
     is none, is of a layout that is not supported, or does not fit the model.
     """
-    projection, layers = _split(_tensors(file), file)
+    opened = _opened(file)
+    projection, layers = _split(opened)
     _check_known(projection, layers, file)
-    pictures = _by_layer(layers, file, model)
+    pictures = _by_layer(layers, opened, model)
     unet: Any = model.net.unet
     projector = read(file, lambda _: _projector(unet, projection, file, model))
     folder = _encoder_folder(projection, file, image_encoder)
@@ -51,10 +55,11 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
         exemplar=None,
         ip_adapter=IpAdapter(vision, projector, placement.device),
         files=(*model.files, file, *files_of([folder])),
+        warnings=(*model.warnings, *opened.settle("IP-Adapter")),
     )
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def _opened(file: Path) -> TensorFile:
     if not file.is_file():
         raise CheckpointError(f'There is no IP-Adapter "{file}"; check its path.')
     if file.suffix in PICKLES:
@@ -63,21 +68,18 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             f'"{file}" is a pickle, which can run code when it is read; convert it once with '
             f'"cloisonne convert {file} {out}".'
         )
-    return read_tensors(file)
+    return TensorFile.open(file)
 
 
-def _split(tensors: Mapping[str, Tensor], file: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors of the projection and of the layers, without their prefixes."""
-    found = [
-        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        for prefix in ("image_proj.", "ip_adapter.")
-    ]
-    if not all(found):
+def _split(opened: TensorFile) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of the projection, which is read whole, and of the layers, without their prefixes."""
+    projection, layers = opened.take_prefix("image_proj."), opened.within(LAYERS)
+    if not projection or not layers:
         raise CheckpointError(
-            f'"{file}" is no IP-Adapter: it lacks tensors named image_proj and ip_adapter; give such a file, as '
-            "ip-adapter_sd15.safetensors, or a folder of Paint by Example."
+            f'"{opened.source}" is no IP-Adapter: it lacks tensors named image_proj and ip_adapter; give such a file, '
+            "as ip-adapter_sd15.safetensors, or a folder of Paint by Example."
         )
-    return found[0], found[1]
+    return projection, layers
 
 
 def _check_known(projection: Mapping[str, Tensor], layers: Mapping[str, Tensor], file: Path) -> None:
@@ -91,12 +93,13 @@ def _check_known(projection: Mapping[str, Tensor], layers: Mapping[str, Tensor],
         )
 
 
-def _by_layer(layers: Mapping[str, Tensor], file: Path, model: Model) -> dict[str, PictureWeights]:
+def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) -> dict[str, PictureWeights]:
     """The weights by the network's cross-attention layers.
 
     Published files count all of a UNet's attention layers in diffusers' order, so that those that cross are odd.
     """
     unet: Any = model.net.unet
+    file = opened.source
     crossing = [layer_of(name) for name in unet.attn_processors if name.endswith("attn2.processor")]
     found = sorted({int(name.split(".")[0]) for name in layers if name.split(".")[0].isdigit()})
     if len(found) != len(crossing):
@@ -116,7 +119,8 @@ def _by_layer(layers: Mapping[str, Tensor], file: Path, model: Model) -> dict[st
                 f"{list(layers[names[0]].shape)} and the network's layer {list(wanted)}; give an IP-Adapter that was "
                 "trained for its line."
             )
-        out[layer] = (layers[names[0]], layers[names[1]])
+        keys, values = (opened.take(f"{LAYERS}{name}") for name in names)
+        out[layer] = (keys, values)
     return out
 
 

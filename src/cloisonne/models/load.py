@@ -57,7 +57,7 @@ def load(
     Stable Diffusion 1.x, 2.x and XL, plain and for inpainting, and ReCo's fine-tuned checkpoints. Only a hub id that
     is not in the local cache is downloaded.
 
-    dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files in kohya's or PEFT's form,
+    dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files of any trainer,
     fused at their scales. regional_lora: such files by names, {"ink": FILE}, not fused: each counts only in the regions
     whose ``lora`` names it. embeddings: textual inversions; a file's name is its word where it names none itself.
     exemplar: a folder of Paint by Example, to draw regions' exemplars beside this model (such a folder may also be the
@@ -77,9 +77,11 @@ def load(
     name = "builtin" if source == "builtin" else base_name(source)
     path = Path(source).expanduser()
     if is_exemplar_folder(path):
-        return _masking(_alone(path, name, placement, regional_lora), mask_resampling)
+        given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings}
+        alone = _alone(path, name, placement, [option for option, value in given.items() if value])
+        return _masking(alone, mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction)
-    options = _amend(parts, _listed(lora), _listed(embeddings))
+    parts, options = _amend(parts, _listed(lora), _listed(embeddings))
     held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
     loras = read_regional(parts, held)
     options += [f"regional lora {name} {_sha256(file)}" for name, file in sorted(held.items())]
@@ -105,26 +107,28 @@ def load(
     return _masking(model, mask_resampling)
 
 
-def _alone(folder: Path, name: str, placement: Placement, regional_lora: Mapping[str, str | Path] | None) -> Model:
-    """A folder of Paint by Example as the model itself."""
-    if regional_lora:
+def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str]) -> Model:
+    """A folder of Paint by Example as the model itself. given: options of which it takes none."""
+    if given:
+        what = "no embeddings" if given[0] == "embeddings" else "no LoRAs"
         raise CapabilityError(
-            f'"{folder}" is a folder of Paint by Example, which takes no LoRAs; load a text model with '
-            "regional_lora and name the folder as exemplar."
+            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with '
+            f"{given[0]} and name the folder as exemplar."
         )
     return model_of(read_exemplar_folder(folder, placement.dtype), name=name, placement=placement)
 
 
-def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> list[str]:
-    """Fuse LoRAs and add learned words, in place; what a record says of them."""
+def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> tuple[Parts, list[str]]:
+    """Fuse LoRAs and add learned words; what a record says of them."""
     loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in lora]
-    words = [(Path(x), None) for x in embeddings]
+    words = [Path(x) for x in embeddings]
     if loras or words:
-        from cloisonne.models.adapters import add_embeddings, add_loras
+        from cloisonne.models.adapters import add_loras
+        from cloisonne.models.embedding_file import add_embeddings
 
-        add_embeddings(add_loras(parts, loras), words)
+        parts = add_embeddings(add_loras(parts, loras), words)
     told = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
-    return told + [f"embedding {_sha256(file)}" for file, _ in words]
+    return parts, told + [f"embedding {_sha256(file)}" for file in words]
 
 
 def _masking(model: Model, resampling: Resampling) -> Model:

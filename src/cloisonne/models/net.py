@@ -23,7 +23,7 @@ from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.features import sharing_features
-from cloisonne.models.lora import Lora, LowRank, counting, grid_of, install, with_text
+from cloisonne.models.lora import Added, Lora, counting, grid_of, install, with_text
 from cloisonne.models.spec import NetSpec
 
 PictureWeights = tuple[Tensor, Tensor]
@@ -180,7 +180,7 @@ class _Processor:
         return F.linear(tokens, k), F.linear(tokens, v)
 
 
-def _changes(layer: str, loras: Mapping[str, Lora]) -> dict[str, LowRank]:
+def _changes(layer: str, loras: Mapping[str, Lora]) -> dict[str, Added]:
     return {name: lora.layers[layer] for name, lora in loras.items() if layer in lora.layers}
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +17,14 @@ Family = Literal["builtin", "sd1", "sd2", "sdxl", "pbe"]
 
 @dataclass(frozen=True, eq=False)
 class TextPart:
-    """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection."""
+    """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection.
+
+    learned: the ids of the vectors of words that were added, by word.
+    """
 
     module: CLIPTextModel | CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
+    learned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +33,7 @@ class Parts:
 
     texts: one, or Stable Diffusion XL's two. scheduler: a diffusers ``scheduler_config.json``. zeros_for_empty: an
     empty negative is zeros in place of encoded text (XL's ``force_zeros_for_empty_prompt``). files: all that decides
-    what the model draws.
+    what the model draws. warnings: what the files hold that is not honoured, one sentence each.
     """
 
     family: Family
@@ -39,6 +43,7 @@ class Parts:
     scheduler: Mapping[str, Any]
     zeros_for_empty: bool = False
     files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write a diffusers pipeline folder: safetensors and JSON, in the dtype of the networks."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.tensor_file import reason
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
@@ -33,8 +34,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
             "ask for it as safetensors."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f'"{file}" cannot be read ({why}); download it again.') from error
+        raise CheckpointError(f'"{file}" cannot be read ({reason(error)}); download it again.') from error
     for wrapper in ("state_dict", "model_state_dict", "module"):
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
@@ -46,7 +46,13 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
 
 
 def _flat(found: Any) -> Any:
-    """IP-Adapters keep their two parts in tables of their own; as safetensors their names are "part.name"."""
+    """IP-Adapters keep their two parts in tables of their own; as safetensors their names are "part.name".
+
+    An embedding of AUTOMATIC1111 keeps its vectors in a table, and its word beside it.
+    """
+    if isinstance(found, Mapping) and isinstance(found.get("string_to_param"), Mapping):
+        vectors, word = found["string_to_param"], found.get("name")
+        return {str(word) if word and len(vectors) == 1 else str(key): tensor for key, tensor in vectors.items()}
     parts = ("image_proj", "ip_adapter")
     if not isinstance(found, Mapping) or not all(isinstance(found.get(part), Mapping) for part in parts):
         return found

@@ -1,13 +1,13 @@
 """CLIP text encoders and their tokenizers: text to what a network hears."""
 
 from collections.abc import Sequence
-from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError, CheckpointError, SceneError
+from cloisonne.models.learned_words import LearnedWords
 from cloisonne.models.parts import TextPart
 
 
@@ -24,13 +24,14 @@ class TextEncoder:
     With one encoder, tokens are its last layer's output, normalised. With the two of Stable Diffusion XL they are the
     last but one layer's outputs of both, side by side, and the second one's projection is the pooled text.
     length: tokens of every sequence. width: D of what comes out. pooled_width: P, 0 without pooled text. tokenizer: for
-    methods that build sequences of their own. silent: an empty negative is zeros. device: where it works, if not where
-    its weights lie.
+    methods that build sequences of their own. learned: words that were added, each of one or more vectors. silent: an
+    empty negative is zeros. device: where it works, if not where its weights lie.
     """
 
     def __init__(self, parts: Sequence[TextPart], *, device: torch.device | None = None, silent: bool = False) -> None:
         self.module: Any = parts[0].module
         self.tokenizer: Any = parts[0].tokenizer
+        self.learned = LearnedWords.of(self.tokenizer, parts[0].learned)
         self.modules: tuple[Any, ...] = tuple(part.module for part in parts)
         self.silent = silent
         self._device = device
@@ -62,15 +63,17 @@ class TextEncoder:
 
     def words(self, text: str) -> list[int]:
         """The ids of a text's words alone, however many."""
-        return self.tokenizer(self._expanded(text), add_special_tokens=False, verbose=False).input_ids
+        found: list[int] = []
+        for part, name in self.learned.split(text):
+            if name is not None:
+                found += self.learned.ids[name]
+            else:
+                found += self.tokenizer(part, add_special_tokens=False, verbose=False).input_ids
+        return found
 
-    def _expanded(self, text: str) -> str:
-        """A learned word of several vectors as all of them, "word word_1 word_2", as diffusers writes it."""
-        added = self.tokenizer.added_tokens_encoder
-        for word in sorted({token for token in added if f"{token}_1" in added and token in text}):
-            rest = takewhile(added.__contains__, (f"{word}_{k}" for k in count(1)))
-            text = text.replace(word, " ".join([word, *rest]))
-        return text
+    def spelt(self, token: int) -> str:
+        """What an id stands for, as text."""
+        return self.learned.name_of(token) or self.tokenizer.decode([token])
 
     @torch.no_grad()
     def say(self, ids: Sequence[int]) -> Said:
@@ -106,6 +109,7 @@ class NoText:
 
     length = 1
     pooled_width = 0
+    learned = LearnedWords()
     silent = False
     has_positions = False
     modules: tuple[Any, ...] = ()
