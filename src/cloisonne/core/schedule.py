@@ -6,7 +6,7 @@ A checkpoint's ``scheduler_config.json`` means what it means to diffusers' sched
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -57,6 +57,10 @@ class Schedule:
             prediction=_known("prediction_type", config.get("prediction_type", "epsilon"), get_args(Parameterization)),
         )
 
+    def trained(self) -> tuple[Step, ...]:
+        """All levels of training, noisy to clean, one a step: the spacing and its offset are of sampling alone."""
+        return replace(self, spacing="leading", offset=0).steps(len(self.alphas), ends_clean=False)
+
     def steps(self, count: int, *, ends_clean: bool, strength: float = 1.0) -> tuple[Step, ...]:
         """The steps of a walk of ``count``, noisy to clean.
 
@@ -64,9 +68,15 @@ class Schedule:
         strength: walk only the last ``int(count * strength)`` steps, for a start from a given picture as in diffusers'
         image-to-image; their count is then what ``Step.progress`` refers to, and none are left at strength 0.
         """
-        most = len(self.alphas) - (self.offset if self.spacing == "leading" else 0)
+        num_levels = len(self.alphas)
+        most = num_levels - (self.offset if self.spacing == "leading" else 0)
         if not 1 <= count <= most:
             raise SceneError(f"{count} steps were asked for; this model's schedule allows 1 to {most}.")
+        if self.spacing == "leading" and (top := self._timesteps(count)[0]) >= num_levels:
+            raise SceneError(
+                f"{count} steps begin at level {top} with the checkpoint's steps_offset of {self.offset}, but its levels "
+                f"end at {num_levels - 1}; choose another number of steps."
+            )
         if not 0.0 <= strength <= 1.0:
             raise SceneError(f"strength is {strength}; give a number from 0 (unchanged) to 1 (from pure noise).")
         levels = self._karras(count) if self.spacing == "karras" else [self._level(t) for t in self._timesteps(count)]
