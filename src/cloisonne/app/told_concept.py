@@ -79,6 +79,6 @@ def told_blank(model: Model, *, learned: bool) -> Told:
 def _check_plain(model: Model) -> None:
     if model.spec.extra_channels:
         raise CapabilityError(
-            f'On the model "{model.name}" ({TITLES[model.family]} for inpainting) an IP-Adapter carries no concept over; '
-            "load a plain one, or Paint by Example with it."
+            f'On the model "{model.name}" ({TITLES[model.family]} for inpainting) an IP-Adapter carries no concept '
+            "over; load a plain one, or Paint by Example with it."
         )
