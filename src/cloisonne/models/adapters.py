@@ -1,84 +1,105 @@
 """What is added to a checkpoint: LoRAs, fused into its weights or held beside them, and learned words.
 
-All go through diffusers' own loaders, on a pipeline that lives only as long.
+LoRAs are read here (``lora_file.py``); words go through diffusers' own loader, on a pipeline that lives only as long.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DDIMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.lora import Lora, LowRank, unmaskable
+from cloisonne.models.lora import Added, Dense, Lora, LowRank, unmaskable
+from cloisonne.models.lora_changes import Change
+from cloisonne.models.lora_file import LoraFile
+from cloisonne.models.lora_names import modules_of
 from cloisonne.models.parts import Parts
-from cloisonne.models.single_file import read_tensors
+from cloisonne.models.tensor_file import read_tensors
 
 
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
-    """The parts with LoRAs (kohya's or PEFT's names) fused into UNet and text encoders, each at its scale.
+    """The parts with LoRAs of any trainer fused into UNet and text encoders, each at its scale.
 
-    Raises CheckpointError, in one sentence, for a file that is none or was made for another line.
+    Raises CheckpointError, in one sentence, for a file that is none, is of a form that is not read, or was made for
+    another line; what of a file is not used is told in the parts' warnings.
     """
+    warnings = list(parts.warnings)
     for file, scale in loras:
-        tensors = _lora_tensors(file)
-        before = _weights(parts)
-        with _reading(file, "LoRA", parts):
-            pipeline = _pipeline(parts)
-            pipeline.load_lora_weights(dict(tensors))
-            pipeline.fuse_lora(lora_scale=scale)
-            pipeline.unload_lora_weights()
-        _forget(parts)
-        if scale and not _changed(before, parts):
-            raise CheckpointError(f'"{file}" fits no layer of the model; load a LoRA that was made for its line.')
-    return parts
+        found = LoraFile.read(file, parts)
+        warnings += found.warnings
+        if not scale:
+            continue
+        modules = modules_of(parts)
+        changed = [_fuse(modules[part].get_submodule(name), c, scale) for (part, name), c in found.changes.items()]
+        if not any(changed):
+            raise CheckpointError(f'"{file}" changes no layer of the model: all that it would add is zero.')
+    return replace(parts, warnings=tuple(warnings))
+
+
+@torch.no_grad()
+def _fuse(module: Any, change: Change, scale: float) -> bool:
+    """Add a change to a layer's weight and bias; whether that changed anything."""
+    before, bias = module.weight, change.bias(tuple(module.bias.shape) if module.bias is not None else (), scale)
+    after = change.fused(before, scale)
+    changed = not torch.equal(before, after) or (bias is not None and bool(bias.any()))
+    before.copy_(after)
+    if bias is not None:
+        module.bias.add_(bias.to(module.bias.dtype))
+    return changed
 
 
 def read_lora(parts: Parts, file: Path) -> Lora:
-    """What a LoRA (kohya's or PEFT's names) changes of the UNet, to be held beside it; the parts stay what they are.
+    """What a LoRA of any trainer changes of the UNet, to be held beside it; the parts stay what they are.
 
     Raises CheckpointError as :func:`add_loras` does, and for one that changes layers which belong to no place.
     """
-    tensors = _lora_tensors(file)
-    with _reading(file, "LoRA", parts):
-        pipeline = _pipeline(parts)
-        pipeline.load_lora_weights(dict(tensors))
-        layers, plain = _low_rank(parts.unet)
-        words = any(_low_rank(text.module)[0] for text in parts.texts)
-        pipeline.unload_lora_weights()
-    _forget(parts)
-    if not plain:
+    found = LoraFile.read(file, parts)
+    own = {layer.name: change for layer, change in found.changes.items() if layer.part == 0}
+    words = any(layer.part > 0 for layer in found.changes)
+    if magnitudes := [name for name, change in own.items() if change.has_magnitude]:
         raise CheckpointError(
-            f'"{file}" is a LoRA with magnitudes or biases (DoRA), which cannot count by region; fuse it for all of '
-            "the picture: load(..., lora=FILE)."
+            f'"{file}" is a LoRA with magnitudes (DoRA) of {len(magnitudes)} layers, such as "{magnitudes[0]}", which '
+            "cannot count by region; fuse it for all of the picture: load(..., lora=FILE), or --lora FILE."
         )
+    for name in own:
+        if not isinstance(parts.unet.get_submodule(name), nn.Linear | nn.Conv2d):
+            raise CheckpointError(
+                f'"{file}" changes the norm "{name}", which cannot count by region; fuse it for all of the picture: '
+                "load(..., lora=FILE), or --lora FILE."
+            )
+    held = {name: _held(parts.unet.get_submodule(name), change) for name, change in own.items()}
+    layers = {name: one for name, one in held.items() if one is not None}
     if not layers:
         raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA that was made for its line.')
     if (layer := unmaskable(parts.unet, sorted(layers))) is not None:
         raise CheckpointError(
             f'"{file}" changes the layer "{layer}", which acts on all of the picture at once, so that it cannot count '
-            "by region; fuse it: load(..., lora=FILE)."
+            "by region; fuse it: load(..., lora=FILE), or --lora FILE."
         )
-    return Lora(layers, words)
+    return Lora(layers, words, found.warnings)
 
 
-def _low_rank(module: Any) -> tuple[dict[str, LowRank], bool]:
-    """What peft has put on a module's layers, and whether it is no more than that; layers that stay are left out."""
-    from peft.tuners.lora import LoraLayer
-
-    found, plain = {}, True
-    for name, part in module.named_modules():
-        if not isinstance(part, LoraLayer):
-            continue
-        layer: Any = part
-        for key, down in layer.lora_A.items():
-            up = layer.lora_B[key]
-            plain = plain and not layer.use_dora.get(key) and up.bias is None
-            if bool((up.weight != 0).any()):
-                found[name] = LowRank(down.weight.detach().clone(), up.weight.detach() * layer.scaling[key])
-    return found, plain
+def _held(module: Any, change: Change) -> Added | None:
+    """A change as it is added to a layer's output; None where it is zero."""
+    shape = tuple(module.weight.shape)
+    if change.low_rank:
+        down, up = (change.slots[slot].float() for slot in ("down", "up"))
+        if not bool(up.any()):
+            return None
+        if isinstance(module, nn.Conv2d):
+            down, up = down.reshape(*down.shape[:2], *(down.shape[2:] or (1, 1))), up.reshape(*up.shape[:2], 1, 1)
+        else:
+            down, up = down.flatten(1), up.flatten(1)
+        return LowRank(down.clone(), up * change.scale)
+    weight = change.weight(shape)
+    bias = change.bias(() if module.bias is None else tuple(module.bias.shape))
+    weight = torch.zeros(shape) if weight is None else weight
+    return Dense(weight, bias) if bool(weight.any()) or (bias is not None and bool(bias.any())) else None
 
 
 def add_embeddings(parts: Parts, files: Sequence[tuple[Path, str | None]]) -> Parts:
@@ -101,13 +122,6 @@ def add_embeddings(parts: Parts, files: Sequence[tuple[Path, str | None]]) -> Pa
                 name, tensor = next(iter(named.items()))
                 pipeline.load_textual_inversion({word or name: tensor}, word or name)
     return parts
-
-
-def _lora_tensors(file: Path) -> dict[str, Tensor]:
-    tensors = _safetensors(file, "LoRA")
-    if not any("lora" in name.lower() for name in tensors):
-        raise CheckpointError(f'"{file}" is no LoRA: none of its tensors is named as one; load another file.')
-    return tensors
 
 
 def _safetensors(file: Path, what: str) -> dict[str, Tensor]:
@@ -148,20 +162,3 @@ def _pipeline(parts: Parts) -> Any:
         return StableDiffusionXLPipeline(**shared, **second, add_watermarker=False)
     none: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return StableDiffusionPipeline(**shared, **none)
-
-
-def _weights(parts: Parts) -> list[tuple[Any, str, Tensor]]:
-    """All weights of the parts that LoRAs can change."""
-    modules = (parts.unet, *(text.module for text in parts.texts))
-    return [(m, n, p.detach().clone()) for m in modules for n, p in m.named_parameters() if n.endswith("weight")]
-
-
-def _changed(before: list[tuple[Any, str, Tensor]], parts: Parts) -> bool:
-    return any(not before_weight.equal(module.get_parameter(name)) for module, name, before_weight in before)
-
-
-def _forget(parts: Parts) -> None:
-    """What peft leaves behind says that adapters are to be saved apart."""
-    for module in (parts.unet, *(text.module for text in parts.texts)):
-        vars(module).pop("peft_config", None)
-        vars(module)["_hf_peft_config_loaded"] = False

@@ -54,6 +54,7 @@ def assemble(
         dtype=placement.dtype,
         files=parts.files,
         options=options,
+        warnings=parts.warnings,
     )
 
 

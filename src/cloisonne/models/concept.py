@@ -11,7 +11,7 @@ from safetensors.torch import save as written
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError, CheckpointError, OutputError
-from cloisonne.models.single_file import read_tensors
+from cloisonne.models.tensor_file import read_tensors
 from cloisonne.models.text import NoText, TextEncoder
 
 NAME = "<concept>"

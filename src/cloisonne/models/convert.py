@@ -16,7 +16,8 @@ from cloisonne.errors import CheckpointError, OutputError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar_layout import is_exemplar_layout, write_exemplar_folder
 from cloisonne.models.pickles import PICKLES, read_pickle
-from cloisonne.models.single_file import parts_of, read_tensors, read_tokenizer
+from cloisonne.models.single_file import parts_of, read_tokenizer
+from cloisonne.models.tensor_file import read_tensors
 
 
 def convert(

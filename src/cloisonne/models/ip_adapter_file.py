@@ -20,7 +20,7 @@ from cloisonne.models.ip_adapter import IpAdapter
 from cloisonne.models.model import Model
 from cloisonne.models.net import DiffusersNet, PictureWeights, layer_of
 from cloisonne.models.pickles import PICKLES
-from cloisonne.models.single_file import read_tensors
+from cloisonne.models.tensor_file import read_tensors
 
 
 def is_ip_adapter(path: Path) -> bool:

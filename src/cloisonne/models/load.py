@@ -79,7 +79,7 @@ def load(
     if is_exemplar_folder(path):
         return _masking(_alone(path, name, placement, regional_lora), mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction)
-    options = _amend(parts, _listed(lora), _listed(embeddings))
+    parts, options = _amend(parts, _listed(lora), _listed(embeddings))
     held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
     loras = read_regional(parts, held)
     options += [f"regional lora {name} {_sha256(file)}" for name, file in sorted(held.items())]
@@ -115,16 +115,16 @@ def _alone(folder: Path, name: str, placement: Placement, regional_lora: Mapping
     return model_of(read_exemplar_folder(folder, placement.dtype), name=name, placement=placement)
 
 
-def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> list[str]:
-    """Fuse LoRAs and add learned words, in place; what a record says of them."""
+def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> tuple[Parts, list[str]]:
+    """Fuse LoRAs and add learned words; what a record says of them."""
     loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in lora]
     words = [(Path(x), None) for x in embeddings]
     if loras or words:
         from cloisonne.models.adapters import add_embeddings, add_loras
 
-        add_embeddings(add_loras(parts, loras), words)
+        parts = add_embeddings(add_loras(parts, loras), words)
     told = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
-    return told + [f"embedding {_sha256(file)}" for file, _ in words]
+    return parts, told + [f"embedding {_sha256(file)}" for file, _ in words]
 
 
 def _masking(model: Model, resampling: Resampling) -> Model:

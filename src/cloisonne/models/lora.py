@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -41,22 +41,58 @@ class LowRank:
         """The same elsewhere."""
         return LowRank(self.down.to(device, dtype), self.up.to(device, dtype))
 
+    @property
+    def parameters(self) -> int:
+        """Its numbers."""
+        return self.down.numel() + self.up.numel()
+
 
 @dataclass(frozen=True, eq=False)
-class Lora:
-    """layers: of the UNet, by their names. words: whether its file changes text encoders too, which is not heard."""
+class Dense:
+    """What is added to one layer, times a scale: a weight of the layer's own shape, and a bias [C'] or None."""
 
-    layers: Mapping[str, LowRank]
-    words: bool = False
+    weight: Tensor
+    bias: Tensor | None = None
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Lora":
+    def __call__(self, x: Tensor, amount: Tensor | None, layer: nn.Module) -> Tensor:
+        """As of :class:`LowRank`."""
+        if isinstance(layer, nn.Conv2d):
+            assert amount is not None, "convolutions read pixels"
+            added = F.conv2d(x, self.weight, self.bias, layer.stride, layer.padding, layer.dilation)
+            return added * amount[:, None].to(x.dtype)
+        added = F.linear(x, self.weight, self.bias)
+        return added if amount is None else added * amount[..., None].to(x.dtype)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Dense":
         """The same elsewhere."""
-        return Lora({name: low.to(device, dtype) for name, low in self.layers.items()}, self.words)
+        return Dense(self.weight.to(device, dtype), None if self.bias is None else self.bias.to(device, dtype))
 
     @property
     def parameters(self) -> int:
         """Its numbers."""
-        return sum(low.down.numel() + low.up.numel() for low in self.layers.values())
+        return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
+
+
+Added: TypeAlias = LowRank | Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """layers: of the UNet, by their names. words: whether its file changes text encoders too, which is not heard.
+    warnings: what of its file is not used, one sentence each."""
+
+    layers: Mapping[str, Added]
+    words: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Lora":
+        """The same elsewhere."""
+        return Lora({name: low.to(device, dtype) for name, low in self.layers.items()}, self.words, self.warnings)
+
+    @property
+    def parameters(self) -> int:
+        """Its numbers."""
+        return sum(low.parameters for low in self.layers.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +148,7 @@ def install(unet: UNet2DConditionModel, loras: Mapping[str, Lora]) -> None:
             unet.get_submodule(layer).register_forward_hook(_adding(own))
 
 
-def with_text(out: Tensor, tokens: Tensor, loras: Sequence[Scaled], own: Mapping[str, LowRank], layer: Any) -> Tensor:
+def with_text(out: Tensor, tokens: Tensor, loras: Sequence[Scaled], own: Mapping[str, Added], layer: Any) -> Tensor:
     """Keys or values [T, N, C] of texts [T, N, D], each with the changes that it is heard with."""
     if not any(name in own for scaled in loras for name, _ in scaled):
         return out
@@ -133,7 +169,7 @@ def grid_of(pixels: int, canvas: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def _adding(own: Mapping[str, LowRank]) -> Callable[..., Tensor | None]:
+def _adding(own: Mapping[str, Added]) -> Callable[..., Tensor | None]:
     def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
         if (now := _COUNTING.get()) is None:
             return None
@@ -156,7 +192,7 @@ def _noting(resnet: str) -> Callable[..., None]:
     return note
 
 
-def _spreading(resnet: str, own: Mapping[str, LowRank], layer: nn.Module) -> Callable[..., tuple[Tensor] | None]:
+def _spreading(resnet: str, own: Mapping[str, Added], layer: nn.Module) -> Callable[..., tuple[Tensor] | None]:
     """What a block adds to all pixels, its embedding of time, reaches them just before its second norm."""
 
     def spread(norm: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor] | None:

@@ -29,7 +29,7 @@ class Parts:
 
     texts: one, or Stable Diffusion XL's two. scheduler: a diffusers ``scheduler_config.json``. zeros_for_empty: an
     empty negative is zeros in place of encoded text (XL's ``force_zeros_for_empty_prompt``). files: all that decides
-    what the model draws.
+    what the model draws. warnings: what the files hold that is not honoured, one sentence each.
     """
 
     family: Family
@@ -39,6 +39,7 @@ class Parts:
     scheduler: Mapping[str, Any]
     zeros_for_empty: bool = False
     files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write a diffusers pipeline folder: safetensors and JSON, in the dtype of the networks."""

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -23,6 +21,7 @@ from cloisonne.models.files import read
 from cloisonne.models.ldm_shapes import Tensors, clip_text_config, unet_config, vae_config
 from cloisonne.models.open_clip import renamed
 from cloisonne.models.parts import Family, Parts, TextPart
+from cloisonne.models.tensor_file import read_tensors
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP_L = "cond_stage_model.transformer.text_model."
@@ -116,27 +115,6 @@ def parts_of(
         zeros_for_empty=family == "sdxl",
         files=(source,),
     )
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; CheckpointError where it is missing, damaged or something else."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(64)
-        if head.startswith(b"version https://git-lfs"):
-            raise CheckpointError(f'"{file}" is a pointer of git-lfs and not the file; fetch it with "git lfs pull".')
-        if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"):
-            raise CheckpointError(
-                f'"{file}" is a pickle under another name; convert it once with "cloisonne convert {file} FOLDER".'
-            )
-        return load_file(file)
-    except FileNotFoundError as error:
-        raise CheckpointError(f'There is no file "{file}"; check its path.') from error
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f'"{file}" is no safetensors file that can be read ({why}); download it again.'
-        ) from error
 
 
 def family_of_names(tensors: Tensors, source: Path) -> Family:

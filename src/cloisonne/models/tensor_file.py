@@ -1,0 +1,156 @@
+"""Named tensors of one file with its header, read so that each of them is accounted for.
+
+Who reads a file takes what it uses, skips what is known to change nothing, and settles the rest: a file of which
+nothing was used is refused, and what was left of any other is named in a warning.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cloisonne.errors import CheckpointError
+
+UNUSED_SUFFIXES = ("position_ids", "num_batches_tracked")
+"""Ends of the names of tensors that a network makes anew: they decide nothing in any file."""
+
+NOTES = (
+    *("format", "ss_", "sshs_", "modelspec.", "title", "author", "description", "license", "name", "step", "epoch"),
+    *(
+        "software",
+        "version",
+        "training_info",
+        "date",
+        "tags",
+        "thumbnail",
+        "prompt",
+        "workflow",
+        "hash",
+        "converted_by",
+    ),
+)
+"""Header entries of these names, or that begin with one that ends in "_" or ".", describe a file and decide nothing.
+
+A reader that heeds one of them, such as ``modelspec.prediction_type``, reads it by :meth:`TensorFile.entry`.
+"""
+
+NAMED = 3
+"""How many names a message gives; the rest is counted."""
+
+
+class TensorFile:
+    """The tensors and the header of one file.
+
+    source: of messages: a path. tensors: by name. header: the entries of a safetensors file's ``__metadata__``.
+    """
+
+    def __init__(
+        self, source: Path | str, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None
+    ) -> None:
+        self.source = source
+        self.tensors = dict(tensors)
+        self.header = dict(header or {})
+        self._used: set[str] = set()
+        self._skipped: set[str] = {name for name in tensors if name.endswith(UNUSED_SUFFIXES)}
+        self._read: set[str] = set()
+
+    @classmethod
+    def open(cls, file: Path) -> "TensorFile":
+        """A safetensors file. CheckpointError where it is missing, damaged or something else."""
+        try:
+            with file.open("rb") as stream:
+                head = stream.read(64)
+            if head.startswith(b"version https://git-lfs"):
+                raise CheckpointError(
+                    f'"{file}" is a pointer of git-lfs and not the file; fetch it with "git lfs pull".'
+                )
+            if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"):
+                raise CheckpointError(
+                    f'"{file}" is a pickle under another name; convert it once with "cloisonne convert {file} FOLDER".'
+                )
+            with safe_open(file, "pt") as opened:
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 not a mapping
+                return cls(file, tensors, opened.metadata())
+        except FileNotFoundError as error:
+            raise CheckpointError(f'There is no file "{file}"; check its path.') from error
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+            raise CheckpointError(
+                f'"{file}" is no safetensors file that can be read ({why}); download it again.'
+            ) from error
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of all its tensors, in the file's order."""
+        return tuple(self.tensors)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The names of the tensors that were neither taken nor skipped, in the file's order."""
+        return tuple(name for name in self.tensors if name not in self._used and name not in self._skipped)
+
+    def take(self, name: str) -> Tensor:
+        """The tensor, which counts as used. CheckpointError where the file lacks it."""
+        if name not in self.tensors:
+            raise CheckpointError(f'"{self.source}" lacks the tensor "{name}"; download it again.')
+        self._used.add(name)
+        return self.tensors[name]
+
+    def take_prefix(self, prefix: str) -> dict[str, Tensor]:
+        """All tensors whose names begin so, by the rest of their names; they count as used."""
+        return {name.removeprefix(prefix): self.take(name) for name in self.tensors if name.startswith(prefix)}
+
+    def skip(self, names: Iterable[str] | Callable[[str], bool], why: str) -> None:
+        """Count tensors as accounted for that are known and rightly not used: names, or a test of a name.
+
+        why: for the reader of the code; it is not shown.
+        """
+        assert why, "a tensor is passed over for a reason"
+        wanted = names if callable(names) else set(names).__contains__
+        self._skipped |= {name for name in self.tensors if wanted(name)}
+
+    def entry(self, name: str) -> str | None:
+        """A header entry, which counts as read; None where the file has none of that name."""
+        self._read.add(name)
+        return self.header.get(name)
+
+    def settle(self, what: str) -> tuple[str, ...]:
+        """Warnings, one sentence each, of the tensors and header entries that were not used.
+
+        what: the kind of file, such as "LoRA". CheckpointError where no tensor was used.
+        """
+        if not self._used:
+            held = f"its tensors are {listed(self.keys)}" if self.tensors else "it holds no tensors"
+            raise CheckpointError(f'"{self.source}" is no {what} that is known: {held}; load another file.')
+        warnings = []
+        if left := self.left:
+            count, all_of_them = len(left), len(self.tensors)
+            warnings.append(
+                f'Of the {what} "{self.source}", {count} of {all_of_them} tensors {"is" if count == 1 else "are"} not '
+                f"used: {listed(left)}."
+            )
+        if entries := [name for name in self.header if name not in self._read and not is_note(name)]:
+            one = len(entries) == 1
+            warnings.append(
+                f'The header of the {what} "{self.source}" has {"an entry" if one else "entries"} which '
+                f"{'is' if one else 'are'} not known and not used: {listed(entries)}."
+            )
+        return tuple(warnings)
+
+
+def is_note(entry: str) -> bool:
+    """Whether a header entry of this name describes a file and decides nothing."""
+    return any(entry.startswith(note) if note.endswith(("_", ".")) else entry == note for note in NOTES)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names, quoted, and how many more there are."""
+    found = list(names)
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return ", ".join(f'"{name}"' for name in found[:NAMED]) + more
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, not accounted for; CheckpointError as :meth:`TensorFile.open`."""
+    return TensorFile.open(file).tensors

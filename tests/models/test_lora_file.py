@@ -1,0 +1,358 @@
+"""LoRAs of every trainer: a layer's weight is what the published formula makes of the file's own tensors."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ldm import ldm_unet
+from lora_files import pipeline_of
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cloisonne.app.explain import explain
+from cloisonne.errors import CheckpointError
+from cloisonne.models.load import load
+from cloisonne.models.lora import Dense, LowRank
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0"
+LINEAR, KEYS = f"{ATTENTION}.attn1.to_q", f"{ATTENTION}.attn2.to_k"
+CONV, POINT = "down_blocks.0.resnets.0.conv1", "down_blocks.1.attentions.0.proj_in"
+NORM = "down_blocks.0.resnets.0.norm1"
+LAYERS = (LINEAR, KEYS, CONV, POINT)
+Tensors = dict[str, Tensor]
+Weights = dict[str, Tensor]
+
+
+def shapes(folder: Path) -> dict[str, Any]:
+    return {name: tuple(p.shape) for name, p in load(folder).net.unet.named_parameters()}
+
+
+def kohya(layer: str) -> str:
+    return "lora_unet_" + layer.replace(".", "_")
+
+
+def rand(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape))) * 0.3
+
+
+def low_rank(shape: tuple[int, ...], rank: int, seed: int = 0) -> Tensors:
+    up = rand(shape[0], rank, *(1 for _ in shape[2:]), seed=seed)
+    return {"lora_down.weight": rand(rank, *shape[1:], seed=seed), "lora_up.weight": up}
+
+
+def product(tensors: Tensors) -> Tensor:
+    down, up = tensors["lora_down.weight"], tensors["lora_up.weight"]
+    return (up.flatten(1) @ down.flatten(1)).reshape(len(up), *down.shape[1:])
+
+
+def saved(path: Path, layers: dict[str, Tensors], header: dict[str, str] | None = None) -> Path:
+    save_file({f"{kohya(name)}.{end}": t for name, own in layers.items() for end, t in own.items()}, path, header)
+    return path
+
+
+def fused(folder: Path, file: Path, scale: float = 1.0) -> Weights:
+    return dict(load(folder, lora=(file, scale)).net.unet.state_dict())
+
+
+def regional(folder: Path, file: Path) -> dict[str, Tensor]:
+    """What every layer that is held beside the UNet adds, as a weight."""
+    model = load(folder, regional_lora={"x": file})
+    found = {}
+    for name, one in model.net.loras["x"].layers.items():
+        if isinstance(one, Dense):
+            found[name] = one.weight
+        else:
+            assert isinstance(one, LowRank)
+            found[name] = product({"lora_down.weight": one.down, "lora_up.weight": one.up})
+    return found
+
+
+ALPHAS: dict[str, tuple[tuple[int, float | None], ...]] = {
+    "resized": ((2, 1.0), (4, 1.0), (3, 2.0), (5, 5.0)),
+    "LoCon with its own alpha of convolutions": ((4, 2.0), (4, 2.0), (2, 1.5), (2, 1.5)),
+    "alpha missing on some layers": ((2, None), (4, 1.0), (2, None), (4, 2.0)),
+    "alpha missing on all layers of several ranks": ((2, None), (4, None), (3, None), (5, None)),
+}
+
+
+@pytest.mark.parametrize("kind", ALPHAS)
+def test_every_layer_has_its_own_alpha(tiny_sd: Path, tmp_path: Path, kind: str) -> None:
+    sizes = shapes(tiny_sd)
+    layers, wanted = {}, {}
+    for name, (rank, alpha) in zip(LAYERS, ALPHAS[kind], strict=True):
+        own = low_rank(sizes[f"{name}.weight"], rank)
+        wanted[name] = product(own) * (1.0 if alpha is None else alpha / rank)
+        layers[name] = own if alpha is None else own | {"alpha": torch.tensor(alpha)}
+    file = saved(tmp_path / "x.safetensors", layers)
+    before, after, held = load(tiny_sd).net.unet.state_dict(), fused(tiny_sd, file, 0.7), regional(tiny_sd, file)
+    for name in LAYERS:
+        added = after[f"{name}.weight"] - before[f"{name}.weight"]
+        torch.testing.assert_close(added, 0.7 * wanted[name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(held[name], wanted[name], atol=1e-5, rtol=0)
+    assert held.keys() == set(LAYERS)
+
+
+def loha(shape: tuple[int, ...], *, core: bool) -> tuple[Tensors, Tensor]:
+    own: Tensors = {}
+    factors = []
+    for k in (1, 2):
+        if core:
+            a, b, t = rand(3, shape[0], seed=k), rand(3, shape[1], seed=k), rand(3, 3, *shape[2:], seed=k)
+            own[f"hada_t{k}"] = t
+            factors.append(torch.einsum("ijkl,jr,ip->prkl", t, b, a))
+        else:
+            a, b = rand(shape[0], 3, seed=k), rand(3, torch.Size(shape[1:]).numel(), seed=k)
+            factors.append((a @ b).reshape(shape))
+        own |= {f"hada_w{k}_a": a, f"hada_w{k}_b": b}
+    return own | {"alpha": torch.tensor(1.5)}, factors[0] * factors[1] * 0.5
+
+
+def lokr(shape: tuple[int, ...], *, whole: bool, core: bool = False) -> tuple[Tensors, Tensor]:
+    first, second = rand(2, 4), rand(shape[0] // 2, shape[1] // 4, *shape[2:])
+    own = {"lokr_w1": first, "alpha": torch.tensor(1.0)}
+    if whole:
+        own["lokr_w2"] = second
+    elif core:
+        a, b, t = rand(2, shape[0] // 2), rand(2, shape[1] // 4), rand(2, 2, *shape[2:])
+        own |= {"lokr_w2_a": a, "lokr_w2_b": b, "lokr_t2": t}
+        second = 0.5 * torch.einsum("ijkl,jr,ip->prkl", t, b, a)
+    else:
+        a, b = rand(shape[0] // 2, 2), rand(2, second[0].numel())
+        own |= {"lokr_w2_a": a, "lokr_w2_b": b}
+        second = 0.5 * (a @ b).reshape(second.shape)
+    rows = [torch.cat([first[i, j] * second for j in range(4)], dim=1) for i in range(2)]
+    return own, torch.cat(rows)
+
+
+def tucker(shape: tuple[int, ...]) -> tuple[Tensors, Tensor]:
+    down, mid, up = rand(2, shape[1], 1, 1), rand(2, 2, *shape[2:]), rand(shape[0], 2, 1, 1)
+    own = {"lora_down.weight": down, "lora_mid.weight": mid, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
+    return own, 0.5 * torch.einsum("ijkl,pi,jq->pqkl", mid, up[:, :, 0, 0], down[:, :, 0, 0])
+
+
+def full(shape: tuple[int, ...]) -> tuple[Tensors, Tensor]:
+    change = rand(*shape)
+    return {"diff": change}, change
+
+
+FORMS: dict[str, tuple[str, Callable[[Any], tuple[Tensors, Tensor]]]] = {
+    "LoHa, linear": (LINEAR, lambda shape: loha(shape, core=False)),
+    "LoHa, keys of texts": (KEYS, lambda shape: loha(shape, core=False)),
+    "LoHa, convolution": (CONV, lambda shape: loha(shape, core=False)),
+    "LoHa, convolution with cores": (CONV, lambda shape: loha(shape, core=True)),
+    "LoKr, linear, whole": (LINEAR, lambda shape: lokr(shape, whole=True)),
+    "LoKr, linear, product": (LINEAR, lambda shape: lokr(shape, whole=False)),
+    "LoKr, convolution, whole": (CONV, lambda shape: lokr(shape, whole=True)),
+    "LoKr, convolution, product": (CONV, lambda shape: lokr(shape, whole=False)),
+    "LoKr, convolution with a core": (CONV, lambda shape: lokr(shape, whole=False, core=True)),
+    "LoCon with a core": (CONV, tucker),
+    "full difference": (CONV, full),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_lycoris_are_their_published_formulas(tiny_sd: Path, tmp_path: Path, form: str) -> None:
+    layer, make = FORMS[form]
+    own, wanted = make(shapes(tiny_sd)[f"{layer}.weight"])
+    file = saved(tmp_path / "x.safetensors", {layer: own})
+    model = load(tiny_sd, lora=(file, 0.7))
+    added = model.net.unet.state_dict()[f"{layer}.weight"] - load(tiny_sd).net.unet.state_dict()[f"{layer}.weight"]
+    torch.testing.assert_close(added, 0.7 * wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(regional(tiny_sd, file)[layer], wanted, atol=1e-5, rtol=0)
+    assert model.warnings == ()
+
+
+def test_biases_and_norms_are_added(tiny_sd: Path, tmp_path: Path) -> None:
+    sizes, before = shapes(tiny_sd), load(tiny_sd).net.unet.state_dict()
+    bias, norm = rand(*sizes[f"{CONV}.bias"]), rand(*sizes[f"{NORM}.weight"])
+    layers = {
+        CONV: low_rank(sizes[f"{CONV}.weight"], 2) | {"diff_b": bias},
+        NORM: {"w_norm": norm, "b_norm": norm.clone()},
+    }
+    after = fused(tiny_sd, saved(tmp_path / "x.safetensors", layers), 0.5)
+    for name, wanted in ((f"{CONV}.bias", bias), (f"{NORM}.weight", norm), (f"{NORM}.bias", norm)):
+        torch.testing.assert_close(after[name] - before[name], 0.5 * wanted, atol=1e-6, rtol=0)
+    with pytest.raises(CheckpointError, match=r"changes the norm .* cannot count by region; fuse it"):
+        load(tiny_sd, regional_lora={"x": saved(tmp_path / "y.safetensors", {NORM: {"w_norm": norm}})})
+    held = saved(tmp_path / "z.safetensors", {CONV: layers[CONV]})
+    one = load(tiny_sd, regional_lora={"x": held}).net.loras["x"].layers[CONV]
+    assert isinstance(one, Dense)
+    torch.testing.assert_close(one.bias, bias)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("layer", [LINEAR, KEYS, CONV])
+def test_dora_of_kohya_is_fused_by_its_formula(tiny_sd: Path, tmp_path: Path, layer: str, axis: int) -> None:
+    shape = shapes(tiny_sd)[f"{layer}.weight"]
+    size = [side if k == axis else 1 for k, side in enumerate(shape)]
+    own, magnitude = low_rank(shape, 2), rand(*size).abs() + 0.5
+    file = saved(tmp_path / "x.safetensors", {layer: own | {"dora_scale": magnitude, "alpha": torch.tensor(1.0)}})
+    whole = load(tiny_sd).net.unet.state_dict()[f"{layer}.weight"] + 0.7 * 0.5 * product(own)
+    norm = whole.transpose(0, axis).flatten(1).norm(dim=1).reshape(size)
+    torch.testing.assert_close(fused(tiny_sd, file, 0.7)[f"{layer}.weight"], magnitude / norm * whole)
+    with pytest.raises(CheckpointError, match=r"magnitudes \(DoRA\) of 1 layers.*cannot count by region; fuse it"):
+        load(tiny_sd, regional_lora={"x": file})
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("oft_blocks", "is an OFT, which is not read; it changes 1 layers"),
+        ("oft_diag", "is an OFT"),
+        ("a1.weight", "is a GLoRA"),
+        ("on_input", r"is an \(IA\)3"),
+        ("bias_indices", "sparse biases"),
+        ("hada_w1_a", "lacks the tensor hada_w1_b"),
+        ("lokr_w1", "lacks the tensor lokr_w2"),
+        ("lora_up.weight", "lacks the tensor down"),
+    ],
+)
+@pytest.mark.parametrize("where", ["lora", "regional_lora"])
+def test_forms_that_are_not_read_are_refused_by_name(
+    tiny_sd: Path, tmp_path: Path, end: str, said: str, where: str
+) -> None:
+    layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2), KEYS: {end: rand(2, 2)}}
+    file = saved(tmp_path / "x.safetensors", layers)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load(tiny_sd, **{where: file if where == "lora" else {"x": file}})
+    assert str(caught.value).endswith(".")
+    assert not str(caught.value).endswith(":.")
+
+
+def by_diffusers(path: Path, layers: dict[str, Tensors], header: dict[str, Any]) -> Path:
+    """A file by diffusers' names, with its settings in the header."""
+    ends = {"lora_down.weight": "lora_A.weight", "lora_up.weight": "lora_B.weight"}
+    tensors = {f"unet.{name}.{ends[end]}": t for name, own in layers.items() for end, t in own.items()}
+    save_file(tensors, path, {"format": "pt", "lora_adapter_metadata": json.dumps(header)})
+    return path
+
+
+TARGETS = {"unet.r": 2, "unet.lora_alpha": 8, "unet.target_modules": [LINEAR, KEYS]}
+PATTERNS: tuple[dict[str, Any], ...] = (
+    TARGETS,
+    TARGETS | {"unet.rank_pattern": {"attn2.to_k": 4}, "unet.alpha_pattern": {LINEAR: 3}},
+    TARGETS | {"unet.use_rslora": True},
+    TARGETS | {"unet.init_lora_weights": "gaussian", "unet.peft_version": "0.17.0"},
+)
+
+
+@pytest.mark.parametrize("number", range(len(PATTERNS)))
+def test_the_header_of_diffusers_is_heeded(tiny_sd: Path, tmp_path: Path, number: int) -> None:
+    settings, sizes = PATTERNS[number], shapes(tiny_sd)
+    ranks = {LINEAR: 2, KEYS: 4 if "unet.rank_pattern" in settings else 2}
+    layers = {name: low_rank(sizes[f"{name}.weight"], rank) for name, rank in ranks.items()}
+    file = by_diffusers(tmp_path / "x.safetensors", layers, settings)
+    pipeline = pipeline_of(tiny_sd)
+    pipeline.load_lora_weights(file.parent, weight_name=file.name)
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    theirs, ours, held = pipeline.unet.state_dict(), fused(tiny_sd, file), regional(tiny_sd, file)
+    for name, own in layers.items():
+        torch.testing.assert_close(ours[f"{name}.weight"], theirs[f"{name}.weight"], atol=1e-6, rtol=0)
+        scale = (ours[f"{name}.weight"] - load(tiny_sd).net.unet.state_dict()[f"{name}.weight"]) / product(own)
+        assert float(scale.median()) > 1.2
+        torch.testing.assert_close(held[name], product(own) * scale.median(), atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_that_diffusers_saved_is_read_as_diffusers_reads_it(tiny_xl: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    torch.manual_seed(0)
+    pipeline = pipeline_of(tiny_xl)
+    given: dict[str, Any] = {}
+    for name, alpha in (("unet", 8), ("text_encoder", 3), ("text_encoder_2", 6)):
+        module = getattr(pipeline, name)
+        targets = ["to_k", "to_out.0"] if name == "unet" else ["q_proj"]
+        module.add_adapter(LoraConfig(r=2, lora_alpha=alpha, target_modules=targets))
+        state = get_peft_model_state_dict(module, save_embedding_layers=False)
+        given[f"{name}_lora_layers"] = {key: torch.randn_like(t) * 0.3 for key, t in state.items()}
+        settings = {"r": 2, "lora_alpha": alpha, "target_modules": targets}
+        given[f"{name}_lora_adapter_metadata"] = settings
+    type(pipeline).save_lora_weights(tmp_path, weight_name="x.safetensors", **given)
+    fresh = pipeline_of(tiny_xl)
+    fresh.load_lora_weights(tmp_path, weight_name="x.safetensors")
+    fresh.fuse_lora()
+    fresh.unload_lora_weights()
+    model = load(tiny_xl, lora=tmp_path / "x.safetensors")
+    pairs = (
+        (model.net.unet, fresh.unet),
+        *zip(model.text.modules, (fresh.text_encoder, fresh.text_encoder_2), strict=True),
+    )
+    for ours, theirs in pairs:
+        state = theirs.state_dict()
+        for name, value in ours.state_dict().items():
+            torch.testing.assert_close(value, state[name], atol=1e-6, rtol=0)
+    assert model.warnings == ()
+
+
+@pytest.mark.parametrize("setting", [{"init_lora_weights": "pissa"}, {"use_qalora": True}, {"layer_replication": [1]}])
+def test_settings_that_are_not_honoured_are_refused(tiny_sd: Path, tmp_path: Path, setting: dict[str, Any]) -> None:
+    layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2)}
+    header = {"unet.r": 2, "unet.lora_alpha": 2} | {f"unet.{key}": value for key, value in setting.items()}
+    file = by_diffusers(tmp_path / "x.safetensors", layers, header)
+    with pytest.raises(CheckpointError, match=f"asks for .*{next(iter(setting))}.* not honoured"):
+        load(tiny_sd, lora=file)
+
+
+def nowhere(count: int) -> Iterable[str]:
+    return (f"down_blocks.9.attentions.{k}.proj_in" for k in range(count))
+
+
+@pytest.mark.parametrize("where", ["lora", "regional_lora"])
+def test_layers_that_the_model_has_not_got_are_counted_and_named(tiny_sd: Path, tmp_path: Path, where: str) -> None:
+    layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2)}
+    layers |= {name: low_rank((4, 4), 2) for name in nowhere(32)}
+    file = saved(tmp_path / "x.safetensors", layers)
+    model = load(tiny_sd, **{where: file if where == "lora" else {"x": file}})
+    (warning,) = model.warnings
+    assert f'Of the LoRA "{file}", 32 of 33 layers are not in the model and are not used: ' in warning
+    assert warning.endswith("and 29 more.")
+    assert '"lora_unet_down_blocks_9_attentions_0_proj_in", ' in warning
+    told = explain(Scene(caption="a cat", regions=[Region(box=(0, 0, 1, 1), phrase="a cat")]), model)
+    assert warning in told.warnings
+    alone = saved(tmp_path / "y.safetensors", {name: low_rank((4, 4), 2) for name in nowhere(3)})
+    with pytest.raises(CheckpointError, match="fits no layer of the model"):
+        load(tiny_sd, **{where: alone if where == "lora" else {"x": alone}})
+
+
+def test_tensors_and_header_entries_of_no_known_name_are_warned_of(tiny_sd: Path, tmp_path: Path) -> None:
+    layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2) | {"twist": rand(2)}}
+    file = saved(tmp_path / "x.safetensors", layers, {"shift": "3", "ss_network_dim": "2", "modelspec.title": "x"})
+    tensors, header = load(tiny_sd, lora=file).warnings
+    assert "1 of 3 tensors is not used" in tensors
+    assert f"{kohya(LINEAR)}.twist" in tensors
+    assert '"shift"' in header
+
+
+@pytest.mark.parametrize("line", ["tiny_sd", "tiny_xl"])
+def test_names_of_the_original_repositories_are_known(
+    line: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Every layer of a checkpoint in its original layout, whose names diffusers' own converter turns into ours."""
+    folder: Path = request.getfixturevalue(line)
+    sizes = {name: shape for name, shape in shapes(folder).items() if name.endswith(".weight") and len(shape) > 1}
+    unet = load(folder).net.unet
+    config: Any = unet.config
+    named = {key: torch.full((1,), float(k)) for k, key in enumerate(ldm_unet(unet))}
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    back = {float(value): name for name, value in convert_ldm_unet_checkpoint(dict(named), dict(config)).items()}
+    layers, wanted = {}, {}
+    for key, value in named.items():
+        name = back[float(value)]
+        if name in sizes:
+            written = key.removeprefix("model.diffusion_model.").removesuffix(".weight")
+            layers[written] = low_rank(sizes[name], 2, len(layers))
+            wanted[name] = product(layers[written])
+    assert len(wanted) == len(sizes)
+    model, before = load(folder, lora=saved(tmp_path / "x.safetensors", layers)), unet.state_dict()
+    assert model.warnings == ()
+    after = model.net.unet.state_dict()
+    for name, change in wanted.items():
+        torch.testing.assert_close(after[name] - before[name], change, atol=1e-5, rtol=0)
