@@ -73,6 +73,7 @@ def edit(
         "outputs": [{"path": None, "sha256": None} for _ in range(3)],
         "scene": resolved.to_dict(complete=True),
         "model": dict(model.record()),
+        "sampler_of_checkpoint": model.scheduler,
         "seconds": round(time.perf_counter() - began, 3),
         "forwards": run.forwards,
         "rows": run.rows,

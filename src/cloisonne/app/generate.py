@@ -100,6 +100,7 @@ def generate(
         "outputs": [{"path": None, "seed": one.seed, "sha256": None} for one in scenes],
         "scene": prepared.scene.to_dict(complete=True),
         "model": dict(model.record()),
+        "sampler_of_checkpoint": model.scheduler,
         "seconds": round(time.perf_counter() - began, 3),
         "forwards": run.forwards,
         "rows": run.rows,

@@ -103,7 +103,8 @@ def parts_of(
         second |= {"projection_class_embeddings_input_dim": hidden, "addition_time_embed_dim": (hidden - pooled) // 6}
     side = 64 if family == "sd2" and predicts == "epsilon" else line.side
     unet = unet_of(tensors, config | second | {"sample_size": side}, source)
-    scheduler = SCHEDULER | {"prediction_type": predicts}
+    scheduler = {key: value for key, value in SCHEDULER.items() if key != "_class_name"}
+    scheduler |= {"prediction_type": predicts}
     if "ztsnr" in tensors:
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return Parts(
