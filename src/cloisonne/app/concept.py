@@ -1,5 +1,6 @@
 """Learning a concept from one picture: multi-concept inversion (VCT, arXiv 2307.14352, section 3.2)."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cloisonne.core.guidance import Single
 from cloisonne.core.plan import Conditioning, Plan, Tokens, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.step import Step
-from cloisonne.errors import CapabilityError
+from cloisonne.errors import CapabilityError, NotFiniteError
 from cloisonne.methods.vct import Translating
 from cloisonne.models.capabilities import TITLES
 from cloisonne.models.concept import Concept, said, table_of, width_of
@@ -70,6 +71,8 @@ def learn(
                 (slope,) = torch.autograd.grad(loss, [state.vectors])
             state.vectors.grad = slope if state.vectors.grad is None else state.vectors.grad + slope
             total += float(loss.detach())
+        if not math.isfinite(total):
+            raise NotFiniteError(f"The loss is NaN or infinite in round {state.rounds + 1} of {translating.rounds}.")
         state.optimiser.step()
         state.optimiser.zero_grad()
         state.rounds += 1

@@ -5,7 +5,7 @@ A checkpoint's ``scheduler_config.json`` means what it means to diffusers' sched
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -107,7 +107,7 @@ class Schedule:
         sigma = low + (t - below) * (high - low)
         return t, 1 / math.hypot(1, sigma), sigma / math.hypot(1, sigma)
 
-    def _timesteps(self, count: int) -> list[float]:
+    def _timesteps(self, count: int) -> Sequence[float]:
         num_levels = len(self.alphas)
         points = count + (self.spread == "open")
         match self.spacing:

@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.finite import check_picture
 
 
 class Vae:
@@ -34,9 +35,13 @@ class Vae:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """The mean of the posterior, nothing drawn; height and width must be multiples of ``factor``."""
+        """The mean of the posterior, nothing drawn; height and width must be multiples of ``factor``.
+
+        NotFiniteError where it is NaN or infinite.
+        """
         unshuffled = F.pixel_unshuffle(self._own(pixels), self._patch)
         mean = self.module.encode(unshuffled, return_dict=False)[0].mean
+        check_picture(mean, "encoded", self.module)
         return self.scaled(mean.float())
 
     def scaled(self, latents: Tensor) -> Tensor:
@@ -45,8 +50,10 @@ class Vae:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """The picture; its values may leave [-1, 1] a little."""
-        return self.decoded(latents)
+        """The picture; its values may leave [-1, 1] a little. NotFiniteError where it is NaN or infinite."""
+        pixels = self.decoded(latents)
+        check_picture(pixels, "decoded", self.module)
+        return pixels
 
     def decoded(self, latents: Tensor) -> Tensor:
         """The same with a gradient to the latents."""
