@@ -5,6 +5,7 @@ CloisonneError
 ├── ImageError        (ValueError)  a given picture or mask cannot be read or does not fit; carries ``region``
 ├── CapabilityError   (ValueError)  the loaded model cannot do what the scene asks; carries ``region``
 ├── CheckpointError   (ValueError)  a model folder or file is not what it should be
+│   └── NotFiniteError              its networks give NaN or infinity
 ├── TrainingError     (ValueError)  training data or settings that nothing can be learned from
 ├── OutputError       (OSError)     a result cannot be written where it was asked for
 └── Cancelled         (RuntimeError) a run was stopped through its callback; the model stays usable
@@ -36,6 +37,14 @@ class CapabilityError(CloisonneError, ValueError):
 
 class CheckpointError(CloisonneError, ValueError):
     """A model folder or file that is missing, damaged or of another family."""
+
+
+class NotFiniteError(CheckpointError):
+    """Networks that give NaN or infinity. explained: whether the message says where that comes from."""
+
+    def __init__(self, message: str, *, explained: bool = False) -> None:
+        super().__init__(message)
+        self.explained = explained
 
 
 class TrainingError(CloisonneError, ValueError):

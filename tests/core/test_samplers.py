@@ -1,6 +1,7 @@
 """The samplers are diffusers' schedulers in other coordinates, and stay finite where those cannot go."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    PNDMScheduler,
 )
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
@@ -20,7 +22,7 @@ from cloisonne.core.guidance import Single
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Conditioning, Plan, Step, View
 from cloisonne.core.sample import sample
-from cloisonne.core.samplers import SAMPLERS, Ddim, sampler
+from cloisonne.core.samplers import SAMPLERS, SPREADS, Ddim, sampler
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import SceneError
 from cloisonne.models.net import DiffusersNet
@@ -38,8 +40,12 @@ ORACLES: dict[str, Any] = {
     "euler-ancestral": EulerAncestralDiscreteScheduler,
     "heun": HeunDiscreteScheduler,
     "dpmpp-2m": DPMSolverMultistepScheduler,
+    "pndm": PNDMScheduler,
 }
-OWN_FIELDS: dict[str, dict[str, Any]] = {"ddim": {"set_alpha_to_one": False, "clip_sample": False}}
+OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "ddim": {"set_alpha_to_one": False, "clip_sample": False},
+    "pndm": {"set_alpha_to_one": False, "skip_prk_steps": True},
+}
 COUNT = 20
 
 
@@ -50,7 +56,7 @@ def start() -> Tensor:
 @torch.no_grad()
 def walk(unet: UNet2DConditionModel, scheduler: Any, text: Tensor, **extra: Any) -> Tensor:
     """diffusers' own loop. Schedulers with sigmas walk in z / alpha, the others in z."""
-    preserves_variance = isinstance(scheduler, DDIMScheduler | DPMSolverMultistepScheduler)
+    preserves_variance = isinstance(scheduler, DDIMScheduler | DPMSolverMultistepScheduler | PNDMScheduler)
     x = start() if preserves_variance else start() * (scheduler.sigmas[0] ** 2 + 1).sqrt()
     for t in scheduler.timesteps:
         output = unet(scheduler.scale_model_input(x, t), t, text[None]).sample
@@ -75,6 +81,8 @@ def test_sampler_is_diffusers_scheduler(
     words: Callable[..., Tensor],
     say: Callable[..., Conditioning],
 ) -> None:
+    if name == "pndm" and (prediction, spacing) != ("epsilon", "leading"):
+        pytest.skip("diffusers sums up v at different levels there, or steps over other gaps than those of its levels")
     config = {**CONFIG, **OWN_FIELDS.get(name, {}), "prediction_type": prediction, "timestep_spacing": spacing}
     scheduler = ORACLES[name](**config)
     steps = Schedule.from_config(config).steps(COUNT, ends_clean=SAMPLERS[name].ends_clean)
@@ -86,6 +94,59 @@ def test_sampler_is_diffusers_scheduler(
     extra = {"generator": torch.Generator().manual_seed(5)} if name == "euler-ancestral" else {}
     expected = walk(stock, scheduler, words(1), **extra)
     torch.testing.assert_close(ours(nets[prediction], name, say(1), steps), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("count", [1, 4, 20, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_levels_of_a_spacing_are_those_of_the_same_scheduler(name: str, spacing: Any, count: int, offset: int) -> None:
+    if (count, spacing) == (1, "linspace") and name != "dpmpp-2m":
+        pytest.skip("diffusers takes the level 0 alone there, from which no picture comes")
+    config = {**CONFIG, **OWN_FIELDS.get(name, {}), "timestep_spacing": spacing, "steps_offset": offset}
+    scheduler = ORACLES[name](**config)
+    scheduler.set_timesteps(count)
+    schedule = replace(Schedule.from_config(config), spread=SPREADS[name])
+    steps = schedule.steps(count, ends_clean=SAMPLERS[name].ends_clean)
+    # Those that ask twice in a step name the levels twice.
+    assert [step.t for step in steps] == pytest.approx(list(dict.fromkeys(scheduler.timesteps.tolist())), rel=1e-6)
+    if hasattr(scheduler, "sigmas"):
+        sigmas = list(dict.fromkeys(scheduler.sigmas[:-1].tolist()))
+        assert [step.sigma for step in steps] == pytest.approx(sigmas, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "dpmpp-2m"])
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+def test_pictures_of_a_spacing_are_those_of_the_same_scheduler(
+    name: str,
+    spacing: str,
+    stock: UNet2DConditionModel,
+    nets: Mapping[str, DiffusersNet],
+    words: Callable[..., Tensor],
+    say: Callable[..., Conditioning],
+) -> None:
+    config = {**CONFIG, "timestep_spacing": spacing}
+    scheduler = ORACLES[name](**config)
+    scheduler.set_timesteps(COUNT)
+    expected = walk(stock, scheduler, words(1))
+    steps = replace(Schedule.from_config(config), spread=SPREADS[name]).steps(COUNT, ends_clean=True)
+    torch.testing.assert_close(ours(nets["epsilon"], name, say(1), steps), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 20])
+def test_pndm_of_few_steps_is_diffusers(
+    count: int,
+    stock: UNet2DConditionModel,
+    nets: Mapping[str, DiffusersNet],
+    words: Callable[..., Tensor],
+    say: Callable[..., Conditioning],
+) -> None:
+    config = {**CONFIG, **OWN_FIELDS["pndm"]}
+    scheduler = PNDMScheduler(**config)
+    scheduler.set_timesteps(count)
+    expected = walk(stock, scheduler, words(1))
+    steps = Schedule.from_config(config).steps(count, ends_clean=False)
+    torch.testing.assert_close(ours(nets["epsilon"], "pndm", say(1), steps), expected, atol=1e-4, rtol=0)
 
 
 def test_dpmpp_2m_with_karras_spacing_is_diffusers(

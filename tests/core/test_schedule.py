@@ -1,6 +1,7 @@
 """A scheduler's config means what it means to diffusers, to the timestep and to the last bit of the level."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -116,3 +117,18 @@ def test_karras_spacing_of_a_flow_is_refused() -> None:
     flow = Schedule(alphas=tuple(1 - s for s in levels), ss=tuple(levels), spacing="karras", prediction="sample")
     with pytest.raises(SceneError, match="is a flow"):
         flow.steps(5, ends_clean=True)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace", "karras"])
+def test_trained_levels_are_all_whatever_the_spacing(spacing: Any, offset: int) -> None:
+    schedule = replace(Schedule.from_config(STABLE_DIFFUSION), spacing=spacing, offset=offset)
+    levels = schedule.trained()
+    assert [step.t for step in levels] == list(reversed(range(1000)))
+    assert [step.alpha for step in levels] == list(reversed(schedule.alphas))
+
+
+def test_an_offset_that_leaves_the_levels_is_refused() -> None:
+    schedule = replace(Schedule.from_config(STABLE_DIFFUSION), offset=5)
+    with pytest.raises(SceneError, match="250 steps begin at level 1001 with the checkpoint's steps_offset of 5"):
+        schedule.steps(250, ends_clean=True)

@@ -59,3 +59,20 @@ def test_a_file_of_which_nothing_is_used_is_refused(tmp_path: Path) -> None:
 )
 def test_a_reason_never_ends_at_a_colon(text: str, wanted: str) -> None:
     assert reason(ValueError(text)) == wanted
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 19280])
+def test_headers_whose_length_looks_like_a_pickle_are_read(tmp_path: Path, length: int) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(2)}, file, metadata={"note": "x" * (length - 200)})
+    own = int.from_bytes(file.read_bytes()[:8], "little")
+    save_file({"a": torch.zeros(2)}, file, metadata={"note": "x" * (length - 200 + length - own)})
+    assert int.from_bytes(file.read_bytes()[:8], "little") == length
+    assert TensorFile.open(file).keys == ("a",)
+
+
+def test_a_pickle_under_another_name_is_named_in_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(CheckpointError, match=r"^\S+x.safetensors\" is a pickle under another name; convert it once"):
+        TensorFile.open(file)

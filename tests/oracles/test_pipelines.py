@@ -104,6 +104,38 @@ def test_text_to_image(folders: dict[tuple[str, bool], Path], family: str, sampl
     torch.testing.assert_close(generate(scene, load(folder), latents=latents).latents, expected, atol=1e-4, rtol=0)
 
 
+SPACINGS = {
+    **{
+        f"dpm++ 2m {name}": Case("dpmpp-2m", "DPMSolverMultistepScheduler", {"timestep_spacing": name}, name)
+        for name in ("leading", "trailing", "linspace")
+    },
+    "euler leading": Case("euler", "EulerDiscreteScheduler", {"timestep_spacing": "leading"}, "leading"),
+    "pndm": Case("pndm", "PNDMScheduler", {"skip_prk_steps": True}),
+}
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("family", ["sd1", "sd2", "xl"])
+def test_spacings(folders: dict[tuple[str, bool], Path], family: str, spacing: str) -> None:
+    if (family, spacing) == ("sd2", "pndm"):
+        pytest.skip("diffusers sums up v of several levels, where the paper sums up noises")
+    folder, case = folders[family, False], SPACINGS[spacing]
+    kind = "StableDiffusionXLPipeline" if family == "xl" else "StableDiffusionPipeline"
+    latents = torch.randn(1, 4, 8, 8)
+    expected = pipeline_of(folder, case, kind)(
+        "a red cat", num_inference_steps=9, height=64, width=64, latents=latents.clone(), output_type="latent"
+    ).images
+    scene = Scene(
+        caption="a red cat",
+        seed=0,
+        steps=9,
+        sampler=case.sampler,
+        spacing=case.spacing,
+        guidance=5.0 if family == "xl" else 7.5,
+    )
+    torch.testing.assert_close(generate(scene, load(folder), latents=latents).latents, expected, atol=1e-4, rtol=0)
+
+
 def hole() -> tuple[Image.Image, Image.Image]:
     """A picture, and a mask of whole latent pixels that reaches all its sides."""
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)

@@ -67,7 +67,7 @@ def scenes(draw: st.DrawFn) -> Scene:
         guidance=draw(st.none() | st.floats(0, 100)),
         guidance_interval=sorted(draw(st.tuples(fractions, fractions))),
         sampler=draw(st.sampled_from([None, "ddim", "dpmpp-2m"])),
-        spacing=draw(st.sampled_from(["default", "karras"])),
+        spacing=draw(st.sampled_from(["default", "karras", "leading", "trailing", "linspace"])),
         overlap=draw(st.sampled_from(["blend", "priority", "union"])),
         background=draw(st.sampled_from([None, "photo.png", np.zeros((3, 2), np.uint8)])),
         regions=draw(st.lists(regions(), max_size=3)),

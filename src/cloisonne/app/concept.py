@@ -1,5 +1,6 @@
 """Learning a concept from one picture: multi-concept inversion (VCT, arXiv 2307.14352, section 3.2)."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from cloisonne.core.guidance import Single
 from cloisonne.core.plan import Conditioning, Plan, Tokens, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.step import Step
-from cloisonne.errors import CapabilityError
+from cloisonne.errors import CapabilityError, NotFiniteError
 from cloisonne.methods.vct import Translating
+from cloisonne.models.capabilities import TITLES
 from cloisonne.models.concept import Concept, said, table_of, width_of
 from cloisonne.models.model import Model
 
@@ -31,8 +33,8 @@ def check_learns(model: Model) -> None:
     width_of(model.text)
     if model.spec.extra_channels:
         raise CapabilityError(
-            f'The model "{model.name}" is one for inpainting, which learns no concepts; load a plain one, or use the '
-            'preset "fast".'
+            f'The model "{model.name}" ({TITLES[model.family]} for inpainting) learns no concepts; load a plain one, '
+            'or use the preset "fast".'
         )
 
 
@@ -69,6 +71,8 @@ def learn(
                 (slope,) = torch.autograd.grad(loss, [state.vectors])
             state.vectors.grad = slope if state.vectors.grad is None else state.vectors.grad + slope
             total += float(loss.detach())
+        if not math.isfinite(total):
+            raise NotFiniteError(f"The loss is NaN or infinite in round {state.rounds + 1} of {translating.rounds}.")
         state.optimiser.step()
         state.optimiser.zero_grad()
         state.rounds += 1
@@ -83,7 +87,7 @@ def learn(
 def _judged(vectors: Tensor, known: Tensor, model: Model, translating: Translating, seed: int, counted: Run) -> float:
     """The mean loss at levels that are spread evenly, always the same with the same noises."""
     generator = torch.Generator("cpu").manual_seed(seed)
-    levels = model.schedule.steps(len(model.schedule.alphas), ends_clean=False)
+    levels = model.schedule.trained()
     chosen = [levels[(2 * k + 1) * len(levels) // (2 * LEVELS)] for k in range(LEVELS)]
     with torch.no_grad():
         losses = [_loss(vectors, known, model, translating, generator, counted, step) for step in chosen]
@@ -132,5 +136,5 @@ def _loss(
 
 def _level(model: Model, generator: torch.Generator) -> Step:
     """A level of noise, drawn evenly from the schedule that the network was trained with."""
-    levels = model.schedule.steps(len(model.schedule.alphas), ends_clean=False)
+    levels = model.schedule.trained()
     return levels[int(torch.randint(0, len(levels), (1,), generator=generator))]

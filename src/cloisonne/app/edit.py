@@ -30,6 +30,7 @@ from cloisonne.core.sample import Watch, sample
 from cloisonne.errors import SceneError
 from cloisonne.methods.dials import refuse_unheard
 from cloisonne.methods.mrgd import AFTER, BEFORE, PRESETS, Editing
+from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.scene.halves import halves
 from cloisonne.scene.scene import Scene
@@ -62,7 +63,8 @@ def edit(
     near = _near(asked) if room and asked.background is not None else asked
     pair = Pair.of(near, model, "multidiffusion" if editing.regions else None, room or ROOM)
     run = Run()
-    z = _walk(pair, editing, callback_on_step_end, run)
+    with explained(model):
+        z = _walk(pair, editing, callback_on_step_end, run)
     before, after, raw = pair.pictures(z, things(pair) if editing.tight else None)
     difference = pair.difference_outside(before, after)
     told = {name: value for name, value in vars(editing).items() if value != getattr(PRESETS[named], name)}
@@ -73,6 +75,7 @@ def edit(
         "outputs": [{"path": None, "sha256": None} for _ in range(3)],
         "scene": resolved.to_dict(complete=True),
         "model": dict(model.record()),
+        "sampler_of_checkpoint": model.scheduler,
         "seconds": round(time.perf_counter() - began, 3),
         "forwards": run.forwards,
         "rows": run.rows,

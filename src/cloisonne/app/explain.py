@@ -15,6 +15,7 @@ from cloisonne.core.predict import passes
 from cloisonne.models.controlnet import ControlNet
 from cloisonne.models.cost import Cost, control_cost, decode_cost, forward_cost
 from cloisonne.models.model import Model
+from cloisonne.models.scheduler_config import SAMPLERS
 from cloisonne.scene.prompt import pieces, switches
 from cloisonne.scene.scene import Scene
 
@@ -33,7 +34,8 @@ class Explanation:
     what inverting a background and learning its concept take at most. tokens: what all rows of the first step hear
     together. flops, memory_bytes, seconds: estimates; seconds for this machine's threads, or for an average GPU.
     dropped, warnings: as in a report. learned: the names of the learned words that each text uses, by the text, such as
-    "caption" or 'region "pet"'; texts without any are left out.
+    "caption" or 'region "pet"'; texts without any are left out. notes: what was taken where the scene leaves it out, and
+    how the files were read.
     """
 
     scene: Scene
@@ -47,6 +49,7 @@ class Explanation:
     memory_bytes: float
     seconds: float
     device: str
+    notes: tuple[str, ...]
     dropped: tuple[str, ...]
     warnings: tuple[str, ...]
     learned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -67,6 +70,7 @@ class Explanation:
             f"about {self.flops / 1e9:,.2f} GFLOP, {self.seconds:,.1f} s and {self.memory_bytes / 2**20:,.0f} MiB "
             f"on {self.device} (estimates)",
             *(f"learned words: {place}: {', '.join(words)}" for place, words in self.learned.items()),
+            *(f"note: {note}" for note in self.notes),
             *(f'dropped: region "{name}", for lack of tokens' for name in self.dropped),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
@@ -97,6 +101,7 @@ def explain(scene: Scene, model: Model) -> Explanation:
         memory_bytes=held * model.dtype.itemsize,
         seconds=flops / (FLOPS_PER_THREAD * threads if cpu else FLOPS_OF_A_GPU),
         device=f"{threads} threads of a CPU" if cpu else str(model.device),
+        notes=(*_defaults(scene, prepared.scene, model), *model.notes),
         dropped=prepared.compiled.dropped,
         warnings=prepared.compiled.warnings,
         learned=_learned(prepared),
@@ -117,6 +122,23 @@ def _learned(prepared: Prepared) -> dict[str, tuple[str, ...]]:
         if names := tuple(dict.fromkeys(used)):
             found[place] = names
     return found
+
+
+STEPS_ELSEWHERE = 50
+"""Of diffusers' pipelines, where none are given."""
+
+
+def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
+    """Of a checkpoint that names a scheduler, what a scene is drawn with that leaves sampler or steps out."""
+    absent = [name for name, value in (("sampler", given.sampler), ("steps", given.steps)) if value is None]
+    if not absent or model.scheduler is None or model.family == "builtin" or given.translated is not None:
+        return []
+    own = SAMPLERS.get(model.scheduler)
+    named = model.scheduler if own is None else f'{model.scheduler} (here "{own}")'
+    return [
+        f'The scene leaves its {" and ".join(absent)} out: "{scene.sampler}" in {scene.steps} steps draws it; the '
+        f"checkpoint's own scheduler is {named}, which diffusers' pipelines take {STEPS_ELSEWHERE} steps of."
+    ]
 
 
 def _blank(scene: Scene, model: Model) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:

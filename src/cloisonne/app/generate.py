@@ -21,6 +21,7 @@ from cloisonne.core.predict import Run
 from cloisonne.core.refines import Pin
 from cloisonne.core.sample import Watch, sample, silent
 from cloisonne.errors import SceneError
+from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.models.vae import Vae
 from cloisonne.scene.region import Region
@@ -100,6 +101,7 @@ def generate(
         "outputs": [{"path": None, "seed": one.seed, "sha256": None} for one in scenes],
         "scene": prepared.scene.to_dict(complete=True),
         "model": dict(model.record()),
+        "sampler_of_checkpoint": model.scheduler,
         "seconds": round(time.perf_counter() - began, 3),
         "forwards": run.forwards,
         "rows": run.rows,
@@ -189,7 +191,8 @@ class _Painter:
         """From noise, or from the given picture and noise, to the canvas [C, H, W] of one scene."""
         assert scene.seed is not None, "a resolved scene has a seed"
         if self._translation is not None:
-            return self._translation.walk(scene.seed, watch, self._readers)
+            with explained(self._model):
+                return self._translation.walk(scene.seed, watch, self._readers)
         steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
         noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
         # Drawn in any case, so that given latents do not shift what stochastic samplers draw later.
@@ -198,7 +201,8 @@ class _Painter:
         if self._pin is not None:
             z = start(self._pin, z, steps[0], scene.strength) if steps else self._pin.known
         walked = Run()
-        z = sample(self._plan, self._prepared.sampler, z[None], steps, noise=noise, watch=watch, run=walked)[0]
+        with explained(self._model):
+            z = sample(self._plan, self._prepared.sampler, z[None], steps, noise=noise, watch=watch, run=walked)[0]
         run.forwards += walked.forwards
         run.rows += walked.rows
         return z

@@ -15,6 +15,7 @@ from cloisonne.app.translating import Progress
 from cloisonne.core.predict import Run
 from cloisonne.methods.vct import Translating
 from cloisonne.models.concept import Concept
+from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.scene.concept import ConceptImage
 from cloisonne.scene.pictures import Picture
@@ -46,16 +47,17 @@ class Given:
         assert self.reference is not None, "a concept has an image or a file"
         scene = self.prepared.scene
         assert scene.seed is not None, "a resolved scene has a seed"
-        return learn(
-            learned_from(self.reference, size_of(scene), self.model),
-            self.model,
-            self.translating,
-            word=self.concept.word,
-            seed=scene.seed,
-            run=run,
-            cache=cache,
-            watch=lambda at, count, loss: progress("concept", at + 1, count, loss),
-        )
+        with explained(self.model):
+            return learn(
+                learned_from(self.reference, size_of(scene), self.model),
+                self.model,
+                self.translating,
+                word=self.concept.word,
+                seed=scene.seed,
+                run=run,
+                cache=cache,
+                watch=lambda at, count, loss: progress("concept", at + 1, count, loss),
+            )
 
 
 def learned_from(reference: Image.Image, size: tuple[int, int], model: Model) -> Tensor:

@@ -62,6 +62,9 @@ class Loading:
     prediction: Annotated[
         str | None, typer.Option(help="epsilon or v_prediction, for a single file that does not say.")
     ] = None
+    variant: Annotated[
+        str | None, typer.Option(help="Of a folder's weights, such as fp16; the plain ones, if left out.")
+    ] = None
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep networks in the CPU's memory but while they are asked.")
     ] = False
@@ -85,6 +88,7 @@ class Loading:
             segmenter=self.segmenter,
             tokenizer=self.tokenizer,
             prediction=self.predicts(),
+            variant=self.variant,
             offload=self.offload,
             vae_tiling=self.vae_tiling,
         )
@@ -114,7 +118,7 @@ class Drawing:
     guidance: Annotated[float | None, typer.Option("--guidance", "--guidance_scale", help="Strength of guidance.")] = (
         None
     )
-    sampler: Annotated[str | None, typer.Option(help="ddim, euler, euler-ancestral, heun or dpmpp-2m.")] = None
+    sampler: Annotated[str | None, typer.Option(help="ddim, euler, euler-ancestral, heun, dpmpp-2m or pndm.")] = None
     method: Annotated[str | None, typer.Option(help="reco, attention, multidiffusion, words or caption.")] = None
 
     def given(self, **more: Any) -> dict[str, Any]:

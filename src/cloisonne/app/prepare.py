@@ -14,7 +14,7 @@ from cloisonne.app.control_maps import control_features, control_warnings
 from cloisonne.app.kept import Kept
 from cloisonne.app.picture_edit import PictureEdit, unknown
 from cloisonne.core.plan import Conditioning, Step
-from cloisonne.core.samplers import Sampler, sampler
+from cloisonne.core.samplers import SPREADS, Sampler, sampler
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled, compile
@@ -172,5 +172,7 @@ def _walk(scene: Scene, model: Model) -> tuple[Sampler[Any], tuple[Step, ...]]:
     assert scene.sampler, "a resolved scene has a sampler"
     assert scene.steps, "a resolved scene has steps"
     walker = sampler(scene.sampler, scene.eta)
-    schedule = model.schedule if scene.spacing == "default" else replace(model.schedule, spacing=scene.spacing)
+    schedule = model.schedule
+    if scene.spacing != "default":
+        schedule = replace(schedule, spacing=scene.spacing, spread=SPREADS[scene.sampler])
     return walker, schedule.steps(scene.steps, ends_clean=walker.ends_clean, strength=scene.strength)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Net, Tokens
 from cloisonne.errors import CapabilityError
+from cloisonne.models.capabilities import TITLES
 from cloisonne.models.concept import Concept, said
 from cloisonne.models.model import Model
 
@@ -78,6 +79,6 @@ def told_blank(model: Model, *, learned: bool) -> Told:
 def _check_plain(model: Model) -> None:
     if model.spec.extra_channels:
         raise CapabilityError(
-            f'The model "{model.name}" is one for inpainting, on which an IP-Adapter carries no concept over; load a '
-            "plain one, or Paint by Example beside it."
+            f'On the model "{model.name}" ({TITLES[model.family]} for inpainting) an IP-Adapter carries no concept '
+            "over; load a plain one, or Paint by Example with it."
         )

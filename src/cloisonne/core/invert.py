@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cloisonne.core.finite import check_finite
 from cloisonne.core.lattice import Lattice, Pair, lattice, noise_of
 from cloisonne.core.plan import Plan
 from cloisonne.core.predict import Run, predict
@@ -60,7 +61,8 @@ def invert(
     steps: those of the walk down, noisy to clean; z is at the end of the last one. The plan says what is told and how
     it is guided on the way; exactness on the way down needs the same plan (all ways but ``direct``, which only needs
     the path). watch is called after each step with the step, z at its noisy end and the last estimate of x0.
-    Raises SceneError for a way that there is not, or that the schedule does not allow.
+    Raises SceneError for a way that there is not, or that the schedule does not allow; NotFiniteError where z is NaN or
+    infinite after a step.
     """
     if way not in WAYS:
         raise SceneError(f'There is no inversion "{way}"; choose one of {", ".join(WAYS)}.')
@@ -74,6 +76,7 @@ def invert(
         return last
 
     def seen(step: Step, z: Tensor) -> None:
+        check_finite(z, step, "the inversion of step")
         watch(step, z, last)
 
     if way == "lattice":

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cloisonne.core.finite import check_finite
 from cloisonne.core.plan import Branch, Conditioning, Plan, Tokens, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.samplers import Ddim
@@ -106,6 +107,7 @@ def _fitted(
             fitted[key].append(value)
         with torch.no_grad():
             z = _next(_with(plan, branch, started, values), z, step, counted)
+        check_finite(z, step, "the fit of step")
         watch(step, error)
     said = {key: tuple(_said(started[key], value) for value in own) for key, own in fitted.items()}
     return _replaced(plan, branch, {key: Fitted(own) for key, own in said.items()})

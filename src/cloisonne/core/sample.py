@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cloisonne.core.finite import check_finite
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.samplers import Sampler
@@ -34,7 +35,8 @@ def sample(
 
     noise: the next unit noise for stochastic samplers, usually a :class:`~cloisonne.core.noise.Noise`. watch may raise,
     for example :class:`~cloisonne.errors.Cancelled`: nothing outlives the walk, so the networks stay usable. run
-    receives the counts; give a fresh one. Raises SceneError where a canvas or a latent pixel is covered by no view.
+    receives the counts; give a fresh one. Raises SceneError where a canvas or a latent pixel is covered by no view,
+    NotFiniteError where z is NaN or infinite after a step.
     """
     run = Run() if run is None else run
     pruned = plan.without_empty_views()
@@ -51,5 +53,6 @@ def sample(
     state = sampler.init(z)
     for step in steps:
         z, state = sampler.step(denoise, z, step, state, noise)
+        check_finite(z, step)
         watch(step, z, last)
     return z

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
+from cloisonne.core.schedule import Spread
 from cloisonne.core.step import Step
 from cloisonne.errors import SceneError
 
@@ -111,6 +113,39 @@ class DpmPlusPlus2M:
         return step.s_next / step.s * z + step.alpha_next * (1 - kept) * drawn, Past(x0, length)
 
 
+LINEAR_MULTISTEP = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+"""Weights of the last noises, the newest first, by how many there are (arXiv 2202.09778, eq. 8)."""
+
+
+@dataclass(frozen=True)
+class Pndm:
+    """PNDM without its Runge-Kutta steps, also called PLMS (arXiv 2202.09778): DDIM's step by the last four noises.
+
+    Two estimates on the first step, as Heun's method takes them, and one on each other.
+    """
+
+    ends_clean: bool = False
+
+    def init(self, z: Tensor) -> tuple[Tensor, ...]:
+        return ()
+
+    def step(
+        self, denoise: Denoise, z: Tensor, step: Step, state: tuple[Tensor, ...], noise: Callable[[], Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x0 = denoise(z, step)
+        n = (z - step.alpha * x0) / step.s
+        past = (n, *state)[:4]
+        ahead = step.alpha_next * x0 + step.s_next * n
+        if step.alpha == 0 or step.count == 1:
+            return ahead, past
+        if state or step.s_next == 0:
+            weights = LINEAR_MULTISTEP[len(past) - 1]
+            n = torch.stack([weight * one for weight, one in zip(weights, past, strict=True)]).sum(dim=0)
+        else:
+            n = (n + (ahead - step.alpha_next * denoise(ahead, step.at_next())) / step.s_next) / 2
+        return step.alpha_next / step.alpha * (z - step.s * n) + step.s_next * n, past
+
+
 def _kept(step: Step) -> float:
     """sigma_next / sigma: the share of the noise in s / alpha that a deterministic step keeps, in [0, 1]."""
     return (step.s_next * step.alpha) / (step.s * step.alpha_next)
@@ -122,7 +157,18 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "euler-ancestral": Ddim(eta=1.0, ends_clean=True),
     "heun": Heun(),
     "dpmpp-2m": DpmPlusPlus2M(),
+    "pndm": Pndm(),
 }
+
+SPREADS: dict[str, Spread] = {
+    "ddim": "closed",
+    "euler": "continuous",
+    "euler-ancestral": "continuous",
+    "heun": "continuous",
+    "dpmpp-2m": "open",
+    "pndm": "closed",
+}
+"""Which levels the scheduler of diffusers that is the same solver takes."""
 
 
 def sampler(name: str, eta: float = 0.0) -> Sampler[Any]:

@@ -5,8 +5,8 @@ A checkpoint's ``scheduler_config.json`` means what it means to diffusers' sched
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,11 @@ from cloisonne.errors import CheckpointError, SceneError
 Spacing = Literal["leading", "trailing", "linspace", "karras"]
 """How the steps are spread over the levels: arXiv 2305.08891, table 2; "karras": arXiv 2206.00364, eq. 5, rho 7."""
 
+Spread = Literal["closed", "open", "continuous"]
+"""Which levels a solver takes of a spacing, as diffusers' schedulers do: "closed", ``count`` of them with the last one
+(DDIM, PNDM); "open", ``count + 1`` without the last one (DPM-Solver++); "continuous", as "closed" with what
+"linspace" puts between two levels (Euler, Heun)."""
+
 RHO = 7.0
 
 Level = tuple[float, float, float]
@@ -32,7 +37,7 @@ class Schedule:
 
     Variance preserving (Stable Diffusion) by :meth:`from_config`; a flow schedule is ``alphas = 1 - ss``.
     final: (alpha, s) where samplers without a clean end of their own stop. offset: added to timesteps of "leading".
-    prediction: what the network's output means.
+    prediction: what the network's output means. spread: which levels "leading" and "linspace" take.
     """
 
     alphas: tuple[float, ...]
@@ -41,6 +46,7 @@ class Schedule:
     spacing: Spacing = "leading"
     offset: int = 0
     prediction: Parameterization = "epsilon"
+    spread: Spread = "closed"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
@@ -57,6 +63,10 @@ class Schedule:
             prediction=_known("prediction_type", config.get("prediction_type", "epsilon"), get_args(Parameterization)),
         )
 
+    def trained(self) -> tuple[Step, ...]:
+        """All levels of training, noisy to clean, one a step: the spacing and its offset are of sampling alone."""
+        return replace(self, spacing="leading", offset=0).steps(len(self.alphas), ends_clean=False)
+
     def steps(self, count: int, *, ends_clean: bool, strength: float = 1.0) -> tuple[Step, ...]:
         """The steps of a walk of ``count``, noisy to clean.
 
@@ -64,9 +74,16 @@ class Schedule:
         strength: walk only the last ``int(count * strength)`` steps, for a start from a given picture as in diffusers'
         image-to-image; their count is then what ``Step.progress`` refers to, and none are left at strength 0.
         """
-        most = len(self.alphas) - (self.offset if self.spacing == "leading" else 0)
+        num_levels = len(self.alphas)
+        open_end = self.spread == "open" and self.spacing in ("leading", "linspace")
+        most = num_levels - (self.offset if self.spacing == "leading" else 0) - open_end
         if not 1 <= count <= most:
             raise SceneError(f"{count} steps were asked for; this model's schedule allows 1 to {most}.")
+        if self.spacing == "leading" and (top := self._timesteps(count)[0]) >= num_levels:
+            raise SceneError(
+                f"{count} steps begin at level {top} with the checkpoint's steps_offset of {self.offset}, but its "
+                f"levels end at {num_levels - 1}; choose another number of steps."
+            )
         if not 0.0 <= strength <= 1.0:
             raise SceneError(f"strength is {strength}; give a number from 0 (unchanged) to 1 (from pure noise).")
         levels = self._karras(count) if self.spacing == "karras" else [self._level(t) for t in self._timesteps(count)]
@@ -81,19 +98,27 @@ class Schedule:
             for i, ((t, a, s), (t_next, a_next, s_next)) in enumerate(pairwise(walked))
         )
 
-    def _level(self, t: int) -> Level:
-        return float(t), self.alphas[t], self.ss[t]
+    def _level(self, t: float) -> Level:
+        """A level of training, or between two of them by the noise per unit of signal."""
+        below = int(t)
+        if t == below:
+            return float(t), self.alphas[below], self.ss[below]
+        low, high = (self.ss[i] / self.alphas[i] for i in (below, below + 1))
+        sigma = low + (t - below) * (high - low)
+        return t, 1 / math.hypot(1, sigma), sigma / math.hypot(1, sigma)
 
-    def _timesteps(self, count: int) -> list[int]:
+    def _timesteps(self, count: int) -> Sequence[float]:
         num_levels = len(self.alphas)
+        points = count + (self.spread == "open")
         match self.spacing:
             case "leading":
-                return [i * (num_levels // count) + self.offset for i in reversed(range(count))]
+                return [i * (num_levels // points) + self.offset for i in reversed(range(points))][:count]
             case "trailing":
                 return [round(num_levels - i * (num_levels / count)) - 1 for i in range(count)]
             case _:
-                spread = (num_levels - 1) / max(count - 1, 1)
-                return [round(num_levels - 1 - i * spread) for i in range(count)]
+                spread = (num_levels - 1) / max(points - 1, 1)
+                found = [num_levels - 1 - i * spread for i in range(count)]
+                return found if self.spread == "continuous" else [round(t) for t in found]
 
     def _karras(self, count: int) -> list[Level]:
         """Levels even in sigma^(1/7), from the last t with any signal; the network is told the nearest t."""

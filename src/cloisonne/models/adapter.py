@@ -54,8 +54,8 @@ def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adap
     """
     warnings: tuple[str, ...] = ()
     if source.is_dir():
-        check_weights(source)
-        module = read(source, lambda path: pretrained(T2IAdapter, path, torch_dtype=dtype, low_cpu_mem_usage=False))
+        theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": check_weights(source)}
+        module = read(source, lambda path: pretrained(T2IAdapter, path, **theirs))
     elif source.suffix == ".safetensors" and source.is_file():
         opened = TensorFile.open(source)
         # Of these, the network takes each or refuses the file.

@@ -54,6 +54,8 @@ def assemble(
         dtype=placement.dtype,
         files=parts.files,
         options=options,
+        scheduler=parts.scheduler.get("_class_name"),
+        notes=parts.notes,
         warnings=parts.warnings,
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from cloisonne.core.step import Step
 from cloisonne.errors import CheckpointError
 from cloisonne.models.files import check_weights, pretrained, read, read_json
+from cloisonne.models.network_config import check_network
 from cloisonne.models.tensor_file import TensorFile
 
 OURS, LDM, PREFIX = "controlnet_mid_block.weight", "middle_block_out.0.weight", "control_model."
@@ -81,10 +82,9 @@ def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.d
     if source.is_dir():
         if _class(source) not in (KIND, None):
             raise CheckpointError(f'"{source}" is a {_class(source)}, which is not read; give a {KIND}.')
-        check_weights(source)
-        module = read(
-            source, lambda path: pretrained(ControlNetModel, path, torch_dtype=dtype, low_cpu_mem_usage=False)
-        )
+        check_network(source / "config.json", read_json(source / "config.json"), ControlNetModel)
+        theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": check_weights(source)}
+        module = read(source, lambda path: pretrained(ControlNetModel, path, **theirs))
     else:
         opened = TensorFile.open(source)
         module = read(source, lambda _: controlnet_of(opened, base))

@@ -17,7 +17,7 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar_layout import is_exemplar_layout, write_exemplar_folder
 from cloisonne.models.pickles import PICKLES, read_pickle
 from cloisonne.models.single_file import parts_of, read_tokenizer
-from cloisonne.models.tensor_file import read_tensors
+from cloisonne.models.tensor_file import TensorFile, read_tensors
 
 
 def convert(
@@ -47,10 +47,12 @@ def convert(
         return _appear(out, lambda partial: save_file(_plain(read_pickle(path), dtype), partial))
     if path.is_dir():
         return _appear(out, lambda partial: _write_folder(path, partial, dtype))
-    tensors = _plain(read_pickle(path) if path.suffix in PICKLES else read_tensors(path), dtype)
+    file = TensorFile(path, read_pickle(path)) if path.suffix in PICKLES else TensorFile.open(path)
+    tensors = _plain(file.tensors, dtype)
     if is_exemplar_layout(tensors):
         return _appear(out, lambda partial: write_exemplar_folder(tensors, path, partial))
-    parts = parts_of(tensors, path, words=lambda: read_tokenizer(tokenizer), prediction=prediction)
+    plain = TensorFile(path, tensors, file.header)
+    parts = parts_of(plain, words=lambda: read_tokenizer(tokenizer), prediction=prediction)
     return _appear(out, parts.save)
 
 

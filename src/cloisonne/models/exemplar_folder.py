@@ -14,9 +14,11 @@ from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CheckpointError
 from cloisonne.models.assemble import Placement, latent_id, put, scheduler_clip
 from cloisonne.models.exemplar import ExemplarEncoder, ExemplarEngine, encoder_of
-from cloisonne.models.files import check_weights, files_of, pretrained, read, read_json
+from cloisonne.models.files import check_weights, files_of, read, read_json, variant_notes, weight_files
+from cloisonne.models.folder import read_member, scheduler_class
 from cloisonne.models.model import Model, Native
 from cloisonne.models.net import DiffusersNet
+from cloisonne.models.scheduler_config import scheduler_of, scheduler_warnings
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text import NoText
 from cloisonne.models.vae import Vae
@@ -24,13 +26,16 @@ from cloisonne.models.vae import Vae
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExemplarParts:
-    """unet: of 2C + 1 input channels. scheduler: a diffusers ``scheduler_config.json``."""
+    """unet: of 2C + 1 input channels. scheduler: a diffusers ``scheduler_config.json``, checked. notes, warnings: as of
+    Model."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     encoder: ExemplarEncoder
     scheduler: Mapping[str, Any]
     files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def is_exemplar_folder(folder: Path) -> bool:
@@ -39,23 +44,27 @@ def is_exemplar_folder(folder: Path) -> bool:
     return index.is_file() and "image_encoder" in (found := read_json(index)) and found.get("text_encoder") is None
 
 
-def read_exemplar_folder(folder: Path, dtype: torch.dtype) -> ExemplarParts:
-    """The parts in a folder. Raises CheckpointError, in one sentence, where it is damaged."""
-    for member in ("unet", "vae", "image_encoder"):
-        check_weights(folder / member)
-    theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> ExemplarParts:
+    """The parts in a folder. Raises CheckpointError, in one sentence, where it is damaged. variant: of its weights."""
+    taken = {member: check_weights(folder / member, variant=variant) for member in ("unet", "vae", "image_encoder")}
     encoder = folder / "image_encoder"
+    scheduler = scheduler_of(folder, scheduler_class(read_json(folder / "model_index.json")))
+    notes, warnings = variant_notes(folder.name, {} if variant else taken)
+    warn = [*warnings, *scheduler_warnings(scheduler, folder.name)]
+    files = weight_files(encoder, "model", taken["image_encoder"])
     return ExemplarParts(
-        unet=read(folder / "unet", lambda path: pretrained(UNet2DConditionModel, path, **theirs)),
-        vae=read(folder / "vae", lambda path: pretrained(AutoencoderKL, path, **theirs)),
-        encoder=read(encoder, lambda path: encoder_of(read_json(path / "config.json"), _tensors(path))),
-        scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
+        unet=read_member(UNet2DConditionModel, folder / "unet", dtype, taken["unet"], warn),
+        vae=read_member(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
+        encoder=read(encoder, lambda path: encoder_of(read_json(path / "config.json"), _tensors(files))),
+        scheduler=scheduler,
         files=files_of([folder / member for member in ("unet", "vae", "image_encoder", "scheduler")]),
+        notes=notes,
+        warnings=tuple(warn),
     )
 
 
-def _tensors(member: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for file in sorted(member.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+def _tensors(files: list[Path]) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
@@ -102,4 +111,7 @@ def model_of(parts: ExemplarParts, *, name: str, placement: Placement) -> Model:
         dtype=placement.dtype,
         files=parts.files,
         exemplar=engine,
+        scheduler=parts.scheduler["_class_name"],
+        notes=parts.notes,
+        warnings=parts.warnings,
     )

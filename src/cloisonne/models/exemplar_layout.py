@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.ldm_names import UNET
 from cloisonne.models.ldm_shapes import Tensors, clip_vision_config, unet_config
-from cloisonne.models.single_file import LINES, SCHEDULER, UNET, unet_of, vae_of
+from cloisonne.models.single_file import LINES, SCHEDULER, unet_of, vae_of
 
 _ENCODER = "cond_stage_model."
 _VISION = "cond_stage_model.transformer.vision_model."

@@ -11,9 +11,11 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.builtin import members
-from cloisonne.models.files import check_weights, files_of, pretrained, read, read_json
+from cloisonne.models.files import check_weights, files_of, pretrained, read, read_json, variant_notes
 from cloisonne.models.model import Native
+from cloisonne.models.network_config import check_network, check_text, check_unet
 from cloisonne.models.parts import Parts, TextPart, family_of
+from cloisonne.models.scheduler_config import scheduler_of, scheduler_warnings
 
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _CLASSES = {
@@ -29,28 +31,49 @@ _CLASSES_XL = {**_CLASSES, "text_encoder_2": ("CLIPTextModelWithProjection",), "
 KINDS = "Stable Diffusion 1.x, 2.x or XL"
 
 
-def read_folder(folder: Path, dtype: torch.dtype) -> Parts:
-    """The parts in a folder with ``model_index.json``. Raises CheckpointError, in one sentence, where it is damaged."""
+def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> Parts:
+    """The parts in a folder with ``model_index.json``. Raises CheckpointError, in one sentence, where it is damaged.
+
+    variant: of the weights, such as "fp16"; None takes the plain ones, or what a member has in place of them.
+    """
     index = _index(folder)
     classes = _CLASSES_XL if "text_encoder_2" in index else _CLASSES
     _check_index(folder, index, classes)
-    for member in classes:
-        if not member.startswith("tokenizer"):
-            check_weights(folder / member)
+    taken = {member: check_weights(folder / member, variant=variant) for member in classes if "tokenizer" not in member}
     members(folder)
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    # low_cpu_mem_usage of diffusers needs accelerate's meta device for nothing but a shorter peak of memory.
-    theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
-    unet = read(folder / "unet", lambda path: pretrained(UNet2DConditionModel, path, **theirs))
+    scheduler = scheduler_of(folder, scheduler_class(index))
+    notes, warnings = variant_notes(folder.name, {} if variant else taken)
+    warn = [*warnings, *scheduler_warnings(scheduler, folder.name)]
+    unet = read_member(UNet2DConditionModel, folder / "unet", dtype, taken["unet"], warn)
     return Parts(
         family="builtin" if (folder / "family.json").is_file() else family_of(unet.config),
         unet=unet,
-        vae=read(folder / "vae", lambda path: pretrained(AutoencoderKL, path, **theirs)),
-        texts=tuple(_texts(folder, classes, dtype)),
+        vae=read_member(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
+        texts=tuple(_texts(folder, taken, dtype, warn)),
         scheduler=scheduler,
         zeros_for_empty=len(classes) > len(_CLASSES) and bool(index.get("force_zeros_for_empty_prompt", True)),
         files=files_of([folder / member for member in (*classes, "scheduler")]),
+        notes=notes,
+        warnings=tuple(warn),
     )
+
+
+def scheduler_class(index: Mapping[str, Any]) -> str | None:
+    """The scheduler's class in ``model_index.json``, if it names one."""
+    listed = index.get("scheduler")
+    return listed[1] if isinstance(listed, list) and len(listed) == 2 else None
+
+
+def read_member(kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str]) -> Any:
+    """A UNet or an autoencoder, its configuration checked. warn: takes sentences on what of it is not used."""
+    file = member / "config.json"
+    config = read_json(file)
+    check_network(file, config, kind)
+    if kind is UNet2DConditionModel:
+        check_unet(file, config)
+    # low_cpu_mem_usage of diffusers needs accelerate's meta device for nothing but a shorter peak of memory.
+    theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": variant}
+    return read(member, lambda path: pretrained(kind, path, warn=warn, **theirs))
 
 
 def native_of(folder: Path) -> Native | None:
@@ -66,13 +89,16 @@ def native_of(folder: Path) -> Native | None:
         ) from error
 
 
-def _texts(folder: Path, classes: Mapping[str, Any], dtype: torch.dtype) -> Iterator[TextPart]:
+def _texts(folder: Path, taken: Mapping[str, str | None], dtype: torch.dtype, warn: list[str]) -> Iterator[TextPart]:
     kinds = {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}
     for number, kind in kinds.items():
-        if f"text_encoder{number}" not in classes:
+        member = folder / f"text_encoder{number}"
+        if member.name not in taken:
             continue
         tokenizer = read(folder / f"tokenizer{number}", CLIPTokenizer.from_pretrained)
-        module = read(folder / f"text_encoder{number}", lambda path, kind=kind: pretrained(kind, path, dtype=dtype))
+        check_text(member / "config.json", read_json(member / "config.json"))
+        theirs = {"dtype": dtype, "variant": taken[member.name]}
+        module = read(member, lambda path, kind=kind, theirs=theirs: pretrained(kind, path, warn=warn, **theirs))
         yield TextPart(module, tokenizer)
 
 
@@ -88,6 +114,11 @@ def _check_index(folder: Path, index: Mapping[str, Any], classes: Mapping[str, t
     if "transformer" in index or "text_encoder_3" in index:
         raise CheckpointError(
             f'"{folder}" holds a {index.get("_class_name")}, which is not supported; give a folder of {KINDS}.'
+        )
+    if "text_encoder_2" in index and index.get("text_encoder", [None])[0] is None:
+        raise CheckpointError(
+            f'"{folder}" is a refiner of Stable Diffusion XL, which has one text encoder and draws only the end of a '
+            "picture; it is not supported: give the base checkpoint."
         )
     for member, allowed in classes.items():
         listed = index.get(member)

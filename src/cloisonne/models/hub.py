@@ -14,7 +14,8 @@ PATTERNS = [
     *(f"{member}/*{kind}" for member in MEMBERS for kind in (".json", ".txt", ".safetensors")),
 ]
 """What is fetched of a repository; halves of it in other precisions are left."""
-LEFT = ["*.fp16.*", "*.non_ema.*", "*fp16*", "*openvino*", "*onnx*"]
+OTHER = ["*openvino*", "*onnx*"]
+LEFT = ["*.fp16.*", "*.non_ema.*", "*fp16*", *OTHER]
 
 
 def is_hub_id(source: str) -> bool:
@@ -22,12 +23,25 @@ def is_hub_id(source: str) -> bool:
     return _ID.fullmatch(source) is not None
 
 
-def snapshot(repo_id: str) -> Path:
-    """The folder of a repository, from the local cache or the hub. Raises CheckpointError where it is in neither."""
+def patterns(variant: str | None) -> dict[str, list[str]]:
+    """What of a repository is fetched, and what of that is left; with a variant its weights in place of the plain."""
+    if variant is None:
+        return {"allow_patterns": PATTERNS, "ignore_patterns": LEFT}
+    weights = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors")
+    plain = [pattern for pattern in PATTERNS if not pattern.endswith(".safetensors")]
+    own = [*plain, *(f"{member}/{name}" for member in MEMBERS for name in weights)]
+    return {"allow_patterns": own, "ignore_patterns": OTHER}
+
+
+def snapshot(repo_id: str, variant: str | None = None) -> Path:
+    """The folder of a repository, from the local cache or the hub. Raises CheckpointError where it is in neither.
+
+    variant: of its weights, such as "fp16"; None means the plain ones.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    wanted: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": LEFT}
+    wanted: dict[str, Any] = patterns(variant)
     try:
         return Path(snapshot_download(repo_id, local_files_only=True, **wanted))
     except LocalEntryNotFoundError:

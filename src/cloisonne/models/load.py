@@ -47,6 +47,7 @@ def load(
     segmenter: str | Path | None = None,
     tokenizer: str | Path | None = None,
     prediction: Parameterization | None = None,
+    variant: str | None = None,
     offload: bool = False,
     vae_tiling: bool = False,
     vae_slicing: bool = False,
@@ -65,7 +66,8 @@ def load(
     image_encoder where that is not beside it as published. adapters: T2I-Adapters or ControlNets by kind of control,
     {"canny": PATH}. fuser: a CoAdapter's file, by which T2I-Adapters hear of one another. segmenter: a folder of
     CLIPSeg, which MRGD's losses ask. tokenizer: a folder, for single files, which hold none. prediction: what the
-    network predicts, where a single file does not say. offload: keep networks in the CPU's memory but while they are
+    network predicts, where a single file does not say. variant: of a folder's weights, such as "fp16"; None takes the
+    plain ones, or what there is in place of them. offload: keep networks in the CPU's memory but while they are
     asked. vae_tiling, vae_slicing: decode in tiles (a little different where they meet), or picture by picture.
     mask_resampling: of holes for exemplars, "nearest" as diffusers' pipeline has it; published weights were trained
     with "bilinear".
@@ -78,9 +80,9 @@ def load(
     path = Path(source).expanduser()
     if is_exemplar_folder(path):
         given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings}
-        alone = _alone(path, name, placement, [option for option, value in given.items() if value])
+        alone = _alone(path, name, placement, [option for option, value in given.items() if value], variant)
         return _masking(alone, mask_resampling)
-    folder, parts = _read(source, placement.dtype, tokenizer, prediction)
+    folder, parts = _read(source, placement.dtype, tokenizer, prediction, variant)
     parts, options = _amend(parts, _listed(lora), _listed(embeddings))
     held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
     loras = read_regional(parts, held)
@@ -107,7 +109,7 @@ def load(
     return _masking(model, mask_resampling)
 
 
-def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str]) -> Model:
+def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str], variant: str | None) -> Model:
     """A folder of Paint by Example as the model itself. given: options of which it takes none."""
     if given:
         what = "no embeddings" if given[0] == "embeddings" else "no LoRAs"
@@ -115,7 +117,7 @@ def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str]) 
             f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with '
             f"{given[0]} and name the folder as exemplar."
         )
-    return model_of(read_exemplar_folder(folder, placement.dtype), name=name, placement=placement)
+    return model_of(read_exemplar_folder(folder, placement.dtype, variant), name=name, placement=placement)
 
 
 def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> tuple[Parts, list[str]]:
@@ -142,7 +144,11 @@ def _masking(model: Model, resampling: Resampling) -> Model:
 
 
 def _read(
-    source: str | Path, dtype: torch.dtype, tokenizer: str | Path | None, prediction: Parameterization | None
+    source: str | Path,
+    dtype: torch.dtype,
+    tokenizer: str | Path | None,
+    prediction: Parameterization | None,
+    variant: str | None,
 ) -> tuple[Path | None, Parts]:
     """The folder of a source that is one, and its parts."""
     if source == "builtin":
@@ -151,7 +157,7 @@ def _read(
         return BUILTIN, read_folder(BUILTIN, dtype)
     path = Path(source).expanduser()
     if path.is_dir():
-        return path, read_folder(path, dtype)
+        return path, read_folder(path, dtype, variant)
     if path.suffix in PICKLES:
         raise CheckpointError(
             f'"{source}" is a pickle, which can run code when it is read; convert it once with '
@@ -165,8 +171,8 @@ def _read(
     from cloisonne.models.hub import is_hub_id, snapshot
 
     if is_hub_id(str(source)):
-        folder = snapshot(str(source))
-        return folder, read_folder(folder, dtype)
+        folder = snapshot(str(source), variant)
+        return folder, read_folder(folder, dtype, variant)
     raise CheckpointError(
         f'There is no folder or file "{source}"; give "builtin", a diffusers folder, a .safetensors file or a hub id.'
     )

@@ -49,7 +49,8 @@ class Model:
     what shows them to ``net`` instead. adapters: T2I-Adapters by kind of control, and a fuser by which they hear of one
     another, if any; controlnets: ControlNets, by further kinds. segmenter: gives what finds words in pictures, read
     when it is first asked for. clip: None, or the bound that the scheduler puts on estimates of x0. warnings: what the
-    files hold that is not honoured, one sentence each; every report repeats them.
+    files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds on how
+    they were read. scheduler: the class of scheduler that the files name, None where they name none.
     """
 
     name: str
@@ -71,6 +72,8 @@ class Model:
     fuser: CoAdapterFuser | None = None
     segmenter: Callable[[], Segmenter] | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    scheduler: str | None = None
 
     @property
     def wordless(self) -> bool:

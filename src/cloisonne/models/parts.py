@@ -31,9 +31,9 @@ class TextPart:
 class Parts:
     """What every layout of a checkpoint is read into.
 
-    texts: one, or Stable Diffusion XL's two. scheduler: a diffusers ``scheduler_config.json``. zeros_for_empty: an
-    empty negative is zeros in place of encoded text (XL's ``force_zeros_for_empty_prompt``). files: all that decides
-    what the model draws. warnings: what the files hold that is not honoured, one sentence each.
+    texts: one, or Stable Diffusion XL's two. scheduler: a diffusers ``scheduler_config.json``, without a class where
+    the files name none. zeros_for_empty: an empty negative is zeros in place of encoded text (XL's
+    ``force_zeros_for_empty_prompt``). files: all that decides what the model draws. notes, warnings: as of Model.
     """
 
     family: Family
@@ -43,6 +43,7 @@ class Parts:
     scheduler: Mapping[str, Any]
     zeros_for_empty: bool = False
     files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
@@ -60,8 +61,9 @@ class Parts:
             part.save_pretrained(folder / name)
             library = "transformers" if name.startswith(("text_encoder", "tokenizer")) else "diffusers"
             index[name] = [library, type(part).__name__]
-        index["scheduler"] = ["diffusers", self.scheduler.get("_class_name", "DDIMScheduler")]
-        _write(folder / "scheduler" / "scheduler_config.json", dict(self.scheduler))
+        scheduler = {"_class_name": "DDIMScheduler", **self.scheduler}
+        index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+        _write(folder / "scheduler" / "scheduler_config.json", scheduler)
         _write(folder / "model_index.json", index)
 
     @property

@@ -18,15 +18,30 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError
 from cloisonne.models.files import read
+from cloisonne.models.ldm_names import (
+    CLIP_L,
+    HARMLESS,
+    LABELS,
+    MARKS,
+    OPEN_CLIP,
+    UNET,
+    VAE,
+    XL_FIRST,
+    XL_SECOND,
+    read_names,
+)
+from cloisonne.models.ldm_prediction import prediction_of, said_by
 from cloisonne.models.ldm_shapes import Tensors, clip_text_config, unet_config, vae_config
 from cloisonne.models.open_clip import renamed
 from cloisonne.models.parts import Family, Parts, TextPart
-from cloisonne.models.tensor_file import read_tensors
+from cloisonne.models.tensor_file import TensorFile
 
-UNET, VAE = "model.diffusion_model.", "first_stage_model."
-CLIP_L = "cond_stage_model.transformer.text_model."
-OPEN_CLIP = "cond_stage_model.model."
-XL_FIRST, XL_SECOND = "conditioner.embedders.0.transformer.text_model.", "conditioner.embedders.1.model."
+TEXTS: dict[Family, tuple[str, ...]] = {
+    "sd1": (CLIP_L,),
+    "sd2": (OPEN_CLIP,),
+    "sdxl": (XL_FIRST, XL_SECOND),
+}
+"""Under which names the text encoders of a line are."""
 
 WORDS = ("tokenizer.json", "vocab.json")
 """Either of these holds a tokenizer's words."""
@@ -63,13 +78,6 @@ LINES: dict[Family, Line] = {
     "sdxl": Line(head_width=64, side=128, scaling=0.13025),
 }
 
-_KNOWN_ELSEWHERE = ("model_ema.", "betas", "alphas_", "sqrt_", "log_one_minus", "posterior_", "lvlb_weights", "logvar")
-"""Schedule buffers and averages, which are made anew or left."""
-
-V_DEVIATION = 0.09
-"""Of Stable Diffusion 2.x, v-prediction moved this layer's bias farther than noise prediction did."""
-V_BIAS = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
-
 
 def read_single_file(
     file: Path,
@@ -83,38 +91,71 @@ def read_single_file(
     tokenizer: a folder of CLIP's tokenizer, or a pipeline's; None looks into the hub's local cache. prediction: what
     the network predicts; None means what the file lets one tell, noise for Stable Diffusion 1.x and XL.
     """
-    tensors = {name: _cast(tensor, dtype) for name, tensor in read_tensors(file).items()}
-    return parts_of(tensors, file, words=lambda: read_tokenizer(tokenizer), prediction=prediction)
+    return parts_of(TensorFile.open(file), words=lambda: read_tokenizer(tokenizer), prediction=prediction, dtype=dtype)
 
 
 def parts_of(
-    tensors: Tensors, source: Path, *, words: Callable[[], CLIPTokenizer], prediction: Parameterization | None = None
+    given: TensorFile,
+    *,
+    words: Callable[[], CLIPTokenizer],
+    prediction: Parameterization | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Parts:
-    """The parts of tensors in LDM layout, from wherever they come."""
+    """The parts of tensors in LDM layout, from wherever they come. dtype: None keeps that of the tensors."""
+    file = read_names(given)
+    source = Path(file.source)
+    if dtype is not None:
+        file.tensors = {name: _cast(tensor, dtype) for name, tensor in file.tensors.items()}
+    tensors = file.tensors
     family = family_of_names(tensors, source)
     line = LINES[family]
-    predicts = prediction or _prediction(family, tensors)
+    said = said_by(file, family, prediction)
+    predicts = prediction_of(file, family, said)
     second: dict[str, Any] = {"addition_embed_type": "text_time"} if family == "sdxl" else {}
-    texts = tuple(_texts(family, tensors, source, words))
+    texts = tuple(_texts(family, file, words))
     config = unet_config(_within(tensors, UNET), heads=line.heads, head_width=line.head_width)
     if second:
-        hidden = tensors[f"{UNET}label_emb.0.0.weight"].shape[1]
+        hidden = tensors[LABELS].shape[1]
         pooled: Any = texts[1].module.config.projection_dim
         second |= {"projection_class_embeddings_input_dim": hidden, "addition_time_embed_dim": (hidden - pooled) // 6}
     side = 64 if family == "sd2" and predicts == "epsilon" else line.side
     unet = unet_of(tensors, config | second | {"sample_size": side}, source)
-    scheduler = SCHEDULER | {"prediction_type": predicts}
-    if "ztsnr" in tensors:
+    scheduler = {key: value for key, value in SCHEDULER.items() if key != "_class_name"}
+    scheduler |= {"prediction_type": predicts}
+    if said.zero_snr:
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return Parts(
         family=family,
         unet=unet,
-        vae=vae_of(tensors, line.scaling, source),
+        vae=vae_of(tensors, _scaling(file, line), source),
         texts=texts,
         scheduler=scheduler,
         zeros_for_empty=family == "sdxl",
         files=(source,),
+        warnings=(*said.warnings, *_settled(file, family)),
     )
+
+
+def _scaling(file: TensorFile, line: Line) -> float:
+    """Of the autoencoder's latents: the line's own, or what a file says that was trained with another one."""
+    own = file.tensors.get("scale_factor")
+    if own is None or own.numel() != 1 or abs(float(own) - 1) < 1e-6:
+        return line.scaling
+    return float(own)
+
+
+def _settled(file: TensorFile, family: Family) -> tuple[str, ...]:
+    """Warnings of what is in a file and is not used; the networks refuse what is under their names and not theirs."""
+    file.skip(
+        lambda name: name.startswith(HARMLESS) or name in MARKS, "schedule buffers, averages, marks, training state"
+    )
+    for name in file.keys:
+        if name.startswith((UNET, VAE, *TEXTS[family])):
+            file.take(name)
+    for entry in file.header:
+        if entry.startswith("sd_merge_"):
+            file.entry(entry)
+    return file.settle("checkpoint")
 
 
 def family_of_names(tensors: Tensors, source: Path) -> Family:
@@ -129,12 +170,6 @@ def family_of_names(tensors: Tensors, source: Path) -> Family:
         raise CheckpointError(
             f'"{source}" is no whole checkpoint of Stable Diffusion 1.x, 2.x or XL in LDM layout: it lacks '
             f"{' and '.join(lacks)}; a LoRA, an embedding or an adapter is loaded beside a model, with its own option."
-        )
-    known = (UNET, VAE, "cond_stage_model.", "conditioner.", "embedding_manager.", *_KNOWN_ELSEWHERE)
-    other = [n for n in tensors if not n.startswith(known) and tensors[n].numel() > 1 and not n.startswith("denoiser.")]
-    if other:
-        raise CheckpointError(
-            f'"{source}" holds "{sorted(other)[0]}", which no known checkpoint has; load another file.'
         )
     return found
 
@@ -178,7 +213,8 @@ def filled(module: Any, tensors: Tensors, given: int, source: Path, prefix: str)
     return module
 
 
-def _texts(family: Family, tensors: Tensors, source: Path, words: Callable[[], CLIPTokenizer]) -> tuple[TextPart, ...]:
+def _texts(family: Family, file: TensorFile, words: Callable[[], CLIPTokenizer]) -> tuple[TextPart, ...]:
+    tensors, source = file.tensors, Path(file.source)
     if family == "sd1":
         return (_clip(_within(tensors, CLIP_L), words(), source, CLIP_L),)
     if family == "sd2":
@@ -230,15 +266,6 @@ def _text_part(
         for name, tensor in tensors.items()
     }
     return TextPart(filled(module, own, len(own), source, prefix), tokenizer)
-
-
-def _prediction(family: Family, tensors: Tensors) -> Parameterization:
-    if "v_pred" in tensors:
-        return "v_prediction"
-    if family != "sd2":
-        return "epsilon"
-    told = tensors.get(V_BIAS)
-    return "epsilon" if told is not None and float(told.float().std()) <= V_DEVIATION else "v_prediction"
 
 
 def read_tokenizer(folder: Path | None) -> CLIPTokenizer:

@@ -65,13 +65,16 @@ class TensorFile:
                 raise CheckpointError(
                     f'"{file}" is a pointer of git-lfs and not the file; fetch it with "git lfs pull".'
                 )
-            if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"):
+            # A safetensors file begins with the length of its header, whose bytes may be any, and then the header.
+            if head[8:9] != b"{" and head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"):
                 raise CheckpointError(
                     f'"{file}" is a pickle under another name; convert it once with "cloisonne convert {file} FOLDER".'
                 )
             with safe_open(file, "pt") as opened:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 not a mapping
                 return cls(file, tensors, opened.metadata())
+        except CheckpointError:
+            raise
         except FileNotFoundError as error:
             raise CheckpointError(f'There is no file "{file}"; check its path.') from error
         except (OSError, SafetensorError, ValueError, KeyError) as error:

@@ -137,8 +137,8 @@ class NoText:
 
     def _refusal(self, region: str | None) -> CapabilityError:
         return CapabilityError(
-            f'The model "{self._model}" hears no words, only exemplars; leave captions and phrases out, or load a text '
-            f'model with it beside: load(..., exemplar="{self._model}").',
+            f'The model "{self._model}" (Paint by Example) hears no words, only exemplars; leave captions and phrases '
+            f'out, or load a text model with it beside: load(..., exemplar="{self._model}").',
             region=region,
         )
 

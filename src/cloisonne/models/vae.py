@@ -1,6 +1,7 @@
 """A diffusers AutoencoderKL as the map between pictures and latents."""
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -10,15 +11,17 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.finite import check_picture
 
 
 class Vae:
     """Pictures, float32 [B, 3, height, width] in [-1, 1], to latents, float32 [B, C, H, W], and back.
 
-    Latents have about unit variance: ``(z - shift_factor) * scaling_factor`` of what the autoencoder itself speaks.
-    channels: C. factor: pixels to a latent pixel. scale, shift: the two numbers. device: where it works, if not where
-    its weights lie. An autoencoder of ``3 * p * p`` input channels works on pictures whose p x p pixels are unshuffled
-    into channels (p = 1 for Stable Diffusion).
+    Latents have about unit variance: ``(z - shift_factor) * scaling_factor`` of the autoencoder's own z; where its
+    configuration has statistics of each channel, ``(z - latents_mean) * scaling_factor / latents_std``.
+    channels: C. factor: pixels to a latent pixel. scale, shift: the numbers, of all channels or of each. device: where
+    it works, if not where its weights lie. An autoencoder of ``3 * p * p`` input channels works on pictures whose p x p
+    pixels are unshuffled into channels (p = 1 for Stable Diffusion).
     """
 
     def __init__(self, module: AutoencoderKL, device: torch.device | None = None) -> None:
@@ -28,24 +31,35 @@ class Vae:
         self.channels: int = config["latent_channels"]
         self._patch = _patch(config["in_channels"])
         self.factor = self._patch * 2 ** (len(config["block_out_channels"]) - 1)
-        self.scale: float = config["scaling_factor"]
-        self.shift: float = config.get("shift_factor") or 0.0
+        self.scale, self.shift = _statistics(config)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """The mean of the posterior, nothing drawn; height and width must be multiples of ``factor``."""
+        """The mean of the posterior, nothing drawn; height and width must be multiples of ``factor``.
+
+        NotFiniteError where it is NaN or infinite.
+        """
         unshuffled = F.pixel_unshuffle(self._own(pixels), self._patch)
         mean = self.module.encode(unshuffled, return_dict=False)[0].mean
-        return (mean.float() - self.shift) * self.scale
+        check_picture(mean, "encoded", self.module)
+        return self.scaled(mean.float())
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, H, W] of the autoencoder itself as those of about unit variance."""
+        return (latents - _each(self.shift, latents)) * _each(self.scale, latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """The picture; its values may leave [-1, 1] a little."""
-        return self.decoded(latents)
+        """The picture; its values may leave [-1, 1] a little. NotFiniteError where it is NaN or infinite."""
+        pixels = self.decoded(latents)
+        check_picture(pixels, "decoded", self.module)
+        return pixels
 
     def decoded(self, latents: Tensor) -> Tensor:
         """The same with a gradient to the latents."""
-        unshuffled = self.module.decode(self._own(latents / self.scale + self.shift), return_dict=False)[0]
+        unshuffled = self.module.decode(
+            self._own(latents / _each(self.scale, latents) + _each(self.shift, latents)), return_dict=False
+        )[0]
         return F.pixel_shuffle(unshuffled.float(), self._patch)
 
     def preview(self, latents: Tensor) -> Tensor:
@@ -66,6 +80,30 @@ class Vae:
 
     def _own(self, values: Tensor) -> Tensor:
         return values.to(self._device or self.module.device, self.module.dtype)
+
+
+Number = float | tuple[float, ...]
+"""Of all channels, or of each."""
+
+
+def _statistics(config: Mapping[str, Any]) -> tuple[Number, Number]:
+    """Scale and shift of a configuration. CheckpointError for statistics that do not fit."""
+    scale, shift = config["scaling_factor"], config.get("shift_factor") or 0.0
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is None and std is None:
+        return scale, shift
+    count = config["latent_channels"]
+    if mean is None or std is None or len(mean) != count or len(std) != count or 0 in std or shift:
+        raise CheckpointError(
+            f"The autoencoder has latents_mean {mean}, latents_std {std} and shift_factor {shift}; the first two "
+            f"belong together, with {count} numbers each, none of latents_std 0, and without a shift_factor."
+        )
+    return tuple(scale / one for one in std), tuple(mean)
+
+
+def _each(number: Number, latents: Tensor) -> float | Tensor:
+    """A number, or those of each channel of latents [B, C, H, W] as [C, 1, 1]."""
+    return torch.tensor(number, device=latents.device)[:, None, None] if isinstance(number, tuple) else number
 
 
 def _patch(in_channels: int) -> int:

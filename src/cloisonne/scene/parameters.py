@@ -15,6 +15,7 @@ _SAMPLERS = {
     "euler-ancestral": "Euler a",
     "heun": "Heun",
     "dpmpp-2m": "DPM++ 2M",
+    "pndm": "PLMS",
 }
 
 

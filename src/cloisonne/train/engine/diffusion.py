@@ -66,4 +66,4 @@ def drawn_latents(vae: Vae, pixels: Tensor, noise: Tensor) -> Tensor:
     config: Any = vae.module.config
     patch = vae.factor // 2 ** (len(config["block_out_channels"]) - 1)
     posterior = vae.module.encode(F.pixel_unshuffle(pixels, patch), return_dict=False)[0]
-    return (posterior.mean.float() + posterior.std.float() * noise - vae.shift) * vae.scale
+    return vae.scaled(posterior.mean.float() + posterior.std.float() * noise)

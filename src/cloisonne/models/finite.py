@@ -1,0 +1,90 @@
+"""Why a model's networks give NaN or infinity: weights that hold some, or numbers too small for the model."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cloisonne.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from cloisonne.models.model import Model
+
+
+@contextmanager
+def explained(model: "Model") -> Iterator[None]:
+    """Adds to a NotFiniteError which weights it comes from, or what helps."""
+    try:
+        yield
+    except NotFiniteError as error:
+        if error.explained:
+            raise
+        raise NotFiniteError(f"{str(error).removesuffix('.')}: {_cause(model)}.", explained=True) from error
+
+
+def check_picture(pixels: Tensor, what: str, module: Any) -> None:
+    """NotFiniteError where an autoencoder gives NaN or infinity. what: was done, "decoded" or "encoded"."""
+    if bool(torch.isfinite(pixels).all()):
+        return
+    start = f"The autoencoder {what} finite numbers to NaN or infinity"
+    found = bad(dict(module.state_dict()))
+    if found is not None:
+        raise NotFiniteError(f'{start}: its weights hold some ("{found}"); {SOUND}.', explained=True)
+    if module.dtype == torch.float16:
+        raise NotFiniteError(
+            f'{start}: it overflows float16, which ends at 65504; set "force_upcast": true in the config.json of its '
+            "folder, which keeps it in float32, or load the model in bfloat16 or float32.",
+            explained=True,
+        )
+    raise NotFiniteError(f"{start}, though its weights are finite; load another autoencoder.", explained=True)
+
+
+SOUND = "load a sound file"
+
+
+def bad(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first of these tensors that holds NaN or infinity."""
+    return next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
+
+
+def _cause(model: "Model") -> str:
+    for what, tensors in _weights(model):
+        if (found := bad(tensors)) is not None:
+            return f'the weights of {what} hold some ("{found}"); {SOUND}'
+    added = [what for what, _ in _weights(model)][len(_own(model)) :]
+    without = f", and try without {', '.join(added)}" if added else ""
+    if model.dtype == torch.float16:
+        return f"a network overflows float16, which ends at 65504; load the model in bfloat16 or float32{without}"
+    if model.dtype == torch.bfloat16:
+        return f"a network overflows in bfloat16; load the model in float32{without}"
+    return f"the weights are finite, but what the networks make of them is not; load other weights{without}"
+
+
+def _weights(model: "Model") -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """The tensors of each network and of all that was added, by what a message calls it."""
+    yield from _own(model)
+    for kind, adapter in model.adapters.items():
+        yield f'the adapter "{kind}"', adapter.module.state_dict()
+    for kind, net in model.controlnets.items():
+        yield f'the ControlNet "{kind}"', net.module.state_dict()
+    if model.fuser is not None:
+        yield "the CoAdapter's fuser", model.fuser.tensors
+    if model.ip_adapter is not None:
+        pictures = {f"{layer}.{k}": w for layer, pair in model.net.pictures.items() for k, w in enumerate(pair)}
+        own = model.ip_adapter.projection.state_dict() | model.ip_adapter.vision.state_dict()
+        yield "the IP-Adapter", pictures | own
+    if model.exemplar is not None and model.exemplar.net is not model.net:
+        yield "Paint by Example", model.exemplar.net.unet.state_dict() | model.exemplar.encoder.state_dict()
+    for name, lora in model.net.loras.items():
+        added = ((layer, key, t) for layer, change in lora.layers.items() for key, t in vars(change).items())
+        yield f'the LoRA "{name}"', {f"{layer}.{key}": t for layer, key, t in added if isinstance(t, Tensor)}
+
+
+def _own(model: "Model") -> list[tuple[str, Mapping[str, Tensor]]]:
+    """The networks of the checkpoint itself."""
+    fused = sum(option.startswith("lora ") for option in model.options)
+    into = f", into which {fused} LoRA{'s are' if fused > 1 else ' is'} fused," if fused else ""
+    texts = (("the text encoder" + into, module.state_dict()) for module in model.text.modules)
+    return [("the UNet" + into, model.net.unet.state_dict()), *texts]
