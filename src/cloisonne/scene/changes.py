@@ -106,4 +106,4 @@ def _by_name(scene: "Scene") -> dict[str, Region]:
 
 
 def _shape(region: Region | None) -> Any:
-    return region and [getattr(region, name) for name in (*SHAPES, "feather")]
+    return region and [getattr(region, name) for name in (*SHAPES, "mask_channel", "feather")]

@@ -1,0 +1,94 @@
+"""Warnings about given masks: how they were read, and what does not fit the picture. One sentence each."""
+
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from cloisonne.app.picture_edit import PictureEdit
+from cloisonne.scene.geometry import crop_window, pixel_window
+from cloisonne.scene.mask_reading import ReadMask
+from cloisonne.scene.masks import Mask, extent
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+ASPECT = 1.01
+"""A picture may be stretched by this factor one way more than the other without a warning."""
+SPECK = 1e-4
+"""A separate part of a mask with at most this share of its pixels, or SPECK_PIXELS, is a speck."""
+SPECK_PIXELS = 4
+SHRINKS = 1.5
+"""Specks are worth a warning where the window would be smaller by this factor without them."""
+
+
+def mask_warnings(scene: Scene, edit: PictureEdit | None, size: tuple[int, int]) -> Iterator[str]:
+    """What a user should know of the masks of a scene whose canvas is of size (width, height)."""
+    whole = (edit.source.width, edit.source.height) if edit else size
+    for region in scene.active_regions:
+        if region.mask is None:
+            continue
+        read = region.read_mask()
+        subject = f'Region "{region.name}": its mask {region.mask}'
+        yield from (f"{subject} {note}" for note in read.notes)
+        if told := misfit(read.image.size, whole, given=edit is not None):
+            yield f"{subject} {told}"
+        if scene.background is not None and region.mask.read() == scene.background.read():
+            yield f"{subject} is the background itself; {_of_background(region, read)}"
+    if edit is not None:
+        yield from _specks(edit)
+
+
+def misfit(own: tuple[int, int], whole: tuple[int, int], *, given: bool) -> str:
+    """In words, how a picture of one size (width, height) does not fit one of another; "" where it does.
+
+    given: the other is a given picture, whose every pixel matters, and no canvas.
+    """
+    sizes = f"has {own[0]} x {own[1]} pixels and the {'picture' if given else 'canvas'} {whole[0]} x {whole[1]}"
+    ratio = own[0] * whole[1] / (own[1] * whole[0])
+    rounding = 1 + 1 / min(*own, *whole)
+    if not 1 / max(ASPECT, rounding) <= ratio <= max(ASPECT, rounding):
+        return f"{sizes}, another shape: it is stretched one way to fit, so crop it to the same part."
+    return f"{sizes}: it is resized, and so are its edges." if given and own != whole else ""
+
+
+def _of_background(region: Region, read: ReadMask) -> str:
+    """What the region is then, and what else may be meant."""
+    assert region.mask is not None, "the region has a mask"
+    hole = region.replace(mask_channel="transparency").read_mask().values
+    if not hole.any():
+        return "give a picture in which the region is white on black."
+    if np.array_equal(hole, read.values):
+        return "the region is what is transparent in its alpha."
+    return 'if what is transparent in its alpha is meant, give the mask channel "transparency".'
+
+
+def _specks(edit: PictureEdit) -> Iterator[str]:
+    """Names masks whose small separate parts make the window larger than the rest of the mask needs."""
+    for name, mask in edit.masks.items():
+        count, without = _without_specks(mask)
+        if not count:
+            continue
+        others = [other for key, other in edit.masks.items() if key != name]
+        box = extent(np.maximum.reduce([without, *others]))
+        assert box is not None, "the mask has more than specks"
+        width, height = edit.source.width, edit.source.height
+        rest = crop_window(pixel_window(box, width, height), width, height)
+        w = edit.window
+        if math.sqrt(w.width * w.height / (rest.width * rest.height)) >= SHRINKS:
+            what = "1 speck" if count == 1 else f"{count} specks"
+            yield (
+                f'Region "{name}": its mask has {what} apart from the rest, for which a window of {w.width} x '
+                f"{w.height} pixels is drawn in place of {rest.width} x {rest.height}; erase what is not meant."
+            )
+
+
+def _without_specks(mask: Mask) -> tuple[int, Mask]:
+    """The number of specks, and the mask without them; 0 where all of it is specks."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    small = areas <= max(SPECK_PIXELS, SPECK * float(areas[1:].sum()))
+    small[0] = False
+    if not small.any() or int(small.sum()) == count - 1:
+        return 0, mask
+    return int(small.sum()), np.where(small[parts], 0, mask).astype(np.float32)
