@@ -33,7 +33,8 @@ _MAX_EXIF_BYTES = 65_000
 def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image | None = None) -> None:
     """OutputError where :func:`write_picture` could not write to ``path``; to be asked before any work.
 
-    like: a picture of the mode and transparency that will be written; None means RGB.
+    like: a picture of the mode and transparency that will be written; None means RGB. Of a symbolic link its target is
+    meant, which is a new file where the link is dangling.
     """
     path = Path(path)
     kind = _FORMATS.get(path.suffix.lower())
@@ -49,14 +50,26 @@ def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image
             raise OutputError(f"The output {quoted(path)} is a folder; give the name of a file.")
         if path.exists() and not overwrite:
             raise OutputError(f"The output {quoted(path)} exists; choose another name, or allow it with --overwrite.")
-        if not path.parent.is_dir():
-            raise OutputError(
-                f"There is no folder {quoted(path.parent)} for the output {quoted(path.name)}; make it first."
-            )
-        if not os.access(path.parent, os.W_OK):
-            raise OutputError(f"The folder {quoted(path.parent)} is not writable; choose another place for the output.")
+        folder = target_of(path).parent
+        if not folder.is_dir():
+            raise OutputError(f"There is no folder {quoted(folder)} for the output {quoted(path.name)}; make it first.")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"The folder {quoted(folder)} is not writable; choose another place for the output.")
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None
+
+
+def target_of(path: Path) -> Path:
+    """The file that is written for ``path``: what it links to where it is a symbolic link, else ``path`` itself.
+
+    Raises OutputError for a link that leads back to itself.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"The output {quoted(path)} is a link that leads back to itself; choose another name.")
+    return target
 
 
 def write_picture(
@@ -70,7 +83,8 @@ def write_picture(
     """Write ``image`` with its ``icc_profile``, ``exif`` and ``transparency`` (in ``image.info``) and what it carries.
 
     record: under the key ``cloisonne``, PNG only. parameters: the infotext; in JPEG and WebP the EXIF user comment,
-    left out where it does not fit. The file appears under its name when it is complete. OutputError where it cannot.
+    left out where it does not fit. The file appears under its name when it is complete; of a symbolic link the target
+    is written, and the link stays. OutputError where it cannot.
     """
     path = Path(path)
     check_output(path, overwrite=overwrite, like=image)
@@ -80,11 +94,12 @@ def write_picture(
         options["pnginfo"] = _texts({PARAMETERS: parameters, KEY: None if record is None else record.text()})
     elif parameters is not None:
         options |= _with_comment(image, parameters)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    target = target_of(path)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             image.save(file, kind, **options)
-        temporary.replace(path)
+        temporary.replace(target)
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None
     finally:
