@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cloisonne.app.generate import generate
 from cloisonne.app.picture_edit import PictureEdit, as_pixels, as_tensor, start
@@ -403,3 +405,23 @@ def test_a_coarse_window_is_said_with_its_smallest_detail(tiny: Model) -> None:
     assert "no detail is finer than 10 pixels" in warning
     (less,) = generate(scene.replace(background=Image.new("RGB", (200, 200))), tiny).report["warnings"]
     assert "detail" not in less
+
+
+def test_a_space_of_its_own_is_kept_and_warned_of(tiny: Model, tmp_path: Path) -> None:
+    chunks = PngInfo()
+    chunks.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG", pnginfo=chunks, dpi=(300, 300))
+    region = Region(name="pet", box=(0.0, 0.0, 0.5, 0.5), phrase="a cat")
+    scene = Scene(background=Picture(data=file.getvalue()), regions=[region], seed=0, steps=1)
+    result = generate(scene, tiny)
+    assert "gAMA 1, which is kept" in " ".join(result.report["warnings"])
+    result.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["gamma"] == 1
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    again = generate(Scene.from_png(tmp_path / "a.png"), tiny)
+    again.save(tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    result.save(tmp_path / "a.webp")
+    assert "a.webp cannot hold the background's colour space (gAMA 1)" in result.report["warnings"][-1]

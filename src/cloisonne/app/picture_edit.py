@@ -16,6 +16,7 @@ from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
+from cloisonne.scene.colour_space import own_space
 from cloisonne.scene.geometry import Box, Window, clipped, crop_window, pixel_window
 from cloisonne.scene.layers import uncovered
 from cloisonne.scene.masks import Mask, extent, seamed
@@ -89,6 +90,11 @@ class PictureEdit:
         found = []
         if few := _few_colours(self.source.upright):
             found.append(f"The background is {few}, and so is the result; give it in RGB if it shall have all colours.")
+        if space := own_space(self.source.metadata):
+            found.append(
+                f"The background's colours are in {space}, which is kept; the model reads and draws them as sRGB, so "
+                "convert it to sRGB if what is repainted shall match."
+            )
         enlarged = self._enlarged(size)
         if enlarged <= SOFT:
             return found

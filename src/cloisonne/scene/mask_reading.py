@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloisonne.scene.images import mask_image, mask_values, opened, orientation, turned_upright
-from cloisonne.scene.masks import Mask
 from cloisonne.scene.mask_photo import has_colours, is_photo, many_colours
+from cloisonne.scene.masks import Mask
 from cloisonne.scene.pictures import Picture
 
 Channel = Literal["auto", "luminance", "alpha", "transparency"]

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from cloisonne.errors import OutputError
+from cloisonne.scene.colour_space import kept, png_options
 from cloisonne.scene.parameters import PARAMETERS
 from cloisonne.scene.record import KEY, Record
 from cloisonne.scene.values import quoted
@@ -80,7 +81,7 @@ def write_picture(
     parameters: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write ``image`` with its ``icc_profile``, ``exif`` and ``transparency`` (in ``image.info``) and what it carries.
+    """Write ``image`` with what its format can hold of ``image.info`` (see ``scene/colour_space.py``) and what it carries.
 
     record: under the key ``cloisonne``, PNG only. parameters: the infotext; in JPEG and WebP the EXIF user comment,
     left out where it does not fit. The file appears under its name when it is complete; of a symbolic link the target
@@ -89,9 +90,10 @@ def write_picture(
     path = Path(path)
     check_output(path, overwrite=overwrite, like=image)
     kind = _FORMATS[path.suffix.lower()]
-    options = _OPTIONS[kind] | _kept(image)
+    options = _OPTIONS[kind] | kept(image.info)
     if kind == "PNG":
-        options["pnginfo"] = _texts({PARAMETERS: parameters, KEY: None if record is None else record.text()})
+        options = png_options(image.info)
+        _add_texts(options["pnginfo"], {PARAMETERS: parameters, KEY: None if record is None else record.text()})
     elif parameters is not None:
         options |= _with_comment(image, parameters)
     target = target_of(path)
@@ -107,17 +109,10 @@ def write_picture(
             temporary.unlink(missing_ok=True)
 
 
-def _kept(image: Image.Image) -> dict[str, Any]:
-    names = ("icc_profile", "exif", "transparency")
-    return {name: image.info[name] for name in names if image.info.get(name) is not None}
-
-
-def _texts(texts: dict[str, str | None]) -> PngImagePlugin.PngInfo:
-    info = PngImagePlugin.PngInfo()
+def _add_texts(info: PngImagePlugin.PngInfo, texts: dict[str, str | None]) -> None:
     for key, text in texts.items():
         if text is not None:
             info.add_text(key, text)
-    return info
 
 
 def _with_comment(image: Image.Image, text: str) -> dict[str, bytes]:
