@@ -1,7 +1,7 @@
 """Reading a mask as its painter meant it: which channel holds it, what counts as white, and what as black.
 
-``auto`` decides by the rules below and notes each decision that is not obvious; ``luminance`` (times opacity), ``alpha``
-and ``transparency`` (1 - alpha) take the values of that channel as they are.
+``auto`` decides by the rules below and notes each decision that is not obvious; ``luminance`` (times opacity),
+``alpha`` and ``transparency`` (1 - alpha) take the values of that channel as they are.
 """
 
 from dataclasses import dataclass

@@ -81,7 +81,7 @@ def write_picture(
     parameters: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write ``image`` with what its format can hold of ``image.info`` (see ``scene/colour_space.py``) and what it carries.
+    """Write ``image`` with what its format can hold of ``image.info`` (``scene/colour_space.py``) and what it carries.
 
     record: under the key ``cloisonne``, PNG only. parameters: the infotext; in JPEG and WebP the EXIF user comment,
     left out where it does not fit. The file appears under its name when it is complete; of a symbolic link the target

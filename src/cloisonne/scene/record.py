@@ -82,8 +82,9 @@ class Record(Value):
 def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True) -> dict[str, Any]:
     """A complete scene's object (``Scene.to_dict(complete=True)``) that a picture in ``folder`` can carry.
 
-    Masks become grey PNG inside of it, as they were read (mask channel "luminance"); so does the background, byte for byte, if ``embed``. What is larger than
-    MAX_EMBEDDED_BYTES becomes a path relative to ``folder`` and a SHA-256. A model's folder becomes its name.
+    Masks become grey PNG inside of it, as they were read (mask channel "luminance"); so does the background, byte for
+    byte, if ``embed``. What is larger than MAX_EMBEDDED_BYTES becomes a path relative to ``folder`` and a SHA-256. A
+    model's folder becomes its name.
     """
     room = MAX_RECORD_BYTES
     channels = _mask_channels(scene)
