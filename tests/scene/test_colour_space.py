@@ -3,6 +3,7 @@
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 
 
-def png(chunks: dict[bytes, bytes], mode: str = "RGB", **options: object) -> bytes:
+def png(chunks: dict[bytes, bytes], mode: str = "RGB", **options: Any) -> bytes:
     info = PngImagePlugin.PngInfo()
     for kind, data in chunks.items():
         info.add(kind, data)
@@ -107,6 +108,6 @@ def test_a_resolution_that_is_none_is_left_out(tmp_path: Path, dpi: object) -> N
     ],
 )
 def test_another_space_than_srgb_is_named(chunks: dict[bytes, bytes], options: dict[str, bytes], told: str) -> None:
-    words = own_space(Source.load(Picture(data=png(chunks, **options))).metadata)
+    words = own_space(Source.load(Picture(data=png(chunks, "RGB", **options))).metadata)
     assert told in words
     assert bool(words) == bool(told)

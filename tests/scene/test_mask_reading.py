@@ -31,7 +31,7 @@ def read(image: Image.Image, channel: str = "auto") -> ReadMask:
 
 def brush(colour: tuple[int, int, int], ground: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
     """The hole in one colour, opaque."""
-    return Image.fromarray(np.where(HOLE[..., None], np.uint8(colour), np.uint8(ground)))
+    return Image.fromarray(np.where(HOLE[..., None], np.array(colour, np.uint8), np.array(ground, np.uint8)))
 
 
 def strokes(colour: tuple[int, int, int]) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,7 +86,8 @@ def _specks(edit: PictureEdit) -> Iterator[str]:
 
 def _without_specks(mask: Mask) -> tuple[int, Mask]:
     """The number of specks, and the mask without them; 0 where all of it is specks."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
+    found: Any = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
+    count, parts, stats, _ = found
     areas = stats[:, cv2.CC_STAT_AREA]
     small = areas <= max(SPECK_PIXELS, SPECK * float(areas[1:].sum()))
     small[0] = False

@@ -20,7 +20,7 @@ _SRGB_TRANSFER = 13
 _BT709_PRIMARIES = 1
 
 
-def kept(info: Mapping[str, Any]) -> dict[str, Any]:
+def kept(info: Mapping[Any, Any]) -> dict[str, Any]:
     """Of a picture's ``info``, what stays with its pixels."""
     found = {name: info[name] for name in KEPT if info.get(name) is not None}
     if not _is_resolution(found.get("dpi")):
@@ -35,7 +35,7 @@ def _is_resolution(dpi: Any) -> bool:
         return False
 
 
-def png_chunks(info: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
+def png_chunks(info: Mapping[Any, Any]) -> PngImagePlugin.PngInfo:
     """The chunks of a PNG that name the colour space of ``info``; Pillow writes ``icc_profile`` and ``dpi`` itself."""
     chunks = PngImagePlugin.PngInfo()
     if (cicp := info.get("cicp")) is not None:
@@ -49,7 +49,7 @@ def png_chunks(info: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
     return chunks
 
 
-def png_options(info: Mapping[str, Any]) -> dict[str, Any]:
+def png_options(info: Mapping[Any, Any]) -> dict[str, Any]:
     """Options of ``Image.save`` for a PNG that keeps what :func:`kept` finds in ``info``."""
     found = kept(info)
     options = {name: found[name] for name in ("icc_profile", "exif", "transparency", "dpi") if name in found}
@@ -69,7 +69,7 @@ def cicp_of(file: bytes) -> bytes | None:
     return None
 
 
-def own_space(info: Mapping[str, Any]) -> str:
+def own_space(info: Mapping[Any, Any]) -> str:
     """In words, the colour space of a picture's ``info`` where it is another than sRGB; else ""."""
     if (cicp := info.get("cicp")) is not None:
         primaries, transfer = cicp[0], cicp[1]

@@ -145,7 +145,8 @@ def _on_black(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 def _specks(grey: NDArray[Any], low: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
     """The connected parts of what is not black that are nearly black all over, and their number."""
-    count, parts = cv2.connectedComponents((grey > 0).astype(np.uint8), connectivity=8)
+    found: Any = cv2.connectedComponents((grey > 0).astype(np.uint8), connectivity=8)
+    count, parts = found
     real = np.zeros(count, bool)
     real[np.unique(parts[(grey > 0) & ~low])] = True
     real[0] = True

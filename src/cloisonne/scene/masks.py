@@ -4,6 +4,8 @@ Vector shapes and run-length encodings are hard: a pixel belongs to a shape when
 an edge meet without a gap and without sharing a pixel. H W canvas pixels, h w latent pixels.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +93,8 @@ def seamed(mask: Mask, pixels: float) -> Mask:
     if inside.all() or not inside.any():
         return mask
     depth = _depth(inside)
-    count, parts = cv2.connectedComponents(inside, connectivity=4)
+    found: Any = cv2.connectedComponents(inside, connectivity=4)
+    count, parts = found
     deepest = np.zeros(count)
     np.maximum.at(deepest, parts.ravel(), depth.ravel())
     widths = np.maximum(np.minimum(pixels, deepest / 2), 0.5)
