@@ -88,8 +88,20 @@ def test_a_picture_as_its_own_mask_repaints_its_hole(tiny: Model) -> None:
     after = np.asarray(result.image)
     assert np.array_equal(after[~HOLE], before[~HOLE])
     assert not np.array_equal(after[HOLE], before[HOLE])
-    assert all("alpha" in warning for warning in result.report["warnings"])
-    assert any("the background itself" in warning for warning in result.report["warnings"])
+    (warning,) = result.report["warnings"]
+    assert "transparent in its alpha is the region" in warning
+    for channel, told in [("transparency", 0), ("alpha", 1)]:
+        named = generate(scene_of(own, own, mask_channel=channel), tiny).report["warnings"]
+        assert sum("the background itself" in warning for warning in named) == told
+
+
+def test_a_flat_picture_as_its_own_mask_names_its_alpha(tiny: Model) -> None:
+    """One colour and a hole may be strokes on a clear ground as well."""
+    flat = np.full((64, 96, 4), (30, 90, 200, 255), np.uint8)
+    flat[HOLE, 3] = 0
+    own = Picture(data=encoded(Image.fromarray(flat)))
+    warnings = generate(scene_of(own, own), tiny).report["warnings"]
+    assert any("the background itself; if what is transparent in its alpha" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def mask_warnings(scene: Scene, edit: PictureEdit | None, size: tuple[int, int])
         if told := misfit(read.image.size, whole, given=edit is not None):
             yield f"{subject} {told}"
         if scene.background is not None and region.mask.read() == scene.background.read():
-            yield f"{subject} is the background itself; {_of_background(region, read)}"
+            yield from (f"{subject} is the background itself; {advice}" for advice in _of_background(region, read))
     if edit is not None:
         yield from _specks(edit)
 
@@ -53,15 +53,13 @@ def misfit(own: tuple[int, int], whole: tuple[int, int], *, given: bool) -> str:
     return f"{sizes}: it is resized, and so are its edges." if given and own != whole else ""
 
 
-def _of_background(region: Region, read: ReadMask) -> str:
-    """What the region is then, and what else may be meant."""
-    assert region.mask is not None, "the region has a mask"
+def _of_background(region: Region, read: ReadMask) -> Iterator[str]:
+    """What is probably meant by a picture that is its own mask, where that is not what was read."""
     hole = region.replace(mask_channel="transparency").read_mask().values
     if not hole.any():
-        return "give a picture in which the region is white on black."
-    if np.array_equal(hole, read.values):
-        return "the region is what is transparent in its alpha."
-    return 'if what is transparent in its alpha is meant, give the mask channel "transparency".'
+        yield "give a picture in which the region is white on black."
+    elif not np.array_equal(hole, read.values):
+        yield 'if what is transparent in its alpha is meant, give the mask channel "transparency".'
 
 
 def _specks(edit: PictureEdit) -> Iterator[str]:
