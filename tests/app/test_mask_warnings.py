@@ -1,4 +1,4 @@
-"""What a user is told of masks and control maps that do not fit, on every way to a picture."""
+"""Warnings about masks and control maps that do not fit, on every way to a picture."""
 
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,9 @@ def test_a_picture_as_its_own_mask_repaints_its_hole(tiny: Model) -> None:
     assert not np.array_equal(after[HOLE], before[HOLE])
     (warning,) = result.report["warnings"]
     assert "transparent in its alpha is the region" in warning
-    for channel, told in [("transparency", 0), ("alpha", 1)]:
+    for channel, expected in [("transparency", 0), ("alpha", 1)]:
         named = generate(scene_of(own, own, mask_channel=channel), tiny).report["warnings"]
-        assert sum("the background itself" in warning for warning in named) == told
+        assert sum("the background itself" in warning for warning in named) == expected
 
 
 def test_a_flat_picture_as_its_own_mask_names_its_alpha(tiny: Model) -> None:
@@ -105,7 +105,7 @@ def test_a_flat_picture_as_its_own_mask_names_its_alpha(tiny: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "whole", "given", "told"),
+    ("own", "whole", "given", "expected"),
     [
         ((96, 64), (96, 64), True, ""),
         ((96, 64), (192, 128), True, "resized"),
@@ -117,11 +117,11 @@ def test_a_flat_picture_as_its_own_mask_names_its_alpha(tiny: Model) -> None:
         ((1000, 667), (96, 64), True, "resized"),
     ],
 )
-def test_sizes_that_do_not_fit(own: tuple[int, int], whole: tuple[int, int], given: bool, told: str) -> None:
+def test_sizes_that_do_not_fit(own: tuple[int, int], whole: tuple[int, int], given: bool, expected: str) -> None:
     sentence = misfit(own, whole, given=given)
-    assert told in sentence
-    assert bool(sentence) == bool(told)
-    assert not told or all(str(side) in sentence for side in (*own, *whole))
+    assert expected in sentence
+    assert bool(sentence) == bool(expected)
+    assert not expected or all(str(side) in sentence for side in (*own, *whole))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (192, 128)])
@@ -157,3 +157,18 @@ def test_the_picture_draws_itself_again(tiny: Model, tmp_path: Path) -> None:
     again.save(tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert Scene.from_png(tmp_path / "a.png").regions[0].mask_channel == "luminance"
+
+
+def test_the_mask_of_outside_is_read_in_the_same_way(tiny: Model, tmp_path: Path) -> None:
+    shape = Region(name="pet", box=(0.0, 0.0, 0.2, 0.2), phrase="a cat")
+    outside = {"image": PHOTO, "mask": np.where(HOLE, 90, 1).astype(np.uint8)}
+    drawn = Scene(regions=(shape,), seed=1, steps=1, width=96, height=64, outside=outside)
+    result = generate(drawn, tiny)
+    pixels = np.asarray(result.image)
+    assert np.array_equal(pixels[~HOLE], PHOTO[~HOLE])
+    clean = generate(drawn.replace(outside={"image": PHOTO, "mask": PLAIN}), tiny)
+    assert np.array_equal(pixels, np.asarray(clean.image))
+    assert [warning.startswith("The mask <") for warning in result.report["warnings"]] == [True, True]
+    result.save(tmp_path / "a.png")
+    again = generate(Scene.from_png(tmp_path / "a.png"), tiny)
+    assert np.array_equal(pixels, np.asarray(again.image))

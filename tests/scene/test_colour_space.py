@@ -92,7 +92,7 @@ def test_a_resolution_that_is_none_is_left_out(tmp_path: Path, dpi: object) -> N
 
 
 @pytest.mark.parametrize(
-    ("chunks", "options", "told"),
+    ("chunks", "options", "expected"),
     [
         ({}, {}, ""),
         ({b"sRGB": b"\0"}, {}, ""),
@@ -107,7 +107,7 @@ def test_a_resolution_that_is_none_is_left_out(tmp_path: Path, dpi: object) -> N
         ({}, {"icc_profile": b"no profile"}, "cannot be read"),
     ],
 )
-def test_another_space_than_srgb_is_named(chunks: dict[bytes, bytes], options: dict[str, bytes], told: str) -> None:
+def test_another_space_than_srgb_is_named(chunks: dict[bytes, bytes], options: dict[str, bytes], expected: str) -> None:
     words = own_space(Source.load(Picture(data=png(chunks, "RGB", **options))).metadata)
-    assert told in words
-    assert bool(words) == bool(told)
+    assert expected in words
+    assert bool(words) == bool(expected)

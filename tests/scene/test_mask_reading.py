@@ -1,4 +1,4 @@
-"""Masks as real programs write them: what is region, what is outside, and what a user is told of it."""
+"""Masks as real programs write them: what is region, what is outside, and the notes on it."""
 
 import io
 import json
@@ -242,9 +242,9 @@ def test_a_record_from_before_channels_reads_its_mask_as_it_did() -> None:
     from PIL import PngImagePlugin
 
     dim = Picture(data=encoded(Image.fromarray(HOLE.astype(np.uint8) * 90)))
-    told = {"version": 1, "regions": [{"name": "sky", "phrase": "stars", "mask": dim.wire()}]}
+    expected = {"version": 1, "regions": [{"name": "sky", "phrase": "stars", "mask": dim.wire()}]}
     info = PngImagePlugin.PngInfo()
-    info.add_text("cloisonne", json.dumps({"version": 1, "scene": told}))
+    info.add_text("cloisonne", json.dumps({"version": 1, "scene": expected}))
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=info)
     scene = Scene.from_dict(read_record(file.getvalue(), "old.png").scene)

@@ -91,8 +91,8 @@ def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:
         picture, what = (control.image, "map") if control.photo is None else (control.photo, "picture")
         assert picture is not None, "a control has one of the two"
         whole = (edit.source.width, edit.source.height) if edit else (scene.width or 0, scene.height or 0)
-        if told := misfit(seen(picture, "control map", region.name).size, whole, given=edit is not None):
-            yield f'Region "{region.name}": its control {what} {picture} {told}'
+        if fault := misfit(seen(picture, "control map", region.name).size, whole, given=edit is not None):
+            yield f'Region "{region.name}": its control {what} {picture} {fault}'
         if control.image is None or control.kind not in LINES:
             continue
         grey = np.asarray(seen(control.image, "control map", region.name).convert("L"))

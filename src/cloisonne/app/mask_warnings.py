@@ -1,7 +1,7 @@
 """Warnings about given masks: how they were read, and what does not fit the picture. One sentence each."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 
 from cloisonne.app.picture_edit import PictureEdit
 from cloisonne.scene.geometry import crop_window, pixel_window
-from cloisonne.scene.mask_reading import ReadMask
+from cloisonne.scene.mask_reading import ReadMask, read_mask
 from cloisonne.scene.masks import Mask, extent
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -32,12 +32,15 @@ def mask_warnings(scene: Scene, edit: PictureEdit | None, size: tuple[int, int])
         read = region.read_mask()
         subject = f'Region "{region.name}": its mask {region.mask}'
         yield from (f"{subject} {note}" for note in read.notes)
-        if told := misfit(read.image.size, whole, given=edit is not None):
-            yield f"{subject} {told}"
+        if fault := misfit(read.image.size, whole, given=edit is not None):
+            yield f"{subject} {fault}"
         if scene.background is not None and region.mask.read() == scene.background.read():
             yield from (f"{subject} is the background itself; {advice}" for advice in _of_background(region, read))
+    if scene.outside is not None and scene.outside.mask is not None:
+        notes = read_mask(scene.outside.mask).notes
+        yield from (f"The mask {scene.outside.mask} of outside {note}" for note in notes)
     if edit is not None:
-        yield from _specks(edit)
+        yield from _specks(edit, [region.name for region in scene.active_regions if region.mask is not None])
 
 
 def misfit(own: tuple[int, int], whole: tuple[int, int], *, given: bool) -> str:
@@ -62,10 +65,10 @@ def _of_background(region: Region, read: ReadMask) -> Iterator[str]:
         yield 'if what is transparent in its alpha is meant, give the mask channel "transparency".'
 
 
-def _specks(edit: PictureEdit) -> Iterator[str]:
+def _specks(edit: PictureEdit, names: Sequence[str | None]) -> Iterator[str]:
     """Names masks whose small separate parts make the window larger than the rest of the mask needs."""
     for name, mask in edit.masks.items():
-        count, without = _without_specks(mask)
+        count, without = _without_specks(mask) if name in names else (0, mask)
         if not count:
             continue
         others = [other for key, other in edit.masks.items() if key != name]

@@ -99,16 +99,16 @@ class PictureEdit:
         if enlarged <= SOFT:
             return found
         w = self.window
-        told = f"what is repainted is enlarged {enlarged:.1f} times and is soft"
+        effect = f"what is repainted is enlarged {enlarged:.1f} times and is soft"
         if enlarged > COARSE:
-            told = (
+            effect = (
                 f"what is repainted is enlarged {enlarged:.1f} times, so that no detail is finer than "
                 f"{math.ceil(2 * enlarged)} pixels, which is coarse"
             )
         return [
             *found,
             f"The regions lie in a window of {w.width} x {w.height} pixels that is drawn at {size[0]} x {size[1]}: "
-            f"{told}; repaint smaller regions one by one, or with a model that draws larger pictures.",
+            f"{effect}; repaint smaller regions one by one, or with a model that draws larger pictures.",
         ]
 
     def _enlarged(self, size: tuple[int, int]) -> float:

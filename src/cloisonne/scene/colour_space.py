@@ -1,4 +1,4 @@
-"""What a picture's file says of its colours and resolution beside its pixels, which a writer must keep.
+"""What a picture's file says of its colours and resolution apart from its pixels, which a writer must keep.
 
 PNG has four ways to name a colour space: cICP, iCCP, sRGB, and gAMA with cHRM; the first of them that is there counts.
 """
@@ -82,9 +82,9 @@ def own_space(info: Mapping[Any, Any]) -> str:
         return ""
     gamma, chromaticity = info.get("gamma", _SRGB_GAMMA), info.get("chromaticity", _SRGB_CHROMATICITY)
     near = zip(chromaticity, _SRGB_CHROMATICITY, strict=True)
-    told = [] if abs(gamma - _SRGB_GAMMA) < 0.01 else [f"gAMA {gamma:.5g}"]
-    told += [] if all(abs(a - b) < 0.005 for a, b in near) else ["cHRM of other primaries"]
-    return " and ".join(told)
+    found = [] if abs(gamma - _SRGB_GAMMA) < 0.01 else [f"gAMA {gamma:.5g}"]
+    found += [] if all(abs(a - b) < 0.005 for a, b in near) else ["cHRM of other primaries"]
+    return " and ".join(found)
 
 
 def _profile_name(profile: bytes) -> str:

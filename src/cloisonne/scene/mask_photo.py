@@ -44,7 +44,7 @@ def has_colours(rgb: NDArray[np.uint8], where: NDArray[np.bool_]) -> bool:
 
 
 def many_colours(pixels: NDArray[np.uint8]) -> bool:
-    """Whether uint8 [n, 3] needs more than FEW colours, told apart in steps of 32, for nearly all of them."""
+    """Whether uint8 [n, 3] needs more than FEW colours, in steps of 32, for nearly all of them."""
     coarse = pixels.astype(np.uint32) >> 5
     counts = np.bincount((coarse[:, 0] << 6) | (coarse[:, 1] << 3) | coarse[:, 2])
     return int(np.sort(counts)[::-1][:FEW].sum()) < 0.95 * len(pixels)

@@ -95,7 +95,7 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
         picture = {"mask": given_mask, LEARNED: given_learned}.get(role, given_background)(given)
         content = picture.read()
         if role == "mask":
-            content = encoded(read_mask(picture, region, channels.get(region, "luminance")).image)
+            content = encoded(read_mask(picture, region, channels.get(region, "auto")).image)
         if role == "outside":
             # Its pixels alone: it carries a scene of its own, and in that perhaps the one that came before it.
             content = encoded(opened(picture, role))
@@ -119,7 +119,7 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
 
 
 def _mask_channels(scene: Mapping[str, Any]) -> dict[str | None, Channel]:
-    """By the names of the regions that have a mask; other masks are brightness as it is."""
+    """By the names of the regions that have a mask."""
     masked = [region for region in scene.get("regions", ()) if region.get("mask") is not None]
     return {region.get("name"): region.get("mask_channel", "auto") for region in masked}
 

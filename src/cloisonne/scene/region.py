@@ -276,8 +276,8 @@ class Region(Value):
 
     def _empty_mask(self) -> str:
         assert self.mask is not None, "the region has a mask"
-        told = f'The mask {self.mask} has nothing white in its channel "{self.mask_channel}"'
+        fault = f'The mask {self.mask} has nothing white in its channel "{self.mask_channel}"'
         for channel in ("alpha", "luminance"):
             if self.mask_channel not in ("auto", channel) and read_mask(self.mask, self.name, channel).values.any():
-                return f'{told}, but its {channel} is not empty; give the mask channel "{channel}" or "auto".'
-        return f"{told}; paint the region white on black, or as strokes on a clear ground."
+                return f'{fault}, but its {channel} is not empty; give the mask channel "{channel}" or "auto".'
+        return f"{fault}; paint the region white on black, or as strokes on a clear ground."
