@@ -63,11 +63,14 @@ def test_a_ground_or_dust_is_outside(tiny: Model, mask: NDArray[np.uint8]) -> No
     assert "black" in warning
 
 
-def test_a_bright_speck_far_off_is_named(tiny: Model) -> None:
-    result = generate(scene_of(with_pixels(255, (63, 95))), tiny)
-    (warning,) = result.report["warnings"]
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_bright_speck_far_off_is_named(tiny: Model, times: int) -> None:
+    """Also where the mask is enlarged, and the speck with it."""
+    photo = np.asarray(Image.fromarray(PHOTO).resize((96 * times, 64 * times)))
+    warnings = generate(scene_of(with_pixels(255, (63, 95)), photo), tiny).report["warnings"]
+    (warning,) = [one for one in warnings if "speck" in one]
     assert "1 speck apart from the rest" in warning
-    assert "36 x 36" in warning
+    assert f"{36 * times} x {36 * times}" in warning
     assert generate(scene_of(with_pixels(255, (30, 36))), tiny).report["warnings"] == []
 
 

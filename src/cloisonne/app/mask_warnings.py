@@ -1,7 +1,7 @@
 """Warnings about given masks: how they were read, and what does not fit the picture. One sentence each."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -34,13 +34,13 @@ def mask_warnings(scene: Scene, edit: PictureEdit | None, size: tuple[int, int])
         yield from (f"{subject} {note}" for note in read.notes)
         if fault := misfit(read.image.size, whole, given=edit is not None):
             yield f"{subject} {fault}"
+        if edit is not None:
+            yield from (f"{subject} {note}" for note in _specks(region, read.values, edit))
         if scene.background is not None and region.mask.read() == scene.background.read():
             yield from (f"{subject} is the background itself; {advice}" for advice in _of_background(region, read))
     if scene.outside is not None and scene.outside.mask is not None:
         notes = read_mask(scene.outside.mask).notes
         yield from (f"The mask {scene.outside.mask} of outside {note}" for note in notes)
-    if edit is not None:
-        yield from _specks(edit, [region.name for region in scene.active_regions if region.mask is not None])
 
 
 def misfit(own: tuple[int, int], whole: tuple[int, int], *, given: bool) -> str:
@@ -65,24 +65,22 @@ def _of_background(region: Region, read: ReadMask) -> Iterator[str]:
         yield 'if what is transparent in its alpha is meant, give the mask channel "transparency".'
 
 
-def _specks(edit: PictureEdit, names: Sequence[str | None]) -> Iterator[str]:
-    """Names masks whose small separate parts make the window larger than the rest of the mask needs."""
-    for name, mask in edit.masks.items():
-        count, without = _without_specks(mask) if name in names else (0, mask)
-        if not count:
-            continue
-        others = [other for key, other in edit.masks.items() if key != name]
-        box = extent(np.maximum.reduce([without, *others]))
-        assert box is not None, "the mask has more than specks"
-        width, height = edit.source.width, edit.source.height
-        rest = crop_window(pixel_window(box, width, height), width, height)
-        w = edit.window
-        if math.sqrt(w.width * w.height / (rest.width * rest.height)) >= SHRINKS:
-            what = "1 speck" if count == 1 else f"{count} specks"
-            yield (
-                f'Region "{name}": its mask has {what} apart from the rest, for which a window of {w.width} x '
-                f"{w.height} pixels is drawn in place of {rest.width} x {rest.height}; erase what is not meant."
-            )
+def _specks(region: Region, own: Mask, edit: PictureEdit) -> Iterator[str]:
+    """Whether small separate parts of a mask [h, w] make the window larger than the rest of the mask needs."""
+    count, without = _without_specks(own)
+    if not count:
+        return
+    boxes = [extent(mask) for name, mask in edit.masks.items() if name != region.name]
+    x0, y0, x1, y1 = zip(*(box for box in [extent(without), *boxes] if box), strict=True)
+    width, height = edit.source.width, edit.source.height
+    rest = crop_window(pixel_window((min(x0), min(y0), max(x1), max(y1)), width, height), width, height)
+    w = edit.window
+    if math.sqrt(w.width * w.height / (rest.width * rest.height)) >= SHRINKS:
+        what = "1 speck" if count == 1 else f"{count} specks"
+        yield (
+            f"has {what} apart from the rest, for which a window of {w.width} x {w.height} pixels is drawn in place of "
+            f"{rest.width} x {rest.height}; erase what is not meant."
+        )
 
 
 def _without_specks(mask: Mask) -> tuple[int, Mask]:
