@@ -212,3 +212,28 @@ def test_an_ending_that_cannot_hold_the_source_is_refused_before_any_work(run, t
     code, _, err = run(*given, "-o", tmp_path / f"out{ending}")
     assert code == 2
     assert ".png" in err
+
+
+def test_fill_says_how_it_read_the_mask_and_takes_a_channel(run, tmp_path):
+    source = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
+    strokes = np.zeros((100, 140, 4), np.uint8)
+    strokes[20:70, 30:90, 3] = 255
+    Image.fromarray(source).save(tmp_path / "source.png")
+    Image.fromarray(strokes).save(tmp_path / "mask.png")
+    given = ["fill", tmp_path / "source.png", "--mask", tmp_path / "mask.png", "--phrase", "a cat", *QUICK]
+    code, out, err = run(*given, "-o", tmp_path / "a.png", "--json")
+    assert code == 0
+    (warning,) = json.loads(out)["warnings"]
+    assert "alpha" in warning
+    assert f"Warning: {warning}" in err
+    kept = (np.asarray(Image.open(tmp_path / "a.png")) == source).all(axis=2)
+    assert kept[strokes[..., 3] == 0].all()
+    assert not kept[strokes[..., 3] > 0].all()
+    code, out, err = run(*given, "-o", tmp_path / "b.png", "--mask-channel", "transparency", "--seed", 1)
+    assert (code, "Warning" in err) == (0, False)
+    kept = (np.asarray(Image.open(tmp_path / "b.png")) == source).all(axis=2)
+    assert kept[strokes[..., 3] > 0].all()
+    code, _, err = run(*given, "-o", tmp_path / "c.png", "--mask-channel", "luminance")
+    assert (code, 'give the mask channel "alpha"' in err) == (2, True)
+    code, _, err = run(*given, "-o", tmp_path / "c.png", "--mask-channel", "red")
+    assert (code, "auto, luminance, alpha, transparency" in err) == (2, True)

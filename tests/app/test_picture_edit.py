@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cloisonne.app.generate import generate
 from cloisonne.app.picture_edit import PictureEdit, as_pixels, as_tensor, start
@@ -17,6 +19,7 @@ from cloisonne.app.prepare import prepare, size_of
 from cloisonne.errors import SceneError
 from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
+from cloisonne.scene.masks import seamed
 from cloisonne.scene.pictures import Picture
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -175,8 +178,8 @@ def test_feather_blends_inwards(tiny: Model) -> None:
 def test_grey_acts_once(tiny: Model, grey: int) -> None:
     """What is pinned during the walk is only what no region touches; grey is applied where the picture is put back."""
     source = np.zeros((64, 64, 3), np.uint8)
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, :32] = grey
+    mask = np.zeros((64, 64))
+    mask[:, :32] = grey / 255
     edit = PictureEdit.of(Scene(background=source, regions=(Region(mask=mask, phrase="a cat"),)))
     pin = edit.pin(tiny, (64, 64), edit.covered())
     assert pin.mask[:, :4].eq(1).all()
@@ -338,3 +341,87 @@ def test_a_hole_for_an_exemplar_is_shown_with_the_picture_around_it() -> None:
     assert side(128, exemplar=exemplar) == 128
     assert side(512, exemplar=exemplar) == 140
     assert side(32, exemplar=exemplar) == 60
+
+
+def painted(side: int, box: tuple[float, float, float, float], feather: float = 0.0) -> tuple[PictureEdit, np.ndarray]:
+    """A black picture of ``side`` pixels, and how white each pixel is after white was drawn at 64 x 64."""
+    region = Region(box=box, phrase="a cat", feather=feather)
+    edit = PictureEdit.of(Scene(background=np.zeros((side, side, 3), np.uint8), regions=(region,)))
+    result = edit.pasted(np.full((64, 64, 3), 255, np.uint8), edit.covered())
+    return edit, np.asarray(result)[..., 0] / 255
+
+
+@pytest.mark.parametrize("side", [400, 640])
+def test_what_is_much_enlarged_fades_in_along_a_seam_inside(side: int) -> None:
+    edit, white = painted(side, (0.25, 0.25, 0.75, 0.75))
+    enlarged = edit.window.width / 64
+    assert enlarged > 2
+    covered = edit.covered()
+    assert (white[covered == 0] == 0).all()
+    middle = white[side // 2, side // 4 : side // 2]
+    assert middle[0] < 0.1
+    assert (np.diff(middle) >= 0).all()
+    assert np.diff(middle).max() <= 1.5 / (4 * enlarged)
+    assert (middle[math.ceil(4 * enlarged) :] == 1).all()
+    assert (np.asarray(edit.whole(np.full((64, 64, 3), 255, np.uint8)))[edit.window.slices] == 255).all()
+
+
+def test_what_is_little_enlarged_has_its_hard_edge() -> None:
+    edit, white = painted(160, (0.25, 0.25, 0.75, 0.75))
+    assert edit.window.width / 64 <= 2
+    assert np.array_equal(white, edit.covered())
+
+
+def test_a_thin_part_keeps_its_inner_half() -> None:
+    source = np.zeros((400, 400, 3), np.uint8)
+    mask = np.zeros((400, 400), bool)
+    mask[20:220, 20:220] = mask[300:306, 20:220] = True
+    edit = PictureEdit.of(Scene(background=source, regions=(Region(mask=mask, phrase="a cat"),)))
+    white = np.asarray(edit.pasted(np.full((64, 64, 3), 255, np.uint8), edit.covered()))[..., 0] / 255
+    assert white[302:304, 40:200].min() == 1
+    assert (white[~mask] == 0).all()
+
+
+@given(seed=st.integers(0, 99), pixels=st.floats(0.5, 40))
+def test_a_seam_only_takes_away_and_never_outside(seed: int, pixels: float) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = rng.choice([0.0, 0.0, 0.4, 1.0], (6, 8))
+    mask = np.kron(coarse, np.ones((7, 7))).astype(np.float32)
+    seam = seamed(mask, pixels)
+    assert (seam <= mask).all()
+    assert ((seam > 0) == (mask > 0)).all()
+
+
+def test_a_wide_feather_is_its_own_seam() -> None:
+    _, soft = painted(400, (0.1, 0.1, 0.9, 0.9), feather=0.5)
+    region = Region(box=(0.1, 0.1, 0.9, 0.9), phrase="a cat", feather=0.5)
+    assert soft == pytest.approx(region.soft_mask(400, 400), abs=0.5 / 255 + 1e-6)
+
+
+def test_a_coarse_window_is_said_with_its_smallest_detail(tiny: Model) -> None:
+    region = Region(name="all", box=(0.0, 0.0, 1.0, 1.0), phrase="a cat")
+    scene = Scene(background=Image.new("RGB", (300, 300)), regions=[region], seed=0, steps=1)
+    (warning,) = generate(scene, tiny).report["warnings"]
+    assert "no detail is finer than 10 pixels" in warning
+    (less,) = generate(scene.replace(background=Image.new("RGB", (200, 200))), tiny).report["warnings"]
+    assert "detail" not in less
+
+
+def test_a_space_of_its_own_is_kept_and_warned_of(tiny: Model, tmp_path: Path) -> None:
+    chunks = PngInfo()
+    chunks.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG", pnginfo=chunks, dpi=(300, 300))
+    region = Region(name="pet", box=(0.0, 0.0, 0.5, 0.5), phrase="a cat")
+    scene = Scene(background=Picture(data=file.getvalue()), regions=[region], seed=0, steps=1)
+    result = generate(scene, tiny)
+    assert "gAMA 1, which is kept" in " ".join(result.report["warnings"])
+    result.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["gamma"] == 1
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    again = generate(Scene.from_png(tmp_path / "a.png"), tiny)
+    again.save(tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    result.save(tmp_path / "a.webp")
+    assert "a.webp cannot hold the background's colour space (gAMA 1)" in result.report["warnings"][-1]

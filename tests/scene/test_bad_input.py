@@ -300,7 +300,7 @@ def test_bad_masks_from_python(mask, wrong) -> None:
 
 def test_a_black_mask() -> None:
     region = Region(name="sky", phrase="stars", mask=np.zeros((4, 4)))
-    with pytest.raises(SceneError, match=r'Region "sky": .* covers no pixel'):
+    with pytest.raises(SceneError, match=r'Region "sky": The mask .* has nothing white'):
         region.soft_mask(8, 8)
     with pytest.raises(SceneError, match=r'Region "sky": .* paint the region white'):
         region.bounding_box()

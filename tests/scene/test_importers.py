@@ -137,5 +137,54 @@ def test_coco_of_one_image_needs_no_id() -> None:
 )
 def test_coco_refuses(data, image_id, wrong) -> None:
     with pytest.raises(SceneError) as caught:
-        from_coco(data, image_id)
+        from_coco(data, image_id, strict=True)
     assert wrong in str(caught.value)
+
+
+UNUSABLE = [
+    {"bbox": [30, 10, 0, 50]},
+    {"bbox": [30, 10, 50, 0]},
+    {"bbox": [300, 10, 20, 50]},
+    {"bbox": ["a", 0, 1, 1]},
+    {"segmentation": [[1, 2, 3]]},
+    {"segmentation": [[0, 0, 50, 50, 100, 100]]},
+    {"segmentation": [[0, 0, 50, 50, 100, 100], [0, 0, 50, 50, 100, 100]]},
+    {"segmentation": {"size": [100, 200], "counts": [20000]}},
+    {"segmentation": {"size": [1, 1], "counts": [2]}},
+    {"bbox": [0, 0, 10, 10], "category_id": 9},
+]
+
+
+@pytest.mark.parametrize("wrong", UNUSABLE)
+def test_an_annotation_that_can_be_no_region_is_counted(wrong) -> None:
+    good = [{"bbox": [20, 10, 100, 50]}, {"bbox": [0, 0, 10, 10], "category_id": 2}]
+    scene, warnings = from_coco(coco(good[0], wrong, good[1], wrong), 7)
+    assert [(region.name, region.phrase) for region in scene.regions] == [("region-0", "cat"), ("region-1", "dog")]
+    (warning,) = warnings
+    assert warning.startswith("2 of 4 annotations of image 7 were left out, the first because: ")
+    assert warning.endswith(".")
+    assert "Region" not in warning
+    with pytest.raises(SceneError):
+        from_coco(coco(good[0], wrong), 7, strict=True)
+    with pytest.raises(SceneError, match="None of the 1 annotations of image 7"):
+        from_coco(coco(wrong), 7)
+
+
+@pytest.mark.parametrize("own", [7, "7"])
+@pytest.mark.parametrize("named", [7, "7", 7.0])
+@pytest.mark.parametrize("asked", [7, "7", None])
+def test_coco_ids_may_be_texts_or_numbers(own, named, asked) -> None:
+    data = {
+        "images": [{"id": own, "width": 200, "height": 100}],
+        "categories": [{"id": own, "name": "cat"}],
+        "annotations": [{"image_id": named, "category_id": named, "bbox": [20, 10, 100, 50]}],
+    }
+    scene, warnings = from_coco(data, asked, strict=True)
+    assert [region.phrase for region in scene.regions] == ["cat"]
+    assert warnings == ()
+
+
+def test_an_image_without_annotations_is_warned_of() -> None:
+    scene, (warning,) = from_coco(coco({"bbox": [0, 0, 10, 10]}), 8)
+    assert scene == Scene()
+    assert "No annotation is a region of image 8" in warning

@@ -134,3 +134,60 @@ def test_a_folder_that_is_not_writable(tmp_path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="is not writable"):
         check_output(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("chain", [1, 2])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_of_a_link_the_target_is_written(tmp_path, chain, relative, dangling) -> None:
+    (tmp_path / "far").mkdir()
+    target = tmp_path / "far" / "real.png"
+    if not dangling:
+        target.write_bytes(b"old")
+    link = target
+    for number in range(chain):
+        new = tmp_path / f"link{number}.png"
+        new.symlink_to(os.path.relpath(link, tmp_path) if relative else link)
+        link = new
+    if not dangling:
+        for ask in (check_output, lambda path: write_picture(NOISE, path)):
+            with pytest.raises(OutputError, match="exists; choose another name"):
+                ask(link)
+        assert target.read_bytes() == b"old"
+    check_output(link, overwrite=not dangling)
+    write_picture(NOISE, link, overwrite=not dangling)
+    assert link.is_symlink()
+    assert not target.is_symlink()
+    with Image.open(target) as image:
+        assert (np.asarray(image) == np.asarray(NOISE)).all()
+    assert os.listdir(target.parent) == ["real.png"]
+    assert sorted(os.listdir(tmp_path)) == ["far", *(f"link{number}.png" for number in range(chain))]
+
+
+def test_a_failure_leaves_what_a_link_points_to(tmp_path, monkeypatch) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "real.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to("far/real.png")
+
+    def fails_half_way(self, file, *_, **__) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fails_half_way)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_picture(NOISE, tmp_path / "link.png", overwrite=True)
+    assert (tmp_path / "far" / "real.png").read_bytes() == b"old"
+    assert os.listdir(tmp_path / "far") == ["real.png"]
+
+
+def test_links_that_lead_nowhere(tmp_path) -> None:
+    (tmp_path / "a.png").symlink_to("b.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    (tmp_path / "c.png").symlink_to("nowhere/c.png")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "d.png").symlink_to("folder")
+    for name, wrong in [("a.png", "leads back to itself"), ("c.png", "There is no folder"), ("d.png", "is a folder")]:
+        for ask in (check_output, lambda path: write_picture(NOISE, path)):
+            with pytest.raises(OutputError, match=wrong):
+                ask(tmp_path / name)
+        assert (tmp_path / name).is_symlink()

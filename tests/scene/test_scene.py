@@ -76,7 +76,7 @@ def test_json_schema_has_the_fields_of_version_1() -> None:
     region = schema["$defs"]["Region"]
     assert region["additionalProperties"] is False
     assert " ".join(region["properties"]) == (
-        "name box ellipse polygon mask rle phrase negative exemplar control lora edit concept keywords "
+        "name box ellipse polygon mask mask_channel rle phrase negative exemplar control lora edit concept keywords "
         "similarity weight priority start stop feather guidance seed strict"
     )
     assert schema["properties"]["overlap"]["enum"] == ["blend", "priority", "union"]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.app.mask_warnings import misfit
 from cloisonne.app.picture_edit import PictureEdit
 from cloisonne.errors import ImageError, SceneError
 from cloisonne.models.model import Model
@@ -78,11 +79,21 @@ def write_map(picture: Path, kind: str, out: Path, *, overwrite: bool = False) -
     return out
 
 
-def control_warnings(scene: Scene) -> Iterable[str]:
-    """What is probably not what was meant: a photo in place of a map of lines."""
+def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:
+    """What is probably not what was meant: a map of another size than the picture, a photo in place of a map of lines.
+
+    Where a scene has no background, a map of the canvas's shape fits whatever its size.
+    """
     for region in scene.active_regions:
         control = region.control
-        if control is None or control.image is None or control.kind not in LINES:
+        if control is None:
+            continue
+        picture, what = (control.image, "map") if control.photo is None else (control.photo, "picture")
+        assert picture is not None, "a control has one of the two"
+        whole = (edit.source.width, edit.source.height) if edit else (scene.width or 0, scene.height or 0)
+        if fault := misfit(seen(picture, "control map", region.name).size, whole, given=edit is not None):
+            yield f'Region "{region.name}": its control {what} {picture} {fault}'
+        if control.image is None or control.kind not in LINES:
             continue
         grey = np.asarray(seen(control.image, "control map", region.name).convert("L"))
         between = float(((grey > 50) & (grey < 205)).mean())

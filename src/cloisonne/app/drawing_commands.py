@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from cloisonne.app.options import Cache, Caption, Changing, Drawing, Loading, Regions, SceneFile, Writing, grouped
+from cloisonne.app.options import (
+    Cache,
+    Caption,
+    Changing,
+    Drawing,
+    Loading,
+    MaskChannel,
+    Regions,
+    SceneFile,
+    Writing,
+    grouped,
+    masked,
+)
 from cloisonne.app.terminal import progress, running, to_stderr
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="A picture's name, or a folder for 0000.png and so on.")]
@@ -53,12 +65,13 @@ def fill(
     negative: Annotated[str, typer.Option(help="What shall not be shown.")] = "",
     strength: Strength = 1.0,
     feather: Feather = 0.0,
+    mask_channel: MaskChannel = "auto",
     no_composite: NoComposite = False,
 ) -> None:
     """Repaint a picture by words where a mask is white; every other pixel stays as it is."""
     from cloisonne.scene import Region, Scene
 
-    region = Region(name="fill", mask=str(mask), phrase=phrase, feather=feather)
+    region = Region(name="fill", phrase=phrase, feather=feather, **masked(mask, mask_channel))
     told = {"caption": caption, "negative": negative, "strength": strength, "composite": not no_composite}
     asked = Scene(background=str(source), regions=[region], **told, **drawing.given(model=loading.model))
     _draw(asked, out, loading, writing)
@@ -77,13 +90,14 @@ def paint(
     phrase: Annotated[str, typer.Option(help="Words for the same place, where the model hears words.")] = "",
     strength: Strength = 1.0,
     feather: Feather = 0.0,
+    mask_channel: MaskChannel = "auto",
     no_composite: NoComposite = False,
 ) -> None:
     """Paint the subject of another picture where a mask is white; every other pixel stays as it is."""
     from cloisonne.scene import Region, Scene
 
     shown = {"exemplar": str(exemplar), "similarity": similarity, "phrase": phrase}
-    region = Region(name="paint", mask=str(mask), feather=feather, **shown)
+    region = Region(name="paint", feather=feather, **shown, **masked(mask, mask_channel))
     told = {"strength": strength, "composite": not no_composite}
     asked = Scene(background=str(source), regions=[region], **told, **drawing.given(model=loading.model))
     _draw(asked, out, loading, writing)

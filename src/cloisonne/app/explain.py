@@ -34,8 +34,8 @@ class Explanation:
     what inverting a background and learning its concept take at most. tokens: what all rows of the first step hear
     together. flops, memory_bytes, seconds: estimates; seconds for this machine's threads, or for an average GPU.
     dropped, warnings: as in a report. learned: the names of the learned words that each text uses, by the text, such as
-    "caption" or 'region "pet"'; texts without any are left out. notes: what was taken where the scene leaves it out, and
-    how the files were read.
+    "caption" or 'region "pet"'; texts without any are left out. notes: what was taken where the scene leaves it out,
+    and how the files were read.
     """
 
     scene: Scene

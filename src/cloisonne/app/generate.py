@@ -24,6 +24,7 @@ from cloisonne.errors import SceneError
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.models.vae import Vae
+from cloisonne.scene.mask_reading import Channel
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -124,14 +125,25 @@ def generate_many(scenes: Iterable[Scene], model: Model, **options: Any) -> list
     return [generate(scene, model, **options) for scene in scenes]
 
 
-def fill(source: Any, mask: Any, phrase: str, model: Model, *, feather: float = 0.0, **options: Any) -> Result:
+def fill(
+    source: Any,
+    mask: Any,
+    phrase: str,
+    model: Model,
+    *,
+    feather: float = 0.0,
+    mask_channel: Channel = "auto",
+    **options: Any,
+) -> Result:
     """Repaint a picture by words where a mask is white: :func:`generate` for a scene of one region.
 
-    source, mask: a path, a PIL image or an array. feather: the region's soft edge. options: those of ``generate``
-    (seed, num_images, callback_on_step_end), and further fields of the scene, such as caption, negative, strength (at 1
-    nothing of what is under the mask is kept), steps, guidance, sampler and method.
+    source, mask: a path, a PIL image or an array. feather: the region's soft edge. mask_channel: what of the mask is
+    read, ``auto``, ``luminance``, ``alpha`` or ``transparency``. options: those of ``generate`` (seed, num_images,
+    callback_on_step_end), and further fields of the scene, such as caption, negative, strength (at 1 nothing of what is
+    under the mask is kept), steps, guidance, sampler and method.
     """
-    return _repainted(source, Region(name="fill", mask=mask, phrase=phrase, feather=feather), model, options)
+    region = Region(name="fill", mask=mask, mask_channel=mask_channel, phrase=phrase, feather=feather)
+    return _repainted(source, region, model, options)
 
 
 def paint(
@@ -143,16 +155,18 @@ def paint(
     similarity: float | None = None,
     phrase: str = "",
     feather: float = 0.0,
+    mask_channel: Channel = "auto",
     **options: Any,
 ) -> Result:
     """Paint the subject of another picture where a mask is white: :func:`generate` for a scene of one region.
 
     Paint by Example, arXiv 2211.13227. source, mask, exemplar: a path, a PIL image or an array. similarity: how much
     like the exemplar, from 1 (its kind) to 5 and above; None means 5, or with an IP-Adapter the guidance. phrase:
-    words for the same region, where the model hears words. feather: the region's soft edge. options: as of
-    :func:`fill`; ``composite=False`` gives the raw decode.
+    words for the same region, where the model hears words. feather, mask_channel, options: as of :func:`fill`;
+    ``composite=False`` gives the raw decode.
     """
-    region = Region(name="paint", mask=mask, exemplar=exemplar, similarity=similarity, phrase=phrase, feather=feather)
+    painted: dict[str, Any] = {"exemplar": exemplar, "similarity": similarity, "phrase": phrase}
+    region = Region(name="paint", mask=mask, mask_channel=mask_channel, feather=feather, **painted)
     return _repainted(source, region, model, options)
 
 
@@ -221,7 +235,7 @@ class _Painter:
         pixels = as_pixels(self._model.vae.decode(z[None])[0])
         if self._edit is None:
             return Image.fromarray(pixels)
-        raw = self._edit.pasted(pixels, self._edit.whole_window())
+        raw = self._edit.whole(pixels)
         if self.has_outside:
             self.raw_differences.append(self.difference_outside(raw))
         return self._edit.pasted(pixels, self._covered) if self._prepared.scene.composite else raw

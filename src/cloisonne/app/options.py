@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -19,6 +19,9 @@ Regions = Annotated[list[str] | None, typer.Option("--region", metavar="BOX:PHRA
 Overwrite = Annotated[bool, typer.Option(help="Replace outputs that exist.")]
 Cache = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Where learning is kept: gone on with, or used again.")
+]
+MaskChannel = Annotated[
+    str, typer.Option(help="What of the mask is read: auto, luminance, alpha, or transparency (1 - alpha).")
 ]
 NumImages = Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures.")]
 
@@ -182,6 +185,16 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in spread}
     del run.__wrapped__  # type: ignore[attr-defined]
     return run
+
+
+def masked(mask: Path, channel: str) -> dict[str, Any]:
+    """The fields of a region for ``--mask`` and ``--mask-channel``."""
+    from cloisonne.scene.mask_reading import Channel
+
+    channels = get_args(Channel)
+    if channel not in channels:
+        raise SceneError(f'--mask-channel is "{channel}"; choose one of {", ".join(channels)}.')
+    return {"mask": str(mask), "mask_channel": channel}
 
 
 def _named(text: str, option: str, example: str) -> tuple[str, str]:

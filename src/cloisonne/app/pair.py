@@ -133,7 +133,7 @@ class Pair:
             covered = covered * self._on_picture(seen(decoded))
         if self.picture is not None:
             after = self.picture.pasted(drawn[1], covered)
-            return self.picture.unchanged(), after, self.picture.pasted(drawn[1], self.picture.whole_window())
+            return self.picture.unchanged(), after, self.picture.whole(drawn[1])
         after = Image.fromarray(_blended(drawn[0], drawn[1], covered))
         return Image.fromarray(drawn[0]), after, Image.fromarray(drawn[1])
 

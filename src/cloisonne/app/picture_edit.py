@@ -16,9 +16,10 @@ from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
+from cloisonne.scene.colour_space import own_space
 from cloisonne.scene.geometry import Box, Window, clipped, crop_window, pixel_window
 from cloisonne.scene.layers import uncovered
-from cloisonne.scene.masks import Mask, extent
+from cloisonne.scene.masks import Mask, extent, seamed
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.source import Source, difference_outside
 
@@ -26,7 +27,11 @@ LONGEST = 4.0
 """Sides of the canvas differ by this factor at most; what is longer is squeezed while it is worked on."""
 
 SOFT = 2.0
-"""What is repainted may be enlarged by this factor without a word."""
+"""What is repainted may be enlarged by this factor without a warning, and with hard edges."""
+COARSE = 4.0
+"""Enlarged by more than this factor, the warning gives the size of the smallest detail."""
+SEAM = 4.0
+"""Enlarged by more than SOFT, it fades in over so many of the canvas's pixels, inside of its mask."""
 ROOM = 3.5
 """Round an exemplar's hole or an edit, not more of the picture is shown than so many times its longer side."""
 
@@ -85,15 +90,29 @@ class PictureEdit:
         found = []
         if few := _few_colours(self.source.upright):
             found.append(f"The background is {few}, and so is the result; give it in RGB if it shall have all colours.")
-        enlarged = max(self.window.width / size[0], self.window.height / size[1])
+        if space := own_space(self.source.metadata):
+            found.append(
+                f"The background's colours are in {space}, which is kept; the model reads and draws them as sRGB, so "
+                "convert it to sRGB if what is repainted shall match."
+            )
+        enlarged = self._enlarged(size)
         if enlarged <= SOFT:
             return found
         w = self.window
+        effect = f"what is repainted is enlarged {enlarged:.1f} times and is soft"
+        if enlarged > COARSE:
+            effect = (
+                f"what is repainted is enlarged {enlarged:.1f} times, so that no detail is finer than "
+                f"{math.ceil(2 * enlarged)} pixels, which is coarse"
+            )
         return [
             *found,
             f"The regions lie in a window of {w.width} x {w.height} pixels that is drawn at {size[0]} x {size[1]}: "
-            f"what is repainted is enlarged {enlarged:.1f} times and looks soft; repaint smaller regions one by one.",
+            f"{effect}; repaint smaller regions one by one, or with a model that draws larger pictures.",
         ]
+
+    def _enlarged(self, size: tuple[int, int]) -> float:
+        return max(self.window.width / size[0], self.window.height / size[1])
 
     def placed(self, scene: Scene, grid: tuple[int, int]) -> list[Placed]:
         """The regions that count, on the window's grid (H, W) of latents."""
@@ -116,12 +135,6 @@ class PictureEdit:
         if not self.masks:
             return np.ones((height, width), np.float32)
         return 1 - uncovered([mask for name, mask in self.masks.items() if name not in dropped], height, width)
-
-    def whole_window(self) -> Mask:
-        """[H, W]: 1 in all of the window, whatever is to change in it."""
-        mask = np.zeros((self.source.height, self.source.width), np.float32)
-        mask[self.window.slices] = 1
-        return mask
 
     def pin(self, model: Model, size: tuple[int, int], covered: Mask) -> Pin:
         """What is known of a canvas of size (width, height), and where it may change.
@@ -150,10 +163,25 @@ class PictureEdit:
         return F.adaptive_max_pool2d(free, grid)[0]
 
     def pasted(self, pixels: NDArray[np.uint8], covered: Mask) -> Image.Image:
-        """The source with the canvas's picture, uint8 [height, width, 3], where ``covered`` says."""
+        """The source with the canvas's picture, uint8 [height, width, 3], where ``covered`` says.
+
+        What is much enlarged fades in along a seam inside of ``covered``; outside of that nothing changes.
+        """
+        enlarged = self._enlarged((pixels.shape[1], pixels.shape[0]))
+        if self.masks and enlarged > SOFT:
+            covered = seamed(covered, SEAM * enlarged)
+        return self.source.pasted(self._painted(pixels), covered)
+
+    def whole(self, pixels: NDArray[np.uint8]) -> Image.Image:
+        """The source with all of the canvas's picture in the window, whatever was to change in it."""
+        mask = np.zeros((self.source.height, self.source.width), np.float32)
+        mask[self.window.slices] = 1
+        return self.source.pasted(self._painted(pixels), mask)
+
+    def _painted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         painted = self.source.rgb.copy()
         painted[self.window.slices] = resized(pixels, (self.window.width, self.window.height))
-        return self.source.pasted(painted, covered)
+        return painted
 
     def unchanged(self) -> Image.Image:
         """The source as it was stored."""

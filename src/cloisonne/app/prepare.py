@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cloisonne.app.control_maps import control_features, control_warnings
 from cloisonne.app.kept import Kept
+from cloisonne.app.mask_warnings import mask_warnings
 from cloisonne.app.picture_edit import PictureEdit, unknown
 from cloisonne.core.plan import Conditioning, Step
 from cloisonne.core.samplers import SPREADS, Sampler, sampler
@@ -88,9 +89,10 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
-    compiled = replace(compiled, warnings=(*model.warnings, *compiled.warnings, *control_warnings(resolved)))
+    found = (*mask_warnings(resolved, edit, size_of(resolved)), *control_warnings(resolved, edit))
+    compiled = replace(compiled, warnings=(*model.warnings, *compiled.warnings, *found))
     if edit:
-        compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings((width, height))))
+        compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings(size_of(resolved))))
     return Prepared(
         scene=resolved,
         placed=tuple(placed),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cloisonne.errors import OutputError
 from cloisonne.models.model import Model
+from cloisonne.scene.colour_space import own_space
 from cloisonne.scene.images import opened
 from cloisonne.scene.output import check_output, write_picture
 from cloisonne.scene.parameters import infotext
@@ -70,9 +71,20 @@ class Result:
             write_picture(image, target, record=record, parameters=infotext(scene, record), overwrite=overwrite)
             sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
             self.report["outputs"][index] |= {"path": str(target), "sha256": sha256}
+        if paths:
+            self._note_space(paths[0])
         if self.difference_outside is not None and paths:
             self._note_outside(paths[0], self.difference_outside)
         return paths
+
+    def _note_space(self, path: Path) -> None:
+        """Of the ways to name a colour space, only a profile is held by every format."""
+        own = self.images[0].info
+        if path.suffix.lower() != ".png" and own.get("icc_profile") is None and (space := own_space(own)):
+            self.report["warnings"].append(
+                f"{path.name} cannot hold the background's colour space ({space}), so that its colours shift; write a "
+                "PNG."
+            )
 
     def _note_outside(self, path: Path, difference_outside: Callable[[Image.Image], int]) -> None:
         """What the files of this save hold is what the report has to be about."""

@@ -18,6 +18,7 @@ from cloisonne.app.translation import told_nothing
 from cloisonne.models.concept import Concept
 from cloisonne.models.model import Model
 from cloisonne.scene.concept import ConceptImage
+from cloisonne.scene.mask_reading import Channel
 from cloisonne.scene.pictures import Picture, given_concept_image
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -54,7 +55,7 @@ class Translated:
         """The same with nothing put back."""
         edit = PictureEdit.of(self.scene)
         pixels = as_pixels(self.result.model.vae.decode(self.result.latents)[0])
-        return edit.pasted(pixels, edit.whole_window())
+        return edit.whole(pixels)
 
     def save(self, path: str | Path, *, overwrite: bool = False, embed: bool = True) -> Path:
         """Write the picture; a PNG carries its scene. Raises OutputError as ``Result.save`` does."""
@@ -66,6 +67,7 @@ def scene_of(
     reference: Any,
     *,
     mask: Any = None,
+    mask_channel: Channel = "auto",
     preset: str = "fast",
     keep_structure: float | None = None,
     concept_strength: float = 1.0,
@@ -84,7 +86,7 @@ def scene_of(
         concept_strength=concept_strength,
         word=word,
     )
-    shape = {"box": (0.0, 0.0, 1.0, 1.0)} if mask is None else {"mask": mask}
+    shape = {"box": (0.0, 0.0, 1.0, 1.0)} if mask is None else {"mask": mask, "mask_channel": mask_channel}
     changes = {name: value for name, value in fields.items() if value is not None}
     return Scene(
         background=source,
@@ -110,7 +112,8 @@ def translate(
     the loss where something is fitted; may raise Cancelled. cache: a folder where learning is kept: an interrupted one
     goes on there, and a finished one is used again. options:
 
-    mask: where it is black, the source keeps its bytes. preset: one of ``methods.vct.PRESETS``: "fast" and "learned"
+    mask: where it is black, the source keeps its bytes. mask_channel: what of the mask is read, ``auto``,
+    ``luminance``, ``alpha`` or ``transparency``. preset: one of ``methods.vct.PRESETS``: "fast" and "learned"
     (ours), "vct" (the paper), "vct-code" (its released code); further options are fields of it that shall be other, or
     fields of the scene, such as steps. keep_structure: share of the walk in [0, 1] that looks as the source does.
     concept_strength: in [0, 1]; 0 is the source. concept: a learned one, in place of learning. word: where learning

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cloisonne.app.options import Cache, Loading, Overwrite, grouped
+from cloisonne.app.options import Cache, Loading, MaskChannel, Overwrite, grouped, masked
 from cloisonne.app.terminal import progress, running, to_stderr
 
 
@@ -17,6 +17,7 @@ def translate(
     reference: Annotated[Path, typer.Option(help="The picture whose subject or style is taken.")],
     loading: Loading,
     mask: Annotated[Path | None, typer.Option(help="White changes; elsewhere every byte stays.")] = None,
+    mask_channel: MaskChannel = "auto",
     preset: Annotated[
         str,
         typer.Option(
@@ -57,7 +58,7 @@ def translate(
             source,
             reference,
             model,
-            mask=mask,
+            **({} if mask is None else masked(mask, mask_channel)),
             preset=preset,
             keep_structure=keep_structure,
             concept_strength=concept_strength,

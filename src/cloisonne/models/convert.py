@@ -18,6 +18,7 @@ from cloisonne.models.exemplar_layout import is_exemplar_layout, write_exemplar_
 from cloisonne.models.pickles import PICKLES, read_pickle
 from cloisonne.models.single_file import parts_of, read_tokenizer
 from cloisonne.models.tensor_file import TensorFile, read_tensors
+from cloisonne.scene.output import target_of
 
 
 def convert(
@@ -64,13 +65,14 @@ def _plain(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str
 
 def _appear(out: Path, write: Callable[[Path], Any]) -> Path:
     """Write under another name first; what was there goes when the new one is complete."""
-    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
+    place = target_of(out)
+    partial = place.with_name(f".{out.stem}.partial{out.suffix}")
     try:
         _remove(partial)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
-        _remove(out)
-        os.replace(partial, out)
+        _remove(place)
+        os.replace(partial, place)
     except OSError as error:
         raise OutputError(f'"{out}" cannot be written ({error.strerror or error}); choose another place.') from error
     finally:

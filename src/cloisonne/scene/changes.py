@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.fields import with_fields
-from cloisonne.scene.images import load_mask
 from cloisonne.scene.layers import uncovered
+from cloisonne.scene.mask_reading import read_mask
 from cloisonne.scene.masks import Mask, resized
 from cloisonne.scene.outside import Outside
 from cloisonne.scene.pictures import Picture, given_mask, given_outside
@@ -90,7 +90,7 @@ def _shown(changes: Changes, outside: Outside) -> "Scene":
     size = source.height, source.width
     left, mask = changes.left(*size), outside.mask
     if left is not None:
-        earlier = [] if mask is None else [resized(load_mask(mask), *size)]
+        earlier = [] if mask is None else [resized(read_mask(mask).values, *size)]
         mask = given_mask(1 - uncovered([*earlier, left], *size))
     kept = [name for name in outside.regions if name in _by_name(changes.after)]
     regions = tuple(dict.fromkeys([*kept, *_still_there(changes)]))
@@ -106,4 +106,4 @@ def _by_name(scene: "Scene") -> dict[str, Region]:
 
 
 def _shape(region: Region | None) -> Any:
-    return region and [getattr(region, name) for name in (*SHAPES, "feather")]
+    return region and [getattr(region, name) for name in (*SHAPES, "mask_channel", "feather")]

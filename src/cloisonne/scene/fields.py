@@ -47,8 +47,10 @@ def with_region_field(scene: "Scene", field: str, value: Any, names: set[str]) -
 def _of_region(region: Region, to: Mapping[str, Any]) -> Region:
     if not to:
         return region
+    # A channel is that of one mask.
+    channel = {"mask_channel": "auto"} if "mask" in to else {}
     try:
-        return region.replace(**_told(region, to))
+        return region.replace(**(channel | _told(region, to)))
     except SceneError as error:
         raise error if error.region else SceneError(str(error), region=region.name) from None
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cloisonne.errors import ImageError
+from cloisonne.scene.colour_space import cicp_of
 from cloisonne.scene.masks import Mask
 from cloisonne.scene.pictures import Picture
 
@@ -35,7 +36,8 @@ def opened(picture: Picture, role: str, region: str | None = None, *, exact: boo
     exact: also refuse what would lose precision by decoding (16 bits a colour channel).
     """
     with _sentences(picture, role, region):
-        image = Image.open(io.BytesIO(picture.read()), formats=FORMATS)
+        data = picture.read()
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         subject = f"The {role} {picture}"
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
@@ -48,6 +50,8 @@ def opened(picture: Picture, role: str, region: str | None = None, *, exact: boo
         image.load()
         # Parsed here and kept by Pillow, so that damaged EXIF is a sentence too.
         image.getexif()
+        if image.format == "PNG" and (cicp := cicp_of(data)) is not None:
+            image.info["cicp"] = cicp
     return image
 
 

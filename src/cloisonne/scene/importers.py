@@ -38,29 +38,68 @@ def from_gligen(
     return Scene(caption=_words(caption), regions=regions), tuple(warnings)
 
 
-def from_coco(data: Mapping[str, Any], image_id: int | None = None) -> tuple[Scene, tuple[str, ...]]:
+def from_coco(
+    data: Mapping[str, Any], image_id: int | str | None = None, *, strict: bool = False
+) -> tuple[Scene, tuple[str, ...]]:
     """The scene of one image of COCO annotations.
 
     Each annotation is a region: its ``segmentation`` (polygons or RLE), else its ``bbox`` (pixels x, y, width, height),
     with its ``caption`` as phrase, else its category's name. An annotation that has nothing but a caption gives the
-    scene's. image_id: may be left out where there is one image. The canvas is left to the model's native size.
+    scene's. image_id: may be left out where there is one image; 7 and "7" are one id. strict: refuse an annotation
+    that cannot be a region, such as one without area; else it is left out, and counted in a warning. The canvas is left
+    to the model's native size. Raises SceneError, also where no annotation of the image can be a region.
     """
     image = _coco_image(_entries(data, "images"), image_id)
-    categories = {str(category.get("id")): category.get("name") for category in _entries(data, "categories")}
+    categories = {coco_id(category.get("id")): category.get("name") for category in _entries(data, "categories")}
     warnings: list[str] = []
     regions: list[Region] = []
+    skipped: list[str] = []
     caption = image.get("caption", "")
     for annotation in _entries(data, "annotations"):
-        if annotation.get("image_id") != image.get("id"):
+        if coco_id(annotation.get("image_id")) != coco_id(image.get("id")):
             continue
         if not (annotation.get("bbox") or annotation.get("segmentation")):
             caption = caption or annotation.get("caption", "")
             continue
         name = f"region-{len(regions)}"
-        phrase = annotation.get("caption") or categories.get(str(annotation.get("category_id"))) or ""
-        shape = _coco_shape(annotation, image, name, warnings)
-        regions.append(Region(name=name, phrase=_words(phrase), **shape))
+        phrase = annotation.get("caption") or categories.get(coco_id(annotation.get("category_id"))) or ""
+        own: list[str] = []
+        try:
+            regions.append(_coco_region(annotation, image, name, phrase, own))
+        except SceneError as error:
+            if strict:
+                raise
+            skipped.append(str(error).removeprefix(f'Region "{name}": '))
+        else:
+            warnings += own
+    warnings += _left_out(skipped, len(regions), image)
     return Scene(caption=_words(caption), regions=regions), tuple(warnings)
+
+
+def coco_id(value: Any) -> str:
+    """An id in COCO's files as text, so that 7, 7.0 and "7" are one."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()
+
+
+def _coco_region(
+    annotation: Mapping[str, Any], image: Mapping[str, Any], name: str, phrase: Any, warnings: list[str]
+) -> Region:
+    region = Region(name=name, phrase=_words(phrase), **_coco_shape(annotation, image, name, warnings))
+    if region.rle is not None and not region.rle.pixels().any():
+        raise SceneError("segmentation covers no pixel; remove the region.", region=name)
+    return region
+
+
+def _left_out(skipped: Sequence[str], used: int, image: Mapping[str, Any]) -> list[str]:
+    """The warning about annotations that could not be regions. Raises SceneError where there are no others."""
+    of = f"of image {image.get('id')}"
+    if skipped and not used:
+        raise SceneError(f"None of the {len(skipped)} annotations {of} can be a region; the first: {skipped[0]}")
+    if skipped:
+        count = f"{len(skipped)} of {len(skipped) + used} annotations {of} were left out"
+        return [f"{count}, the first because: {skipped[0]}"]
+    return [] if used else [f"No annotation is a region {of}; check the image_id of the annotations."]
 
 
 def _words(text: Any) -> Any:
@@ -87,8 +126,8 @@ def _entries(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return entries
 
 
-def _coco_image(images: list[Mapping[str, Any]], image_id: int | None) -> Mapping[str, Any]:
-    found = [image for image in images if image_id is None or image.get("id") == image_id]
+def _coco_image(images: list[Mapping[str, Any]], image_id: int | str | None) -> Mapping[str, Any]:
+    found = [image for image in images if image_id is None or coco_id(image.get("id")) == coco_id(image_id)]
     if len(found) != 1:
         ids = ", ".join(str(image.get("id")) for image in images[:5])
         asked = "no image was asked for" if image_id is None else f"image {image_id} was asked for"

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from cloisonne.errors import OutputError
+from cloisonne.scene.colour_space import kept, png_options
 from cloisonne.scene.parameters import PARAMETERS
 from cloisonne.scene.record import KEY, Record
 from cloisonne.scene.values import quoted
@@ -33,7 +34,8 @@ _MAX_EXIF_BYTES = 65_000
 def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image | None = None) -> None:
     """OutputError where :func:`write_picture` could not write to ``path``; to be asked before any work.
 
-    like: a picture of the mode and transparency that will be written; None means RGB.
+    like: a picture of the mode and transparency that will be written; None means RGB. Of a symbolic link its target is
+    meant, which is a new file where the link is dangling.
     """
     path = Path(path)
     kind = _FORMATS.get(path.suffix.lower())
@@ -49,14 +51,26 @@ def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image
             raise OutputError(f"The output {quoted(path)} is a folder; give the name of a file.")
         if path.exists() and not overwrite:
             raise OutputError(f"The output {quoted(path)} exists; choose another name, or allow it with --overwrite.")
-        if not path.parent.is_dir():
-            raise OutputError(
-                f"There is no folder {quoted(path.parent)} for the output {quoted(path.name)}; make it first."
-            )
-        if not os.access(path.parent, os.W_OK):
-            raise OutputError(f"The folder {quoted(path.parent)} is not writable; choose another place for the output.")
+        folder = target_of(path).parent
+        if not folder.is_dir():
+            raise OutputError(f"There is no folder {quoted(folder)} for the output {quoted(path.name)}; make it first.")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"The folder {quoted(folder)} is not writable; choose another place for the output.")
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None
+
+
+def target_of(path: Path) -> Path:
+    """The file that is written for ``path``: what it links to where it is a symbolic link, else ``path`` itself.
+
+    Raises OutputError for a link that leads back to itself.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"The output {quoted(path)} is a link that leads back to itself; choose another name.")
+    return target
 
 
 def write_picture(
@@ -67,24 +81,27 @@ def write_picture(
     parameters: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write ``image`` with its ``icc_profile``, ``exif`` and ``transparency`` (in ``image.info``) and what it carries.
+    """Write ``image`` with what its format can hold of ``image.info`` (``scene/colour_space.py``) and what it carries.
 
     record: under the key ``cloisonne``, PNG only. parameters: the infotext; in JPEG and WebP the EXIF user comment,
-    left out where it does not fit. The file appears under its name when it is complete. OutputError where it cannot.
+    left out where it does not fit. The file appears under its name when it is complete; of a symbolic link the target
+    is written, and the link stays. OutputError where it cannot.
     """
     path = Path(path)
     check_output(path, overwrite=overwrite, like=image)
     kind = _FORMATS[path.suffix.lower()]
-    options = _OPTIONS[kind] | _kept(image)
+    options = _OPTIONS[kind] | kept(image.info)
     if kind == "PNG":
-        options["pnginfo"] = _texts({PARAMETERS: parameters, KEY: None if record is None else record.text()})
+        options = png_options(image.info)
+        _add_texts(options["pnginfo"], {PARAMETERS: parameters, KEY: None if record is None else record.text()})
     elif parameters is not None:
         options |= _with_comment(image, parameters)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    target = target_of(path)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             image.save(file, kind, **options)
-        temporary.replace(path)
+        temporary.replace(target)
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None
     finally:
@@ -92,17 +109,10 @@ def write_picture(
             temporary.unlink(missing_ok=True)
 
 
-def _kept(image: Image.Image) -> dict[str, Any]:
-    names = ("icc_profile", "exif", "transparency")
-    return {name: image.info[name] for name in names if image.info.get(name) is not None}
-
-
-def _texts(texts: dict[str, str | None]) -> PngImagePlugin.PngInfo:
-    info = PngImagePlugin.PngInfo()
+def _add_texts(info: PngImagePlugin.PngInfo, texts: dict[str, str | None]) -> None:
     for key, text in texts.items():
         if text is not None:
             info.add_text(key, text)
-    return info
 
 
 def _with_comment(image: Image.Image, text: str) -> dict[str, bytes]:

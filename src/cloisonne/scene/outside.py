@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.images import load_mask
 from cloisonne.scene.layers import uncovered
+from cloisonne.scene.mask_reading import read_mask
 from cloisonne.scene.masks import Mask, resized
 from cloisonne.scene.pictures import MaskPicture, OutsidePicture
 from cloisonne.scene.region import Region
@@ -43,7 +43,7 @@ class Outside(Value):
         """
         masks = [region.soft_mask(height, width) for region in regions if region.name in self.regions]
         if self.mask is not None:
-            masks.append(resized(load_mask(self.mask), height, width))
+            masks.append(resized(read_mask(self.mask).values, height, width))
         return 1 - uncovered(masks, height, width)
 
 

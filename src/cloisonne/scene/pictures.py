@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from cloisonne.errors import ImageError
+from cloisonne.scene.colour_space import png_options
 from cloisonne.scene.values import quoted, shown
 
 LEARNED = "file"
@@ -25,7 +26,6 @@ MAX_FILE_BYTES = 512 * 2**20
 _SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
 _BYTES = "data:application/octet-stream"
 """How data URIs of files that are no pictures begin."""
-_KEPT_WITH_PIXELS = ("icc_profile", "exif", "transparency")
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,10 @@ def data_uri(data: bytes) -> str:
 
 
 def encoded(image: Image.Image) -> bytes:
-    """``image`` as a PNG file with its profile, EXIF and transparency, and no other metadata."""
-    kept = {name: image.info[name] for name in _KEPT_WITH_PIXELS if image.info.get(name) is not None}
+    """``image`` as a PNG file with its colour space, resolution, EXIF and transparency, and no other metadata."""
     file = io.BytesIO()
     try:
-        image.save(file, "PNG", **kept)
+        image.save(file, "PNG", **png_options(image.info))
     except (OSError, ValueError) as error:
         raise ImageError(f"A picture of mode {image.mode} cannot be kept ({error}); convert it to RGB or L.") from None
     return file.getvalue()

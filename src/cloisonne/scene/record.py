@@ -16,7 +16,8 @@ from pydantic import AfterValidator, Field, field_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene import wire
-from cloisonne.scene.images import mask_image, opened
+from cloisonne.scene.images import opened
+from cloisonne.scene.mask_reading import Channel, read_mask
 from cloisonne.scene.pictures import LEARNED, Picture, data_uri, encoded, given_background, given_learned, given_mask
 from cloisonne.scene.values import Text, Value, shown
 
@@ -81,15 +82,20 @@ class Record(Value):
 def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True) -> dict[str, Any]:
     """A complete scene's object (``Scene.to_dict(complete=True)``) that a picture in ``folder`` can carry.
 
-    Masks become grey PNG inside of it; so does the background, byte for byte, if ``embed``. What is larger than
-    MAX_EMBEDDED_BYTES becomes a path relative to ``folder`` and a SHA-256. A model's folder becomes its name.
+    Masks become grey PNG inside of it, as they were read (mask channel "luminance"); so does the background, byte for
+    byte, if ``embed``. What is larger than MAX_EMBEDDED_BYTES becomes a path relative to ``folder`` and a SHA-256. A
+    model's folder becomes its name.
     """
     room = MAX_RECORD_BYTES
+    channels = _mask_channels(scene)
+    embedded: set[str | None] = set()
 
     def kept(given: Any, role: str, region: str | None) -> Any:
         nonlocal room
         picture = {"mask": given_mask, LEARNED: given_learned}.get(role, given_background)(given)
-        content = encoded(mask_image(picture, region)) if role == "mask" else picture.read()
+        content = picture.read()
+        if role == "mask":
+            content = encoded(read_mask(picture, region, channels.get(region, "auto")).image)
         if role == "outside":
             # Its pixels alone: it carries a scene of its own, and in that perhaps the one that came before it.
             content = encoded(opened(picture, role))
@@ -98,13 +104,32 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
         made = role == "mask" or (role == LEARNED and picture.data is not None)
         if (made or (embed and picture.sha256 is None)) and len(content) <= min(room, MAX_EMBEDDED_BYTES):
             room -= len(content)
+            embedded.update({region} if role == "mask" else ())
             return data_uri(content)
         path = None if picture.path is None else Path(wire.relative(picture.path, folder))
         return Picture(path=path, sha256=hashlib.sha256(picture.read()).hexdigest()).wire()
 
     data = wire.with_pictures(scene, kept)
+    for region in data.get("regions", ()):
+        if region.get("name") in embedded:
+            region["mask_channel"] = "luminance"
     if _is_absolute(data["model"]):
         data["model"] = PureWindowsPath(data["model"]).name
+    return data
+
+
+def _mask_channels(scene: Mapping[str, Any]) -> dict[str | None, Channel]:
+    """By the names of the regions that have a mask."""
+    masked = [region for region in scene.get("regions", ()) if region.get("mask") is not None]
+    return {region.get("name"): region.get("mask_channel", "auto") for region in masked}
+
+
+def _of_before_channels(data: dict[str, Any]) -> dict[str, Any]:
+    """A record in which no mask has a channel was written before there were any: brightness as it is."""
+    scene = data.get("scene")
+    for region in scene.get("regions") or () if isinstance(scene, dict) else ():
+        if isinstance(region, dict) and region.get("mask") is not None:
+            region.setdefault("mask_channel", "luminance")
     return data
 
 
@@ -120,4 +145,4 @@ def read_record(png: bytes, name: str) -> Record:
         raise SceneError(f"{name} cannot be read as a PNG ({error}); give one that cloisonne has written.") from None
     if not isinstance(text, str):
         raise SceneError(f"{name} carries no scene; give a PNG that cloisonne has written, or the scene's JSON.")
-    return Record(**wire.parse(text))
+    return Record(**_of_before_channels(wire.parse(text)))

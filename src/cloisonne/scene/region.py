@@ -14,8 +14,8 @@ from cloisonne.scene.control import ControlField
 from cloisonne.scene.edit import EditField
 from cloisonne.scene.exemplar import ExemplarField
 from cloisonne.scene.geometry import Box, Point, bounds
-from cloisonne.scene.images import load_mask
 from cloisonne.scene.lora import LoraField
+from cloisonne.scene.mask_reading import Channel, ReadMask, read_mask
 from cloisonne.scene.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
 from cloisonne.scene.pictures import MaskPicture
 from cloisonne.scene.prompt import Prompt, at, is_mute
@@ -106,7 +106,8 @@ class Region(Value):
     name: unique in its scene; left out, it becomes ``region-0``, ``region-1``, ... by position.
     box, ellipse: (x0, y0, x1, y1), fractions of the canvas. polygon: points (x, y), fractions; even-odd rule.
     mask: a picture (path, data URI, PIL image or array [H, W]) stretched over the canvas: white is the region, grey is
-    soft. rle: COCO's run-length encoding, stretched over the canvas.
+    soft. rle: COCO's run-length encoding, stretched over the canvas. mask_channel: what of the mask's picture is read,
+    ``auto``, ``luminance``, ``alpha`` or ``transparency``; see ``scene/mask_reading.py``.
     phrase: what belongs there, in words; negative: what does not; with weights and schedules (``scene/prompt.py``).
     exemplar: a picture of it, which may stand alone.
     similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.
@@ -127,6 +128,7 @@ class Region(Value):
     ellipse: _BoxField | None = None
     polygon: _PolygonField | None = None
     mask: MaskPicture | None = None
+    mask_channel: Channel = "auto"
     rle: Annotated[Rle, BeforeValidator(_checked_rle)] | None = None
     phrase: Prompt = ""
     negative: Prompt = ""
@@ -169,6 +171,8 @@ class Region(Value):
             raise SceneError(f"The region has no shape; give it one of {', '.join(SHAPES)}.")
         if len(shapes) > 1:
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
+        if self.mask is None and self.mask_channel != "auto":
+            raise SceneError(f'The mask channel is "{self.mask_channel}", but the region has no mask; leave it out.')
         if self.edit is not None:
             self._check_edit()
         elif self.concept is not None:
@@ -240,6 +244,8 @@ class Region(Value):
         """The region on a canvas of [H, W] pixels, feathered: float32 in [0, 1], exactly 0 outside of the shape."""
         mask = self._on_canvas(height, width)
         found = extent(mask)
+        if found is None and self.mask is not None:
+            raise SceneError(self._empty_mask(), region=self.name)
         if found is None:
             canvas = f"{width} x {height} canvas"
             raise SceneError(f"The region covers no pixel of the {canvas}; make it larger.", region=self.name)
@@ -261,5 +267,17 @@ class Region(Value):
         """A mask or an rle in its own size [h, w]."""
         if self.rle is not None:
             return self.rle.pixels().astype(np.float32)
-        assert self.mask is not None, "a region has one of five shapes"
-        return load_mask(self.mask, self.name)
+        return self.read_mask().values
+
+    def read_mask(self) -> ReadMask:
+        """The mask of a region that has one, in its own size."""
+        assert self.mask is not None, "the region has a mask"
+        return read_mask(self.mask, self.name, self.mask_channel)
+
+    def _empty_mask(self) -> str:
+        assert self.mask is not None, "the region has a mask"
+        fault = f'The mask {self.mask} has nothing white in its channel "{self.mask_channel}"'
+        for channel in ("alpha", "luminance"):
+            if self.mask_channel not in ("auto", channel) and read_mask(self.mask, self.name, channel).values.any():
+                return f'{fault}, but its {channel} is not empty; give the mask channel "{channel}" or "auto".'
+        return f"{fault}; paint the region white on black, or as strokes on a clear ground."

@@ -1,7 +1,7 @@
 """A picture given to be changed: RGB to work on, and the way back into the picture's own form.
 
-Outside a mask the result has the source's values, in the source's mode; size, orientation, alpha, palette and profile
-stay.
+Outside a mask the result has the source's values, in the source's mode; size, orientation, alpha, palette, colour space
+and resolution stay.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloisonne.errors import ImageError
+from cloisonne.scene.colour_space import kept
 from cloisonne.scene.images import opened, orientation, turned_back, turned_upright
 from cloisonne.scene.masks import Mask
 from cloisonne.scene.pictures import Picture
@@ -29,7 +30,7 @@ class Source:
 
     rgb: uint8 [H, W, 3], upright; alpha is left out and the colour profile is not applied.
     upright: the picture in its own mode. orientation: the EXIF orientation (1 to 8) it is stored with.
-    metadata: what a writer must keep, as Pillow names it: ``icc_profile``, ``exif``, ``transparency``.
+    metadata: what a writer must keep, as Pillow names it: colour space, resolution, ``exif``, ``transparency``.
     """
 
     rgb: NDArray[np.uint8]
@@ -45,9 +46,8 @@ class Source:
             raise ImageError(f"The {role} {picture} has the mode {stored.mode}; convert it to RGB first.")
         turn = orientation(stored)
         upright = turned_upright(stored, turn)
-        metadata = {n: stored.info[n] for n in ("icc_profile", "transparency") if stored.info.get(n) is not None}
-        if exif := stored.info.get("exif") or (stored.getexif().tobytes() if turn != 1 else None):
-            metadata["exif"] = exif
+        exif = stored.info.get("exif") or (stored.getexif().tobytes() if turn != 1 else None)
+        metadata = kept({**stored.info, "exif": exif or None})
         return cls(rgb_pixels(upright), upright, turn, metadata)
 
     @property

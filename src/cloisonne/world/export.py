@@ -11,6 +11,7 @@ from PIL import Image
 
 from cloisonne.errors import OutputError, SceneError
 from cloisonne.scene import Region, Scene, write_picture
+from cloisonne.scene.output import target_of
 from cloisonne.scene.rle import encode
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import HELD_OUT, TRAINING, words_of
@@ -121,6 +122,7 @@ def _categories(used: set[int]) -> list[dict[str, Any]]:
 
 def _write(path: Path, text: str) -> None:
     """Write under a temporary name first, so that the file is never there in part."""
-    partial = path.with_name(path.name + ".partial")
+    target = target_of(path)
+    partial = target.with_name(target.name + ".partial")
     partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    os.replace(partial, target)

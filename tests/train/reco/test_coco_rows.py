@@ -139,14 +139,59 @@ def test_pictures_turned_by_exif_are_upright(make: Make) -> None:
         ({"annotations": region(caption=5)}, "give a text"),
         ({"annotations": region(caption="a <bin001> cat")}, "<bin001>"),
         ({"annotations": region(caption="a cat <|endoftext|>")}, "endoftext"),
-        ({"images": image(), "annotations": region(caption=None)}, "No image"),
+        ({"annotations": region(bbox=[10, 5, 0, 10])}, "nothing lies inside"),
+        ({"annotations": region(bbox=[50, 5, 20, 10])}, "nothing lies inside"),
+        ({"annotations": region(caption=None)}, "neither a caption nor a category"),
+        ({"images": image(), "annotations": []}, "No image"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(make: Make, changes: dict[str, Any], about: str) -> None:
     folder = make(**changes)
     with pytest.raises(TrainingError, match=about) as raised:
-        CocoRows(folder)
+        CocoRows(folder, strict=True)
     assert "\n" not in str(raised.value)
+
+
+UNUSABLE = [
+    region(bbox=[10, 5, 0, 10]),
+    region(bbox=[10, 5, 20, 0]),
+    region(bbox=[50, 5, 20, 10]),
+    region(bbox=[10, 5, -20, 10]),
+    region(bbox=[1, 2, 3]),
+    region(bbox=[1, 2, float("nan"), 3]),
+    region(image_id=9),
+    region(image_id=None),
+    region(caption=5),
+    region(caption="a <bin001> cat"),
+    region(caption=None),
+]
+
+
+@pytest.mark.parametrize("wrong", UNUSABLE)
+def test_an_annotation_that_cannot_be_used_is_counted(make: Make, wrong: list[dict[str, Any]]) -> None:
+    rows = CocoRows(make(annotations=[*region(), *wrong, *wrong, *region(bbox=[0, 0, 40, 20], caption="a dog")]))
+    assert [words for _, words in rows.show(0, RNG).regions] == ["a cat", "a dog"]
+    (warning,) = rows.warnings
+    assert warning.startswith("2 of 4 annotations in ")
+    with pytest.raises(TrainingError):
+        CocoRows(make(annotations=[*region(), *wrong]), strict=True)
+
+
+def test_where_none_can_be_used_the_refusal_gives_the_reason(make: Make) -> None:
+    with pytest.raises(TrainingError, match=r"No image .* 1 of 1 annotations .* nothing lies inside"):
+        CocoRows(make(images=image(), annotations=region(bbox=[10, 5, 0, 10])))
+
+
+@pytest.mark.parametrize(("own", "named"), [(7, "7"), ("7", 7), ("7", 7.0), (7, 7.0), (7, " 7 ")])
+def test_ids_may_be_texts_or_numbers(make: Make, own: Any, named: Any) -> None:
+    folder = make(
+        images=image(id=own, caption="a beach"),
+        categories=[{"id": own, "name": "dog"}],
+        annotations=region(image_id=named, caption=None, category_id=named),
+    )
+    rows = CocoRows(folder, strict=True)
+    assert [words for _, words in rows.show(0, RNG).regions] == ["dog"]
+    assert rows.warnings == ()
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:

@@ -67,3 +67,21 @@ def test_the_trainings_are_listed(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert "train_batch_size" in out
+
+
+def test_what_cannot_be_used_is_warned_of_or_refused(run: Run, tmp_path: Path, tiny_sd: Path, pictures: Path) -> None:
+    coco = json.loads((pictures / "annotations.json").read_text())
+    coco["annotations"].append({**coco["annotations"][0], "bbox": [1, 1, 0, 5]})
+    (tmp_path / "data").mkdir()
+    for file in pictures.iterdir():
+        (tmp_path / "data" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "data" / "annotations.json").write_text(json.dumps(coco))
+    given = ("--base", tiny_sd, "--data", tmp_path / "data", "--output", tmp_path / "out", "--device", "cpu")
+    code, _, err = run(*given, "--strict")
+    assert (code, "nothing lies inside" in err) == (2, True)
+    code, _, err = run(*given, "--max_train_steps", 1, "--num_bins", 16)
+    assert code == 0, err
+    count = len(coco["annotations"])
+    assert err.startswith(f"Warning: 1 of {count} annotations in ")
+    (warning,) = json.loads((tmp_path / "out" / "training.json").read_text())["warnings"]
+    assert warning in err

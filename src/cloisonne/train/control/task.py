@@ -30,7 +30,7 @@ class ControlTask:
     """An adapter for a frozen base; see :class:`~cloisonne.train.engine.task.Task`."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        rows = None if is_world(settings) else CocoRows(Path(settings.data))
+        rows = None if is_world(settings) else CocoRows(Path(settings.data), strict=settings.strict)
         self._settings, self._model = settings, read_model(settings)
         model = self._model
         sha256 = model.hash
@@ -42,6 +42,7 @@ class ControlTask:
         self.student = Student(adapter, model, settings)
         self.trained = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
         self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": rows.digest}
+        self.warnings: tuple[str, ...] = rows.warnings
         self._diffusion = Diffusion(model, device)
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:

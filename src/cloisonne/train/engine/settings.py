@@ -20,7 +20,7 @@ DEVICES = ("auto", "cpu", "cuda")
 _FREE = {
     *("base", "data", "output", "device", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit"),
     *("num_train_epochs", "max_train_steps", "dataloader_num_workers", "gradient_checkpointing"),
-    *("train_batch_size", "gradient_accumulation_steps"),
+    *("train_batch_size", "gradient_accumulation_steps", "strict"),
 }
 """What may differ when a run is resumed: it decides how far and how, not what a step computes."""
 
@@ -39,6 +39,7 @@ class Settings:
     base: Annotated[str, '"builtin", a diffusers folder, a .safetensors file or a hub id of Stable Diffusion 1.x, 2.x.']
     data: Annotated[str, 'Folder of pictures with COCO annotations, or "world" for the procedural world.']
     output: Annotated[Path, "Folder for what is trained and its checkpoints."]
+    strict: Annotated[bool, "Refuse annotations that cannot be used, which are else left out and counted."] = False
     resolution: Annotated[int | None, "Side of the square pictures; the base's own if left out."] = None
     train_batch_size: Annotated[int, "Pictures of one forward pass on one process."] = 4
     gradient_accumulation_steps: Annotated[int, "Forward passes of one step."] = 1

@@ -13,7 +13,7 @@ class Task(Protocol):
     """One kind of training, made for one run.
 
     student: all networks that the loss asks; ``trained`` names the parameters that change. facts: what a resumed run
-    must share with the one it continues, beside the settings.
+    must share with the one it continues, beside the settings. warnings: sentences about the data.
     """
 
     @property
@@ -27,6 +27,9 @@ class Task(Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:
         """A number, of a batch. student: the task's, as accelerate wrapped it. autocast: for what is frozen."""

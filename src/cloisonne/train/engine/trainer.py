@@ -42,7 +42,10 @@ def train(
     settings.check()
     start = find_start(settings)
     accelerator = _accelerator(settings)
-    run = Run(settings, accelerator, make(settings, accelerator.device))
+    task = make(settings, accelerator.device)
+    for warning in task.warnings if accelerator.is_main_process else ():
+        report(f"Warning: {warning}")
+    run = Run(settings, accelerator, task)
     if start is not None:
         run.resume(start)
     try:
@@ -225,5 +228,6 @@ class Run:
                 "pictures": self._step * self._pictures,
                 "loss": losses[-1] if losses else None,
                 "settings": self._decisive,
+                "warnings": list(self._task.warnings),
             }
         )

@@ -35,7 +35,7 @@ class ExemplarTask:
     """A widened UNet and the head of an image encoder; see :class:`~cloisonne.train.engine.task.Task`."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        rows = None if is_world(settings) else CocoRows(Path(settings.data), wordless=True)
+        rows = None if is_world(settings) else CocoRows(Path(settings.data), wordless=True, strict=settings.strict)
         self._settings, self._model = settings, read_model(settings)
         model = self._model
         sha256 = model.hash
@@ -53,6 +53,7 @@ class ExemplarTask:
             self.student.begin_with(read_trained(Path(settings.adapter).expanduser()), settings.adapter)
         self.trained = self.student.trained()
         self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": rows.digest}
+        self.warnings: tuple[str, ...] = rows.warnings
         self._diffusion = Diffusion(model, device)
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:

@@ -29,7 +29,7 @@ class ReCoTask:
     """Text encoder and UNet on pictures with regions; see :class:`~cloisonne.train.engine.task.Task`."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        rows = None if is_world(settings) else CocoRows(Path(settings.data))
+        rows = None if is_world(settings) else CocoRows(Path(settings.data), strict=settings.strict)
         self._settings, self._base = settings, read_base(settings)
         model = self._base.model
         size = size_of(settings, model)
@@ -38,6 +38,7 @@ class ReCoTask:
         self.student = Student(self._base, settings)
         self.trained = self.student.trained()
         self.facts: Mapping[str, Any] = {"resolution": size, "base": self._base.sha256, "data": rows.digest}
+        self.warnings: tuple[str, ...] = rows.warnings
         self._diffusion = Diffusion(model, device)
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:

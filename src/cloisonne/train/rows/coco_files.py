@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import TrainingError
+from cloisonne.scene.importers import coco_id
 from cloisonne.scene.values import shown
 
 MAIN = "annotations.json"
@@ -15,11 +16,11 @@ MAIN = "annotations.json"
 
 @dataclass(frozen=True)
 class Coco:
-    """images: by id. categories: names by id. digest: SHA-256 of the files."""
+    """images: by id (as ``coco_id`` writes it). categories: names by id. digest: SHA-256 of the files."""
 
-    images: Mapping[Any, Mapping[str, Any]]
+    images: Mapping[str, Mapping[str, Any]]
     annotations: tuple[Mapping[str, Any], ...]
-    categories: Mapping[Any, str]
+    categories: Mapping[str, str]
     digest: str
 
 
@@ -35,19 +36,19 @@ def read_coco(folder: Path) -> Coco:
     files = [folder / MAIN] if (folder / MAIN).is_file() else sorted(folder.glob("*.json"))
     if not files:
         raise TrainingError(f'"{folder}" has no JSON file; put COCO annotations beside the pictures, as {MAIN}.')
-    images: dict[Any, dict[str, Any]] = {}
+    images: dict[str, dict[str, Any]] = {}
     annotations: list[Mapping[str, Any]] = []
-    categories: dict[Any, str] = {}
+    categories: dict[str, str] = {}
     total = hashlib.sha256()
     for file in files:
         data = file.read_bytes()
         total.update(data)
         found = _parsed(file, data)
         for image in _entries(file, found, "images"):
-            images[image.get("id")] = images.get(image.get("id"), {}) | dict(image)
+            images[coco_id(image.get("id"))] = images.get(coco_id(image.get("id")), {}) | dict(image)
         annotations += _entries(file, found, "annotations")
         for category in _entries(file, found, "categories"):
-            categories[category.get("id")] = str(category.get("name") or "")
+            categories[coco_id(category.get("id"))] = str(category.get("name") or "")
     return Coco(images, tuple(annotations), categories, total.hexdigest())
 
 

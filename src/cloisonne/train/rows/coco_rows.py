@@ -1,8 +1,8 @@
 """A folder of pictures with COCO annotations as training data.
 
-An annotation with ``bbox`` (pixels x, y, width, height) is a region: its ``caption``, else its category's name, is what
-it is told with; ``iscrowd`` ones are left out. An image's captions are its own ``caption`` (a text or several) and the
-``caption`` of annotations of it that have no ``bbox``, as in COCO's captions files.
+An annotation with ``bbox`` (pixels x, y, width, height) is a region with its ``caption``, else its category's name.
+``iscrowd`` ones are left out; so is what cannot be used, which is counted. An image's captions are its own ``caption``
+(a text or several) and the ``caption`` of annotations of it that have no ``bbox``, as in COCO's captions files.
 """
 
 import math
@@ -16,10 +16,11 @@ import numpy as np
 
 from cloisonne.errors import TrainingError
 from cloisonne.scene.geometry import Box, area, clipped
+from cloisonne.scene.importers import coco_id
 from cloisonne.scene.pictures import Picture
 from cloisonne.scene.source import Source
 from cloisonne.scene.values import shown
-from cloisonne.train.rows.coco_files import read_coco
+from cloisonne.train.rows.coco_files import Coco, read_coco
 from cloisonne.train.rows.shown import Shown
 
 _STRUCTURE = re.compile(r"<bin\d+>|<\|(start|end)oftext\|>")
@@ -37,27 +38,26 @@ class _Row:
 class CocoRows:
     """The images that have any words, in the order of the annotations' images; one row each.
 
-    wordless: boxes need no words, and images none either if they have a box.
+    wordless: boxes need no words, and images none either if they have a box. strict: refuse an annotation that cannot
+    be used, such as one without area; else it is left out. warnings: how many were, and why the first one was.
     Everything but the pictures' pixels is read and checked here. Nothing of it ever changes.
     """
 
-    def __init__(self, folder: Path, *, wordless: bool = False) -> None:
+    def __init__(self, folder: Path, *, wordless: bool = False, strict: bool = False) -> None:
         coco = read_coco(folder)
         self.digest = coco.digest
-        captions: dict[Any, list[str]] = {key: _texts(image.get("caption"), key) for key, image in coco.images.items()}
-        regions: dict[Any, list[tuple[Box, str]]] = {key: [] for key in coco.images}
+        captions = {key: _texts(image.get("caption"), image.get("id")) for key, image in coco.images.items()}
+        regions: dict[str, list[tuple[Box, str]]] = {key: [] for key in coco.images}
+        skipped: list[str] = []
         for annotation in coco.annotations:
-            key = annotation.get("image_id")
-            if not isinstance(key, int | str) or key not in coco.images:
-                raise TrainingError(
-                    f'An annotation in "{folder}" is of image {shown(key)}, which is not listed; add it to "images".'
-                )
-            if not annotation.get("bbox"):
-                captions[key] += _texts(annotation.get("caption"), key)
-            elif not annotation.get("iscrowd"):
-                words = _texts(annotation.get("caption") or coco.categories.get(annotation.get("category_id")), key)
-                box = _box(annotation["bbox"], coco.images[key])
-                regions[key] += [(box, text) for text in ([""] if wordless else words) if area(box) > 0]
+            try:
+                _add(annotation, coco, captions, regions, wordless=wordless)
+            except TrainingError as error:
+                if strict:
+                    raise
+                skipped.append(str(error))
+        count = f'{len(skipped)} of {len(coco.annotations)} annotations in "{folder}" were left out'
+        self.warnings = (f"{count}, the first because: {skipped[0]}",) if skipped else ()
         self._rows = tuple(
             _Row(_file(folder, image), _size(image), tuple(captions[key]), tuple(regions[key]))
             for key, image in coco.images.items()
@@ -66,6 +66,7 @@ class CocoRows:
         if not self._rows:
             raise TrainingError(
                 f'No image in "{folder}" has a caption, and no box has one or a category; say what the pictures show.'
+                + "".join(f" {warning}" for warning in self.warnings)
             )
 
     def __len__(self) -> int:
@@ -87,6 +88,31 @@ class CocoRows:
             )
         caption = row.captions[int(rng.integers(len(row.captions)))] if row.captions else ""
         return Shown(rgb, caption, row.regions)
+
+
+def _add(
+    annotation: Mapping[str, Any],
+    coco: Coco,
+    captions: dict[str, list[str]],
+    regions: dict[str, list[tuple[Box, str]]],
+    *,
+    wordless: bool,
+) -> None:
+    """Add an annotation to its image's captions or regions. Raises TrainingError where it is neither."""
+    given = annotation.get("image_id")
+    key = coco_id(given)
+    if not isinstance(given, int | float | str) or key not in coco.images:
+        raise TrainingError(
+            f"An annotation is of image {shown(given)}, which is not listed; add it to images, or remove it."
+        )
+    if not annotation.get("bbox"):
+        captions[key] += _texts(annotation.get("caption"), given)
+    elif not annotation.get("iscrowd"):
+        words = _texts(annotation.get("caption") or coco.categories.get(coco_id(annotation.get("category_id"))), given)
+        if not (words or wordless):
+            raise TrainingError(f"A bbox of image {shown(given)} has neither a caption nor a category; give it one.")
+        box = _box(annotation["bbox"], coco.images[key])
+        regions[key] += [(box, text) for text in ([""] if wordless else words)]
 
 
 def _texts(value: Any, key: Any) -> list[str]:
@@ -112,7 +138,7 @@ def _size(image: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _box(bbox: Any, image: Mapping[str, Any]) -> Box:
-    """A ``bbox`` in fractions, clipped to its image."""
+    """A ``bbox`` in fractions, clipped to its image. Raises TrainingError where it has no area there."""
     try:
         x, y, w, h = (float(value) for value in bbox)
         finite = all(map(math.isfinite, (x, y, w, h)))
@@ -125,7 +151,12 @@ def _box(bbox: Any, image: Mapping[str, Any]) -> Box:
             f"Image {shown(image.get('id'))} has the bbox {shown(bbox)} and the size {shown(size)}; "
             "give x, y, width, height in pixels, and the image's width and height."
         )
-    return clipped((x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1]))
+    box = clipped((x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1]))
+    if area(box) <= 0:
+        raise TrainingError(
+            f"Image {shown(image.get('id'))} has the bbox {shown(bbox)}, of which nothing lies inside it; remove it."
+        )
+    return box
 
 
 def _file(folder: Path, image: Mapping[str, Any]) -> Path:

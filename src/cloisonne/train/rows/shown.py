@@ -23,9 +23,10 @@ class Shown:
 
 
 class Rows(Protocol):
-    """Pictures to train on, in a fixed order. digest: equal for equal pictures and words."""
+    """Pictures to train on, in a fixed order. digest: equal for equal pictures and words. warnings: about them."""
 
     digest: str
+    warnings: tuple[str, ...]
 
     def __len__(self) -> int: ...
 

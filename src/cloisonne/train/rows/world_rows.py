@@ -23,6 +23,8 @@ class WorldRows:
     mates: share of the rows that are shown for their style, with another picture of it.
     """
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(self, size: int, recipe: Recipe = RECIPE, pictures: int = PICTURES, mates: float = 0.0) -> None:
         self.size, self._recipe, self._pictures, self._mates = size, recipe, pictures, mates
         self.digest = f"world, {pictures} pictures of {size} pixels"
