@@ -138,11 +138,16 @@ def check_folder(folder: str | Path, scene: Scene, *, overwrite: bool = False) -
 
 def _strips(folder: Path, scene: Scene) -> list[tuple[Region, Path]]:
     """Where each region's strip goes: its place in the scene, and what of its name a file's name can hold."""
-    named = [re.sub(r"[^\w-]+", "-", region.name or "").strip("-") or "region" for region in scene.regions]
+    named = [_file_name(region.name or "") for region in scene.regions]
     return [
         (region, folder / f"{index:02d}-{name}.png")
         for index, (region, name) in enumerate(zip(scene.regions, named, strict=True))
     ]
+
+
+def _file_name(name: str) -> str:
+    plain = re.sub(r"[^\w-]+", "-", name).strip("-") or "region"
+    return plain.encode()[:180].decode(errors="ignore")
 
 
 def _mean(readers: list[WordMaps]) -> Tensor:

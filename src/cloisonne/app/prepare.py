@@ -124,9 +124,9 @@ def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) 
 
 
 def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
-    """What some networks are always told: the canvas's size (Stable Diffusion XL), what is known of it (inpainting)."""
+    """What every row is given: the canvas's size where the network takes it, and what is known of it (inpainting)."""
     width, height = size_of(scene)
-    size = (height, width, 0.0, 0.0, height, width) if model.spec.pooled_width else None
+    size = (height, width, 0.0, 0.0, height, width) if model.spec.takes_size else None
     if not model.spec.inpaints or model.wordless:
         return Conditioning(size=size)
     known, keep = hole

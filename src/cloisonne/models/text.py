@@ -38,6 +38,7 @@ class TextEncoder:
         self.width: int = sum(module.config.hidden_size for module in self.modules)
         self.pooled_width: int = self.modules[1].config.projection_dim if len(parts) > 1 else 0
         self._second_pad: int | None = _second_pad(parts) if len(parts) > 1 else None
+        self._empty: tuple[int, ...] = self._padded_empty()
 
     @property
     def has_positions(self) -> bool:
@@ -57,12 +58,21 @@ class TextEncoder:
                 "shorten it.",
                 region=region,
             )
-        start, *rest = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
+        start, *rest = self._empty
         return [start, *words, *rest[: self.length - 1 - len(words)]]
 
     def words(self, text: str) -> list[int]:
         """The ids of a text's words alone, however many."""
         return self.tokenizer(self._expanded(text), add_special_tokens=False, verbose=False).input_ids
+
+    def _padded_empty(self) -> tuple[int, ...]:
+        """The ids of the empty text, padded to ``length``.
+
+        A tokenizer keeps its padding from call to call; after this no call changes it, so that threads can share it.
+        """
+        ids = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
+        self.words("")
+        return tuple(ids)
 
     def _expanded(self, text: str) -> str:
         """A learned word of several vectors as all of them, "word word_1 word_2", as diffusers writes it."""
