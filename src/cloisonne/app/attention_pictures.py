@@ -17,6 +17,7 @@ from cloisonne.app.generate import StepEnd, generate
 from cloisonne.app.read_words import read_words
 from cloisonne.app.result import Result, make_folder
 from cloisonne.app.translation import Progress, told_nothing
+from cloisonne.app.wishes import with_choices
 from cloisonne.core.word_maps import WordMaps
 from cloisonne.errors import OutputError, SceneError
 from cloisonne.models.model import Model
@@ -86,6 +87,7 @@ def attention_pictures(
 
     Raises what ``generate`` would raise for the scene, and SceneError where no region has words to look at.
     """
+    scene = with_choices(scene)
     reading = read_words(scene, model)
     if not reading.readers:
         told = said_of(reading.unread) or "the scene has no regions"

@@ -13,6 +13,7 @@ from torch import Tensor
 from cloisonne.app.control_maps import control_features, control_warnings
 from cloisonne.app.kept import Kept
 from cloisonne.app.picture_edit import PictureEdit, unknown
+from cloisonne.app.wishes import understand
 from cloisonne.core.plan import Conditioning, Step
 from cloisonne.core.samplers import Sampler, sampler
 from cloisonne.errors import CapabilityError, SceneError
@@ -21,6 +22,7 @@ from cloisonne.methods.compile import Compiled, compile
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
+from cloisonne.models.sizes import size_warning
 from cloisonne.scene.scene import Scene
 
 
@@ -56,7 +58,8 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
                 'The region has an edit, which makes two pictures; use edit(...), or "cloisonne edit".',
                 region=region.name,
             )
-    native = model.native
+    understood = understand(scene, model)
+    scene, native = understood.scene, model.native
     side = min(native.width, native.height)
     edit = given or (None if scene.background is None else PictureEdit.of(scene, side))
     width, height = edit.canvas(model) if edit else (native.width, native.height)
@@ -88,9 +91,9 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
-    compiled = replace(compiled, warnings=(*model.warnings, *compiled.warnings, *control_warnings(resolved)))
-    if edit:
-        compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings((width, height))))
+    size = () if edit else filter(None, [size_warning(*size_of(resolved), model)])
+    of_maps = (*control_warnings(resolved), *(edit.warnings((width, height)) if edit else size))
+    compiled = replace(compiled, warnings=(*model.warnings, *understood.warnings, *compiled.warnings, *of_maps))
     return Prepared(
         scene=resolved,
         placed=tuple(placed),

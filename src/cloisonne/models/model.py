@@ -21,6 +21,7 @@ from cloisonne.models.parts import Family
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text import NoText, TextEncoder
 from cloisonne.models.vae import Vae
+from cloisonne.models.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class Model:
     another, if any; controlnets: ControlNets, by further kinds. segmenter: gives what finds words in pictures, read
     when it is first asked for. clip: None, or the bound that the scheduler puts on estimates of x0. warnings: what the
     files hold that is not honoured, one sentence each; every report repeats them.
+    vocabulary: the words it was trained with, where its folder lists them.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Model:
     fuser: CoAdapterFuser | None = None
     segmenter: Callable[[], Segmenter] | None = None
     warnings: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
 
     @property
     def wordless(self) -> bool:
