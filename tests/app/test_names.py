@@ -113,6 +113,18 @@ def test_translations_are_those_of_plain_names(tiny: Model, name: str) -> None:
     assert torch.equal(*made)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("caption", "a field of the scene"), ("x.phrase", 'the phrase of the region "x"')]
+)
+def test_a_change_that_may_mean_two_things_is_refused(name: str, wrong: str) -> None:
+    asked = scene(*regions(name))
+    with pytest.raises(SceneError, match=f'"{name}" is the name of a region, and {wrong}'):
+        asked.changed({name: "a dog"})
+    changed = asked.changed({f"{name}.phrase": "a dog", "x": "stars"})
+    assert [region.phrase for region in changed.regions] == ["stars", "a dog"]
+    assert changed.caption == "on the beach"
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a\nb"])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(SceneError, match="one line of at most 100 characters"):

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cloisonne.app.attention_pictures import attention_pictures
 from cloisonne.app.edit import edit
+from cloisonne.app.explain import explain
 from cloisonne.app.generate import generate
 from cloisonne.models.concept import said
 from cloisonne.models.model import Model
@@ -76,9 +78,21 @@ def edited(model: Model) -> bytes:
     return made.before.tobytes() + made.after.tobytes()
 
 
+def explained(model: Model) -> bytes:
+    return str(explain(Scene(caption="on the beach", seed=5, steps=3), model)).encode()
+
+
+def looked(model: Model) -> bytes:
+    cat = Region(name="cat", box=(0.0, 0.1, 0.6, 0.9), phrase="a cat")
+    seen = attention_pictures(Scene(caption="on the beach", seed=6, steps=4, regions=(cat,)), model)
+    return seen.result.latents.numpy().tobytes() + b"".join(m.numpy().tobytes() for m in seen.maps["cat"].values())
+
+
 WORKS: dict[str, Callable[[Model], bytes]] = {
     "translate": translated,
     "edit": edited,
+    "explain": explained,
+    "attention": looked,
     "reco": lambda model: drawn(model, 3, method="reco"),
     "multidiffusion": lambda model: drawn(model, 4, method="multidiffusion"),
 }
