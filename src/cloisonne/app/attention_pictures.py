@@ -17,6 +17,7 @@ from cloisonne.app.generate import StepEnd, generate
 from cloisonne.app.read_words import read_words
 from cloisonne.app.result import Result, make_folder
 from cloisonne.app.translation import Progress, told_nothing
+from cloisonne.app.wishes import with_choices
 from cloisonne.core.word_maps import WordMaps
 from cloisonne.errors import OutputError, SceneError
 from cloisonne.models.model import Model
@@ -86,6 +87,7 @@ def attention_pictures(
 
     Raises what ``generate`` would raise for the scene, and SceneError where no region has words to look at.
     """
+    scene = with_choices(scene)
     reading = read_words(scene, model)
     if not reading.readers:
         told = said_of(reading.unread) or "the scene has no regions"
@@ -138,11 +140,16 @@ def check_folder(folder: str | Path, scene: Scene, *, overwrite: bool = False) -
 
 def _strips(folder: Path, scene: Scene) -> list[tuple[Region, Path]]:
     """Where each region's strip goes: its place in the scene, and what of its name a file's name can hold."""
-    named = [re.sub(r"[^\w-]+", "-", region.name or "").strip("-") or "region" for region in scene.regions]
+    named = [_file_name(region.name or "") for region in scene.regions]
     return [
         (region, folder / f"{index:02d}-{name}.png")
         for index, (region, name) in enumerate(zip(scene.regions, named, strict=True))
     ]
+
+
+def _file_name(name: str) -> str:
+    plain = re.sub(r"[^\w-]+", "-", name).strip("-") or "region"
+    return plain.encode()[:180].decode(errors="ignore")
 
 
 def _mean(readers: list[WordMaps]) -> Tensor:

@@ -13,7 +13,7 @@ import typer
 from cloisonne.app.drawing_commands import fill, generate, paint
 from cloisonne.app.evaluate_commands import evaluate
 from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, grouped
-from cloisonne.app.seeing_commands import explain, sweep
+from cloisonne.app.seeing_commands import explain, sweep, words
 from cloisonne.app.terminal import Failed, progress, running, to_stderr
 from cloisonne.app.train_commands import train
 from cloisonne.app.translate_command import translate
@@ -75,6 +75,7 @@ def edit(
 app.command()(translate)
 app.command()(sweep)
 app.command()(explain)
+app.command()(words)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from cloisonne.app.picture_edit import start as picture_start
 from cloisonne.app.prepare import prepare
 from cloisonne.app.presets import changed
 from cloisonne.app.result import REPORT_VERSION
+from cloisonne.app.wishes import understand
 from cloisonne.core.invert import Inverted, Retrace, invert
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.null_text import Fitted, fit_null
@@ -57,7 +58,8 @@ def edit(
     given = {**({} if preset else dict(scene.editing)), **changes}
     named = preset or str(given.pop("preset", "follow" if model.segmenter is None else "mrgd"))
     editing = editing_of(named, given)
-    asked = scene if seed is None else scene.replace(seed=seed)
+    understood = understand(scene if seed is None else scene.replace(seed=seed), model)
+    asked = understood.scene
     room = editing.room_for([region.edit.kind for region in asked.active_regions if region.edit is not None])
     halves(asked)  # refuses what the regions that stay cannot have, too
     near = _near(asked) if room and asked.background is not None else asked
@@ -80,7 +82,9 @@ def edit(
         "forwards": run.forwards,
         "rows": run.rows,
         "dropped": sorted({name for half in compiled for name in half.dropped}),
-        "warnings": list(dict.fromkeys(warning for half in compiled for warning in half.warnings)),
+        "warnings": list(
+            dict.fromkeys([*understood.warnings, *(warning for half in compiled for warning in half.warnings)])
+        ),
         "identical_outside": difference == 0,
         "max_difference_outside": difference,
         "max_difference_outside_raw": pair.difference_outside(before, raw),

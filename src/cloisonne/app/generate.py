@@ -15,6 +15,7 @@ from cloisonne.app.picture_edit import as_pixels, start
 from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.app.result import REPORT_VERSION, Result, scene_of
 from cloisonne.app.translation import Progress, Translation, told_nothing
+from cloisonne.app.wishes import with_choices
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Plan, Step
 from cloisonne.core.predict import Run
@@ -29,6 +30,7 @@ from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 _GIVEN_START = "The walk began at given latents, which a picture does not carry: its own scene will not redraw it."
+_ONE_CHOICE = "All pictures of a run have the same options of each {a|b}, those of its seed; draw each seed by itself."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,6 +99,8 @@ def generate(
         ends.append(painter.walk(one, noise, watch, run))
         images += [painter.picture(ends[-1])] if output_type == "pil" else []
     warnings = list(translation.warnings()) if translation else []
+    warnings += [] if latents is None else [_GIVEN_START]
+    warnings += [_ONE_CHOICE] if num_images > 1 and with_choices(asked) != asked else []
     report = {
         "version": REPORT_VERSION,
         "outputs": [{"path": None, "seed": one.seed, "sha256": None} for one in scenes],
@@ -107,7 +111,7 @@ def generate(
         "forwards": run.forwards,
         "rows": run.rows,
         "dropped": list(prepared.compiled.dropped),
-        "warnings": [*prepared.compiled.warnings, *warnings, *([] if latents is None else [_GIVEN_START])],
+        "warnings": [*prepared.compiled.warnings, *warnings],
         **painter.told_outside(images),
     }
     return Result(

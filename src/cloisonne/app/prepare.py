@@ -14,6 +14,7 @@ from cloisonne.app.control_maps import control_features, control_warnings
 from cloisonne.app.kept import Kept
 from cloisonne.app.mask_warnings import mask_warnings
 from cloisonne.app.picture_edit import PictureEdit, unknown
+from cloisonne.app.wishes import understand
 from cloisonne.core.plan import Conditioning, Step
 from cloisonne.core.samplers import SPREADS, Sampler, sampler
 from cloisonne.errors import CapabilityError, SceneError
@@ -22,6 +23,7 @@ from cloisonne.methods.compile import Compiled, compile
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
+from cloisonne.models.sizes import size_warning
 from cloisonne.scene.scene import Scene
 
 
@@ -57,7 +59,8 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
                 'The region has an edit, which makes two pictures; use edit(...), or "cloisonne edit".',
                 region=region.name,
             )
-    native = model.native
+    understood = understand(scene, model)
+    scene, native = understood.scene, model.native
     side = min(native.width, native.height)
     edit = given or (None if scene.background is None else PictureEdit.of(scene, side))
     width, height = edit.canvas(model) if edit else (native.width, native.height)
@@ -89,10 +92,10 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
-    found = (*mask_warnings(resolved, edit, size_of(resolved)), *control_warnings(resolved, edit))
-    compiled = replace(compiled, warnings=(*model.warnings, *compiled.warnings, *found))
-    if edit:
-        compiled = replace(compiled, warnings=(*compiled.warnings, *edit.warnings(size_of(resolved))))
+    size = size_of(resolved)
+    found = (*mask_warnings(resolved, edit, size), *control_warnings(resolved, edit))
+    of_size = edit.warnings(size) if edit else filter(None, [size_warning(*size, model)])
+    compiled = replace(compiled, warnings=(*model.warnings, *understood.warnings, *compiled.warnings, *found, *of_size))
     return Prepared(
         scene=resolved,
         placed=tuple(placed),
@@ -126,9 +129,9 @@ def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) 
 
 
 def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
-    """What some networks are always told: the canvas's size (Stable Diffusion XL), what is known of it (inpainting)."""
+    """What every row is given: the canvas's size where the network takes it, and what is known of it (inpainting)."""
     width, height = size_of(scene)
-    size = (height, width, 0.0, 0.0, height, width) if model.spec.pooled_width else None
+    size = (height, width, 0.0, 0.0, height, width) if model.spec.takes_size else None
     if not model.spec.inpaints or model.wordless:
         return Conditioning(size=size)
     known, keep = hole

@@ -9,6 +9,7 @@ from cloisonne.core.plan import Conditioning, View
 from cloisonne.core.word_maps import WordMaps
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed
+from cloisonne.methods.mrgd import CANVAS
 from cloisonne.methods.mrgd_attention import READ, spans_of
 from cloisonne.methods.reco import tidied
 from cloisonne.models.model import Model
@@ -84,21 +85,16 @@ def _words_in(view: View, heard: Sequence[Placed], prepared: Prepared) -> dict[s
     told = view.branches["cond"]
     if prepared.scene.method == "caption" or callable(told):
         return {}
-    own = [p for p in heard if _is_of(view, p.name)]
-    if not own and view.name.split(" ")[0] == "canvas":
-        views = prepared.compiled.plan.views
-        own = [p for p in heard if _within(view, p.region) and not any(_is_of(v, p.name) for v in views)]
+    own = [p for p in heard if view.region == p.name]
+    if not own and view.name.split(" ")[0] == CANVAS:
+        alone = {v.region for v in prepared.compiled.plan.views}
+        own = [p for p in heard if _within(view, p.region) and p.name not in alone]
     if not own:
         return {}
     ids = _ids(told, prepared)
     backwards = {p.name: _tokens(p.region.phrase, view.when.start, prepared)[::-1] for p in reversed(own)}
     found = spans_of(ids[::-1], backwards)
     return {name: tuple(sorted(len(ids) - 1 - place for place in places)) for name, places in found.items() if places}
-
-
-def _is_of(view: View, name: str) -> bool:
-    """Whether it is a region's own view, in some part of the walk."""
-    return view.name == f"region {name}" or view.name.startswith(f"region {name} from ")
 
 
 def _within(view: View, region: Region) -> bool:

@@ -95,6 +95,26 @@ def explain(
         typer.echo(str(line))
 
 
+def words(
+    model: Annotated[str, typer.Option(help='"builtin", or a model folder that carries a list.')] = "builtin",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the groups as JSON.")] = False,
+) -> None:
+    """List the words that a family knows, by group: things, colours, sizes, places, styles, positions."""
+    from cloisonne.errors import CheckpointError
+    from cloisonne.models.builtin import BUILTIN
+    from cloisonne.models.vocabulary import WORDS, Vocabulary
+
+    folder = BUILTIN if model == "builtin" else Path(model).expanduser()
+    found = Vocabulary.read(folder)
+    if found is None:
+        raise CheckpointError(f'"{model}" carries no list of words ({WORDS}), so that none are checked; name another.')
+    if as_json:
+        typer.echo(json.dumps({group: list(map(list, own)) for group, own in found.groups.items()}, ensure_ascii=False))
+        return
+    for group, entries in found.groups.items():
+        typer.echo(f"{group} ({len(entries)})\n  " + "\n  ".join(", ".join(entry) for entry in entries))
+
+
 def _warn(warnings: Iterable[Any]) -> None:
     """Each warning once."""
     for warning in dict.fromkeys(warnings):

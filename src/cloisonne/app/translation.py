@@ -89,6 +89,11 @@ class Translation:
             )
         reference = None if concept.image is None else seen(concept.image, "concept", region.name)
         prepared = prepare(scene.replace(translating=said, steps=scene.steps or translating.steps), model, blank=blank)
+        if prepared.scene.lora:
+            raise SceneError(
+                f'lora names "{prepared.scene.lora[0].name}" for the whole picture, but a concept is carried over '
+                "without it; give it to other regions, or fuse it when the model is loaded."
+            )
         given = Given(prepared, concept, reference, model, translating)
         if blank:
             known, told = (

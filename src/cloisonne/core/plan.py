@@ -191,6 +191,7 @@ class View:
     branches: what each branch ("cond", "null") says. weight: [H, W] >= 0 of the window: estimates are averaged by it.
     box: the window of the canvas (None = all of it); every tensor of the view has the window's size.
     stream: the canvas, ``image`` unless a method works on several; ``Plan.in_scene`` prefixes it.
+    region: name of the region that the view is the own prediction of; None for views of several regions or of none.
     """
 
     name: str
@@ -201,6 +202,7 @@ class View:
     box: Box | None = None
     stream: str = "image"
     when: Interval = ALWAYS
+    region: str | None = None
 
     @property
     def scene(self) -> str:

@@ -88,6 +88,7 @@ class MultiDiffusion:
         views = tuple(
             View(
                 name=f"region {part.name}",
+                region=part.name,
                 net=ctx.model.net,
                 branches={
                     "cond": Conditioning(tokens=(Tokens(_heard(part.region, ctx)),))

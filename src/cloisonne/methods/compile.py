@@ -44,6 +44,8 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
 
     Raises SceneError or CapabilityError, naming the region, where the method cannot say what is asked.
     """
+    for lora in ctx.scene.lora:
+        check("lora", ctx.model, kind=lora.name)
     for p in placed:
         if p.region.phrase:
             check(f"phrase, method {ctx.scene.method}", ctx.model, p.name)
@@ -76,7 +78,7 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
         dropped=dropped,
         warnings=(
             *(said for p in kept for said in warnings(p.region, ctx.scene, ctx.model)),
-            *lora_warnings(kept, ctx.model),
+            *lora_warnings(ctx.scene, kept, ctx.model),
         ),
         translated=tuple(translated),
     )

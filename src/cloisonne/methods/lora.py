@@ -7,6 +7,8 @@ canvas is the fused one. Networks beside (ControlNets, adapters, Paint by Exampl
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import torch
+
 from cloisonne.core.lora import ROUNDING, Adapted, Scaled
 from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CapabilityError
@@ -14,7 +16,10 @@ from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part, Placed
 from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
+from cloisonne.scene.lora import Lora
 from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.tags import added
 
 
 def check_loras(region: Region, model: Model) -> None:
@@ -30,25 +35,37 @@ def check_loras(region: Region, model: Model) -> None:
 
 
 def with_loras(parts: Sequence[Part], ctx: Context) -> Context:
-    """The context in which all branches of the canvas's network are changed by the regions' LoRAs."""
-    told = []
+    """The context in which all branches of the canvas's network are changed by the scene's and the regions' LoRAs.
+
+    In a region with LoRAs of its own both count, with the sum of their scales where they are the same.
+    """
+    told, whole = [], ctx.scene.lora
     for part in parts:
-        if scaled := _scaled(part.region):
+        if scaled := _scaled(part.region.lora):
             everywhere = bool((part.share >= 1 - ROUNDING).all())
-            told.append(Adapted(scaled, where=None if everywhere else part.share))
+            both = _scaled(added(whole, part.region.lora)) if whole else scaled
+            told.append(Adapted(both, where=None if everywhere else part.share))
+    if scaled := _scaled(whole):
+        own = [piece.where for piece in told]
+        if not own:
+            told.append(Adapted(scaled))
+        elif all(where is not None for where in own):
+            left = 1 - torch.stack([where for where in own if where is not None]).sum(0)
+            told.append(Adapted(scaled, where=torch.where(left > ROUNDING, left, torch.zeros_like(left))))
     return replace(ctx, shared=ctx.shared + Conditioning(loras=tuple(told))) if told else ctx
 
 
-def lora_warnings(placed: Sequence[Placed], model: Model) -> Iterator[str]:
+def lora_warnings(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:
     """What of LoRAs is not heard."""
-    for p in placed:
-        for name, _ in _scaled(p.region):
+    owners = [("", scene.lora), *((f'Region "{p.name}": the ', p.region.lora) for p in placed)]
+    for owner, loras in owners:
+        for name, _ in _scaled(loras):
             if model.net.loras[name].words:
                 yield (
-                    f'Region "{p.name}": the LoRA "{name}" was also made for the text encoder; by region only its '
+                    f'{owner or "The "}LoRA "{name}" was also made for the text encoder; by region only its '
                     "changes of the UNet are heard."
                 )
 
 
-def _scaled(region: Region) -> Scaled:
-    return tuple((lora.name, lora.scale) for lora in region.lora if lora.scale != 0)
+def _scaled(loras: Sequence[Lora]) -> Scaled:
+    return tuple((lora.name, lora.scale) for lora in loras if lora.scale != 0)

@@ -18,7 +18,7 @@ from cloisonne.scene.geometry import Box as Fractions
 
 BEFORE, AFTER = "before", "after"
 """Names of the two canvases."""
-CANVAS, WHOLE, REGION = "canvas", "whole", "region "
+CANVAS, WHOLE = "canvas", "whole"
 FEATHER = 0.2
 """Share of half of the shorter side over which a window fades, where its region has no feather."""
 SMALL = 16 * 16
@@ -177,12 +177,8 @@ class Windows:
         return canvas
 
 
-def region_of(view: str) -> str:
-    """The region that a view is of; "" where it is of none."""
-    return view.partition(" from ")[0].removesuffix(_LATE).removeprefix(REGION) if view.startswith(REGION) else ""
-
-
-_LATE = " with whole"
+_LATE = "late "
+"""Before the name of a view while the whole picture counts too: a region's name follows it, so that none is doubled."""
 
 
 def regional_views(
@@ -196,11 +192,9 @@ def regional_views(
     early = _weighed(views, windows, None, crops=crops)
     if whole is None:
         return early
-    late = (*_weighed(views, windows, whole, crops=crops), _whole_view(views, windows, whole))
-    return (
-        *(_during(view, 0.0, joins) for view in early),
-        *(_during(replace(view, name=f"{view.name}{_LATE}"), joins, 1.0) for view in late),
-    )
+    late = [replace(view, name=f"{_LATE}{view.name}") for view in _weighed(views, windows, whole, crops=crops)]
+    late.append(_whole_view(views, windows, whole))
+    return (*(_during(view, 0.0, joins) for view in early), *(_during(view, joins, 1.0) for view in late))
 
 
 def _during(view: View, start: float, stop: float) -> View:
@@ -209,7 +203,7 @@ def _during(view: View, start: float, stop: float) -> View:
 
 def _parts(views: Sequence[View], windows: Windows, whole: View | None) -> tuple[list[str], Tensor, Tensor]:
     """Names of the windows, how often they cover each pixel, [H, W], and their mean feather there."""
-    names = [name for view in views if (name := region_of(view.name)) and name not in windows.backgrounds]
+    names = [name for view in views if (name := view.region) is not None and name not in windows.backgrounds]
     feathers = [windows.feather(name) for name in names]
     counts = [windows.covered(name) for name in names]
     if whole is not None:
@@ -222,19 +216,19 @@ def _parts(views: Sequence[View], windows: Windows, whole: View | None) -> tuple
 
 def _weighed(views: Sequence[View], windows: Windows, whole: View | None, *, crops: bool) -> tuple[View, ...]:
     names, count, mean = _parts(views, windows, whole)
-    behind = [name for view in views if (name := region_of(view.name)) in windows.backgrounds and name]
+    behind = [name for view in views if (name := view.region) is not None and name in windows.backgrounds]
     behind_count = torch.stack([torch.zeros(windows.grid), *(windows.covered(name) for name in behind)]).sum(0)
     made = []
     for view in views:
-        name = region_of(view.name)
+        name = view.region
         device = view.weight.device
         if name in names:
             weight = windows.covered(name) * mean / count.clamp(min=1)
-        elif name:
+        elif name is not None:
             weight = windows.covered(name) * (1 - mean) / behind_count.clamp(min=1)
         else:
             weight = (1 - mean) * (behind_count == 0)
-        box = windows.boxes[name] if name and crops else None
+        box = windows.boxes[name] if name is not None and crops else None
         made.append(replace(view, weight=(weight if box is None else weight[box.window]).to(device), box=box))
     return tuple(made)
 
@@ -260,7 +254,7 @@ def policy_edits(views: Sequence[View], roles: Mapping[str, Role], ids: Ids) -> 
     for name, pair in sorted(pairs.items()):
         if set(pair) != {BEFORE, AFTER}:
             continue
-        role: Role = "whole" if name.startswith(WHOLE) else roles[region_of(name)]
+        role: Role = "whole" if name.startswith(WHOLE) else roles[pair[AFTER].region or ""]
         policy = POLICIES[role]
         source, target = ids(pair[BEFORE]), ids(pair[AFTER])
         if policy.words > 0 and source is not None and target is not None:

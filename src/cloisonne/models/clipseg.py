@@ -34,12 +34,19 @@ class Segmenter:
     tokenizer: Any
     length: int
 
+    def __post_init__(self) -> None:
+        # A tokenizer keeps its padding from call to call; from here on all calls ask for the same, also of threads.
+        self._ids([""])
+
+    def _ids(self, texts: Sequence[str]) -> Any:
+        return self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        )
+
     @torch.no_grad()
     def words(self, texts: Sequence[str]) -> Tensor:
         """[n, D]: what is looked for, from one text each."""
-        told = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
-        )
+        told = self._ids(texts)
         device = self.module.device
         found = self.module.clip.get_text_features(told.input_ids.to(device), told.attention_mask.to(device))
         return found.pooler_output

@@ -1,5 +1,6 @@
 """Learned concepts: a few vectors in the place of words, for text encoders to read (VCT, arXiv 2307.14352)."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from cloisonne.models.tensor_file import read_tensors
 from cloisonne.models.text import NoText, TextEncoder
 
 NAME = "<concept>"
+_VECTORS: ContextVar[Tensor | None] = ContextVar("concept_vectors", default=None)
+"""Vectors [N, D] that stand behind the start of the text being encoded in this context."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +106,21 @@ def said(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     ids = [ids[0], *([ids[1]] * count), *ids[1 : len(ids) - count]]
     places = tuple(range(1, count + 1))
 
-    def put(module: Any, given: Any, out: Tensor) -> Tensor:
-        filled = out.clone()
-        filled[:, 1 : count + 1] = vectors.to(filled)
-        return filled
-
-    hook = table_of(text).register_forward_hook(put)
+    table = table_of(text)
+    if _put not in table._forward_hooks.values():
+        table.register_forward_hook(_put)
+    before = _VECTORS.set(vectors)
     try:
         heard = text.module(torch.tensor([ids], device=vectors.device)).last_hidden_state[0].float()
     finally:
-        hook.remove()
+        _VECTORS.reset(before)
     return heard, places
+
+
+def _put(module: Any, given: Any, out: Tensor) -> Tensor | None:
+    """The hook on the table of embeddings: it stays there, and acts while :func:`said` encodes in its own context."""
+    if (vectors := _VECTORS.get()) is None:
+        return None
+    filled = out.clone()
+    filled[:, 1 : len(vectors) + 1] = vectors.to(filled)
+    return filled

@@ -30,8 +30,7 @@ def forward_cost(model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(model.net.unet.config)
         z, t = torch.empty(1, model.spec.latent_channels + model.spec.extra_channels, *grid), torch.empty(1)
-        added = {"text_embeds": torch.empty(1, model.spec.pooled_width), "time_ids": torch.empty(1, 6)}
-        given = {"added_cond_kwargs": added} if model.spec.pooled_width else {}
+        given = _added(model)
         return _cost(unet, z, t, torch.empty(1, num_tokens, model.spec.token_width), **given)
 
 
@@ -40,8 +39,7 @@ def control_cost(net: ControlNet, model: Model, grid: tuple[int, int], num_token
     with torch.device("meta"):
         module: Any = ControlNetModel.from_config(net.module.config)
         z, t = torch.empty(1, model.spec.latent_channels, *grid), torch.empty(1)
-        added = {"text_embeds": torch.empty(1, model.spec.pooled_width), "time_ids": torch.empty(1, 6)}
-        given = {"added_cond_kwargs": added} if model.spec.pooled_width else {}
+        given = _added(model)
         shown = torch.empty(1, 3, *(side * model.vae.factor for side in grid))
         return _cost(module, z, t, torch.empty(1, num_tokens, model.spec.token_width), shown, **given)
 
@@ -51,6 +49,13 @@ def decode_cost(model: Model, grid: tuple[int, int]) -> Cost:
     with torch.device("meta"):
         vae: Any = AutoencoderKL.from_config(model.vae.module.config)
         return _cost(vae.decoder, torch.empty(1, model.vae.channels, *grid))
+
+
+def _added(model: Model) -> dict[str, Any]:
+    """The arguments for pooled text and size, of networks that take them."""
+    pooled = {"text_embeds": torch.empty(1, model.spec.pooled_width)} if model.spec.pooled_width else {}
+    size = {"time_ids": torch.empty(1, 6)} if model.spec.takes_size else {}
+    return {"added_cond_kwargs": pooled | size} if pooled or size else {}
 
 
 @torch.no_grad()

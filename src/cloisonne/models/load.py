@@ -27,6 +27,7 @@ from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
 from cloisonne.models.pickles import PICKLES
 from cloisonne.models.relatives import with_relatives
+from cloisonne.models.vocabulary import Vocabulary
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
@@ -96,6 +97,8 @@ def load(
     model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
     if folder is not None:
         model = with_relatives(model, folder, placement)
+    if folder is not None and not lora and not loras:  # which may bring words of their own
+        model = replace(model, vocabulary=Vocabulary.read(folder))
     if exemplar is not None:
         model = with_exemplars(model, exemplar, image_encoder, placement)
     if adapters:

@@ -21,6 +21,7 @@ from cloisonne.models.parts import Family
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text import NoText, TextEncoder
 from cloisonne.models.vae import Vae
+from cloisonne.models.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ class Model:
     another, if any; controlnets: ControlNets, by further kinds. segmenter: gives what finds words in pictures, read
     when it is first asked for. clip: None, or the bound that the scheduler puts on estimates of x0. warnings: what the
     files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds on how
-    they were read. scheduler: the class of scheduler that the files name, None where they name none.
+    they were read. scheduler: the class of scheduler that the files name, None where they name none. vocabulary: the
+    words it was trained with, where its folder lists them.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Model:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     scheduler: str | None = None
+    vocabulary: Vocabulary | None = None
 
     @property
     def wordless(self) -> bool:

@@ -22,7 +22,7 @@ from cloisonne.core.lora import Scaled
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError, CheckpointError
-from cloisonne.models.features import sharing_features
+from cloisonne.models import features
 from cloisonne.models.lora import Added, Lora, counting, grid_of, install, with_text
 from cloisonne.models.spec import NetSpec
 
@@ -58,6 +58,7 @@ class DiffusersNet:
         }
         unet.set_attn_processor(processors)
         install(unet, self.loras)
+        features.install(unet)
 
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
@@ -70,7 +71,7 @@ class DiffusersNet:
             raise CapabilityError(
                 f'View "{call.rows[0].view}": pictures were given, but the network has no IP-Adapter; load one with it.'
             )
-        with counting(call), sharing_features(self.unet, call):
+        with counting(call), features.sharing_features(call):
             output = self._output(call)
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)
 
@@ -100,14 +101,16 @@ class DiffusersNet:
         return call.z if call.channels is None else torch.cat([call.z, call.channels], dim=1)
 
     def _added(self, call: Call, dtype: torch.dtype) -> dict[str, Tensor] | None:
-        if self.spec.pooled_width == 0:
-            return None
-        if call.pooled is None or call.size is None:
+        wanted = (
+            ("text_embeds", self.spec.pooled_width > 0, call.pooled),
+            ("time_ids", self.spec.takes_size, call.size),
+        )
+        if any(needed and given is None for _, needed, given in wanted):
             raise CapabilityError(
                 f'View "{call.rows[0].view}": the network needs pooled text and size conditioning; '
                 "encode the text with its own text encoders."
             )
-        return {"text_embeds": call.pooled.to(dtype), "time_ids": call.size.to(dtype)}
+        return {name: given.to(dtype) for name, needed, given in wanted if needed and given is not None} or None
 
 
 def layer_of(processor: str) -> str:

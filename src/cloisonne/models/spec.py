@@ -14,6 +14,7 @@ class NetSpec:
     latent: identifies the latent space and noise schedule; estimates of networks with equal ids can be fused.
     latent_channels: C of the canvas. extra_channels: K of ``Conditioning.channels``. token_width: D of the text.
     pooled_width: P of ``Conditioning.pooled``, 0 if the network takes none (all but SDXL).
+    takes_size: whether it takes ``Conditioning.size``, the canvas's original, crop and target size (SDXL).
     vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
     prediction: what its output means.
@@ -24,6 +25,7 @@ class NetSpec:
     extra_channels: int
     token_width: int
     pooled_width: int
+    takes_size: bool
     vae_factor: int
     net_factor: int
     native_latent: int
@@ -34,8 +36,8 @@ class NetSpec:
         cls, config: Mapping[str, Any], *, latent: str, vae_factor: int, prediction: Parameterization
     ) -> "NetSpec":
         """The spec of a diffusers UNet2DConditionModel from its ``config.json``."""
-        pooled = 0
-        if config["addition_embed_type"] == "text_time":
+        pooled, takes_size = 0, config["addition_embed_type"] == "text_time"
+        if takes_size:
             pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
         return cls(
             latent=latent,
@@ -43,6 +45,7 @@ class NetSpec:
             extra_channels=config["in_channels"] - config["out_channels"],
             token_width=config["cross_attention_dim"],
             pooled_width=pooled,
+            takes_size=takes_size,
             vae_factor=vae_factor,
             net_factor=2 ** (len(config["block_out_channels"]) - 1),
             native_latent=config["sample_size"],

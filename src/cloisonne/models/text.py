@@ -39,6 +39,7 @@ class TextEncoder:
         self.width: int = sum(module.config.hidden_size for module in self.modules)
         self.pooled_width: int = self.modules[1].config.projection_dim if len(parts) > 1 else 0
         self._second_pad: int | None = _second_pad(parts) if len(parts) > 1 else None
+        self._empty: tuple[int, ...] = self._padded_empty()
 
     @property
     def has_positions(self) -> bool:
@@ -58,7 +59,7 @@ class TextEncoder:
                 "shorten it.",
                 region=region,
             )
-        start, *rest = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
+        start, *rest = self._empty
         return [start, *words, *rest[: self.length - 1 - len(words)]]
 
     def words(self, text: str) -> list[int]:
@@ -74,6 +75,15 @@ class TextEncoder:
     def spelt(self, token: int) -> str:
         """What an id stands for, as text."""
         return self.learned.name_of(token) or self.tokenizer.decode([token])
+
+    def _padded_empty(self) -> tuple[int, ...]:
+        """The ids of the empty text, padded to ``length``.
+
+        A tokenizer keeps its padding from call to call; after this no call changes it, so that threads can share it.
+        """
+        ids = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
+        self.tokenizer("", add_special_tokens=False, verbose=False)
+        return tuple(ids)
 
     @torch.no_grad()
     def say(self, ids: Sequence[int]) -> Said:

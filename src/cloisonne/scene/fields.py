@@ -108,8 +108,16 @@ def read_change(scene: "Scene", text: str) -> tuple[str, Any]:
 
 
 def _meant(scene: "Scene", name: str) -> tuple[Region | None, str]:
-    """The region, or None for the scene, and the field of it that a name means."""
-    if found := region_field(scene, name):
+    """The region, or None for the scene, and the field of it that a name means. SceneError where it means two."""
+    named = any(region.name == name for region in scene.regions)
+    found = region_field(scene, name)
+    if named and (found or name in _own_fields(scene)):
+        other = "a field of the scene" if found is None else f"the {found[1]} of the region {shown(found[0].name)}"
+        raise SceneError(
+            f"{shown(name)} is the name of a region, and {other}; write {shown(f'{name}.phrase')} for the region, or "
+            "give it another name."
+        )
+    if found:
         region, field = found
         _check_field(region, field, region.name)
         return found

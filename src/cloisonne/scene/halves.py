@@ -40,12 +40,12 @@ def halves(scene: Scene) -> Halves:
                     region=region.name,
                 )
     _refuse_schedules(scene)
-    for region in scene.active_regions:
-        if region.lora:
+    for owner, loras in [(None, scene.lora), *((region.name, region.lora) for region in scene.active_regions)]:
+        if loras:
             raise SceneError(
-                f'lora names "{region.lora[0].name}", but edits hear no LoRAs by region; fuse it for all of the '
+                f'lora names "{loras[0].name}", but edits hear no LoRAs by region; fuse it for all of the '
                 "picture (load(..., lora=FILE)), or leave it out.",
-                region=region.name,
+                region=owner,
             )
     return Halves(
         before=_half(scene, after=False),

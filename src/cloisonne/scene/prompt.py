@@ -3,7 +3,8 @@ r"""Weights and schedules of words, as AUTOMATIC1111, ComfyUI and InvokeAI write
 ``(word)`` counts 1.1, ``(word:1.2)`` 1.2 and ``[word]`` 1 / 1.1, multiplied where they are nested. ``[from:to:when]``
 says other words from ``when`` on: a fraction of the walk, or above 1 a number of steps; ``[to:when]`` and
 ``[from::when]`` leave one side out. ``\( \) \[ \] \{ \} \: \| \\`` are characters of their own, and nothing between
-``{`` and ``}`` is syntax. A text without ``( ) [ ] { } \`` says itself.
+``{`` and ``}`` is syntax but a ``|``, which makes it a choice (``scene/choices.py``). A text
+without ``( ) [ ] { } \`` says itself.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Annotated, NamedTuple, NoReturn
 from pydantic import AfterValidator
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.choices import check_choices, options
 from cloisonne.scene.values import Text, shown
 
 MORE = 1.1
@@ -102,6 +104,9 @@ def escaped(words: str) -> str:
 
 def _readable(text: str) -> str:
     _read(text)
+    check_choices(text)
+    for option in (option for found in options(text) for option in found):
+        _read(option)
     return text
 
 

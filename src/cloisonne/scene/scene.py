@@ -19,6 +19,7 @@ from pydantic import (
 from cloisonne.errors import SceneError
 from cloisonne.scene import changes, wire
 from cloisonne.scene.layers import Overlap
+from cloisonne.scene.lora import LoraField
 from cloisonne.scene.mrgd_layout import is_layout, scene_fields
 from cloisonne.scene.outside import OutsideField
 from cloisonne.scene.pictures import Background
@@ -77,6 +78,7 @@ class Scene(Value):
     seed: image i of a run uses seed + i. steps, guidance, sampler, spacing: how the noise is walked down.
     eta: the share of noise that a step of ``ddim`` renews. guidance_rescale: phi of arXiv 2305.08891, eq. 16.
     guidance_interval: the part of the run that is guided (arXiv 2404.07724).
+    lora: names of LoRAs that the model holds, with scales, which change the whole picture.
     model: a name or folder. method: how regions reach the network. overlap: what holds where regions overlap.
     background: the given picture (path, data URI, PIL image or uint8 array). With regions they are repainted in it and
     nothing else is; without regions the whole picture starts from it. strength: how much of the run it goes through, in
@@ -100,6 +102,7 @@ class Scene(Value):
     sampler: SamplerName | None = None
     spacing: Spacing = "default"
     eta: Fraction = 0.0
+    lora: LoraField = ()
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
     method: MethodName | None = None
     overlap: Overlap = "blend"

@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cloisonne.models.builtin import digest
+from cloisonne.models.vocabulary import WORDS
 from cloisonne.train.base import SCHEDULE
 from cloisonne.train.loop import Progress
+from cloisonne.world.vocabulary import vocabulary
 
 LARGEST_FILE = 14_000_000
 """Bytes of one safetensors file; larger members are sharded with diffusers' index."""
@@ -128,7 +130,7 @@ def _version(package: str) -> str:
 
 
 def write_index(family: Path) -> None:
-    """model_index.json, the scheduler, and the native values of the family."""
+    """model_index.json, the scheduler, the native values of the family, and the words that it is trained with."""
     DDIMScheduler(
         beta_start=SCHEDULE["beta_start"],
         beta_end=SCHEDULE["beta_end"],
@@ -151,3 +153,4 @@ def write_index(family: Path) -> None:
     native: dict[str, Any] = {"width": 128, "height": 128, "steps": 20, "guidance": 2.5, "sampler": "ddim"}
     native |= {"method": "reco", "similarity": 3.0}
     (family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")
+    (family / WORDS).write_text(json.dumps(vocabulary(), indent=1) + "\n")

@@ -9,7 +9,7 @@ from cloisonne.scene.places import described_place, place
 from cloisonne.world.glyphs import CORE, TRAINING, words_of
 from cloisonne.world.picture import Item, Picture, Recipe, sample
 
-_BACKGROUND_WORDS = {
+BACKGROUND_WORDS = {
     "meadow": ("in a meadow", "on a green meadow", "in a grassy field", "on the grass"),
     "beach": ("on a beach", "on the beach", "at the seaside", "on a sandy beach"),
     "night": ("in the night sky", "at night", "under the stars", "in a starry night"),
@@ -22,7 +22,7 @@ _BACKGROUND_WORDS = {
     "room": ("in a room", "inside a house", "in a living room", "indoors"),
     "studio": ("on a plain background", "in a studio", "before a plain wall", "on a simple background"),
 }
-_STYLE_WORDS = {
+STYLE_WORDS = {
     "natural": ("",),
     "pencil sketch": ("a pencil sketch of", "in the style of a pencil sketch"),
     "pixel art": ("pixel art of", "in the style of pixel art"),
@@ -32,13 +32,14 @@ _STYLE_WORDS = {
     "watercolour": ("a watercolour of", "in the style of a watercolour"),
     "neon on black": ("neon lines of", "in the style of neon on black"),
 }
-_OPENINGS = ("", "", "", "a picture of ", "an image of ", "there is ", "a scene with ")
-_JOINS = (" and ", " and ", " with ", " next to ", " beside ")
+OPENINGS = ("", "", "", "a picture of ", "an image of ", "there is ", "a scene with ")
+SIZES = ("large", "big", "small")
+JOINS = (" and ", " and ", " with ", " next to ", " beside ")
 
 
 def background_words(kind: str, rng: np.random.Generator) -> str:
     """One way of saying where the scene is: "on a beach"."""
-    return _pick(rng, _BACKGROUND_WORDS[kind])
+    return _pick(rng, BACKGROUND_WORDS[kind])
 
 
 def phrase(item: Item, area: float, rng: np.random.Generator) -> str:
@@ -47,7 +48,7 @@ def phrase(item: Item, area: float, rng: np.random.Generator) -> str:
     noun = words[0] if rng.random() < 0.7 else _pick(rng, words)
     adjectives = []
     if rng.random() < 0.25:
-        adjectives.append(_pick(rng, ("large", "big")) if area > 0.16 else "small" if area < 0.08 else "")
+        adjectives.append(_pick(rng, SIZES[:2]) if area > 0.16 else SIZES[2] if area < 0.08 else "")
     if item.colour:
         adjectives.append(item.colour)
     body = " ".join([a for a in adjectives if a] + [noun])
@@ -79,9 +80,9 @@ def caption(
             box = boxes[k]
             thing = phrase(picture.items[k], (box[2] - box[0]) * (box[3] - box[1]), rng)
             things.append(f"{thing} in the {place(box)}" if rng.random() < 0.25 else thing)
-        joined = things[0] if len(things) == 1 else ", ".join(things[:-1]) + _pick(rng, _JOINS) + things[-1]
-        text = f"{where}, {joined}" if rng.random() < 0.25 else f"{_pick(rng, _OPENINGS)}{joined} {where}"
-    words = _pick(rng, _STYLE_WORDS[picture.style]) if style else ""
+        joined = things[0] if len(things) == 1 else ", ".join(things[:-1]) + _pick(rng, JOINS) + things[-1]
+        text = f"{where}, {joined}" if rng.random() < 0.25 else f"{_pick(rng, OPENINGS)}{joined} {where}"
+    words = _pick(rng, STYLE_WORDS[picture.style]) if style else ""
     if not words:
         return text
     return f"{words} {text}" if words.endswith((" of", "of")) else f"{text}, {words}"

@@ -1,0 +1,70 @@
+"""Pooled text and size: rows of Stable Diffusion XL have those of what they sum up, networks have what they take."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cloisonne.app.explain import explain
+from cloisonne.app.prepare import prepare
+from cloisonne.core.plan import Plan
+from cloisonne.methods.baselines import scene_in_words
+from cloisonne.methods.reco import tidied
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.scene.prompt import written
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+CAT = Region(name="pet", box=(0.1, 0.1, 0.6, 0.7), phrase="a cat")
+CAR = Region(name="car", box=(0.4, 0.3, 1.0, 0.9), phrase="a red car", negative="dog")
+SCENE = Scene(caption="on the beach", negative="blue", seed=3, steps=2, regions=(CAT, CAR))
+IN_WORDS = written(tidied(scene_in_words("on the beach", [(r.box, r.phrase) for r in (CAR, CAT) if r.box])))
+
+
+@pytest.fixture(scope="module")
+def xl(tiny_xl: Path) -> Model:
+    return load(tiny_xl)
+
+
+def pooled(model: Model, text: str) -> Tensor:
+    encoder: Any = model.text
+    return encoder.say(encoder.ids(text)).pooled
+
+
+def found(plan: Plan, view: str, branch: str) -> Any:
+    return next(v.branches[branch] for v in plan.views if v.name == view)
+
+
+@pytest.mark.parametrize(
+    ("method", "view", "cond", "null"),
+    [
+        ("caption", "canvas", "on the beach", "blue"),
+        ("attention", "canvas", "on the beach", "blue"),
+        ("words", "canvas", IN_WORDS, "blue"),
+        ("multidiffusion", "canvas", "on the beach", "blue"),
+        ("multidiffusion", "region pet", "on the beach, a cat", "blue"),
+        ("multidiffusion", "region car", "on the beach, a red car", "blue, dog"),
+    ],
+)
+def test_pooled_text_is_of_what_the_view_sums_up(xl: Model, method: str, view: str, cond: str, null: str) -> None:
+    plan = prepare(SCENE.replace(method=method), xl).compiled.plan
+    for branch, text in {"cond": cond, "null": null}.items():
+        assert torch.equal(found(plan, view, branch).pooled, pooled(xl, text))
+        assert found(plan, view, branch).size == (64, 64, 0.0, 0.0, 64, 64)
+
+
+def test_size_is_for_networks_that_take_it(tiny_xl: Path) -> None:
+    """Pooled text alone does not make a network one of Stable Diffusion XL."""
+    model = load(tiny_xl)
+    model.net.spec = replace(model.net.spec, takes_size=False)
+    plan = prepare(SCENE, model).compiled.plan
+    assert found(plan, "canvas", "cond").size is None
+    assert found(plan, "canvas", "cond").pooled is not None
+
+
+def test_the_cost_counts_with_both(xl: Model, tiny_sd: Path) -> None:
+    assert explain(SCENE, xl).flops > explain(SCENE, load(tiny_sd)).flops > 0
