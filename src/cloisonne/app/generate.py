@@ -12,21 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.app.picture_edit import as_pixels, start
-from cloisonne.app.prepare import Prepared, prepare, size_of
+from cloisonne.app.prepare import Prepared, prepare
 from cloisonne.app.result import REPORT_VERSION, Result, scene_of
 from cloisonne.app.translation import Progress, Translation, told_nothing
 from cloisonne.core.noise import Noise, Seed
-from cloisonne.core.plan import AttentionEdit, Plan, Step
+from cloisonne.core.plan import AttentionEdit, Plan, Refine, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.refines import Pin
 from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.core.samplers import Sampler
 from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
 from cloisonne.models.vae import Vae
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
-_GIVEN_START = "The walk began at given latents, which a picture does not carry: its own scene will not redraw it."
+_NOT_CARRIED = "The run used {what}, which a picture does not carry: its own scene does not draw it again."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +67,8 @@ def generate(
     output_type: Literal["pil", "latent"] = "pil",
     latents: Tensor | None = None,
     readers: Sequence[AttentionEdit] = (),
+    refines: Sequence[Refine] = (),
+    solver: Sampler[Any] | None = None,
     progress: Progress = told_nothing,
     cache: Path | None = None,
 ) -> Result:
@@ -73,20 +76,22 @@ def generate(
 
     seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
     noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
-    as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. progress: where a concept is
-    carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may
-    raise Cancelled. cache: a folder where learning
-    a concept is kept and gone on with. Every picture is a pass of its own, so that their number changes none of them.
+    as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. refines: what must hold of each
+    estimate, asked before a background is put back. solver: in place of the scene's sampler. progress: where a concept
+    is carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may raise
+    Cancelled. cache: a folder where learning a concept is kept and gone on with. Every picture is a pass of its own, so that their number changes none of them.
     Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
     """
     began = time.perf_counter()
     _check_asked(scene, num_images, output_type, latents)
     asked = scene if seed is None else scene.replace(seed=seed)
-    translation = None if asked.translated is None else Translation.of(asked, model, progress=progress, cache=cache)
-    prepared = prepare(asked, model) if translation is None else translation.prepared
+    translation = None
+    if asked.translated is not None:
+        translation = Translation.of(asked, model, progress=progress, cache=cache, solver=solver)
+    prepared = prepare(asked, model, solver=solver) if translation is None else translation.prepared
     scenes = [scene_of(prepared.scene, index) for index in range(num_images)]
     _check_latents(latents, (num_images, model.vae.channels, *prepared.grid))
-    painter = _Painter(prepared, model, readers, translation)
+    painter = _Painter(prepared, model, Plan(edits=tuple(readers), refines=tuple(refines)), translation)
     run = Run() if translation is None else translation.run
     ends, images = [], []
     for index, one in enumerate(scenes):
@@ -95,6 +100,8 @@ def generate(
         ends.append(painter.walk(one, noise, watch, run))
         images += [painter.picture(ends[-1])] if output_type == "pil" else []
     warnings = list(translation.warnings()) if translation else []
+    carried = {"given latents": latents is None, "a sampler object": solver is None, "given refines": not refines}
+    warnings += [_NOT_CARRIED.format(what=what) for what, is_carried in carried.items() if not is_carried]
     report = {
         "version": REPORT_VERSION,
         "outputs": [{"path": None, "seed": one.seed, "sha256": None} for one in scenes],
@@ -104,7 +111,7 @@ def generate(
         "forwards": run.forwards,
         "rows": run.rows,
         "dropped": list(prepared.compiled.dropped),
-        "warnings": [*prepared.compiled.warnings, *warnings, *([] if latents is None else [_GIVEN_START])],
+        "warnings": [*prepared.compiled.warnings, *warnings],
         **painter.told_outside(images),
     }
     return Result(
@@ -163,21 +170,19 @@ class _Painter:
     """The walks of one prepared scene, and their pictures."""
 
     def __init__(
-        self, prepared: Prepared, model: Model, readers: Sequence[AttentionEdit], translation: Translation | None
+        self, prepared: Prepared, model: Model, added: Plan, translation: Translation | None
     ) -> None:
         self._prepared = prepared
         self._model = model
         self._translation = translation
-        self._readers = tuple(readers)
+        self._added = added
         self._edit = prepared.edit
-        self._plan = prepared.compiled.plan + Plan(edits=self._readers)
-        self._covered = np.zeros((0, 0), np.float32)
+        self._plan = prepared.compiled.plan + added
+        self._covered = np.zeros((0, 0), np.float32) if prepared.edit is None else prepared.covered
         self._pin: Pin | None = None
         self.raw_differences: list[int] = []
-        if self._edit is not None:
-            self._covered = self._edit.covered(prepared.compiled.dropped)
-        if self._edit is not None and translation is None:
-            self._pin = self._edit.pin(model, size_of(prepared.scene), self._covered)
+        if translation is None and prepared.pin is not None:
+            self._pin = prepared.pin
             self._plan += Plan(refines=(self._pin,))
 
     @property
@@ -189,7 +194,7 @@ class _Painter:
         """From noise, or from the given picture and noise, to the canvas [C, H, W] of one scene."""
         assert scene.seed is not None, "a resolved scene has a seed"
         if self._translation is not None:
-            return self._translation.walk(scene.seed, watch, self._readers)
+            return self._translation.walk(scene.seed, watch, self._added)
         steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
         noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
         # Drawn in any case, so that given latents do not shift what stochastic samplers draw later.
