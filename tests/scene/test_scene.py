@@ -84,7 +84,11 @@ def test_json_schema_has_the_fields_of_version_1() -> None:
     assert schema["properties"]["overlap"]["enum"] == ["blend", "priority", "union"]
 
 
-ALIASED = [("num_inference_steps", "steps", 7), ("guidance_scale", "guidance", 2.5), ("negative_prompt", "negative", "a dog")]
+ALIASED = [
+    ("num_inference_steps", "steps", 7),
+    ("guidance_scale", "guidance", 2.5),
+    ("negative_prompt", "negative", "a dog"),
+]
 
 
 @pytest.mark.parametrize(("alias", "field", "value"), ALIASED)
@@ -110,7 +114,11 @@ def test_names_of_diffusers_are_read_in_regions(alias: str, field: str, value: o
 @pytest.mark.parametrize(("alias", "field", "value"), ALIASED)
 def test_both_names_of_a_field_are_one_too_many(alias: str, field: str, value: object) -> None:
     both = {alias: value, field: value}
-    for given in (lambda: Scene(**both), lambda: Scene().replace(**both), lambda: Scene.from_dict({"version": 1, **both})):
+    for given in (
+        lambda: Scene(**both),
+        lambda: Scene().replace(**both),
+        lambda: Scene.from_dict({"version": 1, **both}),
+    ):
         with pytest.raises(SceneError, match=f"^{field} and {alias} are the same; give one of them"):
             given()
     with pytest.raises(SceneError, match=f"{field} is given a value twice"):

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from cloisonne.app.contact_sheet import contact_sheet
 from cloisonne.app.generate import StepEnd, generate
-from cloisonne.app.read_words import read_words
+from cloisonne.app.read_words import mean_map, read_words
 from cloisonne.app.result import Result, make_folder
 from cloisonne.app.translation import Progress, told_nothing
-from cloisonne.core.word_maps import WordMaps
 from cloisonne.errors import OutputError, SceneError
 from cloisonne.models.model import Model
 from cloisonne.scene import Region, Scene, Window, check_output, draw_regions, write_picture
@@ -96,8 +95,8 @@ def attention_pictures(
     def note(end: StepEnd) -> None:
         if end.step.index in shown_steps(end.step.count):
             for name, readers in reading.readers.items():
-                if any(reader.seen for reader in readers):
-                    maps[name][end.step.index] = _mean(readers)
+                if (found := mean_map(readers)) is not None:
+                    maps[name][end.step.index] = found
         for reader in every:
             reader.seen.clear()
         if callback_on_step_end is not None:
@@ -143,12 +142,6 @@ def _strips(folder: Path, scene: Scene) -> list[tuple[Region, Path]]:
         (region, folder / f"{index:02d}-{name}.png")
         for index, (region, name) in enumerate(zip(scene.regions, named, strict=True))
     ]
-
-
-def _mean(readers: list[WordMaps]) -> Tensor:
-    """[h, w]: of the readers that saw something, over their words."""
-    seen = [reader.mean().float().mean(0) for reader in readers if reader.seen]
-    return torch.stack(seen).mean(0).cpu()
 
 
 def _overlaid(picture: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:

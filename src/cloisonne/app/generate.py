@@ -136,7 +136,7 @@ def fill(source: Any, mask: Any, phrase: str, model: Model, *, feather: float = 
     (seed, num_images, callback_on_step_end), and further fields of the scene, such as caption, negative, strength (at 1
     nothing of what is under the mask is kept), steps, guidance, sampler and method.
     """
-    return _repainted(source, Region(name="fill", mask=mask, phrase=phrase, feather=feather), model, options)
+    return _repainted(source, filled(mask, phrase, feather=feather), model, options)
 
 
 def paint(
@@ -157,8 +157,21 @@ def paint(
     words for the same region, where the model hears words. feather: the region's soft edge. options: as of
     :func:`fill`; ``composite=False`` gives the raw decode.
     """
-    region = Region(name="paint", mask=mask, exemplar=exemplar, similarity=similarity, phrase=phrase, feather=feather)
+    region = painted(mask, exemplar, similarity=similarity, phrase=phrase, feather=feather)
     return _repainted(source, region, model, options)
+
+
+def filled(mask: Any, phrase: str, *, feather: float = 0.0) -> Region:
+    """The region of :func:`fill`."""
+    return Region(name="fill", mask=mask, phrase=phrase, feather=feather)
+
+
+def painted(
+    mask: Any, exemplar: Any, *, similarity: float | None = None, phrase: str = "", feather: float = 0.0
+) -> Region:
+    """The region of :func:`paint`."""
+    shown = {"exemplar": exemplar, "similarity": similarity, "phrase": phrase}
+    return Region(name="paint", mask=mask, feather=feather, **shown)
 
 
 def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any]) -> Result:
@@ -169,9 +182,7 @@ def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any
 class _Painter:
     """The walks of one prepared scene, and their pictures."""
 
-    def __init__(
-        self, prepared: Prepared, model: Model, added: Plan, translation: Translation | None
-    ) -> None:
+    def __init__(self, prepared: Prepared, model: Model, added: Plan, translation: Translation | None) -> None:
         self._prepared = prepared
         self._model = model
         self._translation = translation

@@ -100,7 +100,7 @@ def prepare(
     for region in scene.active_regions:
         if region.edit is not None:
             raise SceneError(
-                f'The region has an edit, which makes two pictures; use {spelled("edit(...)", "cloisonne edit")}.',
+                f"The region has an edit, which makes two pictures; use {spelled('edit(...)', 'cloisonne edit')}.",
                 region=region.name,
             )
     native = model.native

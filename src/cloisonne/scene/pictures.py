@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from PIL import Image
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
@@ -108,6 +108,11 @@ def given_background(value: object) -> Picture:
     Arrays and tensors are uint8, or floats in [0, 1].
     """
     return _given_colours(value, "background")
+
+
+def given_picture(value: object) -> Picture:
+    """The same of any other picture."""
+    return _given_colours(value, "picture")
 
 
 def given_image(value: object) -> Picture:
