@@ -9,8 +9,8 @@ CloisonneError
 ├── OutputError       (OSError)     a result cannot be written where it was asked for
 └── Cancelled         (RuntimeError) a run was stopped through its callback; the model stays usable
 
-CloisonneWarning (UserWarning) is given by :func:`warnings.warn` where a picture is made, but something of what was asked
-for is not in it.
+CloisonneWarning (UserWarning) is given by :func:`warnings.warn` where a picture is made, but something of what was
+asked for is not in it.
 
 Every message says what was given, what is wrong and what to do, and begins with ``Region "name": `` when it is about
 one. Where the advice is to give an argument, it is spelt as on the surface in use; see :func:`spelled`.

@@ -211,7 +211,7 @@ def test_a_sampler_of_ones_own(tiny: Model) -> None:
     assert cl.compile(SCENE, tiny, sampler=Mine()).sampler == Mine()
     assert cl.explain(SCENE, tiny, sampler=Mine()).rows == cl.explain(SCENE, tiny).rows
     for wrong in (Mine, object(), 7):
-        with pytest.raises(SceneError, match="sampler is .*; give one of ddim, euler"):
+        with pytest.raises(SceneError, match=r"sampler is .*; give one of ddim, euler"):
             cl.generate(SCENE, tiny, sampler=wrong)
     for refusing in (cl.edit, lambda *given, **options: cl.sweep(*given, "seed", [1], **options)):
         with pytest.raises(SceneError, match="sampler is an object"):

@@ -117,7 +117,7 @@ def test_both_names_of_a_field_are_one_too_many(alias: str, field: str, value: o
     for given in (
         lambda: Scene(**both),
         lambda: Scene().replace(**both),
-        lambda: Scene.from_dict({"version": 1, **both}),
+        lambda: Scene.from_dict(both),
     ):
         with pytest.raises(SceneError, match=f"^{field} and {alias} are the same; give one of them"):
             given()

@@ -79,7 +79,8 @@ def generate(
     as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. refines: what must hold of each
     estimate, asked before a background is put back. solver: in place of the scene's sampler. progress: where a concept
     is carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may raise
-    Cancelled. cache: a folder where learning a concept is kept and gone on with. Every picture is a pass of its own, so that their number changes none of them.
+    Cancelled. cache: a folder where learning a concept is kept and gone on with. Every picture is a pass of
+    its own, so that their number changes none of them.
     Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
     """
     began = time.perf_counter()

@@ -30,7 +30,7 @@ class ProgressBar:
         self._bar.update(at - self._bar.n)
 
     def step(self, end: Any) -> None:
-        """After a step of one of several pictures: a ``StepEnd``. Nothing where stages are told, which count steps too."""
+        """After a step of one of several pictures, a ``StepEnd``; nothing where stages are counted."""
         if not self._counts_stages:
             self._show("drawing", end.image * end.step.count + end.step.index + 1, end.num_images * end.step.count)
 

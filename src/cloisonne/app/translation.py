@@ -71,8 +71,8 @@ class Translation:
         """Check the scene against the model, lay the canvas out, and learn the concept where that is asked for.
 
         cache: a folder where learning is kept, to be gone on with or used again. blank: for plans that are only looked
-        at; no network is asked. solver: in place of the scene's sampler. Raises SceneError, ImageError, CapabilityError or CheckpointError where that is
-        refused.
+        at; no network is asked. solver: in place of the scene's sampler. Raises SceneError, ImageError,
+        CapabilityError or CheckpointError where that is refused.
         """
         region, run = scene.translated, Run()
         assert region is not None, "the scene has a concept"
@@ -84,8 +84,8 @@ class Translation:
             check_learns(model)
         elif concept.image is None:
             raise SceneError(
-                'The concept has a file alone, but the preset "fast" looks at a picture; give one as "image", or '
-                'choose "translating": {"preset": "vct"}.',
+                'The concept has a file alone, but the preset "fast" of translating takes a picture; give its image, '
+                'or choose the preset "vct".',
                 region=region.name,
             )
         reference = None if concept.image is None else seen(concept.image, "concept", region.name)

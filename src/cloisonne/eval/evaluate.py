@@ -108,7 +108,7 @@ def evaluated(image: Any, scene: Scene) -> Evaluation:
 
 
 def _wanted(region: Region) -> Wanted | None:
-    """What the judge looks for in a region; None where it knows no object of the phrase, or the phrase names several."""
+    """What the judge looks for in a region; None where the phrase names no object that it knows, or several."""
     text = plain(region.phrase).lower()
     named: set[str] = set()
     for words, char in _objects():

@@ -11,7 +11,7 @@ from typing import Any
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.lora import Lora, LowRank, unmaskable
 from cloisonne.models.parts import Parts
 from cloisonne.models.single_file import read_tensors
@@ -52,14 +52,14 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     if not plain:
         raise CheckpointError(
             f'"{file}" is a LoRA with magnitudes or biases (DoRA), which cannot count by region; fuse it for all of '
-            "the picture: load(..., lora=FILE)."
+            f"the picture: {spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     if not layers:
         raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA that was made for its line.')
     if (layer := unmaskable(parts.unet, sorted(layers))) is not None:
         raise CheckpointError(
             f'"{file}" changes the layer "{layer}", which acts on all of the picture at once, so that it cannot count '
-            "by region; fuse it: load(..., lora=FILE)."
+            f"by region; fuse it: {spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     return Lora(layers, words)
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CheckpointError, OutputError
+from cloisonne.errors import CheckpointError, OutputError, spelled
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar_layout import is_exemplar_layout, write_exemplar_folder
 from cloisonne.models.pickles import PICKLES, read_pickle
@@ -36,7 +36,8 @@ def convert(
     OutputError.
     """
     if out.exists() and not overwrite:
-        raise OutputError(f'"{out}" exists already; choose another name, or overwrite it with --overwrite.')
+        allowed = spelled("overwrite=True", "--overwrite")
+        raise OutputError(f'"{out}" exists already; choose another name, or overwrite it with {allowed}.')
     path = BUILTIN if source == "builtin" else Path(source).expanduser()
     if not path.exists():
         raise CheckpointError(f'There is no folder or file "{source}"; check its path.')

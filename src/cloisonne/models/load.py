@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_args
 import torch
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.errors import CapabilityError, CheckpointError, spelled
 from cloisonne.models.additions import (
     read_regional,
     with_adapters,
@@ -109,8 +109,8 @@ def _alone(folder: Path, name: str, placement: Placement, regional_lora: Mapping
     """A folder of Paint by Example as the model itself."""
     if regional_lora:
         raise CapabilityError(
-            f'"{folder}" is a folder of Paint by Example, which takes no LoRAs; load a text model with '
-            "regional_lora and name the folder as exemplar."
+            f'"{folder}" is a folder of Paint by Example, which takes no LoRAs; load a text model with the LoRAs, and '
+            f"the folder with it: {spelled('load(..., exemplar=FOLDER)', '--exemplar-model FOLDER')}."
         )
     return model_of(read_exemplar_folder(folder, placement.dtype), name=name, placement=placement)
 

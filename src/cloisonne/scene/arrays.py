@@ -62,9 +62,8 @@ def _in_unit_range(array: NDArray[Any], role: str) -> NDArray[np.float64]:
         raise ImageError(f"The {role} is an array that holds NaN or infinity; give values from 0 to 1.")
     least, most = float(array.min()), float(array.max())
     if least < 0 or most > 1:
-        raise ImageError(
-            f"The {role} is an array of values from {least:g} to {most:g}; scale floats to 0 to 1, or give uint8."
-        )
+        given = f"an array of values from {least:g} to {most:g}"
+        raise ImageError(f"The {role} is {given}; scale floats to 0 to 1, or give uint8.")
     return array.astype(np.float64)
 
 

@@ -48,7 +48,7 @@ def own_names(data: Mapping[str, Any], fields: Container[str], region: str | Non
 
     Raises SceneError, about the region if there is one, where a value is given under both names.
     """
-    named = {name: ALIASES[name] for name in data if ALIASES.get(name) in fields and name not in fields}
+    named = {name: ALIASES[name] for name in data if name in ALIASES and ALIASES[name] in fields}
     for name, field in named.items():
         if field in data:
             raise SceneError(f"{field} and {name} are the same; give one of them.", region=region)
