@@ -15,10 +15,12 @@ from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError, OutputError, spelled
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar_layout import is_exemplar_layout, write_exemplar_folder
+from cloisonne.models.files import quiet
 from cloisonne.models.pickles import PICKLES, read_pickle
 from cloisonne.models.single_file import parts_of, read_tensors, read_tokenizer
 
 
+@quiet()
 def convert(
     source: str | Path,
     out: Path,

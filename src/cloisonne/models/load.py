@@ -22,6 +22,7 @@ from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar import Resampling
 from cloisonne.models.exemplar_folder import is_exemplar_folder, model_of, read_exemplar_folder
+from cloisonne.models.files import quiet
 from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
@@ -32,6 +33,7 @@ Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
 
 
+@quiet()
 def load(
     source: str | Path = "builtin",
     *,
