@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import subprocess
 import sys
 import typing
 import warnings
@@ -140,6 +141,23 @@ def test_keywords_are_typed(name: str) -> None:
     """Type checkers know each keyword from the annotation of ``**options``."""
     (options,) = [p for p in inspect.signature(getattr(cl, name)).parameters.values() if p.kind is p.VAR_KEYWORD]
     assert typing.get_origin(options.annotation) is typing.Unpack
+
+
+@pytest.mark.slow
+def test_type_checkers_find_misspelt_keywords(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(
+        "import cloisonne as cl\n"
+        'cl.generate("a.json", "builtin", steps=3, sampler="euler", num_inference_steps=None)\n'
+        'cl.generate("a.json", "builtin", setps=3)\n'
+        'cl.edit({"caption": "x"}, cl.load(), look=0.3)\n'
+        'cl.fill("a", "b", "c", "builtin", guidance="x")\n'
+    )
+    command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--level", "error", "user.py"]
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert 'user.py:3:34 - error: No parameter named "setps"' in output
+    assert 'user.py:4:36 - error: No parameter named "look"' in output
+    assert "user.py:5:44 - error" in output
+    assert "3 errors" in output
 
 
 def test_typed_keywords_are_the_fields() -> None:

@@ -19,6 +19,8 @@ def test_loading_and_converting_print_nothing(
     tiny_sd: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     lora = peft_file(tmp_path / "ink.safetensors", {"unet": lora_weights(tiny_sd)["unet"]})
+    capfd.readouterr()
+    caplog.clear()
     before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in LIBRARIES]
     load(tiny_sd, regional_lora={"ink": lora})
     load(tiny_sd, lora=lora)
