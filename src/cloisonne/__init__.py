@@ -5,18 +5,28 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloisonne.app.edit import edit
+    from cloisonne.app.api import (
+        compile,
+        edit,
+        evaluate,
+        explain,
+        fill,
+        generate,
+        generate_many,
+        paint,
+        sweep,
+        translate,
+    )
     from cloisonne.app.edited import Edited
-    from cloisonne.app.explain import Explanation, explain
-    from cloisonne.app.generate import StepEnd, fill, generate, generate_many, paint
+    from cloisonne.app.explain import Explanation
+    from cloisonne.app.generate import StepEnd
     from cloisonne.app.result import Result
-    from cloisonne.app.sweep import sweep
-    from cloisonne.app.translate import translate
     from cloisonne.errors import (
         Cancelled,
         CapabilityError,
         CheckpointError,
         CloisonneError,
+        CloisonneWarning,
         ImageError,
         OutputError,
         SceneError,
@@ -31,6 +41,7 @@ __all__ = [
     "CapabilityError",
     "CheckpointError",
     "CloisonneError",
+    "CloisonneWarning",
     "Edited",
     "Explanation",
     "ImageError",
@@ -41,7 +52,9 @@ __all__ = [
     "Scene",
     "SceneError",
     "StepEnd",
+    "compile",
     "edit",
+    "evaluate",
     "explain",
     "fill",
     "generate",
@@ -53,13 +66,22 @@ __all__ = [
 ]
 
 _MODULES = {
-    "cloisonne.app.edit": ("edit",),
+    "cloisonne.app.api": (
+        "compile",
+        "edit",
+        "evaluate",
+        "explain",
+        "fill",
+        "generate",
+        "generate_many",
+        "paint",
+        "sweep",
+        "translate",
+    ),
     "cloisonne.app.edited": ("Edited",),
-    "cloisonne.app.explain": ("Explanation", "explain"),
-    "cloisonne.app.generate": ("StepEnd", "fill", "generate", "generate_many", "paint"),
+    "cloisonne.app.explain": ("Explanation",),
+    "cloisonne.app.generate": ("StepEnd",),
     "cloisonne.app.result": ("Result",),
-    "cloisonne.app.sweep": ("sweep",),
-    "cloisonne.app.translate": ("translate",),
     "cloisonne.models.load": ("load",),
     "cloisonne.models.model": ("Model",),
     "cloisonne.scene.region": ("Region",),

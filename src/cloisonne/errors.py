@@ -10,9 +10,33 @@ CloisonneError
 ├── OutputError       (OSError)     a result cannot be written where it was asked for
 └── Cancelled         (RuntimeError) a run was stopped through its callback; the model stays usable
 
+CloisonneWarning (UserWarning) is given by :func:`warnings.warn` where a picture is made, but something of what was
+asked for is not in it.
+
 Every message says what was given, what is wrong and what to do, and begins with ``Region "name": `` when it is about
-one.
+one. Where the advice is to give an argument, it is spelt as on the surface in use; see :func:`spelled`.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_COMMAND_LINE: ContextVar[bool] = ContextVar("command_line", default=False)
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Within it, messages are read by a user of the command line."""
+    token = _COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _COMMAND_LINE.reset(token)
+
+
+def spelled(python: str, option: str) -> str:
+    """The Python spelling of an argument, such as ``overwrite=True``; on the command line its ``option``."""
+    return option if _COMMAND_LINE.get() else python
 
 
 class CloisonneError(Exception):
@@ -57,3 +81,7 @@ class OutputError(CloisonneError, OSError):
 
 class Cancelled(CloisonneError, RuntimeError):
     """A run that was stopped between two steps; nothing was written and the model stays usable."""
+
+
+class CloisonneWarning(UserWarning):
+    """Something of what was asked for is not in the picture; ``Result.warnings`` holds the same sentences."""

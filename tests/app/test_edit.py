@@ -188,7 +188,7 @@ def test_what_cannot_be_edited_is_said(tiny: Model) -> None:
         edit(scene(TREE), tiny)
     with pytest.raises(SceneError, match=r'"hat".*one edit of kind change'):
         edit(scene(ADD, REMOVE.replace(name="other")), tiny)
-    with pytest.raises(SceneError, match=r'"hat".*cloisonne edit'):
+    with pytest.raises(SceneError, match=r'"hat".*makes two pictures; use edit\(\.\.\.\)'):
         generate(scene(ADD), tiny)
     with pytest.raises(SceneError, match=r"fresh is 1\.5; give a share from 0 to 1"):
         edit(scene(ADD), tiny, fresh=1.5)

@@ -65,7 +65,7 @@ def test_earlier_ones_are_refused_or_replaced(tiny: Model, tmp_path: Path) -> No
     generate(SCENE, tiny, callback_on_step_end=Previews(out=out, every=1))
     beside = tmp_path / "a.preview-mine.png"
     beside.write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"a\.preview-001\.png.*--overwrite"):
+    with pytest.raises(OutputError, match=r"a\.preview-001\.png.*overwrite=True"):
         Previews(out=out, every=3).check()
     again = Previews(out=out, every=3, overwrite=True)
     again.check()

@@ -198,7 +198,7 @@ def test_what_cannot_be_is_refused(alone: Model, beside: Model, tiny: Model, tmp
         drawn(alone, SCENE.replace(regions=(CAT,)))
     with pytest.raises(CapabilityError, match="hears no words, only exemplars"):
         drawn(alone, Scene(seed=0))
-    with pytest.raises(CapabilityError, match=r'^Region "cat": .* cannot do exemplar; load Paint by Example beside'):
+    with pytest.raises(CapabilityError, match=r'^Region "cat": .* cannot do exemplar; load Paint by Example with it'):
         drawn(tiny, SCENE.replace(method="reco", regions=(CAT,)))
     with pytest.raises(CheckpointError, match="is no folder of Paint by Example"):
         load(tiny_sd, exemplar=tiny_sd)

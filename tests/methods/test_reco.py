@@ -132,6 +132,12 @@ def test_whole_regions_are_dropped_lowest_priority_first_then_smallest(tiny: Mod
     torch.testing.assert_close(piece.value, encoded(tiny, "on the beach", *[(box, r.phrase) for r in fits]))
 
 
+@pytest.mark.parametrize("order", ["abcde", "edcba", "cadbe"])
+def test_of_equal_regions_the_scenes_last_ones_are_dropped(tiny: Model, order: str) -> None:
+    found = compiled(tiny, *(region(name, 12) for name in order))
+    assert found.dropped == (order[-1],)
+
+
 def test_dropped_regions_change_nothing_else(tiny: Model) -> None:
     fits = [region(name, 12) for name in "abcd"]
     low = region("low", 12, priority=-1).replace(seed=5, guidance=9.0, negative="dog")

@@ -191,7 +191,7 @@ def test_text_encoders_are_left_and_that_is_said(tiny_sd: Path, tmp_path: Path) 
 
 def test_refusals_name_the_region_and_what_to_do(tiny_sd: Path, tmp_path: Path) -> None:
     model = load(tiny_sd, regional_lora={"ink": lora(tiny_sd, tmp_path / "x.safetensors")})
-    said = r'^Region "pet": .* has no LoRA "oil" for regions \(it has "ink"\); load it: .*--regional-lora oil=FILE'
+    said = r'^Region "pet": .* no LoRA "oil" for regions \(it has "ink"\); load it: load\(.*regional_lora={"oil": FILE}'
     with pytest.raises(CapabilityError, match=said):
         explain(SCENE.replace(regions=[regional("oil")]), model)
     with pytest.raises(CapabilityError, match=r"\(it has none\)"):

@@ -288,7 +288,7 @@ def test_files_that_are_no_scene(tmp_path) -> None:
     ("mask", "wrong"),
     [
         (Image.new("F", (2, 2)), "mode F cannot be kept"),
-        (np.full((2, 2), 2.0), "values outside 0 to 1"),
+        (np.full((2, 2), 2.0), "values from 2 to 2; scale floats to 0 to 1"),
         (np.zeros((2, 2, 3)), "is no picture"),
     ],
 )

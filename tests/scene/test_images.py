@@ -174,7 +174,7 @@ def test_backgrounds_from_arrays(shape) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     pixels = np.asarray(opened(given_background(array), "background"))
     assert (pixels.reshape(shape) == array).all()
-    with pytest.raises(ImageError, match="give uint8"):
+    with pytest.raises(ImageError, match=r"values from \d+ to \d+; scale floats to 0 to 1, or give uint8"):
         given_background(array.astype(np.float32))
 
 

@@ -74,7 +74,7 @@ def test_a_sources_form_is_written(tmp_path) -> None:
     [
         ("a.tiff", "has no known ending"),
         ("a", "has no known ending"),
-        ("there.png", "exists; choose another name, or allow it with --overwrite"),
+        ("there.png", "exists; choose another name, or allow it with overwrite=True"),
         ("folder.png", "is a folder"),
         ("nowhere/a.png", "There is no folder"),
         ("there.png/a.png", "There is no folder"),

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from cloisonne.errors import SceneError
@@ -80,3 +82,53 @@ def test_json_schema_has_the_fields_of_version_1() -> None:
         "similarity weight priority start stop feather guidance seed strict"
     )
     assert schema["properties"]["overlap"]["enum"] == ["blend", "priority", "union"]
+
+
+ALIASED = [
+    ("num_inference_steps", "steps", 7),
+    ("guidance_scale", "guidance", 2.5),
+    ("negative_prompt", "negative", "a dog"),
+]
+
+
+@pytest.mark.parametrize(("alias", "field", "value"), ALIASED)
+def test_names_of_diffusers_are_read_wherever_the_field_is(alias: str, field: str, value: object) -> None:
+    expected = Scene(**{field: value})
+    assert Scene(**{alias: value}) == expected
+    assert Scene().replace(**{alias: value}) == expected
+    assert Scene().changed({alias: value}) == expected
+    assert Scene.from_json(json.dumps({"version": 1, alias: value})) == expected
+    assert alias not in expected.to_json()
+
+
+@pytest.mark.parametrize(("alias", "field", "value"), ALIASED[1:])
+def test_names_of_diffusers_are_read_in_regions(alias: str, field: str, value: object) -> None:
+    region = {"name": "pet", "box": [0, 0, 1, 1], "phrase": "a cat"}
+    expected = Scene(regions=[{**region, field: value}])
+    assert Scene(regions=[{**region, alias: value}]) == expected
+    assert Scene(regions=[region]).changed({f"pet.{alias}": value}) == expected
+    with pytest.raises(SceneError, match=f'Region "pet": {field} and {alias} are the same; give one'):
+        Scene(regions=[{**region, alias: value, field: value}])
+
+
+@pytest.mark.parametrize(("alias", "field", "value"), ALIASED)
+def test_both_names_of_a_field_are_one_too_many(alias: str, field: str, value: object) -> None:
+    both = {alias: value, field: value}
+    for given in (
+        lambda: Scene(**both),
+        lambda: Scene().replace(**both),
+        lambda: Scene.from_dict(both),
+    ):
+        with pytest.raises(SceneError, match=f"^{field} and {alias} are the same; give one of them"):
+            given()
+    with pytest.raises(SceneError, match=f"{field} is given a value twice"):
+        Scene().changed(both)
+
+
+@pytest.mark.parametrize("value", [Scene(), Region(box=(0, 0, 1, 1), phrase="a cat")])
+def test_values_are_frozen_in_our_words(value: Scene | Region) -> None:
+    with pytest.raises(SceneError, match="is frozen; make another one") as caught:
+        value.guidance = 3.0
+    assert "pydantic" not in str(caught.value)
+    with pytest.raises(SceneError, match="is frozen"):
+        del value.guidance

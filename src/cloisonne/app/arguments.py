@@ -1,6 +1,7 @@
 """Scenes from the command line: a file, or a caption and regions spelled out, with options that override."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import SceneError
@@ -27,13 +28,39 @@ def spelled_out(caption: str, regions: Sequence[str]) -> Scene:
     return Scene(caption=caption, regions=[_region(text, f"region-{k}") for k, text in enumerate(regions)])
 
 
+def where(mask: Path | None, box: str | None, channel: str) -> dict[str, Any]:
+    """The shape of a region, as its fields, from --mask with --mask-channel, or --box.
+
+    SceneError where neither or both are given.
+    """
+    from cloisonne.app.options import masked
+
+    if (mask is None) == (box is None):
+        given = "neither --mask nor --box" if mask is None else "both --mask and --box"
+        raise SceneError(f"You gave {given}; give one of the two.")
+    if box is None:
+        assert mask is not None, "one of the two is given"
+        return masked(mask, channel)
+    if (numbers := _four(box)) is None:
+        raise SceneError(
+            f'--box is "{box}"; give "x0,y0,x1,y1" with fractions of the picture, as in "0.05,0.05,0.45,0.45".'
+        )
+    return {"box": numbers}
+
+
+def _four(text: str) -> list[float] | None:
+    """ "x0,y0,x1,y1" as numbers; None where it is no such text."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == 4 else None
+
+
 def _region(text: str, name: str) -> Region:
     box, colon, phrase = text.partition(":")
-    try:
-        numbers = [float(part) for part in box.split(",")]
-    except ValueError:
-        numbers = []
-    if not colon or len(numbers) != 4:
+    numbers = _four(box)
+    if not colon or numbers is None:
         raise SceneError(
             f'--region is "{text}"; give "x0,y0,x1,y1:phrase" with fractions of the canvas, as in '
             '"0.05,0.05,0.45,0.45:a doughnut".',

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from cloisonne.app.contact_sheet import contact_sheet
 from cloisonne.app.generate import StepEnd, generate
-from cloisonne.app.read_words import read_words
+from cloisonne.app.read_words import mean_map, read_words
 from cloisonne.app.result import Result, make_folder
 from cloisonne.app.translation import Progress, told_nothing
 from cloisonne.app.wishes import with_choices
-from cloisonne.core.word_maps import WordMaps
 from cloisonne.errors import OutputError, SceneError
 from cloisonne.models.model import Model
 from cloisonne.scene import Region, Scene, Window, check_output, draw_regions, write_picture
@@ -98,8 +97,8 @@ def attention_pictures(
     def note(end: StepEnd) -> None:
         if end.step.index in shown_steps(end.step.count):
             for name, readers in reading.readers.items():
-                if any(reader.seen for reader in readers):
-                    maps[name][end.step.index] = _mean(readers)
+                if (found := mean_map(readers)) is not None:
+                    maps[name][end.step.index] = found
         for reader in every:
             reader.seen.clear()
         if callback_on_step_end is not None:
@@ -150,12 +149,6 @@ def _strips(folder: Path, scene: Scene) -> list[tuple[Region, Path]]:
 def _file_name(name: str) -> str:
     plain = re.sub(r"[^\w-]+", "-", name).strip("-") or "region"
     return plain.encode()[:180].decode(errors="ignore")
-
-
-def _mean(readers: list[WordMaps]) -> Tensor:
-    """[h, w]: of the readers that saw something, over their words."""
-    seen = [reader.mean().float().mean(0) for reader in readers if reader.seen]
-    return torch.stack(seen).mean(0).cpu()
 
 
 def _overlaid(picture: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:

@@ -5,6 +5,7 @@ Heavy imports happen inside the commands, so that ``--help`` answers at once.
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,16 +15,17 @@ from cloisonne.app.drawing_commands import fill, generate, paint
 from cloisonne.app.evaluate_commands import evaluate
 from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, grouped
 from cloisonne.app.seeing_commands import explain, sweep, words
-from cloisonne.app.terminal import Failed, progress, running, to_stderr
+from cloisonne.app.terminal import Failed, progress, running, to_stderr, took, warn
 from cloisonne.app.train_commands import train
 from cloisonne.app.translate_command import translate
-from cloisonne.errors import Cancelled, CloisonneError
+from cloisonne.errors import Cancelled, CloisonneError, on_command_line
 
 app = typer.Typer(
     name="cloisonne",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut names and texts in narrow terminals
     help="Draw and repaint pictures region by region with diffusion models.",
 )
 app.add_typer(train, name="train")
@@ -59,6 +61,7 @@ def edit(
     from cloisonne.app.edit import edit as edited
     from cloisonne.app.edited import check_outputs
 
+    began = time.perf_counter()
     asked = scene_from(scene, None, [], drawing.given(model=loading.model))
     check_outputs(out, overwrite=overwrite)
     model = loading.load(asked.model)
@@ -67,9 +70,9 @@ def edit(
         told["callback_on_step_end"] = lambda end: bar.stage(end.doing, end.done, end.step.count)
         result = edited(asked, model, preset=preset, **told)
         paths = result.save(out, overwrite=overwrite, embed=not no_embed)
-    for warning in result.report["warnings"]:
-        to_stderr(f"Warning: {warning}")
+    warn(result.warnings)
     typer.echo(json.dumps(result.report) if as_json else "\n".join(map(str, paths)))
+    took(began)
 
 
 app.command()(translate)
@@ -151,11 +154,13 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Draw and repaint pictures region by region with diffusion models."""
+    ctx.with_resource(on_command_line())
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """``cloisonne generate``, ``fill`` and ``paint``: commands that draw pictures. Heavy imports happen inside."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +19,16 @@ from cloisonne.app.options import (
     SceneFile,
     Writing,
     grouped,
-    masked,
 )
-from cloisonne.app.terminal import progress, running, to_stderr
+from cloisonne.app.terminal import progress, running, took, warn
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="A picture's name, or a folder for 0000.png and so on.")]
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The picture to repaint.")]
-Mask = Annotated[Path, typer.Option(help="Picture of the same canvas: white changes, black stays.")]
+Mask = Annotated[Path | None, typer.Option(help="Picture of the same canvas: white changes, black stays.")]
+Box = Annotated[
+    str | None,
+    typer.Option(metavar="X0,Y0,X1,Y1", help="In place of a mask: what changes, in fractions of the picture."),
+]
 Strength = Annotated[float, typer.Option(help="0 keeps what is there, 1 draws anew.")]
 Feather = Annotated[float, typer.Option(help="Soft edge inwards, as a fraction of the mask's shorter side.")]
 NoComposite = Annotated[
@@ -41,51 +46,62 @@ def generate(
     scene: SceneFile = None,
     caption: Caption = None,
     region: Regions = None,
+    background: Annotated[
+        Path | None, typer.Option(help="A picture of which the regions are repainted; all of it without regions.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Of a background: 0 keeps what is there, 1 draws anew.")
+    ] = None,
     cache: Cache = None,
 ) -> None:
     """Draw a scene, or repaint the regions of its background; with --change, draw a picture again with a change."""
     from cloisonne.app.changed import Original
 
     original = Original.of(scene, caption, region or [])
-    asked = original.asked(drawing.given(model=loading.model), changing)
+    given = {"model": loading.model, "strength": strength}
+    if background is not None:
+        given["background"] = str(background)
+    asked = original.asked(drawing.given(several=True, **given), changing)
     original.check_output(out, changing, embed=not writing.no_embed)
-    _draw(asked, out, loading, writing, original.note, cache)
+    _draw(asked, out, loading, _counted(drawing, writing), original.note, cache)
 
 
 @grouped
 def fill(
     source: Source,
     out: Out,
-    mask: Mask,
-    phrase: Annotated[str, typer.Option(help="What belongs where the mask is white.")],
+    phrase: Annotated[str, typer.Option(help="What belongs where the mask is white, or in the box.")],
     loading: Loading,
     drawing: Drawing,
     writing: Writing,
+    mask: Mask = None,
+    box: Box = None,
     caption: Annotated[str, typer.Option(help="What the whole picture shows.")] = "",
-    negative: Annotated[str, typer.Option(help="What shall not be shown.")] = "",
     strength: Strength = 1.0,
     feather: Feather = 0.0,
     mask_channel: MaskChannel = "auto",
     no_composite: NoComposite = False,
 ) -> None:
-    """Repaint a picture by words where a mask is white; every other pixel stays as it is."""
+    """Repaint a picture by words where a mask is white or in a box; every other pixel stays as it is."""
+    from cloisonne.app.arguments import where
     from cloisonne.scene import Region, Scene
 
-    region = Region(name="fill", phrase=phrase, feather=feather, **masked(mask, mask_channel))
-    told = {"caption": caption, "negative": negative, "strength": strength, "composite": not no_composite}
-    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(model=loading.model))
-    _draw(asked, out, loading, writing)
+    region = Region(name="fill", phrase=phrase, feather=feather, **where(mask, box, mask_channel))
+    told = {"caption": caption, "strength": strength, "composite": not no_composite}
+    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(several=True, model=loading.model))
+    _draw(asked, out, loading, _counted(drawing, writing))
 
 
 @grouped
 def paint(
     source: Source,
     out: Out,
-    mask: Mask,
-    exemplar: Annotated[Path, typer.Option(help="Picture of what belongs where the mask is white.")],
+    exemplar: Annotated[Path, typer.Option(help="Picture of what belongs where the mask is white, or in the box.")],
     loading: Loading,
     drawing: Drawing,
     writing: Writing,
+    mask: Mask = None,
+    box: Box = None,
     similarity: Annotated[float | None, typer.Option(help="How much like the exemplar: 1 its kind, 5 itself.")] = None,
     phrase: Annotated[str, typer.Option(help="Words for the same place, where the model hears words.")] = "",
     strength: Strength = 1.0,
@@ -93,14 +109,20 @@ def paint(
     mask_channel: MaskChannel = "auto",
     no_composite: NoComposite = False,
 ) -> None:
-    """Paint the subject of another picture where a mask is white; every other pixel stays as it is."""
+    """Paint the subject of another picture where a mask is white or in a box; every other pixel stays as it is."""
+    from cloisonne.app.arguments import where
     from cloisonne.scene import Region, Scene
 
     shown = {"exemplar": str(exemplar), "similarity": similarity, "phrase": phrase}
-    region = Region(name="paint", feather=feather, **shown, **masked(mask, mask_channel))
+    region = Region(name="paint", feather=feather, **shown, **where(mask, box, mask_channel))
     told = {"strength": strength, "composite": not no_composite}
-    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(model=loading.model))
-    _draw(asked, out, loading, writing)
+    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(several=True, model=loading.model))
+    _draw(asked, out, loading, _counted(drawing, writing))
+
+
+def _counted(drawing: Drawing, writing: Writing) -> Writing:
+    """As many pictures as seeds were given."""
+    return replace(writing, num_images=drawing.count(writing.num_images))
 
 
 def _draw(
@@ -112,7 +134,7 @@ def _draw(
     from cloisonne.app.result import check_outputs
     from cloisonne.scene import Source
 
-    count, overwrite = writing.num_images, writing.overwrite
+    began, count, overwrite = time.perf_counter(), writing.num_images, writing.overwrite
     like = [] if asked.background is None else [Source.load(asked.background).upright] * count
     check_outputs(out, count, overwrite=overwrite, like=like)
     if writing.overlay:
@@ -131,12 +153,10 @@ def _draw(
             write_overlays(result, paths, overwrite=overwrite)
     if note is not None:
         note(result, paths)
-    for warning in result.report["warnings"]:
-        to_stderr(f"Warning: {warning}")
-    if result.report["dropped"]:
-        to_stderr(f"Left out, because they do not fit the model's text: {', '.join(result.report['dropped'])}")
+    warn(result.warnings)
     if writing.as_json:
         typer.echo(json.dumps(result.report, ensure_ascii=False))
     else:
         for path in paths:
             typer.echo(str(path))
+    took(began)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cloisonne.app.result import record_of
-from cloisonne.errors import OutputError
+from cloisonne.app.result import record_of, warnings_of
+from cloisonne.errors import OutputError, spelled
 from cloisonne.models.model import Model
 from cloisonne.scene.output import check_output, write_picture
 from cloisonne.scene.scene import Scene
@@ -19,7 +19,7 @@ NAMES = ("before.png", "after.png", "difference.png")
 REPORT = "report.json"
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Edited:
     """A picture before and after. raw: after as it was decoded, where nothing is put back. scene: resolved, with its
     edits. report: what ``--json`` prints; see ``Result``."""
@@ -30,6 +30,16 @@ class Edited:
     scene: Scene
     model: Model
     report: dict[str, Any]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was asked for and is not in the pictures, one sentence each; dropped regions among them."""
+        return warnings_of(self.report)
+
+    def __repr__(self) -> str:
+        size = "{} x {}".format(*self.after.size)
+        told = f", {len(self.warnings)} warnings" if self.warnings else ""
+        return f"Edited pair of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{told}"
 
     @property
     def difference(self) -> Image.Image:
@@ -67,7 +77,8 @@ def check_outputs(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
     for path in paths:
         check_output(path, overwrite=overwrite)
     if (place / REPORT).exists() and not overwrite:
-        raise OutputError(f'The output "{place / REPORT}" exists; choose another folder, or allow it with --overwrite.')
+        allowed = spelled("overwrite=True", "--overwrite")
+        raise OutputError(f'The output "{place / REPORT}" exists; choose another folder, or allow it with {allowed}.')
     return paths
 
 

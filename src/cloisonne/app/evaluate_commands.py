@@ -7,7 +7,7 @@ import typer
 
 from cloisonne.app.terminal import to_stderr
 
-evaluate = typer.Typer(no_args_is_help=True, help="Measure pictures against what was asked for.")
+evaluate = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure pictures against what was asked for.")
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for items and tables; continues what is there.")]
 Source = Annotated[str, typer.Option(help='"builtin" or a diffusers folder.')]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from cloisonne.app.translation import Translation
 from cloisonne.core.beside import SideNet, side_passes
 from cloisonne.core.plan import Conditioning, Step, View
 from cloisonne.core.predict import passes
+from cloisonne.core.samplers import Sampler
 from cloisonne.models.controlnet import ControlNet
 from cloisonne.models.cost import Cost, control_cost, decode_cost, forward_cost
 from cloisonne.models.model import Model
@@ -77,12 +79,12 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(scene: Scene, model: Model) -> Explanation:
+def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -> Explanation:
     """What :func:`~cloisonne.app.generate.generate` would do for one picture; no network is run.
 
-    Raises what ``generate`` would raise for the scene.
+    solver: in place of the scene's sampler. Raises what ``generate`` would raise for the scene.
     """
-    prepared, before = _blank(scene, model)
+    prepared, before = _blank(scene, model, solver)
     asked = before + _asked(prepared)
     decoder = decode_cost(model, prepared.grid)
     nets = {net: _cost(net, model, prepared.grid) for net, _ in asked}
@@ -141,11 +143,13 @@ def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
     ]
 
 
-def _blank(scene: Scene, model: Model) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:
+def _blank(
+    scene: Scene, model: Model, solver: Sampler[Any] | None
+) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:
     """The scene, and what is asked before its walk."""
     if scene.translated is None:
-        return prepare(scene, model, blank=True), []
-    translation = Translation.of(scene, model, blank=True)
+        return prepare(scene, model, blank=True, solver=solver), []
+    translation = Translation.of(scene, model, blank=True, solver=solver)
     prepared, before = translation.prepared, translation.asked_before()
     compiled = replace(
         prepared.compiled,

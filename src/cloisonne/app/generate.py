@@ -12,15 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.app.picture_edit import as_pixels, start
-from cloisonne.app.prepare import Prepared, prepare, size_of
+from cloisonne.app.prepare import Prepared, prepare
 from cloisonne.app.result import REPORT_VERSION, Result, scene_of
 from cloisonne.app.translation import Progress, Translation, told_nothing
 from cloisonne.app.wishes import with_choices
 from cloisonne.core.noise import Noise, Seed
-from cloisonne.core.plan import AttentionEdit, Plan, Step
+from cloisonne.core.plan import AttentionEdit, Plan, Refine, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.refines import Pin
 from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.core.samplers import Sampler
 from cloisonne.errors import SceneError
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
@@ -29,7 +30,7 @@ from cloisonne.scene.mask_reading import Channel
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
-_GIVEN_START = "The walk began at given latents, which a picture does not carry: its own scene will not redraw it."
+_NOT_CARRIED = "The run used {what}, which a picture does not carry: its own scene does not draw it again."
 _ONE_CHOICE = "All pictures of a run have the same options of each {a|b}, those of its seed; draw each seed by itself."
 
 
@@ -70,6 +71,8 @@ def generate(
     output_type: Literal["pil", "latent"] = "pil",
     latents: Tensor | None = None,
     readers: Sequence[AttentionEdit] = (),
+    refines: Sequence[Refine] = (),
+    solver: Sampler[Any] | None = None,
     progress: Progress = told_nothing,
     cache: Path | None = None,
 ) -> Result:
@@ -77,20 +80,23 @@ def generate(
 
     seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
     noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
-    as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. progress: where a concept is
-    carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may
-    raise Cancelled. cache: a folder where learning
-    a concept is kept and gone on with. Every picture is a pass of its own, so that their number changes none of them.
+    as :class:`~cloisonne.core.word_maps.WordMaps`; of several pictures, all into one. refines: what must hold of each
+    estimate, asked before a background is put back. solver: in place of the scene's sampler. progress: where a concept
+    is carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may raise
+    Cancelled. cache: a folder where learning a concept is kept and gone on with. Every picture is a pass of
+    its own, so that their number changes none of them.
     Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
     """
     began = time.perf_counter()
     _check_asked(scene, num_images, output_type, latents)
     asked = scene if seed is None else scene.replace(seed=seed)
-    translation = None if asked.translated is None else Translation.of(asked, model, progress=progress, cache=cache)
-    prepared = prepare(asked, model) if translation is None else translation.prepared
+    translation = None
+    if asked.translated is not None:
+        translation = Translation.of(asked, model, progress=progress, cache=cache, solver=solver)
+    prepared = prepare(asked, model, solver=solver) if translation is None else translation.prepared
     scenes = [scene_of(prepared.scene, index) for index in range(num_images)]
     _check_latents(latents, (num_images, model.vae.channels, *prepared.grid))
-    painter = _Painter(prepared, model, readers, translation)
+    painter = _Painter(prepared, model, Plan(edits=tuple(readers), refines=tuple(refines)), translation)
     run = Run() if translation is None else translation.run
     ends, images = [], []
     for index, one in enumerate(scenes):
@@ -99,7 +105,8 @@ def generate(
         ends.append(painter.walk(one, noise, watch, run))
         images += [painter.picture(ends[-1])] if output_type == "pil" else []
     warnings = list(translation.warnings()) if translation else []
-    warnings += [] if latents is None else [_GIVEN_START]
+    carried = {"given latents": latents is None, "a sampler object": solver is None, "given refines": not refines}
+    warnings += [_NOT_CARRIED.format(what=what) for what, is_carried in carried.items() if not is_carried]
     warnings += [_ONE_CHOICE] if num_images > 1 and with_choices(asked) != asked else []
     report = {
         "version": REPORT_VERSION,
@@ -146,7 +153,7 @@ def fill(
     callback_on_step_end), and further fields of the scene, such as caption, negative, strength (at 1 nothing of what is
     under the mask is kept), steps, guidance, sampler and method.
     """
-    region = Region(name="fill", mask=mask, mask_channel=mask_channel, phrase=phrase, feather=feather)
+    region = filled(mask, phrase, feather=feather, mask_channel=mask_channel)
     return _repainted(source, region, model, options)
 
 
@@ -169,9 +176,19 @@ def paint(
     words for the same region, where the model hears words. feather, mask_channel, options: as of :func:`fill`;
     ``composite=False`` gives the raw decode.
     """
-    painted: dict[str, Any] = {"exemplar": exemplar, "similarity": similarity, "phrase": phrase}
-    region = Region(name="paint", mask=mask, mask_channel=mask_channel, feather=feather, **painted)
+    shown: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
+    region = painted(mask, exemplar, feather=feather, **shown)
     return _repainted(source, region, model, options)
+
+
+def filled(mask: Any, phrase: str, **options: Any) -> Region:
+    """The region of :func:`fill`. options: feather and mask_channel."""
+    return Region(name="fill", mask=mask, phrase=phrase, **options)
+
+
+def painted(mask: Any, exemplar: Any, **options: Any) -> Region:
+    """The region of :func:`paint`. options: similarity, phrase, feather and mask_channel."""
+    return Region(name="paint", mask=mask, exemplar=exemplar, **options)
 
 
 def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any]) -> Result:
@@ -182,22 +199,18 @@ def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any
 class _Painter:
     """The walks of one prepared scene, and their pictures."""
 
-    def __init__(
-        self, prepared: Prepared, model: Model, readers: Sequence[AttentionEdit], translation: Translation | None
-    ) -> None:
+    def __init__(self, prepared: Prepared, model: Model, added: Plan, translation: Translation | None) -> None:
         self._prepared = prepared
         self._model = model
         self._translation = translation
-        self._readers = tuple(readers)
+        self._added = added
         self._edit = prepared.edit
-        self._plan = prepared.compiled.plan + Plan(edits=self._readers)
-        self._covered = np.zeros((0, 0), np.float32)
+        self._plan = prepared.compiled.plan + added
+        self._covered = np.zeros((0, 0), np.float32) if prepared.edit is None else prepared.covered
         self._pin: Pin | None = None
         self.raw_differences: list[int] = []
-        if self._edit is not None:
-            self._covered = self._edit.covered(prepared.compiled.dropped)
-        if self._edit is not None and translation is None:
-            self._pin = self._edit.pin(model, size_of(prepared.scene), self._covered)
+        if translation is None and prepared.pin is not None:
+            self._pin = prepared.pin
             self._plan += Plan(refines=(self._pin,))
 
     @property
@@ -210,7 +223,7 @@ class _Painter:
         assert scene.seed is not None, "a resolved scene has a seed"
         if self._translation is not None:
             with explained(self._model):
-                return self._translation.walk(scene.seed, watch, self._readers)
+                return self._translation.walk(scene.seed, watch, self._added)
         steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
         noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
         # Drawn in any case, so that given latents do not shift what stochastic samplers draw later.

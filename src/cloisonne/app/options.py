@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -23,7 +24,13 @@ Cache = Annotated[
 MaskChannel = Annotated[
     str, typer.Option(help="What of the mask is read: auto, luminance, alpha, or transparency (1 - alpha).")
 ]
-NumImages = Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures.")]
+MAX_IMAGES = 10_000
+NumImages = Annotated[int, typer.Option(min=1, max=MAX_IMAGES, help="How many pictures.")]
+
+
+def also(name: str) -> tuple[str, str]:
+    """An option under a name of diffusers, with dashes or underscores."""
+    return f"--{name.replace('_', '-')}", f"--{name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,17 +123,59 @@ class Loading:
 class Drawing:
     """How a scene is drawn: what overrides its own values."""
 
-    seed: Annotated[int | None, typer.Option(help="Seed of the first picture; picture i has seed + i.")] = None
-    steps: Annotated[int | None, typer.Option("--steps", "--num_inference_steps", help="Steps of the walk.")] = None
-    guidance: Annotated[float | None, typer.Option("--guidance", "--guidance_scale", help="Strength of guidance.")] = (
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEED[-LAST]",
+            help="Seed of the first picture; picture i has seed + i. A range, such as 1-8, draws a picture of each.",
+        ),
+    ] = None
+    width: Annotated[int | None, typer.Option(help="Of the canvas in pixels, a multiple of 8.")] = None
+    height: Annotated[int | None, typer.Option(help="Of the canvas in pixels, a multiple of 8.")] = None
+    negative: Annotated[str | None, typer.Option(help="What shall not be in the picture; also --negative-prompt.")] = (
         None
     )
+    negative_prompt: Annotated[str | None, typer.Option(*also("negative_prompt"), hidden=True)] = None
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; also --num-inference-steps.")] = None
+    num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None
+    guidance: Annotated[
+        float | None, typer.Option(help="Scale of classifier-free guidance; also --guidance-scale.")
+    ] = None
+    guidance_scale: Annotated[float | None, typer.Option(*also("guidance_scale"), hidden=True)] = None
     sampler: Annotated[str | None, typer.Option(help="ddim, euler, euler-ancestral, heun, dpmpp-2m or pndm.")] = None
     method: Annotated[str | None, typer.Option(help="reco, attention, multidiffusion, words or caption.")] = None
 
-    def given(self, **more: Any) -> dict[str, Any]:
-        """The values that were given, and further ones."""
-        return {name: value for name, value in (vars(self) | more).items() if value is not None}
+    def given(self, *, several: bool = False, **more: Any) -> dict[str, Any]:
+        """The values that were given, and further ones. several: a range of seeds is allowed, and its first is given.
+
+        Raises SceneError for a seed that is none.
+        """
+        seeds = self.seeds()
+        if len(seeds) > 1 and not several:
+            raise SceneError(f'--seed is "{self.seed}", but this command takes a single seed; give one.')
+        told = vars(self) | {"seed": seeds[0] if seeds else None} | more
+        return {name: value for name, value in told.items() if value is not None}
+
+    def seeds(self) -> range:
+        """The seeds of "7" or "1-8"; empty where none was given. Raises SceneError for any other text."""
+        if self.seed is None:
+            return range(0)
+        found = re.fullmatch(r"(\d{1,16})(?:-(\d{1,16}))?", self.seed.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < first + MAX_IMAGES:
+            raise SceneError(
+                f'--seed is "{self.seed}"; give a whole number, or a range of at most {MAX_IMAGES} such as 1-8.'
+            )
+        return range(first, last + 1)
+
+    def count(self, num_images: int) -> int:
+        """How many pictures to draw: as many as seeds were given, or ``num_images``. Raises SceneError for both."""
+        seeds = len(self.seeds())
+        if seeds > 1 and num_images not in (1, seeds):
+            raise SceneError(
+                f"--seed {self.seed} is {seeds} pictures, but --num-images is {num_images}; leave one of them out."
+            )
+        return max(seeds, num_images)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from cloisonne.app.pair import Pair, Seen
 from cloisonne.core.plan import AttentionEdit, Plan, View
 from cloisonne.core.step import Step
-from cloisonne.errors import CapabilityError
+from cloisonne.errors import CapabilityError, spelled
 from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd import AFTER, BEFORE, CANVAS, WHOLE, Editing, latent_box, window_feather
 from cloisonne.methods.mrgd_attention import Boosted, ClearWords, spans_of
@@ -178,7 +178,8 @@ def _segmenter(pair: Pair) -> Segmenter:
     if pair.model.segmenter is None:
         raise CapabilityError(
             f'The model "{pair.model.name}" has nothing that finds words in pictures, which this way of editing asks; '
-            'load a CLIPSeg beside: load(..., segmenter=FOLDER), or --segmenter FOLDER; or choose the preset "follow".'
+            f"load a CLIPSeg with it, {spelled('load(..., segmenter=FOLDER)', '--segmenter FOLDER')}, or choose the "
+            'preset "follow".'
         )
     return pair.model.segmenter()
 

@@ -1,7 +1,8 @@
 """From a scene and a model to all that a run needs; no network but the text encoder is asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,21 @@ from cloisonne.app.kept import Kept
 from cloisonne.app.mask_warnings import mask_warnings
 from cloisonne.app.picture_edit import PictureEdit, unknown
 from cloisonne.app.wishes import understand
-from cloisonne.core.plan import Conditioning, Step
-from cloisonne.core.samplers import SPREADS, Sampler, sampler
-from cloisonne.errors import CapabilityError, SceneError
+from cloisonne.core.plan import Conditioning, Plan, Step
+from cloisonne.core.refines import Pin
+from cloisonne.core.samplers import SPREADS, Sampler, check_sampler, sampler
+from cloisonne.errors import CapabilityError, SceneError, spelled
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled, compile
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
+from cloisonne.scene.masks import Mask
 from cloisonne.scene.scene import Scene
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prepared:
     """A scene, resolved and compiled. edit: None unless the scene has a background. grid: (H, W) of latents.
 
@@ -45,18 +48,62 @@ class Prepared:
     sampler: Sampler[Any]
     steps: tuple[Step, ...]
 
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of the regions that do not fit the model's text."""
+        return self.compiled.dropped
 
-def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEdit | None = None) -> Prepared:
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of the scene is not honoured, one sentence each."""
+        return (*self.compiled.warnings, *dropped_warnings(self.dropped))
+
+    @cached_property
+    def covered(self) -> Mask:
+        """[H, W] of the background in [0, 1]: how far each pixel is repainted."""
+        assert self.edit is not None, "the scene has a background"
+        return self.edit.covered(self.dropped)
+
+    @cached_property
+    def pin(self) -> Pin | None:
+        """What keeps the background's canvas outside of the regions; None without a background."""
+        return None if self.edit is None else self.edit.pin(self.ctx.model, size_of(self.scene), self.covered)
+
+    @property
+    def plan(self) -> Plan:
+        """What a run of the scene follows at every step."""
+        return self.compiled.plan if self.pin is None else self.compiled.plan + Plan(refines=(self.pin,))
+
+    def __repr__(self) -> str:
+        width, height = size_of(self.scene)
+        views = len(self.compiled.plan.views)
+        return f"Prepared scene of {width} x {height} pixels: {views} views, {len(self.steps)} steps, {self.sampler}"
+
+
+def dropped_warnings(names: Sequence[str]) -> tuple[str, ...]:
+    """One sentence for each region that is left out."""
+    advice = "shorten the phrases, or give it a higher priority"
+    return tuple(f'Region "{name}" is left out, because it does not fit the model\'s text; {advice}.' for name in names)
+
+
+def prepare(
+    scene: Scene,
+    model: Model,
+    *,
+    blank: bool = False,
+    given: PictureEdit | None = None,
+    solver: Sampler[Any] | None = None,
+) -> Prepared:
     """Check the scene against the model and compile it.
 
     blank: for plans that are only looked at: texts and pictures are zeros, and no network is asked. given: where in the
-    background is worked, if not where the scene's regions are. Raises SceneError, ImageError or CapabilityError where
-    the scene cannot be drawn.
+    background is worked, if not where the scene's regions are. solver: in place of the scene's sampler. Raises
+    SceneError, ImageError or CapabilityError where the scene cannot be drawn.
     """
     for region in scene.active_regions:
         if region.edit is not None:
             raise SceneError(
-                'The region has an edit, which makes two pictures; use edit(...), or "cloisonne edit".',
+                f"The region has an edit, which makes two pictures; use {spelled('edit(...)', 'cloisonne edit')}.",
                 region=region.name,
             )
     understood = understand(scene, model)
@@ -77,7 +124,7 @@ def prepare(scene: Scene, model: Model, *, blank: bool = False, given: PictureEd
     grid = _grid(resolved, model)
     kept = Kept.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
     hole = _hole(resolved, model, edit, blank=blank)
-    walker, steps = _walk(resolved, model)
+    walker, steps = _walk(resolved, model, solver)
     ctx = Context(
         scene=resolved,
         model=model,
@@ -173,10 +220,10 @@ def _placed(scene: Scene, grid: tuple[int, int]) -> list[Placed]:
     return [place(region, mask, box_of(region, mask), grid) for region, mask in masks]
 
 
-def _walk(scene: Scene, model: Model) -> tuple[Sampler[Any], tuple[Step, ...]]:
+def _walk(scene: Scene, model: Model, solver: Sampler[Any] | None) -> tuple[Sampler[Any], tuple[Step, ...]]:
     assert scene.sampler, "a resolved scene has a sampler"
     assert scene.steps, "a resolved scene has steps"
-    walker = sampler(scene.sampler, scene.eta)
+    walker = sampler(scene.sampler, scene.eta) if solver is None else check_sampler(solver)
     schedule = model.schedule
     if scene.spacing != "default":
         schedule = replace(schedule, spacing=scene.spacing, spread=SPREADS[scene.sampler])

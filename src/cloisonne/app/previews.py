@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloisonne.app.generate import StepEnd
 from cloisonne.app.result import make_folder, output_paths
-from cloisonne.errors import OutputError
+from cloisonne.errors import OutputError, spelled
 from cloisonne.scene import write_picture
 from cloisonne.scene.values import quoted
 
@@ -32,8 +32,9 @@ class Previews:
         """OutputError where previews of an earlier run are in the way; to be asked before any work."""
         for path in output_paths(self.out, self.num_images):
             if (earlier := _earlier(path)) and not self.overwrite:
+                allowed = spelled("overwrite=True", "--overwrite")
                 raise OutputError(
-                    f"The preview {quoted(earlier[0])} exists; choose another name, or allow it with --overwrite."
+                    f"The preview {quoted(earlier[0])} exists; choose another name, or allow it with {allowed}."
                 )
 
     def after(self, callback: Callable[[StepEnd], None]) -> Callable[[StepEnd], None]:

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.core.word_maps import WordMaps
@@ -58,6 +61,12 @@ def read_words(scene: Scene, model: Model) -> Reading:
         count=len(prepared.steps),
         window=prepared.edit.window if prepared.edit else Window(0, 0, width, height),
     )
+
+
+def mean_map(readers: Sequence[WordMaps]) -> Tensor | None:
+    """[h, w] in [0, 1]: of the readers that read something, over their words; None where none did."""
+    read = [reader.mean().float().mean(0) for reader in readers if reader.seen]
+    return torch.stack(read).mean(0).cpu() if read else None
 
 
 def _why(region: Region, prepared: Prepared) -> str:

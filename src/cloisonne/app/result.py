@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.app.attention_maps import AttentionMaps
+from cloisonne.app.prepare import dropped_warnings
 from cloisonne.errors import OutputError
 from cloisonne.models.model import Model
 from cloisonne.scene.colour_space import own_space
@@ -32,7 +34,7 @@ LOSSY = (".jpg", ".jpeg")
 _PACKAGES = ("cloisonne", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Result:
     """The pictures of a run.
 
@@ -41,7 +43,8 @@ class Result:
     seed and sha256 of each picture, None until it is saved), scene, model, seconds, forwards, rows, dropped, warnings,
     identical_outside and max_difference_outside (None without a background and regions; with "_raw", of what the model
     made before only the regions were put back). difference_outside: how far a picture is from the background where it
-    was not to change; None where nothing was to stay.
+    was not to change; None where nothing was to stay. attention: by region's name or phrase, where its words were
+    attended to; None unless that was asked for.
     """
 
     images: list[Image.Image]
@@ -50,6 +53,19 @@ class Result:
     model: Model
     report: dict[str, Any]
     difference_outside: Callable[[Image.Image], int] | None = None
+    attention: AttentionMaps | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was asked for and is not in the pictures, one sentence each; dropped regions among them."""
+        return warnings_of(self.report)
+
+    def __repr__(self) -> str:
+        shape = self.latents.shape
+        size = "{} x {}".format(*self.images[0].size) if self.images else f"latents {list(shape[1:])}"
+        count = "1 picture" if len(shape) and shape[0] == 1 else f"{shape[0]} pictures"
+        told = f", {len(self.warnings)} warnings" if self.warnings else ""
+        return f"Result of {count} of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{told}"
 
     @property
     def image(self) -> Image.Image:
@@ -97,6 +113,11 @@ class Result:
             self.report["warnings"].append(
                 f"{path.name} is a JPEG, which changes pixels outside the regions by up to {difference}; write a PNG."
             )
+
+
+def warnings_of(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """The warnings of a report, each once, and one for each region that was dropped."""
+    return tuple(dict.fromkeys([*report["warnings"], *dropped_warnings(report["dropped"])]))
 
 
 def scene_of(scene: Scene, index: int) -> Scene:

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cloisonne.app.options import Cache, Caption, Drawing, Loading, Overwrite, Regions, SceneFile, grouped
-from cloisonne.app.terminal import progress, running, to_stderr
+from cloisonne.app.terminal import progress, running, to_stderr, took, warn
 
 
 @grouped
@@ -41,6 +41,7 @@ def sweep(
     from cloisonne.app.sweep import sweep as run
     from cloisonne.scene import check_output, write_picture
 
+    began = time.perf_counter()
     asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
     dial, given = dial_and_values(values)
     swept(asked, dial, given)  # refuses before anything is loaded
@@ -49,14 +50,16 @@ def sweep(
     with running(), progress(len(given)) as bar:
         results = run(asked, model, dial, given, callback_on_step_end=bar.step, progress=bar.stage, cache=cache)
         write_picture(sheet_of(results, dial, given), out, overwrite=overwrite)
-    _warn(warning for result in results for warning in result.report["warnings"])
+    warn(warning for result in results for warning in result.warnings)
     if not as_json:
         typer.echo(str(out))
+        took(began)
         return
     sheet = {"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
     pictures = [{"value": value, "report": result.report} for value, result in zip(given, results, strict=True)]
     report = {"version": REPORT_VERSION, "sheet": sheet, "dial": dial, "pictures": pictures}
     typer.echo(json.dumps(report, ensure_ascii=False))
+    took(began)
 
 
 @grouped
@@ -82,17 +85,19 @@ def explain(
         return
     from cloisonne.app.attention_pictures import attention_pictures, check_folder, said_of
 
+    began = time.perf_counter()
     check_folder(attention, asked, overwrite=overwrite)
     model = loading.load(asked.model)
     told = explained(asked, model)
     with running(), progress() as bar:
         looked = attention_pictures(asked, model, callback_on_step_end=bar.step, progress=bar.stage)
         paths = looked.save(attention, overwrite=overwrite)
-    _warn(looked.result.report["warnings"])
+    warn(looked.result.warnings)
     if looked.unread:
         to_stderr(f"Regions without words to look at: {said_of(looked.unread)}.")
     for line in (told, *paths):
         typer.echo(str(line))
+    took(began)
 
 
 def words(
@@ -113,9 +118,3 @@ def words(
         return
     for group, entries in found.groups.items():
         typer.echo(f"{group} ({len(entries)})\n  " + "\n  ".join(", ".join(entry) for entry in entries))
-
-
-def _warn(warnings: Iterable[Any]) -> None:
-    """Each warning once."""
-    for warning in dict.fromkeys(warnings):
-        to_stderr(f"Warning: {warning}")

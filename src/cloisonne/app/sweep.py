@@ -20,7 +20,7 @@ from cloisonne.scene.fields import region_field, with_region_field
 from cloisonne.scene.images import orientation, turned_upright
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
-from cloisonne.scene.values import closest, shown
+from cloisonne.scene.values import ALIASES, closest, shown
 
 SCENE_DIALS = (
     "seed",
@@ -149,6 +149,7 @@ def _dial(scene: Scene, dial: str) -> Callable[[Scene, Any], Scene]:
         region, own = found
         _check_own(region, own)
         return lambda scene, value: with_region_field(scene, own, value, {region.name or ""})
+    dial = ALIASES.get(dial, dial)
     if dial in SCENE_DIALS:
         return lambda scene, value: scene.replace(**{dial: value})
     if dial not in REGION_DIALS:

@@ -1,6 +1,7 @@
 """What commands show while they run: progress and messages on standard error, and failures apart from refusals."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,17 @@ def progress(num_images: int = 1) -> Iterator[Bar]:
     """A bar that goes away at the end."""
     with _bar() as shown:
         yield Bar(num_images, shown, shown.add_task("beginning"))
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Print each warning once."""
+    for sentence in dict.fromkeys(sentences):
+        to_stderr(f"Warning: {sentence}")
+
+
+def took(began: float) -> None:
+    """Print how long a command has run. began: of ``time.perf_counter()``."""
+    to_stderr(f"Done in {time.perf_counter() - began:.1f} s.")
 
 
 def to_stderr(line: str) -> None:

@@ -17,7 +17,7 @@ from cloisonne.train.engine.settings import LATEST
 from cloisonne.train.exemplar import settings as exemplar
 from cloisonne.train.reco import settings as reco
 
-train = typer.Typer(no_args_is_help=True, help="Train networks.")
+train = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train networks.")
 
 _ALIASES = {
     "base": ("--pretrained_model_name_or_path",),

@@ -27,7 +27,7 @@ NAME = "translated"
 """Of the region."""
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Translated:
     """result: as :func:`~cloisonne.app.generate.generate` gives it. concept: what was learned or given, to be saved and
     used again; None where the encoder of exemplars needs none."""
@@ -49,6 +49,15 @@ class Translated:
     def report(self) -> dict[str, Any]:
         """What ``--json`` prints; see ``Result``."""
         return self.result.report
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was asked for and is not in the picture, one sentence each."""
+        return self.result.warnings
+
+    def __repr__(self) -> str:
+        learned = "" if self.concept is None else ", with its concept"
+        return f"Translated: {self.result!r}{learned}"
 
     @cached_property
     def raw(self) -> Image.Image:

@@ -1,13 +1,14 @@
 """``cloisonne translate``. Heavy imports happen inside."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cloisonne.app.options import Cache, Loading, MaskChannel, Overwrite, grouped, masked
-from cloisonne.app.terminal import progress, running, to_stderr
+from cloisonne.app.options import Cache, Loading, MaskChannel, Overwrite, also, grouped, masked
+from cloisonne.app.terminal import progress, running, took, warn
 
 
 @grouped
@@ -32,7 +33,8 @@ def translate(
     save_concept: Annotated[Path | None, typer.Option(help="Where to keep what was learned.")] = None,
     cache: Cache = None,
     word: Annotated[str, typer.Option(help="A word that learning begins at.")] = "",
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the walk.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; also --num-inference-steps.")] = None,
+    num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Steps of learning a concept.")] = None,
     seed: Annotated[int, typer.Option(help="Decides what learning sees.")] = 0,
     overwrite: Overwrite = False,
@@ -47,8 +49,12 @@ def translate(
     from cloisonne.models.concept import Concept
     from cloisonne.scene import Source, check_output
     from cloisonne.scene.pictures import given_background
+    from cloisonne.scene.values import own_names
 
+    began = time.perf_counter()
     changes = {} if rounds is None else {"rounds": rounds}
+    asked = {"steps": steps, "num_inference_steps": num_inference_steps}
+    given = own_names({name: value for name, value in asked.items() if value is not None}, ("steps",))
     translating_of(preset, keep_structure, changes)  # refuses before anything is loaded
     check_output(out, overwrite=overwrite, like=Source.load(given_background(source)).upright)
     known = None if concept is None else Concept.load(concept)
@@ -64,7 +70,7 @@ def translate(
             concept_strength=concept_strength,
             concept=known,
             word=word,
-            steps=steps,
+            steps=given.get("steps"),
             seed=seed,
             progress=bar.stage,
             cache=cache,
@@ -73,6 +79,6 @@ def translate(
         result.save(out, overwrite=overwrite, embed=not no_embed)
         if save_concept is not None and result.concept is not None:
             result.concept.save(save_concept)
-    for warning in result.report["warnings"]:
-        to_stderr(f"Warning: {warning}")
+    warn(result.warnings)
     typer.echo(json.dumps(result.report) if as_json else str(out))
+    took(began)

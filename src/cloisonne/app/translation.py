@@ -3,7 +3,6 @@
 Other regions of the scene are views of the result's canvas in the same pass; the translation has what they leave.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +21,11 @@ from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.invert import Retrace, invert
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.null_text import ROUNDS, fit_null, fit_pivot
-from cloisonne.core.plan import AttentionEdit, Plan, Refine, View
+from cloisonne.core.plan import Plan, Refine, View
 from cloisonne.core.predict import Run
 from cloisonne.core.refines import Clamp, Pin
 from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.core.samplers import Sampler
 from cloisonne.errors import SceneError
 from cloisonne.methods.vct import CONTENT, IMAGE, Translating, sharing
 from cloisonne.models.capabilities import check
@@ -66,12 +66,13 @@ class Translation:
         progress: Progress = told_nothing,
         cache: Path | None = None,
         blank: bool = False,
+        solver: Sampler[Any] | None = None,
     ) -> Self:
         """Check the scene against the model, lay the canvas out, and learn the concept where that is asked for.
 
         cache: a folder where learning is kept, to be gone on with or used again. blank: for plans that are only looked
-        at; no network is asked. Raises SceneError, ImageError, CapabilityError or CheckpointError where that is
-        refused.
+        at; no network is asked. solver: in place of the scene's sampler. Raises SceneError, ImageError,
+        CapabilityError or CheckpointError where that is refused.
         """
         region, run = scene.translated, Run()
         assert region is not None, "the scene has a concept"
@@ -83,12 +84,13 @@ class Translation:
             check_learns(model)
         elif concept.image is None:
             raise SceneError(
-                'The concept has a file alone, but the preset "fast" looks at a picture; give one as "image", or '
-                'choose "translating": {"preset": "vct"}.',
+                'The concept has a file alone, but the preset "fast" of translating takes a picture; give its image, '
+                'or choose the preset "vct".',
                 region=region.name,
             )
         reference = None if concept.image is None else seen(concept.image, "concept", region.name)
-        prepared = prepare(scene.replace(translating=said, steps=scene.steps or translating.steps), model, blank=blank)
+        asked = scene.replace(translating=said, steps=scene.steps or translating.steps)
+        prepared = prepare(asked, model, blank=blank, solver=solver)
         if prepared.scene.lora:
             raise SceneError(
                 f'lora names "{prepared.scene.lora[0].name}" for the whole picture, but a concept is carried over '
@@ -139,10 +141,10 @@ class Translation:
             found.append("The scene's caption is not heard: a concept hears no words, and no other region counts.")
         return found
 
-    def walk(self, seed: int, watch: Watch = silent, readers: Sequence[AttentionEdit] = ()) -> Tensor:
-        """[C, H, W]: the canvas of the result. watch: is shown that canvas alone, [1, C, H, W]."""
+    def walk(self, seed: int, watch: Watch = silent, added: Plan | None = None) -> Tensor:
+        """[C, H, W]: the canvas of the result. watch: is shown that canvas alone, [1, C, H, W]. added: to the plan."""
         noise, solver, content, image = self._inverted
-        plan = self._plan(content, image) + self._pinned + Plan(edits=tuple(readers))
+        plan = self._plan(content, image) + (added or Plan()) + self._pinned
         place = {name: plan.streams.index(name) for name in (CONTENT, IMAGE)}
         if isinstance(solver, Retrace):
             solver = replace(solver, solver=self.prepared.sampler, places=(place[CONTENT],))

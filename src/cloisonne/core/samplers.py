@@ -171,6 +171,18 @@ SPREADS: dict[str, Spread] = {
 """Which levels the scheduler of diffusers that is the same solver takes."""
 
 
+def check_sampler(given: Any) -> Sampler[Any]:
+    """A sampler made elsewhere; SceneError where it is none."""
+    missing = [name for name in ("ends_clean", "init", "step") if not hasattr(given, name)]
+    if isinstance(given, type) or missing:
+        wrong = "a class, not an object of it" if isinstance(given, type) else f"without {' and '.join(missing)}"
+        raise SceneError(
+            f"sampler is {given!r}, {wrong}; give one of {', '.join(SAMPLERS)}, or an object with ends_clean, init and "
+            "step as core.samplers.Sampler has them."
+        )
+    return given
+
+
 def sampler(name: str, eta: float = 0.0) -> Sampler[Any]:
     """The sampler of a scene. eta in [0, 1] is the share of noise that ``ddim`` renews; the others have none."""
     if name not in SAMPLERS:

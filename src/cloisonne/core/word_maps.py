@@ -14,7 +14,7 @@ LATE = Interval(0.2, 1.0)
 """The maps of the first steps say little."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class WordMaps(AttentionEdit):
     """Where each word of some rows is looked at: the mean over layers, heads and steps so far, read off and not stored.
 
@@ -55,6 +55,11 @@ class WordMaps(AttentionEdit):
     def in_scene(self, scene: str) -> "WordMaps":
         """The same of the scene's stream, with maps of its own."""
         return replace(self, stream=f"{scene}/{self.stream}", seen={})
+
+    def __repr__(self) -> str:
+        place = f'"{self.stream}"' if self.view is None else f'view "{self.view}" of "{self.stream}"'
+        read = max(map(len, self.seen.values()), default=0)
+        return f"WordMaps of {len(self.words)} tokens on {self.grid[0]} x {self.grid[1]}, {place}, {read} readings"
 
     def mean(self) -> Tensor:
         """[W, h, w], in [0, 1]: the mean of all that was read."""

@@ -43,7 +43,8 @@ class Method(Protocol):
 
 def within_budget(placed: Sequence[Placed], costs: Sequence[int], room: int) -> list[Placed]:
     """The regions whose costs in tokens fit ``room`` together: while they do not, the one of lowest priority is left
-    out, of equal ones the smallest. Raises SceneError for a region that does not even fit alone.
+    out, of equal ones the smallest, of equal ones the last. Raises SceneError for a region that does not even fit
+    alone.
     """
     for p, cost in zip(placed, costs, strict=True):
         if cost > room:
@@ -54,7 +55,6 @@ def within_budget(placed: Sequence[Placed], costs: Sequence[int], room: int) -> 
             )
     kept = list(zip(placed, costs, strict=True))
     while sum(cost for _, cost in kept) > room:
-        # The last of the least: of equal ones, the one that comes last in canonical order.
         least = min(reversed(kept), key=lambda entry: (entry[0].region.priority, area(entry[0].box)))
         kept.remove(least)
     return [p for p, _ in kept]

@@ -56,7 +56,9 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
         check_loras(p.region, ctx.model)
         idle(p.region, ctx.scene, ctx.model)
     counting = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
-    kept = _fitting(method, counting, ctx)
+    # Where regions of one priority and size do not all fit, the scene's first ones stay.
+    fitting = _fitting(method, sorted(counting, key=lambda p: (-area(p.box), placed.index(p))), ctx)
+    kept = [p for p in counting if p in fitting]
     dropped = tuple(p.name for p in counting if p not in kept)
     concept = next((p for p in kept if p.region.concept is not None), None)
     plan, translated = Plan(), []

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.lora import Added, Dense, Lora, LowRank, unmaskable
 from cloisonne.models.lora_changes import Change
 from cloisonne.models.lora_file import LoraFile
@@ -59,7 +59,7 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     if magnitudes := [name for name, change in own.items() if change.has_magnitude]:
         raise CheckpointError(
             f'"{file}" is a LoRA with magnitudes (DoRA) of {len(magnitudes)} layers, such as "{magnitudes[0]}", which '
-            "cannot count by region; fuse it for all of the picture: load(..., lora=FILE), or --lora FILE."
+            f"cannot count by region; fuse it for all of the picture: {spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     for name in own:
         if not isinstance(parts.unet.get_submodule(name), nn.Linear | nn.Conv2d):
@@ -74,7 +74,7 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     if (layer := unmaskable(parts.unet, sorted(layers))) is not None:
         raise CheckpointError(
             f'"{file}" changes the layer "{layer}", which acts on all of the picture at once, so that it cannot count '
-            "by region; fuse it: load(..., lora=FILE), or --lora FILE."
+            f"by region; fuse it: {spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     return Lora(layers, words, found.warnings)
 

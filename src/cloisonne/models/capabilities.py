@@ -6,17 +6,26 @@ The table in docs/checkpoints.md is this one, checked by a test.
 from dataclasses import dataclass
 from typing import get_args
 
-from cloisonne.errors import CapabilityError
+from cloisonne.errors import CapabilityError, spelled
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Family
 
 
 @dataclass(frozen=True)
 class Support:
-    """mark: how a table says it. advice: what to load or choose instead, where it may not work."""
+    """mark: as a table has it. advice: what to load or choose instead, where it may not work; python, option: how that
+    is spelt in Python and on the command line. In all three {kind} is the control's kind or the LoRA's name."""
 
     mark: str
     advice: str = ""
+    python: str = ""
+    option: str = ""
+
+    def advise(self, kind: str | None) -> str:
+        """The advice as the end of a sentence."""
+        how = spelled(self.python, self.option)
+        told = f"{self.advice}: {how}" if how else self.advice
+        return told.replace("{kind}", kind or "")
 
 
 YES = Support("yes")
@@ -26,30 +35,32 @@ WITH_POSITIONS = Support(
     "the method attention",
 )
 NO_WORDS = Support("no", "give its regions exemplars alone, or load a text model with it beside")
-_ENGINE = "load {what}: load(..., exemplar={where}), or --exemplar-model {where}"
-WITH_PAINTER = Support("with Paint by Example", _ENGINE.format(what="Paint by Example beside", where="FOLDER"))
-WITH_IP_ADAPTER = Support("with an IP-Adapter", _ENGINE.format(what="an IP-Adapter", where="FILE"))
+_FOLDER = {"python": "load(..., exemplar=FOLDER)", "option": "--exemplar-model FOLDER"}
+_FILE = {"python": "load(..., exemplar=FILE)", "option": "--exemplar-model FILE"}
+_PATH = {"python": "load(..., exemplar=PATH)", "option": "--exemplar-model PATH"}
+WITH_PAINTER = Support("with Paint by Example", "load Paint by Example with it", **_FOLDER)
+WITH_IP_ADAPTER = Support("with an IP-Adapter", "load an IP-Adapter", **_FILE)
 WITH_EITHER = Support(
-    "with Paint by Example or an IP-Adapter",
-    _ENGINE.format(what="Paint by Example beside, or an IP-Adapter", where="PATH"),
+    "with Paint by Example or an IP-Adapter", "load Paint by Example with it, or an IP-Adapter", **_PATH
 )
 ENGINES = (WITH_PAINTER, WITH_IP_ADAPTER, WITH_EITHER)
 WITH_ADAPTER = Support(
     "with an adapter or ControlNet of its kind",
-    'load one: load(..., adapters={{"{kind}": PATH}}), or --adapter {kind}=PATH',
+    "load one",
+    python='load(..., adapters={"{kind}": PATH})',
+    option="--adapter {kind}=PATH",
 )
 WITH_LORA = Support(
     "with a LoRA of its name",
-    'load it: load(..., regional_lora={{"{kind}": FILE}}), or --regional-lora {kind}=FILE',
+    "load it",
+    python='load(..., regional_lora={"{kind}": FILE})',
+    option="--regional-lora {kind}=FILE",
 )
 NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
-LEARNED = Support(
-    'yes; preset "fast" with Paint by Example',
-    'load what sees exemplars for the preset "fast": load(..., exemplar=PATH), or --exemplar-model PATH; or choose '
-    '"translating": {"preset": "vct"}, which learns the concept',
-)
-LEARNED_EITHER = Support('yes; preset "fast" with Paint by Example or an IP-Adapter', LEARNED.advice)
+_LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" asks'
+LEARNED = Support('yes; preset "fast" with Paint by Example', _LEARN, **_PATH)
+LEARNED_EITHER = Support('yes; preset "fast" with Paint by Example or an IP-Adapter', _LEARN, **_PATH)
 NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x')
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -106,15 +117,13 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
             return
         names = ", ".join(f'"{name}"' for name in sorted(model.net.loras)) or "none"
         raise CapabilityError(
-            f'The model "{model.name}" has no LoRA "{kind}" for regions (it has {names}); '
-            f"{support.advice.format(kind=kind)}.",
+            f'The model "{model.name}" has no LoRA "{kind}" for regions (it has {names}); {support.advise(kind)}.',
             region=region,
         )
     named = "by the preset" if condition == "concept" else "of kind"
     asked = condition if kind is None else f"{condition} {named} {kind}"
-    advice = support.advice.format(kind=kind) if support is WITH_ADAPTER else support.advice
     raise CapabilityError(
-        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {asked}; {advice}.', region=region
+        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {asked}; {support.advise(kind)}.', region=region
     )
 
 

@@ -12,15 +12,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CheckpointError, OutputError
+from cloisonne.errors import CheckpointError, OutputError, spelled
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar_layout import is_exemplar_layout, write_exemplar_folder
+from cloisonne.models.files import quiet
 from cloisonne.models.pickles import PICKLES, read_pickle
 from cloisonne.models.single_file import parts_of, read_tokenizer
 from cloisonne.models.tensor_file import TensorFile, read_tensors
 from cloisonne.scene.output import target_of
 
 
+@quiet()
 def convert(
     source: str | Path,
     out: Path,
@@ -38,7 +40,8 @@ def convert(
     OutputError.
     """
     if out.exists() and not overwrite:
-        raise OutputError(f'"{out}" exists already; choose another name, or overwrite it with --overwrite.')
+        allowed = spelled("overwrite=True", "--overwrite")
+        raise OutputError(f'"{out}" exists already; choose another name, or overwrite it with {allowed}.')
     path = BUILTIN if source == "builtin" else Path(source).expanduser()
     if not path.exists():
         raise CheckpointError(f'There is no folder or file "{source}"; check its path.')

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.files import quiet
 from cloisonne.models.ldm_names import UNET
 from cloisonne.models.ldm_shapes import Tensors, clip_vision_config, unet_config
 from cloisonne.models.single_file import LINES, SCHEDULER, unet_of, vae_of
@@ -34,8 +35,9 @@ def write_exemplar_folder(tensors: Tensors, source: Path, out: Path) -> None:
     """The folder of PaintByExamplePipeline: UNet, autoencoder, image encoder, scheduler."""
     own = {name.removeprefix(UNET): tensor for name, tensor in tensors.items() if name.startswith(UNET)}
     config = unet_config(own, heads=LINES["sd1"].heads, head_width=None) | {"sample_size": LINES["sd1"].side}
-    unet_of(tensors, config, source).save_pretrained(out / "unet")
-    vae_of(tensors, LINES["sd1"].scaling, source).save_pretrained(out / "vae")
+    with quiet():
+        unet_of(tensors, config, source).save_pretrained(out / "unet")
+        vae_of(tensors, LINES["sd1"].scaling, source).save_pretrained(out / "vae")
     encoder = _encoder(tensors, source)
     (out / "image_encoder").mkdir(parents=True)
     save_file(encoder, out / "image_encoder" / "model.safetensors", metadata={"format": "pt"})

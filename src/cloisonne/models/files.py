@@ -116,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read(path: Path, reader: Callable[[Path], T]) -> T:
     """What ``reader`` makes of a member's folder, its many kinds of errors made one."""
     try:
-        with _quiet():
+        with quiet():
             return reader(path)
     except CloisonneError:
         raise
@@ -126,14 +126,20 @@ def read(path: Path, reader: Callable[[Path], T]) -> T:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Both libraries show progress bars for each model; ours load in less time than it takes to read them."""
-    shown = [library for library in (transformers_logging, diffusers_logging) if library.is_progress_bar_enabled()]
-    for library in shown:
+def quiet() -> Iterator[None]:
+    """Within it, diffusers and transformers show no progress bars and log errors alone: what is wrong with a file is
+    said here, and every model's bar would be gone before it is read."""
+    libraries = (transformers_logging, diffusers_logging)
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    before = [library.get_verbosity() for library in libraries]
+    for library in libraries:
         library.disable_progress_bar()
+        library.set_verbosity_error()
     try:
         yield
     finally:
+        for library, verbosity in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
         for library in shown:
             library.enable_progress_bar()
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.assemble import Placement, put
 from cloisonne.models.files import check_weights, files_of, pretrained, read, read_json
 from cloisonne.models.ip_adapter import IpAdapter
@@ -146,18 +146,22 @@ def _encoder_folder(projection: Mapping[str, Tensor], file: Path, given: Path | 
     if not places:
         raise CheckpointError(
             f'No image encoder for "{file}" was found in "{beside[0]}" or "{beside[1]}"; '
-            "put the folder there, or name it: load(..., image_encoder=FOLDER), or --image-encoder FOLDER."
+            f"put the folder there, or name it: {_named()}."
         )
     field, width = _reads(projection)
     widths = [read_json(place / "config.json").get(field) for place in places]
     if width not in widths:
         raise CheckpointError(
             f'The image encoder "{places[0]}" has a {field} of {widths[0]} and "{file}" reads {width}; give the one it '
-            "was trained on: load(..., image_encoder=FOLDER), or --image-encoder FOLDER."
+            f"was trained on: {_named()}."
         )
     folder = places[widths.index(width)]
     check_weights(folder, "model")
     return folder
+
+
+def _named() -> str:
+    return spelled("load(..., image_encoder=FOLDER)", "--image-encoder FOLDER")
 
 
 def _reads(projection: Mapping[str, Tensor]) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_args
 import torch
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.errors import CapabilityError, CheckpointError, spelled
 from cloisonne.models.additions import (
     read_regional,
     with_adapters,
@@ -22,6 +22,7 @@ from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar import Resampling
 from cloisonne.models.exemplar_folder import is_exemplar_folder, model_of, read_exemplar_folder
+from cloisonne.models.files import quiet
 from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
@@ -33,6 +34,7 @@ Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
 
 
+@quiet()
 def load(
     source: str | Path = "builtin",
     *,
@@ -117,8 +119,8 @@ def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str], 
     if given:
         what = "no embeddings" if given[0] == "embeddings" else "no LoRAs"
         raise CapabilityError(
-            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with '
-            f"{given[0]} and name the folder as exemplar."
+            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with the rest, and '
+            f"the folder with it: {spelled('load(..., exemplar=FOLDER)', '--exemplar-model FOLDER')}."
         )
     return model_of(read_exemplar_folder(folder, placement.dtype, variant), name=name, placement=placement)
 

@@ -64,8 +64,7 @@ class DiffusersNet:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
         if call.loras is not None and (missing := call.loras.names - self.loras.keys()):
             raise CapabilityError(
-                f'View "{call.rows[0].view}": the network has no LoRA "{min(missing)}"; load it: '
-                f'load(..., regional_lora={{"{min(missing)}": FILE}}).'
+                f'View "{call.rows[0].view}": the network has no LoRA "{min(missing)}"; load it for regions.'
             )
         if call.pictures is not None and not self.pictures:
             raise CapabilityError(

@@ -11,6 +11,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from cloisonne.models.files import quiet
+
 Family = Literal["builtin", "sd1", "sd2", "sdxl", "pbe"]
 """Which published line a checkpoint is of: the built-in family, Stable Diffusion 1.x, 2.x or XL, Paint by Example."""
 
@@ -58,7 +60,8 @@ class Parts:
         for number, text in zip(("", "_2"), self.texts, strict=False):
             named |= {f"text_encoder{number}": text.module, f"tokenizer{number}": text.tokenizer}
         for name, part in named.items():
-            part.save_pretrained(folder / name)
+            with quiet():
+                part.save_pretrained(folder / name)
             library = "transformers" if name.startswith(("text_encoder", "tokenizer")) else "diffusers"
             index[name] = [library, type(part).__name__]
         scheduler = {"_class_name": "DDIMScheduler", **self.scheduler}

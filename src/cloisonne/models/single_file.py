@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.files import read
 from cloisonne.models.ldm_names import (
     CLIP_L,
@@ -278,7 +278,7 @@ def read_tokenizer(folder: Path | None) -> CLIPTokenizer:
     wanted = f'"{TOKENIZER}" in the local cache of the hub' if folder is None else f'a CLIP tokenizer in "{folder}"'
     raise CheckpointError(
         f"A single file holds no tokenizer, and {wanted} was not found; give the folder of one: "
-        "load(..., tokenizer=FOLDER), or --tokenizer FOLDER."
+        f"{spelled('load(..., tokenizer=FOLDER)', '--tokenizer FOLDER')}."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cloisonne.errors import CapabilityError, CheckpointError, SceneError
+from cloisonne.errors import CapabilityError, CheckpointError, SceneError, spelled
 from cloisonne.models.learned_words import LearnedWords
 from cloisonne.models.parts import TextPart
 
@@ -146,9 +146,10 @@ class NoText:
         return Said(torch.zeros(num_tokens, self.width, device=device))
 
     def _refusal(self, region: str | None) -> CapabilityError:
+        own = spelled(f'load(..., exemplar="{self._model}")', f"--exemplar-model {self._model}")
         return CapabilityError(
             f'The model "{self._model}" (Paint by Example) hears no words, only exemplars; leave captions and phrases '
-            f'out, or load a text model with it beside: load(..., exemplar="{self._model}").',
+            f"out, or load a text model with it: {own}.",
             region=region,
         )
 

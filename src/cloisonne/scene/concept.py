@@ -11,7 +11,7 @@ from cloisonne.scene.values import Fraction, Text, Value, shown
 
 
 class ConceptImage(Value):
-    """image: the picture that shows the concept (path, data URI, PIL image or uint8 array). file: what was learned of
+    """image: the picture that shows the concept (path, data URI, PIL image, array or tensor). file: what was learned of
     one, a safetensors file (path, bytes or data URI), in place of learning.
 
     keep_structure: share of the walk, in [0, 1], in which the result looks as the background does; None takes that of

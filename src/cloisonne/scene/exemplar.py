@@ -13,7 +13,7 @@ from cloisonne.scene.values import Fraction, Value, shown
 
 
 class Exemplar(Value):
-    """image: the picture (path, data URI, PIL image or uint8 array).
+    """image: the picture (path, data URI, PIL image, array or tensor).
 
     strength: how much it counts, in [0, 1], against the region's phrase, or without one against the caption.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cloisonne.errors import SceneError
 from cloisonne.scene.pictures import LEARNED
 from cloisonne.scene.region import Region
-from cloisonne.scene.values import Value, closest, shown
+from cloisonne.scene.values import ALIASES, Value, closest, shown
 
 if TYPE_CHECKING:
     from cloisonne.scene.scene import Scene
@@ -18,7 +18,8 @@ def region_field(scene: "Scene", name: str) -> tuple[Region, str] | None:
     # The longest name first: names may hold points themselves.
     for region in sorted(scene.regions, key=lambda region: -len(region.name or "")):
         if name.startswith(f"{region.name}."):
-            return region, name.removeprefix(f"{region.name}.")
+            field = name.removeprefix(f"{region.name}.")
+            return region, ALIASES.get(field, field)
     return None
 
 
@@ -33,6 +34,8 @@ def with_fields(scene: "Scene", to: Mapping[str, Any]) -> "Scene":
     for name, value in to.items():
         owner, field = _meant(scene, name)
         told = own if owner is None else by_region.setdefault(owner.name or "", {})
+        if field in told:
+            raise SceneError(f"{field} is given a value twice; give it one.", region=owner and owner.name)
         told[field] = value
     regions = [_of_region(region, by_region.get(region.name or "", {})) for region in scene.regions]
     return scene.replace(**_told(scene, own), regions=tuple(regions))
@@ -121,6 +124,7 @@ def _meant(scene: "Scene", name: str) -> tuple[Region | None, str]:
         region, field = found
         _check_field(region, field, region.name)
         return found
+    name = ALIASES.get(name, name)
     if name.partition(".")[0] in _own_fields(scene):
         return None, name
     for region in scene.regions:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cloisonne.errors import SceneError
+from cloisonne.errors import SceneError, spelled
 from cloisonne.scene.geometry import iou
 from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
@@ -28,7 +28,8 @@ def halves(scene: Scene) -> Halves:
     edits = [(region, region.edit) for region in scene.active_regions if region.edit is not None]
     if not edits:
         raise SceneError(
-            'No region has an edit; give one, such as {"kind": "add", "phrase": "a crown"}, or use generate(...).'
+            'No region has an edit; give one, such as {"kind": "add", "phrase": "a crown"}, or use '
+            f"{spelled('generate(...)', 'cloisonne generate')}."
         )
     if scene.outside is not None:
         raise SceneError("The scene keeps a picture outside of regions, which two pictures cannot; leave outside out.")
@@ -44,7 +45,7 @@ def halves(scene: Scene) -> Halves:
         if loras:
             raise SceneError(
                 f'lora names "{loras[0].name}", but edits hear no LoRAs by region; fuse it for all of the '
-                "picture (load(..., lora=FILE)), or leave it out.",
+                f"picture ({spelled('load(..., lora=FILE)', '--lora FILE')}), or leave it out.",
                 region=owner,
             )
     return Halves(

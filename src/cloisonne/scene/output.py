@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from cloisonne.errors import OutputError
+from cloisonne.errors import OutputError, spelled
 from cloisonne.scene.colour_space import kept, png_options
 from cloisonne.scene.parameters import PARAMETERS
 from cloisonne.scene.record import KEY, Record
@@ -50,7 +50,8 @@ def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image
         if path.is_dir():
             raise OutputError(f"The output {quoted(path)} is a folder; give the name of a file.")
         if path.exists() and not overwrite:
-            raise OutputError(f"The output {quoted(path)} exists; choose another name, or allow it with --overwrite.")
+            allowed = spelled("overwrite=True", "--overwrite")
+            raise OutputError(f"The output {quoted(path)} exists; choose another name, or allow it with {allowed}.")
         folder = target_of(path).parent
         if not folder.is_dir():
             raise OutputError(f"There is no folder {quoted(folder)} for the output {quoted(path.name)}; make it first.")

@@ -17,7 +17,7 @@ from cloisonne.scene.values import Text, Value, shown
 class Outside(Value):
     """What is pasted over a drawn picture, everywhere but in some regions.
 
-    image: the picture, as large as the drawn one (path, data URI, PIL image or uint8 array). regions: names of the
+    image: the picture, as large as the drawn one (path, data URI, PIL image, array or tensor). regions: names of the
     regions that are seen as they were drawn, with their soft edges. mask: what is so besides (white), such as where a
     region was before it moved.
     """

@@ -8,13 +8,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 from PIL import Image
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from cloisonne.errors import ImageError
+from cloisonne.scene.arrays import colour_array, is_array, mask_array
 from cloisonne.scene.colour_space import png_options
 from cloisonne.scene.values import quoted, shown
 
@@ -102,8 +102,16 @@ def encoded(image: Image.Image) -> bytes:
 
 
 def given_background(value: object) -> Picture:
-    """The picture of a path, a data URI, a PIL image, or an array uint8 [H, W], [H, W, 3] or [H, W, 4]."""
+    """The picture of a path, a data URI, a PIL image, an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W].
+
+    Arrays and tensors are uint8, or floats in [0, 1].
+    """
     return _given_colours(value, "background")
+
+
+def given_picture(value: object) -> Picture:
+    """The same of any other picture."""
+    return _given_colours(value, "picture")
 
 
 def given_image(value: object) -> Picture:
@@ -132,34 +140,15 @@ def given_outside(value: object) -> Picture:
 
 
 def _given_colours(value: object, field: str) -> Picture:
-    if isinstance(value, np.ndarray):
-        channels = value.shape[2:] or (1,)
-        if value.dtype != np.uint8 or value.ndim not in (2, 3) or channels[0] not in (1, 3, 4) or not value.size:
-            raise ImageError(_array_refused(value, "uint8 [H, W], [H, W, 3] or [H, W, 4]"))
-        value = Image.fromarray(value.reshape(value.shape[:2]) if channels == (1,) else value)
-    return _given(value, field)
+    return _given(Image.fromarray(colour_array(value, field)) if is_array(value) else value, field)
 
 
 def given_mask(value: object) -> Picture:
-    """The mask of a path, a data URI, a PIL image, or an array [H, W]: bool, uint8, uint16, or floats in [0, 1].
+    """The mask of a path, a data URI, a PIL image, or an array or tensor [H, W]: bool, uint8, uint16, floats in [0, 1].
 
     Floats are kept with 16 bits.
     """
-    if isinstance(value, np.ndarray):
-        floating = np.issubdtype(value.dtype, np.floating)
-        fits = floating or value.dtype in (np.bool_, np.uint8, np.uint16)
-        if not fits or value.ndim != 2 or not value.size:
-            raise ImageError(_array_refused(value, "bool, uint8, uint16 or float [H, W]"))
-        if floating:
-            if not ((value >= 0) & (value <= 1)).all():
-                raise ImageError("The mask is an array with values outside 0 to 1; scale them, 1 is this region.")
-            value = np.rint(value.astype(np.float64) * 65535).astype(np.uint16)
-        value = Image.fromarray(value)
-    return _given(value, "mask")
-
-
-def _array_refused(array: np.ndarray[Any, Any], wanted: str) -> str:
-    return f"An array of {array.dtype} {list(array.shape)} is no picture; give {wanted}."
+    return _given(Image.fromarray(mask_array(value)) if is_array(value) else value, "mask")
 
 
 def _given(value: object, field: str) -> Picture:

@@ -80,10 +80,10 @@ class Scene(Value):
     guidance_interval: the part of the run that is guided (arXiv 2404.07724).
     lora: names of LoRAs that the model holds, with scales, which change the whole picture.
     model: a name or folder. method: how regions reach the network. overlap: what holds where regions overlap.
-    background: the given picture (path, data URI, PIL image or uint8 array). With regions they are repainted in it and
-    nothing else is; without regions the whole picture starts from it. strength: how much of the run it goes through, in
-    [0, 1]; at 1 nothing of what is repainted is kept. composite: put back only what was to change; without it the
-    result shows all that the model made of the window around the regions, which differs a little everywhere.
+    background: the given picture (path, data URI, PIL image, array or tensor). With regions they are repainted in it
+    and nothing else is; without regions the whole picture starts from it. strength: how much of the run it goes
+    through, in [0, 1]; at 1 nothing of what is repainted is kept. composite: put back only what was to change; without
+    it the result shows all that the model made of the window around the regions, which differs a little everywhere.
     editing: how edits are made, a preset's name under "preset" and what shall be other than it says (see ``edit``).
     translating: the same of how a region's concept is carried over (see ``translate``).
     outside: a picture that stands outside of some regions, whatever was drawn there (see :meth:`changed`).

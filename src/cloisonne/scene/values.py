@@ -3,7 +3,7 @@
 import json
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike
 from typing import Annotated, Any, Self
@@ -22,7 +22,6 @@ _NAMES_ELSEWHERE = {
     "description": ("caption", "phrase"),
     "caption": ("phrase",),
     "phrase": ("caption",),
-    "negative_prompt": ("negative",),
     "bbox": ("box",),
     "segmentation": ("polygon",),
     "points": ("polygon",),
@@ -32,8 +31,6 @@ _NAMES_ELSEWHERE = {
     "reference": ("exemplar",),
     "control_image": ("control", "image"),
     "image": ("background",),
-    "num_inference_steps": ("steps",),
-    "guidance_scale": ("guidance",),
     "cfg_scale": ("guidance",),
     "scheduler": ("sampler",),
     "layers": ("regions",),
@@ -42,12 +39,29 @@ _NAMES_ELSEWHERE = {
 """Words of other tools, and ours for the same thing."""
 
 
+ALIASES = {"num_inference_steps": "steps", "guidance_scale": "guidance", "negative_prompt": "negative"}
+"""Names of diffusers for fields of a scene or region; they are read wherever the field is."""
+
+
+def own_names(data: Mapping[str, Any], fields: Container[str], region: str | None = None) -> dict[str, Any]:
+    """``data`` with the names of ``ALIASES`` replaced where ``fields`` has the field.
+
+    Raises SceneError, about the region if there is one, where a value is given under both names.
+    """
+    named = {name: ALIASES[name] for name in data if name in ALIASES and ALIASES[name] in fields}
+    for name, field in named.items():
+        if field in data:
+            raise SceneError(f"{field} and {name} are the same; give one of them.", region=region)
+    return {named.get(name, name): value for name, value in data.items()}
+
+
 class Value(BaseModel):
     """A part of a scene. Failures to make one are SceneError or ImageError, never pydantic's ValidationError."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def __init__(self, /, **data: Any) -> None:
+        data = own_names(data, type(self).model_fields, self._owner(data, ()))
         self._refuse_unknown(data)
         try:
             super().__init__(**{k: v.item() if isinstance(v, np.generic) else v for k, v in data.items()})
@@ -72,7 +86,15 @@ class Value(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """The same value with other fields, checked again."""
+        changes = own_names(changes, type(self).model_fields, self._owner(vars(self), ()))
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
+    # For pydantic's own error names an address of its documentation.
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise SceneError(f"{name} of a {type(self).__name__} is frozen; make another one, as in replace({name}=...).")
+
+    def __delattr__(self, name: str) -> None:
+        raise SceneError(f"{name} of a {type(self).__name__} is frozen; make another one, as in replace({name}=...).")
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         fields = type(self).model_fields

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cloisonne.errors import OutputError, SceneError
+from cloisonne.errors import OutputError, SceneError, spelled
 from cloisonne.scene import Region, Scene, write_picture
 from cloisonne.scene.output import target_of
 from cloisonne.scene.rle import encode
@@ -84,7 +84,8 @@ def export(
 def _refuse_existing(paths: list[Path]) -> None:
     for path in paths:
         if path.exists():
-            raise OutputError(f'The output "{path}" exists; choose another folder, or allow it with --overwrite.')
+            allowed = spelled("overwrite=True", "--overwrite")
+            raise OutputError(f'The output "{path}" exists; choose another folder, or allow it with {allowed}.')
 
 
 def _write_files(stem: Path, drawn: Drawn, scene: Scene) -> None:

@@ -1,0 +1,45 @@
+"""What the public functions take as a scene and as a model."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from cloisonne.errors import CheckpointError, SceneError
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.scene.scene import Scene
+
+SceneLike: TypeAlias = Scene | Mapping[str, Any] | str | PathLike[str]
+"""A scene, its JSON object, or the path of a JSON file or of a PNG that carries one."""
+
+ModelLike: TypeAlias = Model | str | PathLike[str]
+"""A loaded model, or what ``load`` takes: "builtin", a folder, a file or a hub id. It is loaded anew in each call."""
+
+
+def as_scene(given: SceneLike, fields: Mapping[str, Any] | None = None) -> Scene:
+    """The scene, with ``fields`` that are not None in place of its own. Raises SceneError or ImageError."""
+    if isinstance(given, Scene):
+        scene = given
+    elif isinstance(given, Mapping):
+        scene = Scene.from_dict(given)
+    elif isinstance(given, str | PathLike):
+        scene = Scene.load(Path(given))
+    else:
+        raise SceneError(
+            f"The scene is a {type(given).__name__}; give a Scene, a dict of its fields, or the path of a JSON file or "
+            "of a PNG that carries one."
+        )
+    changes = {name: value for name, value in (fields or {}).items() if value is not None}
+    return scene.replace(**changes) if changes else scene
+
+
+def as_model(given: ModelLike) -> Model:
+    """The model, loaded on the CPU where it is given by name. Raises CheckpointError."""
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, str | PathLike):
+        return load(given if isinstance(given, str) else Path(given))
+    raise CheckpointError(
+        f'The model is a {type(given).__name__}; give a loaded model, "builtin", a folder, a file or a hub id.'
+    )

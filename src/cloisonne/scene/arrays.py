@@ -1,0 +1,72 @@
+"""Pictures and masks given as arrays or tensors, as the integers that a picture file holds."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloisonne.errors import ImageError
+
+COLOURS = "uint8, or floats from 0 to 1, as an array [H, W], [H, W, 3] or [H, W, 4] or a tensor [3, H, W]"
+MASK = "bool, uint8, uint16 or floats from 0 to 1, as an array or a tensor [H, W]"
+
+
+def is_array(value: object) -> bool:
+    """Whether it is a NumPy array or a tensor."""
+    return isinstance(value, np.ndarray) or _is_tensor(value)
+
+
+def colour_array(value: Any, role: str) -> NDArray[np.uint8]:
+    """uint8 [H, W] or [H, W, C], C being 3 or 4, of an array [H, W], [H, W, C] or a tensor [H, W], [C, H, W].
+
+    Floats in [0, 1] become the nearest of 256 levels. ImageError, which calls it ``role``, for any other.
+    """
+    array = _as_numpy(value, channels_last=True)
+    floating = np.issubdtype(array.dtype, np.floating)
+    channels = array.shape[2:] or (1,)
+    if not (floating or array.dtype == np.uint8) or array.ndim not in (2, 3) or channels[0] not in (1, 3, 4):
+        raise ImageError(_refused(value, COLOURS))
+    if not array.size:
+        raise ImageError(_refused(value, COLOURS))
+    pixels = np.rint(_in_unit_range(array, role) * 255).astype(np.uint8) if floating else array
+    return pixels.reshape(pixels.shape[:2]) if channels == (1,) else pixels
+
+
+def mask_array(value: Any) -> NDArray[Any]:
+    """bool, uint8 or uint16 [H, W] of an array or a tensor [H, W] (a tensor also [1, H, W]); floats as uint16."""
+    array = _as_numpy(value, channels_last=False)
+    if _is_tensor(value) and array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    floating = np.issubdtype(array.dtype, np.floating)
+    if not (floating or array.dtype in (np.bool_, np.uint8, np.uint16)) or array.ndim != 2 or not array.size:
+        raise ImageError(_refused(value, MASK))
+    return np.rint(_in_unit_range(array, "mask") * 65535).astype(np.uint16) if floating else array
+
+
+def _is_tensor(value: object) -> bool:
+    """By what it does: the scene imports no tensor library."""
+    return all(hasattr(value, name) for name in ("detach", "cpu", "is_floating_point"))
+
+
+def _as_numpy(value: Any, *, channels_last: bool) -> NDArray[Any]:
+    """channels_last: move the channels of a tensor [C, H, W] to the end."""
+    if isinstance(value, np.ndarray):
+        return value
+    tensor = value.detach().cpu()
+    array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return np.ascontiguousarray(np.moveaxis(array, 0, -1)) if channels_last and array.ndim == 3 else array
+
+
+def _in_unit_range(array: NDArray[Any], role: str) -> NDArray[np.float64]:
+    if not np.isfinite(array).all():
+        raise ImageError(f"The {role} is an array that holds NaN or infinity; give values from 0 to 1.")
+    least, most = float(array.min()), float(array.max())
+    if least < 0 or most > 1:
+        given = f"an array of values from {least:g} to {most:g}"
+        raise ImageError(f"The {role} is {given}; scale floats to 0 to 1, or give uint8.")
+    return array.astype(np.float64)
+
+
+def _refused(value: Any, wanted: str) -> str:
+    kind = "A tensor" if _is_tensor(value) else "An array"
+    return f"{kind} of {str(value.dtype).removeprefix('torch.')} {list(value.shape)} is no picture; give {wanted}."

@@ -1,0 +1,87 @@
+"""The documentation holds: its Python runs as printed, its links lead somewhere, its pages name their commands."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cloisonne.models.builtin import BUILTIN
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *DOCS]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+RUN = [ROOT / "README.md", ROOT / "docs" / "scenes.md", ROOT / "docs" / "inversion.md"]
+"""Pages whose Python needs no checkpoint but the built-in family."""
+
+builtin = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is not there")
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def anchors(path: Path) -> list[tuple[int, str]]:
+    """(level, anchor) of each heading, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    seen: Counter[str] = Counter()
+    found = []
+    for marks, title in re.findall(r"^(#{1,6}) (.*)$", text, re.M):
+        anchor = re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+        found.append((len(marks), f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor))
+        seen[anchor] += 1
+    return found
+
+
+@builtin
+@pytest.mark.parametrize("path", RUN, ids=name)
+def test_python_runs_as_printed(path: Path, workdir: Path) -> None:
+    """All blocks of a page, one after the other in one namespace, beside the examples."""
+    (workdir / "examples").symlink_to(ROOT / "examples")
+    namespace: dict[str, object] = {}
+    for block in blocks(path, "python"):
+        exec(compile(block, name(path), "exec"), namespace)
+
+
+@builtin
+def test_the_lattice_of_the_inversion_page_comes_back(workdir: Path) -> None:
+    (workdir / "examples").symlink_to(ROOT / "examples")
+    namespace: dict = {}
+    exec(blocks(ROOT / "docs" / "inversion.md", "python")[0], namespace)
+    assert float((namespace["back"] - namespace["latents"]).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in LINK.findall(path.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = path if not file else (path.parent / file).resolve()
+        assert target.exists(), link
+        if anchor:
+            assert anchor in [one for _, one in anchors(target)], link
+
+
+def test_the_readme_links_every_page() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
+    assert [name(page) for page in DOCS if page not in linked] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "methods").glob("*.md")), ids=name)
+def test_methods_name_their_commands(path: Path) -> None:
+    commands = "\n".join(blocks(path, ""))
+    assert re.search(r"^cloisonne (generate|paint|edit|translate|control) ", commands, re.M)
+    assert re.search(r"^cloisonne evaluate ", commands, re.M)
+
+
+def test_results_have_contents() -> None:
+    page = ROOT / "docs" / "results.md"
+    contents = re.findall(r"^ *- \[[^\]]*\]\(#([^)]*)\)$", page.read_text(encoding="utf-8"), re.M)
+    assert contents == [anchor for level, anchor in anchors(page) if level in (2, 3)]
