@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from ldm import ldm_unet
-from lora_files import pipeline_of
+from lora_files import kohya_file, lora_weights, peft_file, pipeline_of
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.app.explain import explain
+from cloisonne.app.generate import generate
 from cloisonne.errors import CheckpointError
 from cloisonne.models.load import load
 from cloisonne.models.lora import Dense, LowRank
@@ -223,6 +224,44 @@ def test_dora_of_peft_is_fused_as_diffusers_fuses_it(tiny_sd: Path, tmp_path: Pa
     for name in (LINEAR, KEYS, CONV):
         torch.testing.assert_close(ours[f"{name}.weight"], theirs[f"{name}.weight"], atol=1e-5, rtol=0)
         assert not torch.allclose(ours[f"{name}.weight"], before[f"{name}.weight"], atol=1e-2)
+
+
+@pytest.mark.parametrize("form", ["peft", "kohya"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_plain_ones_are_fused_as_diffusers_fuses_them_to_the_bit(
+    tiny_sd: Path, tmp_path: Path, form: str, dtype: torch.dtype
+) -> None:
+    made, file = lora_weights(tiny_sd, layers=("to_q", "to_k", "conv1", "proj_in")), tmp_path / "x.safetensors"
+    peft_file(file, made) if form == "peft" else kohya_file(file, made, alpha=1.0)
+    pipeline = pipeline_of(tiny_sd).to(dtype)
+    pipeline.load_lora_weights(tmp_path, weight_name=file.name)
+    pipeline.fuse_lora(lora_scale=0.7)
+    pipeline.unload_lora_weights()
+    model = load(tiny_sd, lora=(file, 0.7), dtype=dtype)
+    for ours, theirs in ((model.net.unet, pipeline.unet), (model.text.modules[0], pipeline.text_encoder)):
+        state = theirs.state_dict()
+        assert [name for name, value in ours.state_dict().items() if not torch.equal(value, state[name])] == []
+
+
+def test_by_region_over_all_of_the_canvas_every_form_is_the_fused_one(tiny_sd: Path, tmp_path: Path) -> None:
+    sizes = shapes(tiny_sd)
+    time, feed = "down_blocks.0.resnets.0.time_emb_proj", f"{ATTENTION}.ff.net.2"
+    layers = {layer: FORMS[form][1](sizes[f"{layer}.weight"])[0] for form, (layer, _) in FORMS.items()}
+    layers |= {name: lokr(sizes[f"{name}.weight"], whole=True)[0] for name in (time, feed)}
+    layers[CONV] |= {"diff_b": rand(*sizes[f"{CONV}.bias"])}
+    file = saved(tmp_path / "x.safetensors", layers)
+    plain = Region(name="pet", box=(0, 0, 1, 1), phrase="a red cat")
+    scene = Scene(seed=0, steps=3, sampler="ddim", method="attention", width=64, height=64, regions=[plain])
+    latents = torch.randn(1, 4, 8, 8)
+
+    def drawn(scene: Scene, model: Model) -> Tensor:
+        found = generate(scene, model, latents=latents.clone(), output_type="latent").latents
+        assert found is not None
+        return found
+
+    ours = drawn(scene.replace(regions=[plain.replace(lora={"x": 0.7})]), load(tiny_sd, regional_lora={"x": file}))
+    torch.testing.assert_close(ours, drawn(scene, load(tiny_sd, lora=(file, 0.7))), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(ours, drawn(scene, load(tiny_sd)), atol=1e-2)
 
 
 @pytest.mark.parametrize(
