@@ -120,16 +120,21 @@ class Change:
         return found
 
     def fused(self, weight: Tensor, times: float) -> Tensor:
-        """W' of the weight W, in its dtype; in half precision a LoRA is rounded before it is multiplied, as in peft."""
-        own = {name: tensor.to(weight.dtype) for name, tensor in self.slots.items()} if self.low_rank else self.slots
+        """W' of the weight W, in its dtype.
+
+        What peft has too is rounded to half precision where peft rounds it, to the same bits.
+        """
+        as_peft = self.low_rank or "magnitude" in self.slots
+        own = {name: tensor.to(weight.dtype) for name, tensor in self.slots.items()} if as_peft else self.slots
         added = Change(own, self.scale).weight(tuple(weight.shape), times)
         if not self.has_magnitude:
             return weight if added is None else weight + added.to(weight.dtype)
-        whole = weight.float() + (0 if added is None else added)
+        dtype = weight.dtype if as_peft else torch.float32
+        whole = weight.to(dtype) + (0 if added is None else added.to(dtype))
         axis, magnitude = self._magnitude(tuple(weight.shape))
         others = tuple(k for k in range(whole.ndim) if k != axis)
         norm = torch.linalg.vector_norm(whole, dim=others, keepdim=True)
-        return (magnitude.reshape(norm.shape) / norm * whole).to(weight.dtype)
+        return (magnitude.to(dtype).reshape(norm.shape) / norm * whole).to(weight.dtype)
 
     def _magnitude(self, shape: Shape) -> tuple[int, Tensor]:
         """The axis of the weight along which a DoRA's magnitudes lie, and these, float32.
