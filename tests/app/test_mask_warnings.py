@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cloisonne as cl
+from cloisonne.app.control_maps import control_warnings
 from cloisonne.app.generate import generate
 from cloisonne.app.mask_warnings import misfit
 from cloisonne.app.picture_edit import PictureEdit
@@ -175,3 +176,23 @@ def test_the_mask_of_outside_is_read_in_the_same_way(tiny: Model, tmp_path: Path
     result.save(tmp_path / "a.png")
     again = generate(Scene.from_png(tmp_path / "a.png"), tiny)
     assert np.array_equal(pixels, np.asarray(again.image))
+
+
+@pytest.mark.parametrize("field", ["image", "from"])
+@pytest.mark.parametrize(
+    ("size", "of_picture", "of_canvas"),
+    [((96, 64), "", ""), ((192, 128), "resized", ""), ((99, 64), "another shape", "another shape")],
+)
+def test_a_control_s_picture_of_another_size_is_warned_of(
+    field: str, size: tuple[int, int], of_picture: str, of_canvas: str
+) -> None:
+    lines = np.zeros((size[1], size[0], 3), np.uint8)
+    region = Region(name="pet", box=(0.1, 0.1, 0.5, 0.5), control={"kind": "canny", field: lines})
+    given = Scene(background=PHOTO, regions=(region,), width=96, height=64)
+    for scene, edit, expected in [
+        (given, PictureEdit.of(given), of_picture),
+        (given.replace(background=None), None, of_canvas),
+    ]:
+        warnings = list(control_warnings(scene, edit))
+        assert len(warnings) == bool(expected)
+        assert all(expected in one and f"{size[0]} x {size[1]}" in one and "96 x 64" in one for one in warnings)

@@ -57,7 +57,7 @@ class CocoRows:
                     raise
                 skipped.append(str(error))
         count = f'{len(skipped)} of {len(coco.annotations)} annotations in "{folder}" were left out'
-        self.warnings = (f"{count}, the first because: {skipped[0]}",) if skipped else ()
+        self.warnings: tuple[str, ...] = (f"{count}, the first because: {skipped[0]}",) if skipped else ()
         self._rows = tuple(
             _Row(_file(folder, image), _size(image), tuple(captions[key]), tuple(regions[key]))
             for key, image in coco.images.items()
