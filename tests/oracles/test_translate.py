@@ -137,11 +137,11 @@ def test_the_command_takes_the_published_file(root: Path, workdir: Path) -> None
     named = [*adapter, "--image-encoder", str(root / "models" / "image_encoder")]
     assert CliRunner().invoke(app, [*told, *named, "-o", "again.png"]).exit_code == 0
     assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
-    with pytest.raises(CapabilityError, match=r"exemplar=PATH"):
+    with pytest.raises(CapabilityError, match="--exemplar-model PATH"):
         CliRunner().invoke(app, [*told, "-o", "none.png"], catch_exceptions=False)
     lonely = Path("x.safetensors")
     lonely.write_bytes(file_of(root, "plain").read_bytes())
-    with pytest.raises(CheckpointError, match=r"No image encoder .* image_encoder=FOLDER"):
+    with pytest.raises(CheckpointError, match=r"No image encoder .* --image-encoder FOLDER"):
         CliRunner().invoke(app, [*told, "--exemplar-model", str(lonely), "-o", "none.png"], catch_exceptions=False)
     assert not Path("none.png").exists()
 
