@@ -14,9 +14,9 @@ from cloisonne.core.plan import Conditioning, Plan, Tokens, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError
-from cloisonne.methods.vct import Translating
 from cloisonne.models.concept import Concept, said, table_of, width_of
 from cloisonne.models.model import Model
+from cloisonne.scene.translation_presets import Translating
 
 Learning = Callable[[int, int, float], None]
 """(round, rounds, loss); may raise Cancelled."""

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cloisonne.errors import OutputError
-from cloisonne.methods.vct import Translating
 from cloisonne.models.model import Model
+from cloisonne.scene.translation_presets import Translating
 
 FALLS = 0.001
 """A loss has fallen if it is lower by this share of itself."""

@@ -13,9 +13,9 @@ from cloisonne.app.given_concept import learned_from
 from cloisonne.core.predict import Run
 from cloisonne.eval.items import write_whole
 from cloisonne.eval.translation_items import Asked, places
-from cloisonne.methods.vct import Translating
 from cloisonne.models.concept import Concept
 from cloisonne.models.model import Model
+from cloisonne.scene.translation_presets import Translating
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,12 +17,13 @@ from cloisonne.core.plan import AttentionEdit, Plan, View
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError
 from cloisonne.methods.layout import Placed
-from cloisonne.methods.mrgd import AFTER, BEFORE, CANVAS, WHOLE, Editing, latent_box, window_feather
+from cloisonne.methods.mrgd import AFTER, BEFORE, CANVAS, WHOLE, latent_box, window_feather
 from cloisonne.methods.mrgd_attention import Boosted, ClearWords, spans_of
 from cloisonne.methods.mrgd_energy import Losses, RegionEnergy, Wanted
 from cloisonne.methods.reco import normalise
 from cloisonne.models.clipseg import Segmenter
 from cloisonne.models.vae import Vae
+from cloisonne.scene.edit_presets import Editing
 from cloisonne.scene.masks import Mask
 from cloisonne.scene.prompt import plain
 from cloisonne.scene.region import Region

@@ -4,9 +4,9 @@ import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.errors import CheckpointError
 from cloisonne.models.adapter import check_adapter, read_adapter
 from cloisonne.models.assemble import Placement
 from cloisonne.models.clipseg import load_segmenter
@@ -19,7 +19,7 @@ from cloisonne.models.lora import Lora
 from cloisonne.models.model import Model
 from cloisonne.models.net import DiffusersNet
 from cloisonne.models.parts import Parts
-from cloisonne.scene.control import ControlKind
+from cloisonne.models.sources import check_kinds
 from cloisonne.scene.lora import Lora as Named
 
 
@@ -27,11 +27,8 @@ def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: P
     """T2I-Adapters or ControlNets by kind of control."""
     found, beside, files = dict(model.adapters), dict(model.controlnets), []
     unet: Any = model.net.unet.config
+    check_kinds(adapters)
     for kind, source in adapters.items():
-        if kind not in get_args(ControlKind):
-            raise CapabilityError(
-                f'There is no kind of control "{kind}"; choose one of {", ".join(get_args(ControlKind))}.'
-            )
         path = Path(source).expanduser()
         found.pop(kind, None)
         beside.pop(kind, None)

@@ -25,8 +25,8 @@ from cloisonne.models.exemplar_folder import is_exemplar_folder, model_of, read_
 from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
-from cloisonne.models.pickles import PICKLES
 from cloisonne.models.relatives import with_relatives
+from cloisonne.models.sources import check_source
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
@@ -145,27 +145,19 @@ def _read(
         if not (BUILTIN / "model_index.json").is_file():
             raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
         return BUILTIN, read_folder(BUILTIN, dtype)
+    check_source(source)
     path = Path(source).expanduser()
     if path.is_dir():
         return path, read_folder(path, dtype)
-    if path.suffix in PICKLES:
-        raise CheckpointError(
-            f'"{source}" is a pickle, which can run code when it is read; convert it once with '
-            f'"cloisonne convert {source} FOLDER" and load the folder.'
-        )
-    if path.is_file() or path.suffix == ".safetensors":
+    if path.is_file():
         from cloisonne.models.single_file import read_single_file
 
         words = None if tokenizer is None else Path(tokenizer).expanduser()
         return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
-    from cloisonne.models.hub import is_hub_id, snapshot
+    from cloisonne.models.hub import snapshot
 
-    if is_hub_id(str(source)):
-        folder = snapshot(str(source))
-        return folder, read_folder(folder, dtype)
-    raise CheckpointError(
-        f'There is no folder or file "{source}"; give "builtin", a diffusers folder, a .safetensors file or a hub id.'
-    )
+    folder = snapshot(str(source))
+    return folder, read_folder(folder, dtype)
 
 
 def _listed(values: Any) -> list[Any]:

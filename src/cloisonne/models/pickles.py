@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
-
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+from cloisonne.models.sources import PICKLES as PICKLES
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:
