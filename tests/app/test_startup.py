@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tiny import write_checkpoint
 
+from cloisonne.models.builtin import BUILTIN
+
+BUILTIN_IS_THERE = (BUILTIN / "model_index.json").is_file()
 TENSOR_LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "scipy", "sklearn")
 PROGRAM = """
 import json, os, sys
@@ -170,3 +174,31 @@ def test_what_asks_no_network_imports_no_tensor_library(found: dict[str, dict[st
 def test_threads_wait_passively_unless_the_environment_says_otherwise(folder: Path, given: str | None) -> None:
     own = {} if given is None else {"OMP_WAIT_POLICY": given}
     assert seen(folder, ["models"], **own)["models"]["wait"] == (given or "PASSIVE")
+
+
+LEFT = (
+    *("transformers.models.clipseg", "diffusers.models.controlnets", "diffusers.pipelines", "sklearn"),
+    *("cloisonne.train.family", "cloisonne.train.reco.task", "cloisonne.eval", "cloisonne.world"),
+    *(f"cloisonne.models.{name}" for name in ("adapters", "clipseg", "coadapter", "controlnet", "convert", "hub")),
+    *(f"cloisonne.models.{name}" for name in ("ip_adapter", "ip_adapter_file")),
+)
+"""What a model without such members never asks, and the parts of the package that draw nothing."""
+ADAPTER = ("diffusers.models.adapter", "cloisonne.models.adapter")
+DRAWN = "generate --caption cat --steps 1 --seed 1 -o drawn.png --overwrite"
+
+
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        pytest.param(
+            "", LEFT, id="builtin", marks=pytest.mark.skipif(not BUILTIN_IS_THERE, reason="no built-in family")
+        ),
+        pytest.param(" --model tiny", (*LEFT, *ADAPTER), id="a folder without adapters"),
+    ],
+)
+def test_drawing_imports_what_the_members_of_its_model_need(folder: Path, more: str, left: tuple[str, ...]) -> None:
+    if more:
+        write_checkpoint(folder / "tiny")
+    modules = seen(folder, [DRAWN + more])[DRAWN + more]
+    assert modules["code"] == 0
+    assert [module for module in left if module in modules["modules"]] == []
