@@ -88,7 +88,7 @@ def evaluate_control(
     chosen = list(cases(limit, mask_of))
     for case in chosen:
         at = seed + case.layout.seed
-        known = all(case.index in own for own in items.values())
+        known = all(case.index in items[name] for name in drawing | ceilings)
         known &= case.index >= diversity or all(case.index in own for own in apart.values())
         for name, draw in (drawing | ceilings).items():
             if case.index not in items[name]:
