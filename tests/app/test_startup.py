@@ -119,6 +119,12 @@ REFUSED = [
     "convert absent named2",
     "convert old.png old.png",
     "draw -o old.png --bogus",
+    *(
+        f"evaluate {name} -o results --model absent"
+        for name in ("layouts", "control", "exemplars", "edits", "translations", "mixed")
+    ),
+    *(f"train {name} --base absent --data world -o trained" for name in ("reco", "exemplar", "control")),
+    "train reco --base builtin --data world -o trained --train-batch-size 0",
 ]
 """Commands that cannot be done as asked, in a folder with old.png, damaged.png, model.ckpt, named/ and the scenes."""
 ANSWERED = ["--help", "--version", "generate --help", "train reco --help", "evaluate edits --help", "models"]
