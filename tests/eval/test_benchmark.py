@@ -114,6 +114,18 @@ def test_stopped_run_continues_and_ends_the_same(tmp_path: Path) -> None:
         assert (tmp_path / "parts" / file.name).read_text() == file.read_text()
 
 
+def test_a_line_an_item_and_none_for_what_is_there(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run(tmp_path, Painter(), limit=3, report=lines.append)
+    assert lines == [f"{done} of 3 layouts" for done in (1, 2, 3)]
+    lines.clear()
+    run(tmp_path, Painter(), limit=5, report=lines.append)
+    assert lines == ["4 of 5 layouts", "5 of 5 layouts"]
+    lines.clear()
+    run(tmp_path, Painter(), limit=5, report=lines.append)
+    assert lines == ["5 of 5 layouts"]
+
+
 def test_finished_run_asks_nothing_and_a_larger_limit_only_the_rest(tmp_path: Path) -> None:
     run(tmp_path, Painter(), limit=3)
     run(tmp_path, Painter(stop_after=0), limit=3)

@@ -205,8 +205,12 @@ def test_stopped_run_continues_and_ends_the_same(tmp_path):
 
 
 def test_finished_run_asks_nothing_and_new_rows_only_their_own(tmp_path):
-    run(tmp_path, Tracer())
-    run(tmp_path, Tracer(stop_after=0))
+    lines = []
+    run(tmp_path, Tracer(), report=lines.append)
+    assert lines == [f"{done} of 4 scenes" for done in (1, 2, 3, 4)]
+    lines.clear()
+    run(tmp_path, Tracer(stop_after=0), report=lines.append)
+    assert lines == ["4 of 4 scenes"]
     more = Tracer()
     run(tmp_path, more, rows=ROWS | {"b": Row(use="masked", adapter="2")})
     assert [row for _, row, _ in more.calls] == ["b"] * 4

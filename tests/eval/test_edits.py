@@ -59,11 +59,15 @@ def cells(text: str, row: str) -> list[dict[str, str]]:
 
 
 def test_a_stopped_run_goes_on_to_the_same_tables(tmp_path: Path) -> None:
-    whole = evaluated(tmp_path / "a", Greyer())
+    lines: list[str] = []
+    whole = evaluated(tmp_path / "a", Greyer(), report=lines.append)
+    assert lines == [f"{done} of 4 pairs" for done in (1, 2, 3, 4)]
     with pytest.raises(KeyboardInterrupt):
         evaluated(tmp_path / "b", Greyer(3))
     rest = Greyer()
-    assert evaluated(tmp_path / "b", rest) == whole
+    lines.clear()
+    assert evaluated(tmp_path / "b", rest, report=lines.append) == whole
+    assert lines == ["4 of 4 pairs"]
     assert rest.seeds == [3]
     assert (tmp_path / "b" / "edits.md").read_text() == whole
 
@@ -82,15 +86,15 @@ def test_tables_of_tasks_costs_and_references(tmp_path: Path) -> None:
         "#### all tasks, n = 8 pairs",
     ]
     grey, truth, copy = (cells(text, row)[4] for row in ("grey", "truth", "copy"))
-    assert (grey["rows"], grey["seconds"]) == ("40.00 [40.00, 40.00]", "1.50 [1.50, 1.50]")
+    assert (grey["rows"], grey["seconds"]) == ("40.00 [–, n < 10]", "1.50 [–, n < 10]")
     assert (truth["rows"], truth["raw outside, max"]) == ("–", "–")
-    assert grey["raw outside, max"] == "0.00 [0.00, 0.00]"
-    assert truth["truth PSNR"] == "99.00 [99.00, 99.00]"
-    assert copy["SSIM-e"] == "100.0 [100.0, 100.0]"
-    assert copy["structure x1e3"] == "0.00 [0.00, 0.00]"
+    assert grey["raw outside, max"] == "0.00 [–, n < 10]"
+    assert truth["truth PSNR"] == "99.00 [–, n < 10]"
+    assert copy["SSIM-e"] == "100.0 [–, n < 10]"
+    assert copy["structure x1e3"] == "0.00 [–, n < 10]"
     assert cells(text, "truth-vae")[4]["raw outside, max"] != "–"
     less = cells(text, "copy")[5]
-    assert less["background MSE x1e4"] == "0.00 [0.00, 0.00]"
+    assert less["background MSE x1e4"] == "0.00 [–, n < 10]"
     assert less["rows"] == "–"
     assert len(cells(text, "grey")) == 5
 

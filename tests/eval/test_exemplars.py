@@ -53,8 +53,9 @@ def test_a_stopped_run_goes_on_to_the_same_table(tmp_path: Path) -> None:
     whole = evaluate_exemplars({"grey": Painter()}, judge, same, tmp_path / "a", limit=4, report=lambda line: None)
     with pytest.raises(KeyboardInterrupt):
         evaluate_exemplars({"grey": Painter(2)}, judge, same, tmp_path / "b", limit=4, report=lambda line: None)
-    rest = Painter()
-    parts = evaluate_exemplars({"grey": rest}, judge, same, tmp_path / "b", limit=4, report=lambda line: None)
+    rest, lines = Painter(), []
+    parts = evaluate_exemplars({"grey": rest}, judge, same, tmp_path / "b", limit=4, report=lines.append)
+    assert lines == ["3 of 4 holes", "4 of 4 holes"]
     assert rest.calls == 2
     assert parts == whole
 

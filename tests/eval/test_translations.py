@@ -92,8 +92,13 @@ def test_copies_and_truth_are_where_they_should_be(tmp_path: Path) -> None:
     text = evaluate_translations({"known": truth}, judge, lambda rgb: rgb, tmp_path, limit=2, report=lambda line: None)
     lines = {line.split("|")[1].strip(): line for line in text.split("### subject")[1].splitlines() if "|" in line}
     assert lines["known"].split("|")[2].startswith(" 100.0")
-    assert "0.0 [0.0, 0.0]" in (tmp_path / "translations.md").read_text()
-    again = evaluate_translations({"known": truth}, judge, lambda rgb: rgb, tmp_path, limit=2, report=lambda line: None)
+    assert "0.0 [–, n < 10]" in (tmp_path / "translations.md").read_text()
+    lines: list[str] = []
+    again = evaluate_translations({"known": truth}, judge, lambda rgb: rgb, tmp_path, limit=2, report=lines.append)
+    assert lines == ["4 of 4 pairs"]
+    evaluate_translations({"known": truth}, judge, lambda rgb: rgb, tmp_path / "new", limit=2, report=lines.append)
+    assert lines[1:] == [f"{done} of 4 pairs" for done in (1, 2, 3, 4)]
+    del calls[4:]
     assert (again, calls) == (text, [0, 1, 2, 3])
 
 
@@ -174,6 +179,23 @@ def test_a_reference_is_learned_once_and_its_cost_is_told_everywhere(tmp_path: P
     longer = concepts.of(asked(2), translating_of("vct-code", None, {"rounds": 3, "batch": 3, "patience": 0}))
     assert longer.rows == 9
     assert len(list((tmp_path / "concepts").glob("*.safetensors"))) == 3
+
+
+def test_learning_for_a_row_goes_on_where_it_was_stopped(tmp_path: Path, tiny: Model) -> None:
+    way = translating_of("vct", None, {"rounds": 60, "batch": 1, "patience": 0})
+    whole = Concepts(tmp_path / "whole", tiny, 5).of(asked(2), way)
+
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Concepts(tmp_path / "parts", tiny, 5, report=stop).of(asked(2), way)
+    lines: list[str] = []
+    rest = Concepts(tmp_path / "parts", tiny, 5, report=lines.append).of(asked(2), way)
+    assert lines == [], "fifty rounds are behind it"
+    assert torch.equal(rest.concept.vectors, whole.concept.vectors)
+    assert rest.rows == whole.rows == 60
+    assert rest.seconds > 0
 
 
 def test_learned_rows_share_what_is_learned_as_a_translation_would_learn_it(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.hub import PATTERNS, is_hub_id
+from cloisonne.models.hub import PATTERNS
 from cloisonne.models.load import load
+from cloisonne.models.sources import is_hub_id
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What each phrase looked at while a scene was drawn: its words' attention, laid over the picture."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.app.attention_files import PICTURE, check_folder, strip_paths
 from cloisonne.app.contact_sheet import contact_sheet
 from cloisonne.app.generate import StepEnd, generate
 from cloisonne.app.read_words import mean_map, read_words
 from cloisonne.app.result import Result, make_folder
-from cloisonne.app.translation import Progress, told_nothing
+from cloisonne.app.translating import Progress, told_nothing
 from cloisonne.app.wishes import with_choices
-from cloisonne.errors import OutputError, SceneError
+from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
-from cloisonne.scene import Region, Scene, Window, check_output, draw_regions, write_picture
+from cloisonne.scene import Scene, Window, draw_regions, write_picture
 from cloisonne.scene.images import orientation, turned_upright
-from cloisonne.scene.values import quoted
-
-PICTURE = "picture.png"
-"""The file of the picture itself, which carries its scene."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,7 +64,7 @@ class AttentionPictures:
         place = Path(folder)
         make_folder(place)
         written = self.result.save(place / PICTURE, overwrite=overwrite)
-        for region, path in _strips(place, self.result.scene):
+        for region, path in strip_paths(place, self.result.scene):
             if region.name in self.maps:
                 write_picture(self.strip(region.name or ""), path, overwrite=overwrite)
                 written.append(path)
@@ -123,32 +119,6 @@ def said_of(unread: Mapping[str, str]) -> str:
 def shown_steps(count: int) -> tuple[int, ...]:
     """The indices of the first step, a quarter, half and three quarters of the way, and the last."""
     return tuple(sorted({0, count // 4, count // 2, 3 * count // 4, count - 1}))
-
-
-def check_folder(folder: str | Path, scene: Scene, *, overwrite: bool = False) -> None:
-    """OutputError where :meth:`AttentionPictures.save` could not write; to be asked before any work."""
-    place = Path(folder)
-    if place.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp") or place.is_file():
-        raise OutputError(f"The output is {quoted(place)}, but each region makes a picture; name a folder.")
-    if not place.is_dir():
-        check_output(place.with_name(PICTURE), overwrite=True)
-        return
-    for path in (place / PICTURE, *(path for _, path in _strips(place, scene))):
-        check_output(path, overwrite=overwrite)
-
-
-def _strips(folder: Path, scene: Scene) -> list[tuple[Region, Path]]:
-    """Where each region's strip goes: its place in the scene, and what of its name a file's name can hold."""
-    named = [_file_name(region.name or "") for region in scene.regions]
-    return [
-        (region, folder / f"{index:02d}-{name}.png")
-        for index, (region, name) in enumerate(zip(scene.regions, named, strict=True))
-    ]
-
-
-def _file_name(name: str) -> str:
-    plain = re.sub(r"[^\w-]+", "-", name).strip("-") or "region"
-    return plain.encode()[:180].decode(errors="ignore")
 
 
 def _overlaid(picture: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:

@@ -6,10 +6,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cloisonne.app.arguments import scene_from
@@ -17,7 +16,6 @@ from cloisonne.app.options import Changing
 from cloisonne.app.result import Result
 from cloisonne.app.terminal import to_stderr
 from cloisonne.errors import OutputError, SceneError
-from cloisonne.models.model import Model
 from cloisonne.scene import wire
 from cloisonne.scene.changes import Changes
 from cloisonne.scene.fields import read_change
@@ -26,6 +24,9 @@ from cloisonne.scene.record import SIGNATURE, Record, read_record
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.source import Source
 from cloisonne.scene.values import quoted
+
+if TYPE_CHECKING:
+    from cloisonne.models.model import Model
 
 SAID = 5
 """Of the regions that were not changed, so many are named in a sentence: those that differ most."""
@@ -132,8 +133,10 @@ def _sentence(found: Mapping[str, Any]) -> str:
     )
 
 
-def _made_otherwise(record: Record, model: Model) -> list[str]:
+def _made_otherwise(record: Record, model: "Model") -> list[str]:
     """A warning where more than the scene's changes makes a difference."""
+    import torch
+
     made = model.record()
     now = {"weights": made["sha256"], "device": made["device"], "dtype": made["dtype"]}
     then = {"weights": record.model_hash, "device": record.device, "dtype": record.dtype}

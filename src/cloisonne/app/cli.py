@@ -16,6 +16,7 @@ from cloisonne.app.evaluate_commands import evaluate
 from cloisonne.app.options import Drawing, Loading, NumImages, Overwrite, grouped
 from cloisonne.app.seeing_commands import explain, sweep, words
 from cloisonne.app.terminal import Failed, progress, running, to_stderr, took, warn
+from cloisonne.app.threads import wait_passively
 from cloisonne.app.train_commands import train
 from cloisonne.app.translate_command import translate
 from cloisonne.errors import Cancelled, CloisonneError, on_command_line
@@ -58,14 +59,19 @@ def edit(
 ) -> None:
     """Change regions of a picture and keep the rest: draws a scene with edits as a picture before and one after."""
     from cloisonne.app.arguments import scene_from
-    from cloisonne.app.edit import edit as edited
     from cloisonne.app.edited import check_outputs
+    from cloisonne.app.editing import check_editing
+    from cloisonne.app.scene_checks import check_scene
 
     began = time.perf_counter()
     asked = scene_from(scene, None, [], drawing.given(model=loading.model))
+    told: dict[str, Any] = {} if looks is None else {"looks": looks}
+    check_editing(asked, preset, told)
+    check_scene(asked)
     check_outputs(out, overwrite=overwrite)
     model = loading.load(asked.model)
-    told: dict[str, Any] = {} if looks is None else {"looks": looks}
+    from cloisonne.app.edit import edit as edited
+
     with running(), progress() as bar:
         told["callback_on_step_end"] = lambda end: bar.stage(end.doing, end.done, end.step.count)
         result = edited(asked, model, preset=preset, **told)
@@ -89,7 +95,7 @@ def control(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a control map of a picture: edges, gradients or colours, for a region's control."""
-    from cloisonne.app.control_maps import write_map
+    from cloisonne.app.map_files import write_map
 
     typer.echo(str(write_map(picture, kind, out, overwrite=overwrite)))
 
@@ -108,9 +114,13 @@ def convert(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a checkpoint as a folder of safetensors; pickles are read once, without running what is in them."""
-    from cloisonne.models.convert import convert as converted
+    from cloisonne.models.sources import check_conversion
 
     told = Loading(dtype=dtype, prediction=prediction)
+    told.check_words()
+    check_conversion(source, out, overwrite=overwrite)
+    from cloisonne.models.convert import convert as converted
+
     options = {"prediction": told.predicts(), "dtype": told.precision(), "overwrite": overwrite}
     with running():
         typer.echo(str(converted(source, out, tokenizer=tokenizer, **options)))
@@ -165,6 +175,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; the exit code is 0, 1 for a failure while running, 2 for what cannot be done as asked."""
+    wait_passively()
     try:
         app()
     except CloisonneError as error:

@@ -1,6 +1,7 @@
 """Learning a concept from one picture: multi-concept inversion (VCT, arXiv 2307.14352, section 3.2)."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from cloisonne.core.plan import Conditioning, Plan, Tokens, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, NotFiniteError
-from cloisonne.methods.vct import Translating
 from cloisonne.models.capabilities import TITLES
 from cloisonne.models.concept import Concept, said, table_of, width_of
 from cloisonne.models.model import Model
+from cloisonne.scene.translation_presets import Translating
 
 Learning = Callable[[int, int, float], None]
 """(round, rounds, loss); may raise Cancelled."""
@@ -49,6 +50,22 @@ def learn(
     cache: Path | None = None,
     watch: Learning = lambda at, count, loss: None,
 ) -> Concept:
+    """The concept that :func:`fit` comes to."""
+    state = fit(known, model, translating, word=word, seed=seed, run=run, cache=cache, watch=watch)
+    return Concept(state.vectors.detach())
+
+
+def fit(
+    known: Tensor,
+    model: Model,
+    translating: Translating,
+    *,
+    word: str = "",
+    seed: int = 0,
+    run: Run | None = None,
+    cache: Path | None = None,
+    watch: Learning = lambda at, count, loss: None,
+) -> LearningState:
     """Fit a concept's vectors to the latents [C, H, W] of a picture, alone in a text, at all levels of noise.
 
     ``L = MSE(eps', eps) + l1 |x0' - z_0|``, by AdamW. word: where the vectors begin; random words if empty. Every
@@ -64,7 +81,7 @@ def learn(
     if kept is not None:
         kept.restore(state)
     while state.rounds < translating.rounds and not state.finished:
-        total = 0.0
+        total, began, rows = 0.0, time.perf_counter(), counted.rows
         for _ in range(translating.batch):
             with torch.enable_grad():
                 loss = _loss(state.vectors, known, model, translating, generator, counted) / translating.batch
@@ -78,10 +95,12 @@ def learn(
         state.rounds += 1
         if translating.patience and state.rounds % translating.patience == 0 and state.rounds < translating.rounds:
             state.judge(_judged(state.vectors, known, model, translating, seed, counted))
+        state.rows += counted.rows - rows
+        state.seconds += time.perf_counter() - began
         if kept is not None and (state.rounds % EVERY == 0 or state.finished or state.rounds == translating.rounds):
             kept.write(state)
         watch(state.rounds - 1, translating.rounds, total)
-    return Concept(state.vectors.detach())
+    return state
 
 
 def _judged(vectors: Tensor, known: Tensor, model: Model, translating: Translating, seed: int, counted: Run) -> float:

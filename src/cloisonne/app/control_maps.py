@@ -1,7 +1,6 @@
 """Control maps of a scene on its canvas: given or drawn of a photo, in the canvas's window and size."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,13 +10,11 @@ from torch import Tensor
 
 from cloisonne.app.mask_warnings import misfit
 from cloisonne.app.picture_edit import PictureEdit
-from cloisonne.errors import ImageError, SceneError
+from cloisonne.errors import ImageError
 from cloisonne.models.model import Model
 from cloisonne.scene.control import Control
 from cloisonne.scene.images import seen
 from cloisonne.scene.maps import DRAWN
-from cloisonne.scene.output import check_output, write_picture
-from cloisonne.scene.pictures import Picture
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -66,17 +63,6 @@ def control_map(
         image = image.resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels if control.photo is None else DRAWN[control.kind](pixels)
-
-
-def write_map(picture: Path, kind: str, out: Path, *, overwrite: bool = False) -> Path:
-    """Draw a map of a picture and write it. SceneError where no such map can be drawn, ImageError, OutputError."""
-    if kind not in DRAWN:
-        raise SceneError(f'A map of kind "{kind}" cannot be drawn here; choose one of {", ".join(DRAWN)}.')
-    rgb = np.asarray(seen(Picture(path=picture), "picture"))
-    drawn = Image.fromarray(DRAWN[kind](rgb))
-    check_output(out, overwrite=overwrite, like=drawn)
-    write_picture(drawn, out, overwrite=overwrite)
-    return out
 
 
 def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:

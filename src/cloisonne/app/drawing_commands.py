@@ -128,12 +128,13 @@ def _counted(drawing: Drawing, writing: Writing) -> Writing:
 def _draw(
     asked: Any, out: Path, loading: Loading, writing: Writing, note: Any = None, cache: Path | None = None
 ) -> None:
-    from cloisonne.app.generate import generate as run
     from cloisonne.app.overlays import check_overlays, write_overlays
     from cloisonne.app.previews import Previews
     from cloisonne.app.result import check_outputs
+    from cloisonne.app.scene_checks import check_scene
     from cloisonne.scene import Source
 
+    check_scene(asked)
     began, count, overwrite = time.perf_counter(), writing.num_images, writing.overwrite
     like = [] if asked.background is None else [Source.load(asked.background).upright] * count
     check_outputs(out, count, overwrite=overwrite, like=like)
@@ -145,6 +146,8 @@ def _draw(
     if previews is not None:
         previews.check()
     model = loading.load(asked.model)
+    from cloisonne.app.generate import generate as run
+
     with running(), progress(count) as bar:
         watched = bar.step if previews is None else previews.after(bar.step)
         result = run(asked, model, num_images=count, callback_on_step_end=watched, progress=bar.stage, cache=cache)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from cloisonne.app.edit_step import EditStep, Progress
 from cloisonne.app.edited import Edited
+from cloisonne.app.editing import editing_of
 from cloisonne.app.pair import Pair
 from cloisonne.app.pair_losses import things
 from cloisonne.app.pair_plan import compares, half_plan, joining
 from cloisonne.app.picture_edit import ROOM
 from cloisonne.app.picture_edit import start as picture_start
 from cloisonne.app.prepare import prepare
-from cloisonne.app.presets import changed
 from cloisonne.app.result import REPORT_VERSION
 from cloisonne.app.wishes import understand
 from cloisonne.core.invert import Inverted, Retrace, invert
@@ -28,11 +28,11 @@ from cloisonne.core.null_text import Fitted, fit_null
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.sample import Watch, sample
-from cloisonne.errors import SceneError
 from cloisonne.methods.dials import refuse_unheard
-from cloisonne.methods.mrgd import AFTER, BEFORE, PRESETS, Editing
+from cloisonne.methods.mrgd import AFTER, BEFORE
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
+from cloisonne.scene.edit_presets import PRESETS, Editing
 from cloisonne.scene.halves import halves
 from cloisonne.scene.scene import Scene
 
@@ -48,7 +48,7 @@ def edit(
 ) -> Edited:
     """Draw a scene with edits as two pictures; with a background, that picture is the first one.
 
-    preset: a way of editing, one of ``methods.mrgd.PRESETS``; the scene's own if left out, or "mrgd", or "follow"
+    preset: a way of editing, one of ``scene.edit_presets.PRESETS``; the scene's own if left out, or "mrgd", or "follow"
     where the model has nothing that finds words. changes: fields of it that shall be other, as in the scene's
     ``editing``, such as ``looks``, the share of the walk, in [0, 1], in which things that stay what they are keep how
     they looked at themselves. callback_on_step_end: called after each step, on the way up and down; it may raise
@@ -90,15 +90,6 @@ def edit(
         "max_difference_outside_raw": pair.difference_outside(before, raw),
     }
     return Edited(before=before, after=after, raw=raw, scene=resolved, model=model, report=report)
-
-
-def editing_of(preset: str, changes: Any) -> Editing:
-    """A preset with some of its fields changed. SceneError for what there is not."""
-    found = changed(PRESETS, preset, changes, "editing")
-    for name in ("looks", "limit", "fresh"):
-        if (getattr(found, name) or 0) > 1:
-            raise SceneError(f"{name} is {getattr(found, name)}; give a share from 0 to 1.")
-    return found
 
 
 def _near(scene: Scene) -> Scene:

@@ -4,16 +4,18 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from cloisonne.app.result import record_of, warnings_of
 from cloisonne.errors import OutputError, spelled
-from cloisonne.models.model import Model
 from cloisonne.scene.output import check_output, write_picture
 from cloisonne.scene.scene import Scene
+
+if TYPE_CHECKING:
+    from cloisonne.models.model import Model
 
 NAMES = ("before.png", "after.png", "difference.png")
 REPORT = "report.json"
@@ -28,7 +30,7 @@ class Edited:
     after: Image.Image
     raw: Image.Image
     scene: Scene
-    model: Model
+    model: "Model"
     report: dict[str, Any]
 
     @property

@@ -26,6 +26,7 @@ def evaluate_layouts(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure region control on layouts-v1: objects in their boxes, classes, colours, leakage, Fréchet distance."""
+    _check(model)
     from cloisonne.app.measure import layouts
 
     results = layouts(
@@ -61,6 +62,7 @@ def evaluate_control(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure localized control: edges obeyed inside of a mask, and free outside."""
+    _check(model)
     from cloisonne.app.measure_control import control
 
     results = control(
@@ -97,6 +99,7 @@ def evaluate_exemplars(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure exemplars: holes filled with subjects that no training has seen."""
+    _check(model)
     from cloisonne.app.measure_exemplars import exemplars
 
     text = exemplars(
@@ -135,6 +138,7 @@ def evaluate_edits(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure edits of regions: whether they came, what stayed, and how near they are to the known answer."""
+    _check(model)
     from cloisonne.app.measure_edits import edits
 
     text = edits(
@@ -172,6 +176,7 @@ def evaluate_translations(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure translations of style and subject by their nearness to the known answer."""
+    _check(model)
     from cloisonne.app.measure_translations import translations
 
     text = translations(
@@ -199,6 +204,7 @@ def evaluate_mixed(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure scenes that mix words, exemplars and edges: what each condition loses beside the others, and the cost."""
+    _check(model)
     from cloisonne.app.measure_mixed import mixed
 
     text = mixed(
@@ -213,3 +219,10 @@ def evaluate_mixed(
         report=to_stderr,
     )
     typer.echo(text)
+
+
+def _check(model: str) -> None:
+    """CheckpointError where there is no such model, before a network library is imported."""
+    from cloisonne.models.sources import check_source
+
+    check_source(model)

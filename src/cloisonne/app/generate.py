@@ -14,7 +14,8 @@ from torch import Tensor
 from cloisonne.app.picture_edit import as_pixels, start
 from cloisonne.app.prepare import Prepared, prepare
 from cloisonne.app.result import REPORT_VERSION, Result, scene_of
-from cloisonne.app.translation import Progress, Translation, told_nothing
+from cloisonne.app.translating import Progress, told_nothing
+from cloisonne.app.translation import Translation
 from cloisonne.app.wishes import with_choices
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Plan, Refine, Step

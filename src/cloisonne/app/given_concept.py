@@ -13,12 +13,12 @@ from cloisonne.app.picture_edit import PictureEdit, as_tensor, resized
 from cloisonne.app.prepare import Prepared, size_of
 from cloisonne.app.translating import Progress
 from cloisonne.core.predict import Run
-from cloisonne.methods.vct import Translating
 from cloisonne.models.concept import Concept
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.scene.concept import ConceptImage
 from cloisonne.scene.pictures import Picture
+from cloisonne.scene.translation_presets import Translating
 
 
 @dataclass(frozen=True, eq=False)

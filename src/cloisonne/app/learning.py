@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cloisonne.errors import OutputError
-from cloisonne.methods.vct import Translating
 from cloisonne.models.model import Model
+from cloisonne.scene.translation_presets import Translating
 
 FALLS = 0.001
 """A loss has fallen if it is lower by this share of itself."""
@@ -24,7 +24,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 @dataclass(eq=False)
 class LearningState:
     """vectors: [N, D], a leaf. rounds: how many were done. best: the lowest loss it was judged by. finished: it no
-    longer falls."""
+    longer falls. rows, seconds: what all rounds took, also those before an interruption."""
 
     vectors: Tensor
     optimiser: torch.optim.AdamW
@@ -32,6 +32,8 @@ class LearningState:
     rounds: int = 0
     best: float = float("inf")
     finished: bool = False
+    rows: int = 0
+    seconds: float = 0.0
 
     @classmethod
     def begin(cls, vectors: Tensor, rate: float, generator: torch.Generator) -> Self:
@@ -77,6 +79,7 @@ class Kept:
                 told: dict[str, Any] = json.loads(held.metadata()["learning"])
             state.rounds, state.best = int(told["rounds"]), float(told["best"])
             state.finished = bool(told["finished"])
+            state.rows, state.seconds = int(told.get("rows", 0)), float(told.get("seconds", 0))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             raise OutputError(f'"{self.file}" cannot be gone on with; remove it, and learning begins anew.') from None
         with torch.no_grad():
@@ -91,7 +94,7 @@ class Kept:
         moments = state.optimiser.state_dict()["state"][0]
         tensors = {name: moments[name].detach().cpu().contiguous() for name in _MOMENTS}
         tensors |= {"vectors": state.vectors.detach().cpu().contiguous(), "generator": state.generator.get_state()}
-        told = {"rounds": state.rounds, "best": state.best, "finished": state.finished}
+        told = {name: getattr(state, name) for name in ("rounds", "best", "finished", "rows", "seconds")}
         part = self.file.with_suffix(f".{os.getpid()}.part")
         try:
             part.write_bytes(save(tensors, {"learning": json.dumps(told)}))

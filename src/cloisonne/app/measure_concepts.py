@@ -2,20 +2,22 @@
 
 import hashlib
 import json
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from cloisonne.app.concept import learn
+from cloisonne.app.concept import Learning, fit
 from cloisonne.app.given_concept import learned_from
-from cloisonne.core.predict import Run
 from cloisonne.eval.items import write_whole
 from cloisonne.eval.translation_items import Asked, places
-from cloisonne.methods.vct import Translating
 from cloisonne.models.concept import Concept
 from cloisonne.models.model import Model
+from cloisonne.scene.translation_presets import Translating
+
+LINE = 50
+"""Rounds of learning from one line of progress to the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +31,13 @@ class Learned:
 
 @dataclass(frozen=True)
 class Concepts:
-    """Concepts of one run, kept in a folder. seed: that of the run; each reference has its own behind it."""
+    """Concepts of one run, kept in a folder; one whose learning was interrupted is gone on with. seed: that of the run;
+    each reference has its own behind it. report: is given a line every ``LINE`` rounds."""
 
     folder: Path
     model: Model
     seed: int
+    report: Callable[[str], None] = lambda line: None
 
     def of(self, item: Asked, way: Translating) -> Learned:
         """The concept of an item's reference: what another item or row has learned in the same way, or learned now."""
@@ -44,12 +48,18 @@ class Concepts:
         cost = file.with_suffix(".json")
         if cost.exists():
             return Learned(Concept.load(file), **json.loads(cost.read_text("utf-8")))
-        run, started = Run(), time.perf_counter()
         height, width = item.source.shape[:2]
         known = learned_from(Image.fromarray(item.reference), (width, height), self.model)
-        concept = learn(known, self.model, way, seed=self.seed + place, run=run)
-        made = Learned(concept, run.rows, time.perf_counter() - started)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        concept.save(file)
+        watch, folder = self._watch(f"{item.task} {place}"), self.folder / "learning"
+        state = fit(known, self.model, way, seed=self.seed + place, cache=folder, watch=watch)
+        made = Learned(Concept(state.vectors.detach()), state.rows, state.seconds)
+        made.concept.save(file)
         write_whole(cost, json.dumps({"rows": made.rows, "seconds": made.seconds}))
         return made
+
+    def _watch(self, name: str) -> Learning:
+        def told(at: int, count: int, loss: float) -> None:
+            if (at + 1) % LINE == 0:
+                self.report(f"concept of {name}: {at + 1} of at most {count} rounds, loss {loss:.4g}")
+
+        return told

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloisonne.app.edit import edit, editing_of
+from cloisonne.app.edit import edit
+from cloisonne.app.editing import editing_of
 from cloisonne.app.generate import generate
 from cloisonne.app.measure import facts, through_vae
 from cloisonne.app.row_text import rows_asked

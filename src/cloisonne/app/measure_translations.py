@@ -58,7 +58,7 @@ def translations(
     model = load(source, device=device)
     if any(preset == CONTROLLED for preset, _ in asked.values()):
         check("control", model, kind="canny")
-    concepts = Concepts(out / "concepts", model, seed)
+    concepts = Concepts(out / "concepts", model, seed, report)
     return evaluate_translations(
         {name: _row(preset, options, model, concepts) for name, (preset, options) in asked.items()},
         Judge.load(BUILTIN / "judge"),

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -31,6 +31,9 @@ NumImages = Annotated[int, typer.Option(min=1, max=MAX_IMAGES, help="How many pi
 def also(name: str) -> tuple[str, str]:
     """An option under a name of diffusers, with dashes or underscores."""
     return f"--{name.replace('_', '-')}", f"--{name}"
+
+
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,19 +84,23 @@ class Loading:
     vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large pictures in tiles.")] = False
 
     def load(self, name: str) -> Any:
-        """The model that a scene names, loaded as told."""
+        """The model that a scene names, with these options. What can be refused without torch is, before its import."""
+        loras = [_scaled(text) for text in self.lora or []]
+        regional = dict(_named(text, "--regional-lora", "ink=file") for text in self.regional_lora or [])
+        adapters = dict(_named(text, "--adapter", "canny=folder") for text in self.adapter or [])
+        self._check(name, [*(file for file, _ in loras), *regional.values()], adapters)
         from cloisonne.models.load import load
 
         return load(
             name,
             device=self.device,
             dtype=self.precision(),
-            lora=[_scaled(text) for text in self.lora or []],
-            regional_lora=dict(_named(text, "--regional-lora", "ink=file") for text in self.regional_lora or []),
+            lora=loras,
+            regional_lora=regional,
             embeddings=self.embedding or [],
             exemplar=self.exemplar_model,
             image_encoder=self.image_encoder,
-            adapters=dict(_named(text, "--adapter", "canny=folder") for text in self.adapter or []),
+            adapters=adapters,
             fuser=self.fuser,
             segmenter=self.segmenter,
             tokenizer=self.tokenizer,
@@ -103,14 +110,39 @@ class Loading:
             vae_tiling=self.vae_tiling,
         )
 
+    def _check(self, name: str, loras: list[str], adapters: dict[str, str]) -> None:
+        from cloisonne.models.sources import check_kinds, check_path, check_source
+
+        self.check_words()
+        check_source(name)
+        check_kinds(adapters)
+        paths: dict[str, Iterable[Any]] = {
+            "LoRA": loras,
+            "embedding": self.embedding or [],
+            "model of exemplars": [self.exemplar_model],
+            "image encoder": [self.image_encoder],
+            "adapter": adapters.values(),
+            "fuser": [self.fuser],
+            "segmenter": [self.segmenter],
+            "tokenizer": [self.tokenizer],
+        }
+        for what, given in paths.items():
+            for path in given:
+                if path is not None:
+                    check_path(path, what)
+
+    def check_words(self) -> None:
+        """SceneError where the dtype or the prediction is none that there is."""
+        if self.dtype not in (None, *PRECISIONS):
+            raise SceneError(f'--dtype is "{self.dtype}"; choose one of {", ".join(PRECISIONS)}.')
+        self.predicts()
+
     def precision(self) -> Any:
         """The dtype that was asked for; None where none was."""
         import torch
 
-        known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-        if self.dtype is not None and self.dtype not in known:
-            raise SceneError(f'--dtype is "{self.dtype}"; choose one of {", ".join(known)}.')
-        return None if self.dtype is None else known[self.dtype]
+        self.check_words()
+        return None if self.dtype is None else getattr(torch, self.dtype)
 
     def predicts(self) -> Any:
         """The prediction that was asked for; None where none was."""

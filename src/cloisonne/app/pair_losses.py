@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,15 +17,18 @@ from cloisonne.core.plan import AttentionEdit, Plan, View
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, spelled
 from cloisonne.methods.layout import Placed
-from cloisonne.methods.mrgd import AFTER, BEFORE, CANVAS, WHOLE, Editing, latent_box, window_feather
+from cloisonne.methods.mrgd import AFTER, BEFORE, CANVAS, WHOLE, latent_box, window_feather
 from cloisonne.methods.mrgd_attention import Boosted, ClearWords, spans_of
 from cloisonne.methods.mrgd_energy import Losses, RegionEnergy, Wanted
 from cloisonne.methods.reco import tidied
-from cloisonne.models.clipseg import Segmenter
 from cloisonne.models.vae import Vae
+from cloisonne.scene.edit_presets import Editing
 from cloisonne.scene.masks import Mask
 from cloisonne.scene.prompt import escaped, plain
 from cloisonne.scene.region import Region
+
+if TYPE_CHECKING:
+    from cloisonne.models.clipseg import Segmenter
 
 SURE = -2.0
 """Logit above which a pixel is taken for a part of a thing."""
@@ -173,7 +176,7 @@ def _looked_for(placed: Placed) -> tuple[str, str]:
     return (keywords if edit.kind == "remove" else before), (keywords if after else "")
 
 
-def _segmenter(pair: Pair) -> Segmenter:
+def _segmenter(pair: Pair) -> "Segmenter":
     """What finds words in pictures. CapabilityError where the model has nothing of the kind."""
     if pair.model.segmenter is None:
         raise CapabilityError(

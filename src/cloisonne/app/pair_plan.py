@@ -15,7 +15,6 @@ from cloisonne.methods.mrgd import (
     AFTER,
     BEFORE,
     FEATHER,
-    Editing,
     Role,
     Windows,
     latent_box,
@@ -23,6 +22,7 @@ from cloisonne.methods.mrgd import (
     regional_views,
     whole_from,
 )
+from cloisonne.scene.edit_presets import Editing
 
 
 def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan:

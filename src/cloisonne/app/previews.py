@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cloisonne.app.generate import StepEnd
 from cloisonne.app.result import make_folder, output_paths
 from cloisonne.errors import OutputError, spelled
 from cloisonne.scene import write_picture
 from cloisonne.scene.values import quoted
+
+if TYPE_CHECKING:
+    from cloisonne.app.generate import StepEnd
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,16 +40,16 @@ class Previews:
                     f"The preview {quoted(earlier[0])} exists; choose another name, or allow it with {allowed}."
                 )
 
-    def after(self, callback: Callable[[StepEnd], None]) -> Callable[[StepEnd], None]:
+    def after(self, callback: "Callable[[StepEnd], None]") -> "Callable[[StepEnd], None]":
         """A callback that asks another one first."""
 
-        def both(end: StepEnd) -> None:
+        def both(end: "StepEnd") -> None:
             callback(end)
             self(end)
 
         return both
 
-    def __call__(self, end: StepEnd) -> None:
+    def __call__(self, end: "StepEnd") -> None:
         """Write the preview of a step, if it is one of those that have one."""
         done = end.step.index + 1
         if done % self.every:

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from cloisonne.app.attention_maps import AttentionMaps
 from cloisonne.app.prepare import dropped_warnings
 from cloisonne.errors import OutputError
-from cloisonne.models.model import Model
 from cloisonne.scene.colour_space import own_space
 from cloisonne.scene.images import opened
 from cloisonne.scene.output import check_output, write_picture
@@ -24,6 +21,11 @@ from cloisonne.scene.parameters import infotext
 from cloisonne.scene.pictures import Picture
 from cloisonne.scene.record import Record, self_contained
 from cloisonne.scene.scene import Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cloisonne.models.model import Model
 
 REPORT_VERSION = 1
 """Of the fields of a report."""
@@ -48,9 +50,9 @@ class Result:
     """
 
     images: list[Image.Image]
-    latents: Tensor
+    latents: "Tensor"
     scene: Scene
-    model: Model
+    model: "Model"
     report: dict[str, Any]
     difference_outside: Callable[[Image.Image], int] | None = None
     attention: AttentionMaps | None = None
@@ -158,8 +160,10 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f'The folder "{folder}" cannot be made ({error.strerror}); choose another place.') from error
 
 
-def record_of(scene: Scene, model: Model, folder: Path, embed: bool) -> Record:
+def record_of(scene: Scene, model: "Model", folder: Path, embed: bool) -> Record:
     """What a PNG in a folder carries of the scene, the model and the environment."""
+    import torch
+
     made = model.record()
     return Record(
         scene=self_contained(scene.to_dict(complete=True), folder, embed=embed),

@@ -37,6 +37,7 @@ def sweep(
     """Draw a scene at several values of one dial, or with several seeds, as one sheet with the values beside."""
     from cloisonne.app.arguments import scene_from
     from cloisonne.app.result import REPORT_VERSION
+    from cloisonne.app.scene_checks import check_scene
     from cloisonne.app.sweep import dial_and_values, sheet_of, swept
     from cloisonne.app.sweep import sweep as run
     from cloisonne.scene import check_output, write_picture
@@ -45,6 +46,7 @@ def sweep(
     asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
     dial, given = dial_and_values(values)
     swept(asked, dial, given)  # refuses before anything is loaded
+    check_scene(asked)
     check_output(out, overwrite=overwrite)
     model = loading.load(asked.model)
     with running(), progress(len(given)) as bar:
@@ -77,17 +79,22 @@ def explain(
 ) -> None:
     """Print what a scene compiles to: views, rows, tokens, forwards a step, memory and time. Draws nothing."""
     from cloisonne.app.arguments import scene_from
-    from cloisonne.app.explain import explain as explained
+    from cloisonne.app.attention_files import check_folder
+    from cloisonne.app.scene_checks import check_scene
 
     asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
+    check_scene(asked)
+    if attention is not None:
+        check_folder(attention, asked, overwrite=overwrite)
+    model = loading.load(asked.model)
+    from cloisonne.app.explain import explain as explained
+
     if attention is None:
-        typer.echo(str(explained(asked, loading.load(asked.model))))
+        typer.echo(str(explained(asked, model)))
         return
-    from cloisonne.app.attention_pictures import attention_pictures, check_folder, said_of
+    from cloisonne.app.attention_pictures import attention_pictures, said_of
 
     began = time.perf_counter()
-    check_folder(attention, asked, overwrite=overwrite)
-    model = loading.load(asked.model)
     told = explained(asked, model)
     with running(), progress() as bar:
         looked = attention_pictures(asked, model, callback_on_step_end=bar.step, progress=bar.stage)

@@ -7,20 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloisonne.app.contact_sheet import contact_sheet
-from cloisonne.app.generate import Callback, StepEnd, generate
-from cloisonne.app.prepare import prepare
 from cloisonne.app.result import Result
-from cloisonne.app.translation import Progress, told_nothing
+from cloisonne.app.translating import Progress, told_nothing
 from cloisonne.errors import SceneError
-from cloisonne.models.model import Model
 from cloisonne.scene.fields import region_field, with_region_field
 from cloisonne.scene.images import orientation, turned_upright
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import ALIASES, closest, shown
+
+if TYPE_CHECKING:
+    from cloisonne.app.generate import Callback, StepEnd
+    from cloisonne.models.model import Model
 
 SCENE_DIALS = (
     "seed",
@@ -67,11 +68,11 @@ _NEEDED = {
 
 def sweep(
     scene: Scene,
-    model: Model,
+    model: "Model",
     dial: str,
     values: Sequence[Any],
     *,
-    callback_on_step_end: Callback | None = None,
+    callback_on_step_end: "Callback | None" = None,
     progress: Progress = told_nothing,
     cache: Path | None = None,
 ) -> list[Result]:
@@ -83,6 +84,9 @@ def sweep(
     at the next value without a cache, too. Raises SceneError or CapabilityError, before anything is drawn, where one of
     the scenes cannot be drawn.
     """
+    from cloisonne.app.generate import generate
+    from cloisonne.app.prepare import prepare
+
     scenes = swept(scene, dial, values)
     for one in scenes:
         prepare(one, model, blank=True)
@@ -133,11 +137,11 @@ def _value(text: str) -> Any:
     return value if isinstance(value, int | float) and math.isfinite(value) else text
 
 
-def _counting(callback: Callback | None, index: int, count: int) -> Callback | None:
+def _counting(callback: "Callback | None", index: int, count: int) -> "Callback | None":
     if callback is None:
         return None
 
-    def counted(end: StepEnd) -> None:
+    def counted(end: "StepEnd") -> None:
         callback(replace(end, image=index, num_images=count))
 
     return counted

@@ -118,7 +118,11 @@ def _spread(command: Callable[[Any], None], kind: type[engine.Settings]) -> Call
 
     @functools.wraps(command)
     def run(*, resume: bool, **given: Any) -> None:
+        from cloisonne.models.sources import check_source
+
         settings = kind(**given)
+        settings.check()
+        check_source(settings.base)
         if resume and settings.resume_from_checkpoint not in (None, LATEST):
             raise TrainingError("Both --resume and --resume_from_checkpoint were given; leave one out.")
         command(replace(settings, resume_from_checkpoint=LATEST) if resume else settings)

@@ -13,8 +13,7 @@ from PIL import Image
 from cloisonne.app.generate import generate
 from cloisonne.app.picture_edit import PictureEdit, as_pixels
 from cloisonne.app.result import Result
-from cloisonne.app.translating import Progress, translating_of
-from cloisonne.app.translation import told_nothing
+from cloisonne.app.translating import NAME, Progress, told_nothing, translating_of
 from cloisonne.models.concept import Concept
 from cloisonne.models.model import Model
 from cloisonne.scene.concept import ConceptImage
@@ -22,9 +21,6 @@ from cloisonne.scene.mask_reading import Channel
 from cloisonne.scene.pictures import Picture, given_concept_image
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
-
-NAME = "translated"
-"""Of the region."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -122,7 +118,7 @@ def translate(
     goes on there, and a finished one is used again. options:
 
     mask: where it is black, the source keeps its bytes. mask_channel: what of the mask is read, ``auto``,
-    ``luminance``, ``alpha`` or ``transparency``. preset: one of ``methods.vct.PRESETS``: "fast" and "learned"
+    ``luminance``, ``alpha`` or ``transparency``. preset: "fast" and "learned"
     (ours), "vct" (the paper), "vct-code" (its released code); further options are fields of it that shall be other, or
     fields of the scene, such as steps. keep_structure: share of the walk in [0, 1] that looks as the source does.
     concept_strength: in [0, 1]; 0 is the source. concept: a learned one, in place of learning. word: where learning

@@ -44,11 +44,11 @@ def translate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report and nothing else.")] = False,
 ) -> None:
     """Carry the subject or style of one picture over to another that keeps its structure."""
-    from cloisonne.app.translate import translate as translated
-    from cloisonne.app.translating import translating_of
-    from cloisonne.models.concept import Concept
+    from cloisonne.app.translating import NAME, translating_of
+    from cloisonne.models.sources import check_path
     from cloisonne.scene import Source, check_output
-    from cloisonne.scene.pictures import given_background
+    from cloisonne.scene.images import load_mask, seen
+    from cloisonne.scene.pictures import given_background, given_concept_image, given_mask
     from cloisonne.scene.values import own_names
 
     began = time.perf_counter()
@@ -57,8 +57,16 @@ def translate(
     given = own_names({name: value for name, value in asked.items() if value is not None}, ("steps",))
     translating_of(preset, keep_structure, changes)  # refuses before anything is loaded
     check_output(out, overwrite=overwrite, like=Source.load(given_background(source)).upright)
-    known = None if concept is None else Concept.load(concept)
+    seen(given_concept_image(reference), "concept", NAME)
+    if mask is not None:
+        load_mask(given_mask(mask), NAME)
+    if concept is not None:
+        check_path(concept, "concept")
     model = loading.load(loading.model or "builtin")
+    from cloisonne.app.translate import translate as translated
+    from cloisonne.models.concept import Concept
+
+    known = None if concept is None else Concept.load(concept)
     with running(), progress() as bar:
         result = translated(
             source,

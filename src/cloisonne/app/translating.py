@@ -6,9 +6,11 @@ from typing import Any, Protocol
 
 from cloisonne.app.presets import changed
 from cloisonne.errors import SceneError
-from cloisonne.methods.vct import PRESETS, Translating
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.translation_presets import PRESETS, Translating
 
+NAME = "translated"
+"""Of the region of a translation."""
 FEW = 10
 """Fewer steps are warned of."""
 
@@ -17,6 +19,10 @@ class Progress(Protocol):
     """Is told what is being done, how far, of how much, and the loss where something is fitted; may raise Cancelled."""
 
     def __call__(self, what: str, at: int, count: int, loss: float | None = None, /) -> None: ...
+
+
+def told_nothing(what: str, at: int, count: int, loss: float | None = None, /) -> None:
+    """The progress that tells nobody."""
 
 
 def translating_of(preset: str, keep_structure: float | None, changes: Mapping[str, Any]) -> Translating:

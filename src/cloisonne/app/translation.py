@@ -16,7 +16,7 @@ from cloisonne.app.concept import check_learns
 from cloisonne.app.given_concept import Given, edit_of, with_learned
 from cloisonne.app.prepare import Prepared, prepare, size_of
 from cloisonne.app.told_concept import Told, told_blank, told_learned, told_picture
-from cloisonne.app.translating import FEW, Progress, asked_of
+from cloisonne.app.translating import FEW, Progress, asked_of, told_nothing
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.invert import Retrace, invert
 from cloisonne.core.noise import Noise, Seed
@@ -27,16 +27,13 @@ from cloisonne.core.refines import Clamp, Pin
 from cloisonne.core.sample import Watch, sample, silent
 from cloisonne.core.samplers import Sampler
 from cloisonne.errors import SceneError
-from cloisonne.methods.vct import CONTENT, IMAGE, Translating, sharing
+from cloisonne.methods.vct import CONTENT, IMAGE, sharing
 from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
 from cloisonne.scene.concept import ConceptImage
 from cloisonne.scene.images import seen
 from cloisonne.scene.scene import Scene
-
-
-def told_nothing(what: str, at: int, count: int, loss: float | None = None, /) -> None:
-    """The progress that tells nobody."""
+from cloisonne.scene.translation_presets import Translating
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,8 +4,9 @@ from typing import Any
 
 from PIL import Image
 
-from cloisonne.app.edit import edit, editing_of
+from cloisonne.app.edit import edit
 from cloisonne.app.edited import Edited
+from cloisonne.app.editing import editing_of
 from cloisonne.app.generate import generate
 from cloisonne.app.result import Result
 from cloisonne.eval.translation_items import Asked

@@ -62,6 +62,7 @@ def evaluate_layouts(
     rows = {row: Items(out / f"items-{row}.jsonl") for row in (*drawing, _REFERENCE)}
     references = tuple(scan(len(chosen), REFERENCE_SEED))
     for layout, reference in zip(chosen, references, strict=True):
+        known = all(layout.index in rows[row] for row in drawing) and reference.index in rows[_REFERENCE]
         for row, draw_row in drawing.items():
             if layout.index not in rows[row]:
                 rgb = draw_row(layout)
@@ -71,7 +72,7 @@ def evaluate_layouts(
         if reference.index not in rows[_REFERENCE]:
             seen = measure(_truth(reference), reference.regions, judge)
             rows[_REFERENCE].add(reference.index, _item(seen))
-        if (layout.index + 1) % 20 == 0 or layout is chosen[-1]:
+        if not known or layout is chosen[-1]:
             report(f"{layout.index + 1} of {len(chosen)} layouts")
     results = summarise(chosen, references, {row: rows[row] for row in drawing}, rows[_REFERENCE])
     write_whole(out / "layouts.json", results.json())

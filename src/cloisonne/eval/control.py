@@ -88,6 +88,8 @@ def evaluate_control(
     chosen = list(cases(limit, mask_of))
     for case in chosen:
         at = seed + case.layout.seed
+        known = all(case.index in items[name] for name in drawing | ceilings)
+        known &= case.index >= diversity or all(case.index in own for own in apart.values())
         for name, draw in (drawing | ceilings).items():
             if case.index not in items[name]:
                 rgb = draw(case, at)
@@ -98,7 +100,7 @@ def evaluate_control(
             if case.index < diversity and case.index not in apart[name]:
                 pictures = [draw(case, at + k) for k in range(SEEDS)]
                 apart[name].add(case.index, variety(pictures, case.mask, partial(_embedding, judge=judge)))
-        if (case.index + 1) % 20 == 0 or case is chosen[-1]:
+        if not known or case is chosen[-1]:
             report(f"{case.index + 1} of {limit} scenes")
     real = _real(items.pop(_REFERENCE), judge, limit)
     results = summarise(chosen, items, apart, real, unled=NONE, first=next(iter(rows)), diversity=diversity)

@@ -137,7 +137,7 @@ def evaluate_edits(
             if save_pictures:
                 shown = [made.before, item.after, made.after] if mode == "real" else [made.before, made.after]
                 save_picture(np.concatenate(shown, 1), out / "pictures" / name / f"{index:04d}.png")
-        if done % 20 == 0 or done == len(indices):
+        if missing or done == len(indices):
             report(f"{done} of {len(indices)} pairs")
     text = _tables(kept, indices, chosen, mode)
     write_whole(out / "edits.md", text)

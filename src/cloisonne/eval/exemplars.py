@@ -102,7 +102,7 @@ def evaluate_exemplars(
             assert item is not None
             pictures = np.stack([drawing[row](item, seed + index + (k << 20)) for k in range(SPREAD_SEEDS)])
             spreads[row].add(index, {"spread": spread(pictures, item.mask)})
-        if (index + 1) % 20 == 0 or index + 1 == limit:
+        if missing or wanted or index + 1 == limit:
             report(f"{index + 1} of {limit} holes")
     text = _tables(kept, spreads, _real_crops(out, judge, max(limit, MIN_PICTURES)), limit, spread_items)
     write_whole(out / "exemplars.md", text)

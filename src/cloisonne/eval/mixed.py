@@ -78,7 +78,8 @@ def evaluate_mixed(
     open_folder(out, {"benchmark": "mixed-v1", "given": given, "together": together, "seed": seed, **(about or {})})
     kept, known = Items(out / "items.jsonl"), Gallery(judge)
     for case in cases(limit):
-        if case.index not in kept:
+        missing = case.index not in kept
+        if missing:
             drawn = {
                 name: generate(scene, seed + case.index)
                 for name, scene in _scenes(case, given=given, together=together).items()
@@ -87,7 +88,7 @@ def evaluate_mixed(
             if save_pictures:
                 row = [case.truth, *(one.rgb for one in drawn.values())]
                 save_picture(np.concatenate(row, 1), out / "pictures" / f"{case.index:04d}.png")
-        if (case.index + 1) % 10 == 0 or case.index + 1 == limit:
+        if missing or case.index + 1 == limit:
             report(f"{case.index + 1} of {limit} scenes")
     text = _tables([kept[k] for k in range(limit)], given=given, together=together)
     write_whole(out / "mixed.md", text)

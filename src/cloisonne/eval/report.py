@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 
-from cloisonne.eval.bootstrap import Estimate
+from cloisonne.eval.bootstrap import SMALLEST, Estimate
 
 
 def figure(estimate: Estimate | None, *, percent: bool = True) -> str:
-    """A value with its interval, "91.3 [89.0, 93.2]"; a dash where there is none."""
+    """A value with its interval, "91.3 [89.0, 93.2]"; a dash for what there is none of.
+
+    An interval of fewer than ``SMALLEST`` scenes is none, "91.3 [–, n < 10]".
+    """
     if estimate is None:
         return "–"
     scale, digits = (100, 1) if percent else (1, 2)
     # Adding zero takes the sign from a rounded -0.0.
     numbers = (round(number * scale, digits) + 0.0 for number in (estimate.value, estimate.low, estimate.high))
     value, low, high = (f"{number:.{digits}f}" for number in numbers)
+    if estimate.scenes < SMALLEST:
+        return f"{value} [–, n < {SMALLEST}]"
     return f"{value} [{low}, {high}]"
 
 

@@ -96,7 +96,7 @@ def evaluate_translations(
             if save_pictures:
                 shown = [item.source, _large(item.reference), item.truth, made.image]
                 save_picture(np.concatenate(shown, 1), out / "pictures" / row / f"{index:04d}.png")
-        if (index + 1) % 10 == 0 or index + 1 == count:
+        if missing or index + 1 == count:
             report(f"{index + 1} of {count} pairs")
     text = _tables(kept, count)
     write_whole(out / "translations.md", text)

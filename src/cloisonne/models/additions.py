@@ -1,37 +1,32 @@
 """What a user adds to a loaded model: adapters, what draws exemplars, what finds words."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from cloisonne.errors import CapabilityError, CheckpointError
-from cloisonne.models.adapter import check_adapter, read_adapter
+from cloisonne.errors import CheckpointError
 from cloisonne.models.assemble import Placement
-from cloisonne.models.clipseg import load_segmenter
-from cloisonne.models.coadapter import check_fuser, read_fuser
-from cloisonne.models.controlnet import check_controlnet, is_controlnet, read_controlnet
 from cloisonne.models.exemplar_folder import engine_of, is_exemplar_folder, read_exemplar_folder
 from cloisonne.models.files import files_of
-from cloisonne.models.ip_adapter_file import is_ip_adapter, with_ip_adapter
 from cloisonne.models.lora import Lora
 from cloisonne.models.model import Model
 from cloisonne.models.net import DiffusersNet
 from cloisonne.models.parts import Parts
-from cloisonne.scene.control import ControlKind
+from cloisonne.models.relatives import segmenter_of
+from cloisonne.models.sources import check_kinds
 from cloisonne.scene.lora import Lora as Named
 
 
 def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
     """T2I-Adapters or ControlNets by kind of control."""
+    from cloisonne.models.adapter import check_adapter, read_adapter
+    from cloisonne.models.controlnet import check_controlnet, is_controlnet, read_controlnet
+
     found, beside, files = dict(model.adapters), dict(model.controlnets), []
     unet: Any = model.net.unet.config
+    check_kinds(adapters)
     for kind, source in adapters.items():
-        if kind not in get_args(ControlKind):
-            raise CapabilityError(
-                f'There is no kind of control "{kind}"; choose one of {", ".join(get_args(ControlKind))}.'
-            )
         path = Path(source).expanduser()
         found.pop(kind, None)
         beside.pop(kind, None)
@@ -49,6 +44,8 @@ def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: P
 
 def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
     """What a CoAdapter's file holds."""
+    from cloisonne.models.coadapter import check_fuser, read_fuser
+
     file = Path(source).expanduser()
     unet: Any = model.net.unet.config
     found = read_fuser(file, placement.device)
@@ -59,6 +56,8 @@ def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
 def with_exemplars(model: Model, source: str | Path, image_encoder: str | Path | None, placement: Placement) -> Model:
     """Paint by Example beside the model, or an IP-Adapter in it. image_encoder: of an IP-Adapter, if not beside it."""
     folder = Path(source).expanduser()
+    from cloisonne.models.ip_adapter_file import is_ip_adapter, with_ip_adapter
+
     if is_ip_adapter(folder):
         seer = None if image_encoder is None else Path(image_encoder).expanduser()
         return with_ip_adapter(model, folder, seer, placement)
@@ -83,7 +82,7 @@ def with_segmenter(model: Model, source: str | Path, placement: Placement) -> Mo
     folder = Path(source).expanduser()
     if not (folder / "config.json").is_file():
         raise CheckpointError(f'"{folder}" is no folder of CLIPSeg; give one with config.json, weights and tokenizer.')
-    segmenter = functools.cache(lambda: load_segmenter(folder, device=placement.device))
+    segmenter = segmenter_of(folder, None, placement.device)
     return replace(model, segmenter=segmenter, files=(*model.files, *files_of([folder])))
 
 

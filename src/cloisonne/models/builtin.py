@@ -12,6 +12,9 @@ from cloisonne.errors import CheckpointError
 BUILTIN = Path(__file__).parent / "weights"
 """The family that ships with the package: a diffusers pipeline folder with further members beside."""
 
+CLIPSEG = "clipseg"
+"""The member that finds words in pictures."""
+
 _PROVENANCE = "provenance.json"
 
 

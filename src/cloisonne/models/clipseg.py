@@ -15,10 +15,10 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.builtin import CLIPSEG as CLIPSEG
 from cloisonne.models.exemplar import DEVIATION, MEAN
 from cloisonne.models.files import pretrained, read, read_json
 
-CLIPSEG = "clipseg"
 DECODER = "decoder.safetensors"
 """A family's member holds the decoder alone; its towers are those of ``clip/``."""
 

@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CheckpointError, OutputError, spelled
+from cloisonne.errors import CheckpointError, OutputError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.exemplar_layout import is_exemplar_layout, write_exemplar_folder
 from cloisonne.models.files import quiet
 from cloisonne.models.pickles import PICKLES, read_pickle
 from cloisonne.models.single_file import parts_of, read_tokenizer
+from cloisonne.models.sources import check_conversion
 from cloisonne.models.tensor_file import TensorFile, read_tensors
 from cloisonne.scene.output import target_of
 
@@ -39,15 +40,9 @@ def convert(
     ``load``. dtype: None keeps that of the tensors. ``out`` appears when it is complete. Raises CheckpointError,
     OutputError.
     """
-    if out.exists() and not overwrite:
-        allowed = spelled("overwrite=True", "--overwrite")
-        raise OutputError(f'"{out}" exists already; choose another name, or overwrite it with {allowed}.')
+    check_conversion(str(source), out, overwrite=overwrite)
     path = BUILTIN if source == "builtin" else Path(source).expanduser()
-    if not path.exists():
-        raise CheckpointError(f'There is no folder or file "{source}"; check its path.')
-    if out.suffix == ".safetensors":
-        if path.suffix not in PICKLES:
-            raise CheckpointError(f'"{source}" is no pickle to be written as one file; name a folder for the output.')
+    if out.suffix == ".safetensors" and path.suffix in PICKLES:
         return _appear(out, lambda partial: save_file(_plain(read_pickle(path), dtype), partial))
     if path.is_dir():
         return _appear(out, lambda partial: _write_folder(path, partial, dtype))

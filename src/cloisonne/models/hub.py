@@ -1,12 +1,9 @@
 """Checkpoints by their hub id: from the local cache, or downloaded once. Safetensors and JSON only."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import CheckpointError
-
-_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 MEMBERS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "image_encoder", "scheduler")
 PATTERNS = [
@@ -16,11 +13,6 @@ PATTERNS = [
 """What is fetched of a repository; halves of it in other precisions are left."""
 OTHER = ["*openvino*", "*onnx*"]
 LEFT = ["*.fp16.*", "*.non_ema.*", "*fp16*", *OTHER]
-
-
-def is_hub_id(source: str) -> bool:
-    """Whether a source is spelt as "owner/name"; a path with a dot or a root in front is none."""
-    return _ID.fullmatch(source) is not None
 
 
 def patterns(variant: str | None) -> dict[str, list[str]]:

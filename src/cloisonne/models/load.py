@@ -26,8 +26,8 @@ from cloisonne.models.files import quiet
 from cloisonne.models.folder import native_of, read_folder
 from cloisonne.models.model import Model
 from cloisonne.models.parts import Parts
-from cloisonne.models.pickles import PICKLES
 from cloisonne.models.relatives import with_relatives
+from cloisonne.models.sources import check_source
 from cloisonne.models.vocabulary import Vocabulary
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
@@ -160,27 +160,19 @@ def _read(
         if not (BUILTIN / "model_index.json").is_file():
             raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
         return BUILTIN, read_folder(BUILTIN, dtype)
+    check_source(source)
     path = Path(source).expanduser()
     if path.is_dir():
         return path, read_folder(path, dtype, variant)
-    if path.suffix in PICKLES:
-        raise CheckpointError(
-            f'"{source}" is a pickle, which can run code when it is read; convert it once with '
-            f'"cloisonne convert {source} FOLDER" and load the folder.'
-        )
-    if path.is_file() or path.suffix == ".safetensors":
+    if path.is_file():
         from cloisonne.models.single_file import read_single_file
 
         words = None if tokenizer is None else Path(tokenizer).expanduser()
         return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
-    from cloisonne.models.hub import is_hub_id, snapshot
+    from cloisonne.models.hub import snapshot
 
-    if is_hub_id(str(source)):
-        folder = snapshot(str(source), variant)
-        return folder, read_folder(folder, dtype, variant)
-    raise CheckpointError(
-        f'There is no folder or file "{source}"; give "builtin", a diffusers folder, a .safetensors file or a hub id.'
-    )
+    folder = snapshot(str(source), variant)
+    return folder, read_folder(folder, dtype, variant)
 
 
 def _listed(values: Any) -> list[Any]:

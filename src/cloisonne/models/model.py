@@ -5,23 +5,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cloisonne.core.schedule import Schedule
-from cloisonne.models.adapter import Adapter
-from cloisonne.models.clipseg import Segmenter
-from cloisonne.models.coadapter import CoAdapterFuser
-from cloisonne.models.controlnet import ControlNet
-from cloisonne.models.exemplar import ExemplarEngine
-from cloisonne.models.ip_adapter import IpAdapter
 from cloisonne.models.net import DiffusersNet
 from cloisonne.models.parts import Family
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text import NoText, TextEncoder
 from cloisonne.models.vae import Vae
 from cloisonne.models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    # Each of these imports its network's library, and most models have only some of them.
+    from cloisonne.models.adapter import Adapter
+    from cloisonne.models.clipseg import Segmenter
+    from cloisonne.models.coadapter import CoAdapterFuser
+    from cloisonne.models.controlnet import ControlNet
+    from cloisonne.models.exemplar import ExemplarEngine
+    from cloisonne.models.ip_adapter import IpAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +70,12 @@ class Model:
     dtype: torch.dtype
     files: tuple[Path, ...]
     options: tuple[str, ...] = ()
-    exemplar: ExemplarEngine | None = None
-    ip_adapter: IpAdapter | None = None
-    adapters: Mapping[str, Adapter] = field(default_factory=dict)
-    controlnets: Mapping[str, ControlNet] = field(default_factory=dict)
-    fuser: CoAdapterFuser | None = None
-    segmenter: Callable[[], Segmenter] | None = None
+    exemplar: "ExemplarEngine | None" = None
+    ip_adapter: "IpAdapter | None" = None
+    adapters: "Mapping[str, Adapter]" = field(default_factory=dict)
+    controlnets: "Mapping[str, ControlNet]" = field(default_factory=dict)
+    fuser: "CoAdapterFuser | None" = None
+    segmenter: "Callable[[], Segmenter] | None" = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     scheduler: str | None = None

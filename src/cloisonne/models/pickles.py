@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.sources import PICKLES as PICKLES
 from cloisonne.models.tensor_file import reason
-
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ UNet, its first layer of 2C + 1 channels, and what lies between the image tower 
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -19,9 +19,8 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.adapter import check_adapter, read_adapter
 from cloisonne.models.assemble import Placement, put
-from cloisonne.models.clipseg import CLIPSEG, load_segmenter
+from cloisonne.models.builtin import CLIPSEG
 from cloisonne.models.exemplar import ExemplarEncoder, ExemplarEngine
 from cloisonne.models.files import files_of, read, read_json
 from cloisonne.models.model import Model
@@ -39,6 +38,8 @@ def with_relatives(model: Model, family: Path, placement: Placement) -> Model:
     for kind in get_args(ControlKind):
         folder = family / f"control-{kind}"
         if (folder / "config.json").is_file():
+            from cloisonne.models.adapter import check_adapter, read_adapter
+
             adapters[kind] = read_adapter(folder, placement.dtype, placement.device)
             check_adapter(adapters[kind], kind, unet, model.name)
             files += files_of([folder])
@@ -48,10 +49,21 @@ def with_relatives(model: Model, family: Path, placement: Placement) -> Model:
         files += files_of([family / EXEMPLAR, family / CLIP])
     segmenter = model.segmenter
     if (family / CLIPSEG / "config.json").is_file():
-        words = family / "tokenizer"
         files += files_of([family / CLIPSEG])
-        segmenter = functools.cache(lambda: load_segmenter(family / CLIPSEG, words, device=placement.device))
+        segmenter = segmenter_of(family / CLIPSEG, family / "tokenizer", placement.device)
     return replace(model, adapters=adapters, exemplar=engine, segmenter=segmenter, files=tuple(files))
+
+
+def segmenter_of(folder: Path, tokenizer: Path | None, device: torch.device) -> Callable[[], Any]:
+    """Gives the CLIPSeg in a folder, read when it is first asked for."""
+
+    @functools.cache
+    def read_once() -> Any:
+        from cloisonne.models.clipseg import load_segmenter
+
+        return load_segmenter(folder, tokenizer, device=device)
+
+    return read_once
 
 
 def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:

@@ -83,7 +83,8 @@ def read_tower(source: str) -> CLIPVisionModel:
     else:
         folder = Path(source).expanduser()
         if not folder.is_dir():
-            from cloisonne.models.hub import is_hub_id, snapshot
+            from cloisonne.models.hub import snapshot
+            from cloisonne.models.sources import is_hub_id
 
             if not is_hub_id(source):
                 raise CheckpointError(f'There is no folder "{source}"; give a folder or hub id of a CLIP model.')
