@@ -61,6 +61,9 @@ VERBS: dict[str, Callable[[Model], Any]] = {
         )
         for preset in PRESETS
     },
+    "edit a background by pndm": lambda model: edit(
+        SCENE.replace(regions=(EDIT,), background=photo(), sampler="pndm", steps=4), model
+    ),
     "explain": lambda model: explain(SCENE.replace(steps=None), model),
     "sweep": lambda model: sweep(SCENE, model, "guidance", [1.0, 4.0]),
     "control": control,

@@ -87,7 +87,7 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
     prepared, before = _blank(scene, model, solver)
     asked = before + _asked(prepared)
     decoder = decode_cost(model, prepared.grid)
-    nets = {net: _cost(net, model, prepared.grid) for net, _ in asked}
+    nets = {net: _cost(net, model, prepared.grid) for net in {net: None for net, _ in asked}}
     flops = sum(nets[net].flops * rows for net, rows in asked) + decoder.flops
     held = model.parameters + max([decoder.numbers, *(nets[net].numbers * rows for net, rows in asked)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
