@@ -21,9 +21,9 @@ from cloisonne.app.progress_bar import progress_bar
 from cloisonne.core.samplers import Ddim
 from cloisonne.core.step import ALWAYS
 from cloisonne.errors import CheckpointError, CloisonneWarning, SceneError
-from cloisonne.methods.mrgd import Editing
 from cloisonne.methods.vct import Translating
 from cloisonne.models.model import Model
+from cloisonne.scene.edit_presets import Editing
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import ALIASES
 

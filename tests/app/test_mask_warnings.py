@@ -134,7 +134,8 @@ def test_a_mask_of_another_size_is_warned_of(tiny: Model, size: tuple[int, int])
     (warning,) = generate(scene_of(mask), tiny).report["warnings"]
     assert f"{size[0]} x {size[1]} pixels and the picture 96 x 64" in warning
     drawn = Scene(regions=(Region(name="pet", mask=mask, phrase="a cat"),), seed=1, steps=1, width=96, height=64)
-    assert len(generate(drawn, tiny).report["warnings"]) == (size == (64, 64))
+    warnings = [warning for warning in generate(drawn, tiny).report["warnings"] if "mask" in warning]
+    assert len(warnings) == (size == (64, 64))
 
 
 @pytest.mark.parametrize("photo", [PHOTO, np.asarray(Image.fromarray(PHOTO).convert("L"))])
@@ -172,7 +173,7 @@ def test_the_mask_of_outside_is_read_in_the_same_way(tiny: Model, tmp_path: Path
     assert np.array_equal(pixels[~HOLE], PHOTO[~HOLE])
     clean = generate(drawn.replace(outside={"image": PHOTO, "mask": PLAIN}), tiny)
     assert np.array_equal(pixels, np.asarray(clean.image))
-    assert [warning.startswith("The mask <") for warning in result.report["warnings"]] == [True, True]
+    assert sum(warning.startswith("The mask <") for warning in result.report["warnings"]) == 2
     result.save(tmp_path / "a.png")
     again = generate(Scene.from_png(tmp_path / "a.png"), tiny)
     assert np.array_equal(pixels, np.asarray(again.image))

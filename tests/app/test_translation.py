@@ -191,7 +191,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_what_a_model_cannot_do_is_refused(family: Model, tiny: Model, workdir: Path) -> None:
-    with pytest.raises(CapabilityError, match=r'"all": .*"tiny|concept by the preset fast; load what sees exemplars'):
+    with pytest.raises(CapabilityError, match=r'"all": .*"tiny|concept by the preset fast; choose the preset "vct"'):
         generate(scene(), tiny)
     with pytest.raises(SceneError, match=r'"all": The concept has a file alone'):
         generate(scene(concept={"file": b"x"}), family)

@@ -204,7 +204,7 @@ def test_what_paint_by_example_draws_alone_is_refused(tiny_sd: Path, tmp_path: P
     painter, file = write_exemplar(tmp_path / "pbe"), lora(tiny_sd, tmp_path / "x.safetensors")
     with pytest.raises(CapabilityError, match="takes no LoRAs"):
         load(painter, regional_lora={"ink": file})
-    with pytest.raises(CapabilityError, match="takes no LoRAs; load a text model with lora"):
+    with pytest.raises(CapabilityError, match="takes no LoRAs; load a text model with the rest"):
         load(painter, lora=file)
     with pytest.raises(CapabilityError, match="takes no embeddings"):
         load(painter, embeddings=file)

@@ -151,5 +151,5 @@ def test_one_for_inpainting_is_refused(root: Path, tmp_path: Path) -> None:
     model = load(tmp_path / "sd", exemplar=file_of(root, "plain"))
     region = Region(name="all", box=(0, 0, 1, 1), concept=picture(1))
     for asked in (generate, explain):
-        with pytest.raises(CapabilityError, match=r"one for inpainting, on which an IP-Adapter .* load a plain one"):
+        with pytest.raises(CapabilityError, match=r"an IP-Adapter carries no concept over; load a plain one"):
             asked(Scene(background=picture(0), regions=(region,)), model)

@@ -28,6 +28,7 @@ class DrawingFields(TypedDict, total=False):
     height: int | None
     caption: str | None
     negative: str | None
+    lora: Any
     seed: int | None
     steps: int | None
     guidance: float | None

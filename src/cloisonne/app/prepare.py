@@ -1,6 +1,6 @@
 """From a scene and a model to all that a run needs; no network but the text encoder is asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.app.control_maps import control_features, control_warnings
+from cloisonne.app.dropped import dropped_warnings
 from cloisonne.app.kept import Kept
 from cloisonne.app.mask_warnings import mask_warnings
 from cloisonne.app.picture_edit import PictureEdit, unknown
@@ -78,12 +79,6 @@ class Prepared:
         width, height = size_of(self.scene)
         views = len(self.compiled.plan.views)
         return f"Prepared scene of {width} x {height} pixels: {views} views, {len(self.steps)} steps, {self.sampler}"
-
-
-def dropped_warnings(names: Sequence[str]) -> tuple[str, ...]:
-    """One sentence for each region that is left out."""
-    advice = "shorten the phrases, or give it a higher priority"
-    return tuple(f'Region "{name}" is left out, because it does not fit the model\'s text; {advice}.' for name in names)
 
 
 def prepare(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from cloisonne.app.attention_maps import AttentionMaps
-from cloisonne.app.prepare import dropped_warnings
+from cloisonne.app.dropped import dropped_warnings
 from cloisonne.errors import OutputError
 from cloisonne.scene.colour_space import own_space
 from cloisonne.scene.images import opened
@@ -25,6 +24,7 @@ from cloisonne.scene.scene import Scene
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cloisonne.app.attention_maps import AttentionMaps
     from cloisonne.models.model import Model
 
 REPORT_VERSION = 1
@@ -55,7 +55,7 @@ class Result:
     model: "Model"
     report: dict[str, Any]
     difference_outside: Callable[[Image.Image], int] | None = None
-    attention: AttentionMaps | None = None
+    attention: "AttentionMaps | None" = None
 
     @property
     def warnings(self) -> tuple[str, ...]:

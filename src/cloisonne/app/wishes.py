@@ -80,8 +80,10 @@ def _learned_as(word: str, model: Model) -> str | None:
 
 
 def _learned(model: Model) -> list[str]:
-    """All added words of the model's tokenizer."""
-    return list(model.text.tokenizer.get_added_vocab()) if isinstance(model.text, TextEncoder) else []
+    """All learned words of the model, and the added tokens of its tokenizer."""
+    if not isinstance(model.text, TextEncoder):
+        return []
+    return [*model.text.learned.ids, *model.text.tokenizer.get_added_vocab()]
 
 
 def _unknown(scene: Scene, model: Model) -> list[str]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from cloisonne.core.step import Step
 from cloisonne.errors import CheckpointError, SceneError
@@ -111,27 +112,26 @@ class FlowSchedule:
             for i, (sigma, after) in enumerate(pairwise(sigmas))
         )
 
-    def sigmas(self, count: int, *, num_tokens: int) -> np.ndarray:
+    def sigmas(self, count: int, *, num_tokens: int) -> Tensor:
         """[count] float32, falling; without the 0 at the end."""
         if self.evenly == "steps":
-            sigmas = np.linspace(1.0, 1 / count, count).astype(np.float32)
+            sigmas = torch.linspace(1.0, 1 / count, count, dtype=torch.float64).float()
         else:
-            ends = np.array([1.0, 1 / self.num_levels], np.float32)
-            first, last = ends if self.dynamic else self._shifted(ends, num_tokens)
-            spread = np.linspace(float(first) * self.num_levels, float(last) * self.num_levels, count)
-            sigmas = spread / self.num_levels
+            ends = torch.tensor([1.0, 1 / self.num_levels])
+            first, last = (ends if self.dynamic else self._shifted(ends, num_tokens)).tolist()
+            sigmas = torch.linspace(first, last, count, dtype=torch.float64)
         sigmas = self._shifted(sigmas, num_tokens)
         if self.terminal:
             rest = 1 - sigmas
             sigmas = 1 - rest / (rest[-1] / (1 - self.terminal))
-        return sigmas.astype(np.float32)
+        return sigmas.float()
 
     def mu(self, num_tokens: int) -> float:
         """The dynamic shift of a canvas of so many image tokens."""
         slope = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens)
         return num_tokens * slope + (self.base_shift - slope * self.base_tokens)
 
-    def _shifted(self, sigmas: np.ndarray, num_tokens: int) -> np.ndarray:
+    def _shifted(self, sigmas: Tensor, num_tokens: int) -> Tensor:
         if not self.dynamic:
             return self.shift * sigmas / (1 + (self.shift - 1) * sigmas)
         mu = self.mu(num_tokens)

@@ -59,13 +59,14 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     if magnitudes := [name for name, change in own.items() if change.has_magnitude]:
         raise CheckpointError(
             f'"{file}" is a LoRA with magnitudes (DoRA) of {len(magnitudes)} layers, such as "{magnitudes[0]}", which '
-            f"cannot count by region; fuse it for all of the picture: {spelled('load(..., lora=FILE)', '--lora FILE')}."
+            "cannot count by region; fuse it for all of the picture: "
+            f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     for name in own:
         if not isinstance(parts.unet.get_submodule(name), nn.Linear | nn.Conv2d):
             raise CheckpointError(
                 f'"{file}" changes the norm "{name}", which cannot count by region; fuse it for all of the picture: '
-                "load(..., lora=FILE), or --lora FILE."
+                f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
             )
     held = {name: _held(parts.unet.get_submodule(name), change) for name, change in own.items()}
     layers = {name: one for name, one in held.items() if one is not None}

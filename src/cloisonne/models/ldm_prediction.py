@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.capabilities import TITLES
 from cloisonne.models.ldm_names import UNET
 from cloisonne.models.parts import Family
@@ -28,7 +28,10 @@ SPELLINGS: dict[str, Parameterization] = {
 ARCHITECTURES = {"stable-diffusion-v1": "sd1", "stable-diffusion-v2": "sd2", "stable-diffusion-xl-v1": "sdxl"}
 """Beginnings of ``modelspec.architecture``, and the line they are of."""
 
-ADVICE = 'say which it is: load(..., prediction="v_prediction"), or --prediction v_prediction, or the same with epsilon'
+
+def _advice() -> str:
+    given = spelled('load(..., prediction="v_prediction")', "--prediction v_prediction")
+    return f"say which it is: {given}, or the same with epsilon"
 
 
 class Said(NamedTuple):
@@ -49,7 +52,8 @@ def said_by(file: TensorFile, family: Family, asked: Parameterization | None) ->
         spelling = SPELLINGS.get(text.strip().lower())
         if spelling is None and asked is None:
             raise CheckpointError(
-                f'The header of "{file.source}" has modelspec.prediction_type "{text}", which is not known; {ADVICE}.'
+                f'The header of "{file.source}" has modelspec.prediction_type "{text}", which is not known; '
+                f"{_advice()}."
             )
         found |= {} if spelling is None else {"modelspec.prediction_type": spelling}
     architecture = file.entry("modelspec.architecture") or ""
@@ -61,7 +65,7 @@ def said_by(file: TensorFile, family: Family, asked: Parameterization | None) ->
         found["the tensor v_pred"] = "v_prediction"
     if asked is None and len(set(found.values())) > 1:
         said = " and ".join(f"{where} {what}" for where, what in found.items())
-        raise CheckpointError(f'"{file.source}" contradicts itself on what its network predicts: {said}; {ADVICE}.')
+        raise CheckpointError(f'"{file.source}" contradicts itself on what its network predicts: {said}; {_advice()}.')
     zero = "ztsnr" in file.tensors or (file.entry("ss_zero_terminal_snr") or "").lower() == "true"
     first = next(iter(found.values()), None)
     return Said(asked or first, zero, tuple(_warnings(file, family, architecture)))

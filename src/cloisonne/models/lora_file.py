@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.lora_changes import Change
 from cloisonne.models.lora_names import Layer, component, layer_names, modules_of, plain, refused_form, slot_of
 from cloisonne.models.parts import Parts
@@ -141,7 +141,7 @@ def _refuse_forms(opened: TensorFile) -> None:
         words = dict.fromkeys(name.split(".")[1] for name in bundled)
         raise CheckpointError(
             f'"{opened.source}" is a LoRA that bundles the learned words {listed(words)}, which are not read out of '
-            "it; load the LoRA without them and the words as files of their own (--embedding)."
+            f"it; load the LoRA without them and the words as files: {spelled('embeddings=FILE', '--embedding FILE')}."
         )
 
 
