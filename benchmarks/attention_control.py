@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cloisonne.core.attention import gathered, self_attention, text_attention
-from cloisonne.core.edits import Fading, ShareSelf, ShareWords, Until, by_position
+from cloisonne.core.attention.edits import Fading, ShareSelf, ShareWords, Until, by_position
+from cloisonne.core.attention.regional import gathered, self_attention, text_attention
+from cloisonne.core.attention.text_sequences import Text, Texts
 from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Row, Site, Step
-from cloisonne.core.texts import Text, Texts
 
 STEP = Step(index=2, count=20, t=500, alpha=0.6, s=0.8, t_next=450, alpha_next=0.7, s_next=0.7)
 ROWS = (Row("canvas", "after", "cond"), Row("canvas", "before", "cond"))

@@ -29,11 +29,11 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from cloisonne.app.generate import generate
-from cloisonne.models.assemble import Placement, assemble
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.checkpoints.assemble import Placement, assemble
+from cloisonne.models.checkpoints.parts import Parts, TextPart, family_of
 from cloisonne.models.model import Model
-from cloisonne.models.parts import Parts, TextPart, family_of
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

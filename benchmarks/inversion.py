@@ -20,10 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloisonne.app.picture_edit import as_pixels, as_tensor
-from cloisonne.app.prepare import prepare
-from cloisonne.core.invert import WAYS, Way, invert
-from cloisonne.core.null_text import fit_null, told_words
+from cloisonne.core.inversion.ddim import WAYS, Way, invert
+from cloisonne.core.inversion.null_text import fit_null, told_words
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.sample import sample
@@ -31,6 +29,8 @@ from cloisonne.core.samplers import Ddim, Sampler
 from cloisonne.eval.layouts import scan
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.inpaint import as_pixels, as_tensor
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene import Scene
 
 FIRST_SEED = 7 << 20

@@ -28,12 +28,14 @@ from torch import Tensor
 from cloisonne.methods.reco import Vocabulary
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.vae import Vae
-from cloisonne.train import base, family, lessons
-from cloisonne.train.grounding import Seen
-from cloisonne.train.latents import LatentStore, fill
-from cloisonne.train.learning import RECIPE, Learning
+from cloisonne.train.base import networks as base
+from cloisonne.train.base import stage as lessons
+from cloisonne.train.base.captions import tell
+from cloisonne.train.base.grounding import Seen
+from cloisonne.train.base.latents import LatentStore, fill
+from cloisonne.train.base.recipe import RECIPE, Learning
+from cloisonne.train.builtin import family
 from cloisonne.train.loop import load_average, run
-from cloisonne.train.telling import tell
 
 FIRST_SEED = 9 << 20
 STORED = 40_000

@@ -22,15 +22,15 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from cloisonne.core.attention import dense
+from cloisonne.core.attention.regional import dense
 from cloisonne.core.conditioning import Conditioning, Tokens
 from cloisonne.core.guidance import Cfg
 from cloisonne.core.plan import Plan, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.core.step import Step
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.net import DiffusersNet
 from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.denoiser import DiffusersNet
 
 STEP = Step(index=0, count=20, t=500, alpha=0.28, s=0.96, t_next=450, alpha_next=0.36, s_next=0.93)
 NUM_TOKENS = 77

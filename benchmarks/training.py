@@ -21,12 +21,14 @@ import torch
 
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.vae import Vae
-from cloisonne.train import base, family, lessons
+from cloisonne.train.base import networks as base
+from cloisonne.train.base import stage as lessons
+from cloisonne.train.base.latents import LatentStore, fill
+from cloisonne.train.base.recipe import RECIPE, Learning
+from cloisonne.train.builtin import family
 from cloisonne.train.data import TRAINING_SEEDS
-from cloisonne.train.latents import LatentStore, fill
-from cloisonne.train.learning import RECIPE, Learning
+from cloisonne.train.microbatches import Parts
 from cloisonne.train.optimiser import Mixed
-from cloisonne.train.parts import Parts
 from cloisonne.world.draw import draw
 from cloisonne.world.picture import sample
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cloisonne.scene import Region, Scene, draw_regions, region_weights, uncovered
-from cloisonne.scene.images import opened
+from cloisonne.scene.io.images import opened
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "images"

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from cloisonne.train.continued import trained_until
+from cloisonne.train.builtin.continued import trained_until
 
 ROOT = Path(__file__).resolve().parents[1]
 

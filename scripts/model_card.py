@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cloisonne.app.sheets import write_sheet
+from cloisonne.bench.member_sheets import write_sheet
 from cloisonne.models.builtin import BUILTIN, Member, members
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from cloisonne.models.builtin import BUILTIN, members
-from cloisonne.train.family import finished
+from cloisonne.train.builtin.family import finished
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 48 << 20

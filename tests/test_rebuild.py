@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import typer
 
-from cloisonne.app.cli import app
+from cloisonne.cli.main import app
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.train.family import finished
+from cloisonne.train.builtin.family import finished
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,22 +5,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloisonne.app.api import (
-        compile,
-        edit,
-        evaluate,
-        explain,
-        fill,
-        generate,
-        generate_many,
-        paint,
-        sweep,
-        translate,
-    )
-    from cloisonne.app.edited import Edited
-    from cloisonne.app.explain import Explanation
-    from cloisonne.app.generate import StepEnd
-    from cloisonne.app.result import Result
     from cloisonne.errors import (
         Cancelled,
         CapabilityError,
@@ -33,6 +17,22 @@ if TYPE_CHECKING:
     )
     from cloisonne.models.load import load
     from cloisonne.models.model import Model
+    from cloisonne.pipelines.api import (
+        compile,
+        edit,
+        evaluate,
+        explain,
+        fill,
+        generate,
+        generate_many,
+        paint,
+        sweep,
+        translate,
+    )
+    from cloisonne.pipelines.editing.result import Edited
+    from cloisonne.pipelines.explain import Explanation
+    from cloisonne.pipelines.generate import StepEnd
+    from cloisonne.pipelines.result import Result
     from cloisonne.scene.region import Region
     from cloisonne.scene.scene import Scene
 
@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "cloisonne.app.api": (
+    "cloisonne.pipelines.api": (
         "compile",
         "edit",
         "evaluate",
@@ -78,10 +78,10 @@ _MODULES = {
         "sweep",
         "translate",
     ),
-    "cloisonne.app.edited": ("Edited",),
-    "cloisonne.app.explain": ("Explanation",),
-    "cloisonne.app.generate": ("StepEnd",),
-    "cloisonne.app.result": ("Result",),
+    "cloisonne.pipelines.editing.result": ("Edited",),
+    "cloisonne.pipelines.explain": ("Explanation",),
+    "cloisonne.pipelines.generate": ("StepEnd",),
+    "cloisonne.pipelines.result": ("Result",),
     "cloisonne.models.load": ("load",),
     "cloisonne.models.model": ("Model",),
     "cloisonne.scene.region": ("Region",),

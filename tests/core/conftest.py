@@ -11,8 +11,8 @@ from torch import Tensor
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.plan import Branch, Conditioning, Guidance, Plan, Tokens, View
 from cloisonne.core.schedule import Schedule
-from cloisonne.models.net import DiffusersNet
 from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.denoiser import DiffusersNet
 
 SHAPE = (4, 16, 16)
 CONFIG: dict[str, Any] = {

@@ -16,7 +16,7 @@ from cloisonne.core.sample import sample
 from cloisonne.core.samplers import SAMPLERS
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CapabilityError, SceneError
-from cloisonne.models.net import DiffusersNet
+from cloisonne.models.unet.denoiser import DiffusersNet
 
 SHAPE = (4, 16, 16)
 STEP = Step(index=0, count=2, t=500, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)

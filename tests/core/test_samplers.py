@@ -25,7 +25,7 @@ from cloisonne.core.sample import sample
 from cloisonne.core.samplers import SAMPLERS, SPREADS, Ddim, sampler
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import SceneError
-from cloisonne.models.net import DiffusersNet
+from cloisonne.models.unet.denoiser import DiffusersNet
 
 SHAPE = (4, 16, 16)
 CONFIG = {

@@ -12,10 +12,10 @@ from torch import Tensor
 from cloisonne.errors import OutputError
 from cloisonne.eval.control import NONE, Row, evaluate_control
 from cloisonne.eval.control_cases import CANVAS, cases
-from cloisonne.eval.control_metrics import boundary, edge_figures, low_frequency, variety
 from cloisonne.eval.judge import EMBEDDING, Verdict
+from cloisonne.eval.metrics.control import boundary, edge_figures, low_frequency, variety
 from cloisonne.scene import Scene
-from cloisonne.scene.masks import box_mask
+from cloisonne.scene.shapes.masks import box_mask
 from cloisonne.world.glyphs import COLOURS, TRAINING
 
 SIZE = 64

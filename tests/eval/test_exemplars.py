@@ -12,7 +12,7 @@ from cloisonne.eval import exemplars
 from cloisonne.eval.exemplars import evaluate_exemplars
 from cloisonne.eval.holes import Hole
 from cloisonne.eval.judge import EMBEDDING, Verdict
-from cloisonne.eval.quality import Mixture
+from cloisonne.eval.metrics.quality import Mixture
 
 
 @torch.no_grad()

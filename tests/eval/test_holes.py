@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cloisonne.eval.hole_metrics import seam, spread
 from cloisonne.eval.holes import SIZE, box_of, hole, pasted
+from cloisonne.eval.metrics.holes import seam, spread
 from cloisonne.world.glyphs import HELD_OUT, TRAINING
 
 ITEMS = [hole(index) for index in range(40)]

@@ -9,7 +9,7 @@ import pytest
 from cloisonne.errors import CheckpointError
 from cloisonne.eval import layouts as module
 from cloisonne.eval.layouts import COUNT, FIRST_SEED, REFERENCE_SEED, Layout, dump, layouts, scan
-from cloisonne.scene.geometry import iou
+from cloisonne.scene.shapes.geometry import iou
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.world.export import scene_of
 from cloisonne.world.glyphs import COLOURS, CORE, words_of

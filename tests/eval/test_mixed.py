@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloisonne.app.measure_mixed import mixed
+from cloisonne.bench.mixed import mixed
 from cloisonne.errors import CapabilityError, OutputError
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.mixed import Drawn, evaluate_mixed

@@ -5,7 +5,7 @@ from PIL import Image
 
 from cloisonne.eval.layouts import Wanted
 from cloisonne.eval.pairs import MARGIN, SIZE, TASKS, Pair, covered, pair, pixels
-from cloisonne.scene.halves import halves
+from cloisonne.scene.before_after import halves
 from cloisonne.world.glyphs import CORE
 from cloisonne.world.picture import BACKGROUNDS, is_held_out
 from cloisonne.world.words import background_words

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloisonne.eval.bootstrap import SMALLEST, Estimate
+from cloisonne.eval.metrics.bootstrap import SMALLEST, Estimate
 from cloisonne.eval.report import figure, table
 
 

@@ -9,19 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from cloisonne.app.measure_concepts import Concepts
-from cloisonne.app.measure_translations import translations
-from cloisonne.app.translate import translate
-from cloisonne.app.translating import translating_of
+from cloisonne.bench.concepts import Concepts
+from cloisonne.bench.translations import translations
 from cloisonne.errors import CapabilityError, OutputError, SceneError
-from cloisonne.eval.bootstrap import Sample, mean
 from cloisonne.eval.items import Items, open_folder
 from cloisonne.eval.judge import Judge
+from cloisonne.eval.metrics.bootstrap import Sample, mean
 from cloisonne.eval.translation_items import Asked, asked, places
 from cloisonne.eval.translations import MEASURES, Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.translation.settings import translating_of
+from cloisonne.pipelines.translation.translate import translate
 from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import STYLES
 

@@ -2,15 +2,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloisonne.app.prepare import prepare
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled
 from cloisonne.models.model import Model
-from cloisonne.scene.places import described_place, place
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.place_words import described_place, place
 
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 

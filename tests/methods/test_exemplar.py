@@ -11,13 +11,13 @@ from PIL import Image
 from tiny import write_checkpoint, write_exemplar
 from torch import Tensor
 
-from cloisonne.app.explain import explain
-from cloisonne.app.generate import generate, paint
-from cloisonne.app.prepare import prepare
 from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CapabilityError, CheckpointError, ImageError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate, paint
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -135,7 +135,7 @@ def test_bias_of_one_token_is_its_attention(alone: Model, monkeypatch: pytest.Mo
     halves = [Region(name="a", ellipse=(0, 0, 0.7, 1), exemplar=picture(1)), CAR]
     scene = Scene(seed=3, steps=3, regions=halves)
     fast = drawn(alone, scene)
-    monkeypatch.setattr("cloisonne.models.net.is_bias", lambda site, call: False)
+    monkeypatch.setattr("cloisonne.models.unet.denoiser.is_bias", lambda site, call: False)
     torch.testing.assert_close(drawn(alone, scene), fast, atol=1e-5, rtol=1e-5)
 
 

@@ -7,11 +7,11 @@ import torch
 from tiny import write_checkpoint, write_xl
 from torch import Tensor
 
-from cloisonne.app.explain import explain
-from cloisonne.app.generate import generate, generate_many
 from cloisonne.errors import CapabilityError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate, generate_many
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloisonne.app.generate import generate
-from cloisonne.app.prepare import prepare
 from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.app.edit import edit
-from cloisonne.app.generate import generate
-from cloisonne.app.prepare import Prepared, prepare
 from cloisonne.core.plan import Plan
 from cloisonne.core.predict import Run, predict
 from cloisonne.errors import SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.editing.edit import edit
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

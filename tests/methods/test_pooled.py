@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloisonne.app.explain import explain
-from cloisonne.app.prepare import prepare
 from cloisonne.core.plan import Plan
 from cloisonne.methods.baselines import scene_in_words
 from cloisonne.methods.reco import tidied
-from cloisonne.models.learned_words import LearnedWords
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.text.learned_words import LearnedWords
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.prompt import written
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloisonne.app.explain import explain
-from cloisonne.app.generate import generate
-from cloisonne.app.prepare import prepare
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
 from cloisonne.methods import METHODS
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

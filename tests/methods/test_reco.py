@@ -3,13 +3,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.app.prepare import prepare
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.compile import Compiled
 from cloisonne.methods.reco import Vocabulary, normalise, sequence
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

@@ -6,7 +6,7 @@ from tiny import tiny_tokenizer
 from cloisonne.errors import SceneError
 from cloisonne.methods.reco import sequence
 from cloisonne.scene import Scene, from_reco, hub_string
-from cloisonne.scene.geometry import Box
+from cloisonne.scene.shapes.geometry import Box
 
 REGIONS: list[tuple[Box, str]] = [
     ((k / 40, k / 50, 0.5 + k / 41, 0.5 + k / 42), word)

@@ -13,13 +13,13 @@ from lora_files import lora_weights, peft_file
 from PIL import Image
 from tiny import write_checkpoint
 
-from cloisonne.app.edit import edit
-from cloisonne.app.generate import generate
-from cloisonne.app.translate import translate
 from cloisonne.core.samplers import SAMPLERS
 from cloisonne.errors import CheckpointError, NotFiniteError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.editing.edit import edit
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.translation.translate import translate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

@@ -236,7 +236,7 @@ def test_published_layout_of_networks_is_read(tiny_sd: Path, tmp_path: Path, cap
 
 
 def test_offloaded_networks_draw_the_same(tiny_xl: Path) -> None:
-    from cloisonne.app.generate import generate
+    from cloisonne.pipelines.generate import generate
     from cloisonne.scene.scene import Scene
 
     scene = Scene(caption="a red cat", seed=0, steps=2)

@@ -8,8 +8,8 @@ from diffusers.utils import logging as diffusers_logging
 from lora_files import lora_weights, peft_file
 from transformers.utils import logging as transformers_logging
 
-from cloisonne.models.convert import convert
-from cloisonne.models.folder import read_folder
+from cloisonne.models.checkpoints.convert import convert
+from cloisonne.models.checkpoints.folder import read_folder
 from cloisonne.models.load import load
 
 LIBRARIES = (diffusers_logging, transformers_logging)

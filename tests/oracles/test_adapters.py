@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from tiny import write_checkpoint, write_xl
 from torch import Tensor
 
-from cloisonne.app.generate import generate
 from cloisonne.errors import CapabilityError, CheckpointError, ImageError
 from cloisonne.methods.control import masked
-from cloisonne.models.adapter import read_adapter
+from cloisonne.models.adapters.t2i_adapter import read_adapter
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from tiny import write_checkpoint
 from torch import Tensor, nn
 
-from cloisonne.app.control_maps import control_map
-from cloisonne.app.explain import explain
-from cloisonne.app.generate import generate
 from cloisonne.errors import CapabilityError, CheckpointError
-from cloisonne.models.coadapter import CoAdapterFuser
+from cloisonne.models.adapters.coadapter import CoAdapterFuser
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.control_maps import control_map
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

@@ -12,10 +12,10 @@ from diffusers import ControlNetModel, DDIMScheduler, T2IAdapter
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.app.explain import explain
-from cloisonne.app.generate import generate
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 
 

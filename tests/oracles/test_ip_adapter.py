@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from tiny import write_checkpoint, write_xl
 from torch import Tensor
 
-from cloisonne.app.explain import explain
-from cloisonne.app.generate import generate
 from cloisonne.errors import CapabilityError, CheckpointError
-from cloisonne.models.convert import convert
+from cloisonne.models.checkpoints.convert import convert
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -172,7 +172,7 @@ def test_each_view_of_multidiffusion_looks_too(root: Path, model: Model) -> None
 
 
 def test_keys_and_values_are_computed_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloisonne.core.pictures import Pictures
+    from cloisonne.core.attention.image_prompts import Pictures
 
     asked: list[str] = []
     plain = Pictures.projected

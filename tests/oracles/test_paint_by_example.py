@@ -10,9 +10,9 @@ from PIL import Image
 from tiny import write_exemplar
 from torch import Tensor
 
-from cloisonne.app.generate import generate
 from cloisonne.errors import CapabilityError
 from cloisonne.models.load import load
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

@@ -12,8 +12,8 @@ from PIL import Image
 from tiny import write_checkpoint, write_xl
 from torch import Tensor
 
-from cloisonne.app.generate import generate
 from cloisonne.models.load import load
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

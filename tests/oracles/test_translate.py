@@ -14,18 +14,18 @@ from tiny import write_checkpoint
 from torch import Tensor
 from typer.testing import CliRunner
 
-from cloisonne.app.cli import app
-from cloisonne.app.explain import explain
-from cloisonne.app.generate import generate
-from cloisonne.app.prepare import prepare
-from cloisonne.app.told_concept import Told, told_picture
+from cloisonne.cli.main import app
 from cloisonne.core.guidance import Single
-from cloisonne.core.invert import invert
+from cloisonne.core.inversion.ddim import invert
 from cloisonne.core.plan import Conditioning, Plan, View
 from cloisonne.core.predict import predict
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.prepare import prepare
+from cloisonne.pipelines.translation.concept_conditioning import Told, told_picture
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

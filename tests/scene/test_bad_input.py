@@ -10,7 +10,7 @@ from PIL import Image
 
 from cloisonne.errors import CloisonneError, ImageError, SceneError
 from cloisonne.scene import Region, Scene
-from cloisonne.scene.pictures import encoded
+from cloisonne.scene.io.image_ref import encoded
 
 BOX = [0.1, 0.1, 0.5, 0.5]
 NAN = math.nan

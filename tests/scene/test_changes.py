@@ -7,10 +7,10 @@ from PIL import Image
 
 from cloisonne.errors import CloisonneError, SceneError
 from cloisonne.scene import Picture, Region, Scene
-from cloisonne.scene.changes import Changes
+from cloisonne.scene.changes import Changes, with_changes
 from cloisonne.scene.fields import read_change
+from cloisonne.scene.io.image_ref import given_outside
 from cloisonne.scene.outside import Outside
-from cloisonne.scene.pictures import given_outside
 
 GREY = np.full((8, 8, 3), 90, np.uint8)
 HAT = Region(name="hat", box=(0.0, 0.0, 0.5, 0.5), phrase="a red hat")
@@ -43,7 +43,7 @@ def one(name: str, scene: Scene = SCENE) -> Region:
     ],
 )
 def test_a_region_s_field_is_changed_and_nothing_else(text: str, name: str, changes: dict[str, Any]) -> None:
-    changed = SCENE.changed(dict([read_change(SCENE, text)]))
+    changed = with_changes(SCENE, dict([read_change(SCENE, text)]))
     expected = [region.replace(**changes) if region.name == name else region for region in SCENE.regions]
     assert changed == SCENE.replace(regions=expected)
     assert Changes.between(SCENE, changed).fields == ()
@@ -51,12 +51,12 @@ def test_a_region_s_field_is_changed_and_nothing_else(text: str, name: str, chan
 
 def test_fields_of_the_scene_and_several_at_once() -> None:
     given = dict(read_change(SCENE, text) for text in ("caption=7", "steps=9", "hat.box=null", "hat.ellipse=[0,0,1,1]"))
-    changed = SCENE.changed(given)
+    changed = with_changes(SCENE, given)
     assert (changed.caption, changed.steps) == ("7", 9)
     assert one("hat", changed) == HAT.replace(box=None, ellipse=(0, 0, 1, 1))
     found = Changes.between(SCENE, changed)
     assert (set(found.fields), found.regions) == ({"caption", "steps"}, ("hat",))
-    assert not Changes.between(SCENE, SCENE.changed({"hat": "a red hat"}))
+    assert not Changes.between(SCENE, with_changes(SCENE, {"hat": "a red hat"}))
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_fields_of_the_scene_and_several_at_once() -> None:
 )
 def test_what_cannot_be_changed_is_one_sentence(text: str, said: str) -> None:
     with pytest.raises(CloisonneError, match=said.replace("?", r"\?")):
-        SCENE.changed(dict([read_change(SCENE, text)]))
+        with_changes(SCENE, dict([read_change(SCENE, text)]))
 
 
 def test_a_picture_stands_outside_of_where_a_region_was_and_is() -> None:
-    kept = SCENE.changed({"hat": "a cap"}, outside=PICTURE)
+    kept = with_changes(SCENE, {"hat": "a cap"}, outside=PICTURE)
     assert kept.outside == Outside(image=given_outside(PICTURE), regions=("hat",))
-    moved = SCENE.changed({"hat.box": [0.25, 0.25, 0.75, 0.75]}, outside=PICTURE)
+    moved = with_changes(SCENE, {"hat.box": [0.25, 0.25, 0.75, 0.75]}, outside=PICTURE)
     assert moved.outside is not None
     was, now = HAT.soft_mask(64, 64), one("hat", moved).soft_mask(64, 64)
     assert np.array_equal(moved.outside.covered(moved.regions, 64, 64), np.maximum(was, now))
@@ -93,15 +93,15 @@ def test_a_picture_stands_outside_of_where_a_region_was_and_is() -> None:
 
 
 def test_a_later_change_is_not_hidden_by_what_was_kept_before() -> None:
-    kept = SCENE.changed({"hat": "a cap"}, outside=PICTURE)
-    later = kept.changed({"edges.ellipse": None, "edges.box": [0.5, 0.0, 0.75, 0.25]})
+    kept = with_changes(SCENE, {"hat": "a cap"}, outside=PICTURE)
+    later = with_changes(kept, {"edges.ellipse": None, "edges.box": [0.5, 0.0, 0.75, 0.25]})
     assert later.outside is not None
     assert later.outside.regions == ("hat", "edges")
     was = EDGES.soft_mask(64, 64)
     assert (later.outside.covered(later.regions, 64, 64)[was > 0] == 1).all()
-    assert kept.changed({"seed": 4}).outside == kept.outside
-    assert kept.changed({"outside": None}).outside is None
-    again = kept.changed({"edges.weight": 2}, outside=PICTURE)
+    assert with_changes(kept, {"seed": 4}).outside == kept.outside
+    assert with_changes(kept, {"outside": None}).outside is None
+    again = with_changes(kept, {"edges.weight": 2}, outside=PICTURE)
     assert again.outside is not None
     assert again.outside.regions == ("edges",)
 
@@ -111,7 +111,7 @@ def test_a_later_change_is_not_hidden_by_what_was_kept_before() -> None:
 )
 def test_nothing_is_kept_where_nothing_is_outside(to: dict[str, Any], said: str) -> None:
     with pytest.raises(SceneError, match=said):
-        SCENE.changed(to, outside=PICTURE)
+        with_changes(SCENE, to, outside=PICTURE)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from cloisonne.errors import SceneError
 from cloisonne.scene import Region, Scene, from_coco, from_gligen, from_reco
-from cloisonne.scene.edit import Edit
-from cloisonne.scene.halves import halves
+from cloisonne.scene.before_after import halves
+from cloisonne.scene.conditions.edit import Edit
 from cloisonne.scene.prompt import Piece, at, escaped, is_mute, pieces, plain, switches, written
 
 BOX = (0.0, 0.0, 0.5, 1.0)

@@ -4,6 +4,7 @@ import pytest
 
 from cloisonne.errors import SceneError
 from cloisonne.scene import Region, Scene
+from cloisonne.scene.changes import with_changes
 
 NATIVE = {"width": 128, "height": 128, "steps": 20, "guidance": 4.0, "sampler": "ddim", "method": "reco"}
 BOX = (0.05, 0.05, 0.45, 0.45)
@@ -96,7 +97,7 @@ def test_names_of_diffusers_are_read_wherever_the_field_is(alias: str, field: st
     expected = Scene(**{field: value})
     assert Scene(**{alias: value}) == expected
     assert Scene().replace(**{alias: value}) == expected
-    assert Scene().changed({alias: value}) == expected
+    assert with_changes(Scene(), {alias: value}) == expected
     assert Scene.from_json(json.dumps({"version": 1, alias: value})) == expected
     assert alias not in expected.to_json()
 
@@ -106,7 +107,7 @@ def test_names_of_diffusers_are_read_in_regions(alias: str, field: str, value: o
     region = {"name": "pet", "box": [0, 0, 1, 1], "phrase": "a cat"}
     expected = Scene(regions=[{**region, field: value}])
     assert Scene(regions=[{**region, alias: value}]) == expected
-    assert Scene(regions=[region]).changed({f"pet.{alias}": value}) == expected
+    assert with_changes(Scene(regions=[region]), {f"pet.{alias}": value}) == expected
     with pytest.raises(SceneError, match=f'Region "pet": {field} and {alias} are the same; give one'):
         Scene(regions=[{**region, alias: value, field: value}])
 
@@ -122,7 +123,7 @@ def test_both_names_of_a_field_are_one_too_many(alias: str, field: str, value: o
         with pytest.raises(SceneError, match=f"^{field} and {alias} are the same; give one of them"):
             given()
     with pytest.raises(SceneError, match=f"{field} is given a value twice"):
-        Scene().changed(both)
+        with_changes(Scene(), both)
 
 
 @pytest.mark.parametrize("value", [Scene(), Region(box=(0, 0, 1, 1), phrase="a cat")])

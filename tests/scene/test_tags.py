@@ -8,7 +8,7 @@ import pytest
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.choices import chosen, options
-from cloisonne.scene.lora import Lora
+from cloisonne.scene.conditions.lora import Lora
 from cloisonne.scene.prompt import plain
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene

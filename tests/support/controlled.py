@@ -10,8 +10,8 @@ from PIL import Image
 from tiny import write_checkpoint, write_xl
 from torch import Tensor
 
-from cloisonne.app.generate import generate
 from cloisonne.models.model import Model
+from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

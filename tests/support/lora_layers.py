@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.models.load import load
-from cloisonne.models.lora import Dense, LowRank
 from cloisonne.models.model import Model
+from cloisonne.models.unet.region_lora import Dense, LowRank
 
 ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0"
 LINEAR, KEYS = f"{ATTENTION}.attn1.to_q", f"{ATTENTION}.attn2.to_k"

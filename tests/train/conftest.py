@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloisonne.app import cli
+from cloisonne.cli import main as cli
 
 
 @pytest.fixture(autouse=True)

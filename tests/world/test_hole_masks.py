@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloisonne.scene.geometry import Box, area
+from cloisonne.scene.shapes.geometry import Box, area
 from cloisonne.world.hole_masks import JITTER, STRETCH, blob, rectangle, stretched, window
 
 SIZE = 64

@@ -6,9 +6,9 @@ from typing import TypeAlias, TypeVar
 
 from torch import Tensor
 
-from cloisonne.core.around import Around
-from cloisonne.core.beside import Beside
-from cloisonne.core.lora import Adapted
+from cloisonne.core.control_residuals import Beside
+from cloisonne.core.inpaint_context import Around
+from cloisonne.core.region_lora import Adapted
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError
 
@@ -47,14 +47,15 @@ class Conditioning:
 
     tokens: pieces of text; ``+`` concatenates.
     pictures: tokens of pictures, heard beside the text: attention to each is added where its mask times strength is
-    (``None`` = 1 everywhere; ``core/pictures.py``); ``+`` concatenates. Only networks with an IP-Adapter take them.
+    (``None`` = 1 everywhere; ``core/attention/image_prompts.py``); ``+`` concatenates. Only networks with an IP-Adapter
+    take them.
     channels: [K, H, W] further input channels, in the network's order; at most one summand may have them.
-    around: the same, made at every step of what the other views estimate (``core/around.py``).
+    around: the same, made at every step of what the other views estimate (``core/inpaint_context.py``).
     pooled, size: [P] pooled text and the six SDXL micro-conditioning numbers; at most one summand may have them.
     intrablock: T2I-Adapter features [C_i, H_i, W_i] by level; ``+`` adds them.
     down_mid: ControlNet residuals, those of the down blocks and then the one of the middle; ``+`` adds them.
     beside: ControlNets that are asked at every step for such residuals; ``+`` concatenates.
-    loras: changes of the network's weights and where they count (``core/lora.py``); ``+`` concatenates.
+    loras: changes of the network's weights and where they count (``core/region_lora.py``); ``+`` concatenates.
     """
 
     tokens: tuple[Tokens, ...] = ()

@@ -1,5 +1,7 @@
 """Whether latents are numbers: networks that overflow give NaN or infinity, which would be drawn as black."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -11,3 +13,8 @@ def check_finite(z: Tensor, step: Step, doing: str = "step") -> None:
     """NotFiniteError, naming the step, where latents [S, C, H, W] hold NaN or infinity."""
     if not bool(torch.isfinite(z).all()):
         raise NotFiniteError(f"The latents hold NaN or infinity after {doing} {step.index + 1} of {step.count}.")
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first of these tensors that holds NaN or infinity."""
+    return next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)

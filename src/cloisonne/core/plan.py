@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
+from cloisonne.core.attention.image_prompts import Pictures
+from cloisonne.core.attention.text_sequences import Texts
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
-from cloisonne.core.lora import Loras
-from cloisonne.core.pictures import Pictures
+from cloisonne.core.region_lora import Loras
 from cloisonne.core.step import ALWAYS, Interval, Step
-from cloisonne.core.texts import Texts
 from cloisonne.errors import SceneError
 
 __all__ = [

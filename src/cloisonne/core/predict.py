@@ -8,12 +8,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from cloisonne.core.around import Around
-from cloisonne.core.beside import side_passes, side_residuals
-from cloisonne.core.lora import Adapted, Loras, split
-from cloisonne.core.pictures import Pictures
+from cloisonne.core.attention.image_prompts import Pictures
+from cloisonne.core.attention.text_sequences import Text, Texts
+from cloisonne.core.control_residuals import side_passes, side_residuals
+from cloisonne.core.inpaint_context import Around
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Plan, Row, Step, Tokens, View
-from cloisonne.core.texts import Text, Texts
+from cloisonne.core.region_lora import Adapted, Loras, split
 from cloisonne.errors import CapabilityError, SceneError
 
 Said: TypeAlias = tuple[tuple[tuple[Tokens, ...], tuple[Adapted, ...]], ...]

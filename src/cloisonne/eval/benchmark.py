@@ -14,7 +14,7 @@ import numpy as np
 
 from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
 from cloisonne.eval.layouts import REFERENCE_SEED, SHA256, Layout, layouts, scan
-from cloisonne.eval.metrics import Judging, Seen, measure
+from cloisonne.eval.metrics.layouts import Judging, Seen, measure
 from cloisonne.eval.tables import Results, summarise
 from cloisonne.scene import Scene
 

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from cloisonne.eval.benchmark import CEILINGS, RoundTrip
 from cloisonne.eval.control_cases import Case, MaskOf, Use, cases, fingerprint
-from cloisonne.eval.control_metrics import edge_figures, edges, variety
 from cloisonne.eval.control_tables import Results, summarise
-from cloisonne.eval.frechet import MIN_PICTURES
 from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
 from cloisonne.eval.layouts import REFERENCE_SEED, scan
-from cloisonne.eval.metrics import Judging, measure
+from cloisonne.eval.metrics.control import edge_figures, edges, variety
+from cloisonne.eval.metrics.frechet import MIN_PICTURES
+from cloisonne.eval.metrics.layouts import Judging, measure
 from cloisonne.scene import Scene
-from cloisonne.scene.control import ControlKind
+from cloisonne.scene.conditions.control import ControlKind
 
 NONE = "none"
 """The row that is told the caption alone: what the densities outside are divided by."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cloisonne.eval.layouts import CANVAS, Layout, scan
 from cloisonne.scene import Region, Scene
-from cloisonne.scene.control import ControlKind
-from cloisonne.scene.maps import DRAWN
+from cloisonne.scene.conditions.control import ControlKind
+from cloisonne.scene.control_maps import DRAWN
 
 FIRST_SEED = 5 << 20
 """Above the seeds of the other lists, far below those of any training."""

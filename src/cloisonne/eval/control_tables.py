@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cloisonne.eval.bootstrap import Estimate, Sample, difference, mean, ratio
 from cloisonne.eval.control_cases import Case
-from cloisonne.eval.frechet import MIN_PICTURES
 from cloisonne.eval.items import Items
+from cloisonne.eval.metrics.bootstrap import Estimate, Sample, difference, mean, ratio
+from cloisonne.eval.metrics.frechet import MIN_PICTURES
 from cloisonne.eval.report import figure, table
 from cloisonne.eval.tables import distance
 

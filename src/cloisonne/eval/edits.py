@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cloisonne.eval.bootstrap import Sample, difference, mean
-from cloisonne.eval.edit_metrics import Picture, Similarity, edit_figures
 from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
-from cloisonne.eval.metrics import Judging
+from cloisonne.eval.metrics.bootstrap import Sample, difference, mean
+from cloisonne.eval.metrics.edits import Picture, Similarity, edit_figures
+from cloisonne.eval.metrics.layouts import Judging
 from cloisonne.eval.pairs import TASKS, Pair, pair
 from cloisonne.eval.report import figure, table
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.layouts import Wanted
-from cloisonne.eval.metrics import measure
+from cloisonne.eval.metrics.layouts import measure
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.scene import Region, Scene
-from cloisonne.scene.images import seen
-from cloisonne.scene.pictures import given_picture
+from cloisonne.scene.io.image_ref import given_picture
+from cloisonne.scene.io.images import seen
 from cloisonne.scene.prompt import plain
 from cloisonne.world.glyphs import COLOURS, CORE, TRAINING, words_of
 

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloisonne.eval.bootstrap import Sample, difference, mean
-from cloisonne.eval.frechet import MIN_PICTURES
-from cloisonne.eval.hole_metrics import CONTEXT, Filled, Gallery, batch, cut, fill_figures, spread
 from cloisonne.eval.holes import REFERENCE, Hole, hole, pasted
 from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
 from cloisonne.eval.judge import SIZE
-from cloisonne.eval.metrics import Judging
-from cloisonne.eval.quality import Mixture
+from cloisonne.eval.metrics.bootstrap import Sample, difference, mean
+from cloisonne.eval.metrics.frechet import MIN_PICTURES
+from cloisonne.eval.metrics.holes import CONTEXT, Filled, Gallery, batch, cut, fill_figures, spread
+from cloisonne.eval.metrics.layouts import Judging
+from cloisonne.eval.metrics.quality import Mixture
 from cloisonne.eval.report import figure, table
 from cloisonne.eval.tables import distance
 

@@ -16,7 +16,7 @@ from itertools import combinations
 
 from cloisonne.errors import CheckpointError
 from cloisonne.scene import Box, Region, Scene
-from cloisonne.scene.geometry import iou
+from cloisonne.scene.shapes.geometry import iou
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.export import scene_of
 from cloisonne.world.picture import MAX_AREA, MAX_IOU, MIN_AREA, MIN_SIDE, MIN_VISIBLE, Recipe, sample

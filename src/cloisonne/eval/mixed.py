@@ -15,11 +15,11 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cloisonne.eval.bootstrap import Sample, difference, mean, ratio
-from cloisonne.eval.control_metrics import boundary, edges
-from cloisonne.eval.hole_metrics import Gallery, batch
 from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
-from cloisonne.eval.metrics import Judging, crop, measure
+from cloisonne.eval.metrics.bootstrap import Sample, difference, mean, ratio
+from cloisonne.eval.metrics.control import boundary, edges
+from cloisonne.eval.metrics.holes import Gallery, batch
+from cloisonne.eval.metrics.layouts import Judging, crop, measure
 from cloisonne.eval.mixed_cases import KINDS, MIXED, TOGETHER, Case, Kind, cases
 from cloisonne.eval.report import figure, table
 from cloisonne.scene import Scene

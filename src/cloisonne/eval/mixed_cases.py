@@ -16,7 +16,7 @@ from PIL import Image
 from cloisonne.eval.holes import exemplar
 from cloisonne.eval.layouts import CANVAS, Layout, Wanted, scan
 from cloisonne.scene import Region, Scene
-from cloisonne.scene.maps import DRAWN
+from cloisonne.scene.control_maps import DRAWN
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import Picture

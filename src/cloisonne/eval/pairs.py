@@ -16,8 +16,8 @@ from PIL import Image
 
 from cloisonne.eval.layouts import Wanted
 from cloisonne.scene import Box, Region, Scene
-from cloisonne.scene.edit import Edit, EditKind
-from cloisonne.scene.geometry import iou
+from cloisonne.scene.conditions.edit import Edit, EditKind
+from cloisonne.scene.shapes.geometry import iou
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, CORE, words_of
 from cloisonne.world.picture import Item, Picture, Recipe, is_held_out, sample

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cloisonne.eval.bootstrap import SMALLEST, Estimate
+from cloisonne.eval.metrics.bootstrap import SMALLEST, Estimate
 
 
 def figure(estimate: Estimate | None, *, percent: bool = True) -> str:

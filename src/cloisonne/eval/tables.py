@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloisonne.eval.bootstrap import Estimate, Sample, deviation, difference, mean
-from cloisonne.eval.frechet import MIN_PICTURES, frechet, gaussian_distance
 from cloisonne.eval.items import Items
 from cloisonne.eval.layouts import SHA256, Layout
+from cloisonne.eval.metrics.bootstrap import Estimate, Sample, deviation, difference, mean
+from cloisonne.eval.metrics.frechet import MIN_PICTURES, frechet, gaussian_distance
 from cloisonne.eval.report import figure, table
 
 MEASURES = {

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cloisonne.eval.bootstrap import Sample, difference, mean
-from cloisonne.eval.edit_metrics import structure
-from cloisonne.eval.hole_metrics import Gallery, batch
 from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
-from cloisonne.eval.metrics import Judging, crop
+from cloisonne.eval.metrics.bootstrap import Sample, difference, mean
+from cloisonne.eval.metrics.edits import structure
+from cloisonne.eval.metrics.holes import Gallery, batch
+from cloisonne.eval.metrics.layouts import Judging, crop
 from cloisonne.eval.report import figure, table
 from cloisonne.eval.translation_items import TASKS, Asked, asked, places
 from cloisonne.world.picture import STYLES

@@ -11,7 +11,7 @@ from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Layout, Part, Placed
-from cloisonne.scene.geometry import area
+from cloisonne.scene.shapes.geometry import area
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

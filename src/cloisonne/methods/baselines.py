@@ -9,10 +9,10 @@ from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Layout, Placed
 from cloisonne.methods.reco import tidied
-from cloisonne.scene.geometry import Box
-from cloisonne.scene.places import described_place
 from cloisonne.scene.prompt import written
 from cloisonne.scene.region import Region
+from cloisonne.scene.shapes.geometry import Box
+from cloisonne.scene.shapes.place_words import described_place
 
 
 class Caption:

@@ -13,15 +13,15 @@ from cloisonne.core.refines import Clamp
 from cloisonne.methods.base import Method
 from cloisonne.methods.context import Context
 from cloisonne.methods.control import with_controls
-from cloisonne.methods.dials import idle, warnings
 from cloisonne.methods.exemplar import amount, exemplar_view, nothing_painted
 from cloisonne.methods.ip_adapter import shown_parts, with_pictures
 from cloisonne.methods.layout import Layout, Part, Placed, layout
 from cloisonne.methods.lora import check_loras, lora_warnings, with_loras
+from cloisonne.methods.region_options import idle, warnings
 from cloisonne.models.capabilities import check
-from cloisonne.scene.geometry import area
 from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
+from cloisonne.scene.shapes.geometry import area
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.core.beside import Beside
+from cloisonne.core.control_residuals import Beside
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval
 from cloisonne.models.model import Model
-from cloisonne.models.text import Said
-from cloisonne.scene.masks import Mask
+from cloisonne.models.text.encoder import Said
 from cloisonne.scene.prompt import pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.masks import Mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cloisonne.core.beside import Beside, masked
+from cloisonne.core.control_residuals import Beside, masked
 from cloisonne.core.plan import Conditioning
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part

@@ -3,7 +3,7 @@
 Yang et al., CVPR 2023, arXiv 2211.13227. One network paints all exemplars of a scene in one row a branch: it hears one
 token a picture, and with one token its cross-attention is a bias that does not depend on the pixel, so that several
 exemplars are heard each where its region is (exact for one; ours for several). Beside words, the picture around the
-hole is what the words' network makes of it at that step (``core/around.py``; ours).
+hole is what the words' network makes of it at that step (``core/inpaint_context.py``; ours).
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cloisonne.core.around import Around
 from cloisonne.core.guidance import Single
+from cloisonne.core.inpaint_context import Around
 from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part

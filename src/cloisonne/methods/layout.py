@@ -11,10 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from cloisonne.methods.context import Context
-from cloisonne.scene.geometry import Box
-from cloisonne.scene.layers import left_open, region_weights, uncovered
-from cloisonne.scene.masks import Mask, resized
+from cloisonne.scene.overlap import left_open, region_weights, uncovered
 from cloisonne.scene.region import Region
+from cloisonne.scene.shapes.geometry import Box
+from cloisonne.scene.shapes.masks import Mask, resized
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

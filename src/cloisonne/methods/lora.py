@@ -1,4 +1,4 @@
-"""LoRAs by region (``core/lora.py``): every branch of every view that hears words is changed where the region counts.
+"""LoRAs by region (``core/region_lora.py``): each branch of each text-conditioned view is changed where the region is.
 
 The mask is the region's share, so that overlapping ones share pixels as their words do, and a LoRA over all of the
 canvas is the fused one. Networks beside (ControlNets, adapters, Paint by Example) and text encoders are not changed.
@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import torch
 
-from cloisonne.core.lora import ROUNDING, Adapted, Scaled
 from cloisonne.core.plan import Conditioning
+from cloisonne.core.region_lora import ROUNDING, Adapted, Scaled
 from cloisonne.errors import CapabilityError
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part, Placed
 from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
-from cloisonne.scene.lora import Lora
+from cloisonne.scene.conditions.lora import Lora
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.tags import added

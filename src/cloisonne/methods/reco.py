@@ -18,9 +18,9 @@ from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Layout, Part, Placed
-from cloisonne.models.learned_words import LearnedWords
-from cloisonne.scene.geometry import Box, area
+from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.scene.prompt import Piece, pieces
+from cloisonne.scene.shapes.geometry import Box, area
 
 
 @dataclass(frozen=True)

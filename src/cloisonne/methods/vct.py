@@ -8,10 +8,10 @@ sum of estimates; for a part of the walk it looks at itself, and at its words, a
 
 from collections.abc import Sequence
 
-from cloisonne.core.edits import ShareFeatures, ShareSelf, ShareWords, Until, aligned
+from cloisonne.core.attention.edits import ShareFeatures, ShareSelf, ShareWords, Until, aligned
 from cloisonne.core.plan import AttentionEdit, Interval
-from cloisonne.scene.translation_presets import PRESETS as PRESETS
-from cloisonne.scene.translation_presets import Translating
+from cloisonne.scene.conditions.translation_presets import PRESETS as PRESETS
+from cloisonne.scene.conditions.translation_presets import Translating
 
 CONTENT, IMAGE = "content", "image"
 """Names of the two canvases."""

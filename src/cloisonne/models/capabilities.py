@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from cloisonne.errors import CapabilityError, spelled
+from cloisonne.models.checkpoints.parts import Family
 from cloisonne.models.model import Model
-from cloisonne.models.parts import Family
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cloisonne.core.finite import first_not_finite
 from cloisonne.errors import NotFiniteError
-
-if TYPE_CHECKING:
-    from cloisonne.models.model import Model
+from cloisonne.models.model import Model
 
 
 @contextmanager
-def explained(model: "Model") -> Iterator[None]:
+def explained(model: Model) -> Iterator[None]:
     """Adds to a NotFiniteError which weights it comes from, or what helps."""
     try:
         yield
@@ -24,34 +22,12 @@ def explained(model: "Model") -> Iterator[None]:
         raise NotFiniteError(f"{str(error).removesuffix('.')}: {_cause(model)}.", explained=True) from error
 
 
-def check_picture(pixels: Tensor, what: str, module: Any) -> None:
-    """NotFiniteError where an autoencoder gives NaN or infinity. what: was done, "decoded" or "encoded"."""
-    if bool(torch.isfinite(pixels).all()):
-        return
-    start = f"The autoencoder {what} finite numbers to NaN or infinity"
-    found = bad(dict(module.state_dict()))
-    if found is not None:
-        raise NotFiniteError(f'{start}: its weights hold some ("{found}"); {SOUND}.', explained=True)
-    if module.dtype == torch.float16:
-        raise NotFiniteError(
-            f'{start}: it overflows float16, which ends at 65504; set "force_upcast": true in the config.json of its '
-            "folder, which keeps it in float32, or load the model in bfloat16 or float32.",
-            explained=True,
-        )
-    raise NotFiniteError(f"{start}, though its weights are finite; load another autoencoder.", explained=True)
-
-
 SOUND = "load a sound file"
 
 
-def bad(tensors: Mapping[str, Tensor]) -> str | None:
-    """The first of these tensors that holds NaN or infinity."""
-    return next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
-
-
-def _cause(model: "Model") -> str:
+def _cause(model: Model) -> str:
     for what, tensors in _weights(model):
-        if (found := bad(tensors)) is not None:
+        if (found := first_not_finite(tensors)) is not None:
             return f'the weights of {what} hold some ("{found}"); {SOUND}'
     added = [what for what, _ in _weights(model)][len(_own(model)) :]
     without = f", and try without {', '.join(added)}" if added else ""
@@ -62,7 +38,7 @@ def _cause(model: "Model") -> str:
     return f"the weights are finite, but what the networks make of them is not; load other weights{without}"
 
 
-def _weights(model: "Model") -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+def _weights(model: Model) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     """The tensors of each network and of all that was added, by what a message calls it."""
     yield from _own(model)
     for kind, adapter in model.adapters.items():
@@ -82,7 +58,7 @@ def _weights(model: "Model") -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         yield f'the LoRA "{name}"', {f"{layer}.{key}": t for layer, key, t in added if isinstance(t, Tensor)}
 
 
-def _own(model: "Model") -> list[tuple[str, Mapping[str, Tensor]]]:
+def _own(model: Model) -> list[tuple[str, Mapping[str, Tensor]]]:
     """The networks of the checkpoint itself."""
     fused = sum(option.startswith("lora ") for option in model.options)
     into = f", into which {fused} LoRA{'s are' if fused > 1 else ' is'} fused," if fused else ""

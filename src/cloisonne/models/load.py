@@ -10,7 +10,8 @@ import torch
 
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CapabilityError, CheckpointError, spelled
-from cloisonne.models.additions import (
+from cloisonne.models.adapters.paint_by_example import Resampling
+from cloisonne.models.add_ons import (
     read_regional,
     with_adapters,
     with_exemplars,
@@ -18,17 +19,16 @@ from cloisonne.models.additions import (
     with_loras,
     with_segmenter,
 )
-from cloisonne.models.assemble import Placement, assemble, base_name
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.exemplar import Resampling
-from cloisonne.models.exemplar_folder import is_exemplar_folder, model_of, read_exemplar_folder
-from cloisonne.models.files import quiet
-from cloisonne.models.folder import native_of, read_folder
+from cloisonne.models.checkpoints.assemble import Placement, assemble, base_name
+from cloisonne.models.checkpoints.files import quiet
+from cloisonne.models.checkpoints.folder import native_of, read_folder
+from cloisonne.models.checkpoints.paint_by_example_folder import is_exemplar_folder, model_of, read_exemplar_folder
+from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.checkpoints.sources import check_source
+from cloisonne.models.family_members import with_relatives
 from cloisonne.models.model import Model
-from cloisonne.models.parts import Parts
-from cloisonne.models.relatives import with_relatives
-from cloisonne.models.sources import check_source
-from cloisonne.models.vocabulary import Vocabulary
+from cloisonne.models.text.vocabulary import Vocabulary
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
 """A LoRA's file, or (file, scale); without a scale it counts in full."""
@@ -130,8 +130,8 @@ def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]
     loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in lora]
     words = [Path(x) for x in embeddings]
     if loras or words:
-        from cloisonne.models.adapters import add_loras
-        from cloisonne.models.embedding_file import add_embeddings
+        from cloisonne.models.checkpoints.embedding_file import add_embeddings
+        from cloisonne.models.checkpoints.lora.fuse import add_loras
 
         parts = add_embeddings(add_loras(parts, loras), words)
     told = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
@@ -165,11 +165,11 @@ def _read(
     if path.is_dir():
         return path, read_folder(path, dtype, variant)
     if path.is_file():
-        from cloisonne.models.single_file import read_single_file
+        from cloisonne.models.checkpoints.ldm.single_file import read_single_file
 
         words = None if tokenizer is None else Path(tokenizer).expanduser()
         return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
-    from cloisonne.models.hub import snapshot
+    from cloisonne.models.checkpoints.hub import snapshot
 
     folder = snapshot(str(source), variant)
     return folder, read_folder(folder, dtype, variant)

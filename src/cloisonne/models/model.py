@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cloisonne.core.schedule import Schedule
-from cloisonne.models.net import DiffusersNet
-from cloisonne.models.parts import Family
+from cloisonne.models.checkpoints.parts import Family
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.text import NoText, TextEncoder
+from cloisonne.models.text.encoder import NoText, TextEncoder
+from cloisonne.models.text.vocabulary import Vocabulary
+from cloisonne.models.unet.denoiser import DiffusersNet
 from cloisonne.models.vae import Vae
-from cloisonne.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     # Each of these imports its network's library, and most models have only some of them.
-    from cloisonne.models.adapter import Adapter
-    from cloisonne.models.clipseg import Segmenter
-    from cloisonne.models.coadapter import CoAdapterFuser
-    from cloisonne.models.controlnet import ControlNet
-    from cloisonne.models.exemplar import ExemplarEngine
-    from cloisonne.models.ip_adapter import IpAdapter
+    from cloisonne.models.adapters.clipseg import Segmenter
+    from cloisonne.models.adapters.coadapter import CoAdapterFuser
+    from cloisonne.models.adapters.controlnet import ControlNet
+    from cloisonne.models.adapters.ip_adapter import IpAdapter
+    from cloisonne.models.adapters.paint_by_example import ExemplarEngine
+    from cloisonne.models.adapters.t2i_adapter import Adapter
 
 
 @dataclass(frozen=True, kw_only=True)

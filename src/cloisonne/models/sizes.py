@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from cloisonne.models.capabilities import TITLES
+from cloisonne.models.checkpoints.parts import Family
 from cloisonne.models.model import Model
-from cloisonne.models.parts import Family
 
 REACH: Mapping[Family, float] = {"builtin": 1.25, "sd1": 1.5, "sd2": 1.5, "sdxl": 1.75, "pbe": 1.5}
 """By this factor a side may be longer or shorter than the native one. Stable Diffusion XL was trained at many sides."""

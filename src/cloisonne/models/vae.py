@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-from cloisonne.errors import CheckpointError
-from cloisonne.models.finite import check_picture
+from cloisonne.core.finite import first_not_finite
+from cloisonne.errors import CheckpointError, NotFiniteError
 
 
 class Vae:
@@ -114,3 +114,20 @@ def _patch(in_channels: int) -> int:
             "load one of 3, 12, 27, 48, ... channels."
         )
     return patch
+
+
+def check_picture(pixels: Tensor, what: str, module: Any) -> None:
+    """NotFiniteError where an autoencoder gives NaN or infinity. what: was done, "decoded" or "encoded"."""
+    if bool(torch.isfinite(pixels).all()):
+        return
+    start = f"The autoencoder {what} finite numbers to NaN or infinity"
+    found = first_not_finite(dict(module.state_dict()))
+    if found is not None:
+        raise NotFiniteError(f'{start}: its weights hold some ("{found}"); load a sound file.', explained=True)
+    if module.dtype == torch.float16:
+        raise NotFiniteError(
+            f'{start}: it overflows float16, which ends at 65504; set "force_upcast": true in the config.json of its '
+            "folder, which keeps it in float32, or load the model in bfloat16 or float32.",
+            explained=True,
+        )
+    raise NotFiniteError(f"{start}, though its weights are finite; load another autoencoder.", explained=True)

@@ -1,18 +1,18 @@
 """What a user says: scenes and their regions, masks, given pictures, and the files that carry them. No tensors here."""
 
-from cloisonne.scene.geometry import Box, Window, crop_window, pixel_window
-from cloisonne.scene.importers import from_coco, from_gligen, from_mrgd
-from cloisonne.scene.layers import region_weights, uncovered
-from cloisonne.scene.masks import Mask, downsample
-from cloisonne.scene.output import check_output, write_picture
-from cloisonne.scene.overlay import draw_regions
-from cloisonne.scene.parameters import infotext
-from cloisonne.scene.pictures import Picture
-from cloisonne.scene.reco_text import from_reco, hub_string
-from cloisonne.scene.record import Record, self_contained
+from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.importers import from_coco, from_gligen, from_mrgd
+from cloisonne.scene.io.infotext import infotext
+from cloisonne.scene.io.output import check_output, write_picture
+from cloisonne.scene.io.overlay import draw_regions
+from cloisonne.scene.io.png_record import Record, self_contained
+from cloisonne.scene.io.reco_text import from_reco, hub_string
+from cloisonne.scene.io.source_image import Source, difference_outside
+from cloisonne.scene.overlap import region_weights, uncovered
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
-from cloisonne.scene.source import Source, difference_outside
+from cloisonne.scene.shapes.geometry import Box, Window, crop_window, pixel_window
+from cloisonne.scene.shapes.masks import Mask, downsample
 
 __all__ = [
     "Box",

@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.fields import with_fields
-from cloisonne.scene.layers import uncovered
-from cloisonne.scene.mask_reading import read_mask
-from cloisonne.scene.masks import Mask, resized
+from cloisonne.scene.io.image_ref import Picture, given_mask, given_outside
+from cloisonne.scene.io.source_image import Source
 from cloisonne.scene.outside import Outside
-from cloisonne.scene.pictures import Picture, given_mask, given_outside
+from cloisonne.scene.overlap import uncovered
 from cloisonne.scene.region import SHAPES, Region
-from cloisonne.scene.source import Source
-
-if TYPE_CHECKING:
-    from cloisonne.scene.scene import Scene
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.mask_reading import read_mask
+from cloisonne.scene.shapes.masks import Mask, resized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +21,13 @@ class Changes:
     """fields: names of the scene's own fields that differ; these change the picture everywhere. regions: names of the
     regions that differ, or are in one of the scenes only."""
 
-    before: "Scene"
-    after: "Scene"
+    before: Scene
+    after: Scene
     fields: tuple[str, ...]
     regions: tuple[str, ...]
 
     @classmethod
-    def between(cls, before: "Scene", after: "Scene") -> "Changes":
+    def between(cls, before: Scene, after: Scene) -> "Changes":
         """The changes from one scene to another. A picture that stands outside of regions is none of them."""
         fields = [name for name in type(before).model_fields if name not in ("regions", "outside")]
         old, new = _by_name(before), _by_name(after)
@@ -59,8 +57,13 @@ class Changes:
         return _by_name(self.before), _by_name(self.after)
 
 
-def changed(scene: "Scene", to: Mapping[str, Any], *, outside: Any = None) -> "Scene":
-    """See :meth:`cloisonne.Scene.changed`."""
+def with_changes(scene: Scene, to: Mapping[str, Any], *, outside: Any = None) -> Scene:
+    """The scene with fields at other values, by name: "hat.similarity", "caption"; "hat" is that region's phrase.
+
+    outside: the picture that ``scene`` made, which then stays, byte for byte, outside of the regions that are changed,
+    where they were and where they are. Without it, a picture that stays outside of regions from an earlier change no
+    longer hides these. Raises SceneError where there is no such field, or it cannot have the value.
+    """
     after = with_fields(scene, to)
     changes = Changes.between(scene, after)
     if outside is not None:
@@ -70,7 +73,7 @@ def changed(scene: "Scene", to: Mapping[str, Any], *, outside: Any = None) -> "S
     return after
 
 
-def _kept(changes: Changes, image: Picture) -> "Scene":
+def _kept(changes: Changes, image: Picture) -> Scene:
     """The scene after, with a picture outside of what was changed."""
     if not changes.regions:
         what = f"only {', '.join(changes.fields)} of the whole scene" if changes.fields else "nothing"
@@ -84,7 +87,7 @@ def _kept(changes: Changes, image: Picture) -> "Scene":
     return changes.after.replace(outside=Outside(image=image, regions=_still_there(changes), mask=mask))
 
 
-def _shown(changes: Changes, outside: Outside) -> "Scene":
+def _shown(changes: Changes, outside: Outside) -> Scene:
     """The scene after, whose picture from an earlier change does not hide what was changed now."""
     source = Source.load(outside.image, "outside")
     size = source.height, source.width
@@ -101,7 +104,7 @@ def _still_there(changes: Changes) -> tuple[str, ...]:
     return tuple(name for name in changes.regions if name in _by_name(changes.after))
 
 
-def _by_name(scene: "Scene") -> dict[str, Region]:
+def _by_name(scene: Scene) -> dict[str, Region]:
     return {region.name or "": region for region in scene.regions}
 
 

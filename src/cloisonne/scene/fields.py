@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.pictures import LEARNED
+from cloisonne.scene.io.image_ref import LEARNED
 from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import ALIASES, Value, closest, shown
 
-if TYPE_CHECKING:
-    from cloisonne.scene.scene import Scene
 
-
-def region_field(scene: "Scene", name: str) -> tuple[Region, str] | None:
+def region_field(scene: Scene, name: str) -> tuple[Region, str] | None:
     """The region that "hat.similarity" begins with and the rest; None where it begins with no region's name."""
     # The longest name first: names may hold points themselves.
     for region in sorted(scene.regions, key=lambda region: -len(region.name or "")):
@@ -23,7 +21,7 @@ def region_field(scene: "Scene", name: str) -> tuple[Region, str] | None:
     return None
 
 
-def with_fields(scene: "Scene", to: Mapping[str, Any]) -> "Scene":
+def with_fields(scene: Scene, to: Mapping[str, Any]) -> Scene:
     """The scene with fields at other values: "hat.similarity", "hat.exemplar.strength", "caption"; "hat" is its phrase.
 
     All at once, so that a box may go where an ellipse comes. SceneError where there is no such region or field, or it
@@ -41,7 +39,7 @@ def with_fields(scene: "Scene", to: Mapping[str, Any]) -> "Scene":
     return scene.replace(**_told(scene, own), regions=tuple(regions))
 
 
-def with_region_field(scene: "Scene", field: str, value: Any, names: set[str]) -> "Scene":
+def with_region_field(scene: Scene, field: str, value: Any, names: set[str]) -> Scene:
     """The scene with a field of some of its regions at a value."""
     regions = [_of_region(region, {field: value} if region.name in names else {}) for region in scene.regions]
     return scene.replace(regions=tuple(regions))
@@ -92,7 +90,7 @@ def _is_picture(value: Any) -> bool:
     return set(value) <= {"path", "sha256"} if isinstance(value, Mapping) else not isinstance(value, Value | None)
 
 
-def read_change(scene: "Scene", text: str) -> tuple[str, Any]:
+def read_change(scene: Scene, text: str) -> tuple[str, Any]:
     """ "hat.similarity=3" as the name of a field and its value: JSON where that can be read, else the text itself.
 
     What is said in words stays words: ``hat=7`` is the phrase "7".
@@ -110,7 +108,7 @@ def read_change(scene: "Scene", text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _meant(scene: "Scene", name: str) -> tuple[Region | None, str]:
+def _meant(scene: Scene, name: str) -> tuple[Region | None, str]:
     """The region, or None for the scene, and the field of it that a name means. SceneError where it means two."""
     named = any(region.name == name for region in scene.regions)
     found = region_field(scene, name)
@@ -133,7 +131,7 @@ def _meant(scene: "Scene", name: str) -> tuple[Region | None, str]:
     raise SceneError(_unknown(scene, name))
 
 
-def _own_fields(scene: "Scene") -> list[str]:
+def _own_fields(scene: Scene) -> list[str]:
     return [name for name in type(scene).model_fields if name not in ("version", "regions")]
 
 
@@ -146,7 +144,7 @@ def _check_field(owner: Value, field: str, region: str | None) -> None:
         raise SceneError(f"There is no field {shown(whole)} to change; {advice}", region=region)
 
 
-def _unknown(scene: "Scene", name: str) -> str:
+def _unknown(scene: Scene, name: str) -> str:
     regions = [region.name or "" for region in scene.regions]
     owner, point, _ = name.partition(".")
     what = f"region {shown(owner)}" if point else f"region or field of the scene {shown(name)}"

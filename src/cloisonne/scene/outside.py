@@ -6,11 +6,11 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.layers import uncovered
-from cloisonne.scene.mask_reading import read_mask
-from cloisonne.scene.masks import Mask, resized
-from cloisonne.scene.pictures import MaskPicture, OutsidePicture
+from cloisonne.scene.io.image_ref import MaskPicture, OutsidePicture
+from cloisonne.scene.overlap import uncovered
 from cloisonne.scene.region import Region
+from cloisonne.scene.shapes.mask_reading import read_mask
+from cloisonne.scene.shapes.masks import Mask, resized
 from cloisonne.scene.values import Text, Value, shown
 
 

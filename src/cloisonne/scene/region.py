@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.concept import ConceptField
-from cloisonne.scene.control import ControlField
-from cloisonne.scene.edit import EditField
-from cloisonne.scene.exemplar import ExemplarField
-from cloisonne.scene.geometry import Box, Point, bounds
-from cloisonne.scene.lora import LoraField
-from cloisonne.scene.mask_reading import Channel, ReadMask, read_mask
-from cloisonne.scene.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
-from cloisonne.scene.pictures import MaskPicture
+from cloisonne.scene.conditions.concept import ConceptField
+from cloisonne.scene.conditions.control import ControlField
+from cloisonne.scene.conditions.edit import EditField
+from cloisonne.scene.conditions.exemplar import ExemplarField
+from cloisonne.scene.conditions.lora import LoraField
+from cloisonne.scene.io.image_ref import MaskPicture
 from cloisonne.scene.prompt import Prompt, at, is_mute
-from cloisonne.scene.rle import Rle
+from cloisonne.scene.shapes.geometry import Box, Point, bounds
+from cloisonne.scene.shapes.mask_reading import Channel, ReadMask, read_mask
+from cloisonne.scene.shapes.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
+from cloisonne.scene.shapes.rle import Rle
 from cloisonne.scene.values import Fraction, Seed, Text, Value, shown
 
 SHAPES = ("box", "ellipse", "polygon", "mask", "rle")
@@ -107,7 +107,7 @@ class Region(Value):
     box, ellipse: (x0, y0, x1, y1), fractions of the canvas. polygon: points (x, y), fractions; even-odd rule.
     mask: a picture (path, data URI, PIL image or array [H, W]) stretched over the canvas: white is the region, grey is
     soft. rle: COCO's run-length encoding, stretched over the canvas. mask_channel: what of the mask's picture is read,
-    ``auto``, ``luminance``, ``alpha`` or ``transparency``; see ``scene/mask_reading.py``.
+    ``auto``, ``luminance``, ``alpha`` or ``transparency``; see ``scene/shapes/mask_reading.py``.
     phrase: what belongs there, in words; negative: what does not; with weights and schedules (``scene/prompt.py``).
     exemplar: a picture of it, which may stand alone.
     similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.

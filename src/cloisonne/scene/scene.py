@@ -17,16 +17,16 @@ from pydantic import (
 )
 
 from cloisonne.errors import SceneError
-from cloisonne.scene import changes, wire
-from cloisonne.scene.layers import Overlap
-from cloisonne.scene.lora import LoraField
-from cloisonne.scene.mrgd_layout import is_layout, scene_fields
+from cloisonne.scene.conditions.lora import LoraField
+from cloisonne.scene.conditions.translation import check_background, translated_region
+from cloisonne.scene.io import json_text as wire
+from cloisonne.scene.io.image_ref import Background
+from cloisonne.scene.io.mrgd_layout import is_layout, scene_fields
+from cloisonne.scene.io.png_record import SIGNATURE, read_record
 from cloisonne.scene.outside import OutsideField
-from cloisonne.scene.pictures import Background
+from cloisonne.scene.overlap import Overlap
 from cloisonne.scene.prompt import Prompt, at
-from cloisonne.scene.record import SIGNATURE, read_record
 from cloisonne.scene.region import Region
-from cloisonne.scene.translated import check_background, translated_region
 from cloisonne.scene.values import Fraction, Seed, Text, Value, quoted, shown
 
 VERSION = 1
@@ -191,15 +191,6 @@ class Scene(Value):
         texts = {name: at(getattr(self, name), progress, num_steps) for name in ("caption", "negative")}
         regions = tuple(region.said_at(progress, num_steps) for region in self.regions)
         return self.model_copy(update={**texts, "regions": regions})
-
-    def changed(self, to: Mapping[str, Any], *, outside: Any = None) -> "Scene":
-        """The scene with fields at other values, by name: "hat.similarity", "caption"; "hat" is that region's phrase.
-
-        outside: the picture that this scene drew, which then stands, byte for byte, outside of the regions that are
-        changed, where they were and where they are. Without it, what the scene has outside of regions from an earlier
-        change no longer hides these. SceneError where there is no such field, or it cannot have the value.
-        """
-        return changes.changed(self, to, outside=outside)
 
     def resolved(self, *, width: int, height: int, steps: int, guidance: float, sampler: str, method: str) -> "Scene":
         """The complete scene: what is left out takes these native values of the model, and a missing seed is drawn."""

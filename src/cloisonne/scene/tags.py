@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.lora import Lora
+from cloisonne.scene.conditions.lora import Lora
 from cloisonne.scene.values import shown
 
 _TAGS = re.compile(

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cloisonne.train.microbatches import Loss, Parts
 from cloisonne.train.optimiser import Mixed
-from cloisonne.train.parts import Loss, Parts
 
 CPU = torch.device("cpu")
 

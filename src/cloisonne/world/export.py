@@ -11,8 +11,8 @@ from PIL import Image
 
 from cloisonne.errors import OutputError, SceneError, spelled
 from cloisonne.scene import Region, Scene, write_picture
-from cloisonne.scene.output import target_of
-from cloisonne.scene.rle import encode
+from cloisonne.scene.io.output import target_of
+from cloisonne.scene.shapes.rle import encode
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import HELD_OUT, TRAINING, words_of
 from cloisonne.world.picture import Recipe, sample

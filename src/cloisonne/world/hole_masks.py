@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloisonne.scene.geometry import Box
+from cloisonne.scene.shapes.geometry import Box
 
 STRETCH = 0.4
 """A side of the hole is moved outwards by up to this share of the free space beyond it."""

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from cloisonne.scene.places import described_place
+from cloisonne.scene.shapes.place_words import described_place
 from cloisonne.world.glyphs import COLOURS, CORE
 from cloisonne.world.words import BACKGROUND_WORDS, JOINS, OPENINGS, SIZES, STYLE_WORDS
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cloisonne.scene.geometry import Box
-from cloisonne.scene.places import described_place, place
+from cloisonne.scene.shapes.geometry import Box
+from cloisonne.scene.shapes.place_words import described_place, place
 from cloisonne.world.glyphs import CORE, TRAINING, words_of
 from cloisonne.world.picture import Item, Picture, Recipe, sample
 

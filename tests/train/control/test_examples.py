@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cloisonne.models.load import load
-from cloisonne.scene.maps import DRAWN
+from cloisonne.scene.control_maps import DRAWN
 from cloisonne.train.control.examples import MapExamples
 from cloisonne.train.control.settings import KINDS, MASKS, Settings
+from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.shown import Rows, Shown
 from cloisonne.train.engine.examples import Batch, Canvas
-from cloisonne.train.rows.coco_rows import CocoRows
-from cloisonne.train.rows.shown import Rows, Shown
 
 CANVAS = Canvas(size=32, latent=(4, 4, 4), levels=1000)
 Quick = Callable[..., Settings]

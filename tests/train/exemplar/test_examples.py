@@ -11,17 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.errors import TrainingError
-from cloisonne.models.exemplar import DEVIATION, MEAN
-from cloisonne.scene.geometry import Box
+from cloisonne.models.adapters.paint_by_example import DEVIATION, MEAN
+from cloisonne.scene.shapes.geometry import Box
+from cloisonne.train.datasets import world as world_rows
+from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.shown import Rows, Shown
+from cloisonne.train.datasets.world import WorldRows
 from cloisonne.train.engine.examples import Batch, Canvas
+from cloisonne.train.exemplar.augment import PADDING
 from cloisonne.train.exemplar.examples import HoleExamples
-from cloisonne.train.exemplar.look import PADDING
 from cloisonne.train.exemplar.settings import Settings
 from cloisonne.train.exemplar.task import ExemplarTask
-from cloisonne.train.rows import world_rows
-from cloisonne.train.rows.coco_rows import CocoRows
-from cloisonne.train.rows.shown import Rows, Shown
-from cloisonne.train.rows.world_rows import WorldRows
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import EVERYTHING, Picture, Recipe, sample

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloisonne.errors import TrainingError
-from cloisonne.train.rows.coco_rows import CocoRows
+from cloisonne.train.datasets.coco import CocoRows
 
 
 @pytest.fixture

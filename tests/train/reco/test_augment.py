@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloisonne.scene.geometry import Box, area
-from cloisonne.train.rows.augment import MIN_LEFT, MIN_SIDE_PX, augmented, mirrored, sides_swapped
-from cloisonne.train.rows.shown import Shown
+from cloisonne.scene.shapes.geometry import Box, area
+from cloisonne.train.datasets.augment import MIN_LEFT, MIN_SIDE_PX, augmented, mirrored, sides_swapped
+from cloisonne.train.datasets.shown import Shown
 
 
 def with_box(box: Box, height: int = 60, width: int = 90, words: str = "a cat") -> Shown:

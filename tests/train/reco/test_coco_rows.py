@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cloisonne.errors import CloisonneError, ImageError, TrainingError
-from cloisonne.train.rows.coco_rows import CocoRows
+from cloisonne.train.datasets.coco import CocoRows
 from cloisonne.world.export import export
 
 Make = Callable[..., Path]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from trained import Run
 
-from cloisonne.app import cli
-from cloisonne.app.train_commands import train
+from cloisonne.cli import main as cli
+from cloisonne.cli.train import train
 from cloisonne.models.load import load
 
 COMMAND = ("train", "reco")

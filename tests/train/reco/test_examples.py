@@ -9,12 +9,12 @@ import torch
 from tiny import tiny_tokenizer
 
 from cloisonne.errors import ImageError
+from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.shown import Rows
+from cloisonne.train.datasets.world import WorldRows
 from cloisonne.train.engine.examples import Batch, Canvas, Share, batches
 from cloisonne.train.reco.examples import ToldExamples
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.rows.coco_rows import CocoRows
-from cloisonne.train.rows.shown import Rows
-from cloisonne.train.rows.world_rows import WorldRows
 
 CPU = torch.device("cpu")
 CANVAS = Canvas(size=64, latent=(4, 8, 8), levels=1000)

@@ -17,7 +17,7 @@ import cloisonne
 from cloisonne.methods.reco import Vocabulary, sequence
 from cloisonne.models.builtin import digest, members
 from cloisonne.models.load import load
-from cloisonne.scene.geometry import Box
+from cloisonne.scene.shapes.geometry import Box
 from cloisonne.train.reco.settings import Settings
 from cloisonne.train.reco.task import train
 from cloisonne.train.reco.vocabulary import extend

@@ -5,9 +5,9 @@ import pytest
 from tiny import tiny_tokenizer
 
 from cloisonne.methods.reco import Vocabulary, sequence
-from cloisonne.scene.geometry import Box
-from cloisonne.train.reco.tell import chosen, tell
-from cloisonne.train.rows.shown import Shown
+from cloisonne.scene.shapes.geometry import Box
+from cloisonne.train.datasets.shown import Shown
+from cloisonne.train.reco.captions import chosen, tell
 
 TOKENIZER = tiny_tokenizer(16)
 V = Vocabulary.of(TOKENIZER)

@@ -66,8 +66,8 @@ def test_pooled_output_is_the_ends(stock: tuple[Any, Any]) -> None:
     tokenizer, text = stock
     text.config.eos_token_id = text.eos_token_id = 2
     extend(tokenizer, text, bins=16, length=96)
-    from cloisonne.models.parts import TextPart  # the saved encoder, as it is loaded again
-    from cloisonne.models.text import TextEncoder
+    from cloisonne.models.checkpoints.parts import TextPart  # the saved encoder, as it is loaded again
+    from cloisonne.models.text.encoder import TextEncoder
 
     assert TextEncoder([TextPart(text, tokenizer)]).length == 96
     again = type(text)(text.config)

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cloisonne.scene.maps import DRAWN
+from cloisonne.scene.control_maps import DRAWN
 from cloisonne.train.control.masks import training_mask
 from cloisonne.train.control.settings import Settings
+from cloisonne.train.datasets.augment import augmented
+from cloisonne.train.datasets.shown import Rows
 from cloisonne.train.engine.examples import LOOK, WORDS, Batch, Canvas, Examples, as_pixels
-from cloisonne.train.rows.augment import augmented
-from cloisonne.train.rows.shown import Rows
 
 
 class MapExamples(Examples):

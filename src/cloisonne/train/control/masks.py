@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cloisonne.scene.masks import box_mask, ellipse_mask
+from cloisonne.scene.shapes.masks import box_mask, ellipse_mask
 
 LEAST = 10_000 / 512**2
 """Smallest box, as a share of the picture."""

@@ -9,7 +9,7 @@ from diffusers.models.adapter import T2IAdapter
 from torch import Tensor, nn
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.adapter import check_adapter, read_adapter
+from cloisonne.models.adapters.t2i_adapter import check_adapter, read_adapter
 from cloisonne.models.model import Model
 from cloisonne.train.control.settings import Settings
 

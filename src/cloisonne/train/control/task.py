@@ -18,12 +18,12 @@ from cloisonne.train.control.edges import schedule, x0_loss
 from cloisonne.train.control.examples import MapExamples
 from cloisonne.train.control.settings import Settings
 from cloisonne.train.control.student import Student, first_adapter
+from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.world import WorldRows
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, read_model, size_of
 from cloisonne.train.engine.diffusion import Diffusion
 from cloisonne.train.engine.examples import Batch
-from cloisonne.train.rows.coco_rows import CocoRows
-from cloisonne.train.rows.world_rows import WorldRows
 
 
 class ControlTask:

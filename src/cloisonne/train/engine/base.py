@@ -7,9 +7,9 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from cloisonne.errors import TrainingError
+from cloisonne.models.checkpoints.ldm.single_file import SCHEDULER
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.models.single_file import SCHEDULER
 from cloisonne.train.engine.examples import Canvas
 from cloisonne.train.engine.settings import WORLD, Settings
 

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 
 from cloisonne.errors import TrainingError
-from cloisonne.models.exemplar import normalised
-from cloisonne.scene.geometry import Box, area
+from cloisonne.models.adapters.paint_by_example import normalised
+from cloisonne.scene.shapes.geometry import Box, area
+from cloisonne.train.datasets.augment import mirrored
+from cloisonne.train.datasets.shown import Rows, Shown
 from cloisonne.train.engine.examples import LOOK, WORDS, Batch, Canvas, Examples, as_pixels
-from cloisonne.train.exemplar.look import changed, cut, squashed
+from cloisonne.train.exemplar.augment import changed, cut, squashed
 from cloisonne.train.exemplar.settings import Settings
-from cloisonne.train.rows.augment import mirrored
-from cloisonne.train.rows.shown import Rows, Shown
 from cloisonne.world.hole_masks import blob, rectangle, stretched, window
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.errors import OutputError
-from cloisonne.models.exemplar import published
+from cloisonne.models.adapters.paint_by_example import published
 from cloisonne.models.model import Model
 from cloisonne.train.exemplar.student import Student
 

@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.exemplar import ExemplarEncoder
+from cloisonne.models.adapters.paint_by_example import ExemplarEncoder
 from cloisonne.train.exemplar.settings import Settings
 
 LAYERS = (

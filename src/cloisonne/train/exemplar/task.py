@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.adapters.paint_by_example import ExemplarEncoder
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.exemplar import ExemplarEncoder
-from cloisonne.models.files import read
-from cloisonne.models.relatives import CLIP, tower_of
+from cloisonne.models.checkpoints.files import read
+from cloisonne.models.family_members import CLIP, tower_of
+from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.world import WorldRows
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, read_model, scheduler_of, size_of
 from cloisonne.train.engine.diffusion import Diffusion
@@ -26,8 +28,6 @@ from cloisonne.train.exemplar.examples import HoleExamples
 from cloisonne.train.exemplar.output import write_exemplars
 from cloisonne.train.exemplar.settings import BUILTIN_ENCODER, Settings
 from cloisonne.train.exemplar.student import Student, widen
-from cloisonne.train.rows.coco_rows import CocoRows
-from cloisonne.train.rows.world_rows import WorldRows
 from cloisonne.world.picture import EVERYTHING
 
 
@@ -83,8 +83,8 @@ def read_tower(source: str) -> CLIPVisionModel:
     else:
         folder = Path(source).expanduser()
         if not folder.is_dir():
-            from cloisonne.models.hub import snapshot
-            from cloisonne.models.sources import is_hub_id
+            from cloisonne.models.checkpoints.hub import snapshot
+            from cloisonne.models.checkpoints.sources import is_hub_id
 
             if not is_hub_id(source):
                 raise CheckpointError(f'There is no folder "{source}"; give a folder or hub id of a CLIP model.')

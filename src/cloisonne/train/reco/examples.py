@@ -5,11 +5,11 @@ from typing import Any
 import torch
 
 from cloisonne.methods.reco import Vocabulary
+from cloisonne.train.datasets.augment import augmented
+from cloisonne.train.datasets.shown import Rows
 from cloisonne.train.engine.examples import LOOK, WORDS, Batch, Canvas, Examples, as_pixels
+from cloisonne.train.reco.captions import tell
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.reco.tell import tell
-from cloisonne.train.rows.augment import augmented
-from cloisonne.train.rows.shown import Rows
 
 
 class ToldExamples(Examples):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.errors import OutputError
-from cloisonne.models.parts import Parts, TextPart
+from cloisonne.models.checkpoints.parts import Parts, TextPart
 from cloisonne.train.reco.base import Base
 from cloisonne.train.reco.student import Student
 

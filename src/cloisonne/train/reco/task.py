@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.world import WorldRows
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, size_of
 from cloisonne.train.engine.diffusion import Diffusion
@@ -21,8 +23,6 @@ from cloisonne.train.reco.examples import ToldExamples
 from cloisonne.train.reco.output import write_pipeline
 from cloisonne.train.reco.settings import Settings
 from cloisonne.train.reco.student import Student
-from cloisonne.train.rows.coco_rows import CocoRows
-from cloisonne.train.rows.world_rows import WorldRows
 
 
 class ReCoTask:

@@ -1,1 +1,0 @@
-"""The use cases, and the command line that calls them."""

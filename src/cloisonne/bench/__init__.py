@@ -1,0 +1,1 @@
+"""The benchmarks, run with this package's own pipelines."""

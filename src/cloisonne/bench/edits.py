@@ -1,0 +1,127 @@
+"""The benchmark of region edits with our own editor in the chair of what is measured."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cloisonne.bench.layouts import facts, through_vae
+from cloisonne.bench.rows import rows_asked
+from cloisonne.errors import SceneError
+from cloisonne.eval.edits import COPY, MODES, TRUTH, TRUTH_VAE, Made, Row, evaluate_edits
+from cloisonne.eval.judge import Judge
+from cloisonne.eval.metrics.edits import ClipSimilarity
+from cloisonne.eval.pairs import TASKS, Pair
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.pipelines.editing.edit import edit
+from cloisonne.pipelines.editing.settings import editing_of
+from cloisonne.pipelines.generate import generate
+from cloisonne.scene import Region, Scene
+from cloisonne.scene.before_after import halves
+
+WORDS = "words"
+"""The row that fills the edits' boxes by the words after, and knows nothing of what was there."""
+ROWS = ("follow", WORDS)
+"""What is measured where no rows are named."""
+_TAKEN = (TRUTH, TRUTH_VAE, COPY)
+_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "norse=mrgd,loss_is=0"'
+
+
+def edits(
+    out: Path,
+    source: str,
+    *,
+    rows: Sequence[str] | None,
+    limit: int,
+    tasks: Sequence[str] | None,
+    mode: str,
+    seed: int,
+    device: str,
+    save_pictures: bool,
+    report: Callable[[str], None] = print,
+) -> str:
+    """``evaluate edits``: the tables, in markdown. rows: see :func:`asked_of`; None means ``ROWS``."""
+    if unknown := [task for task in tasks or () if task not in TASKS]:
+        raise SceneError(f'There is no task "{unknown[0]}"; choose from {", ".join(TASKS)}.')
+    if mode not in MODES:
+        raise SceneError(f'There is no mode "{mode}"; choose one of {", ".join(MODES)}.')
+    asked = asked_of(rows or ROWS)
+    model = load(source, device=device)
+    return evaluate_edits(
+        {name: row_of(preset, options, model, mode) for name, (preset, options) in asked.items()},
+        Judge.load(BUILTIN / "judge"),
+        ClipSimilarity(BUILTIN),
+        through_vae(model),
+        out,
+        limit=limit,
+        tasks=tasks,
+        mode=cast(Any, mode),
+        seed=seed,
+        about=facts(model),
+        save_pictures=save_pictures,
+        report=report,
+    )
+
+
+def asked_of(rows: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Preset and options by name, from "PRESET" or "NAME=PRESET[,option=value...]"; the preset "words" takes none.
+
+    SceneError where a row is none of these, its name is taken, or ``edit`` has no such preset or option.
+    """
+    return rows_asked(rows, _ADVICE, editing_of, _TAKEN, WORDS)
+
+
+def row_of(preset: str, options: dict[str, Any], model: Model, mode: str) -> Row:
+    """How a row makes its pictures, and what it is."""
+    given = mode == "real"
+    if preset == WORDS:
+        return Row(make=lambda item, seed: _filled(item, seed, model, given=given), about=preset)
+    told = ",".join([preset, *(f"{name}={value}" for name, value in sorted(options.items()))])
+    changes = {"preset": preset, **options}
+    return Row(make=lambda item, seed: _edited(item, seed, model, changes, given=given), about=told)
+
+
+def _edited(item: Pair, seed: int, model: Model, changes: dict[str, Any], *, given: bool) -> Made:
+    made = edit(item.scene(_image(item.before) if given else None, seed), model, seed=seed, **changes)
+    return Made(
+        before=_pixels(made.before),
+        after=_pixels(made.after),
+        raw=_pixels(made.raw),
+        rows=made.report["rows"],
+        seconds=made.report["seconds"],
+    )
+
+
+def _filled(item: Pair, seed: int, model: Model, *, given: bool) -> Made:
+    """Each edit's box repainted by its words, or by the caption where something was removed.
+
+    It is ``fill`` of each box in one walk. A picture that is not given is drawn first, as its scene alone.
+    """
+    drawn = [] if given else [generate(halves(item.scene(None, seed)).before, model)]
+    before = _pixels(drawn[0].image) if drawn else item.before
+    regions = [
+        Region(name=one.name, box=one.box, phrase=one.after.phrase if one.after else item.caption) for one in item.edits
+    ]
+    asked = Scene(background=_image(before), caption=item.caption, regions=tuple(regions), seed=seed, composite=False)
+    drawn.append(generate(asked, model))
+    raw = _pixels(drawn[-1].image)
+    return Made(
+        before=before,
+        after=np.where(item.mask[..., None], raw, before),
+        raw=raw,
+        rows=sum(one.report["rows"] for one in drawn),
+        seconds=sum(one.report["seconds"] for one in drawn),
+    )
+
+
+def _image(rgb: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(rgb)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image.convert("RGB"), np.uint8)

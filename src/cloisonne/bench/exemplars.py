@@ -1,0 +1,85 @@
+"""The exemplar benchmark with our own generator in the chair of what is measured."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cloisonne.bench.layouts import facts, through_vae
+from cloisonne.errors import SceneError
+from cloisonne.eval.exemplars import Fill, evaluate_exemplars
+from cloisonne.eval.holes import Hole
+from cloisonne.eval.judge import Judge
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.pipelines.generate import fill, paint
+
+WORDS = "words"
+"""The row that is told words in place of the exemplar."""
+
+
+def exemplars(
+    out: Path,
+    source: str,
+    *,
+    rows: list[str] | None,
+    limit: int,
+    spread_items: int,
+    seed: int,
+    device: str,
+    save_pictures: bool,
+    report: Callable[[str], None] = print,
+) -> str:
+    """``evaluate exemplars``. rows: see :func:`row_of`; None means the model's own exemplars, and words."""
+    model = load(source, device=device)
+    if not model.sees_exemplars and not rows:
+        raise SceneError(f'The model "{source}" draws no exemplars; name rows of trained ones, "--row NAME=FOLDER".')
+    fills = dict(row_of(text, model, source, device) for text in (rows or ["exemplar", WORDS]))
+    return evaluate_exemplars(
+        fills,
+        Judge.load(BUILTIN / "judge"),
+        through_vae(model),
+        out,
+        limit=limit,
+        spread_items=spread_items,
+        seed=seed,
+        about=facts(model),
+        save_pictures=save_pictures,
+        report=report,
+    )
+
+
+def row_of(text: str, model: Model, source: str, device: str) -> tuple[str, Fill]:
+    """A row's name and how it fills: "NAME[=FOLDER][@SIMILARITY]", or "words".
+
+    FOLDER: of Paint by Example, as ``train exemplar`` writes it; without one the model's own exemplars are drawn.
+    """
+    named, _, similarity = text.partition("@")
+    name, _, folder = named.partition("=")
+    if not name or (similarity and not similarity.replace(".", "", 1).isdigit()):
+        raise SceneError(f'The row is "{text}"; give NAME, NAME=FOLDER, or either with @SIMILARITY, such as own@3.')
+    if name == WORDS:
+        return name, lambda item, seed: _words(item, seed, model)
+    own = load(source, device=device, exemplar=folder) if folder else model
+    options = {"similarity": float(similarity)} if similarity else {}
+    return name, lambda item, seed: _painted(item, seed, own, options)
+
+
+def _words(item: Hole, seed: int, model: Model) -> np.ndarray:
+    return np.asarray(fill(_image(item.source), _mask(item), item.phrase, model, seed=seed).image)
+
+
+def _painted(item: Hole, seed: int, model: Model, options: Mapping[str, Any]) -> np.ndarray:
+    made = paint(_image(item.source), _mask(item), _image(item.exemplar), model, seed=seed, **options)
+    return np.asarray(made.image)
+
+
+def _image(rgb: np.ndarray) -> Image.Image:
+    return Image.fromarray(rgb)
+
+
+def _mask(item: Hole) -> Image.Image:
+    return Image.fromarray(item.mask.astype(np.uint8) * 255)

@@ -1,0 +1,73 @@
+"""The benchmarks with our own generator in the chair of what is measured."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cloisonne.errors import SceneError
+from cloisonne.eval.benchmark import METHODS, RoundTrip, evaluate_layouts
+from cloisonne.eval.judge import Judge
+from cloisonne.eval.tables import Results
+from cloisonne.models.builtin import BUILTIN, digest
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.inpaint import as_pixels, as_tensor
+from cloisonne.scene import Scene
+
+
+def layouts(
+    out: Path,
+    source: str,
+    *,
+    methods: Sequence[str] | None,
+    limit: int | None,
+    seed: int,
+    device: str,
+    save_pictures: bool,
+    report: Callable[[str], None] = print,
+) -> Results:
+    """``evaluate layouts``: pictures of a model, measured by the built-in judge; see eval.benchmark."""
+    chosen = tuple(methods or METHODS)
+    if unknown := [name for name in chosen if name not in METHODS]:
+        raise SceneError(f'There is no method "{unknown[0]}" to measure; choose from {", ".join(METHODS)}.')
+    model, judge = load(source, device=device), Judge.load(BUILTIN / "judge")
+
+    def drawn(scene: Scene, method: str, seed: int) -> np.ndarray:
+        return np.asarray(generate(scene.replace(method=method), model, seed=seed).image)
+
+    return evaluate_layouts(
+        drawn,
+        judge,
+        through_vae(model),
+        out,
+        methods=chosen,
+        limit=limit,
+        seed=seed,
+        about=facts(model),
+        save_pictures=save_pictures,
+        report=report,
+    )
+
+
+def through_vae(model: Model) -> RoundTrip:
+    """How a picture, uint8 [h, w, 3], comes through the model's VAE and back."""
+
+    def round_trip(rgb: np.ndarray) -> np.ndarray:
+        return as_pixels(model.vae.decode(model.vae.encode(as_tensor(rgb).to(model.device)))[0])
+
+    return round_trip
+
+
+def facts(model: Model) -> dict[str, str | int | float]:
+    """What makes results of two runs comparable: the model and its native values, the judge, the device."""
+    return {
+        "model": model.name,
+        "model_hash": model.hash,
+        "judge": digest(BUILTIN / "judge"),
+        "steps": model.native.steps,
+        "guidance": model.native.guidance,
+        "sampler": model.native.sampler,
+        "device": str(model.device),
+    }

@@ -1,0 +1,126 @@
+"""The benchmark of translations with our own translator in the chair of what is measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cloisonne.bench.concepts import Concepts
+from cloisonne.bench.layouts import facts, through_vae
+from cloisonne.bench.rows import rows_asked
+from cloisonne.bench.translation_baselines import P2P, controlled, p2p_of, reworded
+from cloisonne.errors import SceneError
+from cloisonne.eval.judge import Judge
+from cloisonne.eval.translation_items import Asked
+from cloisonne.eval.translations import (
+    COPY,
+    COPY_REFERENCE,
+    TRUTH_VAE,
+    Row,
+    Translated,
+    evaluate_translations,
+)
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.capabilities import check
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.pipelines.generate import paint
+from cloisonne.pipelines.translation.settings import translating_of
+from cloisonne.pipelines.translation.translate import translate
+
+PAINTED = "paint"
+"""The row in which an exemplar is painted: over the object's box, or the whole picture where a style is asked for."""
+CONTROLLED = "control"
+"""The row that is told words, and the source's edges."""
+ROWS = ("fast", PAINTED)
+_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "long=vct,rounds=1000"; paint and control take none'
+
+
+def translations(
+    out: Path,
+    source: str,
+    *,
+    rows: Sequence[str] | None,
+    limit: int,
+    seed: int,
+    device: str,
+    save_pictures: bool,
+    report: Callable[[str], None] = print,
+) -> str:
+    """``evaluate translations``: the tables, in markdown. rows: presets by name; None means ``ROWS``.
+
+    Raises SceneError for rows that there are not, CapabilityError where the model cannot draw one.
+    """
+    asked = rows_asked(rows or ROWS, _ADVICE, _check, (COPY, COPY_REFERENCE, TRUTH_VAE), PAINTED)
+    model = load(source, device=device)
+    if any(preset == CONTROLLED for preset, _ in asked.values()):
+        check("control", model, kind="canny")
+    concepts = Concepts(out / "concepts", model, seed, report)
+    return evaluate_translations(
+        {name: _row(preset, options, model, concepts) for name, (preset, options) in asked.items()},
+        Judge.load(BUILTIN / "judge"),
+        through_vae(model),
+        out,
+        limit=limit,
+        seed=seed,
+        about=facts(model),
+        save_pictures=save_pictures,
+        report=report,
+    )
+
+
+def _check(preset: str, options: dict[str, Any]) -> None:
+    """SceneError where there is no such row."""
+    if preset == P2P:
+        p2p_of(options)
+    elif preset != CONTROLLED:
+        translating_of(preset, None, options)
+    elif options:
+        raise SceneError(f'The row "{preset}" has the option "{next(iter(options))}"; {_ADVICE}.')
+
+
+def _row(preset: str, options: dict[str, Any], model: Model, concepts: Concepts) -> Row:
+    if preset == PAINTED:
+        return lambda item, seed: _painted(item, seed, model)
+    if preset in (P2P, CONTROLLED):
+        return lambda item, seed: _in_words(item, seed, model, preset, options)
+    way = translating_of(preset, None, options)
+
+    def made(item: Asked, seed: int) -> Translated:
+        pictures = Image.fromarray(item.source), Image.fromarray(item.reference)
+        learned = concepts.of(item, way) if way.learned else None
+        known = None if learned is None else learned.concept
+        result = translate(*pictures, model, preset=preset, seed=seed, concept=known, **options)
+        translated = _of(result.image, result.report)
+        if learned is None:
+            return translated
+        rows, seconds = result.report["rows"] + learned.rows, result.report["seconds"] + learned.seconds
+        return replace(translated, rows=rows, seconds=seconds)
+
+    return made
+
+
+def _painted(item: Asked, seed: int, model: Model) -> Translated:
+    mask = np.full(item.source.shape[:2], 255, np.uint8)
+    if item.task == "subject":
+        x0, y0, x1, y1 = (round(v * len(mask)) for v in item.box)
+        mask[:] = 0
+        mask[y0:y1, x0:x1] = 255
+    source, hole, reference = (Image.fromarray(rgb) for rgb in (item.source, mask, item.reference))
+    made = paint(source, hole, reference, model, seed=seed)
+    return _of(made.image, made.report)
+
+
+def _in_words(item: Asked, seed: int, model: Model, preset: str, options: dict[str, Any]) -> Translated:
+    if preset == CONTROLLED:
+        drawn = controlled(item, seed, model)
+        return _of(drawn.image, drawn.report)
+    edited = reworded(item, seed, model, p2p_of(options))
+    return _of(edited.after, edited.report)
+
+
+def _of(image: Image.Image, report: dict[str, Any]) -> Translated:
+    return Translated(image=np.array(image.convert("RGB"), np.uint8), rows=report["rows"], seconds=report["seconds"])

@@ -1,0 +1,127 @@
+"""Commands to see what a scene does: ``cloisonne sweep`` and ``cloisonne explain``. Heavy imports happen inside."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloisonne.cli.options import Cache, Caption, Drawing, Loading, Overwrite, Regions, SceneFile, grouped
+from cloisonne.cli.terminal import progress, running, to_stderr, took, warn
+
+
+@grouped
+def sweep(
+    out: Annotated[Path, typer.Option("--output", "-o", help="The contact sheet's name.")],
+    values: Annotated[
+        str,
+        typer.Option(
+            "--sweep",
+            metavar="DIAL=VALUES",
+            help="A dial and its values, as in guidance=1,2.5,5; of a region, as in pet.similarity=1,3,5.",
+        ),
+    ],
+    loading: Loading,
+    drawing: Drawing,
+    scene: SceneFile = None,
+    caption: Caption = None,
+    region: Regions = None,
+    cache: Cache = None,
+    overwrite: Overwrite = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the reports of all pictures and nothing else.")
+    ] = False,
+) -> None:
+    """Draw a scene at several values of one dial, or with several seeds, as one sheet with the values beside."""
+    from cloisonne.cli.scene_arguments import dial_and_values, scene_from
+    from cloisonne.cli.scene_checks import check_scene
+    from cloisonne.pipelines.result import REPORT_VERSION
+    from cloisonne.pipelines.sweep import sheet_of, swept
+    from cloisonne.pipelines.sweep import sweep as run
+    from cloisonne.scene import check_output, write_picture
+
+    began = time.perf_counter()
+    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
+    dial, given = dial_and_values(values)
+    swept(asked, dial, given)  # refuses before anything is loaded
+    check_scene(asked)
+    check_output(out, overwrite=overwrite)
+    model = loading.load(asked.model)
+    with running(), progress(len(given)) as bar:
+        results = run(asked, model, dial, given, callback_on_step_end=bar.step, progress=bar.stage, cache=cache)
+        write_picture(sheet_of(results, dial, given), out, overwrite=overwrite)
+    warn(warning for result in results for warning in result.warnings)
+    if not as_json:
+        typer.echo(str(out))
+        took(began)
+        return
+    sheet = {"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
+    pictures = [{"value": value, "report": result.report} for value, result in zip(given, results, strict=True)]
+    report = {"version": REPORT_VERSION, "sheet": sheet, "dial": dial, "pictures": pictures}
+    typer.echo(json.dumps(report, ensure_ascii=False))
+    took(began)
+
+
+@grouped
+def explain(
+    loading: Loading,
+    drawing: Drawing,
+    scene: SceneFile = None,
+    caption: Caption = None,
+    region: Regions = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Draw the scene once, and write there what each phrase looked at."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Print what a scene compiles to: views, rows, tokens, forwards a step, memory and time. Draws nothing."""
+    from cloisonne.cli.scene_arguments import scene_from
+    from cloisonne.cli.scene_checks import check_scene
+    from cloisonne.pipelines.attention_maps.files import check_folder
+
+    asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
+    check_scene(asked)
+    if attention is not None:
+        check_folder(attention, asked, overwrite=overwrite)
+    model = loading.load(asked.model)
+    from cloisonne.pipelines.explain import explain as explained
+
+    if attention is None:
+        typer.echo(str(explained(asked, model)))
+        return
+    from cloisonne.pipelines.attention_maps.overlay import attention_pictures, said_of
+
+    began = time.perf_counter()
+    told = explained(asked, model)
+    with running(), progress() as bar:
+        looked = attention_pictures(asked, model, callback_on_step_end=bar.step, progress=bar.stage)
+        paths = looked.save(attention, overwrite=overwrite)
+    warn(looked.result.warnings)
+    if looked.unread:
+        to_stderr(f"Regions without words to look at: {said_of(looked.unread)}.")
+    for line in (told, *paths):
+        typer.echo(str(line))
+    took(began)
+
+
+def words(
+    model: Annotated[str, typer.Option(help='"builtin", or a model folder that carries a list.')] = "builtin",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the groups as JSON.")] = False,
+) -> None:
+    """List the words that a family knows, by group: things, colours, sizes, places, styles, positions."""
+    from cloisonne.errors import CheckpointError
+    from cloisonne.models.builtin import BUILTIN
+    from cloisonne.models.text.vocabulary import WORDS, Vocabulary
+
+    folder = BUILTIN if model == "builtin" else Path(model).expanduser()
+    found = Vocabulary.read(folder)
+    if found is None:
+        raise CheckpointError(f'"{model}" carries no list of words ({WORDS}), so that none are checked; name another.')
+    if as_json:
+        typer.echo(json.dumps({group: list(map(list, own)) for group, own in found.groups.items()}, ensure_ascii=False))
+        return
+    for group, entries in found.groups.items():
+        typer.echo(f"{group} ({len(entries)})\n  " + "\n  ".join(", ".join(entry) for entry in entries))

@@ -1,0 +1,147 @@
+"""A scene that is drawn again with something changed, and how far the rest of its picture stayed what it was.
+
+``cloisonne generate picture.png --change hat="a green hat" -o new.png``
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloisonne.cli.options import Changing
+from cloisonne.cli.scene_arguments import scene_from
+from cloisonne.cli.terminal import to_stderr
+from cloisonne.errors import OutputError, SceneError
+from cloisonne.pipelines.result import Result
+from cloisonne.scene.changes import Changes, with_changes
+from cloisonne.scene.fields import read_change
+from cloisonne.scene.io import json_text as wire
+from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.png_record import SIGNATURE, Record, read_record
+from cloisonne.scene.io.source_image import Source
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.values import quoted
+
+if TYPE_CHECKING:
+    from cloisonne.models.model import Model
+
+SAID = 5
+"""Of the regions that were not changed, so many are named in a sentence: those that differ most."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Original:
+    """A scene as it was given. file: of the PNG that carried it, None where none did. data: that file's bytes, which
+    the new picture may replace. record: what the PNG says it was made with."""
+
+    scene: Scene
+    file: str | None = None
+    data: bytes = b""
+    record: Record | None = None
+
+    @classmethod
+    def of(cls, file: str | None, caption: str | None, regions: Sequence[str]) -> "Original":
+        """The scene of a file ("-" is standard input), or of words as :func:`scene_from` takes them."""
+        if file is None or caption is not None or regions:
+            return cls(scene=scene_from(file, caption, regions, {}))
+        data, base = wire.read(file), Path() if file == "-" else Path(file).parent
+        if not data.startswith(SIGNATURE):
+            return cls(scene=Scene.from_json(data, base=base))
+        record = read_record(data, quoted(file))
+        return cls(scene=Scene.from_dict(record.scene, base=base), file=file, data=data, record=record)
+
+    def asked(self, overrides: Mapping[str, Any], changing: Changing) -> Scene:
+        """The scene to draw. Raises SceneError for a change that there cannot be, or where nothing would be kept."""
+        told = {**overrides, **dict(read_change(self.scene, text) for text in changing.change or [])}
+        if not changing.keep_outside:
+            return with_changes(self.scene, told)
+        if self.file is None:
+            raise SceneError(
+                "--keep-outside needs the picture that the scene drew, but no picture was given; give the PNG as SCENE."
+            )
+        kept = Picture(data=self.data) if self.file == "-" else Picture(path=Path(self.file))
+        return with_changes(self.scene, told, outside=kept)
+
+    def check_output(self, out: Path, changing: Changing, *, embed: bool) -> None:
+        """OutputError where the new picture would replace the one that it names as what it keeps."""
+        if changing.keep_outside and not embed and self.file and out.exists() and out.samefile(self.file):
+            raise OutputError(
+                f"The output {quoted(out)} would replace the picture that it keeps and, with --no-embed, only names; "
+                "choose another name, or leave --no-embed out."
+            )
+
+    def note(self, result: Result, paths: Sequence[Path]) -> None:
+        """Say how far the first picture, as it was written, is from the original, on standard error and as ``changes``
+        of the report; nothing where the scene came from no picture or is the same."""
+        changes = Changes.between(self.scene, result.scene)
+        if self.record is None or not changes:
+            return
+        result.report["warnings"] += _made_otherwise(self.record, result.model)
+        old, new = (
+            Source.load(picture, "picture").rgb for picture in (Picture(data=self.data), Picture(path=paths[0]))
+        )
+        result.report["changes"] = found = compared(changes, old, new)
+        to_stderr(_sentence(found))
+
+
+def compared(changes: Changes, old: NDArray[np.uint8], new: NDArray[np.uint8]) -> dict[str, Any]:
+    """How far two pictures differ where nothing was changed: grey levels, 0 to 255, of uint8 [H, W, 3].
+
+    changed, fields: names of regions, and of fields of the scene. outside: the mean and the largest difference outside
+    of the changed regions' masks, before and after; None where no pixel is. regions: by the name of a region that
+    counts and was not changed, the mean inside of its mask, without what changed regions cover of it; None where
+    nothing is left of it.
+    """
+    height, width = old.shape[:2]
+    outside = _unchanged(changes, height, width) & (old.shape == new.shape)
+    difference = np.abs(old.astype(np.int64) - new) if outside.any() else np.zeros((height, width, 3), np.int64)
+
+    def mean(where: NDArray[np.bool_]) -> float | None:
+        return round(float(difference[where].mean()), 4) if where.any() else None
+
+    untouched = [region for region in changes.after.active_regions if region.name not in changes.regions]
+    largest = int(difference[outside].max()) if outside.any() else None
+    return {
+        "changed": list(changes.regions),
+        "fields": list(changes.fields),
+        "outside": None if largest is None else {"mean": mean(outside), "max": largest},
+        "regions": {one.name: mean((one.soft_mask(height, width) > 0) & outside) for one in untouched},
+    }
+
+
+def _unchanged(changes: Changes, height: int, width: int) -> NDArray[np.bool_]:
+    """[H, W]: where nothing was changed. A field of the scene changes all that no picture stands over."""
+    covered, kept = changes.covered(height, width), changes.after.outside
+    if changes.fields:
+        drawn = np.ones((height, width)) if kept is None else kept.covered(changes.after.regions, height, width)
+        covered = covered + drawn
+    return covered == 0
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    changed = ", ".join([*found["changed"], *(f"{name} of the whole scene" for name in found["fields"])])
+    if found["outside"] is None:
+        return f"Changed: {changed}; nothing of the picture lies outside of that."
+    largest = sorted(((mean, name) for name, mean in found["regions"].items() if mean is not None), reverse=True)
+    inside = ", ".join(f"{name} {mean:.2f}" for mean, name in largest[:SAID])
+    return (
+        f"Changed: {changed}; outside of that grey levels differ by {found['outside']['mean']:.2f} on average and "
+        f"{found['outside']['max']} at most" + (f" ({inside})." if inside else ".")
+    )
+
+
+def _made_otherwise(record: Record, model: "Model") -> list[str]:
+    """A warning where more than the scene's changes makes a difference."""
+    import torch
+
+    made = model.record()
+    now = {"weights": made["sha256"], "device": made["device"], "dtype": made["dtype"]}
+    then = {"weights": record.model_hash, "device": record.device, "dtype": record.dtype}
+    other = [name for name, value in now.items() if value != then[name]]
+    if torch.get_num_threads() != record.threads:
+        other.append("OMP_NUM_THREADS")
+    told = f"The picture was made with another {' and another '.join(other)}, so more than what was changed differs."
+    return [told] if other else []

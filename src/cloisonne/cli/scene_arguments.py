@@ -1,0 +1,89 @@
+"""Scenes from the command line: a file, or a caption and regions spelled out, with options that override."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cloisonne.errors import SceneError
+from cloisonne.scene import Region, Scene
+from cloisonne.scene.values import shown
+
+
+def scene_from(file: str | None, caption: str | None, regions: Sequence[str], overrides: dict[str, Any]) -> Scene:
+    """The scene of a file ("-" is standard input), or of ``caption`` and ``regions``; overrides that are None are
+    left out.
+
+    Raises SceneError where neither or both are given, or a value cannot be meant.
+    """
+    spelled = caption is not None or bool(regions)
+    if (file is None) != spelled:
+        given = "both a scene file and --caption or --region" if file else "neither a scene file nor --caption"
+        raise SceneError(f"You gave {given}; give one of the two.")
+    scene = Scene.load(file) if file is not None else spelled_out(caption or "", regions)
+    changes = {name: value for name, value in overrides.items() if value is not None}
+    return scene.replace(**changes) if changes else scene
+
+
+def spelled_out(caption: str, regions: Sequence[str]) -> Scene:
+    """A scene of boxes: each region is "x0,y0,x1,y1:phrase", fractions of the canvas."""
+    return Scene(caption=caption, regions=[_region(text, f"region-{k}") for k, text in enumerate(regions)])
+
+
+def where(mask: Path | None, box: str | None, channel: str) -> dict[str, Any]:
+    """The shape of a region, as its fields, from --mask with --mask-channel, or --box.
+
+    SceneError where neither or both are given.
+    """
+    from cloisonne.cli.options import masked
+
+    if (mask is None) == (box is None):
+        given = "neither --mask nor --box" if mask is None else "both --mask and --box"
+        raise SceneError(f"You gave {given}; give one of the two.")
+    if box is None:
+        assert mask is not None, "one of the two is given"
+        return masked(mask, channel)
+    if (numbers := _four(box)) is None:
+        raise SceneError(
+            f'--box is "{box}"; give "x0,y0,x1,y1" with fractions of the picture, as in "0.05,0.05,0.45,0.45".'
+        )
+    return {"box": numbers}
+
+
+def _four(text: str) -> list[float] | None:
+    """ "x0,y0,x1,y1" as numbers; None where it is no such text."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == 4 else None
+
+
+def _region(text: str, name: str) -> Region:
+    box, colon, phrase = text.partition(":")
+    numbers = _four(box)
+    if not colon or numbers is None:
+        raise SceneError(
+            f'--region is "{text}"; give "x0,y0,x1,y1:phrase" with fractions of the canvas, as in '
+            '"0.05,0.05,0.45,0.45:a doughnut".',
+            region=name,
+        )
+    return Region(name=name, box=numbers, phrase=phrase.strip())
+
+
+def dial_and_values(text: str) -> tuple[str, list[Any]]:
+    """ "pet.similarity=1,2.5" as the dial and its values: numbers, true and false, and all else as text."""
+    dial, equals, values = text.partition("=")
+    parts = [part.strip() for part in values.split(",")]
+    if not equals or not dial.strip() or not all(parts):
+        raise SceneError(f"--sweep is {shown(text)}; give a dial and its values, as in guidance=1,2.5,5.")
+    return dial.strip(), [_value(part) for part in parts]
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float) and math.isfinite(value) else text

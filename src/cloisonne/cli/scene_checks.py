@@ -1,0 +1,27 @@
+"""What can be refused of a scene before any network library is imported, so that a refusal costs no wait."""
+
+from cloisonne.pipelines.translation.settings import asked_of
+from cloisonne.scene.io.images import load_mask, seen
+from cloisonne.scene.io.source_image import Source
+from cloisonne.scene.scene import Scene
+
+
+def check_scene(scene: Scene) -> None:
+    """SceneError for a translation that there is not, ImageError for a picture that is missing or damaged."""
+    if scene.translated is not None:
+        asked_of(scene)
+    if scene.background is not None:
+        Source.load(scene.background)
+    if scene.outside is not None:
+        Source.load(scene.outside.image, "outside")
+    for region in scene.active_regions:
+        if region.mask is not None:
+            load_mask(region.mask, region.name)
+        if region.exemplar is not None:
+            region.exemplar.rgb(region.name)
+        if region.control is not None and region.control.photo is not None:
+            seen(region.control.photo, "photo", region.name)
+        if region.control is not None and region.control.image is not None:
+            seen(region.control.image, "control map", region.name)
+        if region.concept is not None and region.concept.image is not None:
+            seen(region.concept.image, "concept", region.name)

@@ -1,0 +1,1 @@
+"""Attention: text sequences by region, joint attention, image prompts, edits, token maps."""

@@ -1,0 +1,172 @@
+"""The one place where attention is computed: self-attention, text heard by region, and edits of either.
+
+Without edits and masks the result is bit-identical to diffusers' ``AttnProcessor2_0``. Shapes: R rows, Q queries,
+K keys, C = heads * d channels; ``q`` is what the layer's projection returned, heads not yet split.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cloisonne.core.attention.image_prompts import Pictures
+from cloisonne.core.attention.shared_softmax import alike
+from cloisonne.core.attention.text_sequences import Projection, Texts
+from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Site
+from cloisonne.core.region_lora import Scaled
+from cloisonne.errors import CapabilityError
+
+TextAttention = Callable[[Tensor, int, Projection, Site, Texts], Tensor]
+"""(q [R, Q, C], heads, project, site, texts) -> [R, Q, C]; :func:`gathered` or its oracle :func:`dense`."""
+
+
+def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, site: Site, call: Call) -> Tensor:
+    """Attention of every row to itself, [R, Q, C]."""
+    edits = _touching(site, call)
+    if not edits:
+        return _merge(F.scaled_dot_product_attention(_split(q, heads), _split(k, heads), _split(v, heads)))
+    return _edited(_split(q, heads), _split(k, heads), _split(v, heads), site, call, edits)
+
+
+def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call: Call, attend: TextAttention) -> Tensor:
+    """Attention of every pixel to the texts it hears, [R, Q, C]; each text has its own softmax."""
+    edits = _touching(site, call)
+    if not edits:
+        return attend(q, heads, project, site, call.texts)
+    k, v = call.texts.by_row(site.layer, _splitting(project, heads))
+    return _edited(_split(q, heads), k, v, site, call, edits, None if call.texts.alike else call.texts)
+
+
+def is_bias(site: Site, call: Call) -> bool:
+    """Whether :func:`text_bias` is all that a layer gives: texts of one token, no edits, no pictures, no LoRAs."""
+    return call.texts.single and call.pictures is None and call.loras is None and not _touching(site, call)
+
+
+def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: Texts) -> Tensor:
+    """[R, Q, C]: what pixels hear of texts of one token each, which does not depend on what they ask.
+
+    A softmax of one logit is 1, so that attention is ``sum_r w_r(p) heard(token_r)``; heard: tokens [T, 1, D] to
+    [T, 1, C], values and output projection of the layer. Computed once a run and layer, but for the sum by masks.
+    """
+    values, shares = texts.by_token(site.layer, heard), texts.shares(site.grid)
+    out = values.new_zeros(texts.num_rows, shares.shape[1], values.shape[-1])
+    for text, value, share in zip(texts.texts, values, shares.to(values), strict=True):
+        out[text.row] += share[:, None] * value
+    return out
+
+
+def picture_attention(q: Tensor, heads: int, project: Projection, site: Site, pictures: Pictures) -> Tensor:
+    """[R, Q, C] to add to the attention to texts: ``sum_k w_k(p) Attn(q_p; K_k, V_k)``; edits do not touch it."""
+    k, v = pictures.projected(site.layer, _splitting(project, heads))
+    seen = _merge(F.scaled_dot_product_attention(_split(q[list(pictures.rows)], heads), k, v))
+    out = torch.zeros_like(q)
+    # One after the other: index_add_ adds in no fixed order on a GPU.
+    for row, weight, own in zip(pictures.rows, pictures.weights(site.grid).to(q.dtype), seen, strict=True):
+        out[row] += weight[:, None] * own
+    return out
+
+
+def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
+    """Sort the pixels by text, attend each text with its own pixels, sort back: work follows coverage, not texts."""
+    table = texts.gathering(site.grid)
+    rows, _, channels = q.shape
+    pixels = table.sort(q.reshape(-1, channels))
+    keys_values = texts.by_block(site.layer, site.grid, _splitting(project, heads))
+    attended = []
+    for block, (k, v) in zip(table.blocks, keys_values, strict=True):
+        queries = pixels[block.start : block.stop].view(len(block.texts), block.queries, channels)
+        bias = None if block.bias is None else block.bias.to(q.dtype)
+        out = F.scaled_dot_product_attention(_split(queries, heads), k, v, attn_mask=bias)
+        attended.append(_merge(out).view(-1, channels))
+    return table.unsort(attended[0] if len(attended) == 1 else torch.cat(attended)).view(rows, -1, channels)
+
+
+def dense(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
+    """The definition: every pixel of a row attends to every text of the row, averaged by the masks.
+
+    ``out(p) = sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``; the oracle of :func:`gathered`.
+    """
+    out = torch.zeros_like(q)
+    shares, biases = texts.shares(site.grid), texts.biases(site.grid)
+    keys_values = texts.by_text(site.layer, _splitting(project, heads))
+    for i, (text, (k, v)) in enumerate(zip(texts.texts, keys_values, strict=True)):
+        query = _split(q[text.row : text.row + 1], heads)
+        bias = None if (b := biases[i]) is None else b.to(q.dtype)
+        heard = F.scaled_dot_product_attention(query, k, v, attn_mask=bias)
+        out[text.row] += shares[i][:, None].to(q.dtype) * _merge(heard)[0]
+    return out
+
+
+def _edited(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    site: Site,
+    call: Call,
+    edits: tuple[AttentionEdit, ...],
+    texts: Texts | None = None,
+) -> Tensor:
+    """Attention under edits; the fused kernel serves where no edit wants probabilities and texts have no masks."""
+    terms, pairs = list[AttentionTerm](), list[tuple[int, int]]()
+    for edit in edits:
+        terms += edit.terms(q, k, v, site, call)
+        pairs += edit.led(site, call)
+        q, k, v = edit.qkv(q, k, v, site, call)
+    readers = [edit for edit in edits if edit.wants_probs(site, call)]
+    if not readers and texts is None:
+        out = alike(q, k, v, pairs, cross=site.cross) if pairs else _merge(F.scaled_dot_product_attention(q, k, v))
+        for term in terms:
+            out[list(term.rows)] += _merge(F.scaled_dot_product_attention(term.q, term.k, term.v))
+        return out
+    if terms:
+        raise CapabilityError(
+            "An edit of attention between canvases met regions that share a canvas's words; give each region a view of "
+            "its own (the method multidiffusion)."
+        )
+    if pairs:
+        leader = {b: a for a, b in pairs}
+        rows = [leader.get(i, i) for i in range(len(q))]
+        q, k = q[rows], k[rows]
+    logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    p = logits.softmax(-1) if texts is None else softmax_by_text(logits, site, texts)
+    for edit in readers:
+        p = edit.probs(p, site, call)
+    return _merge(p @ v)
+
+
+def softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:
+    """[R, heads, Q, K]: softmax over each text's own tokens, times the text's share; padding gets 0."""
+    p = torch.zeros_like(logits)
+    shares, biases = texts.shares(site.grid), texts.biases(site.grid)
+    for i, (text, (start, stop)) in enumerate(zip(texts.texts, texts.spans(), strict=True)):
+        own = logits[text.row, :, :, start:stop]
+        own = own if (bias := biases[i]) is None else own + bias.to(own.dtype)
+        p[text.row, :, :, start:stop] = own.softmax(-1) * shares[i][:, None].to(own.dtype)
+    return p
+
+
+def _touching(site: Site, call: Call) -> tuple[AttentionEdit, ...]:
+    return tuple(edit for edit in call.edits if edit.touches(site, call))
+
+
+def _splitting(project: Projection, heads: int) -> Projection:
+    """The projection with its heads split, [T, heads, N, d]: what is kept for the run."""
+
+    def split(tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+        k, v = project(tokens, loras) if loras else project(tokens)
+        return _split(k, heads), _split(v, heads)
+
+    return split
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """[B, L, heads * d] to [B, heads, L, d]."""
+    batch, length, channels = x.shape
+    return x.view(batch, length, heads, channels // heads).transpose(1, 2)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """[B, heads, L, d] to [B, L, heads * d]."""
+    batch, heads, length, width = x.shape
+    return x.transpose(1, 2).reshape(batch, length, heads * width)

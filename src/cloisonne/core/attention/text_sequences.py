@@ -1,0 +1,174 @@
+"""What the rows of one batch hear: pieces of text, their masks at every attention grid, cached keys and values."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cloisonne.core.attention.gather import Gathering, gathering
+from cloisonne.core.region_lora import Scaled
+
+
+class Projection(Protocol):
+    """An attention layer's keys and values [T, N, C] or, with heads split, [T, heads, N, d]."""
+
+    def __call__(self, tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+        """tokens: [T, N, D]. loras: those that change the layer for each of the T texts; () for none at all."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """One sequence of tokens [N, D] that one row hears, where its mask [H, W] (None = everywhere) says.
+
+    within: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: with which
+    changes of the network it is heard.
+    """
+
+    row: int
+    value: Tensor
+    where: Tensor | None = None
+    within: tuple[tuple[int, int, Tensor], ...] = ()
+    loras: Scaled = ()
+
+    def weight(self, grid: tuple[int, int]) -> Tensor:
+        """[Q]: the mask averaged over the area of each pixel of the grid."""
+        if self.where is None:
+            return torch.ones(grid[0] * grid[1], device=self.value.device)
+        return _area(self.where, grid)
+
+    def bias(self, grid: tuple[int, int]) -> Tensor | None:
+        """[Q, N] to add to the logits, or None. The least is the log of the smallest float, so that none is -inf."""
+        if not self.within:
+            return None
+        bias = self.value.new_zeros(grid[0] * grid[1], len(self.value), dtype=torch.float32)
+        for start, stop, mask in self.within:
+            bias[:, start:stop] = _area(mask, grid).clamp_min(torch.finfo(torch.float32).tiny).log()[:, None]
+        return bias
+
+
+def _area(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    return F.adaptive_avg_pool2d(mask[None].float(), grid).flatten()
+
+
+class Texts:
+    """The texts of a batch of R rows. Tables and projections are made when first asked for and kept.
+
+    An instance belongs to one network and one run.
+    """
+
+    def __init__(self, texts: Sequence[Text], num_rows: int) -> None:
+        self.texts = tuple(texts)
+        self.num_rows = num_rows
+        self._shares: dict[tuple[int, int], Tensor] = {}
+        self._biases: dict[tuple[int, int], list[Tensor | None]] = {}
+        self._gatherings: dict[tuple[int, int], Gathering] = {}
+        self._projected: dict[tuple[str, str], tuple[tuple[Tensor, Tensor], ...]] = {}
+
+    @property
+    def alike(self) -> bool:
+        """Every row hears one text, all of the same length: what stock attention can do, whatever their masks."""
+        lengths = {len(text.value) for text in self.texts}
+        return len(self.texts) == self.num_rows and len(lengths) == 1 and not any(text.within for text in self.texts)
+
+    @property
+    def single(self) -> bool:
+        """Every text is one token."""
+        return all(len(text.value) == 1 for text in self.texts)
+
+    @property
+    def adapted(self) -> bool:
+        """Any text is heard with a LoRA."""
+        return any(text.loras for text in self.texts)
+
+    def coverage(self, grid: tuple[int, int]) -> Tensor:
+        """[R, Q]: how much text each pixel hears in all; attention is defined where this is above 0."""
+        total = torch.zeros(self.num_rows, grid[0] * grid[1], device=self.texts[0].value.device)
+        for text in self.texts:
+            total[text.row] += text.weight(grid)
+        return total
+
+    def shares(self, grid: tuple[int, int]) -> Tensor:
+        """[T, Q]: weight of each text among those of its row, adding up to 1 at every pixel."""
+        if grid not in self._shares:
+            rows = [text.row for text in self.texts]
+            self._shares[grid] = torch.stack([text.weight(grid) for text in self.texts]) / self.coverage(grid)[rows]
+        return self._shares[grid]
+
+    def biases(self, grid: tuple[int, int]) -> list[Tensor | None]:
+        """[Q, N] of each text, or None."""
+        if grid not in self._biases:
+            self._biases[grid] = [text.bias(grid) for text in self.texts]
+        return self._biases[grid]
+
+    def gathering(self, grid: tuple[int, int]) -> Gathering:
+        """The tables that sort this grid's pixels by text."""
+        if grid not in self._gatherings:
+            self._gatherings[grid] = gathering(
+                [text.row for text in self.texts],
+                [len(text.value) for text in self.texts],
+                self.shares(grid),
+                self.biases(grid),
+            )
+        return self._gatherings[grid]
+
+    def by_block(self, layer: str, grid: tuple[int, int], project: Projection) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Keys and values of each block of the gathering, T texts each."""
+        blocks = self.gathering(grid).blocks
+        return self._project(("block", layer), project, lambda: [block.texts for block in blocks])
+
+    def by_text(self, layer: str, project: Projection) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Keys and values of each text, T = 1 each."""
+        return self._project(("text", layer), project, lambda: [(i,) for i in range(len(self.texts))])
+
+    def by_token(self, layer: str, heard: Callable[[Tensor], Tensor]) -> Tensor:
+        """[T, C] from :attr:`single` texts."""
+        key = ("token", layer)
+        if key not in self._projected:
+            tokens = torch.stack([text.value for text in self.texts])
+            self._projected[key] = ((heard(tokens), tokens),)
+        return self._projected[key][0][0][:, 0]
+
+    def by_row(self, layer: str, project: Projection) -> tuple[Tensor, Tensor]:
+        """Keys and values of all texts of a row one after the other, padded with zero tokens, T = R."""
+        if self.adapted:
+            keys_values = self.by_text(layer, project)
+            return self._in_rows([k[0] for k, _ in keys_values]), self._in_rows([v[0] for _, v in keys_values])
+        key = ("row", layer)
+        if key not in self._projected:
+            self._projected[key] = (project(self._in_rows([text.value for text in self.texts])),)
+        return self._projected[key][0]
+
+    def spans(self) -> list[tuple[int, int]]:
+        """(start, stop) of each text in the sequence of its row, as in :meth:`by_row`."""
+        ends = [0] * self.num_rows
+        spans = []
+        for text in self.texts:
+            spans.append((ends[text.row], ends[text.row] + len(text.value)))
+            ends[text.row] = spans[-1][1]
+        return spans
+
+    def _in_rows(self, parts: Sequence[Tensor]) -> Tensor:
+        """[R, ..., N, D] from [..., N, D] of each text: those of a row one after the other, padded with zeros."""
+        spans = self.spans()
+        *lead, _, width = parts[0].shape
+        out = parts[0].new_zeros(self.num_rows, *lead, max(stop for _, stop in spans), width)
+        for text, part, (start, stop) in zip(self.texts, parts, spans, strict=True):
+            out[text.row, ..., start:stop, :] = part
+        return out
+
+    def _project(
+        self, key: tuple[str, str], project: Projection, batches: Callable[[], Sequence[Sequence[int]]]
+    ) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Keys and values of each batch of texts of one length, by their numbers."""
+        if key not in self._projected:
+            self._projected[key] = tuple(self._batch(project, texts) for texts in batches())
+        return self._projected[key]
+
+    def _batch(self, project: Projection, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        texts = [self.texts[i] for i in numbers]
+        tokens = torch.stack([text.value for text in texts])
+        return project(tokens, [text.loras for text in texts]) if self.adapted else project(tokens)

@@ -1,0 +1,1 @@
+"""From a clean canvas back to noise: DDIM, O-BELM, null-text optimisation."""

@@ -1,0 +1,1 @@
+"""Metrics of layouts, control, edits and holes, and their intervals."""

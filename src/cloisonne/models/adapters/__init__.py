@@ -1,0 +1,1 @@
+"""Networks beside the base: T2I-Adapter, ControlNet, IP-Adapter, Paint by Example, CLIPSeg."""

@@ -1,0 +1,121 @@
+"""What finds words in a picture, with a gradient to its pixels: CLIPSeg (Lüddecke and Ecker, arXiv 2112.10003).
+
+``transformers`` asks the picture's tower without gradients, so the parts are called here one by one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
+
+from cloisonne.errors import CheckpointError
+from cloisonne.models.adapters.paint_by_example import DEVIATION, MEAN
+from cloisonne.models.builtin import CLIPSEG as CLIPSEG
+from cloisonne.models.checkpoints.files import pretrained, read, read_json
+
+DECODER = "decoder.safetensors"
+"""A family's member holds the decoder alone; its towers are those of ``clip/``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """module: a CLIPSegForImageSegmentation in float32, without gradients of its own. tokenizer: of its words.
+
+    length: tokens of a sentence.
+    """
+
+    module: Any
+    tokenizer: Any
+    length: int
+
+    def __post_init__(self) -> None:
+        # A tokenizer keeps its padding from call to call; from here on all calls ask for the same, also of threads.
+        self._ids([""])
+
+    def _ids(self, texts: Sequence[str]) -> Any:
+        return self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        )
+
+    @torch.no_grad()
+    def words(self, texts: Sequence[str]) -> Tensor:
+        """[n, D]: what is looked for, from one text each."""
+        told = self._ids(texts)
+        device = self.module.device
+        found = self.module.clip.get_text_features(told.input_ids.to(device), told.attention_mask.to(device))
+        return found.pooler_output
+
+    def seen(self, pictures: Tensor, *, normalise: bool = True) -> tuple[Tensor, ...]:
+        """What the picture's tower makes of pictures [n, 3, H, W] in [-1, 1]; each [n, 1 + patches, width].
+
+        Pictures that are not square, or no multiple of its patch, are resized. normalise: by CLIP's mean and
+        deviation; MRGD's code gives the picture as it is.
+        """
+        vision = self.module.config.vision_config
+        side = max(round(max(pictures.shape[-2:]) / vision.patch_size), 1) * vision.patch_size
+        if pictures.shape[-2:] != (side, side):
+            pictures = F.interpolate(pictures, (side, side), mode="bilinear", align_corners=False)
+        if normalise:
+            mean, deviation = (pictures.new_tensor(of)[:, None, None] for of in (MEAN, DEVIATION))
+            pictures = ((pictures + 1) / 2 - mean) / deviation
+        out = self.module.clip.vision_model(pixel_values=pictures, output_hidden_states=True)
+        return tuple(out.hidden_states[layer + 1] for layer in self.module.extract_layers)
+
+    def found(self, seen: tuple[Tensor, ...], words: Tensor) -> Tensor:
+        """Logits [m, h, w] of m words [m, D] in the m pictures that were seen, or in the one."""
+        count = len(words)
+        wide = tuple(layer.expand(count, -1, -1) if len(layer) == 1 else layer for layer in seen)
+        logits = self.module.decoder(wide, words).logits
+        return logits.reshape(count, *logits.shape[-2:])
+
+
+def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch.device | str = "cpu") -> Segmenter:
+    """The one in a folder of ``transformers``, or a family's member of a decoder alone.
+
+    tokenizer: folder of it, if not in the same one. Raises CheckpointError where anything is missing.
+    """
+
+    def load(place: Path) -> Segmenter:
+        if not (place / DECODER).is_file():
+            module: Any = pretrained(CLIPSegForImageSegmentation, place)
+        else:
+            module = CLIPSegForImageSegmentation(config_of(place))
+            put_towers(module, place.parent / "clip")
+            _put(module, load_file(place / DECODER), "decoder.", place)
+        words = AutoTokenizer.from_pretrained(tokenizer or place, local_files_only=True)
+        module = module.float().to(device).eval().requires_grad_(False)
+        return Segmenter(module, words, module.config.text_config.max_position_embeddings)
+
+    return read(folder, load)
+
+
+def put_towers(module: Any, clip: Path) -> None:
+    """Give a CLIPSeg the towers in a folder of CLIP. CheckpointError where a tensor is missing."""
+    tensors = {f"clip.{name}": tensor for name, tensor in load_file(clip / "model.safetensors").items()}
+    _put(module, tensors, "clip.", clip)
+
+
+def _put(module: Any, tensors: Mapping[str, Tensor], prefix: str, folder: Path) -> None:
+    found = module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    lacking = [name for name in found.missing_keys if name.startswith(prefix) and not name.endswith("position_ids")]
+    if lacking:
+        raise CheckpointError(f'"{folder}" lacks the tensor "{lacking[0]}"; restore the folder.')
+
+
+def config_of(folder: Path) -> CLIPSegConfig:
+    """The configuration in a folder."""
+    return CLIPSegConfig(**{k: v for k, v in read_json(folder / "config.json").items() if k != "model_type"})
+
+
+def write_decoder(module: Any, folder: Path) -> None:
+    """The member of a family: configuration, and the decoder in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module.config.save_pretrained(folder)
+    half = {name: t.half().contiguous() for name, t in module.state_dict().items() if name.startswith("decoder.")}
+    save_file(half, folder / DECODER, metadata={"format": "pt"})

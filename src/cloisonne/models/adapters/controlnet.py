@@ -1,0 +1,161 @@
+"""ControlNets (arXiv 2302.05543): a map, the noisy canvas and its text to residuals that join the UNet, every step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cloisonne.core.step import Step
+from cloisonne.errors import CheckpointError
+from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json
+from cloisonne.models.checkpoints.network_config import check_network
+from cloisonne.models.checkpoints.tensor_file import TensorFile
+
+OURS, LDM, PREFIX = "controlnet_mid_block.weight", "middle_block_out.0.weight", "control_model."
+"""By which tensors a single file is told: diffusers' names, or the original ones, these also with a prefix."""
+KIND = "ControlNetModel"
+BASE = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model_ema.")
+"""Before the names of what the original files hold besides: the whole checkpoint that the ControlNet was trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class ControlNet:
+    """A :class:`~cloisonne.core.control_residuals.SideNet`, of diffusers. warnings: what of its file is unused."""
+
+    module: ControlNetModel
+    device: torch.device
+    warnings: tuple[str, ...] = ()
+
+    def shown(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """[3, height, width] in [0, 1], float32, of a map uint8 [height, width] or [height, width, 3]."""
+        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(rgb, -1, 0), np.float32) / 255).to(self.device)
+
+    def __call__(
+        self, z: Tensor, step: Step, heard: Tensor, shown: Tensor, pooled: Tensor | None, size: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Residuals [R, C_i, H_i, W_i], float32, of the down blocks and then of the middle one."""
+        module: Any = self.module
+        dtype = module.dtype
+        added = None
+        if pooled is not None and size is not None:
+            added = {"text_embeds": pooled.to(dtype), "time_ids": size.to(dtype)}
+        down, middle = module(
+            z.to(dtype),
+            torch.full((len(z),), step.t, device=z.device),
+            encoder_hidden_states=heard.to(dtype),
+            controlnet_cond=shown.to(dtype),
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return tuple(level.float() for level in (*down, middle))
+
+
+def is_controlnet(source: Path) -> bool:
+    """Whether a folder's configuration or a file's tensors say so; False where they cannot be read."""
+    if source.is_dir():
+        return (source / "config.json").is_file() and "ControlNet" in str(_class(source))
+    if source.suffix != ".safetensors" or not source.is_file():
+        return False
+    try:
+        with safe_open(source, "pt") as file:
+            names = set(file.keys())
+    except (OSError, SafetensorError):
+        return False
+    return not names.isdisjoint({OURS, LDM, PREFIX + LDM, "input_hint_block.0.weight"})
+
+
+def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.device) -> ControlNet:
+    """The ControlNet in a diffusers folder, or in a single ``.safetensors`` file in diffusers' or the original layout.
+
+    base: the UNet it is to stand beside, whose configuration a single file takes. Raises CheckpointError, in one
+    sentence, where it is none, or damaged.
+    """
+    warnings: tuple[str, ...] = ()
+    if source.is_dir():
+        if _class(source) not in (KIND, None):
+            raise CheckpointError(f'"{source}" is a {_class(source)}, which is not read; give a {KIND}.')
+        check_network(source / "config.json", read_json(source / "config.json"), ControlNetModel)
+        theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": check_weights(source)}
+        module = read(source, lambda path: pretrained(ControlNetModel, path, **theirs))
+    else:
+        opened = TensorFile.open(source)
+        module = read(source, lambda _: controlnet_of(opened, base))
+        warnings = opened.settle("ControlNet")
+    config: Any = module.config
+    if config["global_pool_conditions"] or config["conditioning_channels"] != 3:
+        raise CheckpointError(
+            f'"{source}" pools its residuals over the whole picture, or is not shown RGB, so that no region can obey '
+            "it; give another ControlNet."
+        )
+    # Not by diffusers' own "to", which warns of what it would do for other networks.
+    placed: Any = torch.nn.Module.to(module, device, dtype)
+    return ControlNet(placed.eval().requires_grad_(False), device, warnings)
+
+
+def _class(folder: Path) -> str | None:
+    return read_json(folder / "config.json").get("_class_name")
+
+
+def controlnet_of(opened: TensorFile, base: Any) -> ControlNetModel:
+    """diffusers' ControlNet from bare tensors, shaped like the UNet ``base``."""
+    own = dict(opened.tensors)
+    if OURS not in own:
+        from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+
+        converted = convert_controlnet_checkpoint(own, base.config)
+        own = {name: tensor for name, tensor in converted.items() if tensor is not None}
+    # The converter leaves what it does not know; all that is left of it the network takes, or refuses the file.
+    used = {id(tensor) for tensor in own.values()}
+    for name, tensor in opened.tensors.items():
+        if id(tensor) in used:
+            opened.take(name)
+    if any(name.startswith(PREFIX) for name in opened.tensors):
+        opened.skip(lambda name: name.startswith(BASE), "the checkpoint that a ControlNet was published with")
+    embedding = "controlnet_cond_embedding"
+    try:
+        widths = [len(own[f"{embedding}.conv_in.weight"])]
+        while (name := f"{embedding}.blocks.{2 * len(widths) - 1}.weight") in own:
+            widths.append(len(own[name]))
+        module = ControlNetModel.from_unet(
+            base, conditioning_embedding_out_channels=tuple(widths), load_weights_from_unet=False
+        )
+        module.load_state_dict(own)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f'"{opened.source}" does not have the tensors of a ControlNet for this model; load one that was trained '
+            "for its line, or its diffusers folder, which says its shape."
+        ) from error
+    return module
+
+
+def check_controlnet(net: ControlNet, kind: str, unet: Mapping[str, Any], vae_factor: int, model: str) -> None:
+    """CheckpointError where a ControlNet's residuals do not fit a UNet of this configuration, or its maps a canvas."""
+    config: Any = net.module.config
+    names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "addition_embed_type")
+    ours, theirs = ([unet["out_channels"]], [config["in_channels"]])
+    ours += [_plain(unet[name]) for name in names]
+    theirs += [_plain(config[name]) for name in names]
+    if ours != theirs:
+        raise CheckpointError(
+            f"The ControlNet for {kind}, of {_plain(config['block_out_channels'])} channels and text of width "
+            f'{config["cross_attention_dim"]}, does not fit "{model}" with {_plain(unet["block_out_channels"])} and '
+            f"{unet['cross_attention_dim']}; load one that was trained for its line."
+        )
+    stride = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
+    if stride != vae_factor:
+        raise CheckpointError(
+            f'The ControlNet for {kind} takes {stride} pixels for a latent one, and "{model}" has {vae_factor}; load '
+            "one that was trained for its line."
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value

@@ -1,0 +1,1 @@
+"""Readers and writers of checkpoints in every supported layout."""

@@ -1,0 +1,161 @@
+"""Reading a checkpoint's files: safetensors and JSON only, nothing outside of a member's folder, one kind of error."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from cloisonne.errors import CheckpointError, CloisonneError
+from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed, reason
+
+T = TypeVar("T")
+
+
+def files_of(parts: list[Path]) -> tuple[Path, ...]:
+    """Of these folders, all that decides what the model draws, in the order of the paths."""
+    kinds = (".json", ".safetensors", ".txt")
+    found = [file for part in parts for file in part.iterdir() if file.suffix in kinds]
+    return tuple(sorted(file for file in found if file.name != "provenance.json"))
+
+
+VARIANTS = ("fp16", "bf16", "fp32")
+"""Variants of a member's weights that are the same weights in other numbers, in the order of preference."""
+
+
+def check_weights(member: Path, stem: str | None = None, variant: str | None = None) -> str | None:
+    """The variant of a member's weights: None for the plain file, which is taken unless another one is asked for.
+
+    stem: of their file; None means by the folder's name. variant: "fp16" for "STEM.fp16.safetensors"; None means the
+    plain one, or where there is none, the first of those that there are. CheckpointError where there are no weights as
+    safetensors, or not all of them inside of the member's folder.
+    """
+    stem = stem or ("model" if "encoder" in member.name else "diffusion_pytorch_model")
+    found = _variants(member, stem)
+    taken = variant if variant is not None or None in found or not found else found[0]
+    if taken not in found:
+        raise CheckpointError(f'"{member}" has no {_name(stem, taken)}{_instead(member, stem, found)}.')
+    if not (member / _name(stem, taken)).is_file():
+        _check_shards(member, member / _index(stem, taken))
+    return taken
+
+
+def weight_files(member: Path, stem: str, variant: str | None) -> list[Path]:
+    """The files of a variant that :func:`check_weights` found, whole or in parts."""
+    if (whole := member / _name(stem, variant)).is_file():
+        return [whole]
+    shards = read_json(member / _index(stem, variant))["weight_map"]
+    return [member / shard for shard in sorted(set(map(str, shards.values())))]
+
+
+def _name(stem: str, variant: str | None) -> str:
+    return f"{stem}.safetensors" if variant is None else f"{stem}.{variant}.safetensors"
+
+
+def _index(stem: str, variant: str | None) -> str:
+    return f"{stem}.safetensors.index.json" if variant is None else f"{stem}.safetensors.index.{variant}.json"
+
+
+def _variants(member: Path, stem: str) -> list[str | None]:
+    """The variants that a folder holds, the plain one first, as None."""
+    names = [file.name for file in member.iterdir()] if member.is_dir() else []
+    whole = (re.fullmatch(rf"{re.escape(stem)}(?:\.([^.]+))?\.safetensors", name) for name in names)
+    parts = (re.fullmatch(rf"{re.escape(stem)}\.safetensors\.index(?:\.([^.]+))?\.json", name) for name in names)
+    found = {match[1] for match in (*whole, *parts) if match is not None}
+    found = {name for name in found if name is None or not re.search(r"-of-\d+$", name)}
+    order = {name: place for place, name in enumerate((None, *VARIANTS))}
+    return sorted(found, key=lambda name: (order.get(name, len(order)), name or ""))
+
+
+def _instead(member: Path, stem: str, found: list[str | None]) -> str:
+    if found:
+        have = ", ".join(_name(stem, name) for name in found)
+        return f"; it has {have}: choose one of these variants, or leave the variant out"
+    if member.is_dir() and any(file.suffix in (".bin", ".ckpt", ".pt") for file in member.iterdir()):
+        return "; pickles are not loaded, so run cloisonne convert on the folder once"
+    return "; download it again"
+
+
+def _check_shards(member: Path, index: Path) -> None:
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise CheckpointError(f'"{index}" has no weight_map; download it again.')
+    for shard in sorted(set(map(str, shards.values()))):
+        if PurePath(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
+            raise CheckpointError(f'"{index}" names "{shard}", which is no safetensors file of its folder; repair it.')
+        if not (member / shard).is_file():
+            raise CheckpointError(f'"{member}" lacks {shard}; download it again.')
+
+
+def variant_notes(name: str, variants: Mapping[str, str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Notes and warnings of the variants that were taken by themselves, by member; other weights are warned of."""
+    said: tuple[list[str], list[str]] = ([], [])
+    for variant in sorted({variant for variant in variants.values() if variant is not None}):
+        members = ", ".join(member for member, own in variants.items() if own == variant)
+        said[variant not in VARIANTS].append(f'"{name}" holds the variant "{variant}" alone of {members}; it was read.')
+    return tuple(said[0]), tuple(said[1])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; CheckpointError where the file holds none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f'"{path.parent}" has no {path.name}; download it again.') from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'"{path}" cannot be read as JSON; download it again.') from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f'"{path}" is not a JSON object; download it again.')
+    return value
+
+
+def read(path: Path, reader: Callable[[Path], T]) -> T:
+    """What ``reader`` makes of a member's folder, its many kinds of errors made one."""
+    try:
+        with quiet():
+            return reader(path)
+    except CloisonneError:
+        raise
+    # Damaged files surface as any of OSError, ValueError, KeyError, RuntimeError, SafetensorError, TypeError, ...
+    except Exception as error:
+        raise CheckpointError(f'"{path}" cannot be loaded ({reason(error)}); download it again.') from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, diffusers and transformers show no progress bars and log errors alone: what is wrong with a file is
+    said here, and every model's bar would be gone before it is read."""
+    libraries = (transformers_logging, diffusers_logging)
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    before = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for library, verbosity in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+        for library in shown:
+            library.enable_progress_bar()
+
+
+def pretrained(kind: Any, path: Path, *, warn: list[str] | None = None, **options: Any) -> Any:
+    """A network with all its weights: loaders fill what a file lacks with noise and only log it, so that is checked.
+
+    warn: takes a sentence on the tensors that are there and are not the network's.
+    """
+    module, info = kind.from_pretrained(
+        path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+    )
+    if missing := sorted(map(str, info["missing_keys"])):
+        raise CheckpointError(f'"{path}" lacks {len(missing)} tensors, such as {missing[0]}; download it again.')
+    more = sorted(name for name in map(str, info["unexpected_keys"]) if not name.endswith(UNUSED_SUFFIXES))
+    if more and warn is not None:
+        count = "1 tensor that is" if len(more) == 1 else f"{len(more)} tensors that are"
+        warn.append(f'"{path}" holds {count} not used: {listed(more)}.')
+    return module

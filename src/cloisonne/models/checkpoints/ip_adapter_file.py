@@ -1,0 +1,172 @@
+"""An IP-Adapter's file, as published, and the image tower beside it, read into a model (arXiv 2308.06721).
+
+``image_proj.*`` makes tokens of what CLIP sees, by diffusers' own converter; ``ip_adapter.<n>.to_k_ip.weight`` and
+``to_v_ip`` make keys and values of the n-th attention layer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionModelWithProjection
+
+from cloisonne.errors import CheckpointError, spelled
+from cloisonne.models.adapters.ip_adapter import IpAdapter
+from cloisonne.models.checkpoints.assemble import Placement, put
+from cloisonne.models.checkpoints.files import check_weights, files_of, pretrained, read, read_json
+from cloisonne.models.checkpoints.pickles import PICKLES
+from cloisonne.models.checkpoints.tensor_file import TensorFile
+from cloisonne.models.model import Model
+from cloisonne.models.unet.denoiser import DiffusersNet, PictureWeights, layer_of
+
+LAYERS = "ip_adapter."
+"""Before the names of the layers' tensors."""
+
+
+def is_ip_adapter(path: Path) -> bool:
+    """Whether an exemplar engine given as this path is meant as an IP-Adapter: a file, not a folder."""
+    return path.suffix in (".safetensors", *PICKLES) and not path.is_dir()
+
+
+def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placement: Placement) -> Model:
+    """The model with an IP-Adapter, which takes the place of any other exemplar engine.
+
+    image_encoder: a folder; None looks for one beside the file. Raises CheckpointError, in one sentence, where the file
+    is none, is of a layout that is not supported, or does not fit the model.
+    """
+    opened = _opened(file)
+    projection, layers = _split(opened)
+    _check_known(projection, layers, file)
+    pictures = _by_layer(layers, opened, model)
+    unet: Any = model.net.unet
+    projector = read(file, lambda _: _projector(unet, projection, file, model))
+    folder = _encoder_folder(projection, file, image_encoder)
+    vision = read(folder, lambda path: pretrained(CLIPVisionModelWithProjection, path, dtype=placement.dtype))
+    put([vision, projector], placement)
+    # With offloading they wait in the CPU's memory like the networks; a layer asks for them once a run.
+    place = torch.device("cpu") if placement.offload else placement.device
+    placed = {name: (k.to(place, placement.dtype), v.to(place, placement.dtype)) for name, (k, v) in pictures.items()}
+    return replace(
+        model,
+        net=DiffusersNet(unet, model.spec, model.net.text_attention, placed),
+        exemplar=None,
+        ip_adapter=IpAdapter(vision, projector, placement.device),
+        files=(*model.files, file, *files_of([folder])),
+        warnings=(*model.warnings, *opened.settle("IP-Adapter")),
+    )
+
+
+def _opened(file: Path) -> TensorFile:
+    if not file.is_file():
+        raise CheckpointError(f'There is no IP-Adapter "{file}"; check its path.')
+    if file.suffix in PICKLES:
+        out = file.with_suffix(".safetensors")
+        raise CheckpointError(
+            f'"{file}" is a pickle, which can run code when it is read; convert it once with '
+            f'"cloisonne convert {file} {out}".'
+        )
+    return TensorFile.open(file)
+
+
+def _split(opened: TensorFile) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of the projection, which is read whole, and of the layers, without their prefixes."""
+    projection, layers = opened.take_prefix("image_proj."), opened.within(LAYERS)
+    if not projection or not layers:
+        raise CheckpointError(
+            f'"{opened.source}" is no IP-Adapter: it lacks tensors named image_proj and ip_adapter; give such a file, '
+            "as ip-adapter_sd15.safetensors, or a folder of Paint by Example."
+        )
+    return projection, layers
+
+
+def _check_known(projection: Mapping[str, Tensor], layers: Mapping[str, Tensor], file: Path) -> None:
+    """Refuse what hears faces by another network than CLIP."""
+    faces = any(name.startswith("perceiver_resampler.") for name in projection)
+    own = "proj.0.weight" in projection and "proj.3.weight" not in projection
+    if faces or own or any("_lora." in name for name in layers):
+        raise CheckpointError(
+            f'"{file}" is an IP-Adapter FaceID{" Plus" if faces else ""}, which takes the embedding of a face and is '
+            "not supported; give a plain, Plus or Full Face one."
+        )
+
+
+def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) -> dict[str, PictureWeights]:
+    """The weights by the network's cross-attention layers.
+
+    Published files count all of a UNet's attention layers in diffusers' order, so that those that cross are odd.
+    """
+    unet: Any = model.net.unet
+    file = opened.source
+    crossing = [layer_of(name) for name in unet.attn_processors if name.endswith("attn2.processor")]
+    found = sorted({int(name.split(".")[0]) for name in layers if name.split(".")[0].isdigit()})
+    if len(found) != len(crossing):
+        raise CheckpointError(
+            f'"{file}" is of another line than "{model.name}": it has {len(found)} layers and the network '
+            f"{len(crossing)} of cross-attention; give an IP-Adapter that was trained for its line."
+        )
+    out = {}
+    for number, layer in enumerate(crossing):
+        names = [f"{2 * number + 1}.to_{kind}_ip.weight" for kind in ("k", "v")]
+        if missing := [name for name in names if name not in layers]:
+            raise CheckpointError(f'"{file}" lacks the tensor "ip_adapter.{missing[0]}"; download it again.')
+        wanted = unet.get_submodule(layer).to_k.weight.shape
+        if any(layers[name].shape != wanted for name in names):
+            raise CheckpointError(
+                f'"{file}" is of another line than "{model.name}": ip_adapter.{names[0]} is '
+                f"{list(layers[names[0]].shape)} and the network's layer {list(wanted)}; give an IP-Adapter that was "
+                "trained for its line."
+            )
+        keys, values = (opened.take(f"{LAYERS}{name}") for name in names)
+        out[layer] = (keys, values)
+    return out
+
+
+def _projector(unet: Any, projection: Mapping[str, Tensor], file: Path, model: Model) -> nn.Module:
+    """diffusers' own module of any layout but the faces'."""
+    projector = unet._convert_ip_adapter_image_proj_to_diffusers(dict(projection), low_cpu_mem_usage=False)
+    norm = getattr(projector, "norm", None) or projector.norm_out
+    if norm.weight.shape[0] != model.spec.token_width:
+        raise CheckpointError(
+            f'"{file}" is of another line than "{model.name}": it makes tokens of width {norm.weight.shape[0]} and the '
+            f"network hears {model.spec.token_width}; give an IP-Adapter that was trained for its line."
+        )
+    return projector
+
+
+def _encoder_folder(projection: Mapping[str, Tensor], file: Path, given: Path | None) -> Path:
+    """The folder of the image tower that the projection was trained on.
+
+    Where h94/IP-Adapter has them: beside the file and, for ``sdxl_models/*_vit-h``, beside the files of ``models``.
+    """
+    beside = (file.parent / "image_encoder", file.parent.parent / "models" / "image_encoder")
+    places = [given] if given else [place for place in beside if (place / "config.json").is_file()]
+    if not places:
+        raise CheckpointError(
+            f'No image encoder for "{file}" was found in "{beside[0]}" or "{beside[1]}"; '
+            f"put the folder there, or name it: {_named()}."
+        )
+    field, width = _reads(projection)
+    widths = [read_json(place / "config.json").get(field) for place in places]
+    if width not in widths:
+        raise CheckpointError(
+            f'The image encoder "{places[0]}" has a {field} of {widths[0]} and "{file}" reads {width}; give the one it '
+            f"was trained on: {_named()}."
+        )
+    folder = places[widths.index(width)]
+    check_weights(folder, "model")
+    return folder
+
+
+def _named() -> str:
+    return spelled("load(..., image_encoder=FOLDER)", "--image-encoder FOLDER")
+
+
+def _reads(projection: Mapping[str, Tensor]) -> tuple[str, int]:
+    """What a projection takes of an image tower: the field of its config.json, and its number."""
+    if "proj.weight" in projection:
+        return "projection_dim", projection["proj.weight"].shape[1]
+    layer = projection.get("proj.0.weight", projection.get("proj_in.weight"))
+    return "hidden_size", 0 if layer is None else layer.shape[1]

@@ -1,0 +1,1 @@
+"""Single files in LDM layout: names, shapes, what the network predicts."""

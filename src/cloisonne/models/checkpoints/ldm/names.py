@@ -1,0 +1,95 @@
+"""Names of tensors in single files: older and newer spellings of the same layout, what decides nothing, and what a file
+holds that is read by no one here."""
+
+import re
+from collections.abc import Iterable
+
+from cloisonne.errors import CheckpointError
+from cloisonne.models.checkpoints.tensor_file import TensorFile
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+CLIP_L = "cond_stage_model.transformer.text_model."
+OPEN_CLIP = "cond_stage_model.model."
+XL_FIRST, XL_SECOND = "conditioner.embedders.0.transformer.text_model.", "conditioner.embedders.1.model."
+FIRST_OPEN_CLIP = "conditioner.embedders.0.model."
+"""The text encoder of the refiner of Stable Diffusion XL, and of Stable Diffusion 2.x as later tools write it."""
+LABELS = f"{UNET}label_emb.0.0.weight"
+"""Of networks that take pooled text."""
+
+WRAPPERS = ("state_dict.", "module.")
+"""In front of every name, as trainers leave them."""
+
+RENAMES = (
+    (
+        re.compile(
+            r"^(cond_stage_model|conditioner\.embedders\.0)\.transformer\.(?=embeddings\.|encoder\.|final_layer_norm\.)"
+        ),
+        r"\1.transformer.text_model.",
+    ),
+    (re.compile(r"^(model|first_stage_model|cond_stage_model)\.module\."), r"\1."),
+)
+"""Spellings of names, and the ones that are read: text encoders without their prefix, and wrapped networks."""
+
+HARMLESS = (
+    *(
+        "betas",
+        "alphas_",
+        "sqrt_",
+        "log_one_minus",
+        "posterior_",
+        "lvlb_weights",
+        "logvar",
+        "denoiser.",
+        "scale_factor",
+    ),
+    *("model_ema.", f"{VAE}model_ema.", f"{VAE}loss.", "embedding_manager."),
+    *("optimizer", "lr_schedulers", "callbacks", "loops", "epoch", "global_step", "loss", "pytorch-lightning_version"),
+)
+"""Schedule buffers, averages of the same weights, and what training kept: they decide nothing."""
+
+MARKS = ("v_pred", "ztsnr")
+"""Empty tensors by which files of Stable Diffusion XL say what the network was trained for."""
+
+REFUSED = {
+    "edm_vpred.": "is of CosXL, whose network works at the noise levels of EDM",
+    "edm_mean": "is of Playground 2.5, whose latents have statistics and noise levels of EDM",
+    "edm_std": "is of Playground 2.5, whose latents have statistics and noise levels of EDM",
+    "control_model.": "holds a ControlNet within the checkpoint",
+    "model.diffusion_model.joint_blocks.": "is of Stable Diffusion 3",
+    "model.diffusion_model.double_blocks.": "is of FLUX",
+    "text_encoders.": "holds text encoders of another line",
+}
+"""Beginnings of names of what no line here has, and what a file with them is."""
+
+
+def read_names(file: TensorFile) -> TensorFile:
+    """The same tensors by the names that are read. CheckpointError where a file is known to be of another kind."""
+    wrapper = next((w for w in WRAPPERS if file.keys and all(name.startswith(w) for name in _weights(file.keys))), "")
+    names = {name: name.removeprefix(wrapper) for name in file.keys}
+    for pattern, spelling in RENAMES:
+        names = {name: pattern.sub(spelling, known) for name, known in names.items()}
+    if LABELS not in names.values():
+        names = {name: known.replace(FIRST_OPEN_CLIP, OPEN_CLIP, 1) for name, known in names.items()}
+    given = set(file.keys)
+    # Where a file holds both spellings, the one that is read is kept, and the other one is named as not used.
+    names = {name: known if known == name or known not in given else name for name, known in names.items()}
+    found = TensorFile(file.source, {known: file.tensors[name] for name, known in names.items()}, file.header)
+    _refuse_others(found)
+    return found
+
+
+def _weights(names: Iterable[str]) -> list[str]:
+    """Names of tensors of networks: those with a dot."""
+    return [name for name in names if "." in name]
+
+
+def _refuse_others(file: TensorFile) -> None:
+    for name in file.keys:
+        kind = next((what for start, what in REFUSED.items() if name.startswith(start)), None)
+        if kind is not None:
+            raise CheckpointError(f'"{file.source}" {kind} (its tensor "{name}"), which is not supported.')
+    if LABELS in file.tensors and any(name.startswith(FIRST_OPEN_CLIP) for name in file.keys):
+        raise CheckpointError(
+            f'"{file.source}" is a refiner of Stable Diffusion XL, which has one text encoder and draws only the end '
+            "of a picture; it is not supported: give the base checkpoint."
+        )

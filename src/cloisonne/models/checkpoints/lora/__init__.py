@@ -1,0 +1,1 @@
+"""LoRA files of every trainer: names, forms, fusing."""

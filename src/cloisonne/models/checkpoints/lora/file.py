@@ -1,0 +1,204 @@
+"""A LoRA's file, of any trainer: what it changes of a checkpoint, every tensor and header entry accounted for."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cloisonne.errors import CheckpointError, spelled
+from cloisonne.models.checkpoints.lora.changes import Change
+from cloisonne.models.checkpoints.lora.names import (
+    Layer,
+    component,
+    layer_names,
+    modules_of,
+    plain,
+    refused_form,
+    slot_of,
+)
+from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
+
+METADATA = "lora_adapter_metadata"
+"""The header entry in which diffusers writes PEFT's settings, by "unet.lora_alpha" and so on."""
+
+HEEDED = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"})
+PLAIN_SETTINGS = frozenset(
+    {
+        *(
+            "target_modules",
+            "exclude_modules",
+            "lora_dropout",
+            "init_lora_weights",
+            "task_type",
+            "peft_type",
+            "revision",
+        ),
+        *("base_model_name_or_path", "inference_mode", "layers_to_transform", "layers_pattern", "auto_mapping"),
+        *("runtime_config", "peft_version", "megatron_core", "loftq_config", "eva_config", "corda_config", "bias"),
+        *("lora_ga_config", "qalora_group_size", "ensure_weight_tying", "use_dora", "lora_bias", "fan_in_fan_out"),
+    }
+)
+"""PEFT's settings which say how the file was trained, or what its tensors say themselves."""
+OTHER_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
+"""Ways to begin that change the weights below: what is added to a published checkpoint is then another thing."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoraFile:
+    """changes: by the checkpoint's layers, those that fit. warnings: what of the file is not used."""
+
+    file: Path
+    changes: Mapping[Layer, Change]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def read(cls, file: Path, parts: Parts) -> "LoraFile":
+        """A safetensors file. Raises CheckpointError, in one sentence, for one that is no LoRA, is of a form that is
+        not read, or was made for another line."""
+        if not file.is_file():
+            raise CheckpointError(f'There is no LoRA "{file}"; check its path.')
+        if file.suffix != ".safetensors":
+            raise CheckpointError(
+                f'The LoRA "{file}" is no .safetensors file; convert it once: cloisonne convert {file} OUT.safetensors.'
+            )
+        opened = TensorFile.open(file)
+        _refuse_forms(opened)
+        named = _by_layer(opened)
+        names = layer_names(parts)
+        fitting = {written: layer for written in named if (layer := names.get(plain(written))) is not None}
+        settings = _Settings.of(opened, {component(layer) for layer in fitting.values()})
+        changes: dict[Layer, Change] = {}
+        for written, layer in fitting.items():
+            if layer in changes:
+                raise CheckpointError(
+                    f'"{file}" changes the layer "{layer.name}" under two names, the second "{written}"; remove one.'
+                )
+            slots = {slot: opened.take(tensor) for slot, tensor in named[written].items()}
+            changes[layer] = _change(slots, layer, settings, written, file)
+            _check_shapes(changes[layer], layer, parts, file)
+        if named and not changes:
+            raise CheckpointError(f'"{file}" fits no layer of the model; load a LoRA that was made for its line.')
+        return cls(file, changes, _unfit(opened, named, fitting) + opened.settle("LoRA"))
+
+
+def _by_layer(opened: TensorFile) -> dict[str, dict[str, str]]:
+    """Names of tensors by the layers' names in the file and their slots."""
+    found: dict[str, dict[str, str]] = {}
+    for name in opened.keys:
+        if (slot := slot_of(name)) is not None:
+            found.setdefault(slot[0], {})[slot[1]] = name
+    # A file of alphas alone would be none.
+    return {layer: slots for layer, slots in found.items() if slots.keys() != {"alpha"}}
+
+
+def _change(slots: dict[str, Tensor], layer: Layer, settings: "_Settings", written: str, file: Path) -> Change:
+    alpha = slots.pop("alpha", None)
+    change = Change(slots)
+    if change.lacks is not None:
+        raise CheckpointError(f'"{file}" lacks the tensor {change.lacks} of its layer "{written}"; download it again.')
+    if (rank := change.rank) is None:
+        return change
+    if alpha is None:
+        return Change(slots, settings.scale(layer, rank))
+    if alpha.numel() != 1:
+        raise CheckpointError(f'"{file}" has an alpha of {list(alpha.shape)} for "{written}"; download it again.')
+    return Change(slots, float(alpha.item()) / rank)
+
+
+def _check_shapes(change: Change, layer: Layer, parts: Parts, file: Path) -> None:
+    module: Any = modules_of(parts)[layer.part].get_submodule(layer.name)
+    try:
+        change.check(tuple(module.weight.shape))
+        if change.bias(() if module.bias is None else tuple(module.bias.shape)) is not None and module.bias is None:
+            raise ValueError("a bias, of which it has none")
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointError(
+            f'The LoRA "{file}" does not fit the model, which is of the line {parts.family} (for "{layer.name}" it '
+            f"has {reason(error)}); load one that was made for it."
+        ) from error
+
+
+def _unfit(opened: TensorFile, named: Mapping[str, Mapping[str, str]], fitting: Mapping[str, Layer]) -> tuple[str, ...]:
+    """What is said of layers that the model has not got."""
+    unfit = [written for written in named if written not in fitting]
+    if not unfit:
+        return ()
+    opened.skip([tensor for written in unfit for tensor in named[written].values()], "this warning names the layers")
+    return (
+        f'Of the LoRA "{opened.source}", {len(unfit)} of {len(named)} layers are not in the model and are not used: '
+        f"{listed(unfit)}.",
+    )
+
+
+def _refuse_forms(opened: TensorFile) -> None:
+    forms = [form for name in opened.keys if (form := refused_form(name)) is not None]
+    if forms:
+        layers = list(dict.fromkeys(layer for layer, _ in forms))
+        raise CheckpointError(
+            f'"{opened.source}" is {forms[0][1]}, which is not read; it changes {len(layers)} layers, such as '
+            f'"{layers[0]}": load a LoRA, DoRA, LoHa, LoKr or full difference, or a checkpoint it was merged into.'
+        )
+    bundled = [name for name in opened.keys if name.startswith("bundle_emb.")]
+    if bundled:
+        words = dict.fromkeys(name.split(".")[1] for name in bundled)
+        raise CheckpointError(
+            f'"{opened.source}" is a LoRA that bundles the learned words {listed(words)}, which are not read out of '
+            f"it; load the LoRA without them and the words as files: {spelled('embeddings=FILE', '--embedding FILE')}."
+        )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """PEFT's settings by the networks' names."""
+
+    by_component: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, opened: TensorFile, components: set[str]) -> "_Settings":
+        """Those of a file's header, none where it has none. CheckpointError for settings that are not heeded."""
+        text = opened.entry(METADATA)
+        if text is None:
+            return cls({})
+        try:
+            flat = json.loads(text)
+            assert isinstance(flat, dict), "a table"
+        except (ValueError, AssertionError) as error:
+            raise CheckpointError(
+                f'The header entry "{METADATA}" of "{opened.source}" is no JSON object; download it again.'
+            ) from error
+        found: dict[str, dict[str, Any]] = {}
+        for key, value in flat.items():
+            network, _, setting = key.partition(".")
+            found.setdefault(network, {})[setting] = value
+        for network in sorted(components & found.keys()):
+            cls._check(found[network], network, opened)
+        return cls(found)
+
+    @staticmethod
+    def _check(settings: Mapping[str, Any], network: str, opened: TensorFile) -> None:
+        begun = settings.get("init_lora_weights")
+        if isinstance(begun, str) and begun.lower().startswith(OTHER_BASE):
+            unknown = [f"init_lora_weights of {begun}"]
+        else:
+            unknown = [key for key, value in settings.items() if key not in HEEDED | PLAIN_SETTINGS and value]
+        if unknown:
+            raise CheckpointError(
+                f'The header of the LoRA "{opened.source}" asks for {listed(unknown)} of its {network}, which is not '
+                "honoured; save it as a plain LoRA, or load a checkpoint it was merged into."
+            )
+
+    def scale(self, layer: Layer, rank: int) -> float:
+        """alpha / rank of a layer without an alpha of its own, or alpha / sqrt(rank); 1 without settings."""
+        own = self.by_component.get(component(layer))
+        if own is None or "lora_alpha" not in own:
+            return 1.0
+        patterns: Mapping[str, Any] = own.get("alpha_pattern") or {}
+        matching = [alpha for key, alpha in patterns.items() if re.match(rf"(.*\.)?({key})$", layer.name)]
+        alpha = float(matching[0] if matching else own["lora_alpha"])
+        return alpha / (math.sqrt(rank) if own.get("use_rslora") else rank)

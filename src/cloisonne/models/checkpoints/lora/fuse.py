@@ -1,0 +1,98 @@
+"""LoRAs added to a checkpoint: fused into its weights, or kept apart to count by region."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cloisonne.errors import CheckpointError, spelled
+from cloisonne.models.checkpoints.lora.changes import Change
+from cloisonne.models.checkpoints.lora.file import LoraFile
+from cloisonne.models.checkpoints.lora.names import modules_of
+from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmaskable
+
+
+def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
+    """The parts with LoRAs of any trainer fused into UNet and text encoders, each at its scale.
+
+    Raises CheckpointError, in one sentence, for a file that is none, is of a form that is not read, or was made for
+    another line; what of a file is not used is told in the parts' warnings.
+    """
+    warnings = list(parts.warnings)
+    for file, scale in loras:
+        found = LoraFile.read(file, parts)
+        warnings += found.warnings
+        if not scale:
+            continue
+        modules = modules_of(parts)
+        changed = [_fuse(modules[part].get_submodule(name), c, scale) for (part, name), c in found.changes.items()]
+        if not any(changed):
+            raise CheckpointError(f'"{file}" changes no layer of the model: all that it would add is zero.')
+    return replace(parts, warnings=tuple(warnings))
+
+
+@torch.no_grad()
+def _fuse(module: Any, change: Change, scale: float) -> bool:
+    """Add a change to a layer's weight and bias; whether that changed anything."""
+    before, bias = module.weight, module.bias
+    after = change.fused(before, scale)
+    changed = not torch.equal(before, after)
+    before.copy_(after)
+    if bias is not None and (added := change.bias(tuple(bias.shape), scale)) is not None:
+        bias.add_(added.to(bias.dtype))
+        changed = changed or bool(added.any())
+    return changed
+
+
+def read_lora(parts: Parts, file: Path) -> Lora:
+    """What a LoRA of any trainer changes of the UNet, to be held beside it; the parts stay what they are.
+
+    Raises CheckpointError as :func:`add_loras` does, and for one that changes layers which belong to no place.
+    """
+    found = LoraFile.read(file, parts)
+    own = {layer.name: change for layer, change in found.changes.items() if layer.part == 0}
+    words = any(layer.part > 0 and not change.is_zero for layer, change in found.changes.items())
+    if magnitudes := [name for name, change in own.items() if change.has_magnitude]:
+        raise CheckpointError(
+            f'"{file}" is a LoRA with magnitudes (DoRA) of {len(magnitudes)} layers, such as "{magnitudes[0]}", which '
+            "cannot count by region; fuse it for all of the picture: "
+            f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
+        )
+    for name in own:
+        if not isinstance(parts.unet.get_submodule(name), nn.Linear | nn.Conv2d):
+            raise CheckpointError(
+                f'"{file}" changes the norm "{name}", which cannot count by region; fuse it for all of the picture: '
+                f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
+            )
+    held = {name: _held(parts.unet.get_submodule(name), change) for name, change in own.items()}
+    layers = {name: one for name, one in held.items() if one is not None}
+    if not layers:
+        raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA that was made for its line.')
+    if (layer := unmaskable(parts.unet, sorted(layers))) is not None:
+        raise CheckpointError(
+            f'"{file}" changes the layer "{layer}", which acts on all of the picture at once, so that it cannot count '
+            f"by region; fuse it: {spelled('load(..., lora=FILE)', '--lora FILE')}."
+        )
+    return Lora(layers, words, found.warnings)
+
+
+def _held(module: Any, change: Change) -> Added | None:
+    """A change as it is added to a layer's output; None where it is zero."""
+    shape = tuple(module.weight.shape)
+    if change.low_rank:
+        down, up = (change.slots[slot].float() for slot in ("down", "up"))
+        if change.is_zero:
+            return None
+        if isinstance(module, nn.Conv2d):
+            down, up = down.reshape(*down.shape[:2], *(down.shape[2:] or (1, 1))), up.reshape(*up.shape[:2], 1, 1)
+        else:
+            down, up = down.flatten(1), up.flatten(1)
+        return LowRank(down.clone(), up * change.scale)
+    weight = change.weight(shape)
+    bias = change.bias(() if module.bias is None else tuple(module.bias.shape))
+    weight = torch.zeros(shape) if weight is None else weight
+    return Dense(weight, bias) if bool(weight.any()) or (bias is not None and bool(bias.any())) else None

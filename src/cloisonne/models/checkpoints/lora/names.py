@@ -1,0 +1,168 @@
+"""Which layer of a checkpoint a LoRA's tensors are named after, in every naming that trainers write."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from cloisonne.models.checkpoints.parts import Parts
+
+SLOTS: Mapping[str, str] = {
+    # Low rank: kohya's names, PEFT's with and without the adapter's name, diffusers' own of three ages.
+    **dict.fromkeys(("lora_down.weight", "lora_A.weight", "lora_A.default.weight"), "down"),
+    **dict.fromkeys(("lora.down.weight", "lora_linear_layer.down.weight"), "down"),
+    **dict.fromkeys(("lora_up.weight", "lora_B.weight", "lora_B.default.weight"), "up"),
+    **dict.fromkeys(("lora.up.weight", "lora_linear_layer.up.weight"), "up"),
+    **dict.fromkeys(("lora_B.bias", "lora_B.default.bias"), "up_bias"),
+    "lora_mid.weight": "mid",
+    "alpha": "alpha",
+    # DoRA: LyCORIS' name, whose shape tells the axis, and PEFT's, which is always of the outputs.
+    "dora_scale": "dora_scale",
+    **dict.fromkeys(("lora_magnitude_vector", "lora_magnitude_vector.weight"), "magnitude"),
+    **dict.fromkeys(("lora_magnitude_vector.default", "lora_magnitude_vector.default.weight"), "magnitude"),
+    # LyCORIS: LoHa, LoKr, full differences and norms.
+    **{f"hada_{slot}": f"hada_{slot}" for slot in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
+    **{f"lokr_{slot}": f"lokr_{slot}" for slot in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    **{slot: slot for slot in ("diff", "diff_b", "w_norm", "b_norm")},
+}
+"""Ends of tensors' names behind the layer's name, and what the tensor is of the layer's change."""
+
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(("oft_blocks", "oft_diag", "oft_R.weight", "oft_R.default.weight"), "an OFT"),
+    **dict.fromkeys(("boft_R", "boft_s"), "a BOFT"),
+    **dict.fromkeys(("a1.weight", "a2.weight", "b1.weight", "b2.weight"), "a GLoRA"),
+    "on_input": "an (IA)3",
+    "lokr_t1": "a LoKr with a Tucker core of its first factor",
+    **dict.fromkeys(("lora_embedding_A", "lora_embedding_B"), "a LoRA of the words' embeddings"),
+    **dict.fromkeys(("bias_indices", "bias_values", "bias_size"), "a LyCORIS file with sparse biases"),
+    **dict.fromkeys(("set_weight", "reshape_weight"), "a replacement of layers"),
+    **dict.fromkeys(("scalar", "rescale"), "a network with a trained scale of its own"),
+}
+"""Forms whose mathematics is not done here, by the ends of their tensors' names."""
+
+_SLOT = re.compile(rf"^(.+?)(_lora)?\.({'|'.join(map(re.escape, sorted(SLOTS, key=len, reverse=True)))})$")
+_OLD = re.compile(r"^(.+)_lora\.(down|up)\.weight$")
+_REFUSED = re.compile(rf"^(.+?)\.({'|'.join(map(re.escape, REFUSED))})$")
+
+
+class Layer(NamedTuple):
+    """A layer of a checkpoint's networks. part: 0 for the UNet, 1 and 2 for the text encoders. name: of the module."""
+
+    part: int
+    name: str
+
+
+def modules_of(parts: Parts) -> tuple[Any, ...]:
+    """The networks in the order of ``Layer.part``."""
+    return (parts.unet, *(text.module for text in parts.texts))
+
+
+def slot_of(tensor: str) -> tuple[str, str] | None:
+    """The layer's name as the file writes it, and the slot; None for a name of no known form."""
+    if old := _OLD.match(tensor):
+        return old[1], old[2]
+    found = _SLOT.match(tensor)
+    return (found[1], SLOTS[found[3]]) if found and found[2] is None else None
+
+
+def refused_form(tensor: str) -> tuple[str, str] | None:
+    """The layer's name and the form's, where a tensor's name tells one that is not read."""
+    found = _REFUSED.match(tensor)
+    return (found[1], REFUSED[found[2]]) if found else None
+
+
+def component(layer: Layer) -> str:
+    """The network's name in a pipeline: "unet", "text_encoder" or "text_encoder_2"."""
+    return ("unet", "text_encoder", "text_encoder_2")[layer.part]
+
+
+def plain(name: str) -> str:
+    """A layer's name with its dots as kohya writes them, without what diffusers once put into it."""
+    return name.replace(".processor.", ".").replace(".", "_")
+
+
+def layer_names(parts: Parts) -> dict[str, Layer]:
+    """Every layer with a weight, by each name that :func:`plain` can give of it."""
+    found: dict[str, Layer] = {}
+    for part, module in enumerate(modules_of(parts)):
+        prefixes = _PREFIXES[part]
+        for name, child in module.named_modules():
+            if not name or not isinstance(getattr(child, "weight", None), nn.Parameter):
+                continue
+            names = _unet_names(name, parts) if part == 0 else _text_names(name)
+            for written in names:
+                for prefix in prefixes:
+                    found.setdefault(prefix + plain(written), Layer(part, name))
+    return found
+
+
+_PREFIXES = (
+    ("lora_unet_", "unet_", "base_model_model_", "unet_base_model_model_"),
+    ("lora_te_", "lora_te1_", "text_encoder_", "text_encoder_base_model_model_"),
+    ("lora_te2_", "text_encoder_2_", "text_encoder_2_base_model_model_"),
+)
+
+
+def _text_names(name: str) -> Iterator[str]:
+    """With and without the ``text_model.`` that versions of transformers differ in, and diffusers' old names."""
+    bare = name.removeprefix("text_model.")
+    for written in (bare, f"text_model.{bare}"):
+        yield written
+        if ".self_attn." in written:
+            head, _, last = written.rpartition(".")
+            yield f"{head}.to_{last.removesuffix('_proj')}"
+
+
+def _unet_names(name: str, parts: Parts) -> Iterator[str]:
+    yield name
+    if name.endswith(".to_out.0"):
+        yield name.removesuffix(".0")
+    for original in _ldm_names(name, int(parts.unet.config["layers_per_block"])):
+        yield original
+        if original.endswith(".to_out.0"):
+            yield original.removesuffix(".0")
+
+
+_OUTSIDE = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_BLOCK = re.compile(
+    r"^(down_blocks|mid_block|up_blocks)\.(?:(\d+)\.)?(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)$"
+)
+
+
+def _ldm_names(name: str, layers: int) -> tuple[str, ...]:
+    """The layer's name in the original repositories' UNet; layers: of a block. None or one, of upsamplers two."""
+    if name in _OUTSIDE:
+        return (_OUTSIDE[name],)
+    if (found := _BLOCK.match(name)) is None:
+        return ()
+    side, level, kind, count, rest = found[1], int(found[2] or 0), found[3], int(found[4]), found[5]
+    inner = _RESNET.get(rest) if kind == "resnets" else rest
+    if inner is None:
+        return ()
+    if side == "mid_block":
+        return (f"middle_block.{1 if kind == 'attentions' else 2 * count}.{inner}",)
+    place, first = int(kind == "attentions"), level * (layers + 1)
+    if kind == "downsamplers":
+        return (f"input_blocks.{first + layers + 1}.0.op",)
+    if kind == "upsamplers":
+        # Behind the attention, where the block has one.
+        return tuple(f"output_blocks.{first + layers}.{behind}.{inner}" for behind in (1, 2))
+    side_name, number = ("input_blocks", first + 1) if side == "down_blocks" else ("output_blocks", first)
+    return (f"{side_name}.{number + count}.{place}.{inner}",)

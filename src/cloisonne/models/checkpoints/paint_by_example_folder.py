@@ -1,0 +1,117 @@
+"""A diffusers folder of PaintByExamplePipeline, alone as a model or beside another as its way to draw exemplars."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import load_file
+
+from cloisonne.core.schedule import Schedule
+from cloisonne.errors import CheckpointError
+from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, ExemplarEngine, encoder_of
+from cloisonne.models.checkpoints.assemble import Placement, latent_id, put, scheduler_clip
+from cloisonne.models.checkpoints.files import check_weights, files_of, read, read_json, variant_notes, weight_files
+from cloisonne.models.checkpoints.folder import read_member, scheduler_class
+from cloisonne.models.checkpoints.scheduler_config import scheduler_of, scheduler_warnings
+from cloisonne.models.model import Model, Native
+from cloisonne.models.spec import NetSpec
+from cloisonne.models.text.encoder import NoText
+from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.vae import Vae
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExemplarParts:
+    """unet: of 2C + 1 input channels. scheduler: a diffusers ``scheduler_config.json``, checked. notes, warnings: as of
+    Model."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    encoder: ExemplarEncoder
+    scheduler: Mapping[str, Any]
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def is_exemplar_folder(folder: Path) -> bool:
+    """Whether a folder is of Paint by Example: pictures are its only condition."""
+    index = folder / "model_index.json"
+    return index.is_file() and "image_encoder" in (found := read_json(index)) and found.get("text_encoder") is None
+
+
+def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> ExemplarParts:
+    """The parts in a folder. Raises CheckpointError, in one sentence, where it is damaged. variant: of its weights."""
+    taken = {member: check_weights(folder / member, variant=variant) for member in ("unet", "vae", "image_encoder")}
+    encoder = folder / "image_encoder"
+    scheduler = scheduler_of(folder, scheduler_class(read_json(folder / "model_index.json")))
+    notes, warnings = variant_notes(folder.name, {} if variant else taken)
+    warn = [*warnings, *scheduler_warnings(scheduler, folder.name)]
+    files = weight_files(encoder, "model", taken["image_encoder"])
+    return ExemplarParts(
+        unet=read_member(UNet2DConditionModel, folder / "unet", dtype, taken["unet"], warn),
+        vae=read_member(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
+        encoder=read(encoder, lambda path: encoder_of(read_json(path / "config.json"), _tensors(files))),
+        scheduler=scheduler,
+        files=files_of([folder / member for member in ("unet", "vae", "image_encoder", "scheduler")]),
+        notes=notes,
+        warnings=tuple(warn),
+    )
+
+
+def _tensors(files: list[Path]) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
+    """The engine of the parts; CheckpointError where they do not belong together."""
+    vae = Vae(parts.vae)
+    schedule = Schedule.from_config(parts.scheduler)
+    spec = NetSpec.from_unet(
+        parts.unet.config,
+        latent=latent_id(vae, parts.scheduler),
+        vae_factor=vae.factor,
+        prediction=schedule.prediction,
+    )
+    if not spec.inpaints:
+        raise CheckpointError(
+            f"The UNet takes {spec.latent_channels + spec.extra_channels} input channels; Paint by Example's takes "
+            f"{2 * spec.latent_channels + 1}: noise, the masked picture, and its mask."
+        )
+    if spec.token_width != parts.encoder.project.out_features:
+        raise CheckpointError(
+            f"The UNet hears tokens of width {spec.token_width} and the image encoder gives "
+            f"{parts.encoder.project.out_features}; take both from one checkpoint."
+        )
+    put([parts.encoder, parts.unet], placement)
+    net = DiffusersNet(parts.unet, spec)
+    return ExemplarEngine(net=net, encoder=parts.encoder, device=placement.device)
+
+
+def model_of(parts: ExemplarParts, *, name: str, placement: Placement) -> Model:
+    """A model that hears no words."""
+    engine = engine_of(parts, placement)
+    spec = engine.net.spec
+    put([parts.vae], placement)
+    side = spec.native_size
+    return Model(
+        name=name,
+        family="pbe",
+        net=engine.net,
+        vae=Vae(parts.vae, placement.device),
+        text=NoText(name, spec.token_width),
+        schedule=Schedule.from_config(parts.scheduler),
+        clip=scheduler_clip(parts.scheduler),
+        native=Native(width=side, height=side, steps=20, guidance=5.0, sampler="dpmpp-2m", method="caption"),
+        device=placement.device,
+        dtype=placement.dtype,
+        files=parts.files,
+        exemplar=engine,
+        scheduler=parts.scheduler["_class_name"],
+        notes=parts.notes,
+        warnings=parts.warnings,
+    )

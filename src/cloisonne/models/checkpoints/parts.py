@@ -1,0 +1,95 @@
+"""The networks of a checkpoint as they came out of its files, before they are one model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from cloisonne.models.checkpoints.files import quiet
+
+Family = Literal["builtin", "sd1", "sd2", "sdxl", "pbe"]
+"""Which published line a checkpoint is of: the built-in family, Stable Diffusion 1.x, 2.x or XL, Paint by Example."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextPart:
+    """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection.
+
+    learned: the ids of the vectors of words that were added, by word.
+    """
+
+    module: CLIPTextModel | CLIPTextModelWithProjection
+    tokenizer: CLIPTokenizer
+    learned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """What every layout of a checkpoint is read into.
+
+    texts: one, or Stable Diffusion XL's two. scheduler: a diffusers ``scheduler_config.json``, without a class where
+    the files name none. zeros_for_empty: an empty negative is zeros in place of encoded text (XL's
+    ``force_zeros_for_empty_prompt``). files: all that decides what the model draws. notes, warnings: as of Model.
+    """
+
+    family: Family
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    texts: tuple[TextPart, ...]
+    scheduler: Mapping[str, Any]
+    zeros_for_empty: bool = False
+    files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write a diffusers pipeline folder: safetensors and JSON, in the dtype of the networks."""
+        index: dict[str, Any] = {
+            "_class_name": _PIPELINES[len(self.texts), self.inpaints],
+            "_diffusers_version": diffusers.__version__,
+        }
+        if len(self.texts) > 1:
+            index["force_zeros_for_empty_prompt"] = self.zeros_for_empty
+        named: dict[str, Any] = {"unet": self.unet, "vae": self.vae}
+        for number, text in zip(("", "_2"), self.texts, strict=False):
+            named |= {f"text_encoder{number}": text.module, f"tokenizer{number}": text.tokenizer}
+        for name, part in named.items():
+            with quiet():
+                part.save_pretrained(folder / name)
+            library = "transformers" if name.startswith(("text_encoder", "tokenizer")) else "diffusers"
+            index[name] = [library, type(part).__name__]
+        scheduler = {"_class_name": "DDIMScheduler", **self.scheduler}
+        index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+        _write(folder / "scheduler" / "scheduler_config.json", scheduler)
+        _write(folder / "model_index.json", index)
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet is also told a mask and the masked picture: 2C + 1 input channels."""
+        return self.unet.config["in_channels"] == 2 * self.unet.config["out_channels"] + 1
+
+
+_PIPELINES = {
+    (1, False): "StableDiffusionPipeline",
+    (1, True): "StableDiffusionInpaintPipeline",
+    (2, False): "StableDiffusionXLPipeline",
+    (2, True): "StableDiffusionXLInpaintPipeline",
+}
+
+
+def family_of(unet: Mapping[str, Any]) -> Family:
+    """The line a UNet's configuration belongs to."""
+    if unet.get("addition_embed_type") == "text_time":
+        return "sdxl"
+    return "sd2" if unet.get("use_linear_projection") else "sd1"
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

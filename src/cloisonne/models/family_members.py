@@ -1,0 +1,125 @@
+"""The further members of a family folder: what draws exemplars, and adapters for controls.
+
+``exemplar/`` holds what the training of exemplars changed, and no tower or UNet: low-rank matrices for the family's own
+UNet, its first layer of 2C + 1 channels, and what lies between the image tower of ``clip/`` and the token.
+``control-<kind>/`` are diffusers folders of T2I-Adapters.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from cloisonne.errors import CheckpointError
+from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, ExemplarEngine
+from cloisonne.models.builtin import CLIPSEG
+from cloisonne.models.checkpoints.assemble import Placement, put
+from cloisonne.models.checkpoints.files import files_of, read, read_json
+from cloisonne.models.model import Model
+from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.scene.conditions.control import ControlKind
+
+EXEMPLAR, CLIP = "exemplar", "clip"
+
+
+def with_relatives(model: Model, family: Path, placement: Placement) -> Model:
+    """The model with what its family's folder has beside it."""
+    unet: Any = model.net.unet.config
+    files = list(model.files)
+    adapters = dict(model.adapters)
+    for kind in get_args(ControlKind):
+        folder = family / f"control-{kind}"
+        if (folder / "config.json").is_file():
+            from cloisonne.models.adapters.t2i_adapter import check_adapter, read_adapter
+
+            adapters[kind] = read_adapter(folder, placement.dtype, placement.device)
+            check_adapter(adapters[kind], kind, unet, model.name)
+            files += files_of([folder])
+    engine = model.exemplar
+    if (family / EXEMPLAR / "config.json").is_file():
+        engine = read(family, lambda path: _engine(model, path, placement))
+        files += files_of([family / EXEMPLAR, family / CLIP])
+    segmenter = model.segmenter
+    if (family / CLIPSEG / "config.json").is_file():
+        files += files_of([family / CLIPSEG])
+        segmenter = segmenter_of(family / CLIPSEG, family / "tokenizer", placement.device)
+    return replace(model, adapters=adapters, exemplar=engine, segmenter=segmenter, files=tuple(files))
+
+
+def segmenter_of(folder: Path, tokenizer: Path | None, device: torch.device) -> Callable[[], Any]:
+    """Gives the CLIPSeg in a folder, read when it is first asked for."""
+
+    @functools.cache
+    def read_once() -> Any:
+        from cloisonne.models.adapters.clipseg import load_segmenter
+
+        return load_segmenter(folder, tokenizer, device=device)
+
+    return read_once
+
+
+def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:
+    config = read_json(family / EXEMPLAR / "config.json")
+    tensors = load_file(family / EXEMPLAR / "model.safetensors")
+    heads = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
+    encoder = ExemplarEncoder(tower_of(family / CLIP), config["token_width"], config["mapper_blocks"])
+    encoder.load_state_dict(heads | {f"vision.{name}": t for name, t in encoder.vision.state_dict().items()})
+    changes = {name.removeprefix("unet."): t for name, t in tensors.items() if name.startswith("unet.")}
+    unet = adapted(model.net.unet, changes)
+    put([encoder, unet], placement)
+    spec = replace(model.spec, extra_channels=model.spec.latent_channels + 1)
+    return ExemplarEngine(net=DiffusersNet(unet, spec), encoder=encoder, device=placement.device)
+
+
+def adapted(base: Any, changes: Mapping[str, Tensor]) -> UNet2DConditionModel:
+    """A UNet of 2C + 1 input channels: the base's weights, plus ``up @ down`` where there are these, or replaced."""
+    config = dict(base.config) | {"in_channels": 2 * base.config["out_channels"] + 1}
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel.from_config(config)
+    weights: dict[str, Tensor] = dict(base.state_dict())
+    for name, change in changes.items():
+        if name.endswith(".down"):
+            layer = name.removesuffix(".down")
+            weights[f"{layer}.weight"] = _sum(weights[f"{layer}.weight"], change, changes[f"{layer}.up"])
+        elif not name.endswith(".up"):
+            weights[name] = change
+    unet.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+    return unet
+
+
+def _sum(weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """[out, in, ...] plus ``up [out, r, ...] @ down [r, in, ...]``."""
+    change = up.flatten(1).float() @ down.flatten(1).float()
+    return (weight.float() + change.to(weight.device).reshape(weight.shape)).to(weight.dtype)
+
+
+def tower_of(folder: Path) -> CLIPVisionModel:
+    """The image tower in a folder of CLIP, both towers or one, in float32. CheckpointError where there is none."""
+    config = read_json(folder / "config.json")
+    shape = config.get("vision_config", config)
+    tower = CLIPVisionModel(CLIPVisionConfig(**{k: v for k, v in shape.items() if k != "model_type"}))
+    files = sorted(folder.glob("*.safetensors"))
+    found = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    plain = {name.removeprefix("vision_model."): t.float() for name, t in found.items()}
+    own = {name: plain.get(name.removeprefix("vision_model.")) for name in tower.state_dict()}
+    if missing := [name for name, tensor in own.items() if tensor is None and not name.endswith("position_ids")]:
+        raise CheckpointError(f'"{folder}" lacks the tensor "{missing[0]}"; give a folder of CLIP with its weights.')
+    tower.load_state_dict({name: tensor for name, tensor in own.items() if tensor is not None})
+    return tower
+
+
+def write_exemplar(trained: Mapping[str, Tensor], mapper_blocks: int, folder: Path) -> None:
+    """The member of what ``train exemplar --lora`` leaves in ``adapter/``, in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {name: tensor.half().contiguous() for name, tensor in trained.items()}
+    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {"token_width": half["encoder.project.weight"].shape[0], "mapper_blocks": mapper_blocks}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

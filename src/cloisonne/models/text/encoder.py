@@ -1,0 +1,168 @@
+"""CLIP text encoders and their tokenizers: text to what a network hears."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cloisonne.errors import CapabilityError, CheckpointError, SceneError, spelled
+from cloisonne.models.checkpoints.parts import TextPart
+from cloisonne.models.text.learned_words import LearnedWords
+
+
+class Said(NamedTuple):
+    """A text as a network hears it. tokens: [N, D], float32. pooled: [P], float32, of Stable Diffusion XL, or None."""
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+
+class TextEncoder:
+    """Text as Stable Diffusion reads it: start, words, end, padding; all of it is heard.
+
+    With one encoder, tokens are its last layer's output, normalised. With the two of Stable Diffusion XL they are the
+    last but one layer's outputs of both, side by side, and the second one's projection is the pooled text.
+    length: tokens of every sequence. width: D of what comes out. pooled_width: P, 0 without pooled text. tokenizer: for
+    methods that build sequences of their own. learned: words that were added, each of one or more vectors. silent: an
+    empty negative is zeros. device: where it works, if not where its weights lie.
+    """
+
+    def __init__(self, parts: Sequence[TextPart], *, device: torch.device | None = None, silent: bool = False) -> None:
+        self.module: Any = parts[0].module
+        self.tokenizer: Any = parts[0].tokenizer
+        self.learned = LearnedWords.of(self.tokenizer, parts[0].learned)
+        self.modules: tuple[Any, ...] = tuple(part.module for part in parts)
+        self.silent = silent
+        self._device = device
+        self.length: int = min(int(self.tokenizer.model_max_length), self.module.config.max_position_embeddings)
+        self.width: int = sum(module.config.hidden_size for module in self.modules)
+        self.pooled_width: int = self.modules[1].config.projection_dim if len(parts) > 1 else 0
+        self._second_pad: int | None = _second_pad(parts) if len(parts) > 1 else None
+        self._empty: tuple[int, ...] = self._padded_empty()
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the tokenizer has ReCo's position tokens, <bin000> and so on."""
+        return "<bin000>" in self.tokenizer.get_vocab()
+
+    def ids(self, *texts: str, region: str | None = None) -> list[int]:
+        """The ids of texts, one behind the other, padded to ``length``.
+
+        SceneError, about the region if there is one, where they do not fit: cut off, their end would say nothing.
+        """
+        room = self.length - 2
+        words = [i for text in texts for i in self.words(text)]
+        if len(words) > room:
+            raise SceneError(
+                f'"{_shortened("".join(texts))}" takes {len(words)} tokens, but the model reads at most {room}; '
+                "shorten it.",
+                region=region,
+            )
+        start, *rest = self._empty
+        return [start, *words, *rest[: self.length - 1 - len(words)]]
+
+    def words(self, text: str) -> list[int]:
+        """The ids of a text's words alone, however many."""
+        found: list[int] = []
+        for part, name in self.learned.split(text):
+            if name is not None:
+                found += self.learned.ids[name]
+            else:
+                found += self.tokenizer(part, add_special_tokens=False, verbose=False).input_ids
+        return found
+
+    def spelt(self, token: int) -> str:
+        """What an id stands for, as text."""
+        return self.learned.name_of(token) or self.tokenizer.decode([token])
+
+    def _padded_empty(self) -> tuple[int, ...]:
+        """The ids of the empty text, padded to ``length``.
+
+        A tokenizer keeps its padding from call to call; after this no call changes it, so that threads can share it.
+        """
+        ids = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
+        self.tokenizer("", add_special_tokens=False, verbose=False)
+        return tuple(ids)
+
+    @torch.no_grad()
+    def say(self, ids: Sequence[int]) -> Said:
+        """What is heard of a sequence of N ids."""
+        if self._second_pad is None:
+            return Said(self.module(self._batch(ids)).last_hidden_state[0].float())
+        first = self.module(self._batch(ids), output_hidden_states=True)
+        second = self.modules[1](self._batch(self._repadded(ids)), output_hidden_states=True)
+        tokens = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
+        return Said(tokens.float(), second.text_embeds[0].float())
+
+    def encode(self, ids: Sequence[int]) -> Tensor:
+        """[N, D], float32: the tokens of :meth:`say`."""
+        return self.say(ids).tokens
+
+    def blank(self, num_tokens: int, device: torch.device | str) -> Said:
+        """Zeros in the shape of what is said."""
+        pooled = torch.zeros(self.pooled_width, device=device) if self.pooled_width else None
+        return Said(torch.zeros(num_tokens, self.width, device=device), pooled)
+
+    def _batch(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor([list(ids)], device=self._device or self.module.device)
+
+    def _repadded(self, ids: Sequence[int]) -> list[int]:
+        """The sequence as the second tokenizer pads it: other ids behind the first end."""
+        end = list(ids).index(self.tokenizer.eos_token_id) + 1
+        assert self._second_pad is not None, "there is a second encoder"
+        return [*ids[:end], *[self._second_pad] * (len(ids) - end)]
+
+
+class NoText:
+    """In place of a text encoder, where a model hears no words (Paint by Example)."""
+
+    length = 1
+    pooled_width = 0
+    learned = LearnedWords()
+    silent = False
+    has_positions = False
+    modules: tuple[Any, ...] = ()
+
+    def __init__(self, model: str, width: int) -> None:
+        self._model = model
+        self.width = width
+
+    @property
+    def tokenizer(self) -> Any:
+        raise self._refusal(None)
+
+    def ids(self, *texts: str, region: str | None = None) -> list[int]:
+        raise self._refusal(region)
+
+    def words(self, text: str) -> list[int]:
+        raise self._refusal(None)
+
+    def say(self, ids: Sequence[int]) -> Said:
+        raise self._refusal(None)
+
+    def blank(self, num_tokens: int, device: torch.device | str) -> Said:
+        """Zeros in the shape of what is said."""
+        return Said(torch.zeros(num_tokens, self.width, device=device))
+
+    def _refusal(self, region: str | None) -> CapabilityError:
+        own = spelled(f'load(..., exemplar="{self._model}")', f"--exemplar-model {self._model}")
+        return CapabilityError(
+            f'The model "{self._model}" (Paint by Example) hears no words, only exemplars; leave captions and phrases '
+            f"out, or load a text model with it: {own}.",
+            region=region,
+        )
+
+
+def _second_pad(parts: Sequence[TextPart]) -> int:
+    first, second = (part.tokenizer for part in parts)
+    if first.get_vocab() != second.get_vocab():
+        raise CheckpointError("Its two tokenizers have different words; take both from one checkpoint.")
+    if first.model_max_length != second.model_max_length:
+        raise CheckpointError("Its two tokenizers read texts of different length; take both from one checkpoint.")
+    pad: Any = second.pad_token_id
+    return int(pad)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."

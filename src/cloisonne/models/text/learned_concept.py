@@ -1,0 +1,126 @@
+"""Learned concepts: a few vectors in the place of words, for text encoders to read (VCT, arXiv 2307.14352)."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_bytes
+from safetensors.torch import save as written
+from torch import Tensor
+
+from cloisonne.errors import CapabilityError, CheckpointError, OutputError
+from cloisonne.models.checkpoints.tensor_file import read_tensors
+from cloisonne.models.text.encoder import NoText, TextEncoder
+
+NAME = "<concept>"
+_VECTORS: ContextVar[Tensor | None] = ContextVar("concept_vectors", default=None)
+"""Vectors [N, D] that stand behind the start of the text being encoded in this context."""
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """vectors: [N, D] float32, in the place of the embeddings of N words."""
+
+    vectors: Tensor
+
+    def data(self) -> bytes:
+        """The bytes of its file."""
+        return written({NAME: self.vectors.detach().cpu().contiguous()})
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a textual inversion, which ``embeddings=`` and other tools read too."""
+        try:
+            Path(path).write_bytes(self.data())
+        except OSError as error:
+            raise OutputError(f'The concept cannot be written to "{path}" ({error}); choose another place.') from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Concept":
+        """A concept, or any textual inversion of one text encoder: its own, diffusers', or A1111's form converted.
+
+        Raises CheckpointError where the file holds none.
+        """
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise CheckpointError(f'There is no concept "{path}"; check its path.')
+        if file.suffix != ".safetensors":
+            raise CheckpointError(
+                f'The concept "{path}" is no .safetensors file; convert it once: cloisonne convert {path} '
+                "OUT.safetensors."
+            )
+        return cls._among(read_tensors(file), f'"{path}"')
+
+    @classmethod
+    def read(cls, data: bytes) -> "Concept":
+        """The same of a file's bytes."""
+        try:
+            return cls._among(read_bytes(data), "The concept's file")
+        except (SafetensorError, ValueError, KeyError):
+            raise CheckpointError(
+                "The concept's file is no safetensors file; give one that was learned here or a textual inversion, "
+                "and convert what is pickled: cloisonne convert IN OUT.safetensors."
+            ) from None
+
+    @classmethod
+    def _among(cls, tensors: dict[str, Tensor], named: str) -> "Concept":
+        found = [tensor for tensor in tensors.values() if tensor.ndim in (1, 2, 3)]
+        if len(tensors) != 1 or len(found) != 1:
+            raise CheckpointError(
+                f"{named} holds {len(tensors)} tensors, not the one of a concept for one text encoder; give another."
+            )
+        return cls(found[0].float().reshape(-1, found[0].shape[-1]))
+
+
+def width_of(text: TextEncoder | NoText) -> int:
+    """D of the vectors that a model reads. CapabilityError where it has not just one text encoder."""
+    if isinstance(text, NoText) or len(text.modules) != 1:
+        raise CapabilityError(
+            "Concepts are learned for models of one text encoder, such as Stable Diffusion 1.x and 2.x or the built-in "
+            'family; load one of these, or use the preset "fast".'
+        )
+    return table_of(text).weight.shape[1]
+
+
+def table_of(text: TextEncoder) -> Any:
+    """The layer that turns ids into vectors."""
+    return text.module.get_input_embeddings()
+
+
+def said(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """What is heard of a concept alone, [length, D], with a gradient to its vectors [N, D]; and where these stand.
+
+    Raises CheckpointError where they are of another width, or more than fit a text.
+    """
+    width, count = width_of(text), len(vectors)
+    if vectors.shape[1] != width:
+        raise CheckpointError(
+            f"The concept's vectors have {vectors.shape[1]} numbers, but this model's words have {width}; learn the "
+            "concept with this model."
+        )
+    if count > text.length - 2:
+        raise CheckpointError(f"The concept has {count} vectors, but the model reads at most {text.length - 2}.")
+    ids = text.ids("")
+    ids = [ids[0], *([ids[1]] * count), *ids[1 : len(ids) - count]]
+    places = tuple(range(1, count + 1))
+
+    table = table_of(text)
+    if _put not in table._forward_hooks.values():
+        table.register_forward_hook(_put)
+    before = _VECTORS.set(vectors)
+    try:
+        heard = text.module(torch.tensor([ids], device=vectors.device)).last_hidden_state[0].float()
+    finally:
+        _VECTORS.reset(before)
+    return heard, places
+
+
+def _put(module: Any, given: Any, out: Tensor) -> Tensor | None:
+    """The hook on the table of embeddings: it stays there, and acts while :func:`said` encodes in its own context."""
+    if (vectors := _VECTORS.get()) is None:
+        return None
+    filled = out.clone()
+    filled[:, 1 : len(vectors) + 1] = vectors.to(filled)
+    return filled

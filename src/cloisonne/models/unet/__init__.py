@@ -1,0 +1,1 @@
+"""The Stable Diffusion UNet as an estimator of x0."""

@@ -1,0 +1,201 @@
+"""A diffusers UNet2DConditionModel as a network that estimates x0 (Stable Diffusion 1.x, 2.x, XL and ours)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from cloisonne.core.attention.regional import (
+    TextAttention,
+    gathered,
+    is_bias,
+    picture_attention,
+    self_attention,
+    text_attention,
+    text_bias,
+)
+from cloisonne.core.parameterization import to_x0
+from cloisonne.core.plan import Call, Site
+from cloisonne.core.region_lora import Scaled
+from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet import features
+from cloisonne.models.unet.region_lora import Added, Lora, counting, grid_of, install, with_text
+
+PictureWeights = tuple[Tensor, Tensor]
+"""Of one layer's keys and values of pictures: [C, D] each."""
+
+
+class DiffusersNet:
+    """Estimates x0 from a :class:`~cloisonne.core.plan.Call` with a UNet.
+
+    The UNet's attention processors are replaced once, here; from then on it answers through this object. They keep no
+    state: what a run remembers travels in the call. text_attention: ``gathered``, or its oracle ``dense``. pictures:
+    an IP-Adapter's weights [C, D] for keys and for values of pictures, by cross-attention layer. loras: those that
+    count by region, by name; their hooks stay on the UNet, so that it takes them once.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        spec: NetSpec,
+        text_attention: TextAttention = gathered,
+        pictures: Mapping[str, PictureWeights] | None = None,
+        loras: Mapping[str, Lora] | None = None,
+    ) -> None:
+        _check(unet)
+        self.unet = unet
+        self.spec = spec
+        self.text_attention = text_attention
+        self.pictures = pictures or {}
+        self.loras = loras or {}
+        processors: Any = {
+            name: _Processor(name, self.pictures.get(layer_of(name)), self.loras) for name in unet.attn_processors
+        }
+        unet.set_attn_processor(processors)
+        install(unet, self.loras)
+        features.install(unet)
+
+    def __call__(self, call: Call) -> Tensor:
+        """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
+        if call.loras is not None and (missing := call.loras.names - self.loras.keys()):
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": the network has no LoRA "{min(missing)}"; load it for regions.'
+            )
+        if call.pictures is not None and not self.pictures:
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": pictures were given, but the network has no IP-Adapter; load one with it.'
+            )
+        with counting(call), features.sharing_features(call):
+            output = self._output(call)
+        return to_x0(output.float(), call.z, call.step, self.spec.prediction)
+
+    def _output(self, call: Call) -> Tensor:
+        dtype = self.unet.dtype
+        return self.unet(
+            self._input(call).to(dtype),
+            torch.full((len(call.rows),), call.step.t, device=call.z.device),
+            # The processors take the texts from the call; the UNet only hands this on.
+            encoder_hidden_states=call.z.new_empty(len(call.rows), 0, self.spec.token_width),
+            cross_attention_kwargs={"call": call, "attend": self.text_attention},
+            added_cond_kwargs=self._added(call, dtype),
+            down_block_additional_residuals=tuple(r.to(dtype) for r in call.down_mid[:-1]) or None,
+            mid_block_additional_residual=call.down_mid[-1].to(dtype) if call.down_mid else None,
+            # A fresh list, because the UNet pops from it.
+            down_intrablock_additional_residuals=[f.to(dtype) for f in call.intrablock] or None,
+            return_dict=False,
+        )[0]
+
+    def _input(self, call: Call) -> Tensor:
+        given = 0 if call.channels is None else call.channels.shape[1]
+        if given != self.spec.extra_channels:
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": {given} extra input channels were given, but the network takes '
+                f"{self.spec.extra_channels}; use a condition that fits it, or load another network."
+            )
+        return call.z if call.channels is None else torch.cat([call.z, call.channels], dim=1)
+
+    def _added(self, call: Call, dtype: torch.dtype) -> dict[str, Tensor] | None:
+        wanted = (
+            ("text_embeds", self.spec.pooled_width > 0, call.pooled),
+            ("time_ids", self.spec.takes_size, call.size),
+        )
+        if any(needed and given is None for _, needed, given in wanted):
+            raise CapabilityError(
+                f'View "{call.rows[0].view}": the network needs pooled text and size conditioning; '
+                "encode the text with its own text encoders."
+            )
+        return {name: given.to(dtype) for name, needed, given in wanted if needed and given is not None} or None
+
+
+def layer_of(processor: str) -> str:
+    """The name of the layer that a processor of diffusers' is of."""
+    return processor.removesuffix(".processor")
+
+
+class _Layer(Protocol):
+    """What is used of an attention layer of diffusers."""
+
+    heads: int
+    rescale_output_factor: float
+    to_q: Callable[[Tensor], Tensor]
+    to_k: Callable[[Tensor], Tensor]
+    to_v: Callable[[Tensor], Tensor]
+    to_out: Sequence[Callable[[Tensor], Tensor]]
+
+
+class _Processor:
+    """diffusers' interface to one attention layer, handed on to the core's one attention function."""
+
+    def __init__(self, name: str, pictures: PictureWeights | None, loras: Mapping[str, Lora]) -> None:
+        self._layer = layer_of(name)
+        self._pictures = pictures
+        self._cross = self._layer.endswith("attn2")
+        self._keys, self._values = (_changes(f"{self._layer}.{part}", loras) for part in ("to_k", "to_v"))
+
+    def __call__(
+        self,
+        attn: _Layer,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        call: Call,
+        attend: TextAttention,
+    ) -> Tensor:
+        grid = grid_of(hidden_states.shape[1], (call.z.shape[-2], call.z.shape[-1]))
+        site = Site(self._layer, self._cross, grid)
+        if self._cross and is_bias(site, call):
+            dtype = hidden_states.dtype
+            out = text_bias(lambda tokens: attn.to_out[0](attn.to_v(tokens.to(dtype))), site, call.texts)
+            return out / attn.rescale_output_factor
+        q = attn.to_q(hidden_states)
+        if self._cross:
+
+            def project(tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+                tokens = tokens.to(q.dtype)
+                k, v = attn.to_k(tokens), attn.to_v(tokens)
+                if not loras:
+                    return k, v
+                return (
+                    with_text(k, tokens, loras, self._keys, attn.to_k),
+                    with_text(v, tokens, loras, self._values, attn.to_v),
+                )
+
+            out = text_attention(q, attn.heads, project, site, call, attend)
+            if call.pictures is not None:
+                out = out + picture_attention(q, attn.heads, self._project, site, call.pictures)
+        else:
+            out = self_attention(q, attn.to_k(hidden_states), attn.to_v(hidden_states), attn.heads, site, call)
+        # to_out is a projection and a dropout.
+        return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
+
+    def _project(self, tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+        """Keys and values [T, N, C] of pictures' tokens [T, N, D]; the weights may lie elsewhere than the network."""
+        assert self._pictures is not None, "the network has an IP-Adapter"
+        k, v = (weight.to(tokens.device) for weight in self._pictures)
+        tokens = tokens.to(k.dtype)
+        return F.linear(tokens, k), F.linear(tokens, v)
+
+
+def _changes(layer: str, loras: Mapping[str, Lora]) -> dict[str, Added]:
+    return {name: lora.layers[layer] for name, lora in loras.items() if layer in lora.layers}
+
+
+def _check(unet: UNet2DConditionModel) -> None:
+    """Refuse the UNets whose attention is more than projections and a softmax, or whose text takes another way in."""
+    config = unet.config
+    way = config["encoder_hid_dim_type"] or config["addition_embed_type"]
+    if way not in (None, "text_time"):
+        raise CheckpointError(
+            f'The UNet takes its text by "{way}", which is not Stable Diffusion 1.x, 2.x or XL; load one of these.'
+        )
+    for name, layer in unet.named_modules():
+        if isinstance(layer, Attention) and (layer.group_norm is not None or layer.added_kv_proj_dim is not None):
+            raise CheckpointError(
+                f'The UNet\'s attention layer "{name}" has added parts; load a Stable Diffusion UNet.'
+            )

@@ -1,0 +1,1 @@
+"""The verbs: generate, inpaint, edit, translate, explain, sweep."""

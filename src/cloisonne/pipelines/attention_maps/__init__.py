@@ -1,0 +1,1 @@
+"""Where each phrase attends, as images."""

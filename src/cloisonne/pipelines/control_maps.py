@@ -1,0 +1,90 @@
+"""Control maps of a scene on its canvas: given or drawn of a photo, in the canvas's window and size."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.errors import ImageError
+from cloisonne.models.model import Model
+from cloisonne.pipelines.inpaint import PictureEdit
+from cloisonne.pipelines.mask_warnings import misfit
+from cloisonne.scene.conditions.control import Control
+from cloisonne.scene.control_maps import DRAWN
+from cloisonne.scene.io.images import seen
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+LINES = ("canny", "sketch", "lineart")
+"""Kinds whose maps are black and white."""
+ASPECT = 1.05
+"""How much a map may be stretched one way more than the other."""
+
+
+def control_features(
+    region: Region, model: Model, edit: PictureEdit | None, size: tuple[int, int], *, blank: bool = False
+) -> tuple[Tensor, ...]:
+    """Features [C_i, H_i, W_i] of a region's map on a canvas of size (width, height); of a ControlNet, which is asked
+    later, the map alone, [3, height, width]. blank: nothing is read, and no network is asked.
+    """
+    assert region.control is not None, "the region has a control"
+    net = model.controlnets.get(region.control.kind)
+    if blank:
+        return () if net is None else (torch.zeros(3, size[1], size[0]),)
+    pixels = control_map(region.control, edit, size, region.name)
+    return model.adapters[region.control.kind].features(pixels) if net is None else (net.shown(pixels),)
+
+
+def control_map(
+    control: Control, edit: PictureEdit | None, size: tuple[int, int], region: str | None = None
+) -> NDArray[np.uint8]:
+    """The map, uint8 [height, width] or [height, width, 3], as the adapter is shown it.
+
+    Raises ImageError, about the region, for a map of another shape than the picture.
+    """
+    picture = control.photo or control.image
+    assert picture is not None, "a control has one of the two"
+    image = seen(picture, "control map" if control.photo is None else "photo", region)
+    whole = (edit.source.width, edit.source.height) if edit else size
+    stretched = image.width / image.height / (whole[0] / whole[1])
+    if not 1 / ASPECT <= stretched <= ASPECT:
+        raise ImageError(
+            f"The control's picture is {image.width} x {image.height} pixels and the canvas has the shape of "
+            f"{whole[0]} x {whole[1]}; crop it to that shape.",
+            region=region,
+        )
+    if edit:
+        w = edit.window
+        image = image.resize(whole, Image.Resampling.LANCZOS).crop((w.x0, w.y0, w.x0 + w.width, w.y0 + w.height))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels if control.photo is None else DRAWN[control.kind](pixels)
+
+
+def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:
+    """What is probably not what was meant: a map of another size than the picture, a photo in place of a map of lines.
+
+    Where a scene has no background, a map of the canvas's shape fits whatever its size.
+    """
+    for region in scene.active_regions:
+        control = region.control
+        if control is None:
+            continue
+        picture, what = (control.image, "map") if control.photo is None else (control.photo, "picture")
+        assert picture is not None, "a control has one of the two"
+        whole = (edit.source.width, edit.source.height) if edit else (scene.width or 0, scene.height or 0)
+        if fault := misfit(seen(picture, "control map", region.name).size, whole, given=edit is not None):
+            yield f'Region "{region.name}": its control {what} {picture} {fault}'
+        if control.image is None or control.kind not in LINES:
+            continue
+        grey = np.asarray(seen(control.image, "control map", region.name).convert("L"))
+        between = float(((grey > 50) & (grey < 205)).mean())
+        if between > 0.3:
+            yield (
+                f'Region "{region.name}": its control map is {between:.0%} grey, which looks like a photo and not like '
+                f'{control.kind}; give it as "from" to have the map drawn of it.'
+            )

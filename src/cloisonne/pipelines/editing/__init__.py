@@ -1,0 +1,1 @@
+"""Edits of several regions of a before/after pair or a given picture."""

@@ -1,0 +1,172 @@
+"""A scene of edits, prepared: both halves, the picture that is given, and the way from two canvases to two pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.core.refines import Pin
+from cloisonne.errors import SceneError
+from cloisonne.methods.context import Context
+from cloisonne.methods.layout import Placed, box_of, layout, place
+from cloisonne.models.model import Model
+from cloisonne.pipelines.inpaint import ROOM, PictureEdit, as_pixels
+from cloisonne.pipelines.prepare import Prepared, prepare, size_of
+from cloisonne.scene.before_after import Halves, halves
+from cloisonne.scene.overlap import uncovered
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.geometry import area
+from cloisonne.scene.shapes.masks import Mask, resized
+
+Seen = Callable[[Tensor], Mask]
+FRESH = 0.5
+"""Share of the noise that is fresh where a given picture's thing stays what it is; where another comes, all is."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """Both halves, prepared. scene: resolved, with its edits. picture: of the background, if there is one.
+
+    said: all that was compiled for the pair, which knows what texts its views hear; grows with them.
+    """
+
+    scene: Scene
+    parts: Halves
+    before: Prepared
+    after: Prepared
+    picture: PictureEdit | None
+    model: Model
+    said: list[Context]
+
+    @classmethod
+    def of(cls, scene: Scene, model: Model, method: str | None = None, room: float = ROOM) -> "Pair":
+        """method: how regions reach the network, if not as the scene says. room: as of :meth:`PictureEdit.of`."""
+        parts = halves(scene)
+        side = min(model.native.width, model.native.height)
+        picture = None if scene.background is None else PictureEdit.of(scene, side, room)
+        told = {} if method is None else {"method": method}
+        before = prepare(parts.before.replace(**told), model, given=picture)
+        own = {name: getattr(before.scene, name) for name in ("seed", "width", "height")}
+        after = prepare(parts.after.replace(**own, **told), model, given=picture)
+        for name in (*before.compiled.dropped, *after.compiled.dropped):
+            if name in parts.edited:
+                raise SceneError(
+                    "The model's text has no room for what is edited here; shorten the phrases, leave regions out, or "
+                    "give this one a higher priority.",
+                    region=name,
+                )
+        whole = before.scene.replace(regions=scene.regions)
+        if method is not None:
+            whole = whole.replace(method=scene.method or model.native.method)
+        return cls(
+            scene=whole,
+            parts=parts,
+            before=before,
+            after=after,
+            picture=picture,
+            model=model,
+            said=[before.ctx, after.ctx],
+        )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(H, W) of latents."""
+        return self.before.grid
+
+    def placed(self) -> list[Placed]:
+        """All regions that count, on the grid of latents."""
+        if self.picture is not None:
+            return self.picture.placed(self.scene, self.grid)
+        width, height = size_of(self.before.scene)
+        masks = [(region, region.soft_mask(height, width)) for region in self.scene.active_regions]
+        return [place(region, mask, box_of(region, mask), self.grid) for region, mask in masks]
+
+    def seeds(self) -> tuple[tuple[int, Tensor], ...]:
+        """(seed, mask [H, W]) of the regions with noise of their own, also of those that only one half has."""
+        gone = {*self.before.compiled.dropped, *self.after.compiled.dropped}
+        kept = sorted((p for p in self.placed() if p.name not in gone), key=lambda p: (-area(p.box), p.name))
+        parts = layout(kept, self.before.ctx, weighted=False).parts
+        return tuple((part.region.seed, part.share) for part in parts if part.region.seed is not None)
+
+    def pin(self) -> Pin:
+        """What is known of a given picture."""
+        assert self.picture is not None, "there is a background"
+        return self.picture.pin(self.model, size_of(self.before.scene), self.covered())
+
+    def free(self) -> Tensor:
+        """[H, W] of latents, 1 where any pixel under it may change."""
+        return self._cells(self.covered()).to(self.model.device)
+
+    def renoised(self, inverted: Tensor, fresh: Tensor, share: float | None = None) -> Tensor:
+        """A mix of noises [C, H, W] with the variance of one, fresh where something is edited: by this share, or as
+        ``FRESH`` says."""
+        amount = torch.zeros(self.grid)
+        for region in self.scene.active_regions:
+            if region.edit is not None:
+                own = share if share is not None else 1.0 if region.edit.redraws else FRESH
+                amount = torch.maximum(amount, self._cells(self._region_mask(region.name or "")) * own)
+        amount = amount.to(inverted.device)
+        return ((1 - amount) * inverted + amount * fresh) / (amount.square() + (1 - amount).square()).sqrt()
+
+    def covered(self) -> Mask:
+        """[H, W] of pixels in [0, 1]: how far each is edited."""
+        if self.picture is not None:
+            others = [name for name in self.picture.masks if name not in self.parts.edited]
+            return self.picture.covered(others)
+        width, height = size_of(self.before.scene)
+        return 1 - uncovered([self._region_mask(name) for name in self.parts.edited], height, width)
+
+    def pictures(self, z: Tensor, seen: Seen | None = None) -> tuple[Image.Image, Image.Image, Image.Image]:
+        """Before and after, and after as it was decoded, from the canvases [2, C, H, W].
+
+        seen: from both decoded pictures [2, 3, h, w] to how far each of their pixels is changed, [h, w].
+        """
+        covered = self.covered()
+        decoded = torch.cat([self.model.vae.decode(canvas[None]) for canvas in z])
+        drawn = [as_pixels(picture) for picture in decoded]
+        if seen is not None:
+            covered = covered * self._on_picture(seen(decoded))
+        if self.picture is not None:
+            after = self.picture.pasted(drawn[1], covered)
+            return self.picture.unchanged(), after, self.picture.whole(drawn[1])
+        after = Image.fromarray(_blended(drawn[0], drawn[1], covered))
+        return Image.fromarray(drawn[0]), after, Image.fromarray(drawn[1])
+
+    def difference_outside(self, before: Image.Image, after: Image.Image) -> int:
+        """Largest difference of the two where nothing is edited."""
+        covered = self.covered()
+        if self.picture is not None:
+            return self.picture.difference_outside(after, covered)
+        pixels = [np.asarray(image).astype(int) for image in (before, after)]
+        return int(np.abs(pixels[0] - pixels[1])[covered == 0].max(initial=0))
+
+    def _on_picture(self, mask: Mask) -> Mask:
+        """A mask of the canvas on the picture, 0 outside of the window that is worked on."""
+        if self.picture is None:
+            return mask
+        window, source = self.picture.window, self.picture.source
+        whole = np.zeros((source.height, source.width), np.float32)
+        whole[window.slices] = resized(mask, window.height, window.width)
+        return whole
+
+    def _region_mask(self, name: str) -> Mask:
+        if self.picture is not None:
+            return self.picture.masks[name]
+        width, height = size_of(self.before.scene)
+        return next(r.soft_mask(height, width) for r in self.scene.active_regions if r.name == name)
+
+    def _cells(self, mask: Mask) -> Tensor:
+        window = mask if self.picture is None else mask[self.picture.window.slices]
+        return F.adaptive_max_pool2d(torch.from_numpy((window > 0).astype(np.float32))[None], self.grid)[0]
+
+
+def _blended(before: NDArray[np.uint8], after: NDArray[np.uint8], covered: Mask) -> NDArray[np.uint8]:
+    """After where it is edited, before to the byte where it is not."""
+    amount = covered[..., None]
+    mixed = np.rint(before + amount * (after.astype(np.float32) - before)).clip(0, 255).astype(np.uint8)
+    return np.where(amount > 0, mixed, before)

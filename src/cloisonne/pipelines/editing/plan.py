@@ -1,0 +1,90 @@
+"""How a pair of canvases walks by a way of editing: views of both, attention between them, what must hold."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from cloisonne.core.attention.edits import ShareSelf
+from cloisonne.core.plan import AttentionEdit, Interval, Plan, Refine, View
+from cloisonne.core.refines import Follow, Pin
+from cloisonne.methods.mrgd.method import (
+    AFTER,
+    BEFORE,
+    FEATHER,
+    Role,
+    Windows,
+    latent_box,
+    policy_edits,
+    regional_views,
+    whole_from,
+)
+from cloisonne.pipelines.editing.losses import Listening, energy, ids_of
+from cloisonne.pipelines.editing.pair import Pair
+from cloisonne.pipelines.prepare import Prepared, prepare
+from cloisonne.scene.conditions.edit_presets import Editing
+
+
+def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan:
+    """What one canvas is told, on a stream of that name."""
+    plan = half.compiled.plan
+    views: tuple[View, ...] = tuple(replace(view, stream=stream) for view in plan.views)
+    if editing.regions:
+        whole = replace(_whole_view(pair, half), stream=stream) if editing.whole else None
+        kinds = [region.edit.kind for region in pair.scene.active_regions if region.edit is not None]
+        joins = whole_from(kinds, len(half.steps))
+        views = regional_views(views, _windows(pair), whole, joins, crops=editing.crops)
+    refines: list[Any] = list(plan.refines)
+    return Plan(views=views, refines=tuple(replace(refine, stream=stream) for refine in refines))
+
+
+def compares(pair: Pair, editing: Editing) -> bool:
+    """Whether the canvas after asks anything of the one before but what a given picture says anyhow."""
+    kept = len(pair.parts.redrawn) < len(pair.parts.edited)
+    asks = editing.policies or editing.regions or editing.boost != "none"
+    return kept or asks or bool(editing.loss_is or editing.loss_ip)
+
+
+def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> Plan:
+    """What the canvases have to do with one another. known: latents [C, H, W] of a given picture."""
+    listening = Listening.of(pair, both, editing)
+    edits: list[AttentionEdit] = list(listening.edits)
+    refines: list[Refine] = []
+    if editing.policies:
+        edits += policy_edits(both.views, _roles(pair, editing), lambda view: ids_of(pair, view))
+    elif editing.looks > 0 and not pair.parts.redrawn:
+        edits.append(ShareSelf(source=BEFORE, target=AFTER, when=Interval(0.0, editing.looks)))
+    if editing.steers:
+        refines.append(energy(pair, editing, listening))
+    if editing.follow:
+        free = pair.free()
+        follow = Follow(source=BEFORE, target=AFTER, mask=free)
+        refines.append(follow if known is None else Pin(known=known, mask=free, stream=AFTER))
+    return Plan(edits=tuple(edits), refines=tuple(refines))
+
+
+def _whole_view(pair: Pair, half: Prepared) -> View:
+    """The whole picture, told the caption and all that is in it."""
+    said = [pair.scene.caption, *(region.phrase for region in half.scene.active_regions if region.phrase)]
+    scene = half.scene.replace(caption=", ".join(filter(None, said)), regions=(), method="caption")
+    prepared = prepare(scene, pair.model, given=pair.picture)
+    pair.said.append(prepared.ctx)
+    (view,) = prepared.compiled.plan.views
+    return view
+
+
+def _windows(pair: Pair) -> Windows:
+    """Where regions have their windows; a region's own feather takes the place of the paper's."""
+    placed = pair.placed()
+    boxes = {p.name: latent_box(p.box, pair.grid) for p in placed}
+    ratios = {p.name: min(1.0, 2 * p.region.feather) or FEATHER for p in placed}
+    behind = frozenset(p.name for p in placed if p.region.priority < 0)
+    return Windows(grid=pair.grid, boxes=boxes, ratios=ratios, backgrounds=behind)
+
+
+def _roles(pair: Pair, editing: Editing) -> dict[str, Role]:
+    roles: dict[str, Role] = {"": "background" if editing.regions else "whole"}
+    for region in pair.scene.active_regions:
+        plain: Role = "background" if region.priority < 0 else "foreground"
+        roles[region.name or ""] = plain if region.edit is None else region.edit.kind
+    return roles

@@ -1,0 +1,294 @@
+"""The use cases: a picture from a scene, and a given picture repainted where a mask says."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.core.noise import Noise, Seed
+from cloisonne.core.plan import AttentionEdit, Plan, Refine, Step
+from cloisonne.core.predict import Run
+from cloisonne.core.refines import Pin
+from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.core.samplers import Sampler
+from cloisonne.errors import SceneError
+from cloisonne.models.finite import explained
+from cloisonne.models.model import Model
+from cloisonne.models.vae import Vae
+from cloisonne.pipelines.inpaint import as_pixels, start
+from cloisonne.pipelines.prepare import Prepared, prepare
+from cloisonne.pipelines.prompt_syntax import with_choices
+from cloisonne.pipelines.result import REPORT_VERSION, Result, scene_of
+from cloisonne.pipelines.translation.run import Translation
+from cloisonne.pipelines.translation.settings import Progress, told_nothing
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.mask_reading import Channel
+
+_NOT_CARRIED = "The run used {what}, which a picture does not carry: its own scene does not draw it again."
+_ONE_CHOICE = "All pictures of a run have the same options of each {a|b}, those of its seed; draw each seed by itself."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepEnd:
+    """What ``callback_on_step_end`` is told after each step.
+
+    image: index of the picture of ``num_images``. step: index, count and noise levels. latents, x0: [C, H, W], the
+    canvas at the step's end and the last estimate of the clean one; not to be changed.
+    """
+
+    image: int
+    num_images: int
+    step: Step
+    latents: Tensor
+    x0: Tensor
+    vae: Vae
+
+    def preview(self) -> Image.Image:
+        """The estimate as a small soft picture, at a cost far below a step's: a linear map of the latents."""
+        pixels = as_pixels(self.vae.preview(self.x0[None])[0])
+        height, width = pixels.shape[:2]
+        size = (width * self.vae.factor, height * self.vae.factor)
+        return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+
+
+Callback = Callable[[StepEnd], None]
+"""May raise :class:`~cloisonne.errors.Cancelled`: nothing has been written, and the model stays usable."""
+
+
+def generate(
+    scene: Scene,
+    model: Model,
+    *,
+    seed: int | None = None,
+    num_images: int = 1,
+    callback_on_step_end: Callback | None = None,
+    output_type: Literal["pil", "latent"] = "pil",
+    latents: Tensor | None = None,
+    readers: Sequence[AttentionEdit] = (),
+    refines: Sequence[Refine] = (),
+    solver: Sampler[Any] | None = None,
+    progress: Progress = told_nothing,
+    cache: Path | None = None,
+) -> Result:
+    """Draw a scene; or, where it has a background, repaint its regions in that picture (all of it without regions).
+
+    seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
+    noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
+    as ``WordMaps``; of several pictures, all into one. refines: what must hold of each
+    estimate, asked before a background is put back. solver: in place of the scene's sampler. progress: where a concept
+    is carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may raise
+    Cancelled. cache: a folder where learning a concept is kept and gone on with. Every picture is a pass of
+    its own, so that their number changes none of them.
+    Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
+    """
+    began = time.perf_counter()
+    _check_asked(scene, num_images, output_type, latents)
+    asked = scene if seed is None else scene.replace(seed=seed)
+    translation = None
+    if asked.translated is not None:
+        translation = Translation.of(asked, model, progress=progress, cache=cache, solver=solver)
+    prepared = prepare(asked, model, solver=solver) if translation is None else translation.prepared
+    scenes = [scene_of(prepared.scene, index) for index in range(num_images)]
+    _check_latents(latents, (num_images, model.vae.channels, *prepared.grid))
+    painter = _Painter(prepared, model, Plan(edits=tuple(readers), refines=tuple(refines)), translation)
+    run = Run() if translation is None else translation.run
+    ends, images = [], []
+    for index, one in enumerate(scenes):
+        watch = silent if callback_on_step_end is None else _watch(callback_on_step_end, index, num_images, model.vae)
+        noise = None if latents is None else latents[index]
+        ends.append(painter.walk(one, noise, watch, run))
+        images += [painter.picture(ends[-1])] if output_type == "pil" else []
+    warnings = list(translation.warnings()) if translation else []
+    carried = {"given latents": latents is None, "a sampler object": solver is None, "given refines": not refines}
+    warnings += [_NOT_CARRIED.format(what=what) for what, is_carried in carried.items() if not is_carried]
+    warnings += [_ONE_CHOICE] if num_images > 1 and with_choices(asked) != asked else []
+    report = {
+        "version": REPORT_VERSION,
+        "outputs": [{"path": None, "seed": one.seed, "sha256": None} for one in scenes],
+        "scene": prepared.scene.to_dict(complete=True),
+        "model": dict(model.record()),
+        "sampler_of_checkpoint": model.scheduler,
+        "seconds": round(time.perf_counter() - began, 3),
+        "forwards": run.forwards,
+        "rows": run.rows,
+        "dropped": list(prepared.compiled.dropped),
+        "warnings": [*prepared.compiled.warnings, *warnings],
+        **painter.told_outside(images),
+    }
+    return Result(
+        images=images,
+        latents=torch.stack(ends),
+        scene=prepared.scene,
+        model=model,
+        report=report,
+        difference_outside=painter.difference_outside if painter.has_outside else None,
+    )
+
+
+def generate_many(scenes: Iterable[Scene], model: Model, **options: Any) -> list[Result]:
+    """Several scenes, each drawn as :func:`generate` draws it alone; options are those of ``generate``."""
+    return [generate(scene, model, **options) for scene in scenes]
+
+
+def fill(
+    source: Any,
+    mask: Any,
+    phrase: str,
+    model: Model,
+    *,
+    feather: float = 0.0,
+    mask_channel: Channel = "auto",
+    **options: Any,
+) -> Result:
+    """Repaint a picture by words where a mask is white: :func:`generate` for a scene of one region.
+
+    source, mask: a path, a PIL image or an array. feather: the region's soft edge. mask_channel: what of the mask is
+    read, ``auto``, ``luminance``, ``alpha`` or ``transparency``. options: those of ``generate`` (seed, num_images,
+    callback_on_step_end), and further fields of the scene, such as caption, negative, strength (at 1 nothing of what is
+    under the mask is kept), steps, guidance, sampler and method.
+    """
+    region = filled(mask, phrase, feather=feather, mask_channel=mask_channel)
+    return _repainted(source, region, model, options)
+
+
+def paint(
+    source: Any,
+    mask: Any,
+    exemplar: Any,
+    model: Model,
+    *,
+    similarity: float | None = None,
+    phrase: str = "",
+    feather: float = 0.0,
+    mask_channel: Channel = "auto",
+    **options: Any,
+) -> Result:
+    """Paint the subject of another picture where a mask is white: :func:`generate` for a scene of one region.
+
+    Paint by Example, arXiv 2211.13227. source, mask, exemplar: a path, a PIL image or an array. similarity: how much
+    like the exemplar, from 1 (its kind) to 5 and above; None means 5, or with an IP-Adapter the guidance. phrase:
+    words for the same region, where the model hears words. feather, mask_channel, options: as of :func:`fill`;
+    ``composite=False`` gives the raw decode.
+    """
+    shown: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
+    region = painted(mask, exemplar, feather=feather, **shown)
+    return _repainted(source, region, model, options)
+
+
+def filled(mask: Any, phrase: str, **options: Any) -> Region:
+    """The region of :func:`fill`. options: feather and mask_channel."""
+    return Region(name="fill", mask=mask, phrase=phrase, **options)
+
+
+def painted(mask: Any, exemplar: Any, **options: Any) -> Region:
+    """The region of :func:`paint`. options: similarity, phrase, feather and mask_channel."""
+    return Region(name="paint", mask=mask, exemplar=exemplar, **options)
+
+
+def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any]) -> Result:
+    run = {name: options.pop(name) for name in ("seed", "num_images", "callback_on_step_end") if name in options}
+    return generate(Scene(background=source, regions=(region,), **options), model, **run)
+
+
+class _Painter:
+    """The walks of one prepared scene, and their pictures."""
+
+    def __init__(self, prepared: Prepared, model: Model, added: Plan, translation: Translation | None) -> None:
+        self._prepared = prepared
+        self._model = model
+        self._translation = translation
+        self._added = added
+        self._edit = prepared.edit
+        self._plan = prepared.compiled.plan + added
+        self._covered = np.zeros((0, 0), np.float32) if prepared.edit is None else prepared.covered
+        self._pin: Pin | None = None
+        self.raw_differences: list[int] = []
+        if translation is None and prepared.pin is not None:
+            self._pin = prepared.pin
+            self._plan += Plan(refines=(self._pin,))
+
+    @property
+    def has_outside(self) -> bool:
+        """Whether there are pixels that are not to change."""
+        return self._edit is not None and bool(self._edit.masks)
+
+    def walk(self, scene: Scene, latents: Tensor | None, watch: Watch, run: Run) -> Tensor:
+        """From noise, or from the given picture and noise, to the canvas [C, H, W] of one scene."""
+        assert scene.seed is not None, "a resolved scene has a seed"
+        if self._translation is not None:
+            with explained(self._model):
+                return self._translation.walk(scene.seed, watch, self._added)
+        steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
+        noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
+        # Drawn in any case, so that given latents do not shift what stochastic samplers draw later.
+        z = noise()[0]
+        z = z if latents is None else latents.to(z)
+        if self._pin is not None:
+            z = start(self._pin, z, steps[0], scene.strength) if steps else self._pin.known
+        walked = Run()
+        with explained(self._model):
+            z = sample(self._plan, self._prepared.sampler, z[None], steps, noise=noise, watch=watch, run=walked)[0]
+        run.forwards += walked.forwards
+        run.rows += walked.rows
+        return z
+
+    def picture(self, z: Tensor) -> Image.Image:
+        """The picture of a canvas; of a given picture, that picture with the canvas where it was to change.
+
+        What stands outside of regions is put over it.
+        """
+        kept = self._prepared.kept
+        return self._drawn(z) if kept is None else kept.pasted(self._drawn(z))
+
+    def _drawn(self, z: Tensor) -> Image.Image:
+        if self._edit is not None and not self._prepared.steps:
+            return self._edit.unchanged()
+        pixels = as_pixels(self._model.vae.decode(z[None])[0])
+        if self._edit is None:
+            return Image.fromarray(pixels)
+        raw = self._edit.whole(pixels)
+        if self.has_outside:
+            self.raw_differences.append(self.difference_outside(raw))
+        return self._edit.pasted(pixels, self._covered) if self._prepared.scene.composite else raw
+
+    def told_outside(self, images: Sequence[Image.Image]) -> dict[str, bool | int | None]:
+        """What a report says of the pixels that are not to change."""
+        differences = [self.difference_outside(image) for image in images] if self.has_outside else []
+        return {
+            "identical_outside": max(differences) == 0 if differences else None,
+            "max_difference_outside": max(differences, default=None),
+            "max_difference_outside_raw": max(self.raw_differences, default=None),
+        }
+
+    def difference_outside(self, image: Image.Image) -> int:
+        """The largest difference of a result to the given picture where nothing was to change."""
+        assert self._edit is not None, "only an edit has an outside"
+        return self._edit.difference_outside(image, self._covered)
+
+
+def _watch(callback: Callback, image: int, num_images: int, vae: Vae) -> Watch:
+    def watch(step: Step, z: Tensor, x0: Tensor) -> None:
+        callback(StepEnd(image=image, num_images=num_images, step=step, latents=z[0], x0=x0[0], vae=vae))
+
+    return watch
+
+
+def _check_asked(scene: Scene, num_images: int, output_type: str, latents: Tensor | None) -> None:
+    if output_type not in ("pil", "latent"):
+        raise SceneError(f'output_type is "{output_type}"; choose "pil" for pictures, or "latent" for latents alone.')
+    if latents is not None and scene.translated is not None:
+        raise SceneError("latents were given, but a concept begins at the background's own noise; leave them out.")
+    if num_images < 1:
+        raise SceneError(f"num_images is {num_images}; ask for at least one picture.")
+
+
+def _check_latents(latents: Tensor | None, shape: tuple[int, ...]) -> None:
+    if latents is not None and latents.shape != shape:
+        raise SceneError(f"latents have the shape {list(latents.shape)}; this scene's pictures take {list(shape)}.")

@@ -1,0 +1,172 @@
+"""The keywords of the public functions, for type checkers, and their check at run time.
+
+Names of diffusers (``num_inference_steps``, ``guidance_scale``, ``negative_prompt``) are taken beside our own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, Literal, TypedDict
+
+from torch import Tensor
+
+from cloisonne.core.plan import AttentionEdit, Refine
+from cloisonne.core.samplers import Sampler
+from cloisonne.models.text.learned_concept import Concept
+from cloisonne.pipelines.editing.progress import Progress as EditProgress
+from cloisonne.pipelines.generate import Callback
+from cloisonne.pipelines.translation.settings import Progress
+from cloisonne.scene.overlap import Overlap
+from cloisonne.scene.scene import MethodName, SamplerName, Spacing
+from cloisonne.scene.shapes.mask_reading import Channel
+from cloisonne.scene.values import closest
+
+
+class DrawingFields(TypedDict, total=False):
+    """Fields of a scene that every function may override; None leaves the scene's own."""
+
+    width: int | None
+    height: int | None
+    caption: str | None
+    negative: str | None
+    lora: Any
+    seed: int | None
+    steps: int | None
+    guidance: float | None
+    guidance_rescale: float | None
+    guidance_interval: Sequence[float] | None
+    spacing: Spacing | None
+    eta: float | None
+    method: MethodName | None
+    overlap: Overlap | None
+    strength: float | None
+    composite: bool | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    negative_prompt: str | None
+
+
+class SceneFields(DrawingFields, total=False):
+    """The same, with those that only whole scenes have."""
+
+    background: Any
+    editing: Mapping[str, Any] | None
+    translating: Mapping[str, Any] | None
+    outside: Any
+
+
+class PlanOptions(SceneFields, total=False):
+    """Keywords of ``compile`` and ``explain``. sampler: a name, or an object as ``core.samplers.Sampler`` has it."""
+
+    sampler: SamplerName | Sampler[Any] | None
+
+
+class RunOptions(TypedDict, total=False):
+    """How a scene is drawn; see ``generate``."""
+
+    num_images: int
+    callback_on_step_end: Callback | None
+    output_type: Literal["pil", "latent"]
+    latents: Tensor | None
+    readers: Sequence[AttentionEdit]
+    refines: Sequence[Refine]
+    attention: bool
+    progress: bool | Progress | None
+    cache: str | PathLike[str] | None
+    sampler: SamplerName | Sampler[Any] | None
+
+
+class GenerateOptions(SceneFields, RunOptions, total=False):
+    """Keywords of ``generate`` and ``generate_many``."""
+
+
+class RepaintOptions(DrawingFields, RunOptions, total=False):
+    """Keywords of ``fill`` and ``paint``, beside their own."""
+
+
+class SweepOptions(SceneFields, total=False):
+    """Keywords of ``sweep``."""
+
+    sampler: SamplerName | None
+    callback_on_step_end: Callback | None
+    progress: bool | Progress | None
+    cache: str | PathLike[str] | None
+
+
+class EditOptions(SceneFields, total=False):
+    """Keywords of ``edit``: fields of the scene, and of its way of editing (``methods.mrgd.Editing``)."""
+
+    sampler: SamplerName | None
+    preset: str | None
+    callback_on_step_end: EditProgress | None
+    progress: bool | None
+    regions: bool
+    crops: bool
+    whole: bool
+    policies: bool
+    looks: float
+    boost: Literal["none", "additive", "official"]
+    keywords: int
+    loss_rs: float
+    loss_is: float
+    loss_ip: float
+    loss_gone: float
+    loss_seen: float
+    contrast: Literal["infonce", "official"]
+    normalise: bool
+    decoder: Literal["vae", "linear"]
+    gain: float
+    limit: float
+    follow: bool
+    tight: bool
+    inversion: Literal["direct", "null-text"]
+    fresh: float | None
+    room: float | None
+
+
+class TranslateOptions(DrawingFields, total=False):
+    """Keywords of ``translate``: fields of the scene, and of its way of translating (``methods.vct.Translating``)."""
+
+    sampler: SamplerName | None
+    mask: Any
+    mask_channel: Channel
+    preset: str
+    keep_structure: float | None
+    concept_strength: float
+    concept: Concept | None
+    word: str
+    progress: bool | Progress | None
+    cache: str | PathLike[str] | None
+    learned: bool
+    pivot: Literal["none", "source", "null"]
+    looks: float
+    words: float
+    features: float
+    vectors: int
+    rounds: int
+    batch: int
+    rate: float
+    l1: float
+    patience: int
+
+
+FIELDS = frozenset((*SceneFields.__annotations__, "sampler"))
+"""Keywords that are fields of the scene."""
+
+
+def check_keywords(function: Callable[..., Any], given: Mapping[str, Any], options: type) -> None:
+    """TypeError, with the name that was probably meant, for a keyword that a function does not have."""
+    known = sorted(options.__annotations__)
+    for name in given:
+        if name not in known:
+            meant = closest(name, known)
+            advice = f'did you mean "{meant}"?' if meant else f"its keywords are {', '.join(known)}."
+            raise TypeError(f'{function.__name__}() has no keyword "{name}"; {advice}')
+
+
+def divided(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keywords that are fields of the scene, and the others; a sampler that is an object is one of the others."""
+    fields = {name: value for name, value in given.items() if name in FIELDS}
+    others = {name: value for name, value in given.items() if name not in FIELDS}
+    if not isinstance(fields.get("sampler"), str | None):
+        others["solver"] = fields.pop("sampler")
+    return fields, others

@@ -1,0 +1,225 @@
+"""From a scene and a model to all that a run needs; no network but the text encoder is asked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.core.plan import Conditioning, Plan, Step
+from cloisonne.core.refines import Pin
+from cloisonne.core.samplers import SPREADS, Sampler, check_sampler, sampler
+from cloisonne.errors import CapabilityError, SceneError, spelled
+from cloisonne.methods import METHODS
+from cloisonne.methods.compile import Compiled, compile
+from cloisonne.methods.context import Context
+from cloisonne.methods.layout import Placed, box_of, place
+from cloisonne.models.model import Model
+from cloisonne.models.sizes import size_warning
+from cloisonne.pipelines.control_maps import control_features, control_warnings
+from cloisonne.pipelines.dropped_regions import dropped_warnings
+from cloisonne.pipelines.inpaint import PictureEdit, unknown
+from cloisonne.pipelines.mask_warnings import mask_warnings
+from cloisonne.pipelines.outside import Kept
+from cloisonne.pipelines.prompt_syntax import understand
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.masks import Mask
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Prepared:
+    """A scene, resolved and compiled. edit: None unless the scene has a background. grid: (H, W) of latents.
+
+    placed: the regions that count, where they lie on that grid. ctx: what it was compiled with. kept: what stands
+    outside of regions, whatever is drawn there; None where nothing does.
+    """
+
+    scene: Scene
+    placed: tuple[Placed, ...]
+    ctx: Context
+    compiled: Compiled
+    edit: PictureEdit | None
+    kept: Kept | None
+    grid: tuple[int, int]
+    sampler: Sampler[Any]
+    steps: tuple[Step, ...]
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of the regions that do not fit the model's text."""
+        return self.compiled.dropped
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of the scene is not honoured, one sentence each."""
+        return (*self.compiled.warnings, *dropped_warnings(self.dropped))
+
+    @cached_property
+    def covered(self) -> Mask:
+        """[H, W] of the background in [0, 1]: how far each pixel is repainted."""
+        assert self.edit is not None, "the scene has a background"
+        return self.edit.covered(self.dropped)
+
+    @cached_property
+    def pin(self) -> Pin | None:
+        """What keeps the background's canvas outside of the regions; None without a background."""
+        return None if self.edit is None else self.edit.pin(self.ctx.model, size_of(self.scene), self.covered)
+
+    @property
+    def plan(self) -> Plan:
+        """What a run of the scene follows at every step."""
+        return self.compiled.plan if self.pin is None else self.compiled.plan + Plan(refines=(self.pin,))
+
+    def __repr__(self) -> str:
+        width, height = size_of(self.scene)
+        views = len(self.compiled.plan.views)
+        return f"Prepared scene of {width} x {height} pixels: {views} views, {len(self.steps)} steps, {self.sampler}"
+
+
+def prepare(
+    scene: Scene,
+    model: Model,
+    *,
+    blank: bool = False,
+    given: PictureEdit | None = None,
+    solver: Sampler[Any] | None = None,
+) -> Prepared:
+    """Check the scene against the model and compile it.
+
+    blank: for plans that are only looked at: texts and pictures are zeros, and no network is asked. given: where in the
+    background is worked, if not where the scene's regions are. solver: in place of the scene's sampler. Raises
+    SceneError, ImageError or CapabilityError where the scene cannot be drawn.
+    """
+    for region in scene.active_regions:
+        if region.edit is not None:
+            raise SceneError(
+                f"The region has an edit, which makes two pictures; use {spelled('edit(...)', 'cloisonne edit')}.",
+                region=region.name,
+            )
+    understood = understand(scene, model)
+    scene, native = understood.scene, model.native
+    side = min(native.width, native.height)
+    edit = given or (None if scene.background is None else PictureEdit.of(scene, side))
+    width, height = edit.canvas(model) if edit else (native.width, native.height)
+    resolved = scene.resolved(
+        width=width,
+        height=height,
+        steps=native.steps,
+        guidance=native.guidance,
+        sampler=native.sampler,
+        method=native.method,
+    )
+    if Path(resolved.model).name != model.name:
+        resolved = resolved.replace(model=model.name)
+    grid = _grid(resolved, model)
+    kept = Kept.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
+    hole = _hole(resolved, model, edit, blank=blank)
+    walker, steps = _walk(resolved, model, solver)
+    ctx = Context(
+        scene=resolved,
+        model=model,
+        grid=grid,
+        num_steps=len(steps),
+        say=(lambda ids: model.text.blank(len(ids), "cpu")) if blank else model.text.say,
+        shared=_shared(resolved, model, hole),
+        hole=hole,
+        looks=_looks(model, blank=blank),
+        obeys=lambda region: control_features(region, model, edit, size_of(resolved), blank=blank),
+    )
+    placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
+    assert resolved.method, "a resolved scene has a method"
+    compiled = compile(METHODS[resolved.method], placed, ctx)
+    size = size_of(resolved)
+    found = (*mask_warnings(resolved, edit, size), *control_warnings(resolved, edit))
+    of_size = edit.warnings(size) if edit else filter(None, [size_warning(*size, model)])
+    compiled = replace(compiled, warnings=(*model.warnings, *understood.warnings, *compiled.warnings, *found, *of_size))
+    return Prepared(
+        scene=resolved,
+        placed=tuple(placed),
+        ctx=ctx,
+        compiled=compiled,
+        edit=edit,
+        kept=kept,
+        grid=grid,
+        sampler=walker,
+        steps=steps,
+    )
+
+
+def size_of(scene: Scene) -> tuple[int, int]:
+    """Width and height in pixels of a resolved scene."""
+    width, height = scene.width, scene.height
+    assert width, "a resolved scene has a width"
+    assert height, "a resolved scene has a height"
+    return width, height
+
+
+def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) -> tuple[Tensor, Tensor]:
+    """What is known of the canvas, for networks that are told; zeros where none is."""
+    width, height = size_of(scene)
+    painted = model.exemplar is not None and any(region.exemplar is not None for region in scene.active_regions)
+    asked = model.spec.inpaints or painted
+    if blank or not asked:
+        grid = (height // model.vae.factor, width // model.vae.factor)
+        return torch.zeros(model.vae.channels, *grid), torch.zeros(height, width)
+    return edit.hole(model, (width, height)) if edit else unknown(model, (width, height))
+
+
+def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
+    """What every row is given: the canvas's size where the network takes it, and what is known of it (inpainting)."""
+    width, height = size_of(scene)
+    size = (height, width, 0.0, 0.0, height, width) if model.spec.takes_size else None
+    if not model.spec.inpaints or model.wordless:
+        return Conditioning(size=size)
+    known, keep = hole
+    # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.
+    free = F.adaptive_max_pool2d(1 - keep[None], known.shape[-2:])
+    return Conditioning(channels=torch.cat([free.to(known), known]), size=size)
+
+
+def _looks(model: Model, *, blank: bool) -> Callable[[Image.Image | None], Tensor]:
+    """How pictures become tokens; the network that paints them, or else the IP-Adapter, is asked."""
+    painter, adapter = model.exemplar, model.ip_adapter
+
+    def tokens(picture: Image.Image | None) -> Tensor:
+        if blank or (painter is None and adapter is None):
+            return torch.zeros(1 if adapter is None else adapter.num_tokens, model.spec.token_width)
+        if painter is not None:
+            return painter.null if picture is None else painter.token(picture)
+        assert adapter is not None, "one of the two is there"
+        return adapter.null if picture is None else adapter.tokens(picture)
+
+    return tokens
+
+
+def _grid(scene: Scene, model: Model) -> tuple[int, int]:
+    factor = model.vae.factor
+    width, height = size_of(scene)
+    if width % factor or height % factor:
+        nearest = [max(round(side / factor), 1) * factor for side in (width, height)]
+        raise CapabilityError(
+            f'The canvas is {width} x {height} pixels, but "{model.name}" draws in multiples of {factor}; '
+            f"give {nearest[0]} x {nearest[1]}."
+        )
+    return height // factor, width // factor
+
+
+def _placed(scene: Scene, grid: tuple[int, int]) -> list[Placed]:
+    width, height = size_of(scene)
+    masks = [(region, region.soft_mask(height, width)) for region in scene.active_regions]
+    return [place(region, mask, box_of(region, mask), grid) for region, mask in masks]
+
+
+def _walk(scene: Scene, model: Model, solver: Sampler[Any] | None) -> tuple[Sampler[Any], tuple[Step, ...]]:
+    assert scene.sampler, "a resolved scene has a sampler"
+    assert scene.steps, "a resolved scene has steps"
+    walker = sampler(scene.sampler, scene.eta) if solver is None else check_sampler(solver)
+    schedule = model.schedule
+    if scene.spacing != "default":
+        schedule = replace(schedule, spacing=scene.spacing, spread=SPREADS[scene.sampler])
+    return walker, schedule.steps(scene.steps, ends_clean=walker.ends_clean, strength=scene.strength)

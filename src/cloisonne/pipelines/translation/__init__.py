@@ -1,0 +1,1 @@
+"""Image-to-image translation by a concept from one reference picture (VCT)."""

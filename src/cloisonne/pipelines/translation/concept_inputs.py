@@ -1,0 +1,88 @@
+"""What a prepared scene with a concept brings: its background and its concept, as latents and as what was learned."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from cloisonne.core.predict import Run
+from cloisonne.models.finite import explained
+from cloisonne.models.model import Model
+from cloisonne.models.text.learned_concept import Concept
+from cloisonne.pipelines.inpaint import PictureEdit, as_tensor, resized
+from cloisonne.pipelines.prepare import Prepared, size_of
+from cloisonne.pipelines.translation.learn_concept import learn
+from cloisonne.pipelines.translation.settings import Progress
+from cloisonne.scene.conditions.concept import ConceptImage
+from cloisonne.scene.conditions.translation_presets import Translating
+from cloisonne.scene.io.image_ref import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a prepared scene brings, before it is encoded."""
+
+    prepared: Prepared
+    concept: ConceptImage
+    reference: Image.Image | None
+    model: Model
+    translating: Translating
+
+    def latents(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """[C, H, W] of uint8 [height, width, 3]."""
+        return _latents(pixels, self.model)
+
+    def known(self) -> Tensor:
+        """[C, H, W] of the background."""
+        edit = edit_of(self.prepared)
+        return self.latents(resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene)))
+
+    def learned(self, run: Run, progress: Progress, cache: Path | None) -> Concept:
+        """The concept of a file, or what is learned now of the middle of the picture, in the canvas's shape."""
+        if self.concept.file is not None:
+            return Concept.read(self.concept.file.read())
+        assert self.reference is not None, "a concept has an image or a file"
+        scene = self.prepared.scene
+        assert scene.seed is not None, "a resolved scene has a seed"
+        with explained(self.model):
+            return learn(
+                learned_from(self.reference, size_of(scene), self.model),
+                self.model,
+                self.translating,
+                word=self.concept.word,
+                seed=scene.seed,
+                run=run,
+                cache=cache,
+                watch=lambda at, count, loss: progress("concept", at + 1, count, loss),
+            )
+
+
+def learned_from(reference: Image.Image, size: tuple[int, int], model: Model) -> Tensor:
+    """[C, H, W]: the middle of a picture, in the shape of a canvas of size (width, height)."""
+    return _latents(np.asarray(ImageOps.fit(reference, size, Image.Resampling.LANCZOS)), model)
+
+
+def _latents(pixels: NDArray[np.uint8], model: Model) -> Tensor:
+    return model.vae.encode(as_tensor(pixels).to(model.device))[0]
+
+
+def edit_of(prepared: Prepared) -> PictureEdit:
+    """Where the background is worked on."""
+    assert prepared.edit is not None, "a scene with a concept has a background"
+    return prepared.edit
+
+
+def with_learned(prepared: Prepared, learned: Concept) -> Prepared:
+    """The same scene, in which the concept is what was learned."""
+    scene = prepared.scene
+    found = scene.translated
+    assert found is not None, "the scene has a concept"
+    assert found.concept is not None, "the region has a concept"
+    if found.concept.file is not None:
+        return prepared
+    told = found.replace(concept=found.concept.replace(file=Picture(data=learned.data())))
+    regions = tuple(told if region is found else region for region in scene.regions)
+    return replace(prepared, scene=scene.replace(regions=regions))

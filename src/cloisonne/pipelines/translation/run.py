@@ -1,0 +1,251 @@
+"""A scene that translates, at work: the background in its window, what its concept says, and how both canvases walk.
+
+Other regions of the scene are views of the result's canvas in the same pass; the translation has what they leave.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloisonne.core.guidance import Cfg, Single
+from cloisonne.core.inversion.ddim import Retrace, invert
+from cloisonne.core.inversion.null_text import ROUNDS, fit_null, fit_pivot
+from cloisonne.core.noise import Noise, Seed
+from cloisonne.core.plan import Plan, Refine, View
+from cloisonne.core.predict import Run
+from cloisonne.core.refines import Clamp, Pin
+from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.core.samplers import Sampler
+from cloisonne.errors import SceneError
+from cloisonne.methods.vct import CONTENT, IMAGE, sharing
+from cloisonne.models.capabilities import check
+from cloisonne.models.model import Model
+from cloisonne.pipelines.prepare import Prepared, prepare, size_of
+from cloisonne.pipelines.translation.concept_conditioning import Told, told_blank, told_learned, told_picture
+from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
+from cloisonne.pipelines.translation.learn_concept import check_learns
+from cloisonne.pipelines.translation.settings import FEW, Progress, asked_of, told_nothing
+from cloisonne.scene.conditions.concept import ConceptImage
+from cloisonne.scene.conditions.translation_presets import Translating
+from cloisonne.scene.io.images import seen
+from cloisonne.scene.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Translation:
+    """prepared: the scene, resolved, with what was learned of its concept; its other regions compiled.
+
+    concept: the region's. scale: w of the guidance. told: what networks hear. known: the background, latents
+    [C, H, W]. run: what was asked so far.
+    """
+
+    prepared: Prepared
+    concept: ConceptImage
+    translating: Translating
+    scale: float
+    told: Told
+    known: Tensor
+    model: Model
+    run: Run
+    progress: Progress
+
+    @classmethod
+    def of(
+        cls,
+        scene: Scene,
+        model: Model,
+        *,
+        progress: Progress = told_nothing,
+        cache: Path | None = None,
+        blank: bool = False,
+        solver: Sampler[Any] | None = None,
+    ) -> Self:
+        """Check the scene against the model, lay the canvas out, and learn the concept where that is asked for.
+
+        cache: a folder where learning is kept, to be gone on with or used again. blank: for plans that are only looked
+        at; no network is asked. solver: in place of the scene's sampler. Raises SceneError, ImageError,
+        CapabilityError or CheckpointError where that is refused.
+        """
+        region, run = scene.translated, Run()
+        assert region is not None, "the scene has a concept"
+        concept = region.concept
+        assert concept is not None, "the region has a concept"
+        translating, said = asked_of(scene)
+        check("concept", model, region.name, kind="vct" if translating.learned else "fast")
+        if translating.learned:
+            check_learns(model)
+        elif concept.image is None:
+            raise SceneError(
+                'The concept has a file alone, but the preset "fast" of translating takes a picture; give its image, '
+                'or choose the preset "vct".',
+                region=region.name,
+            )
+        reference = None if concept.image is None else seen(concept.image, "concept", region.name)
+        asked = scene.replace(translating=said, steps=scene.steps or translating.steps)
+        prepared = prepare(asked, model, blank=blank, solver=solver)
+        if prepared.scene.lora:
+            raise SceneError(
+                f'lora names "{prepared.scene.lora[0].name}" for the whole picture, but a concept is carried over '
+                "without it; give it to other regions, or fuse it when the model is loaded."
+            )
+        given = Given(prepared, concept, reference, model, translating)
+        if blank:
+            known, told = (
+                torch.zeros(model.vae.channels, *prepared.grid),
+                told_blank(model, learned=translating.learned),
+            )
+        elif translating.learned:
+            learned = given.learned(run, progress, cache)
+            prepared = with_learned(prepared, learned)
+            known, told = given.known(), told_learned(model, learned)
+        else:
+            assert reference is not None, "checked above"
+            known, told = given.known(), told_picture(model, reference, size_of(prepared.scene), given.latents)
+        native = model.native
+        own = native.guidance if translating.learned else native.similarity
+        scales = (region.guidance, translating.guidance, own)
+        return cls(
+            prepared=prepared,
+            concept=concept,
+            translating=translating,
+            scale=next(scale for scale in scales if scale is not None),
+            told=told,
+            known=known,
+            model=model,
+            run=run,
+            progress=progress,
+        )
+
+    def warnings(self) -> list[str]:
+        """What a user should know: a reference that is the source, very few steps, what is not heard."""
+        found, scene = [], self.prepared.scene
+        if self.concept.image is not None:
+            shown, own = np.asarray(seen(self.concept.image, "concept")), edit_of(self.prepared).source.rgb
+            if shown.shape == own.shape and np.array_equal(shown, own):
+                found.append("The reference is the source, so that nothing is carried over; give another picture.")
+        if self.concept.file is not None and not self.translating.learned:
+            found.append(
+                'The concept\'s file is not used: the preset "fast" looks at its image; choose the preset "vct".'
+            )
+        if len(self.prepared.steps) < FEW:
+            found.append(f"{len(self.prepared.steps)} steps are few for a walk up and down; give at least {FEW}.")
+        if (scene.caption or scene.negative) and len(scene.active_regions) == 1:
+            found.append("The scene's caption is not heard: a concept hears no words, and no other region counts.")
+        return found
+
+    def walk(self, seed: int, watch: Watch = silent, added: Plan | None = None) -> Tensor:
+        """[C, H, W]: the canvas of the result. watch: is shown that canvas alone, [1, C, H, W]. added: to the plan."""
+        noise, solver, content, image = self._inverted
+        plan = self._plan(content, image) + (added or Plan()) + self._pinned
+        place = {name: plan.streams.index(name) for name in (CONTENT, IMAGE)}
+        if isinstance(solver, Retrace):
+            solver = replace(solver, solver=self.prepared.sampler, places=(place[CONTENT],))
+        shape = (noise.shape[0], *self.prepared.grid)
+        fresh = Noise([Seed(seed, self.prepared.compiled.seeds)], shape, self.model.device)
+        z = plan.stack({CONTENT: noise, IMAGE: self._renoised(noise, fresh)})
+        own = slice(place[IMAGE], place[IMAGE] + 1)
+
+        def shown(step: Any, z: Tensor, x0: Tensor) -> None:
+            self.progress("translation", step.index + 1, step.count)
+            watch(step, z[own], x0[own])
+
+        down = Run()
+        z = sample(plan, solver, z, self.prepared.steps, noise=fresh, watch=shown, run=down)
+        self._count(down)
+        return z[place[IMAGE]]
+
+    def planned(self) -> Plan:
+        """The plan of the walk down, without what inversion fits."""
+        content, image = self._views()
+        return self._plan(replace(content, guide=Single()) if self.translating.pivot == "none" else content, image)
+
+    def asked_before(self) -> list[int]:
+        """Rows of every forward before the walk down, at most: learning and fitting may end earlier."""
+        way, count = self.translating, len(self.prepared.steps)
+        learning = [1] * (way.rounds * way.batch if way.learned and self.concept.file is None else 0)
+        return learning + [1] * count + [2] * ((ROUNDS + 1) * count if way.pivot != "none" else 0)
+
+    def _count(self, run: Run) -> None:
+        self.run.forwards += run.forwards
+        self.run.rows += run.rows
+
+    @cached_property
+    def _inverted(self) -> tuple[Tensor, Any, View, View]:
+        """The source's noise [C, H, W], what brings it back, and what the canvases are told on the way down."""
+        content, image = self._views()
+        clamp: tuple[Refine, ...] = ()
+        if self.model.clip is not None:
+            clamp = (Clamp(limit=self.model.clip, stream=CONTENT),)
+        alone = replace(content, guide=Single())
+        steps, done = self.prepared.steps, [0]
+
+        def climbed(*_: Any) -> None:
+            done[0] += 1
+            self.progress("inversion", done[0], len(steps))
+
+        plan = Plan(views=(alone,), refines=clamp)
+        found = invert(plan, self.known[None], steps, "direct", watch=climbed, run=self.run)
+        if self.translating.pivot == "none":
+            return found.noise[0], found.sampler, alone, image
+        branch, fit = ("cond", fit_pivot) if self.translating.pivot == "source" else ("null", fit_null)
+        fitted = fit(
+            Plan(views=(content,), refines=clamp),
+            found.path,
+            steps,
+            run=self.run,
+            watch=lambda step, error: self.progress("pivot", step.index + 1, len(steps), error),
+        )
+        (content,) = fitted.views
+        image = replace(image, branches={**image.branches, "null": content.branches[branch]})
+        return found.noise[0], self.prepared.sampler, content, image
+
+    def _views(self) -> tuple[View, View]:
+        """The content's view and the result's."""
+        told, scale = self.told, self.scale
+        content = View(
+            name="translation",
+            net=told.net,
+            branches={"cond": told.nothing, "null": told.nothing},
+            guide=Cfg(scale=scale),
+            weight=torch.ones(self.prepared.grid, device=self.model.device),
+            stream=CONTENT,
+        )
+        branches = {"cond": told.concept, "null": told.nothing}
+        guide = Cfg(scale=scale * self.concept.concept_strength)
+        return content, replace(content, branches=branches, guide=guide, stream=IMAGE)
+
+    def _plan(self, content: View, image: View) -> Plan:
+        """Both canvases, and on the result's the other regions; one view a part of the walk."""
+        parts = self.prepared.compiled.translated
+        views = list(self.prepared.compiled.plan.views)
+        for span, left in parts:
+            name = content.name if len(parts) == 1 else f"{content.name} from {span.start}"
+            views.append(replace(content, name=name, when=span))
+            views.append(replace(image, name=name, when=span, weight=left))
+        edits = sharing(self.translating, *self.told.ids)
+        limit = self.model.clip
+        clamps = () if limit is None else tuple(Clamp(limit=limit, stream=stream) for stream in (CONTENT, IMAGE))
+        return Plan(views=tuple(views), edits=edits, refines=clamps)
+
+    @cached_property
+    def _pinned(self) -> Plan:
+        """What stays outside of all regions."""
+        edit = edit_of(self.prepared)
+        covered = edit.covered(self.prepared.compiled.dropped)
+        if bool((covered > 0).all()):
+            return Plan()
+        mask = edit.pin(self.model, size_of(self.prepared.scene), covered).mask
+        return Plan(refines=(Pin(known=self.known, mask=mask, stream=IMAGE),))
+
+    def _renoised(self, inverted: Tensor, fresh: Noise) -> Tensor:
+        """Noise [C, H, W] of variance 1, fresh where other regions draw from the beginning."""
+        first = self.prepared.steps[0]
+        left = next(left for span, left in self.prepared.compiled.translated if first in span)
+        if bool((left >= 1).all()):
+            return inverted
+        return (left * inverted + (1 - left) * fresh()[0]) / (left.square() + (1 - left).square()).sqrt()

@@ -1,0 +1,137 @@
+"""Carry the subject or style of one picture over to another that keeps its structure (VCT, arXiv 2307.14352).
+
+A scene whose one region has a concept, drawn by :func:`~cloisonne.pipelines.generate.generate`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cloisonne.models.model import Model
+from cloisonne.models.text.learned_concept import Concept
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.inpaint import PictureEdit, as_pixels
+from cloisonne.pipelines.result import Result
+from cloisonne.pipelines.translation.settings import NAME, Progress, told_nothing, translating_of
+from cloisonne.scene.conditions.concept import ConceptImage
+from cloisonne.scene.io.image_ref import Picture, given_concept_image
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.mask_reading import Channel
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Translated:
+    """A translated picture.
+
+    result: as ``generate`` gives it. concept: what was learned or given, to be saved and used again; None where the
+    encoder of exemplars needs none.
+    """
+
+    result: Result
+    concept: Concept | None
+
+    @property
+    def image(self) -> Image.Image:
+        """The result, as large as the source."""
+        return self.result.image
+
+    @property
+    def scene(self) -> Scene:
+        """The scene that makes it again."""
+        return self.result.scene
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What ``--json`` prints; see ``Result``."""
+        return self.result.report
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was asked for and is not in the picture, one sentence each."""
+        return self.result.warnings
+
+    def __repr__(self) -> str:
+        learned = "" if self.concept is None else ", with its concept"
+        return f"Translated: {self.result!r}{learned}"
+
+    @cached_property
+    def raw(self) -> Image.Image:
+        """The same with nothing put back."""
+        edit = PictureEdit.of(self.scene)
+        pixels = as_pixels(self.result.model.vae.decode(self.result.latents)[0])
+        return edit.whole(pixels)
+
+    def save(self, path: str | Path, *, overwrite: bool = False, embed: bool = True) -> Path:
+        """Write the picture; a PNG carries its scene. Raises OutputError as ``Result.save`` does."""
+        return self.result.save(path, overwrite=overwrite, embed=embed)[0]
+
+
+def scene_of(
+    source: Any,
+    reference: Any,
+    *,
+    mask: Any = None,
+    mask_channel: Channel = "auto",
+    preset: str = "fast",
+    keep_structure: float | None = None,
+    concept_strength: float = 1.0,
+    concept: Concept | None = None,
+    word: str = "",
+    seed: int = 0,
+    **fields: Any,
+) -> Scene:
+    """The scene of a translation. fields: of the scene, or of the preset. Raises what :func:`translate` does."""
+    own = {name: fields.pop(name) for name in tuple(fields) if name in Scene.model_fields}
+    translating_of(preset, keep_structure, fields)
+    shown = ConceptImage(
+        image=given_concept_image(reference),
+        file=None if concept is None else Picture(data=concept.data()),
+        keep_structure=keep_structure,
+        concept_strength=concept_strength,
+        word=word,
+    )
+    shape = {"box": (0.0, 0.0, 1.0, 1.0)} if mask is None else {"mask": mask, "mask_channel": mask_channel}
+    changes = {name: value for name, value in fields.items() if value is not None}
+    return Scene(
+        background=source,
+        regions=(Region(name=NAME, concept=shown, guidance=own.pop("guidance", None), **shape),),
+        translating={"preset": preset, **changes},
+        seed=seed,
+        **{name: value for name, value in own.items() if value is not None},
+    )
+
+
+def translate(
+    source: Any,
+    reference: Any,
+    model: Model,
+    *,
+    progress: Progress = told_nothing,
+    cache: str | Path | None = None,
+    **options: Any,
+) -> Translated:
+    """Translate a source by one reference picture: :func:`generate` for a scene of one region with a concept.
+
+    source, reference: a path, a PIL image or an array. progress: is told what is being done, how far, of how much, and
+    the loss where something is fitted; may raise Cancelled. cache: a folder where learning is kept: an interrupted one
+    goes on there, and a finished one is used again. options:
+
+    mask: where it is black, the source keeps its bytes. mask_channel: what of the mask is read, ``auto``,
+    ``luminance``, ``alpha`` or ``transparency``. preset: "fast" and "learned"
+    (ours), "vct" (the paper), "vct-code" (its released code); further options are fields of it that shall be other, or
+    fields of the scene, such as steps. keep_structure: share of the walk in [0, 1] that looks as the source does.
+    concept_strength: in [0, 1]; 0 is the source. concept: a learned one, in place of learning. word: where learning
+    begins. seed: 0 if left out. Raises SceneError, ImageError, CapabilityError or CheckpointError where that is
+    refused.
+    """
+    scene = scene_of(source, reference, **options)
+    result = generate(scene, model, progress=progress, cache=None if cache is None else Path(cache))
+    region = result.scene.translated
+    assert region is not None, "the scene has a concept"
+    assert region.concept is not None, "the region has a concept"
+    file = region.concept.file
+    return Translated(result=result, concept=None if file is None else Concept.read(file.read()))

@@ -1,0 +1,1 @@
+"""What a region can be given: phrase options, exemplar, control map, edit, concept, LoRA."""

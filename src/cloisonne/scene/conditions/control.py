@@ -1,0 +1,55 @@
+"""A map that a region's picture has to obey: edges, colours, depth and so on."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.control_maps import DRAWN
+from cloisonne.scene.io.image_ref import ControlPicture
+from cloisonne.scene.values import Value, shown
+
+ControlKind = Literal["canny", "sobel", "color", "sketch", "lineart", "depth", "openpose", "keypose", "seg"]
+
+
+class Control(Value):
+    """What an adapter is shown, stretched over the canvas (or over the given picture).
+
+    kind: which adapter obeys it. image: the map itself. photo: a picture to draw the map of (``from`` in JSON), for the
+    kinds that need no network. strength: how strictly it is obeyed, in [0, 2].
+    """
+
+    kind: ControlKind
+    image: ControlPicture | None = None
+    photo: ControlPicture | None = None
+    strength: float = Field(default=1.0, strict=True, ge=0, le=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.image is None) == (self.photo is None):
+            given = "neither an image nor a photo" if self.image is None else "both an image and a photo"
+            raise SceneError(f'control has {given}; give the map as "image", or a picture to draw it of as "from".')
+        if self.photo is not None and self.kind not in DRAWN:
+            raise SceneError(
+                f'control is "from" a photo, but a map of kind {self.kind} cannot be drawn here; give it as "image", '
+                f"or choose one of {', '.join(DRAWN)}."
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _in_json(self, write: Any) -> dict[str, Any]:
+        data = write(self)
+        return {"from" if name == "photo" else name: value for name, value in data.items() if value is not None}
+
+
+def given_control(value: Any) -> Any:
+    """A control from an object of its fields."""
+    if value is None or isinstance(value, Control):
+        return value
+    if not isinstance(value, Mapping):
+        raise SceneError(f'control is {shown(value)}; give an object {{"kind": "canny", "image": "edges.png"}}.')
+    return Control(**{"photo" if name == "from" else name: part for name, part in value.items()})
+
+
+ControlField = Annotated[Control, BeforeValidator(given_control)]

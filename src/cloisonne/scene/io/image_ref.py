@@ -1,0 +1,201 @@
+"""A given picture before it is opened: a file, or the bytes of one."""
+
+import base64
+import binascii
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from PIL import Image
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+
+from cloisonne.errors import ImageError
+from cloisonne.scene.io.arrays import colour_array, is_array, mask_array
+from cloisonne.scene.io.colour_space import png_options
+from cloisonne.scene.values import quoted, shown
+
+LEARNED = "file"
+"""The role of what was learned of a concept: a file that is no picture."""
+MAX_FILE_BYTES = 512 * 2**20
+"""A file larger than this is not read."""
+
+_SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
+_BYTES = "data:application/octet-stream"
+"""How data URIs of files that are no pictures begin."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where a picture comes from.
+
+    path: a file, relative to the current folder. data: a whole file in memory; it wins over ``path``.
+    sha256: what the file's bytes must hash to, in hexadecimal. With ``sha256`` alone the picture is known but not kept.
+    """
+
+    path: Path | None = None
+    data: bytes | None = None
+    sha256: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Picture({self})"
+
+    def __str__(self) -> str:
+        if self.data is not None:
+            return f"<{len(self.data)} bytes>"
+        return f"<SHA-256 {self.sha256}>" if self.path is None else quoted(self.path)
+
+    def read(self) -> bytes:
+        """The bytes of the file; ImageError where there is none or it is not the one that was meant."""
+        if self.data is not None:
+            return self.data
+        if self.path is None:
+            raise ImageError(f"The picture of SHA-256 {self.sha256} was not kept with the scene; give it again.")
+        data = _file_bytes(self.path)
+        if self.sha256 is not None and hashlib.sha256(data).hexdigest() != self.sha256:
+            raise ImageError(f"{self} is not the picture that the scene was made with; restore it or give it again.")
+        return data
+
+    def wire(self) -> str | dict[str, str]:
+        """The picture in JSON: a path, a data URI, or an object of ``path`` and ``sha256``."""
+        if self.data is not None:
+            return data_uri(self.data)
+        path = {} if self.path is None else {"path": self.path.as_posix()}
+        return path["path"] if self.sha256 is None else path | {"sha256": self.sha256}
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise ImageError(f"There is no file {quoted(path)}; check the path, which is relative to the scene's file.")
+        if not path.is_file():
+            raise ImageError(f"{quoted(path)} is not a file; give a picture.")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ImageError(f"{quoted(path)} is larger than {MAX_FILE_BYTES >> 20} MiB; give a smaller picture.")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"The file {quoted(path)} cannot be read ({reason}); give one that can.") from None
+
+
+def data_uri(data: bytes) -> str:
+    """``data`` as a data URI that names its kind of picture; a safetensors file is none."""
+    kind = next((f"data:image/{kind}" for signature, kind in _SIGNATURES.items() if data.startswith(signature)), None)
+    if kind is None:
+        kind = _BYTES if data[8:9] == b"{" else "data:image/png"
+    return f"{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def encoded(image: Image.Image) -> bytes:
+    """``image`` as a PNG file with its colour space, resolution, EXIF and transparency, and no other metadata."""
+    file = io.BytesIO()
+    try:
+        image.save(file, "PNG", **png_options(image.info))
+    except (OSError, ValueError) as error:
+        raise ImageError(f"A picture of mode {image.mode} cannot be kept ({error}); convert it to RGB or L.") from None
+    return file.getvalue()
+
+
+def given_background(value: object) -> Picture:
+    """The picture of a path, a data URI, a PIL image, an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W].
+
+    Arrays and tensors are uint8, or floats in [0, 1].
+    """
+    return _given_colours(value, "background")
+
+
+def given_picture(value: object) -> Picture:
+    """The same of any other picture."""
+    return _given_colours(value, "picture")
+
+
+def given_image(value: object) -> Picture:
+    """The same of an exemplar."""
+    return _given_colours(value, "exemplar")
+
+
+def given_map(value: object) -> Picture:
+    """The same of a control map, or of the picture to draw it of."""
+    return _given_colours(value, "control")
+
+
+def given_concept_image(value: object) -> Picture:
+    """The same of what shows a concept."""
+    return _given_colours(value, "concept")
+
+
+def given_learned(value: object) -> Picture:
+    """What was learned of a concept, the file of a path, a data URI, or bytes."""
+    return Picture(data=value) if isinstance(value, bytes) else _given(value, LEARNED)
+
+
+def given_outside(value: object) -> Picture:
+    """The same of what stands outside of regions."""
+    return _given_colours(value, "outside")
+
+
+def _given_colours(value: object, field: str) -> Picture:
+    return _given(Image.fromarray(colour_array(value, field)) if is_array(value) else value, field)
+
+
+def given_mask(value: object) -> Picture:
+    """The mask of a path, a data URI, a PIL image, or an array or tensor [H, W]: bool, uint8, uint16, floats in [0, 1].
+
+    Floats are kept with 16 bits.
+    """
+    return _given(Image.fromarray(mask_array(value)) if is_array(value) else value, "mask")
+
+
+def _given(value: object, field: str) -> Picture:
+    if isinstance(value, Picture):
+        return value
+    if isinstance(value, Image.Image):
+        return Picture(data=encoded(value))
+    if isinstance(value, Mapping) and value and set(value) <= {"path", "sha256"}:
+        path, sha256 = value.get("path"), value.get("sha256")
+        if all(part is None or isinstance(part, str) for part in (path, sha256)) and (path or sha256):
+            return Picture(path=Path(path) if path else None, sha256=sha256)
+    if isinstance(value, str) and value.startswith("data:"):
+        return Picture(data=_from_data_uri(value, field))
+    if isinstance(value, str) and "://" in value:
+        raise ImageError(f"{field} is {shown(value)}, and addresses are not fetched; give the path of a file.")
+    if isinstance(value, str | os.PathLike) and str(value):
+        return Picture(path=Path(value))
+    raise ImageError(f"{field} is {shown(value)}; give the path of a {'file' if field == LEARNED else 'picture'}.")
+
+
+def _from_data_uri(text: str, field: str) -> bytes:
+    head, _, body = text.partition(",")
+    kind = _BYTES if field == LEARNED else "data:image/png"
+    if not (head.startswith(kind.removesuffix("png")) and head.endswith(";base64")):
+        raise ImageError(f"{field} is {shown(text)}; give a data URI that begins with {kind};base64,.")
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error:
+        raise ImageError(f"{field} holds base64 text that cannot be decoded; encode the picture again.") from None
+
+
+_ON_THE_WIRE = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "description": "a path relative to the scene's file, or data:image/png;base64,..."},
+            {
+                "type": "object",
+                "properties": {"path": {"type": "string"}, "sha256": {"type": "string"}},
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
+Background = Annotated[Picture, PlainValidator(given_background), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+ExemplarPicture = Annotated[Picture, PlainValidator(given_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+ControlPicture = Annotated[Picture, PlainValidator(given_map), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+ConceptPicture = Annotated[Picture, PlainValidator(given_concept_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+LearnedFile = Annotated[Picture, PlainValidator(given_learned), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+OutsidePicture = Annotated[Picture, PlainValidator(given_outside), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+MaskPicture = Annotated[Picture, PlainValidator(given_mask), PlainSerializer(Picture.wire), _ON_THE_WIRE]

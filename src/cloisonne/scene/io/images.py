@@ -1,0 +1,130 @@
+"""Opening given pictures and masks: nothing is decoded before its size and kind are known to be harmless."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cloisonne.errors import ImageError
+from cloisonne.scene.io.colour_space import cicp_of
+from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.shapes.masks import Mask
+
+MAX_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture stored with this EXIF orientation upright."""
+
+
+def opened(picture: Picture, role: str, region: str | None = None, *, exact: bool = False) -> Image.Image:
+    """The decoded picture in its own mode, as stored; ImageError names ``role`` and ``region``.
+
+    Refused: what is missing, damaged, of another format than FORMATS, animated, or larger than MAX_PIXELS.
+    exact: also refuse what would lose precision by decoding (16 bits a colour channel).
+    """
+    with _sentences(picture, role, region):
+        data = picture.read()
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        subject = f"The {role} {picture}"
+        if image.width * image.height > MAX_PIXELS:
+            size = f"{image.width} x {image.height} pixels"
+            raise ImageError(f"{subject} has {size}, but at most {MAX_PIXELS // 10**6} megapixels are read; shrink it.")
+        # A phone's JPEG may hold a second picture (MPO), which is no animation.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            raise ImageError(f"{subject} is animated; give a single picture, such as its first frame.")
+        if exact and image.format == "PNG" and image.mode != "I;16" and str(image.tile[0][3]).endswith(";16B"):
+            raise ImageError(f"{subject} has 16 bits a colour channel; convert it to 8 bits.")
+        image.load()
+        # Parsed here and kept by Pillow, so that damaged EXIF is a sentence too.
+        image.getexif()
+        if image.format == "PNG" and (cicp := cicp_of(data)) is not None:
+            image.info["cicp"] = cicp
+    return image
+
+
+@contextmanager
+def _sentences(picture: Picture, role: str, region: str | None) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImageError as error:
+        raise ImageError(str(error), region=region) from None
+    except UnidentifiedImageError:
+        known = "PNG, JPEG, WebP, BMP or GIF"
+        raise ImageError(f"The {role} {picture} is not a picture; give a {known} file.", region=region) from None
+    except Image.DecompressionBombError:
+        limit = f"{MAX_PIXELS // 10**6} megapixels"
+        raise ImageError(f"The {role} {picture} has more than {limit}; shrink it.", region=region) from None
+    # Decoders raise whatever a damaged file makes them trip over.
+    except Exception as error:
+        raise ImageError(
+            f"The {role} {picture} is damaged ({error}); save it again from its original.", region=region
+        ) from None
+
+
+def seen(picture: Picture, role: str, region: str | None = None) -> Image.Image:
+    """The picture upright, in RGB, what is transparent on white; ImageError names ``role`` and ``region``."""
+    stored = opened(picture, role, region)
+    image = turned_upright(stored, orientation(stored))
+    if image.mode.startswith("I"):
+        # 16 bits of grey; Pillow's own conversion would clip them.
+        image = Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    return image.convert("RGB")
+
+
+def orientation(image: Image.Image) -> int:
+    """How the picture is stored, as an EXIF orientation 1 to 8; 1, upright, where nothing sensible is said."""
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if value in _TURNS else 1
+
+
+def turned_upright(image: Image.Image, turn: int) -> Image.Image:
+    """A picture stored with EXIF orientation ``turn`` as it is meant to be seen."""
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+
+
+def turned_back(image: Image.Image, turn: int) -> Image.Image:
+    """An upright picture as it is stored with EXIF orientation ``turn``."""
+    return turned_upright(image, {6: 8, 8: 6}.get(turn, turn))
+
+
+def mask_image(picture: Picture, region: str | None = None) -> Image.Image:
+    """A mask upright as L, LA or I;16, without metadata: white is the region, what is transparent is not."""
+    image = opened(picture, "mask", region)
+    image = turned_upright(image, orientation(image))
+    if image.mode != "I;16":
+        see_through = "A" in image.getbands() or "transparency" in image.info
+        image = image.convert("RGBA").convert("LA") if see_through else image.convert("L")
+    image.info = {}
+    return image
+
+
+def mask_values(image: Image.Image) -> Mask:
+    """The values [h, w] in [0, 1] of a mask of mode L, LA or I;16."""
+    pixels = np.asarray(image)
+    if image.mode == "LA":
+        luminance, alpha = np.moveaxis(pixels.astype(np.float32) / np.float32(255), -1, 0)
+        return luminance * alpha
+    return pixels.astype(np.float32) / np.float32(65535 if image.mode == "I;16" else 255)
+
+
+def load_mask(picture: Picture, region: str | None = None) -> Mask:
+    """The values [h, w] in [0, 1] of a mask in the picture's own size."""
+    return mask_values(mask_image(picture, region))

@@ -1,0 +1,57 @@
+"""The ``parameters`` text by which other tools read how a picture was made (AUTOMATIC1111's infotext)."""
+
+import json
+import re
+
+from cloisonne.scene.io.png_record import Record
+from cloisonne.scene.scene import Scene
+
+PARAMETERS = "parameters"
+"""The key of the text in a PNG."""
+
+_SAMPLERS = {
+    "ddim": "DDIM",
+    "euler": "Euler",
+    "euler-ancestral": "Euler a",
+    "heun": "Heun",
+    "dpmpp-2m": "DPM++ 2M",
+    "pndm": "PLMS",
+}
+
+
+def infotext(scene: Scene, record: Record) -> str:
+    """Prompt, negative prompt and settings of a resolved scene, in three lines.
+
+    The prompt is the caption and the phrases of the regions that count; their places are in ``record`` alone.
+    """
+    prompt = ", ".join(filter(None, [scene.caption, *(region.phrase for region in scene.active_regions)]))
+    lines = [_one_line(prompt)]
+    if scene.negative:
+        lines.append(f"Negative prompt: {_one_line(scene.negative)}")
+    settings: dict[str, object] = {
+        "Steps": scene.steps,
+        "Sampler": _SAMPLERS.get(scene.sampler or "", scene.sampler),
+        "Schedule type": "Karras" if scene.spacing == "karras" else "Automatic",
+        "CFG scale": f"{scene.guidance:g}",
+        "Seed": scene.seed,
+        "Size": f"{scene.width}x{scene.height}",
+        "Model hash": record.model_hash[:10],
+        "Model": record.scene["model"],
+    }
+    if scene.background is not None:
+        settings["Denoising strength"] = f"{scene.strength:g}"
+    if scene.eta:
+        settings["Eta"] = f"{scene.eta:g}"
+    if "cloisonne" in record.versions:
+        settings["Version"] = f"cloisonne {record.versions['cloisonne']}"
+    lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items() if value != ""))
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks, so that words cannot pass for settings."""
+    return re.sub(r"\s*\n\s*", " ", text)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:\n"]', value) else value

@@ -1,0 +1,139 @@
+"""The text of a scene: JSON in, JSON out, and the pictures that it names by path."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.io.image_ref import LEARNED
+from cloisonne.scene.values import quoted, shown
+
+MAX_BYTES = 256 * 2**20
+"""A scene's text longer than this is not read."""
+
+ChangePicture = Callable[[Any, str, str | None], Any]
+"""(what JSON says of a picture, its role, such as "mask", the region's name) -> what it shall say."""
+
+
+def read(path: str | Path) -> bytes:
+    """The bytes of a scene's file, or of standard input where ``path`` is "-"; SceneError where it cannot be read."""
+    try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read(MAX_BYTES + 1)
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SceneError(f"The scene {quoted(path)} cannot be read ({reason}); check the path.") from None
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+    """The object that a scene's JSON text is; SceneError where it is none, or names a field twice."""
+    if len(text) > MAX_BYTES:
+        raise SceneError(f"The scene's text is longer than {MAX_BYTES >> 20} MiB; give its pictures as files.")
+    try:
+        data = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise SceneError(f"The scene is not JSON ({error.msg} at {place}); correct it there.") from None
+    except UnicodeDecodeError as error:
+        raise SceneError(
+            f"The scene is neither a PNG nor text in UTF-8 (byte {error.start}); give JSON saved as UTF-8."
+        ) from None
+    except SceneError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise SceneError(f"The scene is not JSON that can be read ({error}); write it as in the examples.") from None
+    if not isinstance(data, dict):
+        raise SceneError(f"The scene is {shown(data)}; give a JSON object with caption and regions.")
+    return data
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise SceneError(f"The field {shown(name)} is given twice in one object; keep one of them.")
+        found[name] = value
+    return found
+
+
+def text(data: Mapping[str, Any]) -> str:
+    """JSON text of a scene's object, one line a field and one line a region."""
+    fields = [f"{json.dumps(name)}: {_line(value)}" for name, value in data.items() if name != "regions"]
+    if "regions" in data:
+        lines = ",\n".join(f"  {_line(region)}" for region in data["regions"])
+        fields.append(f'"regions": [\n{lines}]')
+    return "{" + ",\n ".join(fields) + "}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def with_pictures(data: Mapping[str, Any], change: ChangePicture) -> dict[str, Any]:
+    """A scene's object with what it says about its pictures changed; anything malformed is left as it is."""
+    changed = dict(data)
+    if data.get("background") is not None:
+        changed["background"] = change(data["background"], "background", None)
+    if isinstance(outside := data.get("outside"), Mapping):
+        shown = {field: outside[field] for field in ("image", "mask") if outside.get(field) is not None}
+        roles = {"image": "outside", "mask": "mask"}
+        changed["outside"] = {**outside, **{field: change(one, roles[field], None) for field, one in shown.items()}}
+    if isinstance(data.get("regions"), list | tuple):
+        changed["regions"] = [_of_region(region, change) for region in data["regions"]]
+    return changed
+
+
+def _of_region(region: Any, change: ChangePicture) -> Any:
+    if not isinstance(region, Mapping):
+        return region
+    changed, name = dict(region), region.get("name")
+    if changed.get("mask") is not None:
+        changed["mask"] = change(changed["mask"], "mask", name)
+    control = changed.get("control")
+    if isinstance(control, Mapping):
+        shown = {field: control[field] for field in ("image", "from", "photo") if control.get(field) is not None}
+        changed["control"] = {**control, **{field: change(image, "control", name) for field, image in shown.items()}}
+    exemplar = changed.get("exemplar")
+    if isinstance(exemplar, Mapping) and exemplar.get("image") is not None:
+        changed["exemplar"] = {**exemplar, "image": change(exemplar["image"], "exemplar", name)}
+    elif exemplar is not None:
+        changed["exemplar"] = change(exemplar, "exemplar", name)
+    concept = changed.get("concept")
+    if isinstance(concept, Mapping) and not {"path", "sha256"} & set(concept):
+        shown = {field: concept[field] for field in ("image", LEARNED) if concept.get(field) is not None}
+        roles = {"image": "concept", LEARNED: LEARNED}
+        changed["concept"] = {**concept, **{field: change(one, roles[field], name) for field, one in shown.items()}}
+    elif concept is not None:
+        changed["concept"] = change(concept, "concept", name)
+    return changed
+
+
+def from_folder(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A scene's object whose paths are relative to ``folder``, with paths that hold from the current folder."""
+    return with_pictures(data, lambda picture, *_: _with_path(picture, lambda path: str(folder / path)))
+
+
+def to_folder(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The way back of :func:`from_folder`: paths relative to ``folder``, none absolute."""
+    return with_pictures(data, lambda picture, *_: _with_path(picture, lambda path: relative(path, folder)))
+
+
+def relative(path: str | Path, folder: Path) -> str:
+    """``path`` as seen from ``folder``, with forward slashes; only its name where no relative path exists."""
+    try:
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
+    except ValueError:
+        return Path(path).name
+
+
+def _with_path(picture: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(picture, Mapping) and isinstance(picture.get("path"), str):
+        return {**picture, "path": change(picture["path"])}
+    if isinstance(picture, str) and picture and not picture.startswith("data:") and "://" not in picture:
+        return change(picture)
+    return picture

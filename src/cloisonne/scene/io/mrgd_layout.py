@@ -1,0 +1,155 @@
+"""MRGD's own layouts (its ``region_configs``, and what its pictures carry) as the fields of a scene.
+
+Records under ``bbox_controls``: enable, x, y, w, h (fractions of the canvas), prompt, neg_prompt, blend_mode,
+feather_ratio (of half of the shorter side), seed (-1: none), key_prompt (comma list). A picture's text has the same
+records under ``Region control``.
+"""
+
+import ast
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cloisonne.errors import SceneError
+from cloisonne.scene.shapes.geometry import Box
+from cloisonne.scene.values import shown
+
+KEY = "bbox_controls"
+BEHIND = -1
+"""The priority of backgrounds."""
+_MODES = ("Background", "Foreground", "AdditionForeground", "RemovalForeground", "EditedSource", "EditedTarget")
+_ROUNDING = 1e-4
+"""Fractions are written with four digits."""
+_PNG = re.compile(r"Tiled Diffusion: (\"(?:[^\"\\]|\\.)*\")")
+_NO_PROMPT = ("Negative prompt:", "Steps:")
+"""How a picture's text begins where its prompt is empty."""
+
+
+def is_layout(data: Any) -> bool:
+    """Whether a JSON object is such a layout."""
+    return isinstance(data, Mapping) and KEY in data
+
+
+def layout_of(text: str) -> dict[str, Any]:
+    """The layout in the text that MRGD writes into its pictures. SceneError where there is none."""
+    found = _PNG.search(text)
+    try:
+        value: Any = ast.literal_eval(ast.literal_eval(found.group(1))) if found else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    records = value.get("Region control") if isinstance(value, Mapping) else None
+    if not isinstance(records, Mapping):
+        raise SceneError(
+            f'The text {shown(text[:60])} holds no "Tiled Diffusion: ..." with a "Region control"; give the text of a '
+            "picture that was made of regions."
+        )
+    return {KEY: list(records.values())}
+
+
+def caption_of(text: str) -> str:
+    """The prompt of the whole picture, the first line of such a text; empty where it has none."""
+    first = text.split("\n", 1)[0].strip()
+    return "" if first.startswith(_NO_PROMPT) else first
+
+
+def scene_fields(
+    data: Mapping[str, Any], caption: str = "", report: Callable[[str], object] = lambda said: None
+) -> dict[str, Any]:
+    """The fields of a scene from a layout; caption: the prompt of the whole picture.
+
+    Records that are not enabled are left out, and boxes end at the canvas's edges, of which ``report`` is told.
+    Raises SceneError about the record that cannot be meant.
+    """
+    records = data.get(KEY)
+    if not isinstance(records, Sequence) or isinstance(records, str) or not records:
+        raise SceneError(f"{KEY} is {shown(records)}; give a list of records with x, y, w, h, prompt and blend_mode.")
+    named = [(f"region-{k}", record) for k, record in enumerate(records)]
+    enabled = [(name, record) for name, record in named if _enabled(record, name)]
+    if not enabled:
+        raise SceneError(f"None of the {len(records)} records of {KEY} is enabled; enable one.")
+    for name, record in enabled:
+        if (mode := record.get("blend_mode")) not in _MODES:
+            raise SceneError(f"blend_mode is {shown(mode)}; give one of {', '.join(_MODES)}.", region=name)
+    return {"caption": caption, "regions": _joined([(name, r, _box(r, name, report)) for name, r in enabled])}
+
+
+def _enabled(record: Any, name: str) -> bool:
+    if not isinstance(record, Mapping):
+        raise SceneError(f"The record is {shown(record)}; give an object with x, y, w, h and blend_mode.", region=name)
+    enable = record.get("enable", True)
+    if not isinstance(enable, bool):
+        raise SceneError(f"enable is {shown(enable)}; give true or false.", region=name)
+    return enable
+
+
+def _joined(placed: Sequence[tuple[str, Mapping[str, Any], Box]]) -> list[dict[str, Any]]:
+    """A region a record, the two halves of a change as one, which has all but its words from its target."""
+    targets = [one for one in placed if one[1]["blend_mode"] == "EditedTarget"]
+    regions: list[dict[str, Any]] = []
+    for name, record, box in placed:
+        mode = record["blend_mode"]
+        if mode == "EditedSource":
+            half = next((one for one in targets if one[2] == box), None)
+            if half is None:
+                raise SceneError("EditedSource has no EditedTarget of the same box; give both.", region=name)
+            targets.remove(half)
+            edit = {"kind": "change", "from": _prompt(record, name), "to": _prompt(half[1], half[0])}
+            regions.append(_common(half[1], name, box) | {"edit": edit})
+        elif mode != "EditedTarget":
+            regions.append(_common(record, name, box) | _said(mode, _prompt(record, name)))
+    if targets:
+        raise SceneError("EditedTarget has no EditedSource of the same box; give both.", region=targets[0][0])
+    return regions
+
+
+def _said(mode: str, prompt: str) -> dict[str, Any]:
+    if mode == "Background":
+        return {"phrase": prompt, "priority": BEHIND}
+    if mode == "Foreground":
+        return {"phrase": prompt}
+    return {"edit": {"kind": "add" if mode == "AdditionForeground" else "remove", "phrase": prompt}}
+
+
+def _common(record: Mapping[str, Any], name: str, box: Box) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": name, "box": list(box), "negative": _text(record, "neg_prompt", name)}
+    fields["keywords"] = [word.strip() for word in _text(record, "key_prompt", name).split(",") if word.strip()]
+    if ratio := _number(record, "feather_ratio", name, missing=0.2):
+        # Of half of the shorter side there, of all of it here.
+        fields["feather"] = ratio / 2
+    if (seed := record.get("seed")) != -1:
+        fields["seed"] = seed
+    return fields
+
+
+def _text(record: Mapping[str, Any], field: str, name: str) -> str:
+    text = record.get(field) or ""
+    if not isinstance(text, str):
+        raise SceneError(f"{field} is {shown(text)}; give text, or leave it out.", region=name)
+    return text.strip()
+
+
+def _prompt(record: Mapping[str, Any], name: str) -> str:
+    prompt = record.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise SceneError(f"prompt is {shown(prompt)}; say what the region shows.", region=name)
+    return prompt.strip()
+
+
+def _box(record: Mapping[str, Any], name: str, report: Callable[[str], object]) -> Box:
+    x, y, w, h = (_number(record, field, name) for field in ("x", "y", "w", "h"))
+    told = f"the box x {x:g}, y {y:g}, w {w:g}, h {h:g}"
+    box = (x, y, min(x + w, 1.0), min(y + h, 1.0))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise SceneError(f"{told.capitalize()} is empty; give it a size inside of the picture.", region=name)
+    if max(x + w, y + h) > 1 + _ROUNDING:
+        report(f'Region "{name}": {told} reached outside the picture and was clipped.')
+    return box
+
+
+def _number(record: Mapping[str, Any], field: str, name: str, missing: float | None = None) -> float:
+    value = record.get(field, missing)
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not 0 <= number <= 1:
+        raise SceneError(f"{field} is {shown(value)}; give a fraction from 0 to 1.", region=name)
+    return float(number)

@@ -1,0 +1,132 @@
+"""Writing pictures: PNG, JPEG and WebP, whole or not at all."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from cloisonne.errors import OutputError, spelled
+from cloisonne.scene.io.colour_space import kept, png_options
+from cloisonne.scene.io.infotext import PARAMETERS
+from cloisonne.scene.io.png_record import KEY, Record
+from cloisonne.scene.values import quoted
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "JPEG": ("L", "RGB"),
+    "WEBP": ("RGB", "RGBA"),
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    # exact: the colours under transparent pixels are the source's bytes too.
+    "WEBP": {"lossless": True, "exact": True},
+}
+_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
+_MAX_EXIF_BYTES = 65_000
+"""A JPEG segment holds 65,533 bytes."""
+
+
+def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image | None = None) -> None:
+    """OutputError where :func:`write_picture` could not write to ``path``; to be asked before any work.
+
+    like: a picture of the mode and transparency that will be written; None means RGB. Of a symbolic link its target is
+    meant, which is a new file where the link is dangling.
+    """
+    path = Path(path)
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise OutputError(f"The output {quoted(path)} has no known ending; end its name with .png, .jpg or .webp.")
+    if like is not None and (like.mode not in _MODES[kind] or (kind != "PNG" and "transparency" in like.info)):
+        form = f"of mode {like.mode}" + (" with transparent colours" if "transparency" in like.info else "")
+        raise OutputError(
+            f"{kind} cannot hold a picture {form} ({quoted(path.name)}); end the output's name with .png."
+        )
+    try:
+        if path.is_dir():
+            raise OutputError(f"The output {quoted(path)} is a folder; give the name of a file.")
+        if path.exists() and not overwrite:
+            allowed = spelled("overwrite=True", "--overwrite")
+            raise OutputError(f"The output {quoted(path)} exists; choose another name, or allow it with {allowed}.")
+        folder = target_of(path).parent
+        if not folder.is_dir():
+            raise OutputError(f"There is no folder {quoted(folder)} for the output {quoted(path.name)}; make it first.")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"The folder {quoted(folder)} is not writable; choose another place for the output.")
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+
+
+def target_of(path: Path) -> Path:
+    """The file that is written for ``path``: what it links to where it is a symbolic link, else ``path`` itself.
+
+    Raises OutputError for a link that leads back to itself.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"The output {quoted(path)} is a link that leads back to itself; choose another name.")
+    return target
+
+
+def write_picture(
+    image: Image.Image,
+    path: str | Path,
+    *,
+    record: Record | None = None,
+    parameters: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write ``image`` with what its format can hold of ``image.info`` (``colour_space.py``) and what it carries.
+
+    record: under the key ``cloisonne``, PNG only. parameters: the infotext; in JPEG and WebP the EXIF user comment,
+    left out where it does not fit. The file appears under its name when it is complete; of a symbolic link the target
+    is written, and the link stays. OutputError where it cannot.
+    """
+    path = Path(path)
+    check_output(path, overwrite=overwrite, like=image)
+    kind = _FORMATS[path.suffix.lower()]
+    options = _OPTIONS[kind] | kept(image.info)
+    if kind == "PNG":
+        options = png_options(image.info)
+        _add_texts(options["pnginfo"], {PARAMETERS: parameters, KEY: None if record is None else record.text()})
+    elif parameters is not None:
+        options |= _with_comment(image, parameters)
+    target = target_of(path)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            image.save(file, kind, **options)
+        temporary.replace(target)
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _add_texts(info: PngImagePlugin.PngInfo, texts: dict[str, str | None]) -> None:
+    for key, text in texts.items():
+        if text is not None:
+            info.add_text(key, text)
+
+
+def _with_comment(image: Image.Image, text: str) -> dict[str, bytes]:
+    """EXIF of ``image`` with ``text`` as its user comment, in the encoding that other tools read it in."""
+    exif = Image.Exif()
+    exif.load(image.info.get("exif") or b"")
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+    data = exif.tobytes()
+    return {"exif": data} if len(data) <= _MAX_EXIF_BYTES else {}
+
+
+def _cannot_write(path: Path, error: Exception) -> OutputError:
+    if isinstance(error, OutputError):
+        return error
+    reason = getattr(error, "strerror", None) or error
+    return OutputError(f"The output {quoted(path)} cannot be written ({reason}); choose another place.")

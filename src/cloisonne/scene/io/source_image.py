@@ -1,0 +1,175 @@
+"""A picture given to be changed: RGB to work on, and the way back into the picture's own form.
+
+Outside a mask the result has the source's values, in the source's mode; size, orientation, alpha, palette, colour space
+and resolution stay.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cloisonne.errors import ImageError
+from cloisonne.scene.io.colour_space import kept
+from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.images import opened, orientation, turned_back, turned_upright
+from cloisonne.scene.shapes.masks import Mask
+
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+"""ITU-R BT.601, as Pillow weighs them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A decoded picture.
+
+    rgb: uint8 [H, W, 3], upright; alpha is left out and the colour profile is not applied.
+    upright: the picture in its own mode. orientation: the EXIF orientation (1 to 8) it is stored with.
+    metadata: what a writer must keep, as Pillow names it: colour space, resolution, ``exif``, ``transparency``.
+    """
+
+    rgb: NDArray[np.uint8]
+    upright: Image.Image
+    orientation: int
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, picture: Picture, role: str = "background") -> "Source":
+        """Open a picture to be changed; ImageError where it cannot be, or could not be written back as it was."""
+        stored = opened(picture, role, exact=True)
+        if stored.mode not in MODES:
+            raise ImageError(f"The {role} {picture} has the mode {stored.mode}; convert it to RGB first.")
+        turn = orientation(stored)
+        upright = turned_upright(stored, turn)
+        exif = stored.info.get("exif") or (stored.getexif().tobytes() if turn != 1 else None)
+        metadata = kept({**stored.info, "exif": exif or None})
+        return cls(rgb_pixels(upright), upright, turn, metadata)
+
+    @property
+    def height(self) -> int:
+        """H, pixels from top to bottom of the upright picture."""
+        return self.rgb.shape[0]
+
+    @property
+    def width(self) -> int:
+        """W, pixels from left to right of the upright picture."""
+        return self.rgb.shape[1]
+
+    def pasted(self, painted: NDArray[np.uint8], mask: Mask) -> Image.Image:
+        """The source with ``painted`` (RGB uint8 [H, W, 3], upright) where ``mask`` [H, W] is 1, blended where grey.
+
+        In the source's own mode and orientation, with its metadata in ``info``. Where the mask is 0 every value stays;
+        alpha stays everywhere; colours become the nearest ones that the mode has (greys, or the palette's).
+        """
+        inside = mask > 0
+        own = np.array(self.upright)
+        if self.upright.mode == "P":
+            nearest = self._in_palette(_blended(self.rgb, painted, mask), own, inside)
+            image = self.upright.copy()
+            image.frombytes(nearest.tobytes())
+        else:
+            image = Image.fromarray(self._keyed(own, self._in_mode(own, painted, mask, inside), inside))
+        image = turned_back(image, self.orientation)
+        image.info.clear()
+        image.info.update(self.metadata)
+        return image
+
+    def _in_mode(
+        self, own: NDArray[Any], painted: NDArray[np.uint8], mask: Mask, inside: NDArray[np.bool_]
+    ) -> NDArray[Any]:
+        """``own`` with its colours, not its alpha, blended towards ``painted``."""
+        grey = painted.astype(np.float64) @ _LUMINANCE
+        if self.upright.mode == "1":
+            return np.where(inside, _blended(self.rgb[..., 0], grey, mask) >= 128, own)
+        result = own.copy()
+        if self.upright.mode in ("RGB", "RGBA"):
+            result[..., :3][inside] = _blended(own[..., :3], painted, mask)[inside]
+        elif self.upright.mode == "LA":
+            result[..., 0][inside] = _blended(own[..., 0], grey, mask)[inside]
+        else:
+            scale = 257 if self.upright.mode == "I;16" else 1
+            result[inside] = _blended(own, grey * scale, mask)[inside]
+        return result
+
+    def _keyed(self, own: NDArray[Any], result: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[Any]:
+        """``result`` with the transparency of a source whose transparent pixels are those of one colour."""
+        if "transparency" not in self.metadata:
+            return result
+        key = np.array(self.metadata["transparency"])
+        if own.dtype == bool:
+            key = key > 0
+        was, became = (_all_channels(np.equal(values, key)) for values in (own, result))
+        result[was] = own[was]
+        channel = result[..., 0] if result.ndim == 3 else result
+        channel[became & ~was & inside] ^= True
+        return result
+
+    def _in_palette(
+        self, blended: NDArray[np.uint8], own: NDArray[np.uint8], inside: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
+        """Palette indices: inside, the nearest colours among those as opaque as the pixel was."""
+        palette = np.array(self.upright.getpalette("RGB")).reshape(-1, 3)
+        alpha = self._palette_alpha()
+        result = own.copy()
+        for opacity in np.unique(alpha[own[inside]]):
+            candidates = np.flatnonzero(alpha[: len(palette)] == opacity)
+            where = inside & (alpha[own] == opacity)
+            colours, inverse = np.unique(blended[where], axis=0, return_inverse=True)
+            result[where] = candidates[_nearest(colours, palette[candidates])][inverse.ravel()]
+        return result
+
+    def _palette_alpha(self) -> NDArray[np.uint8]:
+        """Alpha of each of 256 palette indices."""
+        alpha = np.full(256, 255, np.uint8)
+        transparency = self.metadata.get("transparency", b"")
+        if isinstance(transparency, bytes):
+            alpha[: len(transparency)] = np.frombuffer(transparency, np.uint8)
+        else:
+            alpha[transparency] = 0
+        return alpha
+
+
+def difference_outside(before: Image.Image, after: Image.Image, mask: Mask) -> int:
+    """The largest difference between two stored pictures of one mode where ``mask`` [H, W] (upright) is 0.
+
+    In units of the mode's values, 0 to 255 (65535 for I;16); palettes are compared by their colours and alpha.
+    """
+    first, second = (_comparable(turned_upright(image, orientation(image))) for image in (before, after))
+    difference = np.abs(first.astype(np.int64) - second.astype(np.int64))[mask == 0]
+    return int(difference.max(initial=0))
+
+
+def _comparable(upright: Image.Image) -> NDArray[Any]:
+    if upright.mode == "P":
+        return np.asarray(upright.convert("RGBA"))
+    return np.asarray(upright.convert("L") if upright.mode == "1" else upright)
+
+
+def rgb_pixels(upright: Image.Image) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of a picture of any of MODES; alpha is left out and the colour profile is not applied."""
+    if upright.mode == "I;16":
+        grey = np.rint(np.asarray(upright) / 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    # By way of RGBA: Pillow warns when it drops the alpha of a palette.
+    return np.array(upright.convert("RGBA").convert("RGB") if upright.mode == "P" else upright.convert("RGB"))
+
+
+def _blended(below: NDArray[Any], above: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    weight = mask.astype(np.float64) if below.ndim == 2 else mask.astype(np.float64)[..., None]
+    return np.rint(below + weight * (above.astype(np.float64) - below)).astype(below.dtype)
+
+
+def _all_channels(equal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.logical_and.reduce(np.atleast_3d(equal), axis=2)
+
+
+def _nearest(colours: NDArray[Any], palette: NDArray[Any]) -> NDArray[np.intp]:
+    """Index of the nearest palette entry [P, 3] for each of the colours [N, 3]."""
+    # |c - p|^2 without the term that is the same for all p: a matrix product instead of an array [N, P, 3].
+    scores = (palette.astype(np.float64) ** 2).sum(axis=1) - 2 * colours.astype(np.float64) @ palette.T
+    return scores.argmin(axis=1)

@@ -1,0 +1,1 @@
+"""Shapes of regions: boxes, polygons, masks, run-length encodings."""

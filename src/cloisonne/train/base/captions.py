@@ -1,0 +1,59 @@
+"""What a training picture is told: token ids, and which object each token is about."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cloisonne.methods.baselines import region_in_words
+from cloisonne.methods.reco import Vocabulary, caption_ids, normalise, region_ids
+from cloisonne.train.base.latents import LatentStore
+from cloisonne.world.words import caption, phrase
+
+SHARES = {"reco": 0.45, "words": 0.25, "caption": 0.2, "null": 0.1}
+"""Shares of the pictures that are told each way."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """ids: [L]. owners: [L], k + 1 for a token about item k, else 0. placed: whether the text says where items are."""
+
+    ids: list[int]
+    owners: list[int]
+    placed: bool
+
+
+def tell(store: LatentStore, index: int, way: str, rng: np.random.Generator, tokenizer: Any, v: Vocabulary) -> Told:
+    """A stored picture told in one of the ways of ``SHARES``; items in descending area, as at inference."""
+    if way == "null":
+        return _padded(caption_ids(tokenizer, v, ""), [], v, placed=False)
+    picture, boxes = store.picture(index), store.boxes(index)
+    named = picture.style == "natural" or rng.random() < 0.5
+    told = caption(picture, boxes, rng, objects=True if way == "caption" else None, style=named)
+    if way == "caption":
+        return _padded(caption_ids(tokenizer, v, told), [], v, placed=False)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
+    phrases = [phrase(item, area, rng) for item, area in zip(picture.items, areas, strict=True)]
+    order = [int(k) for k in np.argsort([-a for a in areas])]
+    if way == "reco":
+        parts = [(k, region_ids(tokenizer, v, boxes[k], phrases[k])) for k in order]
+        return _padded(caption_ids(tokenizer, v, told), parts, v, placed=True)
+    # Words are split at commas and spaces, so the tokens of the whole text are those of its parts.
+    parts = [(k, _ids(tokenizer, f", {region_in_words(boxes[k], phrases[k])}")) for k in order]
+    return _padded([v.start, *_ids(tokenizer, told)], parts, v, placed=True)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    comma = ", " if text.startswith(", ") else ""
+    return tokenizer(comma + normalise(text), add_special_tokens=False, verbose=False).input_ids
+
+
+def _padded(head: list[int], parts: list[tuple[int, list[int]]], v: Vocabulary, *, placed: bool) -> Told:
+    ids, owners = list(head), [0] * len(head)
+    for k, part in parts:
+        ids += part
+        owners += [k + 1] * len(part)
+    room = v.length - 1
+    ids, owners = ids[:room], owners[:room]
+    rest = v.length - len(ids)
+    return Told(ids + [v.end] * rest, owners + [0] * rest, placed)

@@ -1,0 +1,142 @@
+"""Latents of drawn pictures, encoded once and kept in memory-mapped files, with what is needed to tell and label
+them."""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cloisonne.models.vae import Vae
+from cloisonne.train.data import TRAINING_SEEDS, as_tensor
+from cloisonne.train.precision import autocast
+from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.world.draw import Drawn, draw
+from cloisonne.world.glyphs import COLOURS, CORE
+from cloisonne.world.picture import Picture, Recipe, sample
+
+_CLASS = {c.char: k + 1 for k, c in enumerate(CORE)}
+UNLABELLED = 255
+"""Stored for cells whose class (a glyph from outside the core) or colour (in another style than natural) no label
+names."""
+IGNORED = -100
+"""What ``torch.nn.functional.cross_entropy`` leaves out: the label of such cells in a batch."""
+_COLOUR = {c: k + 1 for k, c in enumerate(COLOURS)}
+
+
+class LatentStore:
+    """A growing set of encoded pictures: latents [n, C, h, w] float16, dense labels, boxes; picture k has seed
+    ``first_seed + k``."""
+
+    def __init__(
+        self, folder: Path, recipe: Recipe, shape: tuple[int, int, int], capacity: int, first_seed: int = TRAINING_SEEDS
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.recipe, self.first_seed, self.capacity = recipe, first_seed, capacity
+        self._count_file = folder / "count.npy"
+        fresh = not self._count_file.is_file()
+        self.folder, self.shape = folder, shape
+        mode = "w+" if fresh else "r+"
+        self._latents = np.lib.format.open_memmap(folder / "latents.npy", mode, np.float16, (capacity, *shape))
+        self._classes = np.lib.format.open_memmap(folder / "classes.npy", mode, np.uint8, (capacity, 2, *shape[1:]))
+        self._boxes = np.lib.format.open_memmap(folder / "boxes.npy", mode, np.float32, (capacity, 4, 4))
+        if fresh:
+            np.save(self._count_file, np.array(0))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the files itself."""
+        return LatentStore, (self.folder, self.recipe, self.shape, self.capacity, self.first_seed)
+
+    def __len__(self) -> int:
+        return int(np.load(self._count_file))
+
+    def append(self, drawn: list[Drawn], latents: Tensor) -> None:
+        """Add pictures in the order of their seeds."""
+        start = len(self)
+        for k, d in enumerate(drawn):
+            index = start + k
+            assert d.picture.seed == self.first_seed + index
+            self._latents[index] = latents[k].half().numpy()
+            self._classes[index] = cells(d, self._latents.shape[-1])
+            boxes = d.boxes()
+            self._boxes[index, : len(boxes)] = boxes
+        np.save(self._count_file, np.array(start + len(drawn)))
+
+    def picture(self, index: int) -> Picture:
+        return sample(self.first_seed + int(index), self.recipe)
+
+    def boxes(self, index: int) -> list[tuple[float, float, float, float]]:
+        count = len(self.picture(index).items)
+        return [tuple(float(x) for x in row) for row in self._boxes[index, :count]]  # type: ignore[misc]
+
+    def choose(self, rng: np.random.Generator, count: int, *, simple: bool = False) -> np.ndarray:
+        """Indices of a batch, uniformly from what is encoded.
+
+        simple: only pictures of a single object of the core's first half.
+        """
+        return rng.choice(self._simple, count) if simple else rng.integers(0, len(self), count)
+
+    @cached_property
+    def _simple(self) -> np.ndarray:
+        stored = len(self)
+        alone = ~self._boxes[:stored, 1].any(-1)
+        return np.flatnonzero(alone & (self._classes[:stored, 0].max((1, 2)) <= len(CORE) // 2))
+
+    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents float32 [n, C, h, w], classes and colours int64 [n, h, w], ``IGNORED`` where there is no label."""
+        z = torch.from_numpy(self._latents[indices]).float()
+        dense = torch.from_numpy(self._classes[indices]).long()
+        dense[dense == UNLABELLED] = IGNORED
+        return z, dense[:, 0], dense[:, 1]
+
+    def items(self, indices: np.ndarray) -> Tensor:
+        """Which item each latent cell shows, one-hot float32 [n, 1 + 4, h, w]; 0 is none.
+
+        An item's cells are those of its class whose middle lies in its box.
+        """
+        h, w = self._classes.shape[-2:]
+        y, x = (np.arange(h)[:, None] + 0.5) / h, (np.arange(w)[None] + 0.5) / w
+        shown = np.zeros((len(indices), h, w), np.int64)
+        for row, index in enumerate(indices):
+            for k, (item, box) in enumerate(zip(self.picture(index).items, self.boxes(index), strict=True)):
+                inside = (y >= box[1]) & (y <= box[3]) & (x >= box[0]) & (x <= box[2])
+                shown[row][inside & (self._classes[index, 0] == _CLASS.get(item.char, UNLABELLED))] = k + 1
+        return F.one_hot(torch.from_numpy(shown), 5).permute(0, 3, 1, 2).float()
+
+
+def cells(d: Drawn, side: int) -> np.ndarray:
+    """Class and colour of what the middle of each latent cell shows: uint8 [2, side, side], with ``UNLABELLED``."""
+    step = d.labels.shape[0] // side
+    middle = d.labels[step // 2 :: step, step // 2 :: step]
+    natural = d.picture.style == "natural"
+    class_of = np.array([0] + [_CLASS.get(i.char, UNLABELLED) for i in d.picture.items], np.uint8)
+    colours = [(_COLOUR[i.colour] if natural else UNLABELLED) if i.colour else 0 for i in d.picture.items]
+    colour_of = np.array([0, *colours], np.uint8)
+    return np.stack([class_of[middle], colour_of[middle]])
+
+
+def fill(store: LatentStore, vae: Vae, count: int, report: Callable[[str], None] = print, batch: int = 48) -> None:
+    """Draw and encode pictures, eight pixels a latent, until the store holds ``count``; continues where an earlier call
+    stopped."""
+    begun = len(store)
+    ready = Ahead(partial(_drawn, store, begun, count, batch), processes(vae.module.device))
+    while len(store) < count:
+        start = len(store)
+        drawn = ready((start - begun) // batch)
+        with autocast(vae.module.device):
+            latents = vae.encode(as_tensor(np.stack([d.rgb for d in drawn])))
+        store.append(drawn, latents.cpu())
+        if start // 4800 != len(store) // 4800 or len(store) == count:
+            report(f"encoded {len(store)} of {count}")
+
+
+def _drawn(store: LatentStore, begun: int, count: int, batch: int, step: int) -> list[Drawn]:
+    """A step's pictures of those from ``begun`` up to ``count``, eight pixels a latent."""
+    height, width = (8 * side for side in store.shape[1:])
+    first = begun + step * batch
+    seeds = range(store.first_seed + first, store.first_seed + min(first + batch, count))
+    return [draw(sample(seed, store.recipe), width, height) for seed in seeds]

@@ -1,0 +1,138 @@
+"""Stage "base": text encoder and UNet, trained together on captions, ReCo sequences and place words."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from cloisonne.train.base.batches import Batch, Batches
+from cloisonne.train.base.grounding import Seen, grounding_loss, record
+from cloisonne.train.base.latents import LatentStore
+from cloisonne.train.base.networks import Labels, alphas
+from cloisonne.train.base.recipe import RECIPE, Learning
+from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.microbatches import Loss
+from cloisonne.train.precision import autocast
+from cloisonne.train.prefetch import Ahead, processes
+
+
+def stage(
+    text: CLIPTextModel,
+    unet: UNet2DConditionModel,
+    tokenizer: Any,
+    store: LatentStore,
+    minutes: float,
+    device: torch.device = CPU,
+    *,
+    learning: Learning = RECIPE,
+    half: LatentStore | None = None,
+    parts: int | None = None,
+) -> Stage:
+    """v-prediction, dense labels and grounding; ``learning`` says how.
+
+    half: the same pictures drawn half as large, needed if ``learning.half`` is not 0. parts: how many threads share
+    a batch; by default as many as torch uses on a CPU, one on a GPU. Which pictures a step sees, and how, does not
+    depend on it.
+    """
+    if learning.half and half is None:
+        raise ValueError("Learning on half the canvas needs a store of half-sized latents.")
+    if device.type == "cpu":  # the explicit form trains faster than the fused kernel, whose backward pass is slow
+        text.set_attn_implementation("eager")
+        unet.set_attn_processor(AttnProcessor())
+    lesson = _Lesson(
+        text=text.train(),
+        unet=unet.train(),
+        labels=Labels(unet.config["block_out_channels"][1]),
+        learning=learning,
+        device=device,
+        attended=record(unet),
+        features=Seen(),
+        abar=alphas().to(device),
+    )
+    unet.up_blocks[-2].register_forward_hook(_keep(lesson.features))
+    batches = Batches(store=store, half=half, tokenizer=tokenizer, learning=learning)
+    count = _divisor(learning.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
+    return Stage(
+        name="base",
+        device=device,
+        modules={"text": text, "unet": unet, "labels": lesson.labels},
+        loss=tuple(_part(lesson, batches, slice(k, None, count)) for k in range(count)),
+        minutes=minutes,
+        pictures_per_step=learning.batch,
+        lr=learning.lr,
+        muon=learning.muon,
+        outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
+        ema=0.999,
+        decay_from=learning.decay_from,
+    )
+
+
+def _part(lesson: "_Lesson", batches: Batches, rows: slice) -> Loss:
+    """The loss of these rows of each step's batch."""
+    workers, learning = processes(lesson.device), batches.learning
+    ready = Ahead(partial(batches.rows, rows), workers)
+
+    def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        return lesson.loss(ready(step, progress < learning.simple, progress < learning.half).to(lesson.device))
+
+    return loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lesson:
+    """How wrong the networks are about a batch."""
+
+    text: Any
+    unet: Any
+    labels: Labels
+    learning: Learning
+    device: torch.device
+    attended: Seen
+    features: Seen
+    abar: Tensor
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The weighted error on v with what labels and grounding add."""
+        t, learning = batch.t, self.learning
+        a, s = self.abar[t].sqrt()[:, None, None, None], (1 - self.abar[t]).sqrt()[:, None, None, None]
+        z = (a * batch.z0 + s * batch.noise).contiguous(memory_format=torch.channels_last)
+        self.features.all.clear()
+        self.attended.all.clear()
+        # Threads share the weights, and must not share the casts of them, which belong to one thread's graph.
+        with autocast(self.device, cache_enabled=False):
+            heard = self.text(batch.ids).last_hidden_state
+            out = self.unet(z, t, encoder_hidden_states=heard).sample
+            seen_class, seen_colour = (head(self.features.all[0]).float() for head in self.labels.heads())
+        error = (out.float() - (a * batch.noise - s * batch.z0)).square().mean((1, 2, 3))
+        ce = F.cross_entropy(seen_class, batch.classes)
+        ce = ce + learning.colours * F.cross_entropy(seen_colour, batch.colours)
+        ground = grounding_loss(self.attended.all, batch.owners, batch.items, batch.placed)
+        noisy, there = t > 700, batch.classes > 0
+        figures = {"v": float(error.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}
+        if noisy.any():
+            right = (seen_class.argmax(1) == batch.classes) & there
+            figures["named"] = float(right[noisy].sum() / there[noisy].sum().clamp(min=1))
+        total = (self._weight(t) * error).mean() + learning.labels * ce + learning.grounding * ground
+        return total, figures
+
+    def _weight(self, t: Tensor) -> Tensor:
+        if self.learning.weighting == "uniform":
+            return torch.ones_like(t, dtype=torch.float32)
+        snr = self.abar[t] / (1 - self.abar[t])
+        return snr.clamp(max=5) / (snr + 1)
+
+
+def _keep(features: Seen) -> Any:
+    """A hook that leaves a module's output in ``features``."""
+    return lambda module, args, out: features.all.append(out)
+
+
+def _divisor(batch: int, most: int) -> int:
+    """The greatest number of equal parts of a batch that is not above ``most``."""
+    return next(n for n in range(min(batch, most), 0, -1) if batch % n == 0)

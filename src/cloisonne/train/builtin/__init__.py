@@ -1,0 +1,1 @@
+"""The built-in family: its members in order, continued training, export."""

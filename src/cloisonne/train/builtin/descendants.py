@@ -1,0 +1,103 @@
+"""The members that are trained on the finished base, by the commands that train anybody's: exemplars and controls."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from cloisonne.models.family_members import CLIP, EXEMPLAR, write_exemplar
+from cloisonne.train.control import task as control
+from cloisonne.train.control.settings import Settings as ControlSettings
+from cloisonne.train.engine.settings import LATEST, WORLD, Settings
+from cloisonne.train.exemplar import task as exemplar
+from cloisonne.train.exemplar.settings import Settings as ExemplarSettings
+
+CONTROLS = ("canny", "color")
+COMMON: Mapping[str, Any] = {
+    "data": WORLD,
+    "train_batch_size": 16,
+    "lr_scheduler": "linear",
+    "lr_warmup_steps": 50,
+    "use_ema": True,
+    "checkpointing_steps": 400,
+    "checkpoints_total_limit": 1,
+    "resume_from_checkpoint": LATEST,
+}
+"""Settings of both kinds of training."""
+
+
+def exemplar_settings(family: Path, output: Path) -> ExemplarSettings:
+    """How the built-in ``exemplar`` is trained."""
+    own = {"learning_rate": 2e-3, "ema_decay": 0.997, "lora": True, "rank": 32}
+    return ExemplarSettings(base=str(family), image_encoder=str(family / CLIP), output=output, **COMMON, **own)
+
+
+def control_settings(family: Path, output: Path, kind: str) -> ControlSettings:
+    """How a built-in ``control-<kind>`` is trained."""
+    own = {"kind": kind, "learning_rate": 1e-3, "ema_decay": 0.995, "num_res_blocks": 1}
+    return ControlSettings(base=str(family), output=output, **COMMON, **own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A finished training. folder: what it wrote. steps, pictures, loss: from its record. seconds: of training."""
+
+    folder: Path
+    steps: int
+    pictures: int
+    loss: float
+    seconds: float
+
+
+def trained(
+    settings: Any, minutes: float, *, slice_minutes: float | None = None, report: Callable[[str], None] = print
+) -> Made | None:
+    """Train for about so many minutes, or go on; None when the slice ended before the training did.
+
+    The steps that fit are found by a short trial, once.
+    """
+    train = exemplar.train if isinstance(settings, ExemplarSettings) else control.train
+    clock = settings.output.with_name(f"{settings.output.name}.json")
+    kept: dict[str, Any] = json.loads(clock.read_text()) if clock.is_file() else {}
+    if not kept:
+        kept = {"steps": _steps(settings, train, minutes), "spent": 0.0}
+    settings = replace(settings, max_train_steps=kept["steps"])
+    began = time.monotonic()
+    train(settings, report, seconds=None if slice_minutes is None else slice_minutes * 60)
+    kept["spent"] += time.monotonic() - began
+    clock.write_text(json.dumps(kept) + "\n")
+    if not (settings.output / "training.json").is_file():
+        return None
+    record = json.loads((settings.output / "training.json").read_text())
+    return Made(
+        folder=settings.output,
+        steps=record["steps"],
+        pictures=record["pictures"],
+        loss=record["loss"] or 0.0,
+        seconds=kept["spent"],
+    )
+
+
+def _steps(settings: Settings, train: Callable[..., Any], minutes: float) -> int:
+    """How many steps fit, from the second ten of twenty."""
+    marks: list[float] = []
+    folder = Path(tempfile.mkdtemp(prefix="cloisonne-trial-"))
+    try:
+        trial = replace(settings, output=folder, max_train_steps=20, resume_from_checkpoint=None)
+        train(trial, lambda line: marks.append(time.monotonic()))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return max(20, int(minutes * 60 / (marks[1] - marks[0]) * 10))
+
+
+def pack_exemplar(made: Made, settings: ExemplarSettings, family: Path) -> Path:
+    """The family's member of a finished training of exemplars."""
+    tensors = load_file(made.folder / "adapter" / "model.safetensors")
+    write_exemplar(tensors, settings.mapper_blocks, family / EXEMPLAR)
+    return family / EXEMPLAR

@@ -1,0 +1,1 @@
+"""Training examples from COCO annotations or the procedural world."""

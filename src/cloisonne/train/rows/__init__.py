@@ -1,1 +1,0 @@
-"""Pictures to train on: a folder with COCO annotations, or the procedural world."""

@@ -1,0 +1,42 @@
+"""Attention to pictures is its definition, by region and by row."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cloisonne.core.attention.image_prompts import Pictures
+from cloisonne.core.attention.regional import picture_attention
+from cloisonne.core.attention.text_sequences import Text
+from cloisonne.core.conditioning import Conditioning, Tokens
+from cloisonne.core.plan import Site
+
+HEADS, WIDTH = 2, 8
+K, V = torch.randn(WIDTH, 5), torch.randn(WIDTH, 5)
+
+
+def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    return tokens @ K.T, tokens @ V.T
+
+
+def test_is_the_sum_by_soft_masks() -> None:
+    grid, site = (3, 4), Site("layer", True, (3, 4))
+    q, masks = torch.randn(3, 12, WIDTH), torch.rand(3, 6, 8)
+    seen = [Text(0, torch.randn(4, 5), masks[0]), Text(2, torch.randn(4, 5), masks[1]), Text(2, torch.randn(4, 5))]
+    expected = torch.zeros_like(q)
+    for text in seen:
+        weight = 1.0 if text.where is None else F.adaptive_avg_pool2d(text.where[None], grid).reshape(12, 1)
+        k, v = project(text.value)
+        heads = [
+            (q[text.row, :, part] @ k[:, part].T / 2).softmax(-1) @ v[:, part] for part in (slice(0, 4), slice(4, 8))
+        ]
+        expected[text.row] += weight * torch.cat(heads, dim=-1)
+    found = picture_attention(q, HEADS, project, site, Pictures(seen))
+    torch.testing.assert_close(found, expected)
+    assert not found[1].any()
+
+
+def test_what_is_told_adds_up() -> None:
+    first, second = Tokens(torch.zeros(4, 5)), Tokens(torch.zeros(4, 5))
+    told = Conditioning(pictures=(first,)) + Conditioning() + Conditioning(pictures=(second,))
+    assert told.pictures == (first, second)
+    assert repr(told) == "a picture of 4 tokens everywhere; a picture of 4 tokens everywhere"

@@ -1,0 +1,309 @@
+"""Text heard by region: the gathered form is the dense definition, and without regions it is stock attention."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from cloisonne.core.attention.regional import dense, gathered, self_attention, text_attention
+from cloisonne.core.attention.text_sequences import Text, Texts
+from cloisonne.core.plan import AttentionEdit, Call, Conditioning, Plan, Row, Site, Step, View
+from cloisonne.core.predict import Run, predict
+from cloisonne.models.unet.denoiser import DiffusersNet
+
+HEADS, GRID = 2, (16, 16)
+SITE = Site("layer", True, GRID)
+STEP = Step(index=0, count=1, t=500, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)
+
+
+def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of a layer with 32 channels for tokens of width 32."""
+    generator = torch.Generator().manual_seed(8)
+    to_k, to_v = torch.randn(2, 32, 32, generator=generator) / 4
+    return tokens @ to_k, tokens @ to_v
+
+
+def queries(rows: int, grid: tuple[int, int] = GRID) -> Tensor:
+    return torch.randn(rows, grid[0] * grid[1], 32, generator=torch.Generator().manual_seed(2))
+
+
+def columns(count: int) -> Tensor:
+    """[count, 16, 16] disjoint hard masks: vertical stripes."""
+    return F.one_hot(torch.arange(16) * count // 16, count).T[:, None, :].expand(-1, 16, -1).float()
+
+
+def attention_flops(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+"""What torch's counter leaves out."""
+
+Words = Callable[..., Tensor]
+
+
+def soft_texts(words: Words, soft: Tensor) -> list[Text]:
+    return [Text(0, words(i, 5 + i % 3), mask) for i, mask in enumerate(soft)] + [Text(1, words(9, 11))]
+
+
+def striped_texts(words: Words, soft: Tensor) -> list[Text]:
+    return [Text(row, words(i), mask) for row in (0, 1) for i, mask in enumerate(columns(4 + row))]
+
+
+def mixed_texts(words: Words, soft: Tensor) -> list[Text]:
+    return [Text(0, words(0, 20)), Text(0, words(1), soft[1]), Text(1, words(2), soft[2]), Text(1, words(3))]
+
+
+def strict_texts(words: Words, soft: Tensor) -> list[Text]:
+    within = ((3, 6, soft[0]), (6, 9, soft[1] / 2))
+    return [Text(0, words(0, 12), None, within), Text(1, words(1), soft[0], within), Text(1, words(2, 12))]
+
+
+def strict_rows(words: Words, soft: Tensor) -> list[Text]:
+    return [Text(row, words(row, 12), None, ((3, 6, soft[row]),)) for row in (0, 1)]
+
+
+CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("grid", [(16, 16), (8, 8), (4, 4), (3, 5), (1, 1)])
+def test_gathered_is_dense(case: Callable[..., list[Text]], grid: tuple[int, int], words: Words, soft: Tensor) -> None:
+    q, site = queries(2, grid), Site("layer", True, grid)
+    texts = Texts(case(words, soft), 2)
+    out = [form(q, HEADS, project, site, texts) for form in (gathered, dense)]
+    torch.testing.assert_close(out[0], out[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dense_is_the_written_definition(case: Callable[..., list[Text]], words: Words, soft: Tensor) -> None:
+    """out(p) = sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p), pixel by pixel."""
+    q, texts = queries(2), case(words, soft)
+    out = dense(q, HEADS, project, SITE, Texts(texts, 2))
+    for row, p in [(0, 0), (0, 77), (1, 130), (1, 255)]:
+        total, weight = torch.zeros(32), 0.0
+        for text in (text for text in texts if text.row == row):
+            w = 1.0 if text.where is None else text.where.flatten()[p].item()
+            bias = torch.zeros(len(text.value))
+            for start, stop, mask in text.within:
+                bias[start:stop] = mask.flatten()[p].log()
+            k, v = (x.view(-1, HEADS, 16) for x in project(text.value))
+            own = q[row, p].view(HEADS, 16)
+            attention = ((own * k).sum(-1).T / 4 + bias).softmax(-1)
+            total += w * torch.einsum("hn,nhd->hd", attention, v).flatten()
+            weight += w
+        torch.testing.assert_close(out[row, p], total / weight, atol=1e-5, rtol=0)
+
+
+def test_order_of_texts_is_irrelevant(words: Words, soft: Tensor) -> None:
+    texts = soft_texts(words, soft)
+    out = [gathered(queries(2), HEADS, project, SITE, Texts(t, 2)) for t in (texts, texts[::-1])]
+    torch.testing.assert_close(out[0], out[1], atol=1e-5, rtol=0)
+
+
+def test_text_is_heard_only_inside_its_mask(words: Words) -> None:
+    stripes = columns(4)
+    texts = [Text(0, words(i), mask) for i, mask in enumerate(stripes)]
+    other = [*texts[:2], Text(0, words(99), stripes[2]), texts[3]]
+    before, after = (gathered(queries(1), HEADS, project, SITE, Texts(t, 1)) for t in (texts, other))
+    outside = stripes[2].flatten() == 0
+    assert torch.equal(before[:, outside], after[:, outside])
+    assert ((before - after).abs().amax(-1)[:, ~outside] > 0).all()
+
+
+def test_strict_tokens_are_not_seen_from_outside(words: Words) -> None:
+    left = columns(2)[0]
+    own = words(0, 12)
+    other = torch.cat([own[:4], words(5, 4), own[8:]])
+    before, after = (
+        gathered(queries(1), HEADS, project, SITE, Texts([Text(0, value, None, ((4, 8, left),))], 1))
+        for value in (own, other)
+    )
+    outside = left.flatten() == 0
+    torch.testing.assert_close(before[:, outside], after[:, outside], atol=1e-6, rtol=0)
+    assert (before - after).abs()[:, ~outside].max() > 0.01
+
+
+def test_strict_everywhere_is_not_strict(words: Words) -> None:
+    texts = [[Text(0, words(0, 12), None, within)] for within in ((), ((4, 8, torch.ones(16, 16)),))]
+    out = [gathered(queries(1), HEADS, project, SITE, Texts(t, 1)) for t in texts]
+    torch.testing.assert_close(out[0], out[1], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 16])
+def test_attention_work_does_not_grow_with_disjoint_regions(count: int, words: Words) -> None:
+    def flops(texts: list[Text], form: Any) -> int:
+        together = Texts(texts, 1)
+        form(queries(1), HEADS, project, SITE, together)
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+            form(queries(1), HEADS, project, SITE, together)
+        return counter.get_total_flops()
+
+    texts = [Text(0, words(i), mask) for i, mask in enumerate(columns(count))]
+    one = flops([Text(0, words(0))], gathered)
+    assert one == 4 * 16 * 16 * 7 * 32
+    assert flops(texts, gathered) == one
+    assert flops(texts, dense) == count * one
+
+
+def test_regions_of_like_size_share_a_launch(words: Words) -> None:
+    """Small grids would otherwise spend their time in launching kernels; large ones in attending to padding."""
+    widths = [1, 1, 1, 1, 2, 2, 2, 2, 4]
+    masks = F.one_hot(torch.repeat_interleave(torch.arange(9), torch.tensor(widths)), 9).T[:, None, :]
+    texts = Texts([Text(0, words(i), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1)
+    assert [len(block.texts) for block in texts.gathering((4, 4)).blocks] == [9]
+    wide = Texts([Text(0, words(i, 77), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1)
+    assert [block.queries for block in wide.gathering((16, 16)).blocks] == [64, 32, 16]
+
+
+# The whole network.
+
+
+def call_of(z: Tensor, texts: Sequence[Text], edits: tuple[Any, ...] = ()) -> Call:
+    rows = tuple(Row("canvas", "image", f"branch {i}") for i in range(len(z)))
+    return Call(z=z, step=STEP, rows=rows, texts=Texts(texts, len(z)), edits=edits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(16, 16), (8, 24), (15, 13)])
+def test_seam_is_bit_identical_to_stock_attention(
+    size: tuple[int, int], stock: UNet2DConditionModel, nets: Mapping[str, DiffusersNet], words: Words
+) -> None:
+    z = torch.randn(2, 4, *size)
+    expected = stock(z, 500, torch.stack([words(0), words(1)])).sample
+    assert torch.equal(nets["sample"](call_of(z, [Text(0, words(0)), Text(1, words(1))])), expected)
+
+
+@torch.no_grad()
+def test_full_canvas_text_is_the_plain_prompt(nets: Mapping[str, DiffusersNet], words: Words) -> None:
+    z = torch.randn(2, 4, 16, 16)
+    full = [Text(0, words(0), torch.full((16, 16), 0.7)), Text(1, words(1), torch.ones(16, 16))]
+    plain = [Text(0, words(0)), Text(1, words(1))]
+    assert torch.equal(nets["sample"](call_of(z, full)), nets["sample"](call_of(z, plain)))
+
+
+@torch.no_grad()
+def test_network_is_the_same_gathered_and_dense(nets: Mapping[str, DiffusersNet], words: Words, soft: Tensor) -> None:
+    z = torch.randn(2, 4, 16, 16)
+    call = call_of(z, soft_texts(words, soft))
+    oracle = DiffusersNet(deepcopy(nets["sample"].unet), nets["sample"].spec, dense)
+    torch.testing.assert_close(nets["sample"](call), oracle(call), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_text_is_projected_once_a_run_and_the_cache_changes_no_bit(
+    net: DiffusersNet, view: Callable[..., View], say: Callable[..., Conditioning], left: Tensor
+) -> None:
+    cond, null = say(1, where=left) + say(2, where=1 - left, count=9), say(0)
+    plan = Plan(views=(view("canvas", cond, null), view("second", cond, null)))
+    projections: list[str] = []
+    layers = [(n, m) for n, m in net.unet.named_modules() if n.endswith(("attn2.to_k", "attn2.to_v"))]
+    handles = [m.register_forward_hook(lambda *_, n=n: projections.append(n)) for n, m in layers]
+    run, z = Run(), torch.randn(1, 4, 16, 16)
+    kept = [predict(plan, z, STEP, run) for _ in range(3)]
+    once = len(projections)
+    fresh = predict(plan, z, STEP)
+    for handle in handles:
+        handle.remove()
+    assert len(projections) == 2 * once, "three steps of a run project as often as one step without a run"
+    assert all(torch.equal(x0, fresh) for x0 in kept)
+
+
+@torch.no_grad()
+def test_branch_that_speaks_anew_is_heard_anew(view: Callable[..., View], say: Callable[..., Conditioning]) -> None:
+    """Null text fitted by step: what is kept of the step before must not be used."""
+    spoken = iter([say(3), say(4)])
+    plan = Plan(views=(view("canvas", say(1), lambda z, step: next(spoken)),))
+    run, z = Run(), torch.randn(1, 4, 16, 16)
+    for seed in (3, 4):
+        expected = predict(Plan(views=(view("canvas", say(1), say(seed)),)), z, STEP)
+        assert torch.equal(predict(plan, z, STEP, run), expected)
+
+
+# Edits.
+
+
+@dataclass(frozen=True)
+class Nothing(AttentionEdit):
+    """An edit that changes nothing, on the way it is told to go."""
+
+    cross: bool
+    reads: bool
+
+    def touches(self, site: Site, call: Call) -> bool:
+        return site.cross == self.cross
+
+    def wants_probs(self, site: Site, call: Call) -> bool:
+        return self.reads
+
+    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
+        torch.testing.assert_close(p.sum(-1), torch.ones_like(p[..., 0]))
+        return p
+
+    def in_scene(self, scene: str) -> Self:
+        return self
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_edit_that_reads_probabilities_and_changes_nothing(
+    case: Callable[..., list[Text]], cross: bool, nets: Mapping[str, DiffusersNet], words: Words, soft: Tensor
+) -> None:
+    z, texts = torch.randn(2, 4, 16, 16), case(words, soft)
+    out = [nets["sample"](call_of(z, texts, edits)) for edits in ((), (Nothing(cross, reads=True),))]
+    torch.testing.assert_close(out[0], out[1], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cross", [False, True])
+def test_edit_without_probabilities_keeps_the_fused_kernel(
+    cross: bool, nets: Mapping[str, DiffusersNet], words: Words
+) -> None:
+    z, texts = torch.randn(2, 4, 16, 16), [Text(0, words(0)), Text(1, words(1))]
+    out = [nets["sample"](call_of(z, texts, edits)) for edits in ((), (Nothing(cross, reads=False),))]
+    assert torch.equal(out[0], out[1])
+
+
+@dataclass(frozen=True)
+class Replace(Nothing):
+    """Row 1 attends with the map of row 0, by probabilities or by queries and keys."""
+
+    def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        if self.reads:
+            return q, k, v
+        return torch.stack([q[0], q[0]]), torch.stack([k[0], k[0]]), v
+
+    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
+        return torch.stack([p[0], p[0]])
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_copying_queries_and_keys_is_replacing_the_map(cross: bool, words: Words) -> None:
+    q, site = queries(2), Site("layer", cross, GRID)
+
+    def attend(*edits: Replace) -> Tensor:
+        call = call_of(torch.zeros(2, 4, 16, 16), [Text(0, words(0)), Text(1, words(1))], edits)
+        if cross:
+            return text_attention(q, HEADS, project, site, call, gathered)
+        return self_attention(q, q.flip(1), q.roll(3, 1), HEADS, site, call)
+
+    plain, copied, replaced = attend(), attend(Replace(cross, reads=False)), attend(Replace(cross, reads=True))
+    torch.testing.assert_close(copied, replaced, atol=1e-5, rtol=0)
+    torch.testing.assert_close(copied[0], plain[0], atol=1e-5, rtol=0)
+    assert (copied[1] - plain[1]).abs().max() > 0.01
+
+
+def test_spans_follow_each_other_in_their_row(words: Words, soft: Tensor) -> None:
+    texts = Texts(soft_texts(words, soft), 2)
+    spans = [span for text, span in zip(texts.texts, texts.spans(), strict=True) if text.row == 0]
+    assert spans[0][0] == 0
+    assert all(a[1] == b[0] for a, b in pairwise(spans))

@@ -1,0 +1,77 @@
+"""Networks asked beside: once a step for all rows that need them, their residuals counted by a mask."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from cloisonne.core.control_residuals import Beside, masked
+from cloisonne.core.plan import Conditioning, Plan, Step, View
+from cloisonne.core.predict import Run, predict
+
+SHAPE = (4, 16, 16)
+STEP = Step(index=0, count=2, t=500, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)
+LEVELS = ((32, 16), (32, 16), (32, 8), (64, 8), (64, 8))
+"""Channels and side of what joins the tiny UNet."""
+
+Views = Callable[..., View]
+Say = Callable[..., Conditioning]
+
+
+class Side:
+    """A network beside whose residuals are the first token that it hears, everywhere."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(
+        self, z: Tensor, step: Step, heard: Tensor, shown: Tensor, pooled: Tensor | None, size: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        assert pooled is None
+        assert size is None
+        self.rows.append(len(z))
+        return tuple(heard[:, :1, :1, None].expand(-1, channels, side, side) for channels, side in LEVELS)
+
+
+def beside(net: Side, heard: float, amount: Tensor) -> Conditioning:
+    one = Beside(net=net, shown=torch.zeros(3, 128, 128), heard=torch.full((7, 32), heard), amount=amount)
+    return Conditioning(beside=(one,))
+
+
+def test_it_is_asked_once_and_adds_its_residuals(view: Views, say: Say, soft: Tensor) -> None:
+    z, side, run = torch.randn(1, *SHAPE), Side(), Run()
+    cond, null = say(1), say(0)
+    found = predict(
+        Plan(views=(view("canvas", cond + beside(side, 0.3, soft[0]), null + beside(side, 0.1, soft[0])),)),
+        z,
+        STEP,
+        run,
+    )
+    assert side.rows == [2]
+    assert (run.forwards, run.rows) == (2, 4)
+    own = [
+        Conditioning(down_mid=tuple(masked(torch.full((c, s, s), value), soft[0]) for c, s in LEVELS))
+        for value in (0.3, 0.1)
+    ]
+    expected = predict(Plan(views=(view("canvas", cond + own[0], null + own[1]),)), z, STEP)
+    assert torch.equal(found, expected)
+    assert not torch.allclose(found, predict(Plan(views=(view("canvas", cond, null),)), z, STEP))
+
+
+@pytest.mark.parametrize("telling", ["cond", "both"])
+def test_no_mask_is_nothing_beside(view: Views, say: Say, telling: str) -> None:
+    z, zero = torch.randn(1, *SHAPE), torch.zeros(16, 16)
+    cond, null, told = say(1), say(0), beside(Side(), 0.3, zero)
+    plan = Plan(views=(view("canvas", cond + told, null + told if telling == "both" else null),))
+    assert torch.equal(predict(plan, z, STEP), predict(Plan(views=(view("canvas", cond, null),)), z, STEP))
+
+
+def test_several_add_up_and_one_network_is_asked_once(view: Views, say: Say, left: Tensor) -> None:
+    z, first, second, run = torch.randn(1, *SHAPE), Side(), Side(), Run()
+    told = beside(first, 0.3, left) + beside(first, 0.3, 1 - left) + beside(second, 0.2, torch.ones(16, 16))
+    found = predict(Plan(views=(view("canvas", say(1) + told),)), z, STEP, run)
+    assert (first.rows, second.rows, run.forwards, run.rows) == ([2], [1], 3, 4)
+    whole = say(1) + beside(Side(), 0.5, torch.ones(16, 16))
+    torch.testing.assert_close(found, predict(Plan(views=(view("canvas", whole),)), z, STEP), atol=1e-5, rtol=0)
+    assert repr(told) == "a ControlNet on 56%; a ControlNet on 44%; a ControlNet on 100%"

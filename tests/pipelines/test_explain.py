@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from cloisonne.errors import SceneError
+from cloisonne.methods import METHODS
+from cloisonne.models.model import Model
+from cloisonne.models.unet.cost import forward_cost
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+CAT = Region(name="pet", box=(0.1, 0.1, 0.6, 0.6), phrase="a cat", stop=0.5)
+CAR = Region(name="car", box=(0.5, 0.5, 1.0, 1.0), phrase="a car", negative="dog")
+SCENE = Scene(caption="on the beach", seed=3, steps=6, regions=(CAT, CAR))
+
+
+@pytest.fixture
+def idle(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A model whose networks must not be asked."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        pytest.fail("a network was asked")
+
+    for module in (tiny.net.unet, tiny.vae.module, tiny.text.module):
+        monkeypatch.setattr(module, "forward", refuse)
+    monkeypatch.setattr(tiny.vae.module, "encode", refuse)
+    return tiny
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_run(idle: Model, method: str) -> None:
+    source = np.zeros((200, 300, 3), np.uint8)
+    explain(SCENE.replace(method=method), idle)
+    explain(SCENE.replace(method=method, background=source), idle)
+
+
+@pytest.mark.parametrize(
+    ("method", "sampler", "interval"),
+    [
+        *((method, "ddim", (0.2, 0.6)) for method in METHODS),
+        *(("multidiffusion", sampler, (0.0, 1.0)) for sampler in ("euler-ancestral", "heun", "dpmpp-2m")),
+    ],
+)
+def test_counts_are_those_of_the_run(tiny: Model, method: str, sampler: str, interval: tuple[float, float]) -> None:
+    scene = SCENE.replace(method=method, sampler=sampler, guidance_interval=interval)
+    told, report = explain(scene, tiny), generate(scene, tiny, output_type="latent").report
+    assert (told.forwards, told.rows) == (report["forwards"], report["rows"])
+
+
+def test_words_of_an_explanation(tiny: Model) -> None:
+    told = explain(SCENE, tiny)
+    text = str(told)
+    assert 'View "canvas from 0.0" of "image"' in text
+    assert "6 steps: 6 forwards of 12 rows in all, 1 forwards and 2 rows a step" in text
+    assert "64 x 64 pixels, reco, ddim, guidance 4" in text
+    assert (told.steps, told.tokens) == (6, 77 + 2 * 77)
+    assert told.flops > 0
+    assert told.seconds > 0
+    assert told.memory_bytes > 4 * tiny.parameters
+
+
+def test_window_of_an_edit_is_told(tiny: Model) -> None:
+    source = np.zeros((200, 300, 3), np.uint8)
+    region = Region(box=(0.2, 0.2, 0.4, 0.5), phrase="a cat")
+    scene = Scene(background=source, seed=0, regions=(region,), strength=0.5, steps=10)
+    told = explain(scene, tiny)
+    assert "window of 90 x 90 pixels, at (45, 25), of a picture of 300 x 200" in str(told)
+    assert told.steps == 5
+    assert "all of it" in str(explain(scene.replace(regions=()), tiny))
+    assert explain(scene.replace(strength=0.0), tiny).rows == 0
+
+
+def test_dropped_regions_and_warnings_are_told(tiny: Model) -> None:
+    long = Region(name="long", box=(0.0, 0.0, 0.2, 0.2), phrase=" ".join(["car"] * 60))
+    told = explain(SCENE.replace(regions=(CAT.replace(feather=0.2), long)), tiny)
+    assert told.dropped == ("long",)
+    assert 'dropped: region "long", for lack of tokens' in str(told)
+    assert 'warning: Region "pet": its feather changes nothing here: its words say its box;' in str(told)
+
+
+def test_what_cannot_be_drawn_cannot_be_explained(tiny: Model) -> None:
+    with pytest.raises(SceneError, match=r'^Region "pet"'):
+        explain(SCENE.replace(regions=(CAT.replace(phrase=" ".join(["cat"] * 80)),)), tiny)
+
+
+def test_operations_are_those_of_a_forward(tiny: Model) -> None:
+    """Of one row; counted again on real numbers, with attention spelt out, since the fused one is not counted."""
+    stock = UNet2DConditionModel.from_config(tiny.net.unet.config)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        stock(torch.randn(1, 4, 8, 8), torch.tensor(1), torch.randn(1, 77, 16))
+    assert forward_cost(tiny, (8, 8), 77).flops == counter.get_total_flops()
+    assert forward_cost(tiny, (16, 16), 77).flops > 3 * forward_cost(tiny, (8, 8), 77).flops
