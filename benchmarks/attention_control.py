@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.edits import Fading, ShareSelf, ShareWords, Until, by_position
 from cloisonne.core.attention.regional import gathered, self_attention, text_attention
-from cloisonne.core.attention.text_sequences import Text, Texts
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Row, Site, Step
 
 STEP = Step(index=2, count=20, t=500, alpha=0.6, s=0.8, t_next=450, alpha_next=0.7, s_next=0.7)
@@ -106,7 +106,7 @@ def edits_of(kind: str) -> dict[str, tuple[AttentionEdit, ...]]:
 def case(kind: str, side: int, channels: int, edits: tuple[AttentionEdit, ...]) -> Callable[[], Tensor]:
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 2, side * side, channels, generator=generator)
-    texts = Texts([Text(i, torch.randn(NUM_TOKENS, 64, generator=generator)) for i in range(2)], 2)
+    texts = TextSequences([TextSequence(i, torch.randn(NUM_TOKENS, 64, generator=generator)) for i in range(2)], 2)
     call = Call(z=torch.zeros(2, 4, side, side), step=STEP, rows=ROWS, texts=texts, edits=edits)
     site = Site("layer", kind == "cross", (side, side))
     if kind == "self":

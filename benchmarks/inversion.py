@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloisonne.core.inversion.ddim import WAYS, Way, invert
-from cloisonne.core.inversion.null_text import fit_null, told_words
+from cloisonne.core.inversion.ddim import INVERSION_METHODS, Way, invert
+from cloisonne.core.inversion.null_text import fit_null, negative_prompt_inversion
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.sample import sample
@@ -85,7 +85,7 @@ Journey = Callable[[Scene, Model, Tensor], Trip]
 
 def trips(guidance: float) -> dict[str, Journey]:
     """The rows of a table, by name."""
-    ways = {way: lambda scene, model, z, way=way: plain(way, scene, model, z) for way in WAYS}
+    ways = {way: lambda scene, model, z, way=way: plain(way, scene, model, z) for way in INVERSION_METHODS}
     return ways if guidance == 1 else {**ways, "negative-prompt": negative_prompt, "null-text": null_text}
 
 
@@ -100,7 +100,7 @@ def negative_prompt(scene: Scene, model: Model, z: Tensor) -> Trip:
     """Up without guidance; down with it, the null branch told the words."""
     plan, steps = compiled(scene, model)
     found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps, "ddim")
-    return back(told_words(plan), Ddim(), found.noise, steps, found.run)
+    return back(negative_prompt_inversion(plan), Ddim(), found.noise, steps, found.run)
 
 
 def null_text(scene: Scene, model: Model, z: Tensor) -> Trip:

@@ -33,7 +33,7 @@ from cloisonne.train.base import stage as lessons
 from cloisonne.train.base.captions import tell
 from cloisonne.train.base.grounding import Seen
 from cloisonne.train.base.latents import LatentStore, fill
-from cloisonne.train.base.recipe import RECIPE, Learning
+from cloisonne.train.base.recipe import RECIPE, BaseRecipe
 from cloisonne.train.builtin import family
 from cloisonne.train.loop import load_average, run
 
@@ -43,7 +43,7 @@ HELD_OUT = 256
 TOLD = ("reco", "caption", "null")
 
 PLAIN = replace(RECIPE, half=0.0)
-ROWS: dict[str, Learning] = {
+ROWS: dict[str, BaseRecipe] = {
     "plain": PLAIN,
     "again": PLAIN,
     "no labels": replace(PLAIN, labels=0.0),

@@ -24,7 +24,7 @@ from cloisonne.models.vae import Vae
 from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as lessons
 from cloisonne.train.base.latents import LatentStore, fill
-from cloisonne.train.base.recipe import RECIPE, Learning
+from cloisonne.train.base.recipe import RECIPE, BaseRecipe
 from cloisonne.train.builtin import family
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.microbatches import Parts
@@ -68,7 +68,7 @@ def _stores(folder: Path) -> tuple[LatentStore, LatentStore]:
     return stores[0], stores[1]
 
 
-def _training(stores: tuple[LatentStore, LatentStore], learning: Learning, parts: int, seconds: float) -> float:
+def _training(stores: tuple[LatentStore, LatentStore], learning: BaseRecipe, parts: int, seconds: float) -> float:
     words = base.load_tokenizer(BUILTIN / "tokenizer")
     torch.manual_seed(0)
     text, unet = base.build_text(words), base.build_unet()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloisonne.core.control_residuals import Beside, masked
+from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning, Plan, Step, View
 from cloisonne.core.predict import Run, predict
 
@@ -35,7 +35,7 @@ class Side:
 
 
 def beside(net: Side, heard: float, amount: Tensor) -> Conditioning:
-    one = Beside(net=net, shown=torch.zeros(3, 128, 128), heard=torch.full((7, 32), heard), amount=amount)
+    one = ControlNetRequest(net=net, shown=torch.zeros(3, 128, 128), heard=torch.full((7, 32), heard), amount=amount)
     return Conditioning(beside=(one,))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.guidance import Single
-from cloisonne.core.inpaint_context import Around
+from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.plan import Call, Conditioning, Plan, Step, Tokens, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.errors import CapabilityError
@@ -42,7 +42,7 @@ def seen(net: Answer, weight: Tensor, name: str, told: Conditioning) -> View:
 
 def test_it_sees_the_others_estimate_where_nothing_is_certain() -> None:
     known = torch.full(SHAPE, -1.0)
-    around = Around(known=known, unsure=half(0.0, 1.0), keep=half(0.0, 1.0))
+    around = InpaintContext(known=known, unsure=half(0.0, 1.0), keep=half(0.0, 1.0))
     shown = around.channels(torch.full(SHAPE, 5.0))
     assert torch.equal(shown, torch.cat([half(-1.0, 5.0).expand(4, 8, 8), half(0.0, 1.0)[None]]))
 
@@ -51,7 +51,7 @@ def test_the_network_with_the_hole_is_asked_last_and_shown_what_the_others_estim
     order: list[Answer] = []
     painter, words, more = Answer(7.0, order), Answer(2.0, order), Answer(4.0, order)
     hole = half(1.0, 0.0)
-    told = Conditioning(around=Around(known=torch.zeros(SHAPE), unsure=1 - hole, keep=1 - hole))
+    told = Conditioning(around=InpaintContext(known=torch.zeros(SHAPE), unsure=1 - hole, keep=1 - hole))
     plan = Plan(
         views=(
             seen(painter, hole, "a painter", told),
@@ -70,7 +70,7 @@ def test_the_network_with_the_hole_is_asked_last_and_shown_what_the_others_estim
 
 
 def test_one_network_has_one_picture_around_its_hole() -> None:
-    one = Conditioning(around=Around(known=torch.zeros(SHAPE), unsure=half(0, 1), keep=half(0, 1)))
+    one = Conditioning(around=InpaintContext(known=torch.zeros(SHAPE), unsure=half(0, 1), keep=half(0, 1)))
     assert (one + Conditioning()).around is one.around
     assert repr(one) == "what the others estimate"
     with pytest.raises(CapabilityError, match="a picture around a hole"):

@@ -79,7 +79,7 @@ def shown_around(model: Model, scene: Scene) -> Conditioning:
 
 
 def test_words_are_around_the_hole_in_which_exemplars_are_painted(beside: Model) -> None:
-    """Beside words the picture around is what their network estimates; what is given and certain stays as it is."""
+    """Where words fill the rest, the inpainting context is their estimate; what is given and certain stays as it is."""
     box = Region(name="a", box=LEFT, exemplar=picture(1))
     around = shown_around(beside, SCENE.replace(regions=(box,))).around
     assert around is not None

@@ -98,12 +98,12 @@ def scene_of(kind: str, *, rival: bool = False, **changes: Any) -> Scene:
         told["lora"] = "ink"
     elif kind == "edit":
         told = {"edit": {"kind": "add", "phrase": "a cat"}}
-    wordless = kind.endswith("alone")
+    image_only = kind.endswith("alone")
     method = kind.removeprefix("phrase, method ") if kind.startswith("phrase") else "attention"
-    fields: dict[str, Any] = {"caption": "" if wordless else "on the beach", "method": method, "seed": 0, "steps": 4}
+    fields: dict[str, Any] = {"caption": "" if image_only else "on the beach", "method": method, "seed": 0, "steps": 4}
     fields["overlap"] = changes.pop("overlap", "blend")
     own = Region(**{"name": "subject", "box": SUBJECT, **told, **changes})
-    other = Region(name="rival", box=RIVAL, **({"exemplar": picture(3)} if wordless else {"phrase": "a dog"}))
+    other = Region(name="rival", box=RIVAL, **({"exemplar": picture(3)} if image_only else {"phrase": "a dog"}))
     size = {} if kind.startswith("phrase") else {"width": 64, "height": 64, "guidance": 4.0, "sampler": "ddim"}
     return Scene(**fields, **size, regions=(own, other) if rival else (own,))
 

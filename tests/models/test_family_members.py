@@ -99,7 +99,7 @@ def test_the_family_ships_controls_and_exemplars() -> None:
     assert {"clip", "control-canny", "control-color", "exemplar"} <= {member.name for member in members(BUILTIN)}
     model = load("builtin")
     assert set(model.adapters) == {"canny", "color"}
-    assert model.sees_exemplars
+    assert model.takes_exemplars
 
 
 def test_members_do_not_say_where_they_were_made() -> None:

@@ -303,9 +303,9 @@ def test_representations_are_one_line(tiny: Model) -> None:
     result = cl.generate(SCENE, tiny, attention=True, num_images=2)
     latent = cl.generate(SCENE, tiny, output_type="latent")
     edited = cl.edit(EDIT, tiny, preset="follow")
-    from cloisonne.core.attention.token_maps import WordMaps
+    from cloisonne.core.attention.token_maps import TokenMaps
 
-    maps = WordMaps(stream="image", words=(1, 2), grid=(8, 8))
+    maps = TokenMaps(stream="image", words=(1, 2), grid=(8, 8))
     cl.generate(SCENE, tiny, readers=[maps])
     for thing in (result, latent, edited, maps, result.attention, cl.evaluate(GREY, SCENE), cl.compile(SCENE, tiny)):
         assert "\n" not in repr(thing)

@@ -76,7 +76,7 @@ def test_words_are_read_where_they_are_with_plain_names(tiny: Model, method: str
 
 
 NO_LOSSES = {"loss_rs": 0.0, "loss_is": 0.0, "loss_ip": 0.0}
-WAYS: dict[str, dict[str, Any]] = {
+INVERSION_METHODS: dict[str, dict[str, Any]] = {
     "follow": {},
     "p2p": {},
     "multidiffusion": {},
@@ -86,13 +86,15 @@ CHANGE = {"kind": "change", "from": "a red hat", "to": "a blue hat"}
 
 
 @hostile
-@pytest.mark.parametrize(("preset", "stop"), [*((way, 1.0) for way in WAYS), ("follow", 0.5), ("official", 0.5)])
+@pytest.mark.parametrize(
+    ("preset", "stop"), [*((way, 1.0) for way in INVERSION_METHODS), ("follow", 0.5), ("official", 0.5)]
+)
 def test_pairs_are_those_of_plain_names(tiny: Model, preset: str, stop: float, name: str) -> None:
     made = []
     for own in (name, plain_of(name)):
         below = Region(name="x", box=(0.0, 0.0, 1.0, 0.9), phrase="a cat", priority=-1, stop=stop)
         hat = Region(name=own, box=(0.3, 0.2, 0.9, 0.8), edit=CHANGE)
-        made.append(edit(scene(below, hat), tiny, preset=preset, **WAYS[preset]))
+        made.append(edit(scene(below, hat), tiny, preset=preset, **INVERSION_METHODS[preset]))
     one, other = made
     assert one.before.tobytes() == other.before.tobytes()
     assert one.after.tobytes() == other.after.tobytes()

@@ -142,7 +142,7 @@ def test_a_phrase_that_never_says_anything_is_none() -> None:
 def test_what_a_scene_says_on_the_way() -> None:
     region = Region(name="pet", box=BOX, phrase="a [cat:dog:2]", negative="[blue::0.5]")
     scene = Scene(caption="[day:night:0.25]", negative="(grey:2)", regions=[region])
-    said = scene.said_at(0.5, 4)
+    said = scene.at_progress(0.5, 4)
     assert (said.caption, said.negative) == ("night", "(grey:2.0)")
     assert (said.regions[0].phrase, said.regions[0].negative) == ("a dog", "")
     assert Scene.from_json(scene.to_json()) == scene

@@ -60,8 +60,8 @@ def test_replace_checks_again() -> None:
 
 def test_what_a_region_hears() -> None:
     region = Region(box=BOX, phrase="a cat")
-    assert Scene(caption="on a beach").heard_by(region) == "on a beach, a cat"
-    assert Scene().heard_by(region) == "a cat"
+    assert Scene(caption="on a beach").region_prompt(region) == "on a beach, a cat"
+    assert Scene().region_prompt(region) == "a cat"
 
 
 def test_active_regions() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cloisonne.train.builtin import clip, clipseg, vae
-from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.train.prefetch import Prefetch, processes
 
 
 def examples(step: int) -> tuple[Any, ...]:
@@ -26,7 +26,7 @@ def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 
 @pytest.mark.slow
 def test_other_processes_make_what_the_caller_would_in_order_and_tell_their_errors() -> None:
-    ahead = Ahead(examples, workers=1)
+    ahead = Prefetch(examples, workers=1)
     for step in (2, 3, 8):
         assert same(ahead(step), examples(step))
     with pytest.raises(ValueError, match="no picture for step 9"):
@@ -39,7 +39,7 @@ def told_twice(how: str, step: int) -> tuple[str, int, int]:
 
 @pytest.mark.slow
 def test_processes_end_where_something_else_is_asked_for() -> None:
-    ahead = Ahead(told_twice, workers=1)
+    ahead = Prefetch(told_twice, workers=1)
     before = [ahead(step, "half") for step in (0, 1)]
     after = [ahead(step, "whole") for step in (2, 3)]
     assert [made[:2] for made in before + after] == [("half", 0), ("half", 1), ("whole", 2), ("whole", 3)]
@@ -49,8 +49,8 @@ def test_processes_end_where_something_else_is_asked_for() -> None:
 
 
 def test_nothing_is_started_without_workers() -> None:
-    assert Ahead(lambda step: step + 1, workers=0)(4) == 5
-    assert Ahead(lambda more, step: step + more, workers=0)(4, 3) == 7
+    assert Prefetch(lambda step: step + 1, workers=0)(4) == 5
+    assert Prefetch(lambda more, step: step + more, workers=0)(4, 3) == 7
 
 
 def test_cores_that_train_do_not_draw() -> None:

@@ -35,7 +35,7 @@ def exemplars(
 ) -> str:
     """``evaluate exemplars``. rows: see :func:`row_of`; None means the model's own exemplars, and words."""
     model = load(source, device=device)
-    if not model.sees_exemplars and not rows:
+    if not model.takes_exemplars and not rows:
         raise SceneError(f'The model "{source}" draws no exemplars; name rows of trained ones, "--row NAME=FOLDER".')
     fills = dict(row_of(text, model, source, device) for text in (rows or ["exemplar", WORDS]))
     return evaluate_exemplars(

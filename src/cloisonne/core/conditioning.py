@@ -6,9 +6,9 @@ from typing import TypeAlias, TypeVar
 
 from torch import Tensor
 
-from cloisonne.core.control_residuals import Beside
-from cloisonne.core.inpaint_context import Around
-from cloisonne.core.region_lora import Adapted
+from cloisonne.core.control_residuals import ControlNetRequest
+from cloisonne.core.inpaint_context import InpaintContext
+from cloisonne.core.region_lora import RegionLora
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError
 
@@ -61,13 +61,13 @@ class Conditioning:
     tokens: tuple[Tokens, ...] = ()
     pictures: tuple[Tokens, ...] = ()
     channels: Tensor | None = None
-    around: Around | None = None
+    around: InpaintContext | None = None
     pooled: Tensor | None = None
     size: tuple[float, ...] | None = None
     intrablock: tuple[Tensor, ...] = ()
     down_mid: tuple[Tensor, ...] = ()
-    beside: tuple[Beside, ...] = ()
-    loras: tuple[Adapted, ...] = ()
+    beside: tuple[ControlNetRequest, ...] = ()
+    loras: tuple[RegionLora, ...] = ()
 
     def __add__(self, other: "Conditioning") -> "Conditioning":
         return Conditioning(

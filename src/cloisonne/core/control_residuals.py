@@ -14,7 +14,7 @@ from torch import Tensor
 from cloisonne.core.step import Step
 
 
-class SideNet(Protocol):
+class ResidualNet(Protocol):
     """What ``models`` provides of a ControlNet."""
 
     def __call__(
@@ -28,38 +28,38 @@ class SideNet(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Beside:
+class ControlNetRequest:
     """One thing that is asked of a network beside: what it is shown and hears, and where its residuals count.
 
     shown: [3, h, w] in [0, 1], the size of the window in pixels. heard: [N, D], one sequence for the whole window.
     amount: [H, W] >= 0, the mask times the strength.
     """
 
-    net: SideNet
+    net: ResidualNet
     shown: Tensor
     heard: Tensor
     amount: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class SideAsk:
+class ControlNetRow:
     """One line of a batch for a network beside. row: whose line of the main batch it belongs to."""
 
     row: int
-    beside: Beside
+    beside: ControlNetRequest
 
 
-def side_passes(told: Sequence[Sequence[Beside]]) -> list[list[SideAsk]]:
+def control_batches(told: Sequence[Sequence[ControlNetRequest]]) -> list[list[ControlNetRow]]:
     """The batches of one step: all that is asked of one network together; told: by row of the main batch."""
-    batches: dict[int, list[SideAsk]] = {}
+    batches: dict[int, list[ControlNetRow]] = {}
     for row, asked in enumerate(told):
         for beside in asked:
-            batches.setdefault(id(beside.net), []).append(SideAsk(row, beside))
+            batches.setdefault(id(beside.net), []).append(ControlNetRow(row, beside))
     return list(batches.values())
 
 
-def side_residuals(
-    asks: Sequence[SideAsk], z: Tensor, step: Step, pooled: Tensor | None, size: Tensor | None
+def residuals_of(
+    asks: Sequence[ControlNetRow], z: Tensor, step: Step, pooled: Tensor | None, size: Tensor | None
 ) -> list[tuple[Tensor, ...]]:
     """For each line of a batch, its residuals [C_i, H_i, W_i] where they count; z, pooled, size: of the main batch."""
     rows = [ask.row for ask in asks]

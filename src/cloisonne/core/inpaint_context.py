@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Around:
+class InpaintContext:
     """The further input channels of such a network, as far as they are known before the walk.
 
     known: [C, H, W], latents of what is certain, with grey in the hole. unsure: [H, W] in [0, 1], where the others'

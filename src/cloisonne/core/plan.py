@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
-from cloisonne.core.attention.image_prompts import Pictures
-from cloisonne.core.attention.text_sequences import Texts
+from cloisonne.core.attention.image_prompts import ImagePrompts
+from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
-from cloisonne.core.region_lora import Loras
+from cloisonne.core.region_lora import BatchLoras
 from cloisonne.core.step import ALWAYS, Interval, Step
 from cloisonne.errors import SceneError
 
@@ -85,14 +85,14 @@ class Call:
     z: Tensor
     step: Step
     rows: tuple[Row, ...]
-    texts: Texts
-    pictures: Pictures | None = None
+    texts: TextSequences
+    pictures: ImagePrompts | None = None
     channels: Tensor | None = None
     pooled: Tensor | None = None
     size: Tensor | None = None
     intrablock: tuple[Tensor, ...] = ()
     down_mid: tuple[Tensor, ...] = ()
-    loras: Loras | None = None
+    loras: BatchLoras | None = None
     edits: "tuple[AttentionEdit, ...]" = ()
 
 
@@ -145,7 +145,7 @@ class AttentionEdit(Protocol):
         """What is added to the attention of the edited q, k, v; called with those before the edit."""
         return ()
 
-    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
+    def query_key_donors(self, site: Site, call: Call) -> list[tuple[int, int]]:
         """Pairs of rows (a, b): b looks with a's queries and keys in place of its own, so one softmax serves both."""
         return []
 

@@ -8,15 +8,15 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from cloisonne.core.attention.image_prompts import Pictures
-from cloisonne.core.attention.text_sequences import Text, Texts
-from cloisonne.core.control_residuals import side_passes, side_residuals
-from cloisonne.core.inpaint_context import Around
+from cloisonne.core.attention.image_prompts import ImagePrompts
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
+from cloisonne.core.control_residuals import control_batches, residuals_of
+from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Plan, Row, Step, Tokens, View
-from cloisonne.core.region_lora import Adapted, Loras, split
+from cloisonne.core.region_lora import BatchLoras, RegionLora, split
 from cloisonne.errors import CapabilityError, SceneError
 
-Said: TypeAlias = tuple[tuple[tuple[Tokens, ...], tuple[Adapted, ...]], ...]
+Said: TypeAlias = tuple[tuple[tuple[Tokens, ...], tuple[RegionLora, ...]], ...]
 """The tokens of each row of a batch, and with which LoRAs they are heard."""
 
 
@@ -31,14 +31,14 @@ class Run:
 
     forwards: int = 0
     rows: int = 0
-    texts: dict[tuple[Row, ...], tuple[Said, Texts]] = field(default_factory=dict)
-    pictures: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], Pictures]] = field(default_factory=dict)
-    loras: dict[tuple[Row, ...], tuple[tuple[tuple[Adapted, ...], ...], Loras]] = field(default_factory=dict)
+    texts: dict[tuple[Row, ...], tuple[Said, TextSequences]] = field(default_factory=dict)
+    pictures: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], ImagePrompts]] = field(default_factory=dict)
+    loras: dict[tuple[Row, ...], tuple[tuple[tuple[RegionLora, ...], ...], BatchLoras]] = field(default_factory=dict)
     shares: dict[tuple[View, ...], tuple[Tensor, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class Ask:
+class RowRequest:
     """One line of a batch before it is one: its name, its view, what it is told."""
 
     row: Row
@@ -80,7 +80,9 @@ def _guided(view: View, said: Mapping[Row, Tensor], window: Tensor, step: Step) 
     return view.guide(own, window, step)
 
 
-def _surrounded(asks: list[Ask], z: Tensor, streams: tuple[str, ...], found: Mapping[View, Tensor]) -> list[Ask]:
+def _surrounded(
+    asks: list[RowRequest], z: Tensor, streams: tuple[str, ...], found: Mapping[View, Tensor]
+) -> list[RowRequest]:
     """The same rows; those that paint into a hole are shown what the views asked before estimate around it."""
     if not any(map(_around, asks)):
         return asks
@@ -93,30 +95,30 @@ def _surrounded(asks: list[Ask], z: Tensor, streams: tuple[str, ...], found: Map
     return [_shown(ask, ask.view.crop(estimate[streams.index(ask.view.stream)])) for ask in asks]
 
 
-def _shown(ask: Ask, estimate: Tensor) -> Ask:
+def _shown(ask: RowRequest, estimate: Tensor) -> RowRequest:
     if callable(ask.branch) or ask.branch.around is None:
         return ask
     return replace(ask, branch=replace(ask.branch, around=None, channels=ask.branch.around.channels(estimate)))
 
 
-def _around(ask: Ask) -> Around | None:
+def _around(ask: RowRequest) -> InpaintContext | None:
     return None if callable(ask.branch) else ask.branch.around
 
 
-def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[Ask]]:
+def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[RowRequest]]:
     """The batches of one step: rows of one network and window size, in the order of their names.
 
     Networks that paint into a hole come last, because they are shown what the others estimate around it.
     per_scene: rows of different scenes apart. On the CPU the last bits of a row depend on the shape of its batch, so
     there every image is its own pass and batch size never changes a byte.
     """
-    batches: dict[tuple[int, torch.Size, str, bool], list[Ask]] = {}
+    batches: dict[tuple[int, torch.Size, str, bool], list[RowRequest]] = {}
     for view in views:
         asks = []
         for name in view.guide.branches(step):
             if name not in view.branches:
                 raise CapabilityError(f'View "{view.name}": guidance asks branch "{name}", which the view lacks.')
-            asks.append(Ask(Row(view.name, view.stream, name), view, view.branches[name]))
+            asks.append(RowRequest(Row(view.name, view.stream, name), view, view.branches[name]))
         # Views of the same network that do not look around are among those that are looked at.
         last = any(map(_around, asks))
         key = (id(view.net), view.weight.shape, view.scene if per_scene else "", last)
@@ -126,7 +128,7 @@ def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[A
 
 
 def collate(
-    asks: Sequence[Ask], windows: Sequence[Tensor], step: Step, edits: tuple[AttentionEdit, ...], run: Run
+    asks: Sequence[RowRequest], windows: Sequence[Tensor], step: Step, edits: tuple[AttentionEdit, ...], run: Run
 ) -> Call:
     """One batch from the windows [C, H, W] of the canvas and what each row is told."""
     rows = tuple(ask.row for ask in asks)
@@ -135,8 +137,8 @@ def collate(
     sizes = [None if c.size is None else z.new_tensor(c.size) for c in told]
     pooled = _stack("pooled text", rows, [c.pooled for c in told])
     size = _stack("size conditioning", rows, sizes)
-    for side in side_passes([c.beside for c in told]):
-        for ask, levels in zip(side, side_residuals(side, z, step, pooled, size), strict=True):
+    for side in control_batches([c.beside for c in told]):
+        for ask, levels in zip(side, residuals_of(side, z, step, pooled, size), strict=True):
             told[ask.row] += Conditioning(down_mid=levels)
         run.forwards += 1
         run.rows += len(side)
@@ -185,7 +187,7 @@ def _shares(z: Tensor, streams: tuple[str, ...], views: tuple[View, ...]) -> tup
     return tuple(view.weight / view.crop(total[streams.index(view.stream)]) for view in views)
 
 
-def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int, int], run: Run) -> Texts:
+def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int, int], run: Run) -> TextSequences:
     """The batch's texts; those of the step before, with their keys and values, if every row says the same objects."""
     said = tuple((conditioning.tokens, conditioning.loras) for conditioning in told)
     if rows in run.texts and run.texts[rows][0] == said:
@@ -193,7 +195,7 @@ def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int,
     masks = [mask for tokens, _ in said for piece in tokens for mask in (piece.where, piece.within)]
     masks += [adapted.where for _, loras in said for adapted in loras]
     assert all(mask.shape == size for mask in masks if mask is not None), "masks fit their windows"
-    texts = Texts([text for i, own in enumerate(said) for text in _heard(i, rows[i], *own)], len(rows))
+    texts = TextSequences([text for i, own in enumerate(said) for text in _heard(i, rows[i], *own)], len(rows))
     for row, weight in zip(rows, texts.coverage(size), strict=True):
         if deaf := int((weight <= 0).sum()):
             raise SceneError(
@@ -204,33 +206,33 @@ def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int,
     return texts
 
 
-def _pictures(rows: tuple[Row, ...], told: Sequence[Conditioning], run: Run) -> Pictures | None:
+def _pictures(rows: tuple[Row, ...], told: Sequence[Conditioning], run: Run) -> ImagePrompts | None:
     """The batch's pictures, kept like its texts; None where no row looks at any."""
     said = tuple(conditioning.pictures for conditioning in told)
     if not any(said):
         return None
     if rows not in run.pictures or run.pictures[rows][0] != said:
-        seen = [Text(place, p.value, p.where) for place, pieces in enumerate(said) for p in pieces]
-        run.pictures[rows] = (said, Pictures(seen))
+        seen = [TextSequence(place, p.value, p.where) for place, pieces in enumerate(said) for p in pieces]
+        run.pictures[rows] = (said, ImagePrompts(seen))
     return run.pictures[rows][1]
 
 
-def _loras(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor, run: Run) -> Loras | None:
+def _loras(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor, run: Run) -> BatchLoras | None:
     """The batch's LoRAs, kept like its texts; None where no row has any."""
     said = tuple(conditioning.loras for conditioning in told)
     if not any(said):
         return None
     if rows not in run.loras or run.loras[rows][0] != said:
-        run.loras[rows] = (said, Loras(said, z))
+        run.loras[rows] = (said, BatchLoras(said, z))
     return run.loras[rows][1]
 
 
-def _heard(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[Adapted, ...]) -> list[Text]:
+def _heard(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
     """One sequence of all pieces without a mask, and one of each piece with a mask; by LoRA of the pixels that hear."""
     shared = [piece for piece in tokens if piece.where is None]
-    texts = [Text(place, p.value, p.where, _within([p])) for p in tokens if p.where is not None]
+    texts = [TextSequence(place, p.value, p.where, _within([p])) for p in tokens if p.where is not None]
     if shared:
-        texts.append(Text(place, torch.cat([piece.value for piece in shared]), None, _within(shared)))
+        texts.append(TextSequence(place, torch.cat([piece.value for piece in shared]), None, _within(shared)))
     if not texts:
         raise SceneError(f'View "{row.view}": branch "{row.branch}" has no tokens; give it at least an empty text.')
     return [replace(text, where=where, loras=loras) for text in texts for where, loras in split(text.where, adapted)]

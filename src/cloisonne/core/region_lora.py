@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Scaled: TypeAlias = tuple[tuple[str, float], ...]
+LoraScales: TypeAlias = tuple[tuple[str, float], ...]
 """Names of LoRAs that the network holds, each with its scale."""
 
 ROUNDING = 1e-6
@@ -22,11 +22,11 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Adapted:
+class RegionLora:
     """LoRAs and where they count: where is [H, W] in [0, 1], or None for 1 everywhere. Those of one branch add up to
     at most 1 at every pixel."""
 
-    loras: Scaled
+    loras: LoraScales
     where: Tensor | None = None
 
     def __repr__(self) -> str:
@@ -34,28 +34,28 @@ class Adapted:
         return f"{' and '.join(f'LoRA {name} at {scale:g}' for name, scale in self.loras)} {place}"
 
 
-def split(where: Tensor | None, adapted: Sequence[Adapted]) -> list[tuple[Tensor | None, Scaled]]:
+def split(where: Tensor | None, adapted: Sequence[RegionLora]) -> list[tuple[Tensor | None, LoraScales]]:
     """Where a text that is heard ``where`` is heard with which LoRAs; its parts that are nowhere are left out."""
     if not adapted:
         return [(where, ())]
     for piece in adapted:
         if piece.where is None:
             return [(where, piece.loras)]
-    masks: dict[Scaled, Tensor] = {}
+    masks: dict[LoraScales, Tensor] = {}
     for piece in adapted:
         assert piece.where is not None, "the loop above has returned"
         masks[piece.loras] = masks[piece.loras] + piece.where if piece.loras in masks else piece.where
     left = 1 - torch.stack(list(masks.values())).sum(0)
     masks[()] = torch.where(left > ROUNDING, left, torch.zeros_like(left))
     parts = [(mask if where is None else where * mask, loras) for loras, mask in sorted(masks.items())]
-    kept: list[tuple[Tensor | None, Scaled]] = [(mask, loras) for mask, loras in parts if bool((mask > 0).any())]
+    kept: list[tuple[Tensor | None, LoraScales]] = [(mask, loras) for mask, loras in parts if bool((mask > 0).any())]
     return kept or [(where, ())]
 
 
-class Loras:
+class BatchLoras:
     """What counts where in a batch of R rows, by name. An instance belongs to one network and one run."""
 
-    def __init__(self, rows: Sequence[Sequence[Adapted]], like: Tensor) -> None:
+    def __init__(self, rows: Sequence[Sequence[RegionLora]], like: Tensor) -> None:
         """like: any tensor of the batch's device."""
         self._rows = tuple(tuple(adapted) for adapted in rows)
         self._like = like

@@ -92,7 +92,7 @@ class MultiDiffusion:
                 net=ctx.model.net,
                 branches={
                     "cond": Conditioning(tokens=(Tokens(_heard(part.region, ctx)),))
-                    + ctx.overall(ctx.scene.heard_by(part.region)),
+                    + ctx.overall(ctx.scene.region_prompt(part.region)),
                     "null": Conditioning(tokens=(Tokens(ctx.avoided(part.region)),)) + ctx.overall_avoided(part.region),
                 },
                 guide=ctx.guide(ctx.guidance(part.region)),
@@ -114,4 +114,4 @@ def _summary(layout: Layout, ctx: Context) -> str:
 
 def _heard(region: Region, ctx: Context) -> Tensor:
     """[N, D]: what a region's part of the canvas hears."""
-    return ctx.heard(ctx.scene.heard_by(region), region.name)
+    return ctx.heard(ctx.scene.region_prompt(region), region.name)

@@ -64,7 +64,7 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
     plan, translated = Plan(), []
     spans = _spans(kept, ctx)
     for span in spans:
-        now, active = ctx.said_at(span.start), _active(kept, span, ctx)
+        now, active = ctx.at_progress(span.start), _active(kept, span, ctx)
         views = _views(method, layout(active, now), now, span, suffix=f" from {span.start}" if len(spans) > 1 else "")
         if concept is not None:
             left = _left_to(concept, layout([concept, *active], now))
@@ -90,8 +90,8 @@ def _fitting(method: Method, counting: Sequence[Placed], ctx: Context) -> list[P
     """The regions there is room for whatever they and the caption say in any part of the walk."""
     kept = list(counting)
     for moment in sorted({0.0} | _switches(counting, ctx) - {1.0}):
-        said = {p.name: p.said_at(moment, ctx.num_steps) for p in kept}
-        fits = method.fitting([p for p in said.values() if p.region.phrase], ctx.said_at(moment))
+        said = {p.name: p.at_progress(moment, ctx.num_steps) for p in kept}
+        fits = method.fitting([p for p in said.values() if p.region.phrase], ctx.at_progress(moment))
         kept = [p for p in kept if said[p.name] in fits or not said[p.name].region.phrase]
     return kept
 
@@ -112,7 +112,7 @@ def _switches(placed: Sequence[Placed], ctx: Context) -> set[float]:
 def _active(kept: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed]:
     """The regions that count in a part of the walk, as they say it there; without words, as pictures and maps do."""
     inside = (p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop)
-    said = (p.said_at(span.start, ctx.num_steps) for p in inside)
+    said = (p.at_progress(span.start, ctx.num_steps) for p in inside)
     return [p for p in said if p.region.phrase or p.region.exemplar is not None or p.region.control is not None]
 
 
@@ -126,7 +126,7 @@ def _left_to(concept: Placed, whole: Layout) -> Tensor:
 def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix: str) -> tuple[View, ...]:
     painted = exemplar_view(layout.parts, ctx)
     ctx = with_pictures(layout.parts, with_loras(layout.parts, with_controls(layout.parts, ctx)))
-    if ctx.model.wordless:
+    if ctx.model.image_only:
         views = (_alone(painted, ctx),)
     else:
         views = (*_spoken(method, layout, ctx, painted), *([painted] if painted else []))

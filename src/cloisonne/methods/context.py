@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.core.control_residuals import Beside
+from cloisonne.core.control_residuals import ControlNetRequest
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval
 from cloisonne.models.model import Model
-from cloisonne.models.text.encoder import Said
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.scene.prompt import pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -35,16 +35,16 @@ class Context:
     model: Model
     grid: tuple[int, int]
     num_steps: int
-    say: Callable[[Sequence[int]], Said]
+    say: Callable[[Sequence[int]], EncodedText]
     shared: Conditioning
     hole: tuple[Tensor, Tensor]
     looks: Callable[[Image.Image | None], Tensor]
     obeys: Callable[[Region], tuple[Tensor, ...]]
-    beside: tuple[Beside, ...] = ()
+    beside: tuple[ControlNetRequest, ...] = ()
     seen: Conditioning = field(default_factory=Conditioning)
     unseen: Conditioning = field(default_factory=Conditioning)
     _features: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    _known: dict[tuple[tuple[int, ...], tuple[float, ...]], Said] = field(default_factory=dict)
+    _known: dict[tuple[tuple[int, ...], tuple[float, ...]], EncodedText] = field(default_factory=dict)
     _pictures: dict[str, Tensor] = field(default_factory=dict)
 
     def tokens(self, ids: Sequence[int], weights: Sequence[float] = ()) -> Tensor:
@@ -68,9 +68,9 @@ class Context:
                 return ids[first : first + len(tokens)]
         return None
 
-    def said_at(self, progress: float) -> "Context":
+    def at_progress(self, progress: float) -> "Context":
         """The same where the scene says what it does when ``progress`` in [0, 1) of the walk lies behind."""
-        return replace(self, scene=self.scene.said_at(progress, self.num_steps))
+        return replace(self, scene=self.scene.at_progress(progress, self.num_steps))
 
     def heard(self, text: str, region: str | None = None) -> Tensor:
         """[N, D]: text by the weights of its words, padded as Stable Diffusion does.
@@ -91,7 +91,7 @@ class Context:
         """The same of a null branch that avoids as a whole what the scene does, or what the region does."""
         return self._overall(lambda: self._unsaid(region)) + self.unseen
 
-    def _overall(self, said: Callable[[], Said]) -> Conditioning:
+    def _overall(self, said: Callable[[], EncodedText]) -> Conditioning:
         """said: encodes the text, which is not done for networks that do not hear it."""
         pooled = said().pooled if self.model.text.pooled_width else None
         beside = tuple(replace(one, heard=said().tokens) for one in self.beside)
@@ -138,7 +138,7 @@ class Context:
             rescale=Rescale(amount, self.model.schedule.prediction) if amount else None,
         )
 
-    def _text(self, text: str, region: str | None = None) -> Said:
+    def _text(self, text: str, region: str | None = None) -> EncodedText:
         text_encoder, said = self.model.text, pieces(text)
         ids = text_encoder.ids(*(piece.words for piece in said), region=region)
         if all(piece.weight == 1 for piece in said):
@@ -146,7 +146,7 @@ class Context:
         weights = [piece.weight for piece in said for _ in text_encoder.words(piece.words)]
         return self._said(ids, [1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))])
 
-    def _unsaid(self, region: Region | None) -> Said:
+    def _unsaid(self, region: Region | None) -> EncodedText:
         """What is avoided; nothing to avoid is an empty text, or zeros where the model was trained with zeros."""
         own, name = (region.negative, region.name) if region else ("", None)
         text = ", ".join(filter(None, [self.scene.negative, own]))
@@ -154,14 +154,16 @@ class Context:
             return self._text(text, name)
         return self.model.text.blank(self.model.text.length, self.model.device)
 
-    def _said(self, ids: Sequence[int], weights: Sequence[float] = ()) -> Said:
+    def _said(self, ids: Sequence[int], weights: Sequence[float] = ()) -> EncodedText:
         key = (tuple(ids), tuple(weights) if any(weight != 1 for weight in weights) else ())
         if key not in self._known:
             self._known[key] = self._weighted(ids, weights) if key[1] else self.say(ids)
         return self._known[key]
 
-    def _weighted(self, ids: Sequence[int], weights: Sequence[float]) -> Said:
+    def _weighted(self, ids: Sequence[int], weights: Sequence[float]) -> EncodedText:
         """The pooled text has no tokens, and so no weights."""
         said, nothing = self._said(ids), self._said(self.model.text.ids()).tokens
         weight = said.tokens.new_tensor(weights)[:, None]
-        return Said(torch.where(weight == 1, said.tokens, nothing + weight * (said.tokens - nothing)), said.pooled)
+        return EncodedText(
+            torch.where(weight == 1, said.tokens, nothing + weight * (said.tokens - nothing)), said.pooled
+        )

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cloisonne.core.control_residuals import Beside, masked
+from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part
@@ -36,7 +36,7 @@ def with_controls(parts: Sequence[Part], ctx: Context) -> Context:
         else:
             silence = torch.zeros(0, ctx.model.spec.token_width)  # each branch puts its own text there
             amount = part.mask * part.relative * control.strength
-            beside.append(Beside(net=net, shown=features[0], heard=silence, amount=amount))
+            beside.append(ControlNetRequest(net=net, shown=features[0], heard=silence, amount=amount))
     return replace(ctx, shared=ctx.shared + _joined(adapted, ctx), beside=tuple(beside))
 
 

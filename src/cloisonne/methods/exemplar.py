@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.guidance import Single
-from cloisonne.core.inpaint_context import Around
+from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part
@@ -47,16 +47,16 @@ def exemplar_view(parts: Sequence[Part], ctx: Context) -> View | None:
             "null": replace(given, tokens=(Tokens(ctx.no_picture()),)),
         },
         guide=ctx.guide(_similarity(painted, shares, ctx.model.native.similarity)),
-        weight=torch.ones_like(shares[0]) if ctx.model.wordless else shares.sum(0),
+        weight=torch.ones_like(shares[0]) if ctx.model.image_only else shares.sum(0),
     )
 
 
 def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
     """The picture with a hole, [C + 1, H, W]: where exemplars paint. Where others draw, their estimate is around it."""
     unsure = (1 - channels[-1]) * (shares.sum(0) <= 0)
-    if ctx.model.wordless or not bool((unsure > 0).any()):
+    if ctx.model.image_only or not bool((unsure > 0).any()):
         return Conditioning(channels=channels)
-    return Conditioning(around=Around(known=channels[:-1], unsure=unsure, keep=channels[-1] + unsure))
+    return Conditioning(around=InpaintContext(known=channels[:-1], unsure=unsure, keep=channels[-1] + unsure))
 
 
 def nothing_painted(ctx: Context) -> View:
@@ -81,7 +81,7 @@ def _heard(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Token
     if not all(strict):
         return heard
     # A network that paints alone also leaves soft edges and weak exemplars to no picture.
-    left = (1 - shares.sum(0)).clamp_min(0) if ctx.model.wordless else nowhere
+    left = (1 - shares.sum(0)).clamp_min(0) if ctx.model.image_only else nowhere
     return (*heard, Tokens(ctx.no_picture(), where=left)) if bool((left > 0).any()) else heard
 
 

@@ -30,9 +30,9 @@ class Placed:
         """The region's name, unique in its scene."""
         return self.region.name or ""
 
-    def said_at(self, progress: float, num_steps: int) -> "Placed":
-        """The same place with what the region says there; see :meth:`Region.said_at`."""
-        return replace(self, region=self.region.said_at(progress, num_steps))
+    def at_progress(self, progress: float, num_steps: int) -> "Placed":
+        """The same place with what the region says there; see :meth:`Region.at_progress`."""
+        return replace(self, region=self.region.at_progress(progress, num_steps))
 
 
 def place(region: Region, soft: Mask, box: Box, grid: tuple[int, int]) -> Placed:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from cloisonne.core.plan import Conditioning
-from cloisonne.core.region_lora import ROUNDING, Adapted, Scaled
+from cloisonne.core.region_lora import ROUNDING, LoraScales, RegionLora
 from cloisonne.errors import CapabilityError
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part, Placed
@@ -44,14 +44,14 @@ def with_loras(parts: Sequence[Part], ctx: Context) -> Context:
         if scaled := _scaled(part.region.lora):
             everywhere = bool((part.share >= 1 - ROUNDING).all())
             both = _scaled(added(whole, part.region.lora)) if whole else scaled
-            told.append(Adapted(both, where=None if everywhere else part.share))
+            told.append(RegionLora(both, where=None if everywhere else part.share))
     if scaled := _scaled(whole):
         own = [piece.where for piece in told]
         if not own:
-            told.append(Adapted(scaled))
+            told.append(RegionLora(scaled))
         elif all(where is not None for where in own):
             left = 1 - torch.stack([where for where in own if where is not None]).sum(0)
-            told.append(Adapted(scaled, where=torch.where(left > ROUNDING, left, torch.zeros_like(left))))
+            told.append(RegionLora(scaled, where=torch.where(left > ROUNDING, left, torch.zeros_like(left))))
     return replace(ctx, shared=ctx.shared + Conditioning(loras=tuple(told))) if told else ctx
 
 
@@ -67,5 +67,5 @@ def lora_warnings(scene: Scene, placed: Sequence[Placed], model: Model) -> Itera
                 )
 
 
-def _scaled(loras: Sequence[Lora]) -> Scaled:
+def _scaled(loras: Sequence[Lora]) -> LoraScales:
     return tuple((lora.name, lora.scale) for lora in loras if lora.scale != 0)

@@ -150,7 +150,7 @@ def kinds(region: Region, scene: Scene, model: Model) -> Iterator[str]:
     if region.phrase:
         yield f"phrase, method {scene.method}"
     if region.exemplar is not None:
-        alone = "exemplar, Paint by Example alone" if model.wordless else "exemplar, Paint by Example"
+        alone = "exemplar, Paint by Example alone" if model.image_only else "exemplar, Paint by Example"
         yield "exemplar, IP-Adapter" if model.ip_adapter else alone
     if region.control is not None:
         yield "control"

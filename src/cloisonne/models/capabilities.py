@@ -106,9 +106,9 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
     support = TABLE[condition][model.family]
     if support is YES or (support is WITH_POSITIONS and model.text.has_positions):
         return
-    if support in (LEARNED, LEARNED_EITHER) and (kind != "fast" or model.sees_exemplars):
+    if support in (LEARNED, LEARNED_EITHER) and (kind != "fast" or model.takes_exemplars):
         return
-    if support in ENGINES and model.sees_exemplars:
+    if support in ENGINES and model.takes_exemplars:
         return
     if support is WITH_ADAPTER and (kind in model.adapters or kind in model.controlnets):
         return

@@ -82,7 +82,7 @@ class Model:
     vocabulary: Vocabulary | None = None
 
     @property
-    def wordless(self) -> bool:
+    def image_only(self) -> bool:
         """Whether it hears no text at all, only exemplars."""
         return self.family == "pbe"
 
@@ -117,7 +117,7 @@ class Model:
         return own + pictures + loras + fuser
 
     @property
-    def sees_exemplars(self) -> bool:
+    def takes_exemplars(self) -> bool:
         """Whether anything of it honours exemplars."""
         return self.exemplar is not None or self.ip_adapter is not None
 

@@ -43,7 +43,7 @@ def generate(scene: SceneLike, model: ModelLike, **options: Unpack[kw.GenerateOp
 
     - seed: of the first picture; picture i has seed + i. num_images: how many, 1 if left out.
     - sampler: a name, or an object as ``core.samplers.Sampler`` has it. refines: ``core.plan.Refine``, asked of every
-      estimate before a background is put back. readers: attention edits that only read, such as ``WordMaps``.
+      estimate before a background is put back. readers: attention edits that only read, such as ``TokenMaps``.
     - attention: with True the result's ``attention`` has a map of each phrase.
     - output_type: "latent" leaves the pictures out. latents: unit noise [num_images, C, H, W] in place of the seeds'.
     - callback_on_step_end: is given a ``StepEnd`` after each step; may raise ``Cancelled``. progress: False or None for

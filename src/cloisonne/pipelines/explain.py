@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloisonne.core.control_residuals import SideNet, side_passes
+from cloisonne.core.control_residuals import ResidualNet, control_batches
 from cloisonne.core.plan import Conditioning, Step, View
 from cloisonne.core.predict import passes
 from cloisonne.core.samplers import Sampler
@@ -174,7 +174,7 @@ def _asked(prepared: Prepared) -> list[tuple[ControlNet | None, int]]:
         for asks in passes(_active(prepared, step), step, per_scene=True):
             asked.append((None, len(asks)))
             told = [ask.branch.beside if isinstance(ask.branch, Conditioning) else () for ask in asks]
-            asked.extend((_controlnet(side[0].beside.net), len(side)) for side in side_passes(told))
+            asked.extend((_controlnet(side[0].beside.net), len(side)) for side in control_batches(told))
         return z
 
     z = torch.zeros(1, 1, 1, 1)
@@ -184,7 +184,7 @@ def _asked(prepared: Prepared) -> list[tuple[ControlNet | None, int]]:
     return asked
 
 
-def _controlnet(net: SideNet) -> ControlNet:
+def _controlnet(net: ResidualNet) -> ControlNet:
     assert isinstance(net, ControlNet), "no other network is asked beside"
     return net
 

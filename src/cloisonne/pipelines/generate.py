@@ -81,7 +81,7 @@ def generate(
 
     seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
     noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
-    as ``WordMaps``; of several pictures, all into one. refines: what must hold of each
+    as ``TokenMaps``; of several pictures, all into one. refines: what must hold of each
     estimate, asked before a background is put back. solver: in place of the scene's sampler. progress: where a concept
     is carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may raise
     Cancelled. cache: a folder where learning a concept is kept and gone on with. Every picture is a pass of

@@ -12,14 +12,14 @@ from cloisonne.scene.shapes.masks import Mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Kept:
+class OutsideImage:
     """source: the picture that stays. covered: [H, W] of it, how far each pixel is seen as it was drawn."""
 
     source: Source
     covered: Mask
 
     @classmethod
-    def of(cls, scene: Scene, size: tuple[int, int]) -> "Kept | None":
+    def of(cls, scene: Scene, size: tuple[int, int]) -> "OutsideImage | None":
         """What a scene keeps, where its pictures are of size (width, height); None where it keeps nothing.
 
         Raises SceneError where the picture that stays is of another size.

@@ -25,7 +25,7 @@ from cloisonne.pipelines.control_maps import control_features, control_warnings
 from cloisonne.pipelines.dropped_regions import dropped_warnings
 from cloisonne.pipelines.inpaint import PictureEdit, unknown
 from cloisonne.pipelines.mask_warnings import mask_warnings
-from cloisonne.pipelines.outside import Kept
+from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prompt_syntax import understand
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.masks import Mask
@@ -44,7 +44,7 @@ class Prepared:
     ctx: Context
     compiled: Compiled
     edit: PictureEdit | None
-    kept: Kept | None
+    kept: OutsideImage | None
     grid: tuple[int, int]
     sampler: Sampler[Any]
     steps: tuple[Step, ...]
@@ -117,7 +117,7 @@ def prepare(
     if Path(resolved.model).name != model.name:
         resolved = resolved.replace(model=model.name)
     grid = _grid(resolved, model)
-    kept = Kept.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
+    kept = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
     hole = _hole(resolved, model, edit, blank=blank)
     walker, steps = _walk(resolved, model, solver)
     ctx = Context(
@@ -174,7 +174,7 @@ def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditio
     """What every row is given: the canvas's size where the network takes it, and what is known of it (inpainting)."""
     width, height = size_of(scene)
     size = (height, width, 0.0, 0.0, height, width) if model.spec.takes_size else None
-    if not model.spec.inpaints or model.wordless:
+    if not model.spec.inpaints or model.image_only:
         return Conditioning(size=size)
     known, keep = hole
     # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.

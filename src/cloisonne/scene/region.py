@@ -221,7 +221,7 @@ class Region(Value):
         """Whether the region counts at all: its weight is above 0 and its interval not empty."""
         return self.weight > 0 and self.start < self.stop
 
-    def said_at(self, progress: float, num_steps: int) -> "Region":
+    def at_progress(self, progress: float, num_steps: int) -> "Region":
         """What it says where ``progress`` in [0, 1) of a walk of ``num_steps`` lies behind, without schedules.
 
         Its phrase may be empty there.

@@ -182,14 +182,14 @@ class Scene(Value):
         """The region whose concept counts, if there is one."""
         return translated_region(self.active_regions)
 
-    def heard_by(self, region: Region) -> str:
+    def region_prompt(self, region: Region) -> str:
         """The words for a region's part of the canvas: ``caption, phrase``, or the phrase alone without a caption."""
         return f"{self.caption}, {region.phrase}" if self.caption else region.phrase
 
-    def said_at(self, progress: float, num_steps: int) -> "Scene":
+    def at_progress(self, progress: float, num_steps: int) -> "Scene":
         """What it says where ``progress`` in [0, 1) of a walk of ``num_steps`` lies behind, without schedules."""
         texts = {name: at(getattr(self, name), progress, num_steps) for name in ("caption", "negative")}
-        regions = tuple(region.said_at(progress, num_steps) for region in self.regions)
+        regions = tuple(region.at_progress(progress, num_steps) for region in self.regions)
         return self.model_copy(update={**texts, "regions": regions})
 
     def resolved(self, *, width: int, height: int, steps: int, guidance: float, sampler: str, method: str) -> "Scene":

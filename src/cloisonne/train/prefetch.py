@@ -17,7 +17,7 @@ def processes(device: torch.device) -> int:
     return 0 if device.type == "cpu" else os.cpu_count() or 1
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """``of(*how, step)``, computed ahead by ``workers`` processes; by the caller if there are none.
 
     Steps may begin anywhere and jump, but only following one another, and asked for in the same way, they are ready in

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cloisonne.core.attention.edits import Fading, ShareSelf, ShareWords, Until, aligned, by_position
 from cloisonne.core.attention.regional import gathered, self_attention, text_attention
-from cloisonne.core.attention.text_sequences import Text, Texts
-from cloisonne.core.attention.token_maps import LocalBlend, WordMaps
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
+from cloisonne.core.attention.token_maps import LocalBlend, TokenMaps
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Call, Conditioning, Interval, Plan, Row, Site, Step, View
 from cloisonne.core.predict import Run
@@ -38,11 +38,11 @@ def queries() -> Tensor:
     return torch.randn(len(ROWS), GRID[0] * GRID[1], HEADS * WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def texts(words: Callable[..., Tensor], count: int = 7) -> Texts:
-    return Texts([Text(i, words(i, count)) for i in range(len(ROWS))], len(ROWS))
+def texts(words: Callable[..., Tensor], count: int = 7) -> TextSequences:
+    return TextSequences([TextSequence(i, words(i, count)) for i in range(len(ROWS))], len(ROWS))
 
 
-def call_of(edits: Sequence[Any], said: Texts, at: Step) -> Call:
+def call_of(edits: Sequence[Any], said: TextSequences, at: Step) -> Call:
     return Call(z=torch.zeros(len(ROWS), 4, 6, 5), step=at, rows=ROWS, texts=said, edits=tuple(edits))
 
 
@@ -112,7 +112,7 @@ def test_sharing_self_attention_is_copying_the_map(with_others: bool) -> None:
     k, v, site = q.flip(1), q.roll(3, 1), Site("layer", False, GRID)
     more = [ShareSelf(source="before", target="after", branches=("null",))] if with_others else []
     edits = [ShareSelf(source="before", target="after"), *more]
-    edited = self_attention(q, k, v, HEADS, site, call_of(edits, Texts([], 5), step()))
+    edited = self_attention(q, k, v, HEADS, site, call_of(edits, TextSequences([], 5), step()))
     p = (split(q) @ split(k).transpose(-1, -2) * WIDTH**-0.5).softmax(-1)
     p[TARGET] = p[SOURCE]
     if with_others:
@@ -121,7 +121,7 @@ def test_sharing_self_attention_is_copying_the_map(with_others: bool) -> None:
 
 
 def test_sharing_stops_with_its_interval_and_above_its_size() -> None:
-    site, said = Site("layer", False, GRID), Texts([], 5)
+    site, said = Site("layer", False, GRID), TextSequences([], 5)
     for edit, at in (
         (ShareSelf(source="before", target="after", when=Interval(0, 0.5)), 0.5),
         (ShareSelf(source="before", target="after", most=29), 0.0),
@@ -134,7 +134,7 @@ def test_sharing_stops_with_its_interval_and_above_its_size() -> None:
 def test_word_maps_are_the_probabilities(words: Callable[..., Tensor]) -> None:
     # More words than a head is wide, so that they are read in two parts.
     said, many = tuple(range(11)), 12
-    reader = WordMaps(stream="after", words=said, grid=GRID, view="canvas")
+    reader = TokenMaps(stream="after", words=said, grid=GRID, view="canvas")
     call = call_of([reader], texts(words, many), step())
     for _ in range(2):
         text_attention(queries(), HEADS, project, Site("layer", True, GRID), call, gathered)
@@ -149,10 +149,10 @@ def test_word_maps_of_a_region_s_own_text(words: Callable[..., Tensor]) -> None:
     # The target hears two texts, the second one on the left; words are counted through both.
     left = torch.zeros(*GRID)
     left[:, :2] = 1
-    heard = [Text(i, words(i, 7)) for i in range(len(ROWS)) if i != TARGET]
-    both = [Text(TARGET, words(20, 5), where=1 - left), Text(TARGET, words(21, 6), where=left)]
-    reader = WordMaps(stream="after", words=(7, 8), grid=GRID, view="canvas")
-    call = call_of([reader], Texts([*heard, *both], len(ROWS)), step())
+    heard = [TextSequence(i, words(i, 7)) for i in range(len(ROWS)) if i != TARGET]
+    both = [TextSequence(TARGET, words(20, 5), where=1 - left), TextSequence(TARGET, words(21, 6), where=left)]
+    reader = TokenMaps(stream="after", words=(7, 8), grid=GRID, view="canvas")
+    call = call_of([reader], TextSequences([*heard, *both], len(ROWS)), step())
     text_attention(queries(), HEADS, project, Site("layer", True, GRID), call, gathered)
     k = split(project(words(21, 6))[0])
     p = (split(queries()[TARGET]) @ k.transpose(-1, -2) * WIDTH**-0.5).softmax(-1)
@@ -161,13 +161,13 @@ def test_word_maps_of_a_region_s_own_text(words: Callable[..., Tensor]) -> None:
 
 
 def test_reading_changes_nothing(words: Callable[..., Tensor]) -> None:
-    reader = WordMaps(stream="after", words=(1, 2), grid=GRID)
+    reader = TokenMaps(stream="after", words=(1, 2), grid=GRID)
     torch.testing.assert_close(cross([reader], words), cross([], words), atol=1e-5, rtol=0)
-    assert WordMaps(stream="a", words=(1,), grid=GRID).mean().shape == (1, *GRID)
+    assert TokenMaps(stream="a", words=(1,), grid=GRID).mean().shape == (1, *GRID)
 
 
 def test_blending_keeps_the_source_where_no_word_is_looked_at() -> None:
-    reader = WordMaps(stream="after", words=(1,), grid=(4, 4))
+    reader = TokenMaps(stream="after", words=(1,), grid=(4, 4))
     looked = torch.zeros(1, 4, 4)
     looked[0, 0, 0] = 0.9
     reader.seen[ROWS[TARGET]] = [looked]
@@ -195,7 +195,9 @@ def test_a_word_may_stand_for_several() -> None:
 def test_regions_that_share_a_canvas_s_words_are_refused(words: Callable[..., Tensor]) -> None:
     left = torch.zeros(6, 5)
     left[:, :2] = 1
-    said = Texts([Text(i, words(i + k), where) for i in range(5) for k, where in enumerate((left, 1 - left))], 5)
+    said = TextSequences(
+        [TextSequence(i, words(i + k), where) for i in range(5) for k, where in enumerate((left, 1 - left))], 5
+    )
     edit = ShareWords(source="before", target="after", mapping=MAPPING)
     with pytest.raises(CapabilityError, match="multidiffusion"):
         text_attention(queries(), HEADS, project, Site("layer", True, GRID), call_of([edit], said, step()), gathered)

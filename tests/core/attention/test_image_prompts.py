@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloisonne.core.attention.image_prompts import Pictures
+from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.regional import picture_attention
-from cloisonne.core.attention.text_sequences import Text
+from cloisonne.core.attention.text_sequences import TextSequence
 from cloisonne.core.conditioning import Conditioning, Tokens
 from cloisonne.core.plan import Site
 
@@ -21,7 +21,11 @@ def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
 def test_is_the_sum_by_soft_masks() -> None:
     grid, site = (3, 4), Site("layer", True, (3, 4))
     q, masks = torch.randn(3, 12, WIDTH), torch.rand(3, 6, 8)
-    seen = [Text(0, torch.randn(4, 5), masks[0]), Text(2, torch.randn(4, 5), masks[1]), Text(2, torch.randn(4, 5))]
+    seen = [
+        TextSequence(0, torch.randn(4, 5), masks[0]),
+        TextSequence(2, torch.randn(4, 5), masks[1]),
+        TextSequence(2, torch.randn(4, 5)),
+    ]
     expected = torch.zeros_like(q)
     for text in seen:
         weight = 1.0 if text.where is None else F.adaptive_avg_pool2d(text.where[None], grid).reshape(12, 1)
@@ -30,7 +34,7 @@ def test_is_the_sum_by_soft_masks() -> None:
             (q[text.row, :, part] @ k[:, part].T / 2).softmax(-1) @ v[:, part] for part in (slice(0, 4), slice(4, 8))
         ]
         expected[text.row] += weight * torch.cat(heads, dim=-1)
-    found = picture_attention(q, HEADS, project, site, Pictures(seen))
+    found = picture_attention(q, HEADS, project, site, ImagePrompts(seen))
     torch.testing.assert_close(found, expected)
     assert not found[1].any()
 

@@ -1,4 +1,4 @@
-"""Text heard by region: the gathered form is the dense definition, and without regions it is stock attention."""
+"""Text attention by region: the gathered form is the dense definition, and without regions it is stock attention."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from cloisonne.core.attention.regional import dense, gathered, self_attention, text_attention
-from cloisonne.core.attention.text_sequences import Text, Texts
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import AttentionEdit, Call, Conditioning, Plan, Row, Site, Step, View
 from cloisonne.core.predict import Run, predict
 from cloisonne.models.unet.denoiser import DiffusersNet
@@ -50,25 +50,34 @@ CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: att
 Words = Callable[..., Tensor]
 
 
-def soft_texts(words: Words, soft: Tensor) -> list[Text]:
-    return [Text(0, words(i, 5 + i % 3), mask) for i, mask in enumerate(soft)] + [Text(1, words(9, 11))]
+def soft_texts(words: Words, soft: Tensor) -> list[TextSequence]:
+    return [TextSequence(0, words(i, 5 + i % 3), mask) for i, mask in enumerate(soft)] + [TextSequence(1, words(9, 11))]
 
 
-def striped_texts(words: Words, soft: Tensor) -> list[Text]:
-    return [Text(row, words(i), mask) for row in (0, 1) for i, mask in enumerate(columns(4 + row))]
+def striped_texts(words: Words, soft: Tensor) -> list[TextSequence]:
+    return [TextSequence(row, words(i), mask) for row in (0, 1) for i, mask in enumerate(columns(4 + row))]
 
 
-def mixed_texts(words: Words, soft: Tensor) -> list[Text]:
-    return [Text(0, words(0, 20)), Text(0, words(1), soft[1]), Text(1, words(2), soft[2]), Text(1, words(3))]
+def mixed_texts(words: Words, soft: Tensor) -> list[TextSequence]:
+    return [
+        TextSequence(0, words(0, 20)),
+        TextSequence(0, words(1), soft[1]),
+        TextSequence(1, words(2), soft[2]),
+        TextSequence(1, words(3)),
+    ]
 
 
-def strict_texts(words: Words, soft: Tensor) -> list[Text]:
+def strict_texts(words: Words, soft: Tensor) -> list[TextSequence]:
     within = ((3, 6, soft[0]), (6, 9, soft[1] / 2))
-    return [Text(0, words(0, 12), None, within), Text(1, words(1), soft[0], within), Text(1, words(2, 12))]
+    return [
+        TextSequence(0, words(0, 12), None, within),
+        TextSequence(1, words(1), soft[0], within),
+        TextSequence(1, words(2, 12)),
+    ]
 
 
-def strict_rows(words: Words, soft: Tensor) -> list[Text]:
-    return [Text(row, words(row, 12), None, ((3, 6, soft[row]),)) for row in (0, 1)]
+def strict_rows(words: Words, soft: Tensor) -> list[TextSequence]:
+    return [TextSequence(row, words(row, 12), None, ((3, 6, soft[row]),)) for row in (0, 1)]
 
 
 CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows]
@@ -76,18 +85,20 @@ CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows]
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("grid", [(16, 16), (8, 8), (4, 4), (3, 5), (1, 1)])
-def test_gathered_is_dense(case: Callable[..., list[Text]], grid: tuple[int, int], words: Words, soft: Tensor) -> None:
+def test_gathered_is_dense(
+    case: Callable[..., list[TextSequence]], grid: tuple[int, int], words: Words, soft: Tensor
+) -> None:
     q, site = queries(2, grid), Site("layer", True, grid)
-    texts = Texts(case(words, soft), 2)
+    texts = TextSequences(case(words, soft), 2)
     out = [form(q, HEADS, project, site, texts) for form in (gathered, dense)]
     torch.testing.assert_close(out[0], out[1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_dense_is_the_written_definition(case: Callable[..., list[Text]], words: Words, soft: Tensor) -> None:
+def test_dense_is_the_written_definition(case: Callable[..., list[TextSequence]], words: Words, soft: Tensor) -> None:
     """out(p) = sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p), pixel by pixel."""
     q, texts = queries(2), case(words, soft)
-    out = dense(q, HEADS, project, SITE, Texts(texts, 2))
+    out = dense(q, HEADS, project, SITE, TextSequences(texts, 2))
     for row, p in [(0, 0), (0, 77), (1, 130), (1, 255)]:
         total, weight = torch.zeros(32), 0.0
         for text in (text for text in texts if text.row == row):
@@ -105,15 +116,15 @@ def test_dense_is_the_written_definition(case: Callable[..., list[Text]], words:
 
 def test_order_of_texts_is_irrelevant(words: Words, soft: Tensor) -> None:
     texts = soft_texts(words, soft)
-    out = [gathered(queries(2), HEADS, project, SITE, Texts(t, 2)) for t in (texts, texts[::-1])]
+    out = [gathered(queries(2), HEADS, project, SITE, TextSequences(t, 2)) for t in (texts, texts[::-1])]
     torch.testing.assert_close(out[0], out[1], atol=1e-5, rtol=0)
 
 
 def test_text_is_heard_only_inside_its_mask(words: Words) -> None:
     stripes = columns(4)
-    texts = [Text(0, words(i), mask) for i, mask in enumerate(stripes)]
-    other = [*texts[:2], Text(0, words(99), stripes[2]), texts[3]]
-    before, after = (gathered(queries(1), HEADS, project, SITE, Texts(t, 1)) for t in (texts, other))
+    texts = [TextSequence(0, words(i), mask) for i, mask in enumerate(stripes)]
+    other = [*texts[:2], TextSequence(0, words(99), stripes[2]), texts[3]]
+    before, after = (gathered(queries(1), HEADS, project, SITE, TextSequences(t, 1)) for t in (texts, other))
     outside = stripes[2].flatten() == 0
     assert torch.equal(before[:, outside], after[:, outside])
     assert ((before - after).abs().amax(-1)[:, ~outside] > 0).all()
@@ -124,7 +135,7 @@ def test_strict_tokens_are_not_seen_from_outside(words: Words) -> None:
     own = words(0, 12)
     other = torch.cat([own[:4], words(5, 4), own[8:]])
     before, after = (
-        gathered(queries(1), HEADS, project, SITE, Texts([Text(0, value, None, ((4, 8, left),))], 1))
+        gathered(queries(1), HEADS, project, SITE, TextSequences([TextSequence(0, value, None, ((4, 8, left),))], 1))
         for value in (own, other)
     )
     outside = left.flatten() == 0
@@ -133,22 +144,22 @@ def test_strict_tokens_are_not_seen_from_outside(words: Words) -> None:
 
 
 def test_strict_everywhere_is_not_strict(words: Words) -> None:
-    texts = [[Text(0, words(0, 12), None, within)] for within in ((), ((4, 8, torch.ones(16, 16)),))]
-    out = [gathered(queries(1), HEADS, project, SITE, Texts(t, 1)) for t in texts]
+    texts = [[TextSequence(0, words(0, 12), None, within)] for within in ((), ((4, 8, torch.ones(16, 16)),))]
+    out = [gathered(queries(1), HEADS, project, SITE, TextSequences(t, 1)) for t in texts]
     torch.testing.assert_close(out[0], out[1], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 16])
 def test_attention_work_does_not_grow_with_disjoint_regions(count: int, words: Words) -> None:
-    def flops(texts: list[Text], form: Any) -> int:
-        together = Texts(texts, 1)
+    def flops(texts: list[TextSequence], form: Any) -> int:
+        together = TextSequences(texts, 1)
         form(queries(1), HEADS, project, SITE, together)
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             form(queries(1), HEADS, project, SITE, together)
         return counter.get_total_flops()
 
-    texts = [Text(0, words(i), mask) for i, mask in enumerate(columns(count))]
-    one = flops([Text(0, words(0))], gathered)
+    texts = [TextSequence(0, words(i), mask) for i, mask in enumerate(columns(count))]
+    one = flops([TextSequence(0, words(0))], gathered)
     assert one == 4 * 16 * 16 * 7 * 32
     assert flops(texts, gathered) == one
     assert flops(texts, dense) == count * one
@@ -158,18 +169,20 @@ def test_regions_of_like_size_share_a_launch(words: Words) -> None:
     """Small grids would otherwise spend their time in launching kernels; large ones in attending to padding."""
     widths = [1, 1, 1, 1, 2, 2, 2, 2, 4]
     masks = F.one_hot(torch.repeat_interleave(torch.arange(9), torch.tensor(widths)), 9).T[:, None, :]
-    texts = Texts([Text(0, words(i), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1)
+    texts = TextSequences([TextSequence(0, words(i), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1)
     assert [len(block.texts) for block in texts.gathering((4, 4)).blocks] == [9]
-    wide = Texts([Text(0, words(i, 77), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1)
+    wide = TextSequences(
+        [TextSequence(0, words(i, 77), mask.float().expand(16, 16)) for i, mask in enumerate(masks)], 1
+    )
     assert [block.queries for block in wide.gathering((16, 16)).blocks] == [64, 32, 16]
 
 
 # The whole network.
 
 
-def call_of(z: Tensor, texts: Sequence[Text], edits: tuple[Any, ...] = ()) -> Call:
+def call_of(z: Tensor, texts: Sequence[TextSequence], edits: tuple[Any, ...] = ()) -> Call:
     rows = tuple(Row("canvas", "image", f"branch {i}") for i in range(len(z)))
-    return Call(z=z, step=STEP, rows=rows, texts=Texts(texts, len(z)), edits=edits)
+    return Call(z=z, step=STEP, rows=rows, texts=TextSequences(texts, len(z)), edits=edits)
 
 
 @torch.no_grad()
@@ -179,14 +192,14 @@ def test_seam_is_bit_identical_to_stock_attention(
 ) -> None:
     z = torch.randn(2, 4, *size)
     expected = stock(z, 500, torch.stack([words(0), words(1)])).sample
-    assert torch.equal(nets["sample"](call_of(z, [Text(0, words(0)), Text(1, words(1))])), expected)
+    assert torch.equal(nets["sample"](call_of(z, [TextSequence(0, words(0)), TextSequence(1, words(1))])), expected)
 
 
 @torch.no_grad()
 def test_full_canvas_text_is_the_plain_prompt(nets: Mapping[str, DiffusersNet], words: Words) -> None:
     z = torch.randn(2, 4, 16, 16)
-    full = [Text(0, words(0), torch.full((16, 16), 0.7)), Text(1, words(1), torch.ones(16, 16))]
-    plain = [Text(0, words(0)), Text(1, words(1))]
+    full = [TextSequence(0, words(0), torch.full((16, 16), 0.7)), TextSequence(1, words(1), torch.ones(16, 16))]
+    plain = [TextSequence(0, words(0)), TextSequence(1, words(1))]
     assert torch.equal(nets["sample"](call_of(z, full)), nets["sample"](call_of(z, plain)))
 
 
@@ -256,7 +269,7 @@ class Nothing(AttentionEdit):
 @pytest.mark.parametrize("cross", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_edit_that_reads_probabilities_and_changes_nothing(
-    case: Callable[..., list[Text]], cross: bool, nets: Mapping[str, DiffusersNet], words: Words, soft: Tensor
+    case: Callable[..., list[TextSequence]], cross: bool, nets: Mapping[str, DiffusersNet], words: Words, soft: Tensor
 ) -> None:
     z, texts = torch.randn(2, 4, 16, 16), case(words, soft)
     out = [nets["sample"](call_of(z, texts, edits)) for edits in ((), (Nothing(cross, reads=True),))]
@@ -268,7 +281,7 @@ def test_edit_that_reads_probabilities_and_changes_nothing(
 def test_edit_without_probabilities_keeps_the_fused_kernel(
     cross: bool, nets: Mapping[str, DiffusersNet], words: Words
 ) -> None:
-    z, texts = torch.randn(2, 4, 16, 16), [Text(0, words(0)), Text(1, words(1))]
+    z, texts = torch.randn(2, 4, 16, 16), [TextSequence(0, words(0)), TextSequence(1, words(1))]
     out = [nets["sample"](call_of(z, texts, edits)) for edits in ((), (Nothing(cross, reads=False),))]
     assert torch.equal(out[0], out[1])
 
@@ -291,7 +304,7 @@ def test_copying_queries_and_keys_is_replacing_the_map(cross: bool, words: Words
     q, site = queries(2), Site("layer", cross, GRID)
 
     def attend(*edits: Replace) -> Tensor:
-        call = call_of(torch.zeros(2, 4, 16, 16), [Text(0, words(0)), Text(1, words(1))], edits)
+        call = call_of(torch.zeros(2, 4, 16, 16), [TextSequence(0, words(0)), TextSequence(1, words(1))], edits)
         if cross:
             return text_attention(q, HEADS, project, site, call, gathered)
         return self_attention(q, q.flip(1), q.roll(3, 1), HEADS, site, call)
@@ -303,7 +316,7 @@ def test_copying_queries_and_keys_is_replacing_the_map(cross: bool, words: Words
 
 
 def test_spans_follow_each_other_in_their_row(words: Words, soft: Tensor) -> None:
-    texts = Texts(soft_texts(words, soft), 2)
+    texts = TextSequences(soft_texts(words, soft), 2)
     spans = [span for text, span in zip(texts.texts, texts.spans(), strict=True) if text.row == 0]
     assert spans[0][0] == 0
     assert all(a[1] == b[0] for a, b in pairwise(spans))

@@ -25,8 +25,8 @@ def made(queries: int, keys: int, dtype: torch.dtype = torch.float32) -> tuple[T
 
 def one_by_one(q: Tensor, k: Tensor, v: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
     leader = {b: a for a, b in pairs}
-    led = [leader.get(i, i) for i in range(ROWS)]
-    return F.scaled_dot_product_attention(q[led], k[led], v).transpose(1, 2).flatten(2)
+    query_key_donors = [leader.get(i, i) for i in range(ROWS)]
+    return F.scaled_dot_product_attention(q[query_key_donors], k[query_key_donors], v).transpose(1, 2).flatten(2)
 
 
 @pytest.mark.parametrize("pairs", PAIRS)

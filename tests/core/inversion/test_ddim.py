@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cloisonne.core.guidance import Cfg
 from cloisonne.core.inversion.belm import lattice
-from cloisonne.core.inversion.ddim import WAYS, Retrace, invert
-from cloisonne.core.inversion.null_text import fit_null, told_words
+from cloisonne.core.inversion.ddim import INVERSION_METHODS, Retrace, invert
+from cloisonne.core.inversion.null_text import fit_null, negative_prompt_inversion
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Plan, Step, View
 from cloisonne.core.predict import Run
@@ -129,7 +129,7 @@ def test_the_lattice_is_nearer_to_the_flow_than_ddim(plain: Plan, schedule: Sche
     assert errors[0] < errors[1]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", INVERSION_METHODS)
 def test_every_way_but_ddim_comes_back(way: Any, regional: Make, canvas: Tensor, schedule: Schedule) -> None:
     steps, plan = steps_of(schedule, 20), regional(1.0)
     found = invert(plan, canvas, steps, way)
@@ -196,7 +196,7 @@ def test_it_can_be_cancelled_on_the_way(plain: Plan, canvas: Tensor, schedule: S
 def test_told_the_words_guidance_does_nothing(regional: Make, canvas: Tensor, schedule: Schedule) -> None:
     steps = steps_of(schedule, 5)
     found = invert(regional(1.0), canvas, steps, "fixed-point")
-    guided = down(told_words(regional(7.5)), found, steps)
+    guided = down(negative_prompt_inversion(regional(7.5)), found, steps)
     torch.testing.assert_close(guided, down(regional(1.0), found, steps), atol=1e-4, rtol=1e-4)
 
 

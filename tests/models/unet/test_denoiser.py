@@ -8,7 +8,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from cloisonne.core.attention.text_sequences import Text, Texts
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Row, Step
 from cloisonne.errors import CapabilityError, CheckpointError
@@ -38,15 +38,15 @@ def net_of(unet: UNet2DConditionModel, prediction: Any = "sample") -> DiffusersN
     return DiffusersNet(deepcopy(unet), spec)
 
 
-def regional() -> Texts:
+def regional() -> TextSequences:
     """Row 0 hears a text softly masked and one everywhere."""
     mask = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
-    return Texts([Text(0, TEXT[0], mask), Text(0, TEXT[1]), Text(1, TEXT[1])], 2)
+    return TextSequences([TextSequence(0, TEXT[0], mask), TextSequence(0, TEXT[1]), TextSequence(1, TEXT[1])], 2)
 
 
 def call(**fields: Any) -> Call:
     rows = (Row("canvas", "image", "cond"), Row("canvas", "image", "null"))
-    texts = Texts([Text(0, TEXT[0]), Text(1, TEXT[1])], 2)
+    texts = TextSequences([TextSequence(0, TEXT[0]), TextSequence(1, TEXT[1])], 2)
     return Call(**{"z": Z, "step": STEP, "rows": rows, "texts": texts, **fields})
 
 
@@ -163,6 +163,6 @@ def test_training_reaches_every_weight() -> None:
 
 def test_tokens_learn_through_the_call() -> None:
     value: Tensor = TEXT[0].clone().requires_grad_()
-    net_of(tiny())(call(texts=Texts([Text(0, value), Text(1, TEXT[1])], 2))).sum().backward()
+    net_of(tiny())(call(texts=TextSequences([TextSequence(0, value), TextSequence(1, TEXT[1])], 2))).sum().backward()
     assert value.grad is not None
     assert value.grad.abs().sum() > 0

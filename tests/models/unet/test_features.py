@@ -8,7 +8,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
 from cloisonne.core.attention.edits import ShareFeatures
-from cloisonne.core.attention.text_sequences import Text, Texts
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Call, Interval, Row, Step
 from cloisonne.models.model import Model
 from cloisonne.models.unet.features import install
@@ -27,7 +27,13 @@ def call_of(model: Model, *edits: Any, progress: float = 0.0) -> Call:
     words = [torch.randn(5, width, generator=generator) for _ in ROWS]
     z = torch.randn(len(ROWS), model.vae.channels, 8, 8, generator=generator)
     at = Step(index=int(progress * 10), count=10, t=500, alpha=0.6, s=0.8, t_next=400, alpha_next=0.7, s_next=0.7)
-    return Call(z=z, step=at, rows=ROWS, texts=Texts([Text(i, w) for i, w in enumerate(words)], len(ROWS)), edits=edits)
+    return Call(
+        z=z,
+        step=at,
+        rows=ROWS,
+        texts=TextSequences([TextSequence(i, w) for i, w in enumerate(words)], len(ROWS)),
+        edits=edits,
+    )
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloisonne.core.plan import Plan
 from cloisonne.core.predict import Run, predict
-from cloisonne.core.region_lora import Adapted, Loras, split
+from cloisonne.core.region_lora import BatchLoras, RegionLora, split
 from cloisonne.errors import CapabilityError, CheckpointError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -158,12 +158,12 @@ def test_masks_of_a_text_add_up() -> None:
     half = torch.zeros(4, 4)
     half[:, :2] = 1
     soft = torch.rand(4, 4) * (1 - half)
-    parts = split(None, [Adapted((("ink", 1.0),), half), Adapted((("oil", 0.5),), soft)])
+    parts = split(None, [RegionLora((("ink", 1.0),), half), RegionLora((("oil", 0.5),), soft)])
     assert [loras for _, loras in parts] == [(), (("ink", 1.0),), (("oil", 0.5),)]
     torch.testing.assert_close(torch.stack([mask for mask, _ in parts if mask is not None]).sum(0), torch.ones(4, 4))
-    assert split(half, [Adapted((("ink", 1.0),), half)])[0][1] == (("ink", 1.0),)
+    assert split(half, [RegionLora((("ink", 1.0),), half)])[0][1] == (("ink", 1.0),)
     assert split(half, []) == [(half, ())]
-    amounts = Loras([[Adapted((("ink", 0.5),), half)], []], half)
+    amounts = BatchLoras([[RegionLora((("ink", 0.5),), half)], []], half)
     assert torch.equal(
         amounts.amount("ink", (2, 2)), torch.tensor([[[0.5, 0.0], [0.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     )

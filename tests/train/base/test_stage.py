@@ -14,11 +14,11 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.train.base.batches import Batches
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.networks import build_text, build_unet, load_tokenizer
-from cloisonne.train.base.recipe import Learning
+from cloisonne.train.base.recipe import BaseRecipe
 from cloisonne.train.base.stage import stage
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Stage
-from cloisonne.train.prefetch import Ahead
+from cloisonne.train.prefetch import Prefetch
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import CORE
 from cloisonne.world.picture import Recipe, sample
@@ -26,7 +26,7 @@ from cloisonne.world.picture import Recipe, sample
 WORLD = Recipe(counts=(1, 1, 2))
 COUNT = 24
 WORDS = load_tokenizer(BUILTIN / "tokenizer")
-SMALL = Learning(batch=4, half=0.0)
+SMALL = BaseRecipe(batch=4, half=0.0)
 
 
 def filled(folder: Path, side: int) -> LatentStore:
@@ -42,10 +42,10 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentStore, Laten
     return filled(folder / "whole", 16), filled(folder / "half", 8)
 
 
-def made(stores: tuple[LatentStore, LatentStore], learning: Learning = SMALL, parts: int | None = 1) -> Stage:
+def made(stores: tuple[LatentStore, LatentStore], recipe: BaseRecipe = SMALL, parts: int | None = 1) -> Stage:
     torch.manual_seed(0)
-    text, unet = build_text(WORDS, sines=learning.sines), build_unet()
-    return stage(text, unet, WORDS, stores[0], 1.0, learning=learning, half=stores[1], parts=parts)
+    text, unet = build_text(WORDS, sines=recipe.sines), build_unet()
+    return stage(text, unet, WORDS, stores[0], 1.0, recipe=recipe, half=stores[1], parts=parts)
 
 
 def test_threads_share_the_batch_that_one_would_see(stores) -> None:
@@ -137,12 +137,12 @@ def test_bins_begin_as_sines_unless_told_otherwise() -> None:
 
 def test_half_the_canvas_needs_its_pictures(stores) -> None:
     with pytest.raises(ValueError, match="half-sized"):
-        stage(build_text(WORDS), build_unet(), WORDS, stores[0], 1.0, learning=replace(SMALL, half=0.5))
+        stage(build_text(WORDS), build_unet(), WORDS, stores[0], 1.0, recipe=replace(SMALL, half=0.5))
 
 
 @pytest.mark.slow
 def test_batches_can_be_made_by_other_processes(stores) -> None:
-    batches = Batches(store=stores[0], half=stores[1], tokenizer=WORDS, learning=SMALL)
+    batches = Batches(store=stores[0], half=stores[1], tokenizer=WORDS, recipe=SMALL)
     of = partial(batches.rows, slice(None), False, False)
-    here, there = of(3), Ahead(of, workers=1)(3)
+    here, there = of(3), Prefetch(of, workers=1)(3)
     assert all(torch.equal(getattr(here, field.name), getattr(there, field.name)) for field in fields(here))

@@ -25,7 +25,7 @@ def test_pictures_train_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_sd: Pat
     assert "--resume" in err
     code, _, err = run(*given, *more, "--max_train_steps", 2, "--resume")
     assert (code, err.split(":")[0]) == (0, "step 2 of 2")
-    assert load(tmp_path / "out").wordless
+    assert load(tmp_path / "out").image_only
 
 
 @pytest.mark.parametrize(

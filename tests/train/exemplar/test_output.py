@@ -80,7 +80,7 @@ def test_what_it_was_made_of_is_written_down(trained: Path) -> None:
 @pytest.mark.parametrize("made", ["trained", "adapted"])
 def test_it_is_a_model_without_words_and_draws(made: str, request: pytest.FixtureRequest) -> None:
     model = cloisonne.load(request.getfixturevalue(made))
-    assert model.wordless
+    assert model.image_only
     one, again, other = (cloisonne.generate(scene(picture(k)), model) for k in (1, 1, 2))
     assert one.images[0].size == (64, 64)
     assert one.report["identical_outside"] is True
@@ -91,7 +91,7 @@ def test_it_is_a_model_without_words_and_draws(made: str, request: pytest.Fixtur
 @pytest.mark.parametrize("made", ["trained", "adapted"])
 def test_it_draws_beside_its_base(made: str, request: pytest.FixtureRequest, tiny_sd: Path) -> None:
     model = cloisonne.load(tiny_sd, exemplar=request.getfixturevalue(made))
-    assert not model.wordless
+    assert not model.image_only
     one, other = (cloisonne.generate(scene(picture(k), caption="on the beach"), model).latents for k in (1, 2))
     assert one.isfinite().all()
     assert not torch.equal(one, other)

@@ -21,7 +21,7 @@ def boxes_only(tmp_path: Path, pictures: Path) -> Path:
 
 
 def test_exemplars_are_trained_on_boxes_without_words(boxes_only: Path) -> None:
-    rows = CocoRows(boxes_only, wordless=True)
+    rows = CocoRows(boxes_only, image_only=True)
     assert len(rows) == 1
     assert rows.has_box(0, 0.02, 0.8)
     assert not rows.has_box(0, 0.5, 0.8)

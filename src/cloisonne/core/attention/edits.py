@@ -84,7 +84,7 @@ class ShareSelf(Between):
         small = site.grid[0] * site.grid[1] <= self.most
         return not site.cross and small and call.step in self.when and bool(self.pairs(call))
 
-    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
+    def query_key_donors(self, site: Site, call: Call) -> list[tuple[int, int]]:
         """All pairs."""
         return self.pairs(call)
 
@@ -133,7 +133,7 @@ class ShareWords(Between):
         v[targets] = _fit(own, v.shape[2])
         return q, k, v
 
-    def led(self, site: Site, call: Call) -> list[tuple[int, int]]:
+    def query_key_donors(self, site: Site, call: Call) -> list[tuple[int, int]]:
         """All pairs, as long as the edit counts."""
         return self.pairs(call) if self.ramp(call.step) > 0 else []
 

@@ -17,7 +17,7 @@ LAUNCH = 1024
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Texts of equal length that are attended in one launch.
+    """TextSequences of equal length that are attended in one launch.
 
     texts: their numbers; slots ``start .. start + len(texts) * queries`` hold their pixels, each padded to ``queries``.
     bias: [T, 1, queries, N], added to the logits, or None.

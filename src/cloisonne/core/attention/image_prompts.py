@@ -1,4 +1,4 @@
-"""Pictures that the rows of one batch look at beside their texts, with their keys and values kept for the run.
+"""ImagePrompts that the rows of one batch look at beside their texts, with their keys and values kept for the run.
 
 Decoupled cross-attention (IP-Adapter, arXiv 2308.06721, section 3.2.2), by region:
 ``out(p) = TextAttention(p) + sum_k w_k(p) Attn(q_p; K_k, V_k)``. Unlike texts, whose shares add up to 1, weights count
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cloisonne.core.attention.text_sequences import Projection, Text
+from cloisonne.core.attention.text_sequences import Projection, TextSequence
 
 
-class Pictures:
+class ImagePrompts:
     """The pictures of a batch of R rows, at least one, all of N tokens; a row may look at none.
 
     An instance belongs to one network and one run.
     """
 
-    def __init__(self, pictures: Sequence[Text]) -> None:
+    def __init__(self, pictures: Sequence[TextSequence]) -> None:
         self.pictures = tuple(pictures)
         self.rows = tuple(picture.row for picture in self.pictures)
         self._weights: dict[tuple[int, int], Tensor] = {}

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloisonne.core.attention.image_prompts import Pictures
+from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.shared_softmax import alike
-from cloisonne.core.attention.text_sequences import Projection, Texts
+from cloisonne.core.attention.text_sequences import Projection, TextSequences
 from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Site
-from cloisonne.core.region_lora import Scaled
+from cloisonne.core.region_lora import LoraScales
 from cloisonne.errors import CapabilityError
 
-TextAttention = Callable[[Tensor, int, Projection, Site, Texts], Tensor]
+TextAttention = Callable[[Tensor, int, Projection, Site, TextSequences], Tensor]
 """(q [R, Q, C], heads, project, site, texts) -> [R, Q, C]; :func:`gathered` or its oracle :func:`dense`."""
 
 
@@ -43,7 +43,7 @@ def is_bias(site: Site, call: Call) -> bool:
     return call.texts.single and call.pictures is None and call.loras is None and not _touching(site, call)
 
 
-def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: Texts) -> Tensor:
+def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: TextSequences) -> Tensor:
     """[R, Q, C]: what pixels hear of texts of one token each, which does not depend on what they ask.
 
     A softmax of one logit is 1, so that attention is ``sum_r w_r(p) heard(token_r)``; heard: tokens [T, 1, D] to
@@ -56,7 +56,7 @@ def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: Texts) -> Te
     return out
 
 
-def picture_attention(q: Tensor, heads: int, project: Projection, site: Site, pictures: Pictures) -> Tensor:
+def picture_attention(q: Tensor, heads: int, project: Projection, site: Site, pictures: ImagePrompts) -> Tensor:
     """[R, Q, C] to add to the attention to texts: ``sum_k w_k(p) Attn(q_p; K_k, V_k)``; edits do not touch it."""
     k, v = pictures.projected(site.layer, _splitting(project, heads))
     seen = _merge(F.scaled_dot_product_attention(_split(q[list(pictures.rows)], heads), k, v))
@@ -67,7 +67,7 @@ def picture_attention(q: Tensor, heads: int, project: Projection, site: Site, pi
     return out
 
 
-def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
+def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: TextSequences) -> Tensor:
     """Sort the pixels by text, attend each text with its own pixels, sort back: work follows coverage, not texts."""
     table = texts.gathering(site.grid)
     rows, _, channels = q.shape
@@ -82,7 +82,7 @@ def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Text
     return table.unsort(attended[0] if len(attended) == 1 else torch.cat(attended)).view(rows, -1, channels)
 
 
-def dense(q: Tensor, heads: int, project: Projection, site: Site, texts: Texts) -> Tensor:
+def dense(q: Tensor, heads: int, project: Projection, site: Site, texts: TextSequences) -> Tensor:
     """The definition: every pixel of a row attends to every text of the row, averaged by the masks.
 
     ``out(p) = sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``; the oracle of :func:`gathered`.
@@ -105,13 +105,13 @@ def _edited(
     site: Site,
     call: Call,
     edits: tuple[AttentionEdit, ...],
-    texts: Texts | None = None,
+    texts: TextSequences | None = None,
 ) -> Tensor:
     """Attention under edits; the fused kernel serves where no edit wants probabilities and texts have no masks."""
     terms, pairs = list[AttentionTerm](), list[tuple[int, int]]()
     for edit in edits:
         terms += edit.terms(q, k, v, site, call)
-        pairs += edit.led(site, call)
+        pairs += edit.query_key_donors(site, call)
         q, k, v = edit.qkv(q, k, v, site, call)
     readers = [edit for edit in edits if edit.wants_probs(site, call)]
     if not readers and texts is None:
@@ -135,7 +135,7 @@ def _edited(
     return _merge(p @ v)
 
 
-def softmax_by_text(logits: Tensor, site: Site, texts: Texts) -> Tensor:
+def softmax_by_text(logits: Tensor, site: Site, texts: TextSequences) -> Tensor:
     """[R, heads, Q, K]: softmax over each text's own tokens, times the text's share; padding gets 0."""
     p = torch.zeros_like(logits)
     shares, biases = texts.shares(site.grid), texts.biases(site.grid)
@@ -153,7 +153,7 @@ def _touching(site: Site, call: Call) -> tuple[AttentionEdit, ...]:
 def _splitting(project: Projection, heads: int) -> Projection:
     """The projection with its heads split, [T, heads, N, d]: what is kept for the run."""
 
-    def split(tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+    def split(tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
         k, v = project(tokens, loras) if loras else project(tokens)
         return _split(k, heads), _split(v, heads)
 

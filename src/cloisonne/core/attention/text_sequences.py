@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.gather import Gathering, gathering
-from cloisonne.core.region_lora import Scaled
+from cloisonne.core.region_lora import LoraScales
 
 
 class Projection(Protocol):
     """An attention layer's keys and values [T, N, C] or, with heads split, [T, heads, N, d]."""
 
-    def __call__(self, tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+    def __call__(self, tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
         """tokens: [T, N, D]. loras: those that change the layer for each of the T texts; () for none at all."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Text:
+class TextSequence:
     """One sequence of tokens [N, D] that one row hears, where its mask [H, W] (None = everywhere) says.
 
     within: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: with which
@@ -32,7 +32,7 @@ class Text:
     value: Tensor
     where: Tensor | None = None
     within: tuple[tuple[int, int, Tensor], ...] = ()
-    loras: Scaled = ()
+    loras: LoraScales = ()
 
     def weight(self, grid: tuple[int, int]) -> Tensor:
         """[Q]: the mask averaged over the area of each pixel of the grid."""
@@ -54,13 +54,13 @@ def _area(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(mask[None].float(), grid).flatten()
 
 
-class Texts:
+class TextSequences:
     """The texts of a batch of R rows. Tables and projections are made when first asked for and kept.
 
     An instance belongs to one network and one run.
     """
 
-    def __init__(self, texts: Sequence[Text], num_rows: int) -> None:
+    def __init__(self, texts: Sequence[TextSequence], num_rows: int) -> None:
         self.texts = tuple(texts)
         self.num_rows = num_rows
         self._shares: dict[tuple[int, int], Tensor] = {}

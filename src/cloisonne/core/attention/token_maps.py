@@ -15,11 +15,11 @@ LATE = Interval(0.2, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class WordMaps(AttentionEdit):
+class TokenMaps(AttentionEdit):
     """Where each word of some rows is looked at: the mean over layers, heads and steps so far, read off and not stored.
 
-    words: positions of the tokens in all that a row hears, one text after the other (``Texts.spans``). Each text has a
-    softmax of its own, times its share of the pixel, so that what is heard in a region is looked at there alone.
+    words: positions of the tokens among all text tokens of a row, one sequence after the other (``spans`` of
+    ``TextSequences``). Each sequence has a softmax of its own, times its share of the pixel.
     grid: (height, width) of the layers that are read. seen: by row, [W, h, w]; the object is of one run.
     """
 
@@ -52,7 +52,7 @@ class WordMaps(AttentionEdit):
             self._note(call, rows, looked)
         return q, k, v
 
-    def in_scene(self, scene: str) -> "WordMaps":
+    def in_scene(self, scene: str) -> "TokenMaps":
         """The same of the scene's stream, with maps of its own."""
         return replace(self, stream=f"{scene}/{self.stream}", seen={})
 
@@ -99,7 +99,7 @@ class LocalBlend:
 
     source: str
     target: str
-    maps: tuple[WordMaps, ...]
+    maps: tuple[TokenMaps, ...]
     threshold: float = 0.3
     when: Interval = LATE
 
@@ -116,7 +116,7 @@ class LocalBlend:
     def mask(self, size: tuple[int, int]) -> Tensor:
         """[H, W], 1 where any of the words is looked at."""
         found = [
-            (own / own.amax((1, 2), keepdim=True).clamp_min(1e-8)).amax(0) for own in map(WordMaps.mean, self.maps)
+            (own / own.amax((1, 2), keepdim=True).clamp_min(1e-8)).amax(0) for own in map(TokenMaps.mean, self.maps)
         ]
         strongest = torch.stack(found).amax(0)[None, None]
         spread = F.max_pool2d(strongest, 3, stride=1, padding=1)

@@ -1,8 +1,9 @@
-"""From a canvas back to the noise that it comes from: the walk upwards, and walks down that end where it began.
+"""Inversion: from a clean canvas back to the noise that it comes from, and sampling that ends where it began.
 
-Ways, by name (``WAYS``): ``ddim`` (Song et al., arXiv 2010.02502, section 4.3), ``fixed-point`` (ReNoise's iteration
-without averages, arXiv 2403.14602), ``lattice`` (exact to the last bit, ``core/inversion/belm.py``), and ``direct``
-(Ju et al., arXiv 2310.01506): DDIM's path is kept, and the walk down is put back onto it after every step.
+Methods, by name (``INVERSION_METHODS``): ``ddim`` (Song et al., arXiv 2010.02502, section 4.3), ``fixed-point``
+(ReNoise's iteration without averages, arXiv 2403.14602), ``lattice`` (exact to the last bit, ``belm.py``), and
+``direct`` (Ju et al., arXiv 2310.01506): the states of DDIM inversion are kept, and sampling is put back onto them
+after every step.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +22,8 @@ from cloisonne.core.samplers import Ddim, Denoise, Sampler
 from cloisonne.core.step import Step
 from cloisonne.errors import SceneError
 
-Way = Literal["ddim", "fixed-point", "direct", "lattice"]
-WAYS: tuple[Way, ...] = ("ddim", "fixed-point", "direct", "lattice")
+InversionMethod = Literal["ddim", "fixed-point", "direct", "lattice"]
+INVERSION_METHODS: tuple[InversionMethod, ...] = ("ddim", "fixed-point", "direct", "lattice")
 ITERATIONS = 10
 """Of the fixed point, for each step."""
 
@@ -50,7 +51,7 @@ def invert(
     plan: Plan,
     z: Tensor,
     steps: Sequence[Step],
-    way: Way = "lattice",
+    way: InversionMethod = "lattice",
     *,
     iterations: int = ITERATIONS,
     watch: Watch = silent,
@@ -64,8 +65,8 @@ def invert(
     Raises SceneError for a way that there is not, or that the schedule does not allow; NotFiniteError where z is NaN or
     infinite after a step.
     """
-    if way not in WAYS:
-        raise SceneError(f'There is no inversion "{way}"; choose one of {", ".join(WAYS)}.')
+    if way not in INVERSION_METHODS:
+        raise SceneError(f'There is no inversion "{way}"; choose one of {", ".join(INVERSION_METHODS)}.')
     run = Run() if run is None else run
     pruned = plan.without_empty_views()
     last = z

@@ -19,7 +19,7 @@ RATE, ROUNDS, ENOUGH = 1e-2, 10, 1e-5
 """Learning rate, rounds a step and the error at which a step is left, as published."""
 
 
-def told_words(plan: Plan) -> Plan:
+def negative_prompt_inversion(plan: Plan) -> Plan:
     """Negative-prompt inversion (arXiv 2305.16807): the null branch is told what "cond" is, so guidance is idle."""
     views = (
         replace(view, branches={**view.branches, "null": view.branches["cond"]}) if "null" in view.branches else view

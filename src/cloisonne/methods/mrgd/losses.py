@@ -58,7 +58,7 @@ class Wanted:
     after: str
 
 
-Said = Mapping[tuple[str, str], str]
+EncodedText = Mapping[tuple[str, str], str]
 """Words by (side, region), where they are not what the region says; sides are "before" and "after"."""
 
 Decode = Callable[[Tensor], Tensor]
@@ -82,7 +82,7 @@ class RegionEnergy:
     segmenter: Any
     decode: Decode
     when: Interval = ALWAYS
-    words: Callable[[Step], Said] = lambda step: {}
+    words: Callable[[Step], EncodedText] = lambda step: {}
     told: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -130,7 +130,7 @@ class RegionEnergy:
             total = total + amount * kept_loss(torch.cat([before, after]), x0 / LATENT, self.kept)
         return total
 
-    def _sides(self, after: Tensor, said: Said) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _sides(self, after: Tensor, said: EncodedText) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Where the words after are found in the picture after, and where those of what was removed are."""
         told = [(w.name, said.get(("after", w.name), w.after)) for w in self.wanted if w.after]
         gone = [(w.name, w.before) for w in self.wanted if w.before and not w.after and self.weights.loss_gone]
@@ -140,7 +140,7 @@ class RegionEnergy:
             zip(names[len(told) :], found[len(told) :], strict=True)
         )
 
-    def _contrast(self, before: Tensor, after: Mapping[str, Tensor], said: Said) -> Tensor:
+    def _contrast(self, before: Tensor, after: Mapping[str, Tensor], said: EncodedText) -> Tensor:
         """L_IS of the regions that say something on both canvases; nothing where these are fewer than two."""
         shared = [w for w in self.wanted if w.before and w.name in after]
         if len(shared) < 2:

@@ -27,7 +27,7 @@ BASE = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "mo
 
 @dataclass(frozen=True, eq=False)
 class ControlNet:
-    """A :class:`~cloisonne.core.control_residuals.SideNet`, of diffusers. warnings: what of its file is unused."""
+    """A :class:`~cloisonne.core.control_residuals.ResidualNet`, of diffusers. warnings: what of its file is unused."""
 
     module: ControlNetModel
     device: torch.device

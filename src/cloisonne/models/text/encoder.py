@@ -11,7 +11,7 @@ from cloisonne.models.checkpoints.parts import TextPart
 from cloisonne.models.text.learned_words import LearnedWords
 
 
-class Said(NamedTuple):
+class EncodedText(NamedTuple):
     """A text as a network hears it. tokens: [N, D], float32. pooled: [P], float32, of Stable Diffusion XL, or None."""
 
     tokens: Tensor
@@ -86,23 +86,23 @@ class TextEncoder:
         return tuple(ids)
 
     @torch.no_grad()
-    def say(self, ids: Sequence[int]) -> Said:
+    def say(self, ids: Sequence[int]) -> EncodedText:
         """What is heard of a sequence of N ids."""
         if self._second_pad is None:
-            return Said(self.module(self._batch(ids)).last_hidden_state[0].float())
+            return EncodedText(self.module(self._batch(ids)).last_hidden_state[0].float())
         first = self.module(self._batch(ids), output_hidden_states=True)
         second = self.modules[1](self._batch(self._repadded(ids)), output_hidden_states=True)
         tokens = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
-        return Said(tokens.float(), second.text_embeds[0].float())
+        return EncodedText(tokens.float(), second.text_embeds[0].float())
 
     def encode(self, ids: Sequence[int]) -> Tensor:
         """[N, D], float32: the tokens of :meth:`say`."""
         return self.say(ids).tokens
 
-    def blank(self, num_tokens: int, device: torch.device | str) -> Said:
+    def blank(self, num_tokens: int, device: torch.device | str) -> EncodedText:
         """Zeros in the shape of what is said."""
         pooled = torch.zeros(self.pooled_width, device=device) if self.pooled_width else None
-        return Said(torch.zeros(num_tokens, self.width, device=device), pooled)
+        return EncodedText(torch.zeros(num_tokens, self.width, device=device), pooled)
 
     def _batch(self, ids: Sequence[int]) -> Tensor:
         return torch.tensor([list(ids)], device=self._device or self.module.device)
@@ -138,12 +138,12 @@ class NoText:
     def words(self, text: str) -> list[int]:
         raise self._refusal(None)
 
-    def say(self, ids: Sequence[int]) -> Said:
+    def say(self, ids: Sequence[int]) -> EncodedText:
         raise self._refusal(None)
 
-    def blank(self, num_tokens: int, device: torch.device | str) -> Said:
+    def blank(self, num_tokens: int, device: torch.device | str) -> EncodedText:
         """Zeros in the shape of what is said."""
-        return Said(torch.zeros(num_tokens, self.width, device=device))
+        return EncodedText(torch.zeros(num_tokens, self.width, device=device))
 
     def _refusal(self, region: str | None) -> CapabilityError:
         own = spelled(f'load(..., exemplar="{self._model}")', f"--exemplar-model {self._model}")

@@ -25,7 +25,7 @@ class Cost:
 def forward_cost(model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
     """One row of the network on a canvas (H, W) that hears a sequence of ``num_tokens``.
 
-    Texts that are heard by region cost no more: the work follows the canvas, not the number of texts.
+    TextSequences that are heard by region cost no more: the work follows the canvas, not the number of texts.
     """
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(model.net.unet.config)

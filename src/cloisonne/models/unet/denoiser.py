@@ -20,7 +20,7 @@ from cloisonne.core.attention.regional import (
 )
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
-from cloisonne.core.region_lora import Scaled
+from cloisonne.core.region_lora import LoraScales
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet import features
@@ -156,7 +156,7 @@ class _Processor:
         q = attn.to_q(hidden_states)
         if self._cross:
 
-            def project(tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+            def project(tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
                 tokens = tokens.to(q.dtype)
                 k, v = attn.to_k(tokens), attn.to_v(tokens)
                 if not loras:
@@ -174,7 +174,7 @@ class _Processor:
         # to_out is a projection and a dropout.
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
-    def _project(self, tokens: Tensor, loras: Sequence[Scaled] = ()) -> tuple[Tensor, Tensor]:
+    def _project(self, tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
         """Keys and values [T, N, C] of pictures' tokens [T, N, D]; the weights may lie elsewhere than the network."""
         assert self._pictures is not None, "the network has an IP-Adapter"
         k, v = (weight.to(tokens.device) for weight in self._pictures)

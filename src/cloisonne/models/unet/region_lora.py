@@ -16,7 +16,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from cloisonne.core.plan import Call
-from cloisonne.core.region_lora import Loras, Scaled
+from cloisonne.core.region_lora import BatchLoras, LoraScales
 from cloisonne.errors import CapabilityError
 
 
@@ -99,7 +99,7 @@ class Lora:
 class _Counting:
     """One call. late: inputs of layers whose output is spread over pixels, until the layer that reads it."""
 
-    loras: Loras
+    loras: BatchLoras
     canvas: tuple[int, int]
     late: dict[str, Tensor] = field(default_factory=dict)
 
@@ -148,7 +148,7 @@ def install(unet: UNet2DConditionModel, loras: Mapping[str, Lora]) -> None:
             unet.get_submodule(layer).register_forward_hook(_adding(own))
 
 
-def with_text(out: Tensor, tokens: Tensor, loras: Sequence[Scaled], own: Mapping[str, Added], layer: Any) -> Tensor:
+def with_text(out: Tensor, tokens: Tensor, loras: Sequence[LoraScales], own: Mapping[str, Added], layer: Any) -> Tensor:
     """Keys or values [T, N, C] of texts [T, N, D], each with the changes that it is heard with."""
     if not any(name in own for scaled in loras for name, _ in scaled):
         return out

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloisonne.core.attention.token_maps import WordMaps
+from cloisonne.core.attention.token_maps import TokenMaps
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed
@@ -29,7 +29,7 @@ class Reading:
     """readers: by region, one for each view that hears its phrase. unread: the other regions, and why. count: steps of
     the walk. window: what of the picture is worked on, in pixels."""
 
-    readers: dict[str, list[WordMaps]]
+    readers: dict[str, list[TokenMaps]]
     unread: dict[str, str]
     count: int
     window: Window
@@ -49,10 +49,10 @@ def read_words(scene: Scene, model: Model) -> Reading:
         raise SceneError("The strength is too small for a single step, so nothing is looked at; raise it.")
     heard = [p for p in _canonical(prepared) if p.region.phrase and p.name not in prepared.compiled.dropped]
     grid = _grid(model, prepared.grid)
-    readers: dict[str, list[WordMaps]] = {}
+    readers: dict[str, list[TokenMaps]] = {}
     for view in prepared.compiled.plan.views:
         for name, words in _words_in(view, heard, prepared).items():
-            reader = WordMaps(stream=view.stream, words=words, grid=grid, view=view.name)
+            reader = TokenMaps(stream=view.stream, words=words, grid=grid, view=view.name)
             readers.setdefault(name, []).append(reader)
     width, height = size_of(prepared.scene)
     return Reading(
@@ -63,7 +63,7 @@ def read_words(scene: Scene, model: Model) -> Reading:
     )
 
 
-def mean_map(readers: Sequence[WordMaps]) -> Tensor | None:
+def mean_map(readers: Sequence[TokenMaps]) -> Tensor | None:
     """[h, w] in [0, 1]: of the readers that read something, over their words; None where none did."""
     read = [reader.mean().float().mean(0) for reader in readers if reader.seen]
     return torch.stack(read).mean(0).cpu() if read else None

@@ -48,7 +48,7 @@ class LearningState:
 
 
 @dataclass(frozen=True)
-class Kept:
+class LearningFolder:
     """The file of one learning, by the hash of all that decides it: picture, model, settings, word and seed."""
 
     file: Path

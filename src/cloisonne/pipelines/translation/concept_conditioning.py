@@ -18,7 +18,7 @@ from cloisonne.models.text.learned_concept import Concept, said
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class ConceptConditioning:
     """What a network is told of nothing, and of the concept; and the tokens of both, where these are words."""
 
     net: Net
@@ -27,7 +27,7 @@ class Told:
     ids: tuple[list[int], list[int]] = ([], [])
 
 
-def told_learned(model: Model, concept: Concept) -> Told:
+def told_learned(model: Model, concept: Concept) -> ConceptConditioning:
     """A learned concept, alone in a text. CheckpointError where it is none of this model's."""
     text: Any = model.text
     with torch.no_grad():
@@ -36,12 +36,12 @@ def told_learned(model: Model, concept: Concept) -> Told:
     # The concept's own tokens are like no others.
     target = [*source[:1], *(-1 for _ in places), *source[1 : len(source) - len(places)]]
     nothing = Conditioning(tokens=(Tokens(text.encode(source)),))
-    return Told(model.net, nothing, Conditioning(tokens=(Tokens(heard),)), (source, target))
+    return ConceptConditioning(model.net, nothing, Conditioning(tokens=(Tokens(heard),)), (source, target))
 
 
 def told_picture(
     model: Model, reference: Image.Image, size: tuple[int, int], latents: Callable[[NDArray[np.uint8]], Tensor]
-) -> Told:
+) -> ConceptConditioning:
     """A picture, by what the model sees exemplars with, on a canvas of size (width, height).
 
     CapabilityError for an IP-Adapter on a network for inpainting.
@@ -53,16 +53,16 @@ def told_picture(
         channels = engine.channels(grey, torch.zeros(height, width))
         nothing = Conditioning(tokens=(Tokens(engine.null),), channels=channels)
         shown = Conditioning(tokens=(Tokens(engine.token(reference)),), channels=channels)
-        return Told(engine.net, nothing, shown)
+        return ConceptConditioning(engine.net, nothing, shown)
     _check_plain(model)
     adapter: Any = model.ip_adapter
     text: Any = model.text
     silent = Conditioning(tokens=(Tokens(text.encode(text.ids(""))),))
     looking = [Conditioning(pictures=(Tokens(own),)) for own in (adapter.null, adapter.tokens(reference))]
-    return Told(model.net, silent + looking[0], silent + looking[1])
+    return ConceptConditioning(model.net, silent + looking[0], silent + looking[1])
 
 
-def told_blank(model: Model, *, learned: bool) -> Told:
+def told_blank(model: Model, *, learned: bool) -> ConceptConditioning:
     """As much as either, in zeros: no network is asked. Raises what these raise."""
     by_words = learned or model.exemplar is None
     tokens = torch.zeros(model.text.length if by_words else 1, model.spec.token_width)
@@ -73,7 +73,7 @@ def told_blank(model: Model, *, learned: bool) -> Told:
         pictures = (Tokens(torch.zeros(model.ip_adapter.num_tokens, model.spec.token_width)),)
     nothing = Conditioning(tokens=(Tokens(tokens),), pictures=pictures)
     net: Net = model.net if by_words else model.exemplar.net  # type: ignore[union-attr]
-    return Told(net, nothing, nothing)
+    return ConceptConditioning(net, nothing, nothing)
 
 
 def _check_plain(model: Model) -> None:

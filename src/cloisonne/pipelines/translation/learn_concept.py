@@ -18,7 +18,7 @@ from cloisonne.errors import CapabilityError, NotFiniteError
 from cloisonne.models.capabilities import TITLES
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept, said, table_of, width_of
-from cloisonne.pipelines.translation.checkpoint import Kept, LearningState
+from cloisonne.pipelines.translation.checkpoint import LearningFolder, LearningState
 from cloisonne.scene.conditions.translation_presets import Translating
 
 Learning = Callable[[int, int, float], None]
@@ -77,7 +77,7 @@ def fit(
     counted = Run() if run is None else run
     generator = torch.Generator("cpu").manual_seed(seed)
     state = LearningState.begin(_begin(model, translating.vectors, word, generator), translating.rate, generator)
-    kept = None if cache is None else Kept.of(cache, known, model, translating, word, seed)
+    kept = None if cache is None else LearningFolder.of(cache, known, model, translating, word, seed)
     if kept is not None:
         kept.restore(state)
     while state.rounds < translating.rounds and not state.finished:

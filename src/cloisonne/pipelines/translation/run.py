@@ -26,7 +26,12 @@ from cloisonne.methods.vct import CONTENT, IMAGE, sharing
 from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
-from cloisonne.pipelines.translation.concept_conditioning import Told, told_blank, told_learned, told_picture
+from cloisonne.pipelines.translation.concept_conditioning import (
+    ConceptConditioning,
+    told_blank,
+    told_learned,
+    told_picture,
+)
 from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
 from cloisonne.pipelines.translation.learn_concept import check_learns
 from cloisonne.pipelines.translation.settings import FEW, Progress, asked_of, told_nothing
@@ -48,7 +53,7 @@ class Translation:
     concept: ConceptImage
     translating: Translating
     scale: float
-    told: Told
+    told: ConceptConditioning
     known: Tensor
     model: Model
     run: Run

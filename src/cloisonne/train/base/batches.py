@@ -11,7 +11,7 @@ from torch import Tensor
 from cloisonne.methods.reco import Vocabulary
 from cloisonne.train.base.captions import SHARES, tell
 from cloisonne.train.base.latents import LatentStore
-from cloisonne.train.base.recipe import Learning
+from cloisonne.train.base.recipe import BaseRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +50,14 @@ class Batches:
     half: LatentStore | None
     """The same pictures drawn half as large."""
     tokenizer: Any
-    learning: Learning
+    recipe: BaseRecipe
 
     def rows(self, rows: slice, simple: bool, half: bool, step: int) -> Batch:
         """These rows of the step's batch. simple: single objects only. half: from the half-sized pictures.
 
         What a row is does not depend on which others are asked for.
         """
-        count = self.learning.batch
+        count = self.recipe.batch
         store = self.half if half and self.half is not None else self.store
         rng = np.random.default_rng([step, 7])
         chosen = store.choose(rng, count, simple=simple)
@@ -71,7 +71,7 @@ class Batches:
         noise = torch.randn((count, *store.shape), generator=generator)
         anywhere = torch.randint(0, 1000, (count,), generator=generator)
         above = torch.randint(400, 1000, (count,), generator=generator)
-        t = torch.where(torch.rand(count, generator=generator) < self.learning.noisy, above, anywhere)
+        t = torch.where(torch.rand(count, generator=generator) < self.recipe.noisy, above, anywhere)
         z0, classes, colours = store.batch(chosen[rows])
         return Batch(
             ids=torch.tensor([x.ids for x in told]),

@@ -15,7 +15,7 @@ SHARES = {"reco": 0.45, "words": 0.25, "caption": 0.2, "null": 0.1}
 
 
 @dataclass(frozen=True)
-class Told:
+class CaptionTokens:
     """ids: [L]. owners: [L], k + 1 for a token about item k, else 0. placed: whether the text says where items are."""
 
     ids: list[int]
@@ -23,7 +23,9 @@ class Told:
     placed: bool
 
 
-def tell(store: LatentStore, index: int, way: str, rng: np.random.Generator, tokenizer: Any, v: Vocabulary) -> Told:
+def tell(
+    store: LatentStore, index: int, way: str, rng: np.random.Generator, tokenizer: Any, v: Vocabulary
+) -> CaptionTokens:
     """A stored picture told in one of the ways of ``SHARES``; items in descending area, as at inference."""
     if way == "null":
         return _padded(caption_ids(tokenizer, v, ""), [], v, placed=False)
@@ -48,7 +50,7 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(comma + normalise(text), add_special_tokens=False, verbose=False).input_ids
 
 
-def _padded(head: list[int], parts: list[tuple[int, list[int]]], v: Vocabulary, *, placed: bool) -> Told:
+def _padded(head: list[int], parts: list[tuple[int, list[int]]], v: Vocabulary, *, placed: bool) -> CaptionTokens:
     ids, owners = list(head), [0] * len(head)
     for k, part in parts:
         ids += part
@@ -56,4 +58,4 @@ def _padded(head: list[int], parts: list[tuple[int, list[int]]], v: Vocabulary, 
     room = v.length - 1
     ids, owners = ids[:room], owners[:room]
     rest = v.length - len(ids)
-    return Told(ids + [v.end] * rest, owners + [0] * rest, placed)
+    return CaptionTokens(ids + [v.end] * rest, owners + [0] * rest, placed)

@@ -14,7 +14,7 @@ from torch import Tensor
 from cloisonne.models.vae import Vae
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.train.precision import autocast
-from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, CORE
 from cloisonne.world.picture import Picture, Recipe, sample
@@ -123,7 +123,7 @@ def fill(store: LatentStore, vae: Vae, count: int, report: Callable[[str], None]
     """Draw and encode pictures, eight pixels a latent, until the store holds ``count``; continues where an earlier call
     stopped."""
     begun = len(store)
-    ready = Ahead(partial(_drawn, store, begun, count, batch), processes(vae.module.device))
+    ready = Prefetch(partial(_drawn, store, begun, count, batch), processes(vae.module.device))
     while len(store) < count:
         start = len(store)
         drawn = ready((start - begun) // batch)

@@ -6,7 +6,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning:
+class BaseRecipe:
     """Choices of the stage "base"."""
 
     batch: int = 32
@@ -33,7 +33,7 @@ class Learning:
     """Fraction of the training after which the learning rate falls linearly to zero."""
 
 
-RECIPE = Learning()
+RECIPE = BaseRecipe()
 CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0)
 """How the base is trained for as long as there is time, at a constant learning rate."""
 ON = replace(RECIPE, batch=48, half=0.0, decay_from=0.3)

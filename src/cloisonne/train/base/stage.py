@@ -15,11 +15,11 @@ from cloisonne.train.base.batches import Batch, Batches
 from cloisonne.train.base.grounding import Seen, grounding_loss, record
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.networks import Labels, alphas
-from cloisonne.train.base.recipe import RECIPE, Learning
+from cloisonne.train.base.recipe import RECIPE, BaseRecipe
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.microbatches import Loss
 from cloisonne.train.precision import autocast
-from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.train.prefetch import Prefetch, processes
 
 
 def stage(
@@ -30,17 +30,17 @@ def stage(
     minutes: float,
     device: torch.device = CPU,
     *,
-    learning: Learning = RECIPE,
+    recipe: BaseRecipe = RECIPE,
     half: LatentStore | None = None,
     parts: int | None = None,
 ) -> Stage:
-    """v-prediction, dense labels and grounding; ``learning`` says how.
+    """v-prediction, dense labels and grounding; ``recipe`` says how.
 
     half: the same pictures drawn half as large, needed if ``learning.half`` is not 0. parts: how many threads share
     a batch; by default as many as torch uses on a CPU, one on a GPU. Which pictures a step sees, and how, does not
     depend on it.
     """
-    if learning.half and half is None:
+    if recipe.half and half is None:
         raise ValueError("Learning on half the canvas needs a store of half-sized latents.")
     if device.type == "cpu":  # the explicit form trains faster than the fused kernel, whose backward pass is slow
         text.set_attn_implementation("eager")
@@ -49,37 +49,37 @@ def stage(
         text=text.train(),
         unet=unet.train(),
         labels=Labels(unet.config["block_out_channels"][1]),
-        learning=learning,
+        recipe=recipe,
         device=device,
         attended=record(unet),
         features=Seen(),
         abar=alphas().to(device),
     )
     unet.up_blocks[-2].register_forward_hook(_keep(lesson.features))
-    batches = Batches(store=store, half=half, tokenizer=tokenizer, learning=learning)
-    count = _divisor(learning.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
+    batches = Batches(store=store, half=half, tokenizer=tokenizer, recipe=recipe)
+    count = _divisor(recipe.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
     return Stage(
         name="base",
         device=device,
         modules={"text": text, "unet": unet, "labels": lesson.labels},
         loss=tuple(_part(lesson, batches, slice(k, None, count)) for k in range(count)),
         minutes=minutes,
-        pictures_per_step=learning.batch,
-        lr=learning.lr,
-        muon=learning.muon,
+        pictures_per_step=recipe.batch,
+        lr=recipe.lr,
+        muon=recipe.muon,
         outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
         ema=0.999,
-        decay_from=learning.decay_from,
+        decay_from=recipe.decay_from,
     )
 
 
 def _part(lesson: "_Lesson", batches: Batches, rows: slice) -> Loss:
     """The loss of these rows of each step's batch."""
-    workers, learning = processes(lesson.device), batches.learning
-    ready = Ahead(partial(batches.rows, rows), workers)
+    workers, recipe = processes(lesson.device), batches.recipe
+    ready = Prefetch(partial(batches.rows, rows), workers)
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        return lesson.loss(ready(step, progress < learning.simple, progress < learning.half).to(lesson.device))
+        return lesson.loss(ready(step, progress < recipe.simple, progress < recipe.half).to(lesson.device))
 
     return loss
 
@@ -91,7 +91,7 @@ class _Lesson:
     text: Any
     unet: Any
     labels: Labels
-    learning: Learning
+    recipe: BaseRecipe
     device: torch.device
     attended: Seen
     features: Seen
@@ -99,7 +99,7 @@ class _Lesson:
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The weighted error on v with what labels and grounding add."""
-        t, learning = batch.t, self.learning
+        t, recipe = batch.t, self.recipe
         a, s = self.abar[t].sqrt()[:, None, None, None], (1 - self.abar[t]).sqrt()[:, None, None, None]
         z = (a * batch.z0 + s * batch.noise).contiguous(memory_format=torch.channels_last)
         self.features.all.clear()
@@ -111,18 +111,18 @@ class _Lesson:
             seen_class, seen_colour = (head(self.features.all[0]).float() for head in self.labels.heads())
         error = (out.float() - (a * batch.noise - s * batch.z0)).square().mean((1, 2, 3))
         ce = F.cross_entropy(seen_class, batch.classes)
-        ce = ce + learning.colours * F.cross_entropy(seen_colour, batch.colours)
+        ce = ce + recipe.colours * F.cross_entropy(seen_colour, batch.colours)
         ground = grounding_loss(self.attended.all, batch.owners, batch.items, batch.placed)
         noisy, there = t > 700, batch.classes > 0
         figures = {"v": float(error.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}
         if noisy.any():
             right = (seen_class.argmax(1) == batch.classes) & there
             figures["named"] = float(right[noisy].sum() / there[noisy].sum().clamp(min=1))
-        total = (self._weight(t) * error).mean() + learning.labels * ce + learning.grounding * ground
+        total = (self._weight(t) * error).mean() + recipe.labels * ce + recipe.grounding * ground
         return total, figures
 
     def _weight(self, t: Tensor) -> Tensor:
-        if self.learning.weighting == "uniform":
+        if self.recipe.weighting == "uniform":
             return torch.ones_like(t, dtype=torch.float32)
         snr = self.abar[t] / (1 - self.abar[t])
         return snr.clamp(max=5) / (snr + 1)

@@ -20,7 +20,7 @@ from cloisonne.models.adapters.paint_by_example import normalised
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.precision import autocast
-from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import TRAINING
 from cloisonne.world.picture import EVERYTHING, Recipe, sample
@@ -119,7 +119,7 @@ def stage(clip: CLIPModel, tokenizer: Any, minutes: float, device: torch.device 
     dense = nn.Linear(clip.vision_embed_dim, len(TRAINING) + 1)
     clip.train()
     workers = processes(device)
-    ready = Ahead(_pairs, workers)
+    ready = Prefetch(_pairs, workers)
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         # A tower that can tell 64 glyphs apart learns the others sooner.

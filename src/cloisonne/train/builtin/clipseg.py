@@ -21,7 +21,7 @@ from cloisonne.train.builtin.clipseg_start import begin
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.precision import autocast
-from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS
 from cloisonne.world.picture import EVERYTHING, Item, Recipe, sample
@@ -113,7 +113,7 @@ def stage(segmenter: Segmenter, minutes: float, device: torch.device = CPU) -> S
     module = segmenter.module
     module.train()
 
-    ready = Ahead(_examples, processes(device))
+    ready = Prefetch(_examples, processes(device))
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         examples = ready(step)

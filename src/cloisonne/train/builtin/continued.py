@@ -80,7 +80,7 @@ def _stage(work: Work, store: latents.LatentStore) -> Stage:
     assert work.start is not None, "continued training begins with a family"
     words = base.load_tokenizer(work.family / "tokenizer")
     text, unet = base_of(work.start)
-    return lessons.stage(text, unet, words, store, math.inf, work.device, learning=CONTINUED)
+    return lessons.stage(text, unet, words, store, math.inf, work.device, recipe=CONTINUED)
 
 
 def trained_until(out: Path, report: Callable[[str], None]) -> None:

@@ -163,7 +163,7 @@ def _base_trained_on(work: Work, begin: Path, words: Any) -> Stage:
     """From a family's weights, on pictures behind those that it was trained on."""
     store = _stored(work, "latents", 16, TRAINING_SEEDS + work.before("unet").pictures)
     text, unet = start.base_of(begin)
-    return lessons.stage(text, unet, words, store, work.share("base"), work.device, learning=ON)
+    return lessons.stage(text, unet, words, store, work.share("base"), work.device, recipe=ON)
 
 
 def _stored(work: Work, name: str, side: int, first_seed: int) -> latents.LatentStore:

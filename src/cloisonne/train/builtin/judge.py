@@ -13,7 +13,7 @@ from cloisonne.eval.judge import CLASS_OF, EMBEDDING, SIZE, Judge
 from cloisonne.train.data import JUDGE_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.precision import autocast
-from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.glyphs import COLOURS, TRAINING
 from cloisonne.world.picture import EVERYTHING, STYLES, Recipe, sample
@@ -112,7 +112,7 @@ def stage(judge: Judge, trips: RoundTrips, minutes: float, device: torch.device 
     balance = torch.ones(len(TRAINING) + 1, device=device)
     balance[0] = 0.3
 
-    ready = Ahead(partial(_examples, trips), processes(device))
+    ready = Prefetch(partial(_examples, trips), processes(device))
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         examples = ready(step)

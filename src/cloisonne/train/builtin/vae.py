@@ -12,7 +12,7 @@ from torch import Tensor
 from cloisonne.train.data import as_tensor, pixels
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.precision import autocast
-from cloisonne.train.prefetch import Ahead, processes
+from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.picture import EVERYTHING, Recipe
 
 PATCH = 4
@@ -41,7 +41,7 @@ def build() -> AutoencoderKL:
 def stage(vae: Any, minutes: float, device: torch.device = CPU) -> Stage:
     """Squared plus absolute error of the pixels and of their neighbour differences, with a little KL."""
 
-    pictures = Ahead(_pictures, processes(device))
+    pictures = Prefetch(_pictures, processes(device))
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         true = as_tensor(pictures(step)).to(device)

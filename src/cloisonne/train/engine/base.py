@@ -20,7 +20,7 @@ def read_model(settings: Settings) -> Model:
     Raises CheckpointError where it is no model, TrainingError where it hears no words, inpaints, or is of XL.
     """
     model = load(settings.base, device="cpu", dtype=torch.float32)
-    if model.wordless or model.text.pooled_width or model.spec.extra_channels:
+    if model.image_only or model.text.pooled_width or model.spec.extra_channels:
         raise TrainingError(
             f'"{model.name}" is for exemplars, for inpainting, or of Stable Diffusion XL; '
             "give a text-to-image base of Stable Diffusion 1.x or 2.x."
