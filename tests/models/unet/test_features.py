@@ -33,6 +33,10 @@ def call_of(model: Model, *edits: Any, progress: float = 0.0) -> Call:
         rows=ROWS,
         texts=TextSequences([TextSequence(i, w) for i, w in enumerate(words)], len(ROWS)),
         edits=edits,
+        step=at,
+        rows=ROWS,
+        texts=TextSequences([TextSequence(i, w) for i, w in enumerate(words)], len(ROWS)),
+        edits=edits,
     )
 
 
