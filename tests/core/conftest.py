@@ -78,7 +78,7 @@ def words() -> Callable[..., Tensor]:
 
 @pytest.fixture
 def say(words: Callable[..., Tensor]) -> Callable[..., Conditioning]:
-    """say(seed, where=None, within=None, count=7): a branch with one piece of text."""
+    """say(seed, mask=None, bias_mask=None, count=7): a branch with one piece of text."""
 
     def make(seed: int, *, count: int = 7, **masks: Tensor) -> Conditioning:
         return Conditioning(tokens=(Tokens(words(seed, count), **masks),))

@@ -9,6 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from cloisonne.core.flow_schedule import REFUSED, FlowSchedule
+from cloisonne.core.parameterization import from_x0, to_x0
 from cloisonne.core.samplers import Ddim
 from cloisonne.errors import CheckpointError, SceneError
 
@@ -79,3 +80,24 @@ def test_what_is_not_honoured_is_refused(key: str) -> None:
 def test_counts_out_of_range(count: int) -> None:
     with pytest.raises(SceneError, match="steps"):
         FlowSchedule().steps(count, num_tokens=1)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 0.5, 0.9])
+def test_flow_is_a_parameterization(level: float) -> None:
+    """z = (1 - s) x0 + s n and the output n - x0 give x0 back."""
+    x0, n = torch.randn(2, 3, 4, 4).double()
+    step = FlowSchedule().trained()[int(level * 1000)]
+    z = step.alpha * x0 + step.s * n
+    torch.testing.assert_close(to_x0(n - x0, z, step, "flow"), x0)
+    torch.testing.assert_close(from_x0(x0, z, step, "flow"), n - x0)
+
+
+def test_trained_levels_are_even() -> None:
+    steps = FlowSchedule(num_levels=10, shift=3.0).trained()
+    assert [step.s for step in steps] == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    assert steps[-1].s_next == 0
+
+
+def test_a_flow_has_no_other_spacing() -> None:
+    with pytest.raises(SceneError, match="spacing"):
+        FlowSchedule().spaced("karras", "closed")

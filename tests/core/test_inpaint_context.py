@@ -51,7 +51,7 @@ def test_the_network_with_the_hole_is_asked_last_and_shown_what_the_others_estim
     order: list[Answer] = []
     painter, words, more = Answer(7.0, order), Answer(2.0, order), Answer(4.0, order)
     hole = half(1.0, 0.0)
-    told = Conditioning(around=InpaintContext(known=torch.zeros(SHAPE), unsure=1 - hole, keep=1 - hole))
+    told = Conditioning(inpaint_context=InpaintContext(known=torch.zeros(SHAPE), unsure=1 - hole, keep=1 - hole))
     plan = Plan(
         views=(
             seen(painter, hole, "a painter", told),
@@ -70,8 +70,8 @@ def test_the_network_with_the_hole_is_asked_last_and_shown_what_the_others_estim
 
 
 def test_one_network_has_one_picture_around_its_hole() -> None:
-    one = Conditioning(around=InpaintContext(known=torch.zeros(SHAPE), unsure=half(0, 1), keep=half(0, 1)))
-    assert (one + Conditioning()).around is one.around
-    assert repr(one) == "what the others estimate"
-    with pytest.raises(CapabilityError, match="a picture around a hole"):
+    one = Conditioning(inpaint_context=InpaintContext(known=torch.zeros(SHAPE), unsure=half(0, 1), keep=half(0, 1)))
+    assert (one + Conditioning()).inpaint_context is one.inpaint_context
+    assert repr(one) == "an inpainting context"
+    with pytest.raises(CapabilityError, match="an inpainting context"):
         one + one

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.plan import Box, Conditioning, Interval, Plan, Step, Tokens, View
 from cloisonne.core.refines import Pin
 from cloisonne.errors import CapabilityError, SceneError
@@ -13,17 +14,17 @@ LEVEL = torch.ones(3, 4, 4)
 
 
 def fields(conditioning: Conditioning) -> tuple[object, ...]:
-    sums = [tuple(level.tolist() for level in levels) for levels in (conditioning.intrablock, conditioning.down_mid)]
-    return conditioning.tokens, conditioning.channels, conditioning.pooled, conditioning.size, *sums
+    sums = {point: [level.tolist() for level in levels] for point, levels in conditioning.residuals.items()}
+    return conditioning.tokens, conditioning.channels, conditioning.pooled, conditioning.micro, sums
 
 
 def test_conditioning_is_a_monoid() -> None:
-    a = Conditioning(tokens=(Tokens(torch.ones(2, 8)),), intrablock=(LEVEL,))
+    a = Conditioning(tokens=(Tokens(torch.ones(2, 8)),), residuals={DOWN: (LEVEL,)})
     b = Conditioning(tokens=(Tokens(torch.zeros(3, 8)),), channels=LEVEL, pooled=torch.ones(4))
-    c = Conditioning(intrablock=(2 * LEVEL,), down_mid=(LEVEL,), size=(1.0, 2.0))
+    c = Conditioning(residuals={DOWN: (2 * LEVEL,), SKIP_MID: (LEVEL,)}, micro={"size": (1.0, 2.0)})
     assert fields((a + b) + c) == fields(a + (b + c))
     assert fields(a + Conditioning()) == fields(Conditioning() + a) == fields(a)
-    assert torch.equal((a + c).intrablock[0], 3 * LEVEL)
+    assert torch.equal((a + c).residuals[DOWN][0], 3 * LEVEL)
     assert (a + b).tokens == a.tokens + b.tokens
 
 
@@ -32,7 +33,8 @@ def test_conditioning_is_a_monoid() -> None:
     [
         (Conditioning(channels=LEVEL), "input channels"),
         (Conditioning(pooled=torch.ones(4)), "pooled text"),
-        (Conditioning(size=(1.0,)), "size conditioning"),
+        (Conditioning(micro={"size": (1.0,)}), "size conditioning"),
+        (Conditioning(summary=LEVEL[0]), "a summary text"),
     ],
 )
 def test_what_has_one_place_comes_once(twice: Conditioning, what: str) -> None:
@@ -41,8 +43,8 @@ def test_what_has_one_place_comes_once(twice: Conditioning, what: str) -> None:
 
 
 def test_residuals_of_other_shapes_do_not_add() -> None:
-    with pytest.raises(CapabilityError, match="ControlNet residuals of different shapes"):
-        _ = Conditioning(down_mid=(LEVEL,)) + Conditioning(down_mid=(LEVEL, LEVEL))
+    with pytest.raises(CapabilityError, match=f"residuals of different shapes at {SKIP_MID}"):
+        _ = Conditioning(residuals={SKIP_MID: (LEVEL,)}) + Conditioning(residuals={SKIP_MID: (LEVEL, LEVEL)})
 
 
 def test_plan_is_a_monoid(plain: Plan, view: Callable[..., View]) -> None:
@@ -97,7 +99,7 @@ def test_step_knows_its_noise_and_its_end() -> None:
 def test_repr_tells_views_rows_and_tokens(
     view: Callable[..., View], say: Callable[..., Conditioning], left: torch.Tensor
 ) -> None:
-    told = say(1, where=left) + say(2, count=9, within=left) + Conditioning(channels=LEVEL)
+    told = say(1, mask=left) + say(2, count=9, bias_mask=left) + Conditioning(channels=LEVEL)
     text = repr(Plan(views=(view("shoe", told, lambda z, step: told, box=Box(0, 0, 16, 16)),)))
     assert 'View "shoe" of "image": Box(top=0, left=0, bottom=16, right=16)' in text
     assert "cond: 7 tokens on 56%; 9 tokens everywhere, strict on 56%; 3 channels" in text

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Box, Call, Conditioning, Interval, Plan, Row, Step, Tokens, View
@@ -37,7 +38,7 @@ def walk(
 @pytest.fixture
 def regions(view: Views, say: Say, soft: Tensor) -> Plan:
     """A base view with two texts, and two soft views over it, one of them late."""
-    base = view("canvas", say(1, where=soft[0]) + say(2, where=1 - soft[0]), say(0))
+    base = view("canvas", say(1, mask=soft[0]) + say(2, mask=1 - soft[0]), say(0))
     shoe = view("shoe", say(3), say(4), weight=2 * soft[1])
     lace = view("lace", say(5), weight=soft[2], when=Interval(0.4, 1.0))
     return Plan(views=(base, shoe, lace))
@@ -106,8 +107,8 @@ def test_view_without_weight_or_time_is_absent(
 def test_two_rows_whatever_the_number_of_regions(view: Views, say: Say, schedule: Schedule) -> None:
     for count in (1, 3, 8):
         masks = torch.eye(count)[torch.arange(16) * count // 16].T[:, None, :].expand(-1, 16, -1)
-        cond = sum((say(i, where=mask) for i, mask in enumerate(masks)), Conditioning())
-        null = sum((say(50 + i, where=mask) for i, mask in enumerate(masks)), Conditioning())
+        cond = sum((say(i, mask=mask) for i, mask in enumerate(masks)), Conditioning())
+        null = sum((say(50 + i, mask=mask) for i, mask in enumerate(masks)), Conditioning())
         run = Run()
         walk(Plan(views=(view("canvas", cond, null),)), "ddim", schedule, run=run)
         assert (run.forwards, run.rows) == (5, 10)
@@ -216,7 +217,7 @@ def test_canvas_without_any_view_is_named(plain: Plan, view: Views, say: Say, sc
 
 def test_pixels_that_hear_nothing_are_counted(view: Views, say: Say, left: Tensor) -> None:
     with pytest.raises(SceneError, match='View "shoe": 112 latent pixels hear no text in branch "cond"'):
-        predict(Plan(views=(view("shoe", say(1, where=left)),)), torch.randn(1, *SHAPE), STEP)
+        predict(Plan(views=(view("shoe", say(1, mask=left)),)), torch.randn(1, *SHAPE), STEP)
 
 
 @pytest.mark.parametrize(
@@ -250,22 +251,22 @@ class Spy:
 
 def test_rows_without_residuals_get_zeros(view: Views, say: Say) -> None:
     feature, spy = torch.ones(3, 4, 4), Spy()
-    cond = say(1) + Conditioning(intrablock=(feature,), down_mid=(feature, feature))
+    cond = say(1) + Conditioning(residuals={DOWN: (feature,), SKIP_MID: (feature, feature)})
     predict(Plan(views=(view("canvas", cond, say(0), net=spy),)), torch.randn(1, *SHAPE), STEP)
     (call,) = spy.calls
     assert call.rows == (Row("canvas", "image", "cond"), Row("canvas", "image", "null"))
-    assert torch.equal(call.intrablock[0], torch.stack([feature, torch.zeros_like(feature)]))
-    assert [tuple(level.shape) for level in call.down_mid] == [(2, 3, 4, 4)] * 2
+    assert torch.equal(call.residuals[DOWN][0], torch.stack([feature, torch.zeros_like(feature)]))
+    assert [tuple(level.shape) for level in call.residuals[SKIP_MID]] == [(2, 3, 4, 4)] * 2
 
 
 def test_pieces_without_a_mask_are_one_sequence(view: Views, say: Say, left: Tensor) -> None:
     spy = Spy()
-    cond = say(1) + say(2, where=left) + say(3, within=left, count=9)
+    cond = say(1) + say(2, mask=left) + say(3, bias_mask=left, count=9)
     predict(Plan(views=(view("canvas", cond, net=spy),)), torch.randn(1, *SHAPE), STEP)
     masked, shared = spy.calls[0].texts.texts
-    assert masked.where is left
+    assert masked.mask is left
     assert torch.equal(shared.value, torch.cat([cond.tokens[0].value, cond.tokens[2].value]))
-    assert shared.within == ((7, 16, left),)
+    assert shared.bias_masks == ((7, 16, left),)
 
 
 def test_texts_of_a_step_are_those_of_its_rows(view: Views, say: Say) -> None:

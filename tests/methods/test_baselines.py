@@ -80,11 +80,11 @@ def test_attention_hears_caption_and_phrase_in_a_region_and_the_caption_elsewher
     caption, cat = said(view).tokens
     torch.testing.assert_close(caption.value, plain(tiny, "on the beach"))
     torch.testing.assert_close(cat.value, plain(tiny, "on the beach, a cat"))
-    assert caption.where is not None
-    assert cat.where is not None
-    assert torch.equal(cat.where, 1 - caption.where)
-    assert cat.where[:, :4].eq(1).all()
-    assert cat.where[:, 4:].eq(0).all()
+    assert caption.mask is not None
+    assert cat.mask is not None
+    assert torch.equal(cat.mask, 1 - caption.mask)
+    assert cat.mask[:, :4].eq(1).all()
+    assert cat.mask[:, 4:].eq(0).all()
     (view,) = compiled(tiny, "attention", Region(box=LEFT, phrase="a cat"), caption="").plan.views
     torch.testing.assert_close(said(view).tokens[1].value, plain(tiny, "a cat"))
 
@@ -95,7 +95,7 @@ def test_overlap_shares_pixels_by_weight_or_priority(tiny: Model) -> None:
 
     def shares(overlap: str) -> list[Tensor]:
         (view,) = compiled(tiny, "attention", a, b, overlap=overlap).plan.views
-        return [tokens.where for tokens in said(view).tokens if tokens.where is not None]
+        return [tokens.mask for tokens in said(view).tokens if tokens.mask is not None]
 
     for overlap, expected in {"blend": 0.75, "priority": 0.0, "union": 0.5}.items():
         rest, cat, dog = shares(overlap)
@@ -138,7 +138,7 @@ def test_negatives_share_the_null_row_as_their_regions_share_the_canvas(tiny: Mo
     left = Region(name="a", box=LEFT, phrase="a cat", negative="dog")
     right = Region(name="b", box=(0.5, 0.0, 1.0, 0.5), phrase="a car")
     (view,) = compiled(tiny, method, left, right, negative="blue").plan.views
-    own = {tuple(t.value.flatten().tolist()): t.where for t in said(view, "null").tokens}
+    own = {tuple(t.value.flatten().tolist()): t.mask for t in said(view, "null").tokens}
     assert len(own) == 2
     dog, everywhere_else = (own[tuple(plain(tiny, text).flatten().tolist())] for text in ("blue, dog", "blue"))
     assert dog is not None
@@ -148,7 +148,7 @@ def test_negatives_share_the_null_row_as_their_regions_share_the_canvas(tiny: Mo
     assert torch.equal(everywhere_else, 1 - dog)
     (view,) = compiled(tiny, method, right, negative="blue").plan.views
     (piece,) = said(view, "null").tokens
-    assert piece.where is None
+    assert piece.mask is None
 
 
 @pytest.mark.parametrize("method", ["reco", "attention", "words"])

@@ -81,16 +81,16 @@ def shown_around(model: Model, scene: Scene) -> Conditioning:
 def test_words_are_around_the_hole_in_which_exemplars_are_painted(beside: Model) -> None:
     """Where words fill the rest, the inpainting context is their estimate; what is given and certain stays as it is."""
     box = Region(name="a", box=LEFT, exemplar=picture(1))
-    around = shown_around(beside, SCENE.replace(regions=(box,))).around
+    around = shown_around(beside, SCENE.replace(regions=(box,))).inpaint_context
     assert around is not None
     assert torch.equal(around.unsure, torch.cat([torch.zeros(8, 4), torch.ones(8, 4)], 1))
     assert torch.equal(around.keep, around.unsure)
     given = SCENE.replace(background=picture(0, 64, 64))
     alone = shown_around(beside, given.replace(regions=(box,)))
-    assert alone.around is None
+    assert alone.inpaint_context is None
     assert alone.channels is not None
     dog = Region(name="dog", box=(0.5, 0.5, 1.0, 1.0), phrase="a dog")
-    both = shown_around(beside, given.replace(regions=(box, dog))).around
+    both = shown_around(beside, given.replace(regions=(box, dog))).inpaint_context
     assert both is not None
     assert torch.equal(both.unsure[:, :4], torch.zeros(8, 4))
     assert torch.equal(both.unsure[4:, 5:], torch.ones(4, 3))

@@ -56,15 +56,15 @@ def test_pooled_text_is_of_what_the_view_sums_up(xl: Model, method: str, view: s
     plan = prepare(SCENE.replace(method=method), xl).compiled.plan
     for branch, text in {"cond": cond, "null": null}.items():
         assert torch.equal(found(plan, view, branch).pooled, pooled(xl, text))
-        assert found(plan, view, branch).size == (64, 64, 0.0, 0.0, 64, 64)
+        assert found(plan, view, branch).micro["size"] == (64, 64, 0.0, 0.0, 64, 64)
 
 
 def test_size_is_for_networks_that_take_it(tiny_xl: Path) -> None:
     """Pooled text alone does not make a network one of Stable Diffusion XL."""
     model = load(tiny_xl)
-    model.net.spec = replace(model.net.spec, takes_size=False)
+    model.net.spec = replace(model.net.spec, micro=())
     plan = prepare(SCENE, model).compiled.plan
-    assert found(plan, "canvas", "cond").size is None
+    assert not found(plan, "canvas", "cond").micro
     assert found(plan, "canvas", "cond").pooled is not None
 
 

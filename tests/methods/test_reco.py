@@ -48,7 +48,7 @@ def test_published_sequence(tiny: Model) -> None:
 def test_without_regions_the_sequence_is_the_plain_prompt(tiny: Model) -> None:
     (piece,) = told(compiled(tiny))
     torch.testing.assert_close(piece.value, tiny.text.encode(tiny.text.ids("on the beach")))
-    assert piece.where is None
+    assert piece.mask is None
 
 
 def test_regions_come_in_canonical_order(tiny: Model) -> None:
@@ -90,9 +90,9 @@ def test_strict_tokens_are_looked_at_from_inside_only(tiny: Model) -> None:
     plain = encoded(tiny, "on the beach", ((0.0, 0.0, 0.5, 1.0), "a cat"), ((0.5, 0.0, 1.0, 0.5), "a dog"))
     torch.testing.assert_close(torch.cat([piece.value for piece in pieces]), plain)
     assert [len(piece.value) for piece in pieces] == [5, 8, 8, 56]
-    assert [piece.within is not None for piece in pieces] == [False, True, False, False]
-    assert all(piece.where is None for piece in pieces)
-    within = pieces[1].within
+    assert [piece.bias_mask is not None for piece in pieces] == [False, True, False, False]
+    assert all(piece.mask is None for piece in pieces)
+    within = pieces[1].bias_mask
     assert within is not None
     assert within[:, :4].eq(1).all()
     assert within[:, 4:].eq(0).all()
@@ -166,7 +166,7 @@ def test_position_tokens_are_needed(tiny_sd: object) -> None:
 def test_weight_is_how_often_a_token_counts(tiny: Model) -> None:
     """In the softmax of its sequence; a region of weight 2 counts as if its tokens were there twice."""
     pieces = told(compiled(tiny, region("pet", 1).replace(weight=2.0)))
-    within = [piece.within for piece in pieces]
+    within = [piece.bias_mask for piece in pieces]
     assert [mask is not None for mask in within] == [False, True, False]
     assert within[1] is not None
     assert within[1].eq(2).all()
@@ -180,11 +180,11 @@ def test_higher_priority_hides_the_tokens_below(tiny: Model) -> None:
         told(prepare(Scene(caption="x", regions=(above, below), overlap=overlap), tiny).compiled)
         for overlap in ("priority", "blend")
     )
-    within = hidden[1].within
+    within = hidden[1].bias_mask
     assert within is not None
     assert within[:, :4].eq(0).all()
     assert within[:, 4:].eq(1).all()
-    assert [piece.within is None for piece in hidden] == [True, False, True, True]
+    assert [piece.bias_mask is None for piece in hidden] == [True, False, True, True]
     assert len(seen) == 1
 
 

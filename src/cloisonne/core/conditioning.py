@@ -1,7 +1,7 @@
-"""What a network is told: text, further input channels, residuals of adapters. ``Conditioning()`` says nothing."""
+"""What conditions a network: text, image prompts, further input channels, residuals. ``Conditioning()`` is empty."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from torch import Tensor
@@ -14,85 +14,91 @@ from cloisonne.errors import CapabilityError
 
 T = TypeVar("T")
 
+DOWN, SKIP_MID = "unet.down", "unet.skip_mid"
+"""Injection points of a UNet: features added on the way down (T2I-Adapter), and residuals added to the skip
+connections and, last, to the middle block (ControlNet)."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tokens:
-    """A piece of text: encoded tokens and where they are heard.
+    """A piece of encoded text or of an image prompt, and where it is attended to.
 
     value: [N, D], the encoder's output, exactly the tokens that are meant (no padding is added or needed).
-    where: [H, W] >= 0 (mask times weight), or None. All tokens of a branch with ``where=None`` form ONE sequence heard
-    by the whole window with weight 1. Each piece with a mask is a sequence of its own with its own softmax, and pixel p
-    hears the mean of the sequences by their masks: ``sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``.
-    within: [H, W] >= 0, or None. Adds ``log(within)`` to the logits of these tokens *inside* their sequence: they
-    stay part of a shared sequence and are not looked at from elsewhere (ReCo's ``strict``).
+    mask: [H, W] >= 0 (mask times weight), or None. All tokens of a branch with ``mask=None`` form one sequence that the
+    whole window attends to with weight 1. Each piece with a mask is a sequence of its own with its own softmax, and the
+    output at pixel p is ``sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``.
+    bias_mask: [H, W] >= 0, or None. ``log(bias_mask)`` is added to the logits of these tokens *inside* their sequence
+    (ReCo's ``strict``).
+    ids: the token ids that were encoded, where known. region: the name of the region they are about, if any.
     """
 
     value: Tensor
-    where: Tensor | None = None
-    within: Tensor | None = None
+    mask: Tensor | None = None
+    bias_mask: Tensor | None = None
+    ids: tuple[int, ...] | None = None
+    region: str | None = None
 
     def __repr__(self) -> str:
-        place = "everywhere" if self.where is None else f"on {float(self.where.mean()):.0%}"
-        if self.within is None:
+        place = "everywhere" if self.mask is None else f"on {float(self.mask.mean()):.0%}"
+        if self.bias_mask is None:
             return f"{self.value.shape[0]} tokens {place}"
-        often = float(self.within.max())
-        strict = f"strict on {float(self.within.mean() / often if often > 0 else 0):.0%}"
+        often = float(self.bias_mask.max())
+        strict = f"strict on {float(self.bias_mask.mean() / often if often > 0 else 0):.0%}"
         counted = "" if often == 1 else f", counted {often:.2g} times"
         return f"{self.value.shape[0]} tokens {place}, {strict}{counted}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Conditioning:
-    """Everything one branch of a view tells its network; every map has the size of the view's window.
+    """Everything that conditions a network in one branch of a view; every map has the size of the view's window.
 
     tokens: pieces of text; ``+`` concatenates.
-    pictures: tokens of pictures, heard beside the text: attention to each is added where its mask times strength is
-    (``None`` = 1 everywhere; ``core/attention/image_prompts.py``); ``+`` concatenates. Only networks with an IP-Adapter
-    take them.
+    summary: [N, D], one text for the whole window, for networks that take no masks (ControlNet); at most one summand
+    may have it.
+    image_prompts: tokens of images (IP-Adapter), ``mask=None`` = 1 everywhere; ``+`` concatenates.
     channels: [K, H, W] further input channels, in the network's order; at most one summand may have them.
-    around: the same, made at every step of what the other views estimate (``core/inpaint_context.py``).
-    pooled, size: [P] pooled text and the six SDXL micro-conditioning numbers; at most one summand may have them.
-    intrablock: T2I-Adapter features [C_i, H_i, W_i] by level; ``+`` adds them.
-    down_mid: ControlNet residuals, those of the down blocks and then the one of the middle; ``+`` adds them.
-    beside: ControlNets that are asked at every step for such residuals; ``+`` concatenates.
-    loras: changes of the network's weights and where they count (``core/region_lora.py``); ``+`` concatenates.
+    inpaint_context: the same, made at every step of the estimates of the other views (``inpaint_context.py``).
+    pooled: [P] pooled text; at most one summand may have it.
+    micro: micro-conditioning by name, such as SDXL's "size" (six numbers); a name may be in one summand only.
+    residuals: [C_i, H_i, W_i] by injection point and level; ``+`` adds them.
+    controlnets: ControlNets that give such residuals at every step; ``+`` concatenates.
+    region_loras: changes of the network's weights and where they count (``region_lora.py``); ``+`` concatenates.
     """
 
     tokens: tuple[Tokens, ...] = ()
-    pictures: tuple[Tokens, ...] = ()
+    summary: Tensor | None = None
+    image_prompts: tuple[Tokens, ...] = ()
     channels: Tensor | None = None
-    around: InpaintContext | None = None
+    inpaint_context: InpaintContext | None = None
     pooled: Tensor | None = None
-    size: tuple[float, ...] | None = None
-    intrablock: tuple[Tensor, ...] = ()
-    down_mid: tuple[Tensor, ...] = ()
-    beside: tuple[ControlNetRequest, ...] = ()
-    loras: tuple[RegionLora, ...] = ()
+    micro: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    controlnets: tuple[ControlNetRequest, ...] = ()
+    region_loras: tuple[RegionLora, ...] = ()
 
     def __add__(self, other: "Conditioning") -> "Conditioning":
         return Conditioning(
             tokens=self.tokens + other.tokens,
-            pictures=self.pictures + other.pictures,
+            summary=_at_most_one("a summary text", self.summary, other.summary),
+            image_prompts=self.image_prompts + other.image_prompts,
             channels=_at_most_one("input channels", self.channels, other.channels),
-            around=_at_most_one("a picture around a hole", self.around, other.around),
+            inpaint_context=_at_most_one("an inpainting context", self.inpaint_context, other.inpaint_context),
             pooled=_at_most_one("pooled text", self.pooled, other.pooled),
-            size=_at_most_one("size conditioning", self.size, other.size),
-            intrablock=_sum_levels("T2I-Adapter features", self.intrablock, other.intrablock),
-            down_mid=_sum_levels("ControlNet residuals", self.down_mid, other.down_mid),
-            beside=self.beside + other.beside,
-            loras=self.loras + other.loras,
+            micro=_merged(self.micro, other.micro),
+            residuals=_summed(self.residuals, other.residuals),
+            controlnets=self.controlnets + other.controlnets,
+            region_loras=self.region_loras + other.region_loras,
         )
 
     def __repr__(self) -> str:
         parts = [repr(piece) for piece in self.tokens]
-        parts += [f"a picture of {piece!r}" for piece in self.pictures]
+        parts += [f"an image prompt of {piece!r}" for piece in self.image_prompts]
         parts += [f"{self.channels.shape[0]} channels"] if self.channels is not None else []
-        parts += ["what the others estimate"] if self.around is not None else []
+        parts += ["an inpainting context"] if self.inpaint_context is not None else []
         parts += ["pooled text"] if self.pooled is not None else []
-        parts += [f"{len(self.intrablock)} adapter levels"] if self.intrablock else []
-        parts += [f"{len(self.down_mid)} control residuals"] if self.down_mid else []
-        parts += [f"a ControlNet on {float((b.amount > 0).float().mean()):.0%}" for b in self.beside]
-        parts += map(repr, self.loras)
+        parts += [f"{len(levels)} residuals at {point}" for point, levels in self.residuals.items()]
+        parts += [f"a ControlNet on {float((one.weight > 0).float().mean()):.0%}" for one in self.controlnets]
+        parts += map(repr, self.region_loras)
         return "; ".join(parts) or "nothing"
 
 
@@ -102,16 +108,28 @@ def _at_most_one(what: str, first: T | None, second: T | None) -> T | None:
     return second if first is None else first
 
 
-def _sum_levels(what: str, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _merged(
+    first: Mapping[str, tuple[float, ...]], second: Mapping[str, tuple[float, ...]]
+) -> Mapping[str, tuple[float, ...]]:
+    for name in first.keys() & second.keys():
+        _at_most_one(f"{name} conditioning", first[name], second[name])
+    return {**first, **second}
+
+
+def _summed(
+    first: Mapping[str, tuple[Tensor, ...]], second: Mapping[str, tuple[Tensor, ...]]
+) -> Mapping[str, tuple[Tensor, ...]]:
+    return {point: _sum_levels(point, first.get(point, ()), second.get(point, ())) for point in {**first, **second}}
+
+
+def _sum_levels(point: str, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if not first or not second:
         return first or second
-    if [level.shape for level in first] != [level.shape for level in second]:
-        raise CapabilityError(f"Two conditions of one view bring {what} of different shapes; give one its own view.")
+    shapes = [tuple(level.shape for level in levels) for levels in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise CapabilityError(f"Two conditions of one view bring residuals of different shapes at {point}.")
     return tuple(a + b for a, b in zip(first, second, strict=True))
 
 
 Branch: TypeAlias = Conditioning | Callable[[Tensor, Step], Conditioning]
-"""What a branch says: fixed, or a function of the window's z [C, H, W] and the step (ControlNet, null text by step).
-
-Keys and values are kept from step to step while a branch says the same :class:`Tokens` objects.
-"""
+"""What conditions one branch; a function where it depends on the step, given the view's window z [C, H, W]."""

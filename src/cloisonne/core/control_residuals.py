@@ -1,9 +1,9 @@
-"""Networks that are asked beside the main one at every step, whose residuals join it: ControlNet, arXiv 2302.05543.
+"""Residuals of control networks, computed at every step and added to the base network's: ControlNet, arXiv 2302.05543.
 
 Letters as in ``core.plan``; h w are pixels of the canvas.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,60 +18,67 @@ class ResidualNet(Protocol):
     """What ``models`` provides of a ControlNet."""
 
     def __call__(
-        self, z: Tensor, step: Step, heard: Tensor, shown: Tensor, pooled: Tensor | None, size: Tensor | None
+        self, z: Tensor, step: Step, text: Tensor, image: Tensor, pooled: Tensor | None, size: Tensor | None, /
     ) -> tuple[Tensor, ...]:
         """Residuals [R, C_i, H_i, W_i], float32, of the down blocks and then of the middle one.
 
-        z: [R, C, H, W]. heard: [R, N, D] text. shown: [R, 3, h, w] in [0, 1]. pooled, size: as in a ``Call``.
+        z: [R, C, H, W]. text: [R, N, D]. image: [R, 3, h, w] in [0, 1]. pooled [R, P], size [R, 6]: as in a ``Call``.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ControlNetRequest:
-    """One thing that is asked of a network beside: what it is shown and hears, and where its residuals count.
+    """A ControlNet's control image and where its residuals count.
 
-    shown: [3, h, w] in [0, 1], the size of the window in pixels. heard: [N, D], one sequence for the whole window.
-    amount: [H, W] >= 0, the mask times the strength.
+    image: [3, h, w] in [0, 1], the size of the window in pixels. weight: [H, W] >= 0, the mask times the strength. The
+    text is ``Conditioning.summary`` of the branch.
     """
 
     net: ResidualNet
-    shown: Tensor
-    heard: Tensor
-    amount: Tensor
+    image: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class ControlNetRow:
-    """One line of a batch for a network beside. row: whose line of the main batch it belongs to."""
+    """One batch row of a ControlNet. row: the row of the base network's batch that its residuals are added to."""
 
     row: int
-    beside: ControlNetRequest
+    request: ControlNetRequest
 
 
-def control_batches(told: Sequence[Sequence[ControlNetRequest]]) -> list[list[ControlNetRow]]:
-    """The batches of one step: all that is asked of one network together; told: by row of the main batch."""
+def control_batches(requests: Sequence[Sequence[ControlNetRequest]]) -> list[list[ControlNetRow]]:
+    """The batches of one step, one a ControlNet; requests: of each row of the base network's batch."""
     batches: dict[int, list[ControlNetRow]] = {}
-    for row, asked in enumerate(told):
-        for beside in asked:
-            batches.setdefault(id(beside.net), []).append(ControlNetRow(row, beside))
+    for row, own in enumerate(requests):
+        for request in own:
+            batches.setdefault(id(request.net), []).append(ControlNetRow(row, request))
     return list(batches.values())
 
 
 def residuals_of(
-    asks: Sequence[ControlNetRow], z: Tensor, step: Step, pooled: Tensor | None, size: Tensor | None
+    batch: Sequence[ControlNetRow],
+    z: Tensor,
+    step: Step,
+    texts: Mapping[int, Tensor],
+    pooled: Tensor | None,
+    size: Tensor | None,
 ) -> list[tuple[Tensor, ...]]:
-    """For each line of a batch, its residuals [C_i, H_i, W_i] where they count; z, pooled, size: of the main batch."""
-    rows = [ask.row for ask in asks]
-    levels = asks[0].beside.net(
+    """The masked residuals [C_i, H_i, W_i] of each row of a ControlNet's batch.
+
+    z, pooled, size: of the base network's batch. texts: [N, D] by its rows.
+    """
+    rows = [one.row for one in batch]
+    levels = batch[0].request.net(
         z[rows],
         step,
-        torch.stack([ask.beside.heard for ask in asks]),
-        torch.stack([ask.beside.shown for ask in asks]),
+        torch.stack([texts[row] for row in rows]),
+        torch.stack([one.request.image for one in batch]),
         None if pooled is None else pooled[rows],
         None if size is None else size[rows],
     )
-    return [tuple(masked(level[line], ask.beside.amount) for level in levels) for line, ask in enumerate(asks)]
+    return [tuple(masked(level[line], one.request.weight) for level in levels) for line, one in enumerate(batch)]
 
 
 def masked(features: Tensor, mask: Tensor) -> Tensor:

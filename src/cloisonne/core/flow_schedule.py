@@ -5,7 +5,7 @@ level (Esser et al., arXiv 2403.03206, section 5.3.2 for the shift).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cloisonne.core.parameterization import Parameterization
 from cloisonne.core.step import Step
 from cloisonne.errors import CheckpointError, SceneError
 
@@ -62,6 +63,7 @@ class FlowSchedule:
     terminal: float | None = None
     kind: Shift = "exponential"
     evenly: Literal["steps", "range"] = "range"
+    prediction: Parameterization = "flow"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, evenly: Literal["steps", "range"] = "range") -> "FlowSchedule":
@@ -88,29 +90,27 @@ class FlowSchedule:
             evenly=evenly,
         )
 
-    def steps(self, count: int, *, num_tokens: int, strength: float = 1.0) -> tuple[Step, ...]:
-        """The steps of a sampling of ``count`` on a canvas of so many image tokens, noisy to clean.
+    def spaced(self, spacing: str, spread: str) -> "FlowSchedule":
+        """SceneError: the steps of a flow are spread by its shift."""
+        raise SceneError(f'spacing is "{spacing}", but a flow model spreads its steps by its own shift; leave it out.')
 
-        strength: take only the last ``int(count * strength)`` steps. Raises SceneError for values out of range.
+    def trained(self) -> tuple[Step, ...]:
+        """All levels of training, noisy to clean, one a step, without any shift."""
+        return _steps([(self.num_levels - i) / self.num_levels for i in range(self.num_levels)], self.num_levels)
+
+    def steps(
+        self, count: int, *, ends_clean: bool = True, strength: float = 1.0, num_tokens: int = 0
+    ) -> tuple[Step, ...]:
+        """The steps of sampling, noisy to clean; see :class:`~cloisonne.core.noise_schedule.NoiseSchedule`.
+
+        A flow always ends clean.
         """
         if not 1 <= count <= self.num_levels:
             raise SceneError(f"{count} steps were asked for; this model's schedule allows 1 to {self.num_levels}.")
         if not 0.0 <= strength <= 1.0:
             raise SceneError(f"strength is {strength}; give a number from 0 (unchanged) to 1 (from pure noise).")
-        sigmas = [*self.sigmas(count, num_tokens=num_tokens).tolist(), 0.0][count - int(count * strength) :]
-        return tuple(
-            Step(
-                index=i,
-                count=len(sigmas) - 1,
-                t=sigma * self.num_levels,
-                alpha=1 - sigma,
-                s=sigma,
-                t_next=after * self.num_levels,
-                alpha_next=1 - after,
-                s_next=after,
-            )
-            for i, (sigma, after) in enumerate(pairwise(sigmas))
-        )
+        sigmas = self.sigmas(count, num_tokens=num_tokens).tolist()
+        return _steps(sigmas[count - int(count * strength) :], self.num_levels)
 
     def sigmas(self, count: int, *, num_tokens: int) -> Tensor:
         """[count] float32, falling; without the 0 at the end."""
@@ -137,3 +137,20 @@ class FlowSchedule:
         mu = self.mu(num_tokens)
         scale = math.exp(mu) if self.kind == "exponential" else mu
         return scale / (scale + (1 / sigmas - 1))
+
+
+def _steps(sigmas: Sequence[float], num_levels: int) -> tuple[Step, ...]:
+    """From level to level, and from the last one to the clean canvas."""
+    return tuple(
+        Step(
+            index=i,
+            count=len(sigmas),
+            t=sigma * num_levels,
+            alpha=1 - sigma,
+            s=sigma,
+            t_next=after * num_levels,
+            alpha_next=1 - after,
+            s_next=after,
+        )
+        for i, (sigma, after) in enumerate(pairwise([*sigmas, 0.0]))
+    )

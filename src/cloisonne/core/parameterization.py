@@ -6,10 +6,11 @@ from torch import Tensor
 
 from cloisonne.core.step import Step
 
-Parameterization = Literal["epsilon", "v_prediction", "sample"]
-"""The network's output: the noise n, the velocity ``v = alpha * n - s * x0`` (arXiv 2202.00512), or x0 itself.
+Parameterization = Literal["epsilon", "v_prediction", "sample", "flow"]
+"""The network's output: the noise n, the velocity ``v = alpha * n - s * x0`` (arXiv 2202.00512), x0 itself, or the flow
+``n - x0`` (rectified flow, arXiv 2209.03003).
 
-v is defined for variance-preserving levels, ``alpha**2 + s**2 == 1``.
+v is defined for variance-preserving levels, ``alpha**2 + s**2 == 1``; flow for ``alpha == 1 - s``.
 """
 
 
@@ -22,6 +23,8 @@ def to_x0(output: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tens
             return step.alpha * z - step.s * output
         case "sample":
             return output
+        case "flow":
+            return z - step.s * output
 
 
 def from_x0(x0: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tensor:
@@ -33,3 +36,5 @@ def from_x0(x0: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tensor
             return (step.alpha * z - x0) / step.s
         case "sample":
             return x0
+        case "flow":
+            return (z - x0) / step.s

@@ -1,13 +1,13 @@
-"""The values a scene compiles to: which networks look where, what they are told, what must hold.
+"""The values a scene compiles to: which networks predict where, what conditions them, what must hold.
 
 Letters used everywhere in ``core``: S streams (canvases), R rows of a batch, C channels, H W latent pixels, N tokens,
-D width. The walk is in ``z = alpha * x0 + s * n`` (n = unit noise); networks and refines speak of ``x0``.
+D width. Denoising is in ``z = alpha * x0 + s * n`` (n = unit noise); networks and refines estimate ``x0``.
 ``Conditioning()`` and ``Plan()`` are identities and ``+`` is associative: a scene is the sum of its regions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -64,34 +64,50 @@ class Row:
     branch: str
 
 
+SiteKind = Literal["self", "cross", "joint"]
+Stage = Literal["down", "mid", "up", "block"]
+
+
 @dataclass(frozen=True)
 class Site:
-    """One attention layer during one call: its name, whether it listens to text, and its grid (height, width)."""
+    """One attention layer during one call.
+
+    layer: its name in the network. grid: (height, width) of its queries. kind: self-attention, cross-attention to text,
+    or joint attention. stage: the part of the network; "block" in a transformer. depth: place among all attention
+    layers of the network, in [0, 1].
+    """
 
     layer: str
-    cross: bool
     grid: tuple[int, int]
+    kind: SiteKind
+    stage: Stage = "block"
+    depth: float = 0.0
+
+    @property
+    def cross(self) -> bool:
+        """Whether queries of pixels attend to text alone."""
+        return self.kind == "cross"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Call:
     """One forward of one network.
 
-    z: [R, C, H, W] float32; rows: the names of its lines; texts: who hears what, with the run's cached keys and values.
-    pictures: the same of pictures. channels [R, K, H, W], pooled [R, P], size [R, 6], intrablock and down_mid
-    ([R, ...] a level). loras: which count where. All of these are None or () if unused.
+    z: [R, C, H, W] float32. rows: the names of its batch rows. texts: the text sequences of each row, with the run's
+    cached keys and values. image_prompts: the same of image prompts. channels: [R, K, H, W]. pooled: [R, P]. micro:
+    [R, ...] by name. residuals: [R, ...] by injection point and level. loras: which count where. edits: attention
+    edits. All but z, rows and texts are None or empty if unused.
     """
 
     z: Tensor
     step: Step
     rows: tuple[Row, ...]
     texts: TextSequences
-    pictures: ImagePrompts | None = None
+    image_prompts: ImagePrompts | None = None
     channels: Tensor | None = None
     pooled: Tensor | None = None
-    size: Tensor | None = None
-    intrablock: tuple[Tensor, ...] = ()
-    down_mid: tuple[Tensor, ...] = ()
+    micro: Mapping[str, Tensor] = field(default_factory=dict)
+    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
     loras: BatchLoras | None = None
     edits: "tuple[AttentionEdit, ...]" = ()
 
@@ -186,12 +202,14 @@ class Refine(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class View:
-    """Which network looks at a canvas, where, how much it counts, and when.
+    """A prediction of a canvas: by which network, where, with what weight, and when.
 
-    branches: what each branch ("cond", "null") says. weight: [H, W] >= 0 of the window: estimates are averaged by it.
-    box: the window of the canvas (None = all of it); every tensor of the view has the window's size.
+    branches: what conditions each branch ("cond", "null"). weight: [H, W] >= 0 of the window: estimates are averaged by
+    it. box: the window of the canvas (None = all of it); every tensor of the view has the window's size.
     stream: the canvas, ``image`` unless a method works on several; ``Plan.in_scene`` prefixes it.
     region: name of the region that the view is the own prediction of; None for views of several regions or of none.
+    interval_index: which part of the steps the view is of, where a scene changes on the way; views of equal names in
+    different parts are different views.
     """
 
     name: str
@@ -203,11 +221,17 @@ class View:
     stream: str = "image"
     when: Interval = ALWAYS
     region: str | None = None
+    interval_index: int = 0
 
     @property
     def scene(self) -> str:
         """The scene (one image of a batch) that the view's canvas belongs to; empty outside of a merged plan."""
         return self.stream.rpartition("/")[0]
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What is unique in a plan."""
+        return self.name, self.stream, self.interval_index
 
     def crop(self, canvas: Tensor) -> Tensor:
         """The view's window of a tensor whose last two dimensions are the canvas."""
@@ -222,18 +246,18 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Plan:
-    """Everything that happens at every step, as data. ``(name, stream)`` of its views must be unique."""
+    """Everything that happens at every step, as data. ``View.key`` must be unique."""
 
     views: tuple[View, ...] = ()
     edits: tuple[AttentionEdit, ...] = ()
     refines: tuple[Refine, ...] = ()
 
     def __post_init__(self) -> None:
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[str, str, int]] = set()
         for view in self.views:
-            if (view.name, view.stream) in seen:
+            if view.key in seen:
                 raise SceneError(f'Two views of "{view.stream}" are named "{view.name}"; give each its own name.')
-            seen.add((view.name, view.stream))
+            seen.add(view.key)
 
     def __add__(self, other: "Plan") -> "Plan":
         return Plan(

@@ -10,14 +10,17 @@ from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
-from cloisonne.core.control_residuals import control_batches, residuals_of
+from cloisonne.core.conditioning import SKIP_MID
+from cloisonne.core.control_residuals import ControlNetRow, control_batches, residuals_of
 from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Plan, Row, Step, Tokens, View
 from cloisonne.core.region_lora import BatchLoras, RegionLora, split
 from cloisonne.errors import CapabilityError, SceneError
 
-Said: TypeAlias = tuple[tuple[tuple[Tokens, ...], tuple[RegionLora, ...]], ...]
-"""The tokens of each row of a batch, and with which LoRAs they are heard."""
+RowTexts: TypeAlias = tuple[tuple[tuple[Tokens, ...], tuple[RegionLora, ...]], ...]
+"""The text tokens of each row of a batch, and the LoRAs that change how they are attended to."""
+Images: TypeAlias = tuple[tuple[Tokens, ...], ...]
+"""The image prompts of each row of a batch."""
 
 
 @dataclass(eq=False)
@@ -31,8 +34,8 @@ class Run:
 
     forwards: int = 0
     rows: int = 0
-    texts: dict[tuple[Row, ...], tuple[Said, TextSequences]] = field(default_factory=dict)
-    pictures: dict[tuple[Row, ...], tuple[tuple[tuple[Tokens, ...], ...], ImagePrompts]] = field(default_factory=dict)
+    texts: dict[tuple[Row, ...], tuple[RowTexts, TextSequences]] = field(default_factory=dict)
+    image_prompts: dict[tuple[Row, ...], tuple[Images, ImagePrompts]] = field(default_factory=dict)
     loras: dict[tuple[Row, ...], tuple[tuple[tuple[RegionLora, ...], ...], BatchLoras]] = field(default_factory=dict)
     shares: dict[tuple[View, ...], tuple[Tensor, ...]] = field(default_factory=dict)
 
@@ -96,13 +99,14 @@ def _surrounded(
 
 
 def _shown(ask: RowRequest, estimate: Tensor) -> RowRequest:
-    if callable(ask.branch) or ask.branch.around is None:
+    if callable(ask.branch) or ask.branch.inpaint_context is None:
         return ask
-    return replace(ask, branch=replace(ask.branch, around=None, channels=ask.branch.around.channels(estimate)))
+    channels = ask.branch.inpaint_context.channels(estimate)
+    return replace(ask, branch=replace(ask.branch, inpaint_context=None, channels=channels))
 
 
 def _around(ask: RowRequest) -> InpaintContext | None:
-    return None if callable(ask.branch) else ask.branch.around
+    return None if callable(ask.branch) else ask.branch.inpaint_context
 
 
 def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[RowRequest]]:
@@ -134,25 +138,24 @@ def collate(
     rows = tuple(ask.row for ask in asks)
     z = torch.stack(list(windows))
     told = [ask.branch(own, step) if callable(ask.branch) else ask.branch for ask, own in zip(asks, z, strict=True)]
-    sizes = [None if c.size is None else z.new_tensor(c.size) for c in told]
     pooled = _stack("pooled text", rows, [c.pooled for c in told])
-    size = _stack("size conditioning", rows, sizes)
-    for side in control_batches([c.beside for c in told]):
-        for ask, levels in zip(side, residuals_of(side, z, step, pooled, size), strict=True):
-            told[ask.row] += Conditioning(down_mid=levels)
+    micro = _micro(rows, told, z)
+    for batch in control_batches([c.controlnets for c in told]):
+        found = residuals_of(batch, z, step, _summaries(batch, rows, told), pooled, micro.get("size"))
+        for one, levels in zip(batch, found, strict=True):
+            told[one.row] += Conditioning(residuals={SKIP_MID: levels})
         run.forwards += 1
-        run.rows += len(side)
+        run.rows += len(batch)
     return Call(
         z=z,
         step=step,
         rows=rows,
         texts=_texts(rows, told, (z.shape[-2], z.shape[-1]), run),
-        pictures=_pictures(rows, told, run),
+        image_prompts=_pictures(rows, told, run),
         channels=_stack("input channels", rows, [c.channels for c in told]),
         pooled=pooled,
-        size=size,
-        intrablock=_stack_levels([c.intrablock for c in told]),
-        down_mid=_stack_levels([c.down_mid for c in told]),
+        micro=micro,
+        residuals=_residuals([c.residuals for c in told]),
         loras=_loras(rows, told, z, run),
         edits=edits,
     )
@@ -189,11 +192,11 @@ def _shares(z: Tensor, streams: tuple[str, ...], views: tuple[View, ...]) -> tup
 
 def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int, int], run: Run) -> TextSequences:
     """The batch's texts; those of the step before, with their keys and values, if every row says the same objects."""
-    said = tuple((conditioning.tokens, conditioning.loras) for conditioning in told)
+    said = tuple((conditioning.tokens, conditioning.region_loras) for conditioning in told)
     if rows in run.texts and run.texts[rows][0] == said:
         return run.texts[rows][1]
-    masks = [mask for tokens, _ in said for piece in tokens for mask in (piece.where, piece.within)]
-    masks += [adapted.where for _, loras in said for adapted in loras]
+    masks = [mask for tokens, _ in said for piece in tokens for mask in (piece.mask, piece.bias_mask)]
+    masks += [adapted.mask for _, loras in said for adapted in loras]
     assert all(mask.shape == size for mask in masks if mask is not None), "masks fit their windows"
     texts = TextSequences([text for i, own in enumerate(said) for text in _heard(i, rows[i], *own)], len(rows))
     for row, weight in zip(rows, texts.coverage(size), strict=True):
@@ -208,18 +211,18 @@ def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int,
 
 def _pictures(rows: tuple[Row, ...], told: Sequence[Conditioning], run: Run) -> ImagePrompts | None:
     """The batch's pictures, kept like its texts; None where no row looks at any."""
-    said = tuple(conditioning.pictures for conditioning in told)
+    said = tuple(conditioning.image_prompts for conditioning in told)
     if not any(said):
         return None
-    if rows not in run.pictures or run.pictures[rows][0] != said:
-        seen = [TextSequence(place, p.value, p.where) for place, pieces in enumerate(said) for p in pieces]
-        run.pictures[rows] = (said, ImagePrompts(seen))
-    return run.pictures[rows][1]
+    if rows not in run.image_prompts or run.image_prompts[rows][0] != said:
+        seen = [TextSequence(place, p.value, p.mask) for place, pieces in enumerate(said) for p in pieces]
+        run.image_prompts[rows] = (said, ImagePrompts(seen))
+    return run.image_prompts[rows][1]
 
 
 def _loras(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor, run: Run) -> BatchLoras | None:
     """The batch's LoRAs, kept like its texts; None where no row has any."""
-    said = tuple(conditioning.loras for conditioning in told)
+    said = tuple(conditioning.region_loras for conditioning in told)
     if not any(said):
         return None
     if rows not in run.loras or run.loras[rows][0] != said:
@@ -229,22 +232,22 @@ def _loras(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor, run: 
 
 def _heard(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
     """One sequence of all pieces without a mask, and one of each piece with a mask; by LoRA of the pixels that hear."""
-    shared = [piece for piece in tokens if piece.where is None]
-    texts = [TextSequence(place, p.value, p.where, _within([p])) for p in tokens if p.where is not None]
+    shared = [piece for piece in tokens if piece.mask is None]
+    texts = [TextSequence(place, p.value, p.mask, _within([p])) for p in tokens if p.mask is not None]
     if shared:
         texts.append(TextSequence(place, torch.cat([piece.value for piece in shared]), None, _within(shared)))
     if not texts:
         raise SceneError(f'View "{row.view}": branch "{row.branch}" has no tokens; give it at least an empty text.')
-    return [replace(text, where=where, loras=loras) for text in texts for where, loras in split(text.where, adapted)]
+    return [replace(text, mask=where, loras=loras) for text in texts for where, loras in split(text.mask, adapted)]
 
 
 def _within(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor], ...]:
     """Start, stop and mask of each strict piece in the sequence of all pieces."""
     ends = list(accumulate(len(piece.value) for piece in pieces))
     return tuple(
-        (end - len(piece.value), end, piece.within)
+        (end - len(piece.value), end, piece.bias_mask)
         for piece, end in zip(pieces, ends, strict=True)
-        if piece.within is not None
+        if piece.bias_mask is not None
     )
 
 
@@ -259,6 +262,36 @@ def _stack(what: str, rows: tuple[Row, ...], parts: Sequence[Tensor | None]) -> 
             f'View "{row.view}": branch "{row.branch}" lacks the {what} that other rows bring; add them.'
         )
     return torch.stack(given)
+
+
+def _summaries(
+    batch: Sequence[ControlNetRow], rows: tuple[Row, ...], told: Sequence[Conditioning]
+) -> dict[int, Tensor]:
+    """[N, D] by the row that a ControlNet's row belongs to."""
+    found = {}
+    for one in batch:
+        summary = told[one.row].summary
+        if summary is None:
+            row = rows[one.row]
+            raise CapabilityError(
+                f'View "{row.view}": branch "{row.branch}" lacks the summary that a ControlNet reads.'
+            )
+        found[one.row] = summary
+    return found
+
+
+def _micro(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor) -> dict[str, Tensor]:
+    """[R, ...] of each micro-conditioning by name."""
+    names = dict.fromkeys(name for conditioning in told for name in conditioning.micro)
+    found = {name: [z.new_tensor(c.micro[name]) if name in c.micro else None for c in told] for name in names}
+    stacked = {name: _stack(f"{name} conditioning", rows, values) for name, values in found.items()}
+    return {name: value for name, value in stacked.items() if value is not None}
+
+
+def _residuals(parts: Sequence[Mapping[str, tuple[Tensor, ...]]]) -> dict[str, tuple[Tensor, ...]]:
+    """[R, ...] of each level by injection point."""
+    points = dict.fromkeys(point for levels in parts for point in levels)
+    return {point: _stack_levels([levels.get(point, ()) for levels in parts]) for point in points}
 
 
 def _stack_levels(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -27,10 +27,10 @@ class RegionLora:
     at most 1 at every pixel."""
 
     loras: LoraScales
-    where: Tensor | None = None
+    mask: Tensor | None = None
 
     def __repr__(self) -> str:
-        place = "everywhere" if self.where is None else f"on {float(self.where.mean()):.0%}"
+        place = "everywhere" if self.mask is None else f"on {float(self.mask.mean()):.0%}"
         return f"{' and '.join(f'LoRA {name} at {scale:g}' for name, scale in self.loras)} {place}"
 
 
@@ -39,12 +39,12 @@ def split(where: Tensor | None, adapted: Sequence[RegionLora]) -> list[tuple[Ten
     if not adapted:
         return [(where, ())]
     for piece in adapted:
-        if piece.where is None:
+        if piece.mask is None:
             return [(where, piece.loras)]
     masks: dict[LoraScales, Tensor] = {}
     for piece in adapted:
-        assert piece.where is not None, "the loop above has returned"
-        masks[piece.loras] = masks[piece.loras] + piece.where if piece.loras in masks else piece.where
+        assert piece.mask is not None, "the loop above has returned"
+        masks[piece.loras] = masks[piece.loras] + piece.mask if piece.loras in masks else piece.mask
     left = 1 - torch.stack(list(masks.values())).sum(0)
     masks[()] = torch.where(left > ROUNDING, left, torch.zeros_like(left))
     parts = [(mask if where is None else where * mask, loras) for loras, mask in sorted(masks.items())]
@@ -69,7 +69,7 @@ class BatchLoras:
             for own, adapted in zip(amount, self._rows, strict=True):
                 for piece in adapted:
                     scale = dict(piece.loras).get(name, 0.0)
-                    own += scale if piece.where is None else scale * _area(piece.where, grid)
+                    own += scale if piece.mask is None else scale * _area(piece.mask, grid)
             self._amounts[name, grid] = amount
         return self._amounts[name, grid]
 

@@ -67,12 +67,19 @@ class Schedule:
         """All levels of training, noisy to clean, one a step: the spacing and its offset are of sampling alone."""
         return replace(self, spacing="leading", offset=0).steps(len(self.alphas), ends_clean=False)
 
-    def steps(self, count: int, *, ends_clean: bool, strength: float = 1.0) -> tuple[Step, ...]:
-        """The steps of a walk of ``count``, noisy to clean.
+    def spaced(self, spacing: str, spread: str) -> "Schedule":
+        """The same levels with steps spread otherwise: a ``Spacing`` and a ``Spread``."""
+        return replace(
+            self,
+            spacing=_known("spacing", spacing, get_args(Spacing)),
+            spread=_known("spread", spread, get_args(Spread)),
+        )
 
-        ends_clean: end at alpha 1, s 0 (a sampler's ``ends_clean``) and not at the schedule's own final level.
-        strength: walk only the last ``int(count * strength)`` steps, for a start from a given picture as in diffusers'
-        image-to-image; their count is then what ``Step.progress`` refers to, and none are left at strength 0.
+    def steps(self, count: int, *, ends_clean: bool, strength: float = 1.0, num_tokens: int = 0) -> tuple[Step, ...]:
+        """The steps of sampling, noisy to clean; see :class:`~cloisonne.core.noise_schedule.NoiseSchedule`.
+
+        With ``strength`` below 1 the number of remaining steps is what ``Step.progress`` refers to, as in diffusers'
+        image-to-image; none are left at strength 0. The levels do not depend on ``num_tokens``.
         """
         num_levels = len(self.alphas)
         open_end = self.spread == "open" and self.spacing in ("leading", "linspace")

@@ -56,6 +56,11 @@ class Interval:
     def empty(self) -> bool:
         return self.start >= self.stop
 
+    def __and__(self, other: "Interval") -> "Interval":
+        """What both have in common; empty where that is nothing."""
+        start = max(self.start, other.start)
+        return Interval(start, max(start, min(self.stop, other.stop)))
+
 
 ALWAYS = Interval()
 """The whole walk."""

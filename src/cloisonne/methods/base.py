@@ -18,12 +18,12 @@ from cloisonne.scene.shapes.geometry import area
 class Fragment:
     """What a method makes of a layout.
 
-    told: what the view of the whole canvas hears. summary: text that sums it up, for networks with pooled text.
-    parts: the regions that are heard there; their negatives and guidance join it. views: those of regions that have one
-    of their own, so that the canvas counts less where they are.
+    text: conditioning of the view of the whole canvas. summary: one text for that view, where a network reads pooled
+    text or a ControlNet is used. parts: the regions whose phrases condition it; their negatives and guidance do, too.
+    views: those of regions that have one of their own, so that the canvas counts less where they are.
     """
 
-    told: Conditioning
+    text: Conditioning
     summary: str
     parts: tuple[Part, ...] = ()
     views: tuple[View, ...] = ()
@@ -37,7 +37,7 @@ class Method(Protocol):
         ...
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        """What the network is told in one part of the walk."""
+        """The text conditioning in one interval of the steps."""
         ...
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
-from cloisonne.core.plan import Conditioning, Tokens, View
+from cloisonne.core.plan import Conditioning, View
 from cloisonne.methods.base import Fragment, within_budget
-from cloisonne.methods.context import Context
+from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.layout import Layout, Placed
 from cloisonne.methods.reco import tidied
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.scene.prompt import written
 from cloisonne.scene.region import Region
 from cloisonne.scene.shapes.geometry import Box
@@ -22,15 +21,15 @@ class Caption:
         return list(placed)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        told = Conditioning(tokens=(Tokens(ctx.heard(ctx.scene.caption)),))
-        return Fragment(told=told, summary=ctx.scene.caption)
+        text = Conditioning(tokens=(tokens_of(ctx.encode(ctx.scene.caption)),))
+        return Fragment(text=text, summary=ctx.scene.caption)
 
 
 class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        ctx.heard(written(tidied(ctx.scene.caption, ctx.model.text.learned)))  # too long alone, it is the one to blame
+        ctx.encode(written(tidied(ctx.scene.caption, ctx.model.text.learned)))  # too long alone, it is the one to blame
         room = ctx.model.text.length - len(_tokens(ctx.scene.caption, ctx)) - 2
         # One token more where there is no caption before the first comma.
         costs = [len(_tokens(f"a, {region_in_words(p.box, p.region.phrase)}", ctx)) - 1 for p in placed]
@@ -39,7 +38,8 @@ class Words:
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         told = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
         text = written(tidied(told, ctx.model.text.learned))
-        return Fragment(told=Conditioning(tokens=(Tokens(ctx.heard(text)),)), summary=text, parts=layout.parts)
+        conditioning = Conditioning(tokens=(tokens_of(ctx.encode(text)),))
+        return Fragment(text=conditioning, summary=text, parts=layout.parts)
 
 
 def _tokens(text: str, ctx: Context) -> list[int]:
@@ -68,10 +68,10 @@ class Attention:
         return list(placed)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        caption = Tokens(ctx.heard(ctx.scene.caption), where=layout.rest if layout.parts else None)
-        own = [Tokens(_heard(part.region, ctx), where=part.share) for part in layout.parts]
-        told = Conditioning(tokens=(caption, *own))
-        return Fragment(told=told, summary=ctx.scene.caption or _summary(layout, ctx), parts=layout.parts)
+        caption = tokens_of(ctx.encode(ctx.scene.caption), layout.rest if layout.parts else None)
+        own = [tokens_of(_prompt(part.region, ctx), part.share, part.name) for part in layout.parts]
+        text = Conditioning(tokens=(caption, *own))
+        return Fragment(text=text, summary=ctx.scene.caption or _summary(layout, ctx), parts=layout.parts)
 
 
 class MultiDiffusion:
@@ -84,34 +84,35 @@ class MultiDiffusion:
         return list(placed)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        told = Conditioning(tokens=(Tokens(ctx.heard(ctx.scene.caption)),))
+        text = Conditioning(tokens=(tokens_of(ctx.encode(ctx.scene.caption)),))
         views = tuple(
             View(
                 name=f"region {part.name}",
                 region=part.name,
                 net=ctx.model.net,
                 branches={
-                    "cond": Conditioning(tokens=(Tokens(_heard(part.region, ctx)),))
-                    + ctx.overall(ctx.scene.region_prompt(part.region)),
-                    "null": Conditioning(tokens=(Tokens(ctx.avoided(part.region)),)) + ctx.overall_avoided(part.region),
+                    "cond": Conditioning(tokens=(tokens_of(_prompt(part.region, ctx), region=part.name),))
+                    + ctx.summary(ctx.scene.region_prompt(part.region)),
+                    "null": Conditioning(tokens=(tokens_of(ctx.encode_negative(part.region)),))
+                    + ctx.negative_summary(part.region),
                 },
                 guide=ctx.guide(ctx.guidance(part.region)),
                 weight=part.share,
             )
             for part in layout.parts
         )
-        return Fragment(told=told, summary=ctx.scene.caption, views=views)
+        return Fragment(text=text, summary=ctx.scene.caption, views=views)
 
 
 def _summary(layout: Layout, ctx: Context) -> str:
-    """What the regions show, as many of their phrases as fit one text."""
-    told = ""
+    """As many of the regions' phrases as fit one text."""
+    text = ""
     for part in layout.parts:
-        longer = ", ".join(filter(None, [told, part.region.phrase]))
-        told = longer if len(_tokens(longer, ctx)) <= ctx.model.text.length - 2 else told
-    return told
+        longer = ", ".join(filter(None, [text, part.region.phrase]))
+        text = longer if len(_tokens(longer, ctx)) <= ctx.model.text.length - 2 else text
+    return text
 
 
-def _heard(region: Region, ctx: Context) -> Tensor:
-    """[N, D]: what a region's part of the canvas hears."""
-    return ctx.heard(ctx.scene.region_prompt(region), region.name)
+def _prompt(region: Region, ctx: Context) -> EncodedText:
+    """The prompt of a region's part of the canvas."""
+    return ctx.encode(ctx.scene.region_prompt(region), region.name)

@@ -1,4 +1,4 @@
-"""From the placed regions of a scene to one plan: words, exemplars, and how they share the canvas."""
+"""From the placed regions of a scene to one plan: the method's text conditioning plus what every condition adds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,27 +8,36 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cloisonne.core.plan import Conditioning, Interval, Plan, Tokens, View
+from cloisonne.core.plan import Conditioning, Interval, Plan, View
 from cloisonne.core.refines import Clamp
+from cloisonne.methods import control, exemplar, ip_adapter, lora
 from cloisonne.methods.base import Method
-from cloisonne.methods.context import Context
-from cloisonne.methods.control import with_controls
-from cloisonne.methods.exemplar import amount, exemplar_view, nothing_painted
-from cloisonne.methods.ip_adapter import shown_parts, with_pictures
+from cloisonne.methods.context import Context, tokens_of
+from cloisonne.methods.contribution import ConditionKind, Contribution
+from cloisonne.methods.exemplar import amount, nothing_painted
+from cloisonne.methods.ip_adapter import prompted_parts
 from cloisonne.methods.layout import Layout, Part, Placed, layout
-from cloisonne.methods.lora import check_loras, lora_warnings, with_loras
+from cloisonne.methods.lora import check_loras, lora_warnings
 from cloisonne.methods.region_options import idle, warnings
 from cloisonne.models.capabilities import check
 from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
 from cloisonne.scene.shapes.geometry import area
 
+CONDITIONS: tuple[ConditionKind, ...] = (
+    control.contribute,
+    lora.contribute,
+    ip_adapter.contribute,
+    exemplar.contribute,
+)
+"""What regions can be given besides a phrase. Each contributes to every text-conditioned view, whatever the method."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Compiled:
     """A scene as a plan. seeds: (seed, mask [H, W]) of the regions with noise of their own. dropped: names.
 
-    translated: where a region has a concept, the parts of the walk and what the plan leaves to it there, [H, W] in
+    translated: where a region has a concept, the intervals of the steps and what the plan leaves to it there, [H, W] in
     [0, 1]: all that no other region takes.
     """
 
@@ -44,8 +53,8 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
 
     Raises SceneError or CapabilityError, naming the region, where the method cannot say what is asked.
     """
-    for lora in ctx.scene.lora:
-        check("lora", ctx.model, kind=lora.name)
+    for whole in ctx.scene.lora:
+        check("lora", ctx.model, kind=whole.name)
     for p in placed:
         if p.region.phrase:
             check(f"phrase, method {ctx.scene.method}", ctx.model, p.name)
@@ -63,9 +72,9 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
     concept = next((p for p in kept if p.region.concept is not None), None)
     plan, translated = Plan(), []
     spans = _spans(kept, ctx)
-    for span in spans:
+    for index, span in enumerate(spans):
         now, active = ctx.at_progress(span.start), _active(kept, span, ctx)
-        views = _views(method, layout(active, now), now, span, suffix=f" from {span.start}" if len(spans) > 1 else "")
+        views = _views(method, layout(active, now), now, span, index)
         if concept is not None:
             left = _left_to(concept, layout([concept, *active], now))
             translated.append((span, left))
@@ -123,36 +132,48 @@ def _left_to(concept: Placed, whole: Layout) -> Tensor:
     return torch.where(total > 0, own / torch.where(total > 0, total, 1), 1)
 
 
-def _views(method: Method, layout: Layout, ctx: Context, span: Interval, suffix: str) -> tuple[View, ...]:
-    painted = exemplar_view(layout.parts, ctx)
-    ctx = with_pictures(layout.parts, with_loras(layout.parts, with_controls(layout.parts, ctx)))
+def _views(method: Method, layout: Layout, ctx: Context, span: Interval, index: int) -> tuple[View, ...]:
+    """The views of one interval: the method's, with what every condition contributes, and those of other networks."""
+    added = Contribution()
+    for contribute in CONDITIONS:
+        added += contribute(layout.parts, ctx)
+    ctx = replace(ctx, summarised=bool(added.cond.controlnets))
     if ctx.model.image_only:
-        views = (_alone(painted, ctx),)
+        views = (_only_view(added, ctx),)
     else:
-        views = (*_spoken(method, layout, ctx, painted), *([painted] if painted else []))
-    return tuple(replace(view, name=f"{view.name}{suffix}", when=span) for view in views)
+        views = (*(_joined(view, added, ctx) for view in _text_views(method, layout, ctx, added)), *added.views)
+    return tuple(replace(view, interval_index=index, when=span) for view in views)
 
 
-def _alone(painted: View | None, ctx: Context) -> View:
-    """The only view of a model without words."""
+def _joined(view: View, added: Contribution, ctx: Context) -> View:
+    """A text-conditioned view with what conditions contribute to each branch, and what its network always takes."""
+    parts = {"cond": added.cond, "null": added.null}
+    branches = {}
+    for name, branch in view.branches.items():
+        assert isinstance(branch, Conditioning), "a method's branches do not depend on the step"
+        branches[name] = branch + ctx.shared + parts[name]
+    return replace(view, branches=branches)
+
+
+def _only_view(added: Contribution, ctx: Context) -> View:
+    """The only view of a model that is conditioned on images alone."""
     if ctx.scene.caption or not any(amount(region) > 0 for region in ctx.scene.active_regions):
-        ctx.heard(ctx.scene.caption)  # refuses, and says what to do
-    return nothing_painted(ctx) if painted is None else painted
+        ctx.encode(ctx.scene.caption)  # raises, and says what to do
+    return added.views[0] if added.views else nothing_painted(ctx)
 
 
-def _spoken(method: Method, layout: Layout, ctx: Context, painted: View | None) -> tuple[View, ...]:
-    """The views that hear words; that of the whole canvas counts as much as the others leave it."""
-    heard = _heard(layout, ctx)
-    fragment = method.compile(heard, ctx)
+def _text_views(method: Method, layout: Layout, ctx: Context, added: Contribution) -> tuple[View, ...]:
+    """The views that text conditions; that of the whole canvas has the weight that the others leave."""
+    worded = _of_text(layout, ctx)
+    fragment = method.compile(worded, ctx)
+    negative = _with_wordless(fragment.parts, worded.rest, _wordless(layout, ctx, "negative"))
+    guided = _with_wordless(fragment.parts, worded.rest, _wordless(layout, ctx, "guidance"))
     canvas = View(
         name="canvas",
         net=ctx.model.net,
-        branches={
-            "cond": fragment.told + ctx.overall(fragment.summary),
-            "null": _avoided(*_counting(fragment.parts, heard.rest, _mute(layout, ctx, "negative")), ctx),
-        },
-        guide=ctx.guide(_scale(*_counting(fragment.parts, heard.rest, _mute(layout, ctx, "guidance")), ctx)),
-        weight=_left(layout.rest, [*fragment.views, *([painted] if painted else [])]),
+        branches={"cond": fragment.text + ctx.summary(fragment.summary), "null": _negative(*negative, ctx)},
+        guide=ctx.guide(_scale(*guided, ctx)),
+        weight=_left(layout.rest, [*fragment.views, *added.views]),
     )
     return canvas, *fragment.views
 
@@ -165,10 +186,10 @@ def _left(like: Tensor, views: Sequence[View]) -> Tensor:
     return torch.where(left > 1e-6, left, torch.zeros_like(left)) if views else left
 
 
-def _heard(layout: Layout, ctx: Context) -> Layout:
-    """The layout as words share it: without what exemplars paint; where that is all, the caption is heard."""
+def _of_text(layout: Layout, ctx: Context) -> Layout:
+    """The layout as texts share it: without what exemplars take; where that is all, the caption conditions."""
     parts = tuple(
-        replace(part, share=part.share * (1 - own)) if (own := _painted(part.region, ctx)) else part
+        replace(part, share=part.share * (1 - own)) if (own := _taken(part.region, ctx)) else part
         for part in layout.parts
         if part.region.phrase
     )
@@ -179,56 +200,56 @@ def _heard(layout: Layout, ctx: Context) -> Layout:
 
 
 def _rest(layout: Layout, ctx: Context) -> Tensor:
-    """[H, W]: the caption's share, with what weak exemplars leave of regions without words."""
-    left = [part.share * (1 - _painted(part.region, ctx)) for part in layout.parts if not part.region.phrase]
+    """[H, W]: the caption's share, with what weak exemplars leave of regions without a phrase."""
+    left = [part.share * (1 - _taken(part.region, ctx)) for part in layout.parts if not part.region.phrase]
     return torch.stack([layout.rest, *left]).sum(0) if left else layout.rest
 
 
-def _painted(region: Region, ctx: Context) -> float:
-    """How much of a region's share a network of exemplars takes away from words; an IP-Adapter takes nothing."""
+def _taken(region: Region, ctx: Context) -> float:
+    """The part of a region's share that a network of exemplars takes from text; an IP-Adapter takes none."""
     return amount(region) if ctx.model.exemplar is not None else 0.0
 
 
-def _avoided(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
-    """The null branch: everywhere what the scene avoids, and in a region with a negative that too, with its share."""
-    where = {"": rest}
-    avoiding: dict[str, Region | None] = {"": None}
+def _negative(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
+    """The null branch: the scene's negative everywhere, and in a region with a negative that too, with its share."""
+    shares = {"": rest}
+    owners: dict[str, Region | None] = {"": None}
     for part in parts:
         own = part.region.negative
-        where[own] = where[own] + part.share if own in where else part.share
-        avoiding.setdefault(own, part.region)
-    if len(avoiding) == 1:
-        return Conditioning(tokens=(Tokens(ctx.avoided()),)) + ctx.overall_avoided()
-    # The whole avoids what all of it avoids; otherwise regions' own negatives are heard only where they are.
-    everywhere = [avoiding[own] for own, share in where.items() if bool((share > 1 - 1e-6).all())]
-    tokens = tuple(Tokens(ctx.avoided(avoiding[own]), where=share) for own, share in where.items())
-    return Conditioning(tokens=tokens) + ctx.overall_avoided(everywhere[0] if everywhere else None)
+        shares[own] = shares[own] + part.share if own in shares else part.share
+        owners.setdefault(own, part.region)
+    if len(owners) == 1:
+        return Conditioning(tokens=(tokens_of(ctx.encode_negative()),)) + ctx.negative_summary()
+    # The summary is a negative that covers the whole; otherwise regions' own negatives count only where they are.
+    everywhere = [owners[own] for own, share in shares.items() if bool((share > 1 - 1e-6).all())]
+    tokens = tuple(tokens_of(ctx.encode_negative(owners[own]), share) for own, share in shares.items())
+    return Conditioning(tokens=tokens) + ctx.negative_summary(everywhere[0] if everywhere else None)
 
 
-def _mute(layout: Layout, ctx: Context, dial: Literal["negative", "guidance"]) -> list[Part]:
-    """The regions without words that turn a dial of the canvas's network: they are obeyed, or looked at, there."""
-    shown = shown_parts(layout.parts, ctx)
-    turned = [part for part in layout.parts if part in shown or part.region.control is not None]
-    if dial == "negative":
-        turned = [part for part in turned if part.region.negative]
+def _wordless(layout: Layout, ctx: Context, option: Literal["negative", "guidance"]) -> list[Part]:
+    """The regions without a phrase that set an option of the canvas's network, by a control or an image prompt."""
+    prompted = prompted_parts(layout.parts, ctx)
+    setting = [part for part in layout.parts if part in prompted or part.region.control is not None]
+    if option == "negative":
+        setting = [part for part in setting if part.region.negative]
     else:
-        turned = [part for part in turned if part in shown or part.region.guidance is not None]
-    mute = [part for part in turned if not part.region.phrase]
+        setting = [part for part in setting if part in prompted or part.region.guidance is not None]
+    wordless = [part for part in setting if not part.region.phrase]
     return [
-        replace(part, share=part.share * (1 - own)) if (own := _painted(part.region, ctx)) else part for part in mute
+        replace(part, share=part.share * (1 - own)) if (own := _taken(part.region, ctx)) else part for part in wordless
     ]
 
 
-def _counting(parts: Sequence[Part], rest: Tensor, mute: Sequence[Part]) -> tuple[Sequence[Part], Tensor]:
-    """The regions that are heard and those that are not, and what they leave of the canvas."""
-    if not mute:
+def _with_wordless(parts: Sequence[Part], rest: Tensor, wordless: Sequence[Part]) -> tuple[Sequence[Part], Tensor]:
+    """The regions with a phrase and those without, and what they leave of the canvas."""
+    if not wordless:
         return parts, rest
-    counted = [*parts, *mute]
+    counted = [*parts, *wordless]
     return counted, (1 - torch.stack([part.share for part in counted]).sum(0)).clamp_min(0)
 
 
 def _scale(parts: Sequence[Part], rest: Tensor, ctx: Context) -> float | Tensor:
-    """The scene's guidance, or a map [H, W] where regions that are heard have their own."""
+    """The scene's guidance, or a map [H, W] where regions have their own."""
     scales = [ctx.guidance(), *(ctx.guidance(part.region) for part in parts)]
     if len(set(scales)) == 1:
         return scales[0]

@@ -1,4 +1,4 @@
-"""What a method sees while it compiles: the scene, the model, and how text becomes what a network hears."""
+"""What a method compiles from: the scene, the model, and encoders of text, exemplars and control images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.core.control_residuals import ControlNetRequest
 from cloisonne.core.guidance import Cfg, Rescale
-from cloisonne.core.plan import Conditioning, Interval
+from cloisonne.core.plan import Conditioning, Interval, Tokens
 from cloisonne.models.model import Model
 from cloisonne.models.text.encoder import EncodedText
 from cloisonne.scene.prompt import pieces
@@ -21,107 +20,118 @@ from cloisonne.scene.shapes.masks import Mask
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """The resolved scene, the model, the grid (H, W) of latents, the walk's steps, and how ids [N] are said.
+    """The resolved scene, the model, the grid (H, W) of latents, the number of steps, and how things are encoded.
 
-    shared: what every branch of every view is told besides its text, such as the channels of an inpainting network.
-    hole: latents [C, H, W] of what is known, with grey where it is not, and [height, width], 1 where it is kept.
-    looks: how an exemplar's picture, or None for none, becomes tokens [N, D]; N = 1 but for IP-Adapters. seen, unseen:
-    the pictures that "cond" and "null" of every view that hears words look at, with an IP-Adapter.
-    obeys: the features [C_i, H_i, W_i] of a region's control, or for a ControlNet what it is shown, [3, height, width].
-    beside: ControlNets of every branch, yet without the text that they hear.
+    encode_ids: token ids [N] to a text. shared: what conditions every branch of every text-conditioned view besides
+    text and regions: the channels of an inpainting network, the size of SDXL. hole: latents [C, H, W] of what is known,
+    with grey where nothing is, and [height, width], 1 where it is preserved. encode_image: an exemplar's image, or None
+    for the null image, to tokens [N, D]; N = 1 but for IP-Adapters. encode_control: a region's control to features
+    [C_i, H_i, W_i], or to the control image [3, height, width] of a ControlNet. summarised: whether views need a
+    summary text of the whole window, as ControlNets do.
     """
 
     scene: Scene
     model: Model
     grid: tuple[int, int]
     num_steps: int
-    say: Callable[[Sequence[int]], EncodedText]
+    encode_ids: Callable[[Sequence[int]], EncodedText]
     shared: Conditioning
     hole: tuple[Tensor, Tensor]
-    looks: Callable[[Image.Image | None], Tensor]
-    obeys: Callable[[Region], tuple[Tensor, ...]]
-    beside: tuple[ControlNetRequest, ...] = ()
-    seen: Conditioning = field(default_factory=Conditioning)
-    unseen: Conditioning = field(default_factory=Conditioning)
-    _features: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    _known: dict[tuple[tuple[int, ...], tuple[float, ...]], EncodedText] = field(default_factory=dict)
-    _pictures: dict[str, Tensor] = field(default_factory=dict)
-
-    def tokens(self, ids: Sequence[int], weights: Sequence[float] = ()) -> Tensor:
-        """[N, D], on the model's device; the same ids are encoded once. weights: of the tokens; () is 1 for all.
-
-        A token counts as in ComfyUI and InvokeAI: ``e + weight * (z - e)`` of its z and the e that the empty text has
-        in its place. AUTOMATIC1111 multiplies z and restores the mean of the sequence, which needs a mean that is far
-        from 0; the built-in encoder's is not.
-        """
-        return self._said(ids, weights).tokens
-
-    def ids_of(self, tokens: Tensor) -> tuple[int, ...] | None:
-        """The ids that were encoded to these very tokens; None for a part of a text, or what was not said here."""
-        return next((ids for (ids, _), said in self._known.items() if said.tokens is tokens), None)
-
-    def ids_in(self, tokens: Tensor) -> tuple[int, ...] | None:
-        """The ids of these tokens [N, D], which are a text that was said here or cut out of one; None for others."""
-        for (ids, _), said in self._known.items():
-            if tokens.untyped_storage().data_ptr() == said.tokens.untyped_storage().data_ptr():
-                first = int(tokens.storage_offset() - said.tokens.storage_offset()) // int(tokens.stride(0))
-                return ids[first : first + len(tokens)]
-        return None
+    encode_image: Callable[[Image.Image | None], Tensor]
+    encode_control: Callable[[Region], tuple[Tensor, ...]]
+    summarised: bool = False
+    _controls: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    _texts: dict[tuple[tuple[int, ...], tuple[float, ...]], EncodedText] = field(default_factory=dict)
+    _images: dict[str, Tensor] = field(default_factory=dict)
 
     def at_progress(self, progress: float) -> "Context":
-        """The same where the scene says what it does when ``progress`` in [0, 1) of the walk lies behind."""
+        """The same with the scene's texts as they are when ``progress`` in [0, 1) of the steps is done."""
         return replace(self, scene=self.scene.at_progress(progress, self.num_steps))
 
-    def heard(self, text: str, region: str | None = None) -> Tensor:
-        """[N, D]: text by the weights of its words, padded as Stable Diffusion does.
+    def encode(self, text: str, region: str | None = None) -> EncodedText:
+        """A text by the weights of its words, padded as Stable Diffusion does; each text is encoded once.
 
-        SceneError about the region where it is too long.
+        Raises SceneError, about the region if there is one, where it is too long.
         """
-        return self._text(text, region).tokens
+        encoder, parts = self.model.text, pieces(text)
+        ids = encoder.ids(*(piece.words for piece in parts), region=region)
+        if all(piece.weight == 1 for piece in parts):
+            return self.encode_tokens(ids)
+        weights = [piece.weight for piece in parts for _ in encoder.words(piece.words)]
+        return self.encode_tokens(ids, [1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))])
 
-    def avoided(self, region: Region | None = None) -> Tensor:
-        """[N, D]: what the scene avoids, and a region's own negative behind it."""
-        return self._unsaid(region).tokens
+    def encode_negative(self, region: Region | None = None) -> EncodedText:
+        """The scene's negative, and a region's own behind it.
 
-    def overall(self, text: str) -> Conditioning:
-        """What a view is told as a whole, besides its tokens, where ``text`` sums up what it hears."""
-        return self._overall(lambda: self._text(text)) + self.seen
+        Nothing is the empty text, or zeros where the model was trained with zeros.
+        """
+        own, name = (region.negative, region.name) if region else ("", None)
+        text = ", ".join(filter(None, [self.scene.negative, own]))
+        if text or not self.model.text.silent:
+            return self.encode(text, name)
+        return self.model.text.blank(self.model.text.length, self.model.device)
 
-    def overall_avoided(self, region: Region | None = None) -> Conditioning:
-        """The same of a null branch that avoids as a whole what the scene does, or what the region does."""
-        return self._overall(lambda: self._unsaid(region)) + self.unseen
+    def encode_tokens(self, ids: Sequence[int], weights: Sequence[float] = ()) -> EncodedText:
+        """Token ids and the weight of each; () is 1 for all.
 
-    def _overall(self, said: Callable[[], EncodedText]) -> Conditioning:
-        """said: encodes the text, which is not done for networks that do not hear it."""
-        pooled = said().pooled if self.model.text.pooled_width else None
-        beside = tuple(replace(one, heard=said().tokens) for one in self.beside)
-        return Conditioning(pooled=pooled, beside=beside) + self.shared
+        A weight counts as in ComfyUI and InvokeAI: ``e + weight * (z - e)`` of a token's z and the e that the empty
+        text has in its place. AUTOMATIC1111 multiplies z and restores the mean of the sequence, which needs a mean that
+        is far from 0; the built-in encoder's is not.
+        """
+        key = (tuple(ids), tuple(weights) if any(weight != 1 for weight in weights) else ())
+        if key not in self._texts:
+            found = self._weighted(ids, weights) if key[1] else self.encode_ids(ids)
+            self._texts[key] = found._replace(ids=key[0])
+        return self._texts[key]
 
-    def picture(self, region: Region) -> Tensor:
-        """[N, D]: the tokens of a region's exemplar; a network is asked once."""
+    def _weighted(self, ids: Sequence[int], weights: Sequence[float]) -> EncodedText:
+        """Pooled text has no tokens, and so no weights."""
+        plain, empty = self.encode_tokens(ids), self.encode_tokens(self.model.text.ids()).tokens
+        weight = plain.tokens.new_tensor(weights)[:, None]
+        return EncodedText(
+            torch.where(weight == 1, plain.tokens, empty + weight * (plain.tokens - empty)), plain.pooled
+        )
+
+    def summary(self, text: str) -> Conditioning:
+        """What a view has of ``text`` as a whole: pooled text, and the summary that ControlNets read."""
+        return self._summary(lambda: self.encode(text))
+
+    def negative_summary(self, region: Region | None = None) -> Conditioning:
+        """The same of the null branch: of the scene's negative, or the region's."""
+        return self._summary(lambda: self.encode_negative(region))
+
+    def _summary(self, encode: Callable[[], EncodedText]) -> Conditioning:
+        """encode: not called for networks that need neither."""
+        return Conditioning(
+            pooled=encode().pooled if self.model.text.pooled_width else None,
+            summary=encode().tokens if self.summarised else None,
+        )
+
+    def image_tokens(self, region: Region) -> Tensor:
+        """[N, D]: the tokens of a region's exemplar; its image is encoded once."""
         assert region.exemplar is not None, "the region has an exemplar"
         name = region.name or ""
-        if name not in self._pictures:
-            self._pictures[name] = self.looks(region.exemplar.rgb(region.name))
-        return self._pictures[name]
+        if name not in self._images:
+            self._images[name] = self.encode_image(region.exemplar.rgb(region.name))
+        return self._images[name]
 
-    def features(self, region: Region) -> tuple[Tensor, ...]:
-        """[C_i, H_i, W_i] of every level of a region's control, or the map; the adapter is asked once."""
-        name = region.name or ""
-        if name not in self._features:
-            self._features[name] = self.obeys(region)
-        return self._features[name]
-
-    def no_picture(self) -> Tensor:
+    def null_image_tokens(self) -> Tensor:
         """[N, D]: the tokens of no exemplar."""
-        return self.looks(None)
+        return self.encode_image(None)
+
+    def control_features(self, region: Region) -> tuple[Tensor, ...]:
+        """[C_i, H_i, W_i] of every level of a region's control, or its control image; made once."""
+        name = region.name or ""
+        if name not in self._controls:
+            self._controls[name] = self.encode_control(region)
+        return self._controls[name]
 
     def tensor(self, mask: Mask) -> Tensor:
         """A mask [H, W] as a tensor on the model's device."""
         return torch.from_numpy(np.ascontiguousarray(mask)).to(self.model.device)
 
     def guidance(self, region: Region | None = None) -> float:
-        """The region's scale of guidance, or the scene's; with an IP-Adapter its similarity is that scale too."""
+        """The region's guidance scale, or the scene's; with an IP-Adapter its similarity is that scale too."""
         own = None if region is None else region.guidance
         if own is None and region is not None and self.model.ip_adapter is not None:
             own = region.similarity
@@ -138,32 +148,7 @@ class Context:
             rescale=Rescale(amount, self.model.schedule.prediction) if amount else None,
         )
 
-    def _text(self, text: str, region: str | None = None) -> EncodedText:
-        text_encoder, said = self.model.text, pieces(text)
-        ids = text_encoder.ids(*(piece.words for piece in said), region=region)
-        if all(piece.weight == 1 for piece in said):
-            return self._said(ids)
-        weights = [piece.weight for piece in said for _ in text_encoder.words(piece.words)]
-        return self._said(ids, [1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))])
 
-    def _unsaid(self, region: Region | None) -> EncodedText:
-        """What is avoided; nothing to avoid is an empty text, or zeros where the model was trained with zeros."""
-        own, name = (region.negative, region.name) if region else ("", None)
-        text = ", ".join(filter(None, [self.scene.negative, own]))
-        if text or not self.model.text.silent:
-            return self._text(text, name)
-        return self.model.text.blank(self.model.text.length, self.model.device)
-
-    def _said(self, ids: Sequence[int], weights: Sequence[float] = ()) -> EncodedText:
-        key = (tuple(ids), tuple(weights) if any(weight != 1 for weight in weights) else ())
-        if key not in self._known:
-            self._known[key] = self._weighted(ids, weights) if key[1] else self.say(ids)
-        return self._known[key]
-
-    def _weighted(self, ids: Sequence[int], weights: Sequence[float]) -> EncodedText:
-        """The pooled text has no tokens, and so no weights."""
-        said, nothing = self._said(ids), self._said(self.model.text.ids()).tokens
-        weight = said.tokens.new_tensor(weights)[:, None]
-        return EncodedText(
-            torch.where(weight == 1, said.tokens, nothing + weight * (said.tokens - nothing)), said.pooled
-        )
+def tokens_of(text: EncodedText, mask: Tensor | None = None, region: str | None = None) -> Tokens:
+    """An encoded text as a piece of conditioning. mask: [H, W]. region: the name of the region it is about."""
+    return Tokens(text.tokens, mask=mask, ids=text.ids, region=region)

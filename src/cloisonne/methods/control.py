@@ -8,36 +8,35 @@ other than 1 counts as it does for words: M is multiplied by the share it gives 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
+from cloisonne.core.conditioning import DOWN
 from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning
 from cloisonne.methods.context import Context
+from cloisonne.methods.contribution import Contribution, both
 from cloisonne.methods.layout import Part
 
-__all__ = ["masked", "with_controls"]
+__all__ = ["contribute", "masked"]
 
 
-def with_controls(parts: Sequence[Part], ctx: Context) -> Context:
-    """The context in which all branches of the canvas are also told of the regions' controls."""
+def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
+    """Residuals of the regions' controls, in every branch."""
     adapted: list[tuple[Part, str, tuple[Tensor, ...]]] = []
-    beside = []
+    requests = []
     for part in parts:
         control = part.region.control
         if control is None or control.strength == 0 or not bool((part.mask > 0).any()):
             continue
-        features = ctx.features(part.region)
+        features = ctx.control_features(part.region)
         net = ctx.model.controlnets.get(control.kind)
         if net is None:
             adapted.append((part, control.kind, tuple(level * control.strength for level in features)))
         else:
-            silence = torch.zeros(0, ctx.model.spec.token_width)  # each branch puts its own text there
-            amount = part.mask * part.relative * control.strength
-            beside.append(ControlNetRequest(net=net, shown=features[0], heard=silence, amount=amount))
-    return replace(ctx, shared=ctx.shared + _joined(adapted, ctx), beside=tuple(beside))
+            weight = part.mask * part.relative * control.strength
+            requests.append(ControlNetRequest(net=net, image=features[0], weight=weight))
+    return both(_joined(adapted, ctx) + Conditioning(controlnets=tuple(requests)))
 
 
 def _joined(adapted: Sequence[tuple[Part, str, tuple[Tensor, ...]]], ctx: Context) -> Conditioning:
@@ -45,7 +44,8 @@ def _joined(adapted: Sequence[tuple[Part, str, tuple[Tensor, ...]]], ctx: Contex
     levels = [features for _, _, features in adapted]
     if ctx.model.fuser is not None and all(levels) and levels:  # there are none while a scene is only explained
         levels = ctx.model.fuser([(kind, features) for _, kind, features in adapted])
-    told = Conditioning()
+    total = Conditioning()
     for (part, _, _), own in zip(adapted, levels, strict=True):
-        told += Conditioning(intrablock=tuple(masked(level, part.mask * part.relative) for level in own))
-    return told
+        features = tuple(masked(level, part.mask * part.relative) for level in own)
+        total += Conditioning(residuals={DOWN: features} if features else {})
+    return total

@@ -16,6 +16,7 @@ from cloisonne.core.guidance import Single
 from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.context import Context
+from cloisonne.methods.contribution import Contribution
 from cloisonne.methods.layout import Part
 from cloisonne.scene.region import Region
 
@@ -31,24 +32,25 @@ def amount(region: Region) -> float:
     return strength / (1 + strength) if region.phrase else strength
 
 
-def exemplar_view(parts: Sequence[Part], ctx: Context) -> View | None:
-    """The view of all exemplars, counting where their regions do; None without any."""
+def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
+    """The view of all exemplars, with the weight of their regions; nothing without any, or without their network."""
     engine = ctx.model.exemplar
     painted = [part for part in parts if amount(part.region) > 0]
     if not painted or engine is None:
-        return None
+        return Contribution()
     shares = torch.stack([part.share * amount(part.region) for part in painted])
     given = _given(engine.channels(*ctx.hole), shares, ctx)
-    return View(
+    view = View(
         name="exemplars",
         net=engine.net,
         branches={
-            "cond": replace(given, tokens=_heard(painted, shares, ctx)),
-            "null": replace(given, tokens=(Tokens(ctx.no_picture()),)),
+            "cond": replace(given, tokens=_tokens(painted, shares, ctx)),
+            "null": replace(given, tokens=(Tokens(ctx.null_image_tokens()),)),
         },
         guide=ctx.guide(_similarity(painted, shares, ctx.model.native.similarity)),
         weight=torch.ones_like(shares[0]) if ctx.model.image_only else shares.sum(0),
     )
+    return Contribution(views=(view,))
 
 
 def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
@@ -56,33 +58,33 @@ def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
     unsure = (1 - channels[-1]) * (shares.sum(0) <= 0)
     if ctx.model.image_only or not bool((unsure > 0).any()):
         return Conditioning(channels=channels)
-    return Conditioning(around=InpaintContext(known=channels[:-1], unsure=unsure, keep=channels[-1] + unsure))
+    return Conditioning(inpaint_context=InpaintContext(known=channels[:-1], unsure=unsure, keep=channels[-1] + unsure))
 
 
 def nothing_painted(ctx: Context) -> View:
     """The whole canvas by the network that paints exemplars, while none of them counts."""
     assert ctx.model.exemplar is not None, "the model paints exemplars"
-    told = Conditioning(tokens=(Tokens(ctx.no_picture()),), channels=ctx.model.exemplar.channels(*ctx.hole))
+    told = Conditioning(tokens=(Tokens(ctx.null_image_tokens()),), channels=ctx.model.exemplar.channels(*ctx.hole))
     weight = torch.ones(ctx.grid, device=ctx.model.device)
     return View(name="exemplars", net=ctx.model.exemplar.net, branches={"cond": told}, guide=Single(), weight=weight)
 
 
-def _heard(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Tokens, ...]:
+def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Tokens, ...]:
     """Each picture's token where its region is; where none is, all of them alike, but for those of strict regions."""
-    tokens = [ctx.picture(part.region) for part in painted]
+    tokens = [ctx.image_tokens(part.region) for part in painted]
     strict = [part.region.strict for part in painted]
     if len(tokens) == 1 and not strict[0]:
         return (Tokens(tokens[0]),)
     nowhere = (shares.sum(0) <= 0).to(shares)
     heard = tuple(
-        Tokens(token, where=share if within else share + nowhere)
+        Tokens(token, mask=share if within else share + nowhere)
         for token, share, within in zip(tokens, shares, strict, strict=True)
     )
     if not all(strict):
         return heard
     # A network that paints alone also leaves soft edges and weak exemplars to no picture.
     left = (1 - shares.sum(0)).clamp_min(0) if ctx.model.image_only else nowhere
-    return (*heard, Tokens(ctx.no_picture(), where=left)) if bool((left > 0).any()) else heard
+    return (*heard, Tokens(ctx.null_image_tokens(), mask=left)) if bool((left > 0).any()) else heard
 
 
 def _similarity(painted: Sequence[Part], shares: Tensor, native: float) -> float | Tensor:

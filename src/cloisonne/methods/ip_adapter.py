@@ -1,34 +1,37 @@
-"""IP-Adapter: a region looks at a picture beside its words, by attention of its own in every layer.
+"""IP-Adapter: image prompts by region, by cross-attention of their own in every layer.
 
 Ye et al. 2023, arXiv 2308.06721, section 3.2: ``TextAttention + strength * Attn(q; K', V')``; by region (ours), the
-second term counts as much as the region does at the pixel. It adds no rows: what a view is told tells of the pictures
-too, and its null branch looks at no picture in the same places. The region's guidance, or its similarity, which is
-another name for it here, guides both.
+second term counts as much as the region does at the pixel. It adds no batch rows: it is part of "cond", and "null" has
+the null image in the same places. The region's guidance, or its similarity, which is another name for it here, guides
+both.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.methods.context import Context
+from cloisonne.methods.contribution import Contribution
 from cloisonne.methods.layout import Part
 
 
-def with_pictures(parts: Sequence[Part], ctx: Context) -> Context:
-    """The context in which the views of the network that hears words also look at the regions' exemplars."""
-    shown = shown_parts(parts, ctx)
-    if not shown:
-        return ctx
-    where = [part.share * strength(part) for part in shown]
-    pictures = tuple(Tokens(ctx.picture(part.region), where=own) for part, own in zip(shown, where, strict=True))
-    nothing = Tokens(ctx.no_picture(), where=torch.stack(where).sum(0))
-    return replace(ctx, seen=Conditioning(pictures=pictures), unseen=Conditioning(pictures=(nothing,)))
+def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
+    """The regions' exemplars as image prompts of every text-conditioned view."""
+    prompted = prompted_parts(parts, ctx)
+    if not prompted:
+        return Contribution()
+    masks = [part.share * strength(part) for part in prompted]
+    images = tuple(
+        Tokens(ctx.image_tokens(part.region), mask=mask, region=part.name)
+        for part, mask in zip(prompted, masks, strict=True)
+    )
+    null = Tokens(ctx.null_image_tokens(), mask=torch.stack(masks).sum(0))
+    return Contribution(cond=Conditioning(image_prompts=images), null=Conditioning(image_prompts=(null,)))
 
 
-def shown_parts(parts: Sequence[Part], ctx: Context) -> list[Part]:
-    """The regions whose exemplars an IP-Adapter shows; none where the model has none."""
+def prompted_parts(parts: Sequence[Part], ctx: Context) -> list[Part]:
+    """The regions whose exemplars are image prompts of an IP-Adapter; none where the model has none."""
     return [part for part in parts if strength(part) > 0] if ctx.model.ip_adapter else []
 
 

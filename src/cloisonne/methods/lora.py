@@ -1,11 +1,10 @@
 """LoRAs by region (``core/region_lora.py``): each branch of each text-conditioned view is changed where the region is.
 
 The mask is the region's share, so that overlapping ones share pixels as their words do, and a LoRA over all of the
-canvas is the fused one. Networks beside (ControlNets, adapters, Paint by Example) and text encoders are not changed.
+canvas is the fused one. ControlNets, adapters, Paint by Example and text encoders are not changed.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -13,6 +12,7 @@ from cloisonne.core.plan import Conditioning
 from cloisonne.core.region_lora import ROUNDING, LoraScales, RegionLora
 from cloisonne.errors import CapabilityError
 from cloisonne.methods.context import Context
+from cloisonne.methods.contribution import Contribution, both
 from cloisonne.methods.layout import Part, Placed
 from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
@@ -34,25 +34,25 @@ def check_loras(region: Region, model: Model) -> None:
         )
 
 
-def with_loras(parts: Sequence[Part], ctx: Context) -> Context:
-    """The context in which all branches of the canvas's network are changed by the scene's and the regions' LoRAs.
+def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
+    """The scene's and the regions' LoRAs, in every branch.
 
     In a region with LoRAs of its own both count, with the sum of their scales where they are the same.
     """
-    told, whole = [], ctx.scene.lora
+    found, whole = [], ctx.scene.lora
     for part in parts:
         if scaled := _scaled(part.region.lora):
             everywhere = bool((part.share >= 1 - ROUNDING).all())
-            both = _scaled(added(whole, part.region.lora)) if whole else scaled
-            told.append(RegionLora(both, where=None if everywhere else part.share))
+            summed = _scaled(added(whole, part.region.lora)) if whole else scaled
+            found.append(RegionLora(summed, mask=None if everywhere else part.share))
     if scaled := _scaled(whole):
-        own = [piece.where for piece in told]
+        own = [piece.mask for piece in found]
         if not own:
-            told.append(RegionLora(scaled))
-        elif all(where is not None for where in own):
-            left = 1 - torch.stack([where for where in own if where is not None]).sum(0)
-            told.append(RegionLora(scaled, where=torch.where(left > ROUNDING, left, torch.zeros_like(left))))
-    return replace(ctx, shared=ctx.shared + Conditioning(loras=tuple(told))) if told else ctx
+            found.append(RegionLora(scaled))
+        elif all(mask is not None for mask in own):
+            left = 1 - torch.stack([mask for mask in own if mask is not None]).sum(0)
+            found.append(RegionLora(scaled, mask=torch.where(left > ROUNDING, left, torch.zeros_like(left))))
+    return both(Conditioning(region_loras=tuple(found)))
 
 
 def lora_warnings(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:

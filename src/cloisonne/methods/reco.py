@@ -16,8 +16,9 @@ from torch import Tensor
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.base import Fragment, within_budget
-from cloisonne.methods.context import Context
+from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.layout import Layout, Part, Placed
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.scene.prompt import Piece, pieces
 from cloisonne.scene.shapes.geometry import Box, area
@@ -188,9 +189,10 @@ class Reco:
         left = v.length - ends[-1]
         ids = [i for own in spelt for i in own.ids] + [v.end] * left
         weights = [weight for own in spelt for weight in own.weights] + [1.0] * left
-        tokens = ctx.tokens(ids, weights)
-        told = Conditioning(tokens=_pieces(tokens, ends, [_within(part) for part, _ in said]))
-        return Fragment(told=told, summary=ctx.scene.caption, parts=layout.parts)
+        encoded = ctx.encode_tokens(ids, weights)
+        pieces_of = [(part.name, _bias_mask(part)) for part, _ in said]
+        text = Conditioning(tokens=_pieces(encoded, ends, pieces_of))
+        return Fragment(text=text, summary=ctx.scene.caption, parts=layout.parts)
 
 
 def _vocabulary(ctx: Context) -> Vocabulary:
@@ -198,8 +200,8 @@ def _vocabulary(ctx: Context) -> Vocabulary:
     return replace(Vocabulary.of(ctx.model.text.tokenizer), length=ctx.model.text.length)
 
 
-def _within(part: Part) -> Tensor | None:
-    """[H, W]: how much a region's tokens count where they are looked at from; None where that is 1 everywhere."""
+def _bias_mask(part: Part) -> Tensor | None:
+    """[H, W]: how much a region's tokens count at each pixel; None where that is 1 everywhere."""
     if part.region.strict:
         return part.mask * part.weight
     counted = part.open * part.weight
@@ -212,13 +214,17 @@ def _fitting(said: Sequence[tuple[Part, Spelt]], room: int) -> list[tuple[Part, 
     return [one for one, end in zip(said, ends, strict=True) if end <= room]
 
 
-def _pieces(tokens: Tensor, ends: Sequence[int], within: Sequence[Tensor | None]) -> tuple[Tokens, ...]:
-    """The sequence as one piece, or cut into caption, regions and padding where one does not count alike everywhere."""
-    if all(mask is None for mask in within):
-        return (Tokens(tokens),)
-    cuts = pairwise([0, *ends, len(tokens)])
+def _pieces(text: EncodedText, ends: Sequence[int], regions: Sequence[tuple[str, Tensor | None]]) -> tuple[Tokens, ...]:
+    """The sequence as one piece, or cut into caption, regions and padding where one does not count alike everywhere.
+
+    regions: name and bias mask of each region, in the order of the sequence.
+    """
+    if all(mask is None for _, mask in regions):
+        return (tokens_of(text),)
+    assert text.ids is not None, "the sequence was encoded from ids"
+    cuts = pairwise([0, *ends, len(text.tokens)])
     return tuple(
-        Tokens(tokens[start:stop], within=mask)
-        for (start, stop), mask in zip(cuts, [None, *within, None], strict=True)
+        Tokens(text.tokens[start:stop], bias_mask=mask, ids=text.ids[start:stop], region=region)
+        for (start, stop), (region, mask) in zip(cuts, [(None, None), *regions, (None, None)], strict=True)
         if start < stop
     )

@@ -99,6 +99,6 @@ def with_loras(model: Model, loras: Mapping[str, Lora], placement: Placement) ->
     """The model whose network holds LoRAs beside its weights; nothing else may have been added to it after that."""
     net = model.net
     placed = {name: lora.to(placement.device, placement.dtype) for name, lora in loras.items()}
-    held = DiffusersNet(net.unet, net.spec, net.text_attention, net.pictures, placed)
+    held = DiffusersNet(net.unet, net.spec, net.text_attention, net.image_prompts, placed)
     warnings = (warning for lora in loras.values() for warning in lora.warnings)
     return replace(model, net=held, warnings=(*model.warnings, *warnings))

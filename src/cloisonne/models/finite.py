@@ -48,7 +48,7 @@ def _weights(model: Model) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     if model.fuser is not None:
         yield "the CoAdapter's fuser", model.fuser.tensors
     if model.ip_adapter is not None:
-        pictures = {f"{layer}.{k}": w for layer, pair in model.net.pictures.items() for k, w in enumerate(pair)}
+        pictures = {f"{layer}.{k}": w for layer, pair in model.net.image_prompts.items() for k, w in enumerate(pair)}
         own = model.ip_adapter.projection.state_dict() | model.ip_adapter.vision.state_dict()
         yield "the IP-Adapter", pictures | own
     if model.exemplar is not None and model.exemplar.net is not model.net:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cloisonne.core.schedule import Schedule
+from cloisonne.core.noise_schedule import NoiseSchedule
 from cloisonne.models.checkpoints.parts import Family
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import NoText, TextEncoder
@@ -63,7 +63,7 @@ class Model:
     net: DiffusersNet
     vae: Vae
     text: TextEncoder | NoText
-    schedule: Schedule
+    schedule: NoiseSchedule
     clip: float | None
     native: Native
     device: torch.device
@@ -108,7 +108,7 @@ class Model:
         further: tuple[Any, ...] = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
         if self.ip_adapter is not None:
             further = (*further, self.ip_adapter.vision, self.ip_adapter.projection)
-        pictures = sum(weight.numel() for pair in self.net.pictures.values() for weight in pair)
+        pictures = sum(weight.numel() for pair in self.net.image_prompts.values() for weight in pair)
         loras = sum(lora.parameters for lora in self.net.loras.values())
         controls = (control.module for control in (*self.adapters.values(), *self.controlnets.values()))
         modules = {self.net.unet, self.vae.module, *self.text.modules, *further, *controls}

@@ -14,10 +14,10 @@ class NetSpec:
     latent: identifies the latent space and noise schedule; estimates of networks with equal ids can be fused.
     latent_channels: C of the canvas. extra_channels: K of ``Conditioning.channels``. token_width: D of the text.
     pooled_width: P of ``Conditioning.pooled``, 0 if the network takes none (all but SDXL).
-    takes_size: whether it takes ``Conditioning.size``, the canvas's original, crop and target size (SDXL).
+    micro: names of ``Conditioning.micro`` that it takes: "size", the original, crop and target size (SDXL).
     vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
-    prediction: what its output means.
+    prediction: what its output means. patch: side of the square of latent pixels that is one image token; 1 for UNets.
     """
 
     latent: str
@@ -25,11 +25,12 @@ class NetSpec:
     extra_channels: int
     token_width: int
     pooled_width: int
-    takes_size: bool
+    micro: tuple[str, ...]
     vae_factor: int
     net_factor: int
     native_latent: int
     prediction: Parameterization
+    patch: int = 1
 
     @classmethod
     def from_unet(
@@ -45,7 +46,7 @@ class NetSpec:
             extra_channels=config["in_channels"] - config["out_channels"],
             token_width=config["cross_attention_dim"],
             pooled_width=pooled,
-            takes_size=takes_size,
+            micro=("size",) if takes_size else (),
             vae_factor=vae_factor,
             net_factor=2 ** (len(config["block_out_channels"]) - 1),
             native_latent=config["sample_size"],

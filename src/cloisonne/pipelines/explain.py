@@ -173,8 +173,8 @@ def _asked(prepared: Prepared) -> list[tuple[ControlNet | None, int]]:
     def count(z: Tensor, step: Step) -> Tensor:
         for asks in passes(_active(prepared, step), step, per_scene=True):
             asked.append((None, len(asks)))
-            told = [ask.branch.beside if isinstance(ask.branch, Conditioning) else () for ask in asks]
-            asked.extend((_controlnet(side[0].beside.net), len(side)) for side in control_batches(told))
+            told = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
+            asked.extend((_controlnet(side[0].request.net), len(side)) for side in control_batches(told))
         return z
 
     z = torch.zeros(1, 1, 1, 1)
@@ -194,7 +194,7 @@ def _tokens(prepared: Prepared) -> int:
         return 0
     first = prepared.steps[0]
     told = [view.branches[name] for view in _active(prepared, first) for name in view.guide.branches(first)]
-    pieces = (piece for said in told if isinstance(said, Conditioning) for piece in (*said.tokens, *said.pictures))
+    pieces = (piece for said in told if isinstance(said, Conditioning) for piece in (*said.tokens, *said.image_prompts))
     return sum(len(piece.value) for piece in pieces)
 
 

@@ -119,17 +119,17 @@ def prepare(
     grid = _grid(resolved, model)
     kept = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
     hole = _hole(resolved, model, edit, blank=blank)
-    walker, steps = _walk(resolved, model, solver)
+    walker, steps = _walk(resolved, model, solver, grid)
     ctx = Context(
         scene=resolved,
         model=model,
         grid=grid,
         num_steps=len(steps),
-        say=(lambda ids: model.text.blank(len(ids), "cpu")) if blank else model.text.say,
+        encode_ids=(lambda ids: model.text.blank(len(ids), "cpu")) if blank else model.text.say,
         shared=_shared(resolved, model, hole),
         hole=hole,
-        looks=_looks(model, blank=blank),
-        obeys=lambda region: control_features(region, model, edit, size_of(resolved), blank=blank),
+        encode_image=_image_encoder(model, blank=blank),
+        encode_control=lambda region: control_features(region, model, edit, size_of(resolved), blank=blank),
     )
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
@@ -173,17 +173,18 @@ def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) 
 def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
     """What every row is given: the canvas's size where the network takes it, and what is known of it (inpainting)."""
     width, height = size_of(scene)
-    size = (height, width, 0.0, 0.0, height, width) if model.spec.takes_size else None
+    size = (height, width, 0.0, 0.0, height, width)
+    micro = {name: value for name, value in {"size": size}.items() if name in model.spec.micro}
     if not model.spec.inpaints or model.image_only:
-        return Conditioning(size=size)
+        return Conditioning(micro=micro)
     known, keep = hole
     # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.
     free = F.adaptive_max_pool2d(1 - keep[None], known.shape[-2:])
-    return Conditioning(channels=torch.cat([free.to(known), known]), size=size)
+    return Conditioning(channels=torch.cat([free.to(known), known]), micro=micro)
 
 
-def _looks(model: Model, *, blank: bool) -> Callable[[Image.Image | None], Tensor]:
-    """How pictures become tokens; the network that paints them, or else the IP-Adapter, is asked."""
+def _image_encoder(model: Model, *, blank: bool) -> Callable[[Image.Image | None], Tensor]:
+    """How an exemplar's image becomes tokens: by Paint by Example's encoder, or else the IP-Adapter's."""
     painter, adapter = model.exemplar, model.ip_adapter
 
     def tokens(picture: Image.Image | None) -> Tensor:
@@ -215,11 +216,15 @@ def _placed(scene: Scene, grid: tuple[int, int]) -> list[Placed]:
     return [place(region, mask, box_of(region, mask), grid) for region, mask in masks]
 
 
-def _walk(scene: Scene, model: Model, solver: Sampler[Any] | None) -> tuple[Sampler[Any], tuple[Step, ...]]:
+def _walk(
+    scene: Scene, model: Model, solver: Sampler[Any] | None, grid: tuple[int, int]
+) -> tuple[Sampler[Any], tuple[Step, ...]]:
     assert scene.sampler, "a resolved scene has a sampler"
     assert scene.steps, "a resolved scene has steps"
     walker = sampler(scene.sampler, scene.eta) if solver is None else check_sampler(solver)
     schedule = model.schedule
     if scene.spacing != "default":
-        schedule = replace(schedule, spacing=scene.spacing, spread=SPREADS[scene.sampler])
-    return walker, schedule.steps(scene.steps, ends_clean=walker.ends_clean, strength=scene.strength)
+        schedule = schedule.spaced(scene.spacing, SPREADS[scene.sampler])
+    tokens = grid[0] * grid[1] // model.spec.patch**2
+    steps = schedule.steps(scene.steps, ends_clean=walker.ends_clean, strength=scene.strength, num_tokens=tokens)
+    return walker, steps

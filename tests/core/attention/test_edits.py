@@ -52,7 +52,7 @@ def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 def cross(edits: Sequence[Any], words: Callable[..., Tensor], progress: float = 0.0) -> Tensor:
     call = call_of(edits, texts(words), step(progress))
-    return text_attention(queries(), HEADS, project, Site("layer", True, GRID), call, gathered)
+    return text_attention(queries(), HEADS, project, Site("layer", GRID, "cross"), call, gathered)
 
 
 def split(x: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def test_after_its_window_only_weights_are_left(words: Callable[..., Tensor]) ->
 @pytest.mark.parametrize("with_others", [False, True])
 def test_sharing_self_attention_is_copying_the_map(with_others: bool) -> None:
     q = queries()
-    k, v, site = q.flip(1), q.roll(3, 1), Site("layer", False, GRID)
+    k, v, site = q.flip(1), q.roll(3, 1), Site("layer", GRID, "self")
     more = [ShareSelf(source="before", target="after", branches=("null",))] if with_others else []
     edits = [ShareSelf(source="before", target="after"), *more]
     edited = self_attention(q, k, v, HEADS, site, call_of(edits, TextSequences([], 5), step()))
@@ -121,7 +121,7 @@ def test_sharing_self_attention_is_copying_the_map(with_others: bool) -> None:
 
 
 def test_sharing_stops_with_its_interval_and_above_its_size() -> None:
-    site, said = Site("layer", False, GRID), TextSequences([], 5)
+    site, said = Site("layer", GRID, "self"), TextSequences([], 5)
     for edit, at in (
         (ShareSelf(source="before", target="after", when=Interval(0, 0.5)), 0.5),
         (ShareSelf(source="before", target="after", most=29), 0.0),
@@ -137,7 +137,7 @@ def test_word_maps_are_the_probabilities(words: Callable[..., Tensor]) -> None:
     reader = TokenMaps(stream="after", words=said, grid=GRID, view="canvas")
     call = call_of([reader], texts(words, many), step())
     for _ in range(2):
-        text_attention(queries(), HEADS, project, Site("layer", True, GRID), call, gathered)
+        text_attention(queries(), HEADS, project, Site("layer", GRID, "cross"), call, gathered)
     k = split(project(words(TARGET, many))[0])
     p = (split(queries()[TARGET]) @ k.transpose(-1, -2) * WIDTH**-0.5).softmax(-1)
     expected = p.mean(0)[:, list(said)].T.unflatten(1, GRID)
@@ -150,10 +150,10 @@ def test_word_maps_of_a_region_s_own_text(words: Callable[..., Tensor]) -> None:
     left = torch.zeros(*GRID)
     left[:, :2] = 1
     heard = [TextSequence(i, words(i, 7)) for i in range(len(ROWS)) if i != TARGET]
-    both = [TextSequence(TARGET, words(20, 5), where=1 - left), TextSequence(TARGET, words(21, 6), where=left)]
+    both = [TextSequence(TARGET, words(20, 5), mask=1 - left), TextSequence(TARGET, words(21, 6), mask=left)]
     reader = TokenMaps(stream="after", words=(7, 8), grid=GRID, view="canvas")
     call = call_of([reader], TextSequences([*heard, *both], len(ROWS)), step())
-    text_attention(queries(), HEADS, project, Site("layer", True, GRID), call, gathered)
+    text_attention(queries(), HEADS, project, Site("layer", GRID, "cross"), call, gathered)
     k = split(project(words(21, 6))[0])
     p = (split(queries()[TARGET]) @ k.transpose(-1, -2) * WIDTH**-0.5).softmax(-1)
     expected = p.mean(0)[:, [2, 3]].T.unflatten(1, GRID) * left
@@ -200,7 +200,7 @@ def test_regions_that_share_a_canvas_s_words_are_refused(words: Callable[..., Te
     )
     edit = ShareWords(source="before", target="after", mapping=MAPPING)
     with pytest.raises(CapabilityError, match="multidiffusion"):
-        text_attention(queries(), HEADS, project, Site("layer", True, GRID), call_of([edit], said, step()), gathered)
+        text_attention(queries(), HEADS, project, Site("layer", GRID, "cross"), call_of([edit], said, step()), gathered)
 
 
 def test_a_walk_of_two_canvases_reaches_all_layers_and_keeps_the_source(

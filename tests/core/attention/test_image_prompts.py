@@ -19,7 +19,7 @@ def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_is_the_sum_by_soft_masks() -> None:
-    grid, site = (3, 4), Site("layer", True, (3, 4))
+    grid, site = (3, 4), Site("layer", (3, 4), "cross")
     q, masks = torch.randn(3, 12, WIDTH), torch.rand(3, 6, 8)
     seen = [
         TextSequence(0, torch.randn(4, 5), masks[0]),
@@ -28,7 +28,7 @@ def test_is_the_sum_by_soft_masks() -> None:
     ]
     expected = torch.zeros_like(q)
     for text in seen:
-        weight = 1.0 if text.where is None else F.adaptive_avg_pool2d(text.where[None], grid).reshape(12, 1)
+        weight = 1.0 if text.mask is None else F.adaptive_avg_pool2d(text.mask[None], grid).reshape(12, 1)
         k, v = project(text.value)
         heads = [
             (q[text.row, :, part] @ k[:, part].T / 2).softmax(-1) @ v[:, part] for part in (slice(0, 4), slice(4, 8))
@@ -41,6 +41,6 @@ def test_is_the_sum_by_soft_masks() -> None:
 
 def test_what_is_told_adds_up() -> None:
     first, second = Tokens(torch.zeros(4, 5)), Tokens(torch.zeros(4, 5))
-    told = Conditioning(pictures=(first,)) + Conditioning() + Conditioning(pictures=(second,))
-    assert told.pictures == (first, second)
-    assert repr(told) == "a picture of 4 tokens everywhere; a picture of 4 tokens everywhere"
+    told = Conditioning(image_prompts=(first,)) + Conditioning() + Conditioning(image_prompts=(second,))
+    assert told.image_prompts == (first, second)
+    assert repr(told) == "an image prompt of 4 tokens everywhere; an image prompt of 4 tokens everywhere"

@@ -20,7 +20,7 @@ from cloisonne.core.predict import Run, predict
 from cloisonne.models.unet.denoiser import DiffusersNet
 
 HEADS, GRID = 2, (16, 16)
-SITE = Site("layer", True, GRID)
+SITE = Site("layer", GRID, "cross")
 STEP = Step(index=0, count=1, t=500, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)
 
 
@@ -88,7 +88,7 @@ CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows]
 def test_gathered_is_dense(
     case: Callable[..., list[TextSequence]], grid: tuple[int, int], words: Words, soft: Tensor
 ) -> None:
-    q, site = queries(2, grid), Site("layer", True, grid)
+    q, site = queries(2, grid), Site("layer", grid, "cross")
     texts = TextSequences(case(words, soft), 2)
     out = [form(q, HEADS, project, site, texts) for form in (gathered, dense)]
     torch.testing.assert_close(out[0], out[1], atol=1e-5, rtol=0)
@@ -102,9 +102,9 @@ def test_dense_is_the_written_definition(case: Callable[..., list[TextSequence]]
     for row, p in [(0, 0), (0, 77), (1, 130), (1, 255)]:
         total, weight = torch.zeros(32), 0.0
         for text in (text for text in texts if text.row == row):
-            w = 1.0 if text.where is None else text.where.flatten()[p].item()
+            w = 1.0 if text.mask is None else text.mask.flatten()[p].item()
             bias = torch.zeros(len(text.value))
-            for start, stop, mask in text.within:
+            for start, stop, mask in text.bias_masks:
                 bias[start:stop] = mask.flatten()[p].log()
             k, v = (x.view(-1, HEADS, 16) for x in project(text.value))
             own = q[row, p].view(HEADS, 16)
@@ -215,7 +215,7 @@ def test_network_is_the_same_gathered_and_dense(nets: Mapping[str, DiffusersNet]
 def test_text_is_projected_once_a_run_and_the_cache_changes_no_bit(
     net: DiffusersNet, view: Callable[..., View], say: Callable[..., Conditioning], left: Tensor
 ) -> None:
-    cond, null = say(1, where=left) + say(2, where=1 - left, count=9), say(0)
+    cond, null = say(1, mask=left) + say(2, mask=1 - left, count=9), say(0)
     plan = Plan(views=(view("canvas", cond, null), view("second", cond, null)))
     projections: list[str] = []
     layers = [(n, m) for n, m in net.unet.named_modules() if n.endswith(("attn2.to_k", "attn2.to_v"))]
@@ -301,7 +301,7 @@ class Replace(Nothing):
 
 @pytest.mark.parametrize("cross", [False, True])
 def test_copying_queries_and_keys_is_replacing_the_map(cross: bool, words: Words) -> None:
-    q, site = queries(2), Site("layer", cross, GRID)
+    q, site = queries(2), Site("layer", GRID, "cross" if cross else "self")
 
     def attend(*edits: Replace) -> Tensor:
         call = call_of(torch.zeros(2, 4, 16, 16), [TextSequence(0, words(0)), TextSequence(1, words(1))], edits)

@@ -37,7 +37,7 @@ def regional(view: Make, say: Make, left: Tensor) -> Callable[[float], Plan]:
     """Words for each half of the canvas, guided by so much."""
 
     def make(scale: float) -> Plan:
-        told = say(1, where=left) + say(2, where=1 - left)
+        told = say(1, mask=left) + say(2, mask=1 - left)
         return Plan(views=(view("canvas", told, say(0), guide=Cfg(scale=scale)),))
 
     return make

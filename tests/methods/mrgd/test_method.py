@@ -94,7 +94,7 @@ def test_the_views_of_a_canvas_cover_it_once(tiny: Model, preset: str) -> None:
     pair = Pair.of(scene(CAR, CAT, HAT), tiny, "multidiffusion")
     for half, stream in ((pair.before, BEFORE), (pair.after, AFTER)):
         views = half_plan(pair, half, stream, editing).views
-        assert len({view.name for view in views}) == len(views)
+        assert len({view.key for view in views}) == len(views)
         for index in (0, 3):
             total = torch.zeros(pair.grid)
             for view in views:
@@ -106,7 +106,7 @@ def test_the_views_of_a_canvas_cover_it_once(tiny: Model, preset: str) -> None:
 def test_the_whole_picture_joins_late(tiny: Model) -> None:
     pair = Pair.of(scene(CAR, CAT), tiny, "multidiffusion")
     views = half_plan(pair, pair.after, AFTER, PRESETS["official"]).views
-    (whole,) = (view for view in views if view.name.startswith("whole"))
+    (whole,) = (view for view in views if view.name == "whole")
     assert whole.when.start == whole_from(["change"], 4) > 0
     assert whole_from(["change"], 20) == pytest.approx(9 / 20)
     assert whole_from(["change", "add"], 20) == pytest.approx(7 / 20)
@@ -230,7 +230,7 @@ def test_the_clearest_words_are_found() -> None:
     q = torch.randn(1, 1, 16, 2, generator=torch.Generator().manual_seed(0))
     q[..., 0] = -5
     q[0, 0, 5, 0] = 5
-    words.qkv(q, k, torch.zeros(1, 1, 3, 2), Site("down_blocks.0.attn2", True, (4, 4)), call(row))
+    words.qkv(q, k, torch.zeros(1, 1, 3, 2), Site("down_blocks.0.attn2", (4, 4), "cross", "down"), call(row))
     assert words.clearest(BEFORE, [0, 1, 2], 1) == [1]
     assert words.clearest(AFTER, [0, 1, 2], 1) == []
 
@@ -242,11 +242,14 @@ def test_keys_where_the_words_are_asked_for_count_more(mode: Any) -> None:
     q, k, v = (torch.randn(2, 2, 16, 8, generator=generator) for _ in range(3))
     text = torch.randn(2, 2, 3, 8, generator=generator)
     boosted = Boosted(view="whole", mode=mode, source=BEFORE, tokens={BEFORE: (1,)})
-    cross, own = Site("down_blocks.0.attn2", True, (4, 4)), Site("down_blocks.0.attn1", False, (4, 4))
+    cross, own = (
+        Site("down_blocks.0.attn2", (4, 4), "cross", "down"),
+        Site("down_blocks.0.attn1", (4, 4), "self", "down"),
+    )
     assert not boosted.touches(own, call(row, other))
     boosted.qkv(q, text, text, cross, call(row, other))
     assert boosted.touches(own, call(row, other))
-    assert not boosted.touches(Site("up_blocks.0.attn1", False, (4, 4)), call(row, other))
+    assert not boosted.touches(Site("up_blocks.0.attn1", (4, 4), "self", "up"), call(row, other))
     asked = (q[0] @ text[0, :, 1][..., None]).sum(0)[:, 0]
     places = asked.topk(8).indices
     logits = q @ k.transpose(-1, -2) / 8**0.5

@@ -98,7 +98,7 @@ def test_adapter_features_reach_the_blocks_each_time() -> None:
     unet = tiny()
     features = (torch.randn(2, 32, 8, 8), torch.randn(2, 64, 8, 8))
     expected = unet(Z, 321, TEXT, down_intrablock_additional_residuals=list(features)).sample
-    net, asked = net_of(unet), call(intrablock=features)
+    net, asked = net_of(unet), call(t2i_residuals=features)
     assert torch.equal(net(asked), expected)
     assert torch.equal(net(asked), expected)
     assert not torch.equal(expected, unet(Z, 321, TEXT).sample)
@@ -110,7 +110,7 @@ def test_controlnet_residuals_reach_the_skips() -> None:
     shapes = [(32, 16), (32, 16), (32, 8), (64, 8)]
     down, mid = tuple(torch.randn(2, c, side, side) for c, side in shapes), torch.randn(2, 64, 8, 8)
     expected = unet(Z, 321, TEXT, down_block_additional_residuals=down, mid_block_additional_residual=mid).sample
-    assert torch.equal(net_of(unet)(call(down_mid=(*down, mid))), expected)
+    assert torch.equal(net_of(unet)(call(controlnet_residuals=(*down, mid))), expected)
 
 
 @torch.no_grad()

@@ -27,17 +27,8 @@ def call_of(model: Model, *edits: Any, progress: float = 0.0) -> Call:
     words = [torch.randn(5, width, generator=generator) for _ in ROWS]
     z = torch.randn(len(ROWS), model.vae.channels, 8, 8, generator=generator)
     at = Step(index=int(progress * 10), count=10, t=500, alpha=0.6, s=0.8, t_next=400, alpha_next=0.7, s_next=0.7)
-    return Call(
-        z=z,
-        step=at,
-        rows=ROWS,
-        texts=TextSequences([TextSequence(i, w) for i, w in enumerate(words)], len(ROWS)),
-        edits=edits,
-        step=at,
-        rows=ROWS,
-        texts=TextSequences([TextSequence(i, w) for i, w in enumerate(words)], len(ROWS)),
-        edits=edits,
-    )
+    texts = TextSequences([TextSequence(i, w) for i, w in enumerate(words)], len(ROWS))
+    return Call(z=z, step=at, rows=ROWS, texts=texts, edits=edits)
 
 
 @torch.no_grad()

@@ -117,10 +117,12 @@ class ShareWords(Between):
     mapping: Tensor
     weights: Tensor | None = None
     ramp: Ramp = Until(0.8)
+    when: Interval = ALWAYS
 
     def touches(self, site: Site, call: Call) -> bool:
         """At cross-attention, as long as anything of it counts."""
-        return site.cross and bool(self.pairs(call)) and (self.weights is not None or self.ramp(call.step) > 0)
+        counts = self.weights is not None or self.ramp(call.step) > 0
+        return site.cross and counts and call.step in self.when and bool(self.pairs(call))
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """Values of the part that follows the source; :meth:`terms` adds the part that does not."""

@@ -20,19 +20,19 @@ class ImagePrompts:
     """
 
     def __init__(self, pictures: Sequence[TextSequence]) -> None:
-        self.pictures = tuple(pictures)
-        self.rows = tuple(picture.row for picture in self.pictures)
+        self.image_prompts = tuple(pictures)
+        self.rows = tuple(picture.row for picture in self.image_prompts)
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._projected: dict[str, tuple[Tensor, Tensor]] = {}
 
     def weights(self, grid: tuple[int, int]) -> Tensor:
         """[T, Q]: each picture's mask times its strength, averaged over the area of each pixel of the grid."""
         if grid not in self._weights:
-            self._weights[grid] = torch.stack([picture.weight(grid) for picture in self.pictures])
+            self._weights[grid] = torch.stack([picture.weight(grid) for picture in self.image_prompts])
         return self._weights[grid]
 
     def projected(self, layer: str, project: Projection) -> tuple[Tensor, Tensor]:
         """A layer's keys and values of all pictures, T of them; computed once a run."""
         if layer not in self._projected:
-            self._projected[layer] = project(torch.stack([picture.value for picture in self.pictures]))
+            self._projected[layer] = project(torch.stack([picture.value for picture in self.image_prompts]))
         return self._projected[layer]

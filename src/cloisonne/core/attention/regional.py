@@ -40,7 +40,7 @@ def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call:
 
 def is_bias(site: Site, call: Call) -> bool:
     """Whether :func:`text_bias` is all that a layer gives: texts of one token, no edits, no pictures, no LoRAs."""
-    return call.texts.single and call.pictures is None and call.loras is None and not _touching(site, call)
+    return call.texts.single and call.image_prompts is None and call.loras is None and not _touching(site, call)
 
 
 def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: TextSequences) -> Tensor:

@@ -24,28 +24,28 @@ class Projection(Protocol):
 class TextSequence:
     """One sequence of tokens [N, D] that one row hears, where its mask [H, W] (None = everywhere) says.
 
-    within: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: with which
+    bias_masks: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: with which
     changes of the network it is heard.
     """
 
     row: int
     value: Tensor
-    where: Tensor | None = None
-    within: tuple[tuple[int, int, Tensor], ...] = ()
+    mask: Tensor | None = None
+    bias_masks: tuple[tuple[int, int, Tensor], ...] = ()
     loras: LoraScales = ()
 
     def weight(self, grid: tuple[int, int]) -> Tensor:
         """[Q]: the mask averaged over the area of each pixel of the grid."""
-        if self.where is None:
+        if self.mask is None:
             return torch.ones(grid[0] * grid[1], device=self.value.device)
-        return _area(self.where, grid)
+        return _area(self.mask, grid)
 
     def bias(self, grid: tuple[int, int]) -> Tensor | None:
         """[Q, N] to add to the logits, or None. The least is the log of the smallest float, so that none is -inf."""
-        if not self.within:
+        if not self.bias_masks:
             return None
         bias = self.value.new_zeros(grid[0] * grid[1], len(self.value), dtype=torch.float32)
-        for start, stop, mask in self.within:
+        for start, stop, mask in self.bias_masks:
             bias[:, start:stop] = _area(mask, grid).clamp_min(torch.finfo(torch.float32).tiny).log()[:, None]
         return bias
 
@@ -72,7 +72,9 @@ class TextSequences:
     def alike(self) -> bool:
         """Every row hears one text, all of the same length: what stock attention can do, whatever their masks."""
         lengths = {len(text.value) for text in self.texts}
-        return len(self.texts) == self.num_rows and len(lengths) == 1 and not any(text.within for text in self.texts)
+        return (
+            len(self.texts) == self.num_rows and len(lengths) == 1 and not any(text.bias_masks for text in self.texts)
+        )
 
     @property
     def single(self) -> bool:

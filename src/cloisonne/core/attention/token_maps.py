@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.regional import softmax_by_text
 from cloisonne.core.plan import AttentionEdit, Call, Row, Site
-from cloisonne.core.step import Interval, Step
+from cloisonne.core.step import ALWAYS, Interval, Step
 
 LATE = Interval(0.2, 1.0)
 """The maps of the first steps say little."""
@@ -28,11 +28,12 @@ class TokenMaps(AttentionEdit):
     grid: tuple[int, int]
     view: str | None = None
     branch: str = "cond"
+    when: Interval = ALWAYS
     seen: dict[Row, list[Tensor]] = field(default_factory=dict)
 
     def touches(self, site: Site, call: Call) -> bool:
         """At cross-attention on its grid."""
-        return site.cross and site.grid == self.grid and bool(self._rows(call))
+        return site.cross and site.grid == self.grid and call.step in self.when and bool(self._rows(call))
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """Reads, and changes nothing: one-hot values in place of v give the probabilities of the words."""

@@ -13,8 +13,8 @@ from cloisonne.core.samplers import Ddim
 from cloisonne.core.step import Step
 from cloisonne.errors import SceneError
 
-Key = tuple[str, str]
-"""Name and stream of a view."""
+Key = tuple[str, str, int]
+"""``View.key``."""
 RATE, ROUNDS, ENOUGH = 1e-2, 10, 1e-5
 """Learning rate, rounds a step and the error at which a step is left, as published."""
 
@@ -137,7 +137,7 @@ def _next(plan: Plan, z: Tensor, step: Step, counted: Run) -> Tensor:
 
 
 def _key(view: View) -> Key:
-    return view.name, view.stream
+    return view.key
 
 
 def _told_by(view: View, branch: str) -> Conditioning:
@@ -150,7 +150,7 @@ def _told_by(view: View, branch: str) -> Conditioning:
 
 
 def _said(told: Conditioning, value: Tensor) -> Conditioning:
-    return replace(told, tokens=(Tokens(value, told.tokens[0].where, told.tokens[0].within),))
+    return replace(told, tokens=(Tokens(value, told.tokens[0].mask, told.tokens[0].bias_mask),))
 
 
 def _with(plan: Plan, branch: str, started: Mapping[Key, Conditioning], values: Mapping[Key, Tensor]) -> Plan:

@@ -86,7 +86,7 @@ class Boosted(AttentionEdit):
 
     def touches(self, site: Site, call: Call) -> bool:
         """In the blocks on the way down: cross-attention is read, self-attention changed where something was read."""
-        if not site.layer.startswith("down_blocks") or not self._rows(call):
+        if site.stage != "down" or not self._rows(call):
             return False
         return site.cross or any(self._places(call.rows[i], site) is not None for i in self._rows(call))
 
@@ -128,7 +128,7 @@ class Boosted(AttentionEdit):
 
 
 def _whole(row: Row, view: str) -> bool:
-    return row.branch == "cond" and row.view.startswith(view)
+    return row.branch == "cond" and row.view == view
 
 
 def spans_of(ids: Sequence[int], phrases: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:

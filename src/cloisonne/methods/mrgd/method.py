@@ -5,7 +5,7 @@ file makes views and attention edits of the paper's views and attention policies
 ``attention.py`` what it reads from the attention maps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.attention.edits import Fading, ShareSelf, ShareWords, aligned, by_position
-from cloisonne.core.plan import AttentionEdit, Box, Interval, View
+from cloisonne.core.plan import AttentionEdit, Box, Conditioning, Interval, View
 from cloisonne.scene.conditions.edit_presets import PRESETS as PRESETS
 from cloisonne.scene.shapes.geometry import Box as Fractions
 
@@ -96,8 +96,8 @@ class Windows:
         return canvas
 
 
-_LATE = "late "
-"""Before the name of a view while the whole picture counts too: a region's name follows it, so that none is doubled."""
+LATE = 1000
+"""Added to ``View.interval_index`` of the views while the whole picture counts too."""
 
 
 def regional_views(
@@ -111,8 +111,8 @@ def regional_views(
     early = _weighed(views, windows, None, crops=crops)
     if whole is None:
         return early
-    late = [replace(view, name=f"{_LATE}{view.name}") for view in _weighed(views, windows, whole, crops=crops)]
-    late.append(_whole_view(views, windows, whole))
+    late = [*_weighed(views, windows, whole, crops=crops), _whole_view(views, windows, whole)]
+    late = [replace(view, interval_index=view.interval_index + LATE) for view in late]
     return (*(_during(view, 0.0, joins) for view in early), *(_during(view, joins, 1.0) for view in late))
 
 
@@ -157,33 +157,41 @@ def _whole_view(views: Sequence[View], windows: Windows, whole: View) -> View:
     return replace(whole, name=WHOLE, weight=(mean / count).to(whole.weight.device))
 
 
-Ids = Callable[[View], Sequence[int] | None]
-"""The tokens that a view's "cond" hears, or None where it hears no single text."""
+def text_ids(view: View) -> tuple[int, ...] | None:
+    """The token ids of a view's "cond", or None where that is no single text."""
+    branch = view.branches["cond"]
+    return branch.tokens[0].ids if isinstance(branch, Conditioning) and len(branch.tokens) == 1 else None
 
 
-def policy_edits(views: Sequence[View], roles: Mapping[str, Role], ids: Ids) -> tuple[AttentionEdit, ...]:
+def policy_edits(views: Sequence[View], roles: Mapping[str, Role]) -> tuple[AttentionEdit, ...]:
     """Attention as ``POLICIES`` share it, for each view that both canvases have.
 
     roles: of regions by name; ``""`` is the role of views of no region, but for that of the whole picture.
     """
-    pairs: dict[str, dict[str, View]] = {}
-    for view in views:
-        pairs.setdefault(view.name, {})[view.stream] = view
     edits: list[AttentionEdit] = []
-    for name, pair in sorted(pairs.items()):
-        if set(pair) != {BEFORE, AFTER}:
-            continue
-        role: Role = "whole" if name.startswith(WHOLE) else roles[pair[AFTER].region or ""]
-        policy = POLICIES[role]
-        source, target = ids(pair[BEFORE]), ids(pair[AFTER])
-        if policy.words > 0 and source is not None and target is not None:
-            same = by_position({}, len(source), len(target)) if policy.positions else aligned(source, target)
-            mapping = same.to(pair[AFTER].weight.device)
-            edits.append(ShareWords(source=BEFORE, target=AFTER, view=name, mapping=mapping, ramp=Fading(policy.words)))
-        if policy.self > 0:
-            until = Interval(0.0, policy.self)
-            edits.append(ShareSelf(source=BEFORE, target=AFTER, view=name, when=until, most=SMALL))
+    before, after = ([view for view in views if view.stream == stream] for stream in (BEFORE, AFTER))
+    for target in sorted(after, key=lambda view: view.key):
+        for source in sorted((view for view in before if view.name == target.name), key=lambda view: view.key):
+            when = source.when & target.when
+            if not when.empty:
+                role: Role = "whole" if target.name == WHOLE else roles[target.region or ""]
+                edits += _shared(source, target, POLICIES[role], when)
     return tuple(edits)
+
+
+def _shared(source: View, target: View, policy: Policy, when: Interval) -> list[AttentionEdit]:
+    """The edits of one view of both canvases, in an interval of the steps."""
+    edits: list[AttentionEdit] = []
+    own, others = text_ids(target), text_ids(source)
+    if policy.words > 0 and own is not None and others is not None:
+        same = by_position({}, len(others), len(own)) if policy.positions else aligned(others, own)
+        mapping = same.to(target.weight.device)
+        ramp = Fading(policy.words)
+        edits.append(ShareWords(source=BEFORE, target=AFTER, view=target.name, mapping=mapping, ramp=ramp, when=when))
+    if policy.self > 0:
+        until = when & Interval(0.0, policy.self)
+        edits.append(ShareSelf(source=BEFORE, target=AFTER, view=target.name, when=until, most=SMALL))
+    return edits
 
 
 def whole_from(kinds: Sequence[str], count: int) -> float:

@@ -12,10 +12,12 @@ from cloisonne.models.text.learned_words import LearnedWords
 
 
 class EncodedText(NamedTuple):
-    """A text as a network hears it. tokens: [N, D], float32. pooled: [P], float32, of Stable Diffusion XL, or None."""
+    """An encoded text. tokens: [N, D], float32. pooled: [P], float32, of Stable Diffusion XL, or None. ids: [N], the
+    token ids that were encoded, where known."""
 
     tokens: Tensor
     pooled: Tensor | None = None
+    ids: tuple[int, ...] | None = None
 
 
 class TextEncoder:

@@ -54,7 +54,7 @@ def decode_cost(model: Model, grid: tuple[int, int]) -> Cost:
 def _added(model: Model) -> dict[str, Any]:
     """The arguments for pooled text and size, of networks that take them."""
     pooled = {"text_embeds": torch.empty(1, model.spec.pooled_width)} if model.spec.pooled_width else {}
-    size = {"time_ids": torch.empty(1, 6)} if model.spec.takes_size else {}
+    size = {"time_ids": torch.empty(1, 6)} if "size" in model.spec.micro else {}
     return {"added_cond_kwargs": pooled | size} if pooled or size else {}
 
 

@@ -1,6 +1,7 @@
 """A diffusers UNet2DConditionModel as a network that estimates x0 (Stable Diffusion 1.x, 2.x, XL and ours)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -18,15 +19,16 @@ from cloisonne.core.attention.regional import (
     text_attention,
     text_bias,
 )
+from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.parameterization import to_x0
-from cloisonne.core.plan import Call, Site
+from cloisonne.core.plan import Call, Site, Stage
 from cloisonne.core.region_lora import LoraScales
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet import features
 from cloisonne.models.unet.region_lora import Added, Lora, counting, grid_of, install, with_text
 
-PictureWeights = tuple[Tensor, Tensor]
+ImagePromptWeights = tuple[Tensor, Tensor]
 """Of one layer's keys and values of pictures: [C, D] each."""
 
 
@@ -44,17 +46,18 @@ class DiffusersNet:
         unet: UNet2DConditionModel,
         spec: NetSpec,
         text_attention: TextAttention = gathered,
-        pictures: Mapping[str, PictureWeights] | None = None,
+        image_prompts: Mapping[str, ImagePromptWeights] | None = None,
         loras: Mapping[str, Lora] | None = None,
     ) -> None:
         _check(unet)
         self.unet = unet
         self.spec = spec
         self.text_attention = text_attention
-        self.pictures = pictures or {}
+        self.image_prompts = image_prompts or {}
         self.loras = loras or {}
         processors: Any = {
-            name: _Processor(name, self.pictures.get(layer_of(name)), self.loras) for name in unet.attn_processors
+            name: _Processor(site, self.image_prompts.get(site.layer), self.loras)
+            for name, site in _sites(unet.attn_processors).items()
         }
         unet.set_attn_processor(processors)
         install(unet, self.loras)
@@ -66,7 +69,7 @@ class DiffusersNet:
             raise CapabilityError(
                 f'View "{call.rows[0].view}": the network has no LoRA "{min(missing)}"; load it for regions.'
             )
-        if call.pictures is not None and not self.pictures:
+        if call.image_prompts is not None and not self.image_prompts:
             raise CapabilityError(
                 f'View "{call.rows[0].view}": pictures were given, but the network has no IP-Adapter; load one with it.'
             )
@@ -76,6 +79,8 @@ class DiffusersNet:
 
     def _output(self, call: Call) -> Tensor:
         dtype = self.unet.dtype
+        down, found = ([r.to(dtype) for r in call.residuals.get(point, ())] for point in (DOWN, SKIP_MID))
+        skips, mid = found[:-1], found[-1:]
         return self.unet(
             self._input(call).to(dtype),
             torch.full((len(call.rows),), call.step.t, device=call.z.device),
@@ -83,10 +88,10 @@ class DiffusersNet:
             encoder_hidden_states=call.z.new_empty(len(call.rows), 0, self.spec.token_width),
             cross_attention_kwargs={"call": call, "attend": self.text_attention},
             added_cond_kwargs=self._added(call, dtype),
-            down_block_additional_residuals=tuple(r.to(dtype) for r in call.down_mid[:-1]) or None,
-            mid_block_additional_residual=call.down_mid[-1].to(dtype) if call.down_mid else None,
+            down_block_additional_residuals=tuple(skips) or None,
+            mid_block_additional_residual=mid[0] if mid else None,
             # A fresh list, because the UNet pops from it.
-            down_intrablock_additional_residuals=[f.to(dtype) for f in call.intrablock] or None,
+            down_intrablock_additional_residuals=list(down) or None,
             return_dict=False,
         )[0]
 
@@ -102,7 +107,7 @@ class DiffusersNet:
     def _added(self, call: Call, dtype: torch.dtype) -> dict[str, Tensor] | None:
         wanted = (
             ("text_embeds", self.spec.pooled_width > 0, call.pooled),
-            ("time_ids", self.spec.takes_size, call.size),
+            ("time_ids", "size" in self.spec.micro, call.micro.get("size")),
         )
         if any(needed and given is None for _, needed, given in wanted):
             raise CapabilityError(
@@ -115,6 +120,23 @@ class DiffusersNet:
 def layer_of(processor: str) -> str:
     """The name of the layer that a processor of diffusers' is of."""
     return processor.removesuffix(".processor")
+
+
+def _sites(processors: Iterable[str]) -> dict[str, Site]:
+    """The attention layers by the names of their processors, in the order of a forward pass, with no grid yet."""
+    stages: dict[str, Stage] = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
+    ordered = sorted(processors, key=lambda name: list(stages).index(name.split(".")[0]))
+    last = max(len(ordered) - 1, 1)
+    return {
+        name: Site(
+            layer=layer_of(name),
+            grid=(0, 0),
+            kind="cross" if layer_of(name).endswith("attn2") else "self",
+            stage=stages[name.split(".")[0]],
+            depth=place / last,
+        )
+        for place, name in enumerate(ordered)
+    }
 
 
 class _Layer(Protocol):
@@ -131,11 +153,11 @@ class _Layer(Protocol):
 class _Processor:
     """diffusers' interface to one attention layer, handed on to the core's one attention function."""
 
-    def __init__(self, name: str, pictures: PictureWeights | None, loras: Mapping[str, Lora]) -> None:
-        self._layer = layer_of(name)
-        self._pictures = pictures
-        self._cross = self._layer.endswith("attn2")
-        self._keys, self._values = (_changes(f"{self._layer}.{part}", loras) for part in ("to_k", "to_v"))
+    def __init__(self, site: Site, image_prompts: ImagePromptWeights | None, loras: Mapping[str, Lora]) -> None:
+        """site: of the layer, with no grid yet."""
+        self._site = site
+        self._image_prompts = image_prompts
+        self._keys, self._values = (_changes(f"{site.layer}.{part}", loras) for part in ("to_k", "to_v"))
 
     def __call__(
         self,
@@ -148,13 +170,13 @@ class _Processor:
         attend: TextAttention,
     ) -> Tensor:
         grid = grid_of(hidden_states.shape[1], (call.z.shape[-2], call.z.shape[-1]))
-        site = Site(self._layer, self._cross, grid)
-        if self._cross and is_bias(site, call):
+        site = replace(self._site, grid=grid)
+        if site.cross and is_bias(site, call):
             dtype = hidden_states.dtype
             out = text_bias(lambda tokens: attn.to_out[0](attn.to_v(tokens.to(dtype))), site, call.texts)
             return out / attn.rescale_output_factor
         q = attn.to_q(hidden_states)
-        if self._cross:
+        if site.cross:
 
             def project(tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
                 tokens = tokens.to(q.dtype)
@@ -167,8 +189,8 @@ class _Processor:
                 )
 
             out = text_attention(q, attn.heads, project, site, call, attend)
-            if call.pictures is not None:
-                out = out + picture_attention(q, attn.heads, self._project, site, call.pictures)
+            if call.image_prompts is not None:
+                out = out + picture_attention(q, attn.heads, self._project, site, call.image_prompts)
         else:
             out = self_attention(q, attn.to_k(hidden_states), attn.to_v(hidden_states), attn.heads, site, call)
         # to_out is a projection and a dropout.
@@ -176,8 +198,8 @@ class _Processor:
 
     def _project(self, tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
         """Keys and values [T, N, C] of pictures' tokens [T, N, D]; the weights may lie elsewhere than the network."""
-        assert self._pictures is not None, "the network has an IP-Adapter"
-        k, v = (weight.to(tokens.device) for weight in self._pictures)
+        assert self._image_prompts is not None, "the network has an IP-Adapter"
+        k, v = (weight.to(tokens.device) for weight in self._image_prompts)
         tokens = tokens.to(k.dtype)
         return F.linear(tokens, k), F.linear(tokens, v)
 

@@ -52,7 +52,7 @@ def read_words(scene: Scene, model: Model) -> Reading:
     readers: dict[str, list[TokenMaps]] = {}
     for view in prepared.compiled.plan.views:
         for name, words in _words_in(view, heard, prepared).items():
-            reader = TokenMaps(stream=view.stream, words=words, grid=grid, view=view.name)
+            reader = TokenMaps(stream=view.stream, words=words, grid=grid, view=view.name, when=view.when)
             readers.setdefault(name, []).append(reader)
     width, height = size_of(prepared.scene)
     return Reading(
@@ -95,7 +95,7 @@ def _words_in(view: View, heard: Sequence[Placed], prepared: Prepared) -> dict[s
     if prepared.scene.method == "caption" or callable(told):
         return {}
     own = [p for p in heard if view.region == p.name]
-    if not own and view.name.split(" ")[0] == CANVAS:
+    if not own and view.name == CANVAS:
         alone = {v.region for v in prepared.compiled.plan.views}
         own = [p for p in heard if _within(view, p.region) and p.name not in alone]
     if not own:
@@ -112,10 +112,10 @@ def _within(view: View, region: Region) -> bool:
 
 def _ids(told: Conditioning, prepared: Prepared) -> list[int]:
     """The ids of all that a row hears, in the order of its texts; -1 for what is no text."""
-    masked = [piece for piece in told.tokens if piece.where is not None]
+    masked = [piece for piece in told.tokens if piece.mask is not None]
     ids: list[int] = []
-    for piece in (*masked, *(piece for piece in told.tokens if piece.where is None)):
-        ids += prepared.ctx.ids_in(piece.value) or [-1] * len(piece.value)
+    for piece in (*masked, *(piece for piece in told.tokens if piece.mask is None)):
+        ids += piece.ids or [-1] * len(piece.value)
     return ids
 
 

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloisonne.core.plan import AttentionEdit, Plan, View
+from cloisonne.core.plan import AttentionEdit, Plan
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, spelled
 from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd.attention import Boosted, ClearWords, spans_of
 from cloisonne.methods.mrgd.losses import Losses, RegionEnergy, Wanted
-from cloisonne.methods.mrgd.method import AFTER, BEFORE, CANVAS, WHOLE, latent_box, window_feather
+from cloisonne.methods.mrgd.method import AFTER, BEFORE, CANVAS, WHOLE, latent_box, text_ids, window_feather
 from cloisonne.methods.reco import tidied
 from cloisonne.models.vae import Vae
 from cloisonne.pipelines.editing.pair import Pair, Seen
@@ -36,15 +36,6 @@ LEAST = 0.05
 """Share of a region below which what was found is not believed."""
 GROWN = 0.04
 """How far a thing's map is grown, as a share of the picture's longer side; twice as far where nothing shall be left."""
-
-
-def ids_of(pair: Pair, view: View) -> tuple[int, ...] | None:
-    """The tokens that a view's "cond" hears; None where it hears no single text."""
-    told = view.branches["cond"]
-    if callable(told) or len(told.tokens) != 1:
-        return None
-    value = told.tokens[0].value
-    return next((ids for said in pair.said if (ids := said.ids_of(value)) is not None), None)
 
 
 @dataclass(eq=False)
@@ -73,9 +64,9 @@ class Listening:
             return cls()
         view = WHOLE if editing.whole else CANVAS
         own = cls(count=editing.keywords, text=pair.model.text, wanted=pair.scene.active_regions)
-        heard = {v.stream: v for v in both.views if v.name.startswith(view)}
+        heard = {v.stream: v for v in both.views if v.name == view}
         for stream, prepared in ((BEFORE, pair.before), (AFTER, pair.after)):
-            ids = ids_of(pair, heard[stream]) if stream in heard else None
+            ids = text_ids(heard[stream]) if stream in heard else None
             own.ids[stream] = ids or ()
             phrases = {r.name or "": own.tokens(r.phrase) for r in prepared.scene.active_regions if r.phrase}
             own.spans[stream] = spans_of(own.ids[stream], phrases)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
-from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Placed, box_of, layout, place
 from cloisonne.models.model import Model
 from cloisonne.pipelines.inpaint import ROOM, PictureEdit, as_pixels
@@ -30,10 +29,7 @@ FRESH = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pair:
-    """Both halves, prepared. scene: resolved, with its edits. picture: of the background, if there is one.
-
-    said: all that was compiled for the pair, which knows what texts its views hear; grows with them.
-    """
+    """Both halves, prepared. scene: resolved, with its edits. picture: of the background, if there is one."""
 
     scene: Scene
     parts: Halves
@@ -41,7 +37,6 @@ class Pair:
     after: Prepared
     picture: PictureEdit | None
     model: Model
-    said: list[Context]
 
     @classmethod
     def of(cls, scene: Scene, model: Model, method: str | None = None, room: float = ROOM) -> "Pair":
@@ -70,7 +65,6 @@ class Pair:
             after=after,
             picture=picture,
             model=model,
-            said=[before.ctx, after.ctx],
         )
 
     @property

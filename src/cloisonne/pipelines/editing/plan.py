@@ -19,7 +19,7 @@ from cloisonne.methods.mrgd.method import (
     regional_views,
     whole_from,
 )
-from cloisonne.pipelines.editing.losses import Listening, energy, ids_of
+from cloisonne.pipelines.editing.losses import Listening, energy
 from cloisonne.pipelines.editing.pair import Pair
 from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.scene.conditions.edit_presets import Editing
@@ -51,7 +51,7 @@ def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> P
     edits: list[AttentionEdit] = list(listening.edits)
     refines: list[Refine] = []
     if editing.policies:
-        edits += policy_edits(both.views, _roles(pair, editing), lambda view: ids_of(pair, view))
+        edits += policy_edits(both.views, _roles(pair, editing))
     elif editing.looks > 0 and not pair.parts.redrawn:
         edits.append(ShareSelf(source=BEFORE, target=AFTER, when=Interval(0.0, editing.looks)))
     if editing.steers:
@@ -68,7 +68,6 @@ def _whole_view(pair: Pair, half: Prepared) -> View:
     said = [pair.scene.caption, *(region.phrase for region in half.scene.active_regions if region.phrase)]
     scene = half.scene.replace(caption=", ".join(filter(None, said)), regions=(), method="caption")
     prepared = prepare(scene, pair.model, given=pair.picture)
-    pair.said.append(prepared.ctx)
     (view,) = prepared.compiled.plan.views
     return view
 

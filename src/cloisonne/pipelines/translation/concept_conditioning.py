@@ -58,7 +58,7 @@ def told_picture(
     adapter: Any = model.ip_adapter
     text: Any = model.text
     silent = Conditioning(tokens=(Tokens(text.encode(text.ids(""))),))
-    looking = [Conditioning(pictures=(Tokens(own),)) for own in (adapter.null, adapter.tokens(reference))]
+    looking = [Conditioning(image_prompts=(Tokens(own),)) for own in (adapter.null, adapter.tokens(reference))]
     return ConceptConditioning(model.net, silent + looking[0], silent + looking[1])
 
 
@@ -71,7 +71,7 @@ def told_blank(model: Model, *, learned: bool) -> ConceptConditioning:
         _check_plain(model)
         assert model.ip_adapter is not None, "the model sees exemplars"
         pictures = (Tokens(torch.zeros(model.ip_adapter.num_tokens, model.spec.token_width)),)
-    nothing = Conditioning(tokens=(Tokens(tokens),), pictures=pictures)
+    nothing = Conditioning(tokens=(Tokens(tokens),), image_prompts=pictures)
     net: Net = model.net if by_words else model.exemplar.net  # type: ignore[union-attr]
     return ConceptConditioning(net, nothing, nothing)
 

@@ -228,10 +228,9 @@ class Translation:
         """Both canvases, and on the result's the other regions; one view a part of the walk."""
         parts = self.prepared.compiled.translated
         views = list(self.prepared.compiled.plan.views)
-        for span, left in parts:
-            name = content.name if len(parts) == 1 else f"{content.name} from {span.start}"
-            views.append(replace(content, name=name, when=span))
-            views.append(replace(image, name=name, when=span, weight=left))
+        for index, (span, left) in enumerate(parts):
+            views.append(replace(content, interval_index=index, when=span))
+            views.append(replace(image, interval_index=index, when=span, weight=left))
         edits = sharing(self.translating, *self.told.ids)
         limit = self.model.clip
         clamps = () if limit is None else tuple(Clamp(limit=limit, stream=stream) for stream in (CONTENT, IMAGE))

@@ -48,7 +48,7 @@ def size_of(settings: Settings, model: Model) -> int:
 def canvas_of(size: int, model: Model) -> Canvas:
     """The canvas of training pictures of that size."""
     side = size // model.spec.vae_factor
-    return Canvas(size=size, latent=(model.spec.latent_channels, side, side), levels=len(model.schedule.alphas))
+    return Canvas(size=size, latent=(model.spec.latent_channels, side, side), levels=len(model.schedule.trained()))
 
 
 def is_world(settings: Settings) -> bool:

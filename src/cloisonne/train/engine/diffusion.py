@@ -19,8 +19,9 @@ class Diffusion:
     def __init__(self, model: Model, device: torch.device) -> None:
         self._vae = model.vae
         self._prediction = model.schedule.prediction
-        self._alphas = torch.tensor(model.schedule.alphas, device=device)
-        self._ss = torch.tensor(model.schedule.ss, device=device)
+        trained = model.schedule.trained()
+        self._alphas = torch.tensor([step.alpha for step in reversed(trained)], device=device)
+        self._ss = torch.tensor([step.s for step in reversed(trained)], device=device)
         self._vae.module.to(device)
 
     def latents(self, pixels: Tensor, noise: Tensor, autocast: Any) -> Tensor:
