@@ -13,9 +13,7 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TOP = "src|tests|docs|scripts|benchmarks|examples"
-ROOMS = "|".join(
-    sorted(path.name for path in (ROOT / "src" / "cloisonne").iterdir() if (path / "__init__.py").is_file())
-)
+ROOMS = "|".join(sorted(path.parent.name for path in (ROOT / "src" / "cloisonne").glob("*/__init__.py")))
 PATH = re.compile(rf"`((?:{TOP}|{ROOMS})/[\w./-]*)")
 """A file or folder of the repository, or one below src/cloisonne."""
 
