@@ -1,10 +1,10 @@
-"""A 2-D toy of the idea: estimates of the clean canvas are fused, then one solver takes one step.
+"""A 2-D toy of the method: x0 estimates are fused, then one solver takes one step.
 
     python docs/toy.py            # writes docs/images/toy.png in seconds, without any weights
 
-Every latent pixel of this canvas is a point of the plane, and a "network" knows a distribution of points exactly: the
-mean of x0 given z is a formula for a mixture of Gaussians. Everything else is what draws pictures: views with weights,
-a pinned background, samplers, and the one loop.
+Every latent pixel of this canvas is a point of the plane, and each "network" is exact: the mean of x0 given z is a
+formula for a mixture of Gaussians. Everything else is the code that generates images: views with weights, a pinned
+background, samplers, and the one loop.
 """
 
 import sys
@@ -28,14 +28,14 @@ from cloisonne.core.schedule import Schedule
 
 SIDE = 64
 SCHEDULE = Schedule.from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
-TOLD = {"cond": Conditioning(tokens=(Tokens(torch.zeros(1, 1)),))}  # what these networks are told says nothing
+BRANCHES = {"cond": Conditioning(tokens=(Tokens(torch.zeros(1, 1)),))}  # these networks ignore their text
 COLOURS = torch.tensor([[214.0, 69, 65], [31, 119, 180], [230, 159, 0], [90, 90, 90]])
-"""Of the ring, the petals, the cross, and what is pinned."""
+"""Of the ring, the petals, the cross, and the pinned points."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A network that is right: the mean of x0 given ``z = alpha * x0 + s * n``, x0 from Gaussians around ``means``."""
+    """An exact network: the mean of x0 given ``z = alpha * x0 + s * n``, x0 from Gaussians around ``means``."""
 
     means: Tensor
     spread: float
@@ -70,8 +70,8 @@ def views() -> tuple[View, ...]:
 
 
 def view(name: str, net: Mixture, weight: Tensor) -> View:
-    """A network on the whole canvas that counts as much as ``weight`` [H, W] says."""
-    return View(name=name, net=net, branches=TOLD, guide=Single(), weight=weight)
+    """A network on the whole canvas, weighted by ``weight`` [H, W]."""
+    return View(name=name, net=net, branches=BRANCHES, guide=Single(), weight=weight)
 
 
 def pinned() -> Pin:
@@ -87,15 +87,15 @@ def noise(seed: int) -> Callable[[], Tensor]:
     return lambda: torch.randn(1, 2, SIDE, SIDE, generator=generator)
 
 
-def walked(plan: Plan, name: str, z: Tensor, steps: Sequence[Step]) -> list[Tensor]:
-    """What we do: the canvases from noise to the end, by the one loop."""
+def sampled(plan: Plan, name: str, z: Tensor, steps: Sequence[Step]) -> list[Tensor]:
+    """Our method: the canvases from noise to the last step, by the one loop."""
     path = [z]
     sample(plan, SAMPLERS[name], z, steps, noise=noise(7), watch=lambda step, z, x0: path.append(z))
     return path
 
 
 def fused_steps(plan: Plan, name: str, z: Tensor, steps: Sequence[Step]) -> list[Tensor]:
-    """What we do not: every view walks a step of its own, and the canvases are averaged by the views' weights."""
+    """The alternative: every view takes a solver step of its own; the canvases are averaged by the views' weights."""
     alone = [partial(predict, Plan(views=(replace(v, weight=torch.ones(SIDE, SIDE)),))) for v in plan.views]
     noises, path = [noise(7 + i) for i in range(len(alone))], [z]
     for step in steps:
@@ -105,27 +105,27 @@ def fused_steps(plan: Plan, name: str, z: Tensor, steps: Sequence[Step]) -> list
 
 
 def main(path: Path) -> dict[str, float]:
-    """Draw the picture; the numbers are printed and returned."""
+    """Write the figure; print and return the numbers."""
     steps, many = SCHEDULE.steps(40, ends_clean=True), SCHEDULE.steps(250, ends_clean=True)
     plan, pin, start = Plan(views=views()), pinned(), noise(0)()
-    pairs = zip(walked(plan, "euler", start, steps), fused_steps(plan, "euler", start, steps), strict=True)
-    # Two networks that say the same of the same canvas, a unit Gaussian: its spread ought to stay 1 at every step.
+    pairs = zip(sampled(plan, "euler", start, steps), fused_steps(plan, "euler", start, steps), strict=True)
+    # Two equal networks on one canvas, a unit Gaussian: its standard deviation has to stay 1 at every step.
     half, unit = torch.full((SIDE, SIDE), 0.5), Mixture(torch.zeros(1, 2), 1.0)
     twins = Plan(views=(view("a", unit, half), view("b", unit, half)))
-    one, fused = ([float(z.std()) for z in f(twins, "euler-ancestral", start, many)] for f in (walked, fused_steps))
+    one, fused = ([float(z.std()) for z in f(twins, "euler-ancestral", start, many)] for f in (sampled, fused_steps))
     begin = torch.where(pin.mask > 0, start, steps[0].alpha * pin.known + steps[0].s * start)
-    canvas = walked(plan + Plan(refines=(pin,)), "euler", begin, steps)
+    canvas = sampled(plan + Plan(refines=(pin,)), "euler", begin, steps)
     draw(path, pin, canvas, one, fused)
     off = float(((canvas[-1] - pin.known) * (1 - pin.mask)).abs().max())
     apart = max(float((a - b).abs().max()) for a, b in pairs)
     print(f"DDIM: fusing estimates and fusing steps differ by {apart:.1e} at most")
-    print(f"euler-ancestral: one canvas keeps std {one[-1]:.2f}; fused steps, each with its noise, {fused[-1]:.2f}")
+    print(f"euler-ancestral: one canvas has std {one[-1]:.2f}; fused steps, each with its noise, {fused[-1]:.2f}")
     print(f"pinned points end {off:.1e} from where they belong")
     return {"apart": apart, "one": one[-1], "fused": fused[-1], "off": off}
 
 
 def draw(path: Path, pin: Pin, canvas: list[Tensor], one: list[float], fused: list[float]) -> None:
-    """Three panels: the canvas by region, where its points end, and the spread on the way; drawn twice as large."""
+    """Three panels: the canvas by region, where its points end, and the std by step; drawn twice as large."""
     colours = torch.einsum("khw,kc->hwc", torch.stack([v.weight for v in views()]), COLOURS[:3])
     colours = torch.where(pin.mask[..., None] > 0, colours, COLOURS[3]).round().to(torch.uint8)
     sheet = Image.new("RGB", (3120, 1150), "white")
@@ -154,7 +154,7 @@ def draw(path: Path, pin: Pin, canvas: list[Tensor], one: list[float], fused: li
 
 
 def plane(side: int, colours: Tensor, canvas: list[Tensor]) -> Image.Image:
-    """The densities, some of the ways, and every point of the canvas where it ends, in its pixel's colour."""
+    """The densities, some of the paths, and every point of the canvas where it ends, in its pixel's colour."""
     axis = torch.linspace(-3, 3, side)
     grid = torch.stack(torch.meshgrid(axis, -axis, indexing="xy"), dim=-1)
     shade = torch.full((side, side, 3), 255.0)
@@ -162,8 +162,8 @@ def plane(side: int, colours: Tensor, canvas: list[Tensor]) -> Image.Image:
         density = sum((((m - grid).square().sum(-1)) / (-2 * (net.spread + 0.08) ** 2)).exp() for m in net.means)
         assert isinstance(density, Tensor)
         shade += 0.25 * (density / density.max())[..., None] * (colour - 255)
-    picture = Image.fromarray(shade.clamp(0, 255).to(torch.uint8).numpy())
-    pen = ImageDraw.Draw(picture)
+    figure = Image.fromarray(shade.clamp(0, 255).to(torch.uint8).numpy())
+    pen = ImageDraw.Draw(figure)
     places = (torch.cat(canvas).clamp(-3, 3) * torch.tensor([1, -1])[:, None, None] / 3 + 1) * side / 2
     for row, column in product(range(2, SIDE, 12), range(3, SIDE, 9)):
         pale = (colours[row, column].int() + 510) // 3
@@ -172,7 +172,7 @@ def plane(side: int, colours: Tensor, canvas: list[Tensor]) -> Image.Image:
         x, y = places[-1, :, row, column].tolist()
         pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=tuple(colours[row, column].tolist()))
     pen.rectangle((0, 0, side - 1, side - 1), outline=(200, 200, 200), width=3)
-    return picture
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The documentation holds: its Python runs as printed, its links lead somewhere, its pages name their commands."""
+"""The documentation is valid: its Python runs, its links and paths resolve, its pages name their commands."""
 
 import re
 from collections import Counter
@@ -12,11 +12,15 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+TOP = "src|tests|docs|scripts|benchmarks|examples"
+ROOMS = "|".join(sorted(path.parent.name for path in (ROOT / "src" / "cloisonne").glob("*/__init__.py")))
+PATH = re.compile(rf"`((?:{TOP}|{ROOMS})/[\w./-]*)")
+"""A file or folder of the repository, or one below src/cloisonne."""
 
 RUN = [ROOT / "README.md", ROOT / "docs" / "scenes.md", ROOT / "docs" / "inversion.md"]
-"""Pages whose Python needs no checkpoint but the built-in family."""
+"""Pages whose Python needs only the built-in family."""
 
-builtin = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is not there")
+builtin = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is missing")
 
 
 def name(path: Path) -> str:
@@ -42,7 +46,7 @@ def anchors(path: Path) -> list[tuple[int, str]]:
 @builtin
 @pytest.mark.parametrize("path", RUN, ids=name)
 def test_python_runs_as_printed(path: Path, workdir: Path) -> None:
-    """All blocks of a page, one after the other in one namespace, beside the examples."""
+    """All blocks of a page, one after the other in one namespace, with examples/ in the working directory."""
     (workdir / "examples").symlink_to(ROOT / "examples")
     namespace: dict[str, object] = {}
     for block in blocks(path, "python"):
@@ -50,7 +54,7 @@ def test_python_runs_as_printed(path: Path, workdir: Path) -> None:
 
 
 @builtin
-def test_the_lattice_of_the_inversion_page_comes_back(workdir: Path) -> None:
+def test_the_lattice_of_the_inversion_page_is_exact(workdir: Path) -> None:
     (workdir / "examples").symlink_to(ROOT / "examples")
     namespace: dict = {}
     exec(blocks(ROOT / "docs" / "inversion.md", "python")[0], namespace)
@@ -58,7 +62,7 @@ def test_the_lattice_of_the_inversion_page_comes_back(workdir: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_resolve(path: Path) -> None:
     for link in LINK.findall(path.read_text(encoding="utf-8")):
         if "://" in link:
             continue
@@ -67,6 +71,16 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.exists(), link
         if anchor:
             assert anchor in [one for _, one in anchors(target)], link
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name)
+def test_paths_exist(path: Path) -> None:
+    named = PATH.findall(path.read_text(encoding="utf-8"))
+    assert [one for one in named if not ((ROOT / one).exists() or (ROOT / "src" / "cloisonne" / one).exists())] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 170
 
 
 def test_the_readme_links_every_page() -> None:

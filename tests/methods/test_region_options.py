@@ -204,4 +204,4 @@ def test_what_is_removed_from_a_given_picture_has_no_words_to_turn_dials_of(tiny
 
 
 def test_the_docs_have_this_table() -> None:
-    assert markdown() in Path("docs/dials.md").read_text()
+    assert markdown() in Path("docs/region-options.md").read_text()

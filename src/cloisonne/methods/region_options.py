@@ -1,6 +1,6 @@
 """Which dial of a region counts for which kind of condition. What cannot count is refused or said, naming the region.
 
-The table in docs/dials.md is this one with the lines of checkpoints of ``models/capabilities.py``, checked by a test.
+The table in docs/region-options.md is this one with the model families of ``models/capabilities.py`` (tested).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
