@@ -89,13 +89,13 @@ def test_a_picture_that_is_not_the_one_meant(tmp_path) -> None:
     meant = Picture(path=tmp_path / "a.png", sha256=hashlib.sha256(data).hexdigest())
     assert meant.read() == data
     (tmp_path / "a.png").write_bytes(data + b"x")
-    with pytest.raises(ImageError, match="is not the picture that the scene was made with"):
+    with pytest.raises(ImageError, match="is not the image that the scene was made with"):
         meant.read()
 
 
 def test_sixteen_bits_a_colour_are_refused_where_they_would_be_lost() -> None:
     deep = cv2.imencode(".png", np.full((4, 4, 3), 40_000, np.uint16))[1].tobytes()
-    with pytest.raises(ImageError, match="16 bits a colour channel"):
+    with pytest.raises(ImageError, match="16 bits per colour channel"):
         opened(Picture(data=deep), "background", exact=True)
     assert load_mask(Picture(data=deep)) == pytest.approx(40_000 / 65_535, abs=1 / 255)
 
@@ -182,9 +182,9 @@ def test_a_picture_in_memory_keeps_profile_and_exif() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     photo = Image.open(io.BytesIO(file_of(Image.new("RGB", (4, 6)), "JPEG", exif=exif, icc_profile=b"profile")))
-    kept = opened(given_background(photo), "background")
-    assert kept.info["icc_profile"] == b"profile"
-    assert kept.getexif()[0x0112] == 6
+    image = opened(given_background(photo), "background")
+    assert image.info["icc_profile"] == b"profile"
+    assert image.getexif()[0x0112] == 6
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])

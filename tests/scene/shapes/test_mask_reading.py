@@ -1,4 +1,4 @@
-"""Masks as real programs write them: what is region, what is outside, and the notes on it."""
+"""Masks as real programs write them: the region, the outside, and the notes about both."""
 
 import io
 import json
@@ -121,7 +121,7 @@ def test_a_nearly_black_ground_is_outside(level: int, noise: int) -> None:
     found = read(Image.fromarray(np.where(HOLE, 255, ground).astype(np.uint8)))
     assert (found.values == HOLE).all()
     (note,) = found.notes
-    assert "nearly black ground" in note
+    assert "nearly black background" in note
 
 
 @pytest.mark.parametrize("level", [1, NEARLY_BLACK])
