@@ -173,7 +173,7 @@ SCENES = {
     "method": ({"method": "magic"}, '"magic"', "reco, attention"),
     "overlap": ({"overlap": "mix"}, '"mix"', "blend, priority, union"),
     "spacing": ({"spacing": "cosine"}, '"cosine"', "default, karras"),
-    "eta": ({"eta": 0.5, "sampler": "euler"}, "eta is 0.5", "leave it out"),
+    "eta": ({"eta": 0.5, "sampler": "euler"}, "eta is 0.5", "leave eta out"),
     "strength alone": ({"strength": 0.5}, "there is no background", "give one"),
     "strength": ({"strength": 1.5, "background": "a.png"}, "strength is 1.5", "from 0"),
     "background": ({"background": []}, "background is []", "path of an image"),

@@ -41,15 +41,14 @@ def halves(scene: Scene) -> Halves:
         )
     if scene.outside is not None:
         raise SceneError(
-            "The scene pastes an image outside of regions, which is not supported for the two images of an edit; "
-            "remove outside."
+            "outside is given, but an edit generates two images, before and after, and cannot use it; remove outside."
         )
     for region, edit in edits:
         for other, other_edit in edits:
             if {edit.kind, other_edit.kind} == {"add", "remove"} and _same_place(region, other):
                 raise SceneError(
                     f'The edit adds something where region "{other.name}" removes something; replace both by one '
-                    "edit of kind change.",
+                    'edit of kind "change".',
                     region=region.name,
                 )
     _refuse_schedules(scene)

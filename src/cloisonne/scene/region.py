@@ -177,15 +177,23 @@ class Region(Value):
         if len(shapes) > 1:
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
         if self.mask is None and self.mask_channel != "auto":
-            raise SceneError(f'The mask channel is "{self.mask_channel}", but the region has no mask; leave it out.')
+            raise SceneError(
+                f'The mask channel is "{self.mask_channel}", but the region has no mask; give one, or leave the '
+                "channel out."
+            )
         if self.edit is not None:
             self._check_edit()
         elif self.concept is not None:
             self._check_concept()
         elif is_empty(self.phrase) and self.exemplar is None and self.control is None:
-            raise SceneError('The region has no phrase; describe what belongs there, such as "a doughnut".')
+            raise SceneError(
+                'The region has no phrase; describe what belongs there, such as "a doughnut", or give an exemplar or a '
+                "control."
+            )
         if self.similarity is not None and self.exemplar is None:
-            raise SceneError(f"similarity is {self.similarity}, but the region has no exemplar; give one.")
+            raise SceneError(
+                f"similarity is {self.similarity}, but the region has no exemplar; give one, or leave similarity out."
+            )
         if self.similarity is not None and self.guidance is not None:
             raise SceneError(
                 f"guidance is {self.guidance} and similarity is {self.similarity}, which are the same option of an "

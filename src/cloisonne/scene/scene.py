@@ -167,10 +167,12 @@ class Scene(Value):
     def _check(self) -> Self:
         if self.eta and self.sampler not in (None, "ddim"):
             raise SceneError(
-                f'eta is {self.eta}, but the sampler "{self.sampler}" does not use it; leave it out or use "ddim".'
+                f'eta is {self.eta}, but the sampler "{self.sampler}" does not use it; leave eta out, or use "ddim".'
             )
         if self.strength != 1 and self.background is None:
-            raise SceneError(f"strength is {self.strength}, but there is no background; give one, or leave it out.")
+            raise SceneError(
+                f"strength is {self.strength}, but there is no background; give one, or leave strength out."
+            )
         names = [region.name for region in self.regions]
         for name in self.outside.regions if self.outside else ():
             if name not in names:

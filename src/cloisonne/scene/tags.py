@@ -75,7 +75,7 @@ class _Reader:
         if self.depth:
             raise SceneError(
                 f"The text {shown(self.text)} has {shown(match[0])} inside square brackets, but a LoRA cannot be "
-                "scheduled there; move it outside the brackets, or give its region start and stop."
+                "scheduled; move it outside the brackets, or give its region start and stop."
             )
         try:
             scale = float((match["scale"] or ":1")[1:])

@@ -35,7 +35,7 @@ class Control(Value):
             raise SceneError(f'control has {given}; give the map as "image", or an image to compute it from as "from".')
         if self.photo is not None and self.kind not in DRAWN:
             raise SceneError(
-                f'control is "from" a photo, but a map of kind {self.kind} cannot be computed here; give it as '
+                f'control has "from", but a map of kind {self.kind} cannot be computed here; give it as '
                 f'"image", or choose one of {", ".join(DRAWN)}.'
             )
         return self

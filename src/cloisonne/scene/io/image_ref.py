@@ -59,7 +59,7 @@ class Picture:
         data = _file_bytes(self.path)
         if self.sha256 is not None and hashlib.sha256(data).hexdigest() != self.sha256:
             raise ImageError(
-                f"{self} is not the image that the scene was made with (another SHA-256); restore it or give it again."
+                f"{self} is not the image that the scene was made with, by its SHA-256; restore it or give it again."
             )
         return data
 
@@ -74,7 +74,9 @@ class Picture:
 def _file_bytes(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise ImageError(f"There is no file {quoted(path)}; check the path, which is relative to the scene's file.")
+            raise ImageError(
+                f"There is no file {quoted(path)}; check the path (paths in a scene file are relative to it)."
+            )
         if not path.is_file():
             raise ImageError(f"{quoted(path)} is not a file; give the path of a file.")
         if path.stat().st_size > MAX_FILE_BYTES:

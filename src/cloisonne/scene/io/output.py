@@ -67,7 +67,7 @@ def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image
                 f"There is no folder {quoted(folder)} for the output {quoted(path.name)}; create it first."
             )
         if not os.access(folder, os.W_OK):
-            raise OutputError(f"The folder {quoted(folder)} is not writable; choose another place for the output.")
+            raise OutputError(f"The folder {quoted(folder)} is not writable; choose another folder for the output.")
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None
 
@@ -149,4 +149,4 @@ def _cannot_write(path: Path, error: Exception) -> OutputError:
     if isinstance(error, OutputError):
         return error
     reason = getattr(error, "strerror", None) or error
-    return OutputError(f"The output {quoted(path)} cannot be written ({reason}); choose another place.")
+    return OutputError(f"The output {quoted(path)} cannot be written ({reason}); choose another path.")
