@@ -235,14 +235,14 @@ def test_a_bad_scene(scene, wrong, do) -> None:
 
 
 @pytest.mark.parametrize("name", [" ", "", "a\nb", "n" * 101, 3])
-def test_a_bad_name_is_shown_and_not_used(name) -> None:
+def test_a_bad_name_is_quoted_and_not_used(name) -> None:
     error, text = sentence_of({"regions": [{"name": name, "box": BOX, "phrase": "a"}]})
     assert error.region == "region-0"
     assert text.startswith('Region "region-0": name is ')
 
 
 @pytest.mark.parametrize("region", [3, None, "box", [1]])
-def test_a_region_that_is_none(region) -> None:
+def test_a_region_of_another_type(region) -> None:
     error, text = sentence_of({"regions": [region]})
     assert error.region == "region-0"
     assert "give an object" in text
@@ -268,14 +268,14 @@ def test_two_regions_of_one_name() -> None:
         (b"\xff\xfe{", "neither a PNG nor text in UTF-8"),
     ],
 )
-def test_text_that_is_no_scene(text, wrong) -> None:
+def test_text_that_is_not_a_scene(text, wrong) -> None:
     with pytest.raises(SceneError) as caught:
         Scene.from_json(text)
     assert wrong in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
-def test_files_that_are_no_scene(tmp_path) -> None:
+def test_files_that_are_not_scenes(tmp_path) -> None:
     (tmp_path / "photo.png").write_bytes(encoded(Image.new("L", (4, 4))))
     (tmp_path / "half.png").write_bytes(encoded(Image.new("L", (4, 4)))[:20])
     for name, wrong in [

@@ -31,7 +31,7 @@ def test_names_are_unique() -> None:
         Scene(regions=[Region(name="region-1", box=BOX, phrase="a"), Region(box=BOX, phrase="b")])
 
 
-def test_resolved_fills_in_what_was_left_out() -> None:
+def test_resolved_fills_in_missing_fields() -> None:
     scene = Scene(steps=7, seed=3).resolved(**NATIVE)
     assert (scene.width, scene.height, scene.steps, scene.guidance, scene.sampler) == (128, 128, 7, 4.0, "ddim")
     assert scene.seed == 3

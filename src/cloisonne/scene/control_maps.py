@@ -29,7 +29,7 @@ def sobel(rgb: Pixels) -> Pixels:
 
 
 def color(rgb: Pixels) -> Pixels:
-    """Mean colours of square cells: uint8 [H, W, 3]. Cells are CELL pixels wide, less on small images."""
+    """Mean colours of square cells: uint8 [H, W, 3]. Cells are CELL pixels wide, smaller on small images."""
     height, width = rgb.shape[:2]
     cell = min(CELL, max(min(height, width) // 8, 1))
     small: Any = cv2.resize(rgb, (max(width // cell, 1), max(height // cell, 1)), interpolation=cv2.INTER_AREA)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cloisonne.errors import CloisonneError, SceneError
 
 MAX_TEXT = 10_000
-"""Most characters of one text."""
+"""Largest number of characters in a text."""
 
 _NAMES_ELSEWHERE = {
     "prompt": ("caption", "phrase"),

@@ -48,7 +48,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
-def test_damaged_pictures_are_one_sentence(data) -> None:
+def test_damaged_images_are_one_sentence(data) -> None:
     with pytest.raises(ImageError) as caught:
         opened(Picture(data=data), "mask", "sky")
     assert str(caught.value).startswith('Region "sky": The mask <')
@@ -67,7 +67,7 @@ def test_animations_are_refused(kind) -> None:
         opened(Picture(data=animation(kind)), "background")
 
 
-def test_a_phones_jpeg_with_a_second_picture_is_its_first() -> None:
+def test_a_phones_jpeg_with_a_second_image_is_its_first() -> None:
     assert opened(Picture(data=animation("MPO")), "background").size == (4, 4)
 
 
@@ -83,7 +83,7 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
         assert caught.value.region == "sky"
 
 
-def test_a_picture_that_is_not_the_one_meant(tmp_path) -> None:
+def test_an_image_with_another_hash_is_refused(tmp_path) -> None:
     data = encoded(Image.new("L", (4, 4)))
     (tmp_path / "a.png").write_bytes(data)
     meant = Picture(path=tmp_path / "a.png", sha256=hashlib.sha256(data).hexdigest())
@@ -178,7 +178,7 @@ def test_backgrounds_from_arrays(shape) -> None:
         given_background(array.astype(np.float32))
 
 
-def test_a_picture_in_memory_keeps_profile_and_exif() -> None:
+def test_an_image_in_memory_preserves_profile_and_exif() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     photo = Image.open(io.BytesIO(file_of(Image.new("RGB", (4, 6)), "JPEG", exif=exif, icc_profile=b"profile")))
@@ -210,6 +210,6 @@ def test_data_uris_name_their_kind(kind) -> None:
         Image.new("F", (2, 2)),
     ],
 )
-def test_what_is_no_picture(value) -> None:
+def test_invalid_images_are_refused(value) -> None:
     with pytest.raises(ImageError):
         given_background(value)

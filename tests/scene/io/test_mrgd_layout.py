@@ -84,13 +84,13 @@ def test_a_file_of_a_layout_loads_as_it_is(tmp_path: Path) -> None:
     assert Scene.load(tmp_path / "layout.json").replace(caption="x") == from_mrgd(LAYOUT, "x")[0]
 
 
-def test_what_a_picture_carries_is_a_scene() -> None:
+def test_a_parameters_text_is_a_scene() -> None:
     assert from_mrgd(picture_text(LAYOUT)) == from_mrgd(LAYOUT, "best quality")
     assert from_mrgd(picture_text(LAYOUT), "mine") == from_mrgd(LAYOUT, "mine")
     assert from_mrgd(picture_text(LAYOUT, prompt="")) == from_mrgd(LAYOUT)
 
 
-def test_words_of_a_picture_keep_their_quotes_and_letters() -> None:
+def test_a_parameters_text_preserves_quotes_and_letters() -> None:
     layout = {"bbox_controls": [record("Foreground", 'the cat\'s "best" hat, café')]}
     assert from_mrgd(picture_text(layout))[0].regions[0].phrase == 'the cat\'s "best" hat, café'
 

@@ -76,7 +76,7 @@ def test_a_png_needs_no_other_file(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_what_is_not_embedded_is_a_relative_path_and_a_hash(tmp_path, large) -> None:
+def test_inputs_that_are_not_embedded_are_a_relative_path_and_a_hash(tmp_path, large) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     photo = tmp_path / "in" / "photo.png"
@@ -94,7 +94,7 @@ def test_what_is_not_embedded_is_a_relative_path_and_a_hash(tmp_path, large) -> 
         again.background.read()
 
 
-def test_a_picture_from_memory_that_is_not_embedded_is_asked_for(tmp_path) -> None:
+def test_an_image_from_memory_that_is_not_embedded_must_be_given_again(tmp_path) -> None:
     scene = Scene(background=np.zeros((4, 4), np.uint8)).resolved(**NATIVE)
     written(scene, tmp_path / "a.png", embed=False)
     again = Scene.from_png(tmp_path / "a.png")
@@ -110,7 +110,7 @@ def test_masks_are_embedded_in_any_case(tmp_path) -> None:
     assert Scene.from_png(tmp_path / "a.png").regions[0].soft_mask(4, 4) == pytest.approx(250 / 255)
 
 
-def test_what_no_longer_fits_in_a_record_is_named(tmp_path, monkeypatch) -> None:
+def test_inputs_above_the_limit_of_a_record_are_not_embedded(tmp_path, monkeypatch) -> None:
     photo, mask = tmp_path / "photo.png", np.random.default_rng(0).random((20, 20))
     photo.write_bytes(encoded(Image.new("RGB", (4, 4))))
     scene = Scene(background=photo, regions=[Region(mask=mask, phrase=phrase) for phrase in "ab"]).resolved(**NATIVE)

@@ -10,7 +10,7 @@ NEAR = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Editing:
-    """Settings of an edit. Loss weights are for Stable Diffusion.
+    """Settings of an edit. Loss weights are for Stable Diffusion; see ``methods/mrgd/losses.py``.
 
     Attributes:
         regions: predict each region in its own view; otherwise the scene's method conditions on the regions.

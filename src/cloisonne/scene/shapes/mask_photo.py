@@ -9,7 +9,7 @@ VARIATION = 5.0
 """Least total variation of a photograph's rows, in multiples of their range; 1 in a gradient, 2 in a soft stroke."""
 
 FEW = 4
-"""Most colours of brush strokes."""
+"""Largest number of colours in brush strokes."""
 
 _ROWS = 512
 """Number of rows that are examined, spread over the image."""
