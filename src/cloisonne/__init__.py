@@ -1,4 +1,4 @@
-"""Say what belongs where in a picture, and a diffusion model draws it there."""
+"""Region-controlled image generation with diffusion models: describe what belongs where in an image."""
 
 from importlib import import_module
 from importlib.metadata import version
@@ -88,7 +88,7 @@ _MODULES = {
     "cloisonne.scene.scene": ("Scene",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-"""Where each name is found once it is asked for: torch takes seconds to import, and many uses need none."""
+"""The module of each public name, imported on first access: torch takes seconds to import, and many uses need none."""
 
 
 def __getattr__(name: str) -> Any:

@@ -191,5 +191,5 @@ def test_a_picture_of_another_size_is_refused(builtin: Model) -> None:
     with pytest.raises(SceneError, match="has 32 x 32 pixels, but the scene is drawn at 128 x 128"):
         cl.generate(small, builtin)
     added = {"name": "hat", "box": [0, 0, 1, 1], "edit": {"kind": "add", "phrase": "a hat"}}
-    with pytest.raises(SceneError, match="leave outside out"):
+    with pytest.raises(SceneError, match="remove outside"):
         cl.edit(small.replace(regions=[added]), builtin)

@@ -60,7 +60,7 @@ def test_without_regions_it_is_the_caption() -> None:
 
 @pytest.mark.parametrize("text", ["a <1> <2> <3> cat", "a <1> <2> <30> <40> cat <5> dog", "<1> <2> <3> <4> <5> cat"])
 def test_positions_come_in_fours(text: str) -> None:
-    with pytest.raises(SceneError, match="not four in a row"):
+    with pytest.raises(SceneError, match="without exactly four positions"):
         from_reco(text)
 
 

@@ -93,7 +93,7 @@ def test_a_picture_as_its_own_mask_repaints_its_hole(tiny: Model) -> None:
     assert np.array_equal(after[~HOLE], before[~HOLE])
     assert not np.array_equal(after[HOLE], before[HOLE])
     (warning,) = result.report["warnings"]
-    assert "transparent in its alpha is the region" in warning
+    assert "transparent parts: they are the region" in warning
     for channel, expected in [("transparency", 0), ("alpha", 1)]:
         named = generate(scene_of(own, own, mask_channel=channel), tiny).report["warnings"]
         assert sum("the background itself" in warning for warning in named) == expected
@@ -147,10 +147,10 @@ def test_a_photograph_as_a_mask_is_warned_of(tiny: Model, photo: NDArray[np.uint
 
 def test_explain_and_edit_warn_too(tiny: Model) -> None:
     scene = scene_of(with_ground(2))
-    assert any("nearly black ground" in warning for warning in cl.explain(scene, tiny).warnings)
+    assert any("nearly black background" in warning for warning in cl.explain(scene, tiny).warnings)
     edited = Region(name="pet", mask=with_ground(2), edit={"kind": "change", "from": "a cat", "to": "a dog"})
     report = cl.edit(scene.replace(regions=(edited,)), tiny).report
-    assert sum("nearly black ground" in warning for warning in report["warnings"]) == 1
+    assert sum("nearly black background" in warning for warning in report["warnings"]) == 1
     assert report["identical_outside"] is True
 
 

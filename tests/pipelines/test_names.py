@@ -121,7 +121,7 @@ def test_translations_are_those_of_plain_names(tiny: Model, name: str) -> None:
 )
 def test_a_change_that_may_mean_two_things_is_refused(name: str, wrong: str) -> None:
     asked = scene(*regions(name))
-    with pytest.raises(SceneError, match=f'"{name}" is the name of a region, and {wrong}'):
+    with pytest.raises(SceneError, match=f'"{name}" is both the name of a region and {wrong}'):
         with_changes(asked, {name: "a dog"})
     changed = with_changes(asked, {f"{name}.phrase": "a dog", "x": "stars"})
     assert [region.phrase for region in changed.regions] == ["stars", "a dog"]

@@ -115,16 +115,16 @@ def test_an_embedding_is_its_word(tiny_sd: Path, tmp_path: Path) -> None:
     assert torch.equal(drawn(tagged, model), drawn(plain, model))
     assert warned(tagged, model) == []
     (warning,) = warned(SCENE.replace(caption="a cat, embedding:oil"), model)
-    assert warning.startswith('The scene\'s caption holds "embedding:oil", which is no learned word')
+    assert warning.startswith('The scene\'s caption holds "embedding:oil", but the model has no such embedding')
 
 
 @pytest.mark.parametrize("word", ["BREAK", "AND"])
 def test_operators_of_other_programs_are_warned_of(tiny: Model, word: str) -> None:
     scene = SCENE.replace(caption=f"a cat {word} a dog", regions=(PET.replace(phrase=f"red {word} blue"),))
     scene_warning, region_warning = warned(scene, tiny)
-    assert scene_warning.startswith(f'The scene\'s caption holds "{word}", but texts are not')
-    assert region_warning.startswith(f'Region "pet" holds "{word}", but texts are not')
-    assert all(warning.endswith("region of its own.") for warning in (scene_warning, region_warning))
+    assert scene_warning.startswith(f'The scene\'s caption holds "{word}", but prompts are not')
+    assert region_warning.startswith(f'Region "pet" holds "{word}", but prompts are not')
+    assert all(warning.endswith("its own region.") for warning in (scene_warning, region_warning))
 
 
 CHOOSING = Scene(

@@ -85,7 +85,7 @@ def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path: Pat
     (tmp_path / "file").write_text("")
     (tmp_path / "there.png").write_text("")
     for path, count, said in [
-        (tmp_path / "out.tiff", 1, "no known ending"),
+        (tmp_path / "out.tiff", 1, "no supported extension"),
         (tmp_path / "out.png", 2, "2 pictures do not fit into the one file"),
         (tmp_path / "there.png", 1, "exists"),
         (tmp_path / "nowhere" / "out.png", 1, "no folder"),

@@ -43,8 +43,8 @@ SHOES = {
     "two shapes": (shoe(box=BOX, mask="shoe.png"), "2 shapes, box and mask", "keep one"),
     "runs of another size": (shoe(rle={"size": [2, 2], "counts": [3]}), "add up to 3", "add up to 4"),
     "runs as a list": (shoe(rle=[1, 2]), "rle is [1, 2]", "give an object"),
-    "no phrase": ({"regions": [{"name": "shoe", "box": BOX}]}, "has no phrase", "say what belongs there"),
-    "empty phrase": (shoe(box=BOX, phrase=" "), "has no phrase", "say what belongs there"),
+    "no phrase": ({"regions": [{"name": "shoe", "box": BOX}]}, "has no phrase", "describe what belongs there"),
+    "empty phrase": (shoe(box=BOX, phrase=" "), "has no phrase", "describe what belongs there"),
     "phrase of a number": (shoe(box=BOX, phrase=3), "phrase is 3", "give text"),
     "phrase of control characters": (shoe(box=BOX, phrase="a\0b"), "'\\x00'", "remove it"),
     "endless phrase": (shoe(box=BOX, phrase="a" * 20_000), "20000 characters", "shorten"),
@@ -64,7 +64,7 @@ SHOES = {
     "priority true": (shoe(box=BOX, priority=True), "priority is true", "whole number"),
     "mask a number": (shoe(mask=3), "mask is 3", "give the path"),
     "mask an address": (shoe(mask="https://example.org/shoe.png"), "not fetched", "path of a file"),
-    "mask broken base64": (shoe(mask="data:image/png;base64,%%%"), "base64", "encode the picture again"),
+    "mask broken base64": (shoe(mask="data:image/png;base64,%%%"), "base64", "encode the file again"),
 } | {
     "concept a number": (shoe(box=BOX, phrase="", concept=3), "concept is 3", "give the path"),
     "concept of nothing": (shoe(box=BOX, phrase="", concept={}), "concept is {}", '{"image": "ref.png"}'),
@@ -88,12 +88,12 @@ SHOES = {
         "file is",
         "data:application/octet-stream",
     ),
-    "concept and phrase": (shoe(box=BOX, concept="cat.png"), "a concept and a phrase", "leave the phrase out"),
+    "concept and phrase": (shoe(box=BOX, concept="cat.png"), "both concept and phrase", "remove phrase"),
     "edit a phrase": (shoe(box=BOX, edit="a crown"), 'edit is "a crown"', '{"kind": "add"'),
     "edit of nothing": (
         {"regions": [{"name": "shoe", "box": BOX, "edit": {"kind": "add"}}]},
         'edit of kind add has no "phrase"',
-        "in words",
+        "describe the object in words",
     ),
     "edit without from": (
         {"regions": [{"name": "shoe", "box": BOX, "edit": {"kind": "change", "to": "a hat"}}]},
@@ -102,13 +102,13 @@ SHOES = {
     ),
     "edit with too much": (
         {"regions": [{"name": "shoe", "box": BOX, "edit": {"kind": "remove", "phrase": "a hat", "to": "a cap"}}]},
-        'takes no "to"',
-        '"a cap"',
+        'takes no "to", but it is "a cap"',
+        "remove it",
     ),
     "edit and phrase": (
         shoe(box=BOX, edit={"kind": "add", "phrase": "a hat"}),
-        "has an edit and a phrase",
-        "leave the phrase out",
+        "has both edit and phrase",
+        "remove phrase",
     ),
     "control a name": (shoe(box=BOX, control="edges.png"), 'control is "edges.png"', '{"kind": "canny"'),
     "control of nothing": (shoe(box=BOX, control={"kind": "canny"}), "neither an image nor a photo", '"from"'),
@@ -124,7 +124,7 @@ SHOES = {
     ),
     "control that needs a network": (
         shoe(box=BOX, control={"kind": "depth", "from": "a.png"}),
-        "cannot be drawn here",
+        "cannot be computed here",
         "choose one of canny, sobel, color",
     ),
     "control too strong": (
@@ -132,9 +132,13 @@ SHOES = {
         "strength is 3.0",
         "from 0",
     ),
-    "no phrase and no exemplar": (shoe(box=BOX, phrase=""), "has no phrase", "say what belongs there"),
-    "similarity to nothing": (shoe(box=BOX, similarity=5.0), "similarity is 5.0", "no exemplar"),
-    "both dials": (shoe(box=BOX, exemplar="cat.png", similarity=5.0, guidance=2.0), "the same dial", "keep one"),
+    "no phrase and no exemplar": (shoe(box=BOX, phrase=""), "has no phrase", "describe what belongs there"),
+    "similarity to nothing": (shoe(box=BOX, similarity=5.0), "similarity is 5.0", "has no exemplar; give one"),
+    "similarity and guidance": (
+        shoe(box=BOX, exemplar="cat.png", similarity=5.0, guidance=2.0),
+        "the same option",
+        "keep one",
+    ),
     "exemplar a number": (shoe(box=BOX, exemplar=3), "exemplar is 3", "give the path"),
     "exemplar an object": (
         shoe(box=BOX, exemplar={"strength": 1}),
@@ -169,10 +173,10 @@ SCENES = {
     "method": ({"method": "magic"}, '"magic"', "reco, attention"),
     "overlap": ({"overlap": "mix"}, '"mix"', "blend, priority, union"),
     "spacing": ({"spacing": "cosine"}, '"cosine"', "default, karras"),
-    "eta": ({"eta": 0.5, "sampler": "euler"}, "eta is 0.5", "leave it out"),
+    "eta": ({"eta": 0.5, "sampler": "euler"}, "eta is 0.5", "leave eta out"),
     "strength alone": ({"strength": 0.5}, "there is no background", "give one"),
     "strength": ({"strength": 1.5, "background": "a.png"}, "strength is 1.5", "from 0"),
-    "background": ({"background": []}, "background is []", "path of a picture"),
+    "background": ({"background": []}, "background is []", "path of an image"),
     "model": ({"model": ""}, 'model is ""', "give text"),
     "caption null": ({"caption": None}, "caption is null", "give text"),
     "ten thousand regions": ({"regions": [{}] * 10_000}, "10000 regions", "at most 256"),
@@ -231,14 +235,14 @@ def test_a_bad_scene(scene, wrong, do) -> None:
 
 
 @pytest.mark.parametrize("name", [" ", "", "a\nb", "n" * 101, 3])
-def test_a_bad_name_is_shown_and_not_used(name) -> None:
+def test_a_bad_name_is_quoted_and_not_used(name) -> None:
     error, text = sentence_of({"regions": [{"name": name, "box": BOX, "phrase": "a"}]})
     assert error.region == "region-0"
     assert text.startswith('Region "region-0": name is ')
 
 
 @pytest.mark.parametrize("region", [3, None, "box", [1]])
-def test_a_region_that_is_none(region) -> None:
+def test_a_region_of_another_type(region) -> None:
     error, text = sentence_of({"regions": [region]})
     assert error.region == "region-0"
     assert "give an object" in text
@@ -264,14 +268,14 @@ def test_two_regions_of_one_name() -> None:
         (b"\xff\xfe{", "neither a PNG nor text in UTF-8"),
     ],
 )
-def test_text_that_is_no_scene(text, wrong) -> None:
+def test_text_that_is_not_a_scene(text, wrong) -> None:
     with pytest.raises(SceneError) as caught:
         Scene.from_json(text)
     assert wrong in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
-def test_files_that_are_no_scene(tmp_path) -> None:
+def test_files_that_are_not_scenes(tmp_path) -> None:
     (tmp_path / "photo.png").write_bytes(encoded(Image.new("L", (4, 4))))
     (tmp_path / "half.png").write_bytes(encoded(Image.new("L", (4, 4)))[:20])
     for name, wrong in [
@@ -287,9 +291,9 @@ def test_files_that_are_no_scene(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("mask", "wrong"),
     [
-        (Image.new("F", (2, 2)), "mode F cannot be kept"),
+        (Image.new("F", (2, 2)), "mode F cannot be stored"),
         (np.full((2, 2), 2.0), "values from 2 to 2; scale floats to 0 to 1"),
-        (np.zeros((2, 2, 3)), "is no picture"),
+        (np.zeros((2, 2, 3)), "is not supported"),
     ],
 )
 def test_bad_masks_from_python(mask, wrong) -> None:
@@ -300,7 +304,7 @@ def test_bad_masks_from_python(mask, wrong) -> None:
 
 def test_a_black_mask() -> None:
     region = Region(name="sky", phrase="stars", mask=np.zeros((4, 4)))
-    with pytest.raises(SceneError, match=r'Region "sky": The mask .* has nothing white'):
+    with pytest.raises(SceneError, match=r'Region "sky": The mask .* has no white pixel'):
         region.soft_mask(8, 8)
     with pytest.raises(SceneError, match=r'Region "sky": .* paint the region white'):
         region.bounding_box()

@@ -60,7 +60,7 @@ def test_fields_of_the_scene_and_several_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("hat", "give a field and its value, as in hat="),
         ("hut=a cap", 'no region or field of the scene "hut" to change; did you mean "hat"?.*"hat", "hat.2", "edges"'),
@@ -68,23 +68,23 @@ def test_fields_of_the_scene_and_several_at_once() -> None:
         ("captoin=a", 'did you mean "caption"?'),
         ("regions=[]", "no region or field of the scene"),
         ("hat.weigth=1", 'Region "hat": There is no field "weigth" to change; did you mean "weight"?'),
-        ("hat.zzz=1", "a region has name, box, ellipse"),
+        ("hat.zzz=1", "the fields of a region are name, box, ellipse"),
         ("hat.weight=heavy", 'Region "hat": weight is "heavy"; give a number'),
-        ("hat.control.strength=1", 'Region "hat": control.strength cannot be changed without control'),
-        ("hat.box.0=1", 'Region "hat": There is no field "box.0" to change; box has no parts'),
+        ("hat.control.strength=1", 'Region "hat": control.strength cannot be set, because there is no control'),
+        ("hat.box.0=1", 'Region "hat": There is no field "box.0" to change; box has no fields'),
         ("hat.2.exemplar.size=1", 'Region "hat.2": There is no field "size"'),
         ("hat=", 'Region "hat": The region has no phrase'),
         ("steps=many", 'steps is "many"; give a whole number'),
     ],
 )
-def test_what_cannot_be_changed_is_one_sentence(text: str, said: str) -> None:
-    with pytest.raises(CloisonneError, match=said.replace("?", r"\?")):
+def test_an_invalid_change_is_one_sentence(text: str, message: str) -> None:
+    with pytest.raises(CloisonneError, match=message.replace("?", r"\?")):
         with_changes(SCENE, dict([read_change(SCENE, text)]))
 
 
-def test_a_picture_stands_outside_of_where_a_region_was_and_is() -> None:
-    kept = with_changes(SCENE, {"hat": "a cap"}, outside=PICTURE)
-    assert kept.outside == Outside(image=given_outside(PICTURE), regions=("hat",))
+def test_outside_covers_neither_the_old_nor_the_new_shape_of_a_region() -> None:
+    changed = with_changes(SCENE, {"hat": "a cap"}, outside=PICTURE)
+    assert changed.outside == Outside(image=given_outside(PICTURE), regions=("hat",))
     moved = with_changes(SCENE, {"hat.box": [0.25, 0.25, 0.75, 0.75]}, outside=PICTURE)
     assert moved.outside is not None
     was, now = HAT.soft_mask(64, 64), one("hat", moved).soft_mask(64, 64)
@@ -92,49 +92,49 @@ def test_a_picture_stands_outside_of_where_a_region_was_and_is() -> None:
     assert Scene.from_json(moved.to_json()) == moved
 
 
-def test_a_later_change_is_not_hidden_by_what_was_kept_before() -> None:
-    kept = with_changes(SCENE, {"hat": "a cap"}, outside=PICTURE)
-    later = with_changes(kept, {"edges.ellipse": None, "edges.box": [0.5, 0.0, 0.75, 0.25]})
+def test_an_earlier_outside_does_not_cover_a_later_change() -> None:
+    changed = with_changes(SCENE, {"hat": "a cap"}, outside=PICTURE)
+    later = with_changes(changed, {"edges.ellipse": None, "edges.box": [0.5, 0.0, 0.75, 0.25]})
     assert later.outside is not None
     assert later.outside.regions == ("hat", "edges")
     was = EDGES.soft_mask(64, 64)
     assert (later.outside.covered(later.regions, 64, 64)[was > 0] == 1).all()
-    assert with_changes(kept, {"seed": 4}).outside == kept.outside
-    assert with_changes(kept, {"outside": None}).outside is None
-    again = with_changes(kept, {"edges.weight": 2}, outside=PICTURE)
+    assert with_changes(changed, {"seed": 4}).outside == changed.outside
+    assert with_changes(changed, {"outside": None}).outside is None
+    again = with_changes(changed, {"edges.weight": 2}, outside=PICTURE)
     assert again.outside is not None
     assert again.outside.regions == ("edges",)
 
 
 @pytest.mark.parametrize(
-    ("to", "said"), [({}, "nothing was changed"), ({"seed": 9}, "only seed of the whole scene was changed")]
+    ("to", "message"), [({}, "nothing was changed"), ({"seed": 9}, "only seed of the whole scene was changed")]
 )
-def test_nothing_is_kept_where_nothing_is_outside(to: dict[str, Any], said: str) -> None:
-    with pytest.raises(SceneError, match=said):
+def test_preserving_pixels_needs_a_changed_region(to: dict[str, Any], message: str) -> None:
+    with pytest.raises(SceneError, match=message):
         with_changes(SCENE, to, outside=PICTURE)
 
 
 @pytest.mark.parametrize(
-    ("outside", "said"),
+    ("outside", "message"),
     [
         ("old.png", 'outside is "old.png"; give an object'),
         ({"image": "old.png"}, "neither regions nor a mask"),
         ({"image": "old.png", "regions": ["cap"]}, 'the region "cap", but the scene\'s regions are: "hat", "hat.2"'),
-        ({"image": "http://old.png", "regions": ["hat"]}, "outside is .*addresses are not fetched"),
+        ({"image": "http://old.png", "regions": ["hat"]}, "outside is .*URLs are not fetched"),
         ({"image": "old.png", "regions": "hat"}, 'regions is "hat"; give a list'),
         ({"picture": "old.png", "regions": ["hat"]}, 'no field "picture"'),
     ],
 )
-def test_what_cannot_stand_outside_is_refused(outside: Any, said: str) -> None:
-    with pytest.raises(CloisonneError, match=said):
+def test_an_invalid_outside_is_refused(outside: Any, message: str) -> None:
+    with pytest.raises(CloisonneError, match=message):
         SCENE.replace(outside=outside)
 
 
 def test_paths_follow_the_scene_s_folder(workdir: Path) -> None:
     Image.fromarray(PICTURE).save("old.png")
-    kept = SCENE.replace(outside={"image": "old.png", "regions": ["hat"]})
+    changed = SCENE.replace(outside={"image": "old.png", "regions": ["hat"]})
     (workdir / "sub").mkdir()
-    (workdir / "sub" / "scene.json").write_text(kept.to_json(base=Path("sub")))
+    (workdir / "sub" / "scene.json").write_text(changed.to_json(base=Path("sub")))
     loaded = Scene.load("sub/scene.json")
     assert loaded.outside is not None
     assert loaded.outside.image.path == Path("sub/../old.png")

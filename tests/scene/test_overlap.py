@@ -63,7 +63,7 @@ def test_equal_priorities_blend(regions) -> None:
 def test_a_higher_priority_hides_what_is_below_it_as_far_as_it_is_opaque() -> None:
     top = np.array([[0, 0.25, 1]], np.float32)
     full = np.ones((1, 3), np.float32)
-    # The weight says how much a region counts, not how opaque it is.
+    # The weight is the strength of a region, not its opacity.
     high, low, lowest = weights([(top, 0.5, 7), (full, 2.0, 3), (full, 1.0, -1)], "priority")
     assert high.tolist() == [[0, 0.125, 0.5]]
     assert low.tolist() == [[2, 1.5, 0]]

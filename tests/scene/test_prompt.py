@@ -8,7 +8,7 @@ from cloisonne.errors import SceneError
 from cloisonne.scene import Region, Scene, from_coco, from_gligen, from_reco
 from cloisonne.scene.before_after import halves
 from cloisonne.scene.conditions.edit import Edit
-from cloisonne.scene.prompt import Piece, at, escaped, is_mute, pieces, plain, switches, written
+from cloisonne.scene.prompt import Piece, at, escaped, is_empty, pieces, plain, switches, written
 
 BOX = (0.0, 0.0, 0.5, 1.0)
 LESS = 1 / 1.1
@@ -16,7 +16,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", []),
         ("a cat: red | blue", [("a cat: red | blue", 1.0)]),
@@ -42,13 +42,13 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")))
         ("({a:b}:2)", [("a:b", 2.0)]),
     ],
 )
-def test_weights_and_escapes(text: str, said: list[tuple[str, float]]) -> None:
-    assert pieces(text) == [Piece(*own) for own in said]
+def test_weights_and_escapes(text: str, expected: list[tuple[str, float]]) -> None:
+    assert pieces(text) == [Piece(*own) for own in expected]
     assert at(text, 0.3, 10) == (text if not re.search(r"[()\[\]{}\\]", text) else written(pieces(text)))
 
 
 @pytest.mark.parametrize(
-    ("text", "edges", "said"),
+    ("text", "edges", "expected"),
     [
         ("[cat:dog:0.5]", {0.5}, ["cat", "cat", "dog", "dog"]),
         ("a [cat:dog:0.25], big", {0.25}, ["a cat, big", "a dog, big", "a dog, big", "a dog, big"]),
@@ -68,59 +68,62 @@ def test_weights_and_escapes(text: str, said: list[tuple[str, float]]) -> None:
         (r"[\(a\):b:0.5]", {0.5}, [r"\(a\)", r"\(a\)", "b", "b"]),
     ],
 )
-def test_schedules(text: str, edges: set[float], said: list[str]) -> None:
+def test_schedules(text: str, edges: set[float], expected: list[str]) -> None:
     assert switches(text, 4) == edges
-    assert [at(text, index / 4, 4) for index in range(4)] == said
+    assert [at(text, index / 4, 4) for index in range(4)] == expected
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a (cat", r'The text "a (cat" has a ( at character 3 that is never closed; '),
-        ("a (cat", r"write (word:1.2) for a weight, or \( for a bracket itself."),
-        ("a cat)", r"has a ) at character 6 that closes nothing; write (word:1.2) for a weight, or \) for"),
+        ("a (cat", r"write (word:1.2) for a weight, or \( for a literal bracket."),
+        ("a cat)", r"has a ) at character 6 without an opening bracket; write (word:1.2) for a weight, or \) for"),
         ("[cat", r"has a [ at character 1 that is never closed; write [from:to:0.5] for a schedule, or \[ for"),
-        ("cat]", r"has a ] at character 4 that closes nothing; write [from:to:0.5] for a schedule, or \] for"),
-        ("(cat]", "has a ] at character 5 that closes nothing"),
-        ("[a (cat] b)", "has a ] at character 8 that closes nothing"),
-        ("{cat", r"has a { at character 1 that is never closed; put what is no syntax between { and }, or write \{"),
-        ("cat}", r"has a } at character 4 that closes nothing"),
-        ("(cat:red)", r'has the weight "red"; write a number from 0 to 100, as in (word:1.2), or \: for a colon'),
+        ("cat]", r"has a ] at character 4 without an opening bracket; write [from:to:0.5] for a schedule, or \] for"),
+        ("(cat]", "has a ] at character 5 without an opening bracket"),
+        ("[a (cat] b)", "has a ] at character 8 without an opening bracket"),
+        ("{cat", r"has a { at character 1 that is never closed; put literal text between { and }, or write \{"),
+        ("cat}", r"has a } at character 4 without an opening bracket"),
+        (
+            "(cat:red)",
+            r'has the weight "red"; write a number from 0 to 100, as in (word:1.2), or \: for a literal',
+        ),
         ("(cat:)", 'has the weight ""'),
         ("(cat:-1)", 'has the weight "-1"'),
         ("(cat:101)", 'has the weight "101"'),
         ("(cat:1e999)", 'has the weight "1e999"'),
         ("(cat:nan)", 'has the weight "nan"'),
-        ("((cat:20):20)", "has weights that multiply to 400; keep them at most 100 together."),
-        ("[cat:dog]", 'has the schedule "[cat:dog]"; write [from:to:when], where when is a fraction of the walk'),
+        ("((cat:20):20)", "has nested weights with the product 400; keep the product at most 100."),
+        ("[cat:dog]", 'has the schedule "[cat:dog]"; write [from:to:when], where when is a fraction of the steps'),
         ("[cat:dog:1.5]", 'has the schedule "[cat:dog:1.5]"'),
         ("[cat:dog:-1]", 'has the schedule "[cat:dog:-1]"'),
         ("[a:b:c:0.5]", 'has the schedule "[a:b:c:0.5]"'),
-        ("[a|b]", r"alternates words by |, which is not done; write [from:to:0.5], or \| for a bar itself."),
-        ("(" * 60 + "a" + ")" * 60, "has more than 50 brackets inside each other; leave some out."),
+        ("[a|b]", r"alternates words with |, which is not supported; write [from:to:0.5], or \| for a literal |."),
+        ("(" * 60 + "a" + ")" * 60, "has brackets nested more than 50 deep; remove some."),
     ],
 )
-def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
+def test_invalid_syntax_is_refused(text: str, message: str) -> None:
     with pytest.raises(SceneError, match=re.escape(message)):
         pieces(text)
 
 
 @given(WORDS)
-def test_escaped_words_are_said_as_they_are(words: str) -> None:
+def test_escaped_words_have_no_syntax(words: str) -> None:
     assert plain(escaped(words)) == words
     assert switches(escaped(words), 1) == set()
 
 
 @given(st.lists(st.tuples(WORDS, st.floats(0, 100))))
-def test_what_is_written_is_read(said: list[tuple[str, float]]) -> None:
-    once = pieces(written(Piece(*own) for own in said))
+def test_pieces_round_trip_through_text(expected: list[tuple[str, float]]) -> None:
+    once = pieces(written(Piece(*own) for own in expected))
     assert pieces(written(once)) == once
-    assert "".join(piece.words for piece in once) == "".join(words for words, _ in said)
+    assert "".join(piece.words for piece in once) == "".join(words for words, _ in expected)
 
 
-@pytest.mark.parametrize(("text", "mute"), [("", True), (" ( )[::0.5]{}", True), ("[:a:1]", False), ("(a:0)", False)])
-def test_mute(text: str, mute: bool) -> None:
-    assert is_mute(text) == mute
+@pytest.mark.parametrize(("text", "empty"), [("", True), (" ( )[::0.5]{}", True), ("[:a:1]", False), ("(a:0)", False)])
+def test_is_empty(text: str, empty: bool) -> None:
+    assert is_empty(text) == empty
 
 
 @pytest.mark.parametrize("field", ["phrase", "negative"])
@@ -134,17 +137,17 @@ def test_errors_name_the_region(field: str) -> None:
         Scene(**{"caption" if field == "phrase" else field: "a (cat"})
 
 
-def test_a_phrase_that_never_says_anything_is_none() -> None:
+def test_a_phrase_without_words_is_missing() -> None:
     with pytest.raises(SceneError, match="has no phrase"):
         Region(box=BOX, phrase="()")
 
 
-def test_what_a_scene_says_on_the_way() -> None:
+def test_a_scene_at_a_point_of_sampling() -> None:
     region = Region(name="pet", box=BOX, phrase="a [cat:dog:2]", negative="[blue::0.5]")
     scene = Scene(caption="[day:night:0.25]", negative="(grey:2)", regions=[region])
-    said = scene.at_progress(0.5, 4)
-    assert (said.caption, said.negative) == ("night", "(grey:2.0)")
-    assert (said.regions[0].phrase, said.regions[0].negative) == ("a dog", "")
+    later = scene.at_progress(0.5, 4)
+    assert (later.caption, later.negative) == ("night", "(grey:2.0)")
+    assert (later.regions[0].phrase, later.regions[0].negative) == ("a dog", "")
     assert Scene.from_json(scene.to_json()) == scene
 
 
@@ -163,12 +166,12 @@ def test_words_of_other_tools_are_literal() -> None:
         assert switches(scene.regions[0].phrase, 1) == set()
 
 
-def test_edits_hear_the_same_words_all_the_way() -> None:
+def test_edits_use_the_same_text_at_every_step() -> None:
     edit = {"kind": "change", "from": "a (red:1.3) car", "to": "a blue (car)"}
     region = Region(name="pet", box=BOX, edit=edit)
     assert not Edit(kind="change", before="a (red:1.3) car", after="a blue (car)").redraws
     assert halves(Scene(regions=[region])).after.regions[0].phrase == "a blue (car)"
-    with pytest.raises(SceneError, match=r'^Region "pet": The text "\[a:b:0\.5\]" says other words on the way'):
+    with pytest.raises(SceneError, match=r'^Region "pet": The text "\[a:b:0\.5\]" changes during sampling'):
         halves(Scene(regions=[region.replace(edit=edit | {"to": "[a:b:0.5]"})]))
     with pytest.raises(SceneError, match=r'^The text "\[a:b:0\.5\]"'):
         halves(Scene(caption="[a:b:0.5]", regions=[region]))

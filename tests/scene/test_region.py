@@ -26,7 +26,7 @@ def test_bounding_box_of_a_grey_mask_has_a_level() -> None:
     region = Region(phrase="a cat", mask=mask)
     assert region.bounding_box() == (0.2, 0.2, 0.8, 0.8)
     assert region.bounding_box(0.5) == (0.4, 0.4, 0.6, 0.6)
-    with pytest.raises(SceneError, match="nothing brighter than 1"):
+    with pytest.raises(SceneError, match="no value above 1"):
         region.bounding_box(1)
 
 
@@ -46,7 +46,7 @@ def test_grey_masks_stay_grey() -> None:
 
 
 @given(st.sampled_from(["box", "ellipse", "polygon", "rle"]), st.floats(0, 0.5))
-def test_feather_is_a_share_of_the_shorter_side(shape, feather) -> None:
+def test_feather_is_a_fraction_of_the_shorter_side(shape, feather) -> None:
     region = Region(phrase="a cat", **{shape: SHAPES[shape]})
     hard, soft = region.soft_mask(64, 64), region.replace(feather=feather).soft_mask(64, 64)
     assert (soft <= hard).all()
@@ -94,7 +94,7 @@ def test_regions_are_frozen_hashable_values() -> None:
         region.phrase = "a dog"
 
 
-def test_repr_tells_what_was_said() -> None:
+def test_repr_has_the_fields_that_are_not_defaults() -> None:
     assert repr(Region(name="pet", phrase="a cat", box=(0, 0, 1, 1))) == (
         "Region(name='pet', box=(0.0, 0.0, 1.0, 1.0), phrase='a cat')"
     )

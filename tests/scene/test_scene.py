@@ -31,14 +31,14 @@ def test_names_are_unique() -> None:
         Scene(regions=[Region(name="region-1", box=BOX, phrase="a"), Region(box=BOX, phrase="b")])
 
 
-def test_resolved_fills_in_what_was_left_out() -> None:
+def test_resolved_fills_in_missing_fields() -> None:
     scene = Scene(steps=7, seed=3).resolved(**NATIVE)
     assert (scene.width, scene.height, scene.steps, scene.guidance, scene.sampler) == (128, 128, 7, 4.0, "ddim")
     assert scene.seed == 3
     assert scene.resolved(**NATIVE) == scene
 
 
-def test_a_missing_seed_is_drawn_once() -> None:
+def test_a_missing_seed_is_chosen_once() -> None:
     scene = Scene().resolved(**NATIVE)
     assert scene.seed is not None
     assert scene.resolved(**NATIVE).seed == scene.seed
@@ -46,7 +46,7 @@ def test_a_missing_seed_is_drawn_once() -> None:
 
 
 def test_a_resolved_scene_is_checked_again() -> None:
-    with pytest.raises(SceneError, match='the sampler "heun" has none'):
+    with pytest.raises(SceneError, match='the sampler "heun" does not use it'):
         Scene(eta=0.5).resolved(**NATIVE | {"sampler": "heun"})
 
 
@@ -58,7 +58,7 @@ def test_replace_checks_again() -> None:
         Scene().replace(step=4)
 
 
-def test_what_a_region_hears() -> None:
+def test_region_prompt() -> None:
     region = Region(box=BOX, phrase="a cat")
     assert Scene(caption="on a beach").region_prompt(region) == "on a beach, a cat"
     assert Scene().region_prompt(region) == "a cat"
@@ -122,13 +122,13 @@ def test_both_names_of_a_field_are_one_too_many(alias: str, field: str, value: o
     ):
         with pytest.raises(SceneError, match=f"^{field} and {alias} are the same; give one of them"):
             given()
-    with pytest.raises(SceneError, match=f"{field} is given a value twice"):
+    with pytest.raises(SceneError, match=f"{field} is set twice"):
         with_changes(Scene(), both)
 
 
 @pytest.mark.parametrize("value", [Scene(), Region(box=(0, 0, 1, 1), phrase="a cat")])
-def test_values_are_frozen_in_our_words(value: Scene | Region) -> None:
-    with pytest.raises(SceneError, match="is frozen; make another one") as caught:
+def test_values_are_frozen_without_a_message_of_pydantic(value: Scene | Region) -> None:
+    with pytest.raises(SceneError, match="is frozen, so its guidance cannot be set; make a copy") as caught:
         value.guidance = 3.0
     assert "pydantic" not in str(caught.value)
     with pytest.raises(SceneError, match="is frozen"):

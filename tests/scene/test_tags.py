@@ -35,7 +35,7 @@ def learned(word: str) -> str | None:
         ("my embedding: ink", "my embedding: ink", []),
     ],
 )
-def test_tags_are_taken_out_of_the_words(text: str, left: str, loras: list[tuple[str, float]]) -> None:
+def test_tags_are_taken_out_of_the_text(text: str, left: str, loras: list[tuple[str, float]]) -> None:
     found = untagged(text, learned)
     assert (found.text, [(lora.name, lora.scale) for lora in found.loras], found.notes) == (left, loras, ())
     assert untagged(found.text, learned) == (left, (), ())
@@ -44,14 +44,14 @@ def test_tags_are_taken_out_of_the_words(text: str, left: str, loras: list[tuple
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("a cat BREAK a dog", '"BREAK", but texts are not cut in chunks here; write a comma'),
-        ("a cat AND a dog", '"AND", but texts are not mixed by it here; write a comma'),
-        ("a cat, embedding:oil", '"embedding:oil", which is no learned word of the model'),
-        ("a __animal__ on the beach", '"__animal__", but there are no files of wildcards here; write the options'),
-        ("a cat <hypernet:x:1>", '"<hypernet:x:1>", but hypernetworks are not read here; use a LoRA'),
+        ("a cat BREAK a dog", '"BREAK", but prompts are not split into chunks; write a comma'),
+        ("a cat AND a dog", '"AND", but prompts are not composed with it; write a comma'),
+        ("a cat, embedding:oil", '"embedding:oil", but the model has no such embedding; load its file'),
+        ("a __animal__ on the beach", '"__animal__", but wildcard files are not supported; list the options'),
+        ("a cat <hypernet:x:1>", '"<hypernet:x:1>", but hypernetworks are not supported; use a LoRA'),
     ],
 )
-def test_what_stays_is_noted_with_what_to_write_instead(text: str, note: str) -> None:
+def test_unsupported_syntax_is_noted_with_what_to_write_instead(text: str, note: str) -> None:
     found = untagged(text, learned)
     assert found.text == text
     assert len(found.notes) == 1
@@ -71,10 +71,10 @@ def test_ordinary_words_are_no_operators(text: str) -> None:
         ("<lora:ink:high>", 'has "<lora:ink:high>"; write a name and one number, as in <lora:ink:0.8>'),
         ("<lora:ink:1:0.5>", "write a name and one number"),
         ("<lora:ink:20>", "scale is 20.0; give a number from -10 to 10"),
-        ("[a cat <lora:ink:1>:0.5]", "between square brackets, but LoRAs have no schedules"),
+        ("[a cat <lora:ink:1>:0.5]", "inside square brackets, but a LoRA cannot be scheduled"),
     ],
 )
-def test_tags_that_cannot_be_meant_are_refused(text: str, complaint: str) -> None:
+def test_invalid_tags_are_refused(text: str, complaint: str) -> None:
     with pytest.raises(SceneError, match=re.escape(complaint)):
         untagged(text, learned)
 
@@ -112,13 +112,13 @@ def test_places_choose_apart() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{2::red|blue}", "a choice with weights or counts"),
-        ("{2$$red|blue}", "a choice with weights or counts"),
+        ("{2::red|blue}", "an option with a weight or a count"),
+        ("{2$$red|blue}", "an option with a weight or a count"),
         ("{red|(blue}", "is never closed"),
     ],
 )
 @pytest.mark.parametrize("make", [lambda t: Scene(caption=t), lambda t: Region(box=(0, 0, 1, 1), phrase=t)])
-def test_choices_that_cannot_be_meant_are_refused(make: Any, text: str, complaint: str) -> None:
+def test_invalid_choices_are_refused(make: Any, text: str, complaint: str) -> None:
     with pytest.raises(SceneError, match=complaint):
         make(text)
 

@@ -1,4 +1,4 @@
-"""What a user says: scenes and their regions, masks, given pictures, and the files that carry them. No tensors here."""
+"""Scenes and their regions, masks, image references, and the file formats that carry them. Nothing here needs torch."""
 
 from cloisonne.scene.io.image_ref import Picture
 from cloisonne.scene.io.importers import from_coco, from_gligen, from_mrgd

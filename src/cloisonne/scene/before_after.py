@@ -1,4 +1,4 @@
-"""A scene of edits as two scenes: what is there before, and what is there after."""
+"""Split a scene with edits into two scenes: before and after the edits."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,13 @@ from cloisonne.scene.values import shown
 
 @dataclass(frozen=True, kw_only=True)
 class Halves:
-    """before, after: scenes without edits, their regions by the names of the edited scene's. edited: names of the
-    regions that change. redrawn: those of them where another thing comes, or one goes (:attr:`Edit.redraws`)."""
+    """The scenes before and after the edits.
+
+    Attributes:
+        before, after: scenes without edits. Regions keep the names that they have in the edited scene.
+        edited: names of the regions with an edit.
+        redrawn: those of ``edited`` whose object is added, removed or replaced (:attr:`Edit.redraws`).
+    """
 
     before: Scene
     after: Scene
@@ -22,61 +27,67 @@ class Halves:
 
 
 def halves(scene: Scene) -> Halves:
-    """Both scenes. Raises SceneError where nothing is edited, two edits of one place undo each other, or words change
-    on the way.
+    """Split a scene into before and after.
+
+    Raises:
+        SceneError: no region has an edit, two edits of one place undo each other, or the scene uses what edits do not
+            support (``outside``, LoRAs, prompt schedules).
     """
     edits = [(region, region.edit) for region in scene.active_regions if region.edit is not None]
     if not edits:
         raise SceneError(
-            'No region has an edit; give one, such as {"kind": "add", "phrase": "a crown"}, or use '
+            'No region has an edit; give one, such as "edit": {"kind": "add", "phrase": "a crown"}, or use '
             f"{spelled('generate(...)', 'cloisonne generate')}."
         )
     if scene.outside is not None:
-        raise SceneError("The scene keeps a picture outside of regions, which two pictures cannot; leave outside out.")
+        raise SceneError(
+            "outside is given, but an edit generates two images, before and after, and cannot use it; remove outside."
+        )
     for region, edit in edits:
-        for other, theirs in edits:
-            if {edit.kind, theirs.kind} == {"add", "remove"} and _same_place(region, other):
+        for other, other_edit in edits:
+            if {edit.kind, other_edit.kind} == {"add", "remove"} and _same_place(region, other):
                 raise SceneError(
-                    f'Something is added where "{other.name}" removes something; write it as one edit of kind change.',
+                    f'The edit adds something where region "{other.name}" removes something; replace both by one '
+                    'edit of kind "change".',
                     region=region.name,
                 )
     _refuse_schedules(scene)
     for owner, loras in [(None, scene.lora), *((region.name, region.lora) for region in scene.active_regions)]:
         if loras:
             raise SceneError(
-                f'lora names "{loras[0].name}", but edits hear no LoRAs by region; fuse it for all of the '
-                f"picture ({spelled('load(..., lora=FILE)', '--lora FILE')}), or leave it out.",
+                f'lora names "{loras[0].name}", but edits do not support LoRAs in a scene; fuse it into the model '
+                f"({spelled('load(..., lora=FILE)', '--lora FILE')}), or remove it.",
                 region=owner,
             )
     return Halves(
-        before=_half(scene, after=False),
-        after=_half(scene, after=True),
+        before=_one_scene(scene, after=False),
+        after=_one_scene(scene, after=True),
         edited=tuple(region.name or "" for region, _ in edits),
         redrawn=tuple(region.name or "" for region, edit in edits if edit.redraws),
     )
 
 
-def _half(scene: Scene, *, after: bool) -> Scene:
+def _one_scene(scene: Scene, *, after: bool) -> Scene:
     regions = []
     for region in scene.regions:
         edit = region.edit
         if edit is None:
             regions.append(region)
-        elif words := edit.words_after if after else edit.words_before:
-            regions.append(region.replace(edit=None, phrase=words))
+        elif phrase := edit.words_after if after else edit.words_before:
+            regions.append(region.replace(edit=None, phrase=phrase))
     return scene.replace(regions=tuple(regions))
 
 
 def _refuse_schedules(scene: Scene) -> None:
-    told = [(None, scene.caption), (None, scene.negative)]
+    texts = [(None, scene.caption), (None, scene.negative)]
     for region in scene.active_regions:
         own = (region.edit.phrase, region.edit.before, region.edit.after) if region.edit else (region.phrase,)
-        told += [(region.name, text) for text in (*own, region.negative)]
-    for name, text in told:
+        texts += [(region.name, text) for text in (*own, region.negative)]
+    for name, text in texts:
         if switches(text, 1):
             raise SceneError(
-                f"The text {shown(text)} says other words on the way, but both pictures of an edit hear the same words "
-                "from beginning to end; leave its [from:to:when] out.",
+                f"The text {shown(text)} changes during sampling, but an edit uses the same text at every step; remove "
+                "its [from:to:when].",
                 region=name,
             )
 

@@ -1,10 +1,10 @@
-"""What differs between two scenes, and where: the regions that were changed, before and after."""
+"""The differences between two scenes, and the pixels that they affect."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cloisonne.errors import SceneError
+from cloisonne.errors import SceneError, spelled
 from cloisonne.scene.fields import with_fields
 from cloisonne.scene.io.image_ref import Picture, given_mask, given_outside
 from cloisonne.scene.io.source_image import Source
@@ -18,8 +18,12 @@ from cloisonne.scene.shapes.masks import Mask, resized
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """fields: names of the scene's own fields that differ; these change the picture everywhere. regions: names of the
-    regions that differ, or are in one of the scenes only."""
+    """The differences between two scenes.
+
+    Attributes:
+        fields: names of the scene's own fields that differ. They affect the whole image.
+        regions: names of the regions that differ, or that only one of the scenes has.
+    """
 
     before: Scene
     after: Scene
@@ -28,7 +32,7 @@ class Changes:
 
     @classmethod
     def between(cls, before: Scene, after: Scene) -> "Changes":
-        """The changes from one scene to another. A picture that stands outside of regions is none of them."""
+        """Compare two scenes. ``outside`` is not compared."""
         fields = [name for name in type(before).model_fields if name not in ("regions", "outside")]
         old, new = _by_name(before), _by_name(after)
         return cls(
@@ -42,12 +46,12 @@ class Changes:
         return bool(self.fields or self.regions)
 
     def covered(self, height: int, width: int) -> Mask:
-        """[H, W]: how far each pixel lies in a changed region, before or after; exactly 0 outside of them."""
+        """Mask [H, W] in [0, 1] of the changed regions, before and after; exactly 0 outside of them."""
         regions = [named[name] for named in self._both for name in self.regions if name in named]
         return 1 - uncovered([region.soft_mask(height, width) for region in regions], height, width)
 
     def left(self, height: int, width: int) -> Mask | None:
-        """[H, W]: the places that changed regions left, wholly or where they are softer now; None where none did."""
+        """Mask [H, W] in [0, 1] of the old shapes of regions that are gone or have a new shape; None if none are."""
         old, new = self._both
         gone = [old[name] for name in self.regions if name in old and _shape(old[name]) != _shape(new.get(name))]
         return 1 - uncovered([one.soft_mask(height, width) for one in gone], height, width) if gone else None
@@ -58,49 +62,54 @@ class Changes:
 
 
 def with_changes(scene: Scene, to: Mapping[str, Any], *, outside: Any = None) -> Scene:
-    """The scene with fields at other values, by name: "hat.similarity", "caption"; "hat" is that region's phrase.
+    """Return the scene with some fields changed.
 
-    outside: the picture that ``scene`` made, which then stays, byte for byte, outside of the regions that are changed,
-    where they were and where they are. Without it, a picture that stays outside of regions from an earlier change no
-    longer hides these. Raises SceneError where there is no such field, or it cannot have the value.
+    Args:
+        to: new values by field name: "caption", "hat.similarity"; "hat" is the phrase of the region "hat".
+        outside: the image generated from ``scene``. Its pixels are preserved, byte for byte, outside of the changed
+            regions: both their old and their new shapes. Without it, an image that an earlier change preserved no
+            longer covers the regions changed now.
+
+    Raises:
+        SceneError: there is no such field, or the value is invalid.
     """
     after = with_fields(scene, to)
     changes = Changes.between(scene, after)
     if outside is not None:
-        return _kept(changes, given_outside(outside))
+        return _with_outside(changes, given_outside(outside))
     if after.outside is not None and after.outside == scene.outside and changes.regions:
-        return _shown(changes, after.outside)
+        return _with_earlier_outside(changes, after.outside)
     return after
 
 
-def _kept(changes: Changes, image: Picture) -> Scene:
-    """The scene after, with a picture outside of what was changed."""
+def _with_outside(changes: Changes, image: Picture) -> Scene:
+    """The changed scene, with ``image`` outside of the changed regions."""
     if not changes.regions:
         what = f"only {', '.join(changes.fields)} of the whole scene" if changes.fields else "nothing"
         raise SceneError(
-            f"What lies outside of changed regions cannot be kept, because {what} was changed; change a region, or do "
-            "not ask for it."
+            f"The image cannot be preserved outside of the changed regions, because {what} was changed; change a "
+            f"region, or leave out {spelled('outside=', '--keep-outside')}."
         )
     source = Source.load(image, "outside")
     left = changes.left(source.height, source.width)
     mask = None if left is None else given_mask(left)
-    return changes.after.replace(outside=Outside(image=image, regions=_still_there(changes), mask=mask))
+    return changes.after.replace(outside=Outside(image=image, regions=_remaining(changes), mask=mask))
 
 
-def _shown(changes: Changes, outside: Outside) -> Scene:
-    """The scene after, whose picture from an earlier change does not hide what was changed now."""
+def _with_earlier_outside(changes: Changes, outside: Outside) -> Scene:
+    """The changed scene, whose image from an earlier change no longer covers the regions changed now."""
     source = Source.load(outside.image, "outside")
     size = source.height, source.width
     left, mask = changes.left(*size), outside.mask
     if left is not None:
         earlier = [] if mask is None else [resized(read_mask(mask).values, *size)]
         mask = given_mask(1 - uncovered([*earlier, left], *size))
-    kept = [name for name in outside.regions if name in _by_name(changes.after)]
-    regions = tuple(dict.fromkeys([*kept, *_still_there(changes)]))
+    earlier_regions = [name for name in outside.regions if name in _by_name(changes.after)]
+    regions = tuple(dict.fromkeys([*earlier_regions, *_remaining(changes)]))
     return changes.after.replace(outside=outside.replace(regions=regions, mask=mask))
 
 
-def _still_there(changes: Changes) -> tuple[str, ...]:
+def _remaining(changes: Changes) -> tuple[str, ...]:
     return tuple(name for name in changes.regions if name in _by_name(changes.after))
 
 

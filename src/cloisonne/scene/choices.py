@@ -1,6 +1,6 @@
-r"""Choices within a text: ``{red|blue|green}`` is one of its options, taken by the scene's seed. Pure text.
+r"""Choices within a prompt: the scene's seed picks one option of ``{red|blue|green}``. Pure text.
 
-Braces without a ``|`` quote what is in them (``scene/prompt.py``), and ``\{`` is a brace itself. Options may be empty.
+Braces without a ``|`` quote their content (``scene/prompt.py``), and ``\{`` is a literal brace. Options may be empty.
 """
 
 import hashlib
@@ -12,28 +12,31 @@ from cloisonne.scene.values import shown
 
 _BRACES = re.compile(r"\\.|\{([^}]*)\}", re.DOTALL)
 _BAR = re.compile(r"(?<!\\)\|")
-_WEIGHED = re.compile(r"\s*[\d.]+\s*::|.*\$\$", re.DOTALL)
+_WEIGHTED = re.compile(r"\s*[\d.]+\s*::|.*\$\$", re.DOTALL)
 
 
 def options(text: str) -> Iterator[tuple[str, ...]]:
-    """The options of every choice, two or more each."""
+    """Yield the options of each choice in a text; a choice has two or more."""
     for match in _BRACES.finditer(text):
         if len(found := _options(match)) > 1:
             yield found
 
 
 def check_choices(text: str) -> None:
-    """SceneError for weights and counts of options, which other programs have."""
+    """Raise SceneError for options with weights or counts, which other tools support."""
     for option in (option for found in options(text) for option in found):
-        if _WEIGHED.match(option):
+        if _WEIGHTED.match(option):
             raise SceneError(
-                f"The text {shown(text)} has a choice with weights or counts, {shown(option)}, which are not done; "
-                "write {red|blue}, and an option more than once for it to be taken more often."
+                f"The text {shown(text)} has an option with a weight or a count, {shown(option)}, which is not "
+                "supported; write {red|blue}, and repeat an option to pick it more often."
             )
 
 
 def chosen(text: str, seed: int, place: str) -> str:
-    """The text with one option of every choice, which seed, place (what the text is of) and the choice's number say."""
+    """Return the text with each choice replaced by one of its options.
+
+    The pick depends on the seed, on ``place`` (which text of the scene this is) and on the choice's position in it.
+    """
     count = 0
 
     def one(match: re.Match[str]) -> str:

@@ -1,19 +1,19 @@
-"""Fields of a scene by their names, ``guidance`` or ``hat.similarity``: reading which is meant, and changing it."""
+"""Fields of a scene by name, such as ``guidance`` or ``hat.similarity``: look them up and change them."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import LEARNED
+from cloisonne.scene.io.image_ref import CONCEPT_FILE
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import ALIASES, Value, closest, shown
 
 
 def region_field(scene: Scene, name: str) -> tuple[Region, str] | None:
-    """The region that "hat.similarity" begins with and the rest; None where it begins with no region's name."""
-    # The longest name first: names may hold points themselves.
+    """Split "hat.similarity" into the region "hat" and the field name; None if it starts with no region's name."""
+    # The longest name first, because names may contain dots.
     for region in sorted(scene.regions, key=lambda region: -len(region.name or "")):
         if name.startswith(f"{region.name}."):
             field = name.removeprefix(f"{region.name}.")
@@ -22,56 +22,61 @@ def region_field(scene: Scene, name: str) -> tuple[Region, str] | None:
 
 
 def with_fields(scene: Scene, to: Mapping[str, Any]) -> Scene:
-    """The scene with fields at other values: "hat.similarity", "hat.exemplar.strength", "caption"; "hat" is its phrase.
+    """Return the scene with some fields changed.
 
-    All at once, so that a box may go where an ellipse comes. SceneError where there is no such region or field, or it
-    cannot have the value.
+    All fields are changed before the scene is validated, so that an ellipse can replace a box.
+
+    Args:
+        to: new values by name: "caption", "hat.similarity", "hat.exemplar.strength"; "hat" is that region's phrase.
+
+    Raises:
+        SceneError: there is no such region or field, or the value is invalid.
     """
     own: dict[str, Any] = {}
     by_region: dict[str, dict[str, Any]] = {}
     for name, value in to.items():
-        owner, field = _meant(scene, name)
-        told = own if owner is None else by_region.setdefault(owner.name or "", {})
-        if field in told:
-            raise SceneError(f"{field} is given a value twice; give it one.", region=owner and owner.name)
-        told[field] = value
-    regions = [_of_region(region, by_region.get(region.name or "", {})) for region in scene.regions]
-    return scene.replace(**_told(scene, own), regions=tuple(regions))
+        owner, field = _resolve(scene, name)
+        target = own if owner is None else by_region.setdefault(owner.name or "", {})
+        if field in target:
+            raise SceneError(f"{field} is set twice; set it once.", region=owner and owner.name)
+        target[field] = value
+    regions = [_changed_region(region, by_region.get(region.name or "", {})) for region in scene.regions]
+    return scene.replace(**_whole_fields(scene, own), regions=tuple(regions))
 
 
 def with_region_field(scene: Scene, field: str, value: Any, names: set[str]) -> Scene:
-    """The scene with a field of some of its regions at a value."""
-    regions = [_of_region(region, {field: value} if region.name in names else {}) for region in scene.regions]
+    """Return the scene with one field changed in the regions of these names."""
+    regions = [_changed_region(region, {field: value} if region.name in names else {}) for region in scene.regions]
     return scene.replace(regions=tuple(regions))
 
 
-def _of_region(region: Region, to: Mapping[str, Any]) -> Region:
+def _changed_region(region: Region, to: Mapping[str, Any]) -> Region:
     if not to:
         return region
-    # A channel is that of one mask.
+    # The channel belongs to the old mask.
     channel = {"mask_channel": "auto"} if "mask" in to else {}
     try:
-        return region.replace(**(channel | _told(region, to)))
+        return region.replace(**(channel | _whole_fields(region, to)))
     except SceneError as error:
         raise error if error.region else SceneError(str(error), region=region.name) from None
 
 
-def _told(owner: Any, to: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole fields of a scene or region, of fields and parts of fields ("exemplar.strength") at values.
+def _whole_fields(owner: Any, to: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn new values of fields and of subfields ("exemplar.strength") into values of whole fields.
 
-    A picture alone, in the place of an object that holds one, takes that one's place: the rest of the object stays.
+    An image given for an object that contains one, such as an exemplar, replaces only the image in that object.
     """
     fields: dict[str, Any] = {}
     for field, value in to.items():
         whole, point, part = field.partition(".")
         now = fields.get(whole, getattr(owner, whole, None))
-        # As JSON spells them: "control.from" is a field there.
+        # Names as in JSON, where a control has the field "from".
         parts = now.model_dump(mode="json", exclude_none=True) if isinstance(now, Value) else now
         if point:
             if not isinstance(parts, Mapping):
-                raise SceneError(_no_part(whole, field, missing=now is None))
+                raise SceneError(_no_subfield(whole, field, missing=now is None))
             fields[whole] = _with_part(parts, part, value)
-        elif isinstance(parts, Mapping) and _is_picture(value):
+        elif isinstance(parts, Mapping) and _is_image(value):
             held = next((name for name in ("image", "from") if name in parts), None)
             fields[whole] = value if held is None else _with_part(parts, held, value)
         else:
@@ -80,25 +85,29 @@ def _told(owner: Any, to: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_part(parts: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """The parts with one at a value; what was learned of another picture, or from another word, is not kept."""
-    stale = LEARNED if name in ("image", "word") else ""
+    """``parts`` with one value changed. A concept file learned from another image or word is dropped."""
+    stale = CONCEPT_FILE if name in ("image", "word") else ""
     return {**{own: held for own, held in parts.items() if own != stale}, name: value}
 
 
-def _is_picture(value: Any) -> bool:
-    """Whether a value is a picture alone, and no object that holds one."""
+def _is_image(value: Any) -> bool:
+    """Whether a value is an image, not an object that contains one."""
     return set(value) <= {"path", "sha256"} if isinstance(value, Mapping) else not isinstance(value, Value | None)
 
 
 def read_change(scene: Scene, text: str) -> tuple[str, Any]:
-    """ "hat.similarity=3" as the name of a field and its value: JSON where that can be read, else the text itself.
+    """Split "hat.similarity=3" into the name of a field and its value.
 
-    What is said in words stays words: ``hat=7`` is the phrase "7".
+    The value is parsed as JSON; if it is not JSON, or the field is text, it is the text itself: ``hat=7`` is the
+    phrase "7".
+
+    Raises:
+        SceneError: the change is malformed, or there is no such field.
     """
     name, equals, given = (part.strip() for part in text.partition("="))
     if not equals or not name:
         raise SceneError(f'The change is {shown(text)}; give a field and its value, as in hat="a green hat".')
-    owner, field = _meant(scene, name)
+    owner, field = _resolve(scene, name)
     try:
         value = json.loads(given)
     except (ValueError, RecursionError):
@@ -108,15 +117,15 @@ def read_change(scene: Scene, text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _meant(scene: Scene, name: str) -> tuple[Region | None, str]:
-    """The region, or None for the scene, and the field of it that a name means. SceneError where it means two."""
+def _resolve(scene: Scene, name: str) -> tuple[Region | None, str]:
+    """The region (None: the scene) and the field that a name refers to. SceneError if it is unknown or ambiguous."""
     named = any(region.name == name for region in scene.regions)
     found = region_field(scene, name)
     if named and (found or name in _own_fields(scene)):
         other = "a field of the scene" if found is None else f"the {found[1]} of the region {shown(found[0].name)}"
         raise SceneError(
-            f"{shown(name)} is the name of a region, and {other}; write {shown(f'{name}.phrase')} for the region, or "
-            "give it another name."
+            f"{shown(name)} is both the name of a region and {other}; write {shown(f'{name}.phrase')} for the region, "
+            "or rename it."
         )
     if found:
         region, field = found
@@ -140,7 +149,7 @@ def _check_field(owner: Value, field: str, region: str | None) -> None:
     whole = field.partition(".")[0]
     if whole not in known:
         meant = closest(whole, known)
-        advice = f'did you mean "{meant}"?' if meant else f"a region has {', '.join(known)}."
+        advice = f'did you mean "{meant}"?' if meant else f"the fields of a region are {', '.join(known)}."
         raise SceneError(f"There is no field {shown(whole)} to change; {advice}", region=region)
 
 
@@ -155,7 +164,7 @@ def _unknown(scene: Scene, name: str) -> str:
     return f"There is no {what} to change; {advice}The scene's regions are: {named}.{fields}"
 
 
-def _no_part(whole: str, field: str, *, missing: bool) -> str:
+def _no_subfield(whole: str, field: str, *, missing: bool) -> str:
     if missing:
-        return f"{field} cannot be changed without {whole}; give {whole} itself."
-    return f"There is no field {shown(field)} to change; {whole} has no parts, so give it as a whole."
+        return f"{field} cannot be set, because there is no {whole}; set {whole} as a whole."
+    return f"There is no field {shown(field)} to change; {whole} has no fields of its own, so set it as a whole."

@@ -1,4 +1,4 @@
-"""A picture that stands outside of some regions: what changes in them leaves every other pixel as it was."""
+"""An image that is pasted outside of some regions, so that every other pixel stays as it was."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
@@ -15,11 +15,12 @@ from cloisonne.scene.values import Text, Value, shown
 
 
 class Outside(Value):
-    """What is pasted over a drawn picture, everywhere but in some regions.
+    """An image that is pasted over the generated image, everywhere but in some regions.
 
-    image: the picture, as large as the drawn one (path, data URI, PIL image, array or tensor). regions: names of the
-    regions that are seen as they were drawn, with their soft edges. mask: what is so besides (white), such as where a
-    region was before it moved.
+    Attributes:
+        image: the image, of the size of the generated one (path, data URI, PIL image, array or tensor).
+        regions: names of the regions that stay as generated, with their soft edges.
+        mask: further pixels that stay as generated (white), such as the old place of a region that moved.
     """
 
     image: OutsidePicture
@@ -29,7 +30,7 @@ class Outside(Value):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.regions and self.mask is None:
-            raise SceneError("outside has neither regions nor a mask; name the regions that it lies outside of.")
+            raise SceneError("outside has neither regions nor a mask; name the regions that stay as generated.")
         return self
 
     @model_serializer(mode="wrap")
@@ -37,9 +38,9 @@ class Outside(Value):
         return {name: value for name, value in write(self).items() if value}
 
     def covered(self, regions: Sequence[Region], height: int, width: int) -> Mask:
-        """[H, W] in [0, 1]: how far each pixel is seen as it was drawn; exactly 0 where the image stands.
+        """Mask [H, W] in [0, 1] of the pixels that stay as generated; exactly 0 where the image is pasted.
 
-        A region counts whether it is heard or not: where one was removed, the picture without it is what is asked for.
+        Inactive regions are included: where one was removed, the result must not contain it.
         """
         masks = [region.soft_mask(height, width) for region in regions if region.name in self.regions]
         if self.mask is not None:
@@ -48,7 +49,7 @@ class Outside(Value):
 
 
 def given_outside(value: Any) -> Any:
-    """What stands outside, from an object of its fields."""
+    """Make an Outside from a mapping of its fields."""
     if value is None or isinstance(value, Outside):
         return value
     if not isinstance(value, Mapping):

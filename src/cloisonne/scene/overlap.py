@@ -1,4 +1,4 @@
-"""The overlap rule: several masks become one weight for each region at each pixel."""
+"""The overlap rule: turns the masks of all regions into one weight per region and pixel."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,11 +13,17 @@ Overlap = Literal["blend", "priority", "union"]
 def region_weights(
     masks: Sequence[Mask], weights: Sequence[float], priorities: Sequence[int], overlap: Overlap
 ) -> list[Mask]:
-    """How much each region counts at each pixel: [H, W] >= 0 a region, in the order given; the order changes nothing.
+    """Compute the weight of each region at each pixel. The order of the regions does not change the weights.
 
-    ``blend``: mask * weight. ``priority``: the same, and a higher priority hides what is below it, as much as it is
-    opaque; equal ones blend. ``union``: the masks as they are, so that all regions count alike.
-    Each mask [H, W] is in [0, 1], each weight >= 0.
+    Args:
+        masks: [H, W] in [0, 1], one per region.
+        weights: one per region, >= 0.
+        priorities: one per region.
+        overlap: ``blend`` is mask * weight. ``priority`` is the same, but regions of higher priority hide those below
+            them in proportion to their masks; equal priorities blend. ``union`` is the masks without weights.
+
+    Returns:
+        Weights [H, W] >= 0, one per region, in the given order.
     """
     if overlap == "union":
         return list(masks)
@@ -28,7 +34,7 @@ def region_weights(
 
 
 def left_open(priority: int, masks: Sequence[Mask], priorities: Sequence[int]) -> Mask:
-    """How much of a pixel [H, W] the regions above ``priority`` leave open: the product over their levels."""
+    """Fraction [H, W] of each pixel that regions above ``priority`` leave uncovered: the product over their levels."""
     height, width = masks[0].shape
     left = np.ones((height, width), np.float32)
     for level in sorted({other for other in priorities if other > priority}):
@@ -38,7 +44,7 @@ def left_open(priority: int, masks: Sequence[Mask], priorities: Sequence[int]) -
 
 
 def uncovered(weights: Sequence[Mask], height: int, width: int) -> Mask:
-    """What is left for the caption at each pixel [H, W]: 1 minus the sum of ``weights``, not below 0."""
+    """Weight [H, W] that the regions leave to the caption: 1 minus the sum of ``weights``, not below 0."""
     nothing = np.zeros((height, width), np.float32)
-    # Sorted, because a sum of floats depends on its order, and the order of regions must not matter.
+    # Sorted, because a sum of floats depends on the order, and the order of regions must not matter.
     return np.clip(1 - np.sort(np.stack([nothing, *weights]), axis=0).sum(axis=0), 0, 1)

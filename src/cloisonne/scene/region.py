@@ -1,4 +1,4 @@
-"""One region of a scene: a shape, and what belongs there. Every rule that needs no model is checked here."""
+"""One region of a scene: a shape and its conditions. All rules that need no model are checked here."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from cloisonne.scene.conditions.edit import EditField
 from cloisonne.scene.conditions.exemplar import ExemplarField
 from cloisonne.scene.conditions.lora import LoraField
 from cloisonne.scene.io.image_ref import MaskPicture
-from cloisonne.scene.prompt import Prompt, at, is_mute
+from cloisonne.scene.prompt import Prompt, at, is_empty
 from cloisonne.scene.shapes.geometry import Box, Point, bounds
 from cloisonne.scene.shapes.mask_reading import Channel, ReadMask, read_mask
 from cloisonne.scene.shapes.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
@@ -29,7 +29,7 @@ MAX_KEYWORDS = 32
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    """``count`` finite numbers, or None."""
+    """``value`` as ``count`` finite floats, or None if it is anything else."""
     plain = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(plain, list | tuple) or len(plain) != count:
         return None
@@ -101,26 +101,31 @@ _KeywordsField = Annotated[tuple[Text, ...], BeforeValidator(_checked_keywords),
 
 
 class Region(Value):
-    """A part of the canvas: exactly one of box, ellipse, polygon, mask and rle, and what belongs there.
+    """A part of the canvas and what belongs there. It has exactly one shape: box, ellipse, polygon, mask or rle.
 
-    name: unique in its scene; left out, it becomes ``region-0``, ``region-1``, ... by position.
-    box, ellipse: (x0, y0, x1, y1), fractions of the canvas. polygon: points (x, y), fractions; even-odd rule.
-    mask: a picture (path, data URI, PIL image or array [H, W]) stretched over the canvas: white is the region, grey is
-    soft. rle: COCO's run-length encoding, stretched over the canvas. mask_channel: what of the mask's picture is read,
-    ``auto``, ``luminance``, ``alpha`` or ``transparency``; see ``scene/shapes/mask_reading.py``.
-    phrase: what belongs there, in words; negative: what does not; with weights and schedules (``scene/prompt.py``).
-    exemplar: a picture of it, which may stand alone.
-    similarity: how much like the exemplar, the guidance of that. control: a map that the picture obeys there.
-    lora: names of LoRAs that the model holds, with scales, which change it there.
-    concept: a picture whose subject or style what the background shows there takes over.
-    edit: a change from what is there before to what is there after, in words of its own. keywords: what is looked for
-    in the picture while it is drawn (MRGD's losses); the phrase if left out.
-    weight >= 0: how much the region counts against others and the caption; 0 removes it.
-    priority: which region wins where ``overlap`` is ``priority``; the higher one.
-    start, stop: the part of the run, in [0, 1], in which the region counts; an empty one removes it.
-    feather: width of the soft edge, inwards, as a fraction (up to 0.5) of the shorter side of the shape's bounding box.
-    guidance, seed: the region's own; None takes the scene's.
-    strict: tokens of the phrase are heard inside the shape only, also where a method would let them be heard elsewhere.
+    Attributes:
+        name: unique in the scene. By default ``region-0``, ``region-1``, ... by position.
+        box, ellipse: (x0, y0, x1, y1), fractions of the canvas.
+        polygon: points (x, y), fractions of the canvas, filled by the even-odd rule.
+        mask: an image (path, data URI, PIL image or array [H, W]), stretched over the canvas: white is the region, grey
+            is soft.
+        mask_channel: which channel of ``mask`` is read; see ``scene/shapes/mask_reading.py``.
+        rle: COCO's run-length encoding, stretched over the canvas.
+        phrase, negative: prompt and negative prompt, with weights and schedules (``scene/prompt.py``).
+        exemplar: a reference image of the object, in addition to the phrase or instead of it.
+        similarity: guidance scale of the exemplar.
+        control: a control map, such as edges or depth, that the image follows in the region.
+        lora: LoRAs of the model by name, with scales, that apply in the region only.
+        concept: an image whose subject or style is transferred to this part of the background.
+        edit: adds, removes or changes an object; has its own texts.
+        keywords: words that MRGD's losses look for in the image; by default the phrase.
+        weight: strength relative to other regions and the caption, >= 0; 0 disables the region.
+        priority: the higher one wins where the scene's ``overlap`` is ``priority``.
+        start, stop: the region is active in this interval of the steps, in [0, 1]; an empty one disables it.
+        feather: width of the soft edge inside the shape, as a fraction in [0, 0.5] of the shorter side of its bounding
+            box.
+        guidance, seed: None takes the scene's.
+        strict: only pixels inside the shape attend to the phrase, whatever the method.
     """
 
     name: Text | None = None
@@ -148,7 +153,7 @@ class Region(Value):
     seed: Seed | None = None
     strict: bool = Field(default=False, strict=True)
 
-    # Written out so that type checkers allow whatever the fields convert: lists, paths, arrays.
+    # Written out so that type checkers accept all inputs that the fields convert: lists, paths, arrays.
     def __init__(self, /, **data: Any) -> None:
         super().__init__(**data)
 
@@ -172,18 +177,26 @@ class Region(Value):
         if len(shapes) > 1:
             raise SceneError(f"The region has {len(shapes)} shapes, {' and '.join(shapes)}; keep one.")
         if self.mask is None and self.mask_channel != "auto":
-            raise SceneError(f'The mask channel is "{self.mask_channel}", but the region has no mask; leave it out.')
+            raise SceneError(
+                f'The mask channel is "{self.mask_channel}", but the region has no mask; give one, or leave the '
+                "channel out."
+            )
         if self.edit is not None:
             self._check_edit()
         elif self.concept is not None:
             self._check_concept()
-        elif is_mute(self.phrase) and self.exemplar is None and self.control is None:
-            raise SceneError('The region has no phrase; say what belongs there, such as "a doughnut".')
+        elif is_empty(self.phrase) and self.exemplar is None and self.control is None:
+            raise SceneError(
+                'The region has no phrase; describe what belongs there, such as "a doughnut", or give an exemplar or a '
+                "control."
+            )
         if self.similarity is not None and self.exemplar is None:
-            raise SceneError(f"similarity is {self.similarity}, but there is no exemplar to be similar to; give one.")
+            raise SceneError(
+                f"similarity is {self.similarity}, but the region has no exemplar; give one, or leave similarity out."
+            )
         if self.similarity is not None and self.guidance is not None:
             raise SceneError(
-                f"guidance is {self.guidance} and similarity is {self.similarity}, which are the same dial for an "
+                f"guidance is {self.guidance} and similarity is {self.similarity}, which are the same option of an "
                 "exemplar; keep one."
             )
         if self.start > self.stop:
@@ -193,55 +206,52 @@ class Region(Value):
     def _check_edit(self) -> None:
         for name in ("phrase", "exemplar", "control", "concept"):
             if given := getattr(self, name):
-                told = f" ({shown(given)})" if name == "phrase" else ""
+                text = f" ({shown(given)})" if name == "phrase" else ""
                 raise SceneError(
-                    f"The region has an edit and a {name}{told}; an edit says in words of its own what is "
-                    f"there, so leave the {name} out."
+                    f"The region has both edit and {name}{text}, but an edit has its own texts; remove {name}."
                 )
 
     def _check_concept(self) -> None:
         for name in ("phrase", "exemplar", "control", "negative", "lora", "keywords"):
             if getattr(self, name):
                 raise SceneError(
-                    f"The region has a concept and a {name}; a concept is all that its part of the background is told, "
-                    f"so leave the {name} out, or give it to a region of its own."
+                    f"The region has both concept and {name}, but a concept is the only condition of its region; "
+                    f"remove {name}, or move it to another region."
                 )
         if self.seed is not None:
-            raise SceneError(
-                f"seed is {self.seed}, but a concept begins at the background's own noise; leave the seed out."
-            )
+            raise SceneError(f"seed is {self.seed}, but a concept starts from the inverted background; remove seed.")
         if self.active and (self.start, self.stop) != (0, 1):
             raise SceneError(
-                f"start is {self.start} and stop is {self.stop}, but a concept counts from beginning to end; leave "
-                "them out, and say with keep_structure how long the background is kept to."
+                f"start is {self.start} and stop is {self.stop}, but a concept applies to all steps; remove them, and "
+                "give the concept keep_structure, the fraction of the steps that preserve the background's structure."
             )
 
     @property
     def active(self) -> bool:
-        """Whether the region counts at all: its weight is above 0 and its interval not empty."""
+        """Whether the region has any effect: its weight is above 0 and its interval is not empty."""
         return self.weight > 0 and self.start < self.stop
 
     def at_progress(self, progress: float, num_steps: int) -> "Region":
-        """What it says where ``progress`` in [0, 1) of a walk of ``num_steps`` lies behind, without schedules.
+        """The region with its texts as they are when a fraction ``progress`` in [0, 1) of the steps is done.
 
-        Its phrase may be empty there.
+        The texts have no schedules. The phrase may be empty.
         """
         texts = {name: at(getattr(self, name), progress, num_steps) for name in ("phrase", "negative")}
         return self.model_copy(update=texts)
 
     def bounding_box(self, level: float = 0.0) -> Box:
-        """The smallest box (fractions) around the shape; of a grey mask, around what is above ``level`` in [0, 1]."""
+        """The smallest box (fractions) around the shape, or around a mask's values above ``level`` in [0, 1]."""
         if shape := self.box or self.ellipse:
             return shape
         if self.polygon is not None:
             return bounds(self.polygon)
         found = extent(self._own_pixels(), level)
         if found is None:
-            raise SceneError(f"The mask has nothing brighter than {level:g}; paint the region white.", region=self.name)
+            raise SceneError(f"The mask has no value above {level:g}; paint the region white.", region=self.name)
         return found
 
     def soft_mask(self, height: int, width: int) -> Mask:
-        """The region on a canvas of [H, W] pixels, feathered: float32 in [0, 1], exactly 0 outside of the shape."""
+        """The feathered mask float32 [H, W] in [0, 1] of the region on a canvas; exactly 0 outside of the shape."""
         mask = self._on_canvas(height, width)
         found = extent(mask)
         if found is None and self.mask is not None:
@@ -264,20 +274,20 @@ class Region(Value):
         return resized(self._own_pixels(), height, width)
 
     def _own_pixels(self) -> Mask:
-        """A mask or an rle in its own size [h, w]."""
+        """The mask or rle at its own size [h, w]."""
         if self.rle is not None:
             return self.rle.pixels().astype(np.float32)
         return self.read_mask().values
 
     def read_mask(self) -> ReadMask:
-        """The mask of a region that has one, in its own size."""
+        """Read the mask at its own size. The region must have one."""
         assert self.mask is not None, "the region has a mask"
         return read_mask(self.mask, self.name, self.mask_channel)
 
     def _empty_mask(self) -> str:
         assert self.mask is not None, "the region has a mask"
-        fault = f'The mask {self.mask} has nothing white in its channel "{self.mask_channel}"'
+        fault = f'The mask {self.mask} has no white pixel in its channel "{self.mask_channel}"'
         for channel in ("alpha", "luminance"):
             if self.mask_channel not in ("auto", channel) and read_mask(self.mask, self.name, channel).values.any():
                 return f'{fault}, but its {channel} is not empty; give the mask channel "{channel}" or "auto".'
-        return f"{fault}; paint the region white on black, or as strokes on a clear ground."
+        return f"{fault}; paint the region white on black, or in any colour on a transparent background."

@@ -1,4 +1,4 @@
-"""What a user asks for: a canvas, a caption, and regions that say what belongs where."""
+"""A scene: the canvas, the caption, the regions and the sampling settings of one image."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ _Interval = Annotated[tuple[float, float], BeforeValidator(_checked_interval)]
 _PRESETS = {"editing": "mrgd", "translating": "vct"}
 
 
-def _checked_way(value: Any, info: ValidationInfo) -> Any:
+def _checked_settings(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, Mapping) or not all(isinstance(v, str | float | int | bool) for v in value.values()):
@@ -62,31 +62,39 @@ def _checked_way(value: Any, info: ValidationInfo) -> Any:
     return tuple(sorted(value.items()))
 
 
-_Way = Annotated[
+_Settings = Annotated[
     tuple[tuple[str, str | int | float | bool], ...],
-    BeforeValidator(_checked_way),
+    BeforeValidator(_checked_settings),
     PlainSerializer(dict),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
 ]
 
 
 class Scene(Value):
-    """A picture to be made. What is None takes the model's native value; see :meth:`resolved`.
+    """The description of an image to generate. Fields that are None take the model's defaults; see :meth:`resolved`.
 
-    width, height: canvas in pixels, multiples of 8. caption, negative: what the whole picture
-    shows, and does not, with weights and schedules (``scene/prompt.py``).
-    seed: image i of a run uses seed + i. steps, guidance, sampler, spacing: how the noise is walked down.
-    eta: the share of noise that a step of ``ddim`` renews. guidance_rescale: phi of arXiv 2305.08891, eq. 16.
-    guidance_interval: the part of the run that is guided (arXiv 2404.07724).
-    lora: names of LoRAs that the model holds, with scales, which change the whole picture.
-    model: a name or folder. method: how regions reach the network. overlap: what holds where regions overlap.
-    background: the given picture (path, data URI, PIL image, array or tensor). With regions they are repainted in it
-    and nothing else is; without regions the whole picture starts from it. strength: how much of the run it goes
-    through, in [0, 1]; at 1 nothing of what is repainted is kept. composite: put back only what was to change; without
-    it the result shows all that the model made of the window around the regions, which differs a little everywhere.
-    editing: how edits are made, a preset's name under "preset" and what shall be other than it says (see ``edit``).
-    translating: the same of how a region's concept is carried over (see ``translate``).
-    outside: a picture that stands outside of some regions, whatever was drawn there (see :meth:`changed`).
+    Attributes:
+        width, height: size of the canvas in pixels, multiples of 8.
+        caption, negative: prompt and negative prompt of the whole image, with weights and schedules
+            (``scene/prompt.py``).
+        seed: image i of a run uses seed + i.
+        steps, guidance, sampler, spacing: number of sampling steps, guidance scale, solver and timestep spacing.
+        eta: eta of DDIM, in [0, 1]: the fraction of the noise that a step renews.
+        guidance_rescale: phi of arXiv 2305.08891, eq. 16.
+        guidance_interval: the interval of the steps, in [0, 1], that is guided (arXiv 2404.07724).
+        lora: LoRAs of the model by name, with scales, that apply to the whole image.
+        model: name or folder.
+        method: how regions condition the network.
+        overlap: the rule for overlapping regions.
+        background: an image to change (path, data URI, PIL image, array or tensor). With regions, only they are
+            repainted (inpainting); without, the whole image is changed (image-to-image).
+        strength: fraction of the steps applied to the background, in [0, 1]; at 1 repainted pixels start from noise.
+        composite: paste only the repainted pixels into the background. Otherwise the result contains the whole window
+            around the regions as the model returns it, which differs slightly from the background everywhere.
+        editing: settings of edits: a "preset" and fields that override it (see ``edit``).
+        translating: settings of concept transfer: a "preset" and fields that override it (see ``translate``).
+        outside: an image that is pasted outside of some regions.
+        regions: the regions.
     """
 
     version: Literal[1] = VERSION
@@ -109,12 +117,12 @@ class Scene(Value):
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
-    editing: _Way = ()
-    translating: _Way = ()
+    editing: _Settings = ()
+    translating: _Settings = ()
     outside: OutsideField | None = None
     regions: tuple[Region, ...] = ()
 
-    # Written out so that type checkers allow whatever the fields convert: lists, paths, arrays.
+    # Written out so that type checkers accept all inputs that the fields convert: lists, paths, arrays.
     def __init__(self, /, **data: Any) -> None:
         super().__init__(**data)
 
@@ -124,7 +132,7 @@ class Scene(Value):
 
     @classmethod
     def _refuse_unknown(cls, data: Mapping[str, Any]) -> None:
-        # First, because another version may well have other fields.
+        # First, because other versions may have other fields.
         version = data.get("version", VERSION)
         if type(version) is not int or version != VERSION:
             raise SceneError(f"version is {shown(version)}; write the scene as version {VERSION}, or update cloisonne.")
@@ -159,61 +167,65 @@ class Scene(Value):
     def _check(self) -> Self:
         if self.eta and self.sampler not in (None, "ddim"):
             raise SceneError(
-                f'eta is {self.eta}, but the sampler "{self.sampler}" has none; leave it out or use "ddim".'
+                f'eta is {self.eta}, but the sampler "{self.sampler}" does not use it; leave eta out, or use "ddim".'
             )
         if self.strength != 1 and self.background is None:
-            raise SceneError(f"strength is {self.strength}, but there is no background; give one, or leave it out.")
+            raise SceneError(
+                f"strength is {self.strength}, but there is no background; give one, or leave strength out."
+            )
         names = [region.name for region in self.regions]
         for name in self.outside.regions if self.outside else ():
             if name not in names:
                 there = ", ".join(map(shown, names)) or "none"
-                raise SceneError(f"outside names the region {shown(name)}, but the scene's regions are: {there}.")
+                raise SceneError(
+                    f"outside names the region {shown(name)}, but the scene's regions are: {there}; name one of these."
+                )
         if (region := translated_region(self.active_regions)) is not None:
             check_background(region, self.background, self.strength)
         return self
 
     @property
     def active_regions(self) -> tuple[Region, ...]:
-        """The regions that count: weight above 0 and an interval that is not empty."""
+        """The regions with any effect: weight above 0 and an interval that is not empty."""
         return tuple(region for region in self.regions if region.active)
 
     @property
     def translated(self) -> Region | None:
-        """The region whose concept counts, if there is one."""
+        """The active region with a concept, or None."""
         return translated_region(self.active_regions)
 
     def region_prompt(self, region: Region) -> str:
-        """The words for a region's part of the canvas: ``caption, phrase``, or the phrase alone without a caption."""
+        """Caption and phrase of a region: ``caption, phrase``, or the phrase if there is no caption."""
         return f"{self.caption}, {region.phrase}" if self.caption else region.phrase
 
     def at_progress(self, progress: float, num_steps: int) -> "Scene":
-        """What it says where ``progress`` in [0, 1) of a walk of ``num_steps`` lies behind, without schedules."""
+        """The scene with its texts as they are when a fraction ``progress`` in [0, 1) of the steps is done."""
         texts = {name: at(getattr(self, name), progress, num_steps) for name in ("caption", "negative")}
         regions = tuple(region.at_progress(progress, num_steps) for region in self.regions)
         return self.model_copy(update={**texts, "regions": regions})
 
     def resolved(self, *, width: int, height: int, steps: int, guidance: float, sampler: str, method: str) -> "Scene":
-        """The complete scene: what is left out takes these native values of the model, and a missing seed is drawn."""
+        """Fill in fields that are None: with these defaults of the model, and with a random seed."""
         native: dict[str, Any] = {"width": width, "height": height, "steps": steps, "guidance": guidance}
         native |= {"sampler": sampler, "method": method}
         native["seed"] = secrets.randbelow(2**32)
         return self.replace(**{name: value for name, value in native.items() if getattr(self, name) is None})
 
     def to_dict(self, *, complete: bool = False) -> dict[str, Any]:
-        """The scene as a JSON object: what differs from the defaults; with ``complete``, all that is not None."""
+        """The scene as a JSON object: fields that differ from their default; if ``complete``, all that are not None."""
         data = self.model_dump(mode="json", exclude_defaults=not complete, exclude_none=True)
         return {"version": VERSION} | data
 
     def to_json(self, *, base: Path | None = None) -> str:
-        """The scene as JSON text. base: the folder that paths shall be relative to; None leaves them as they are."""
+        """The scene as JSON text. Paths are made relative to the folder ``base``; None leaves them as they are."""
         data = self.to_dict()
         return wire.text(data if base is None else wire.to_folder(data, base))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, base: Path | None = None) -> "Scene":
-        """The scene of a JSON object, also of one of MRGD's layouts.
+        """Make the scene from a JSON object, of a scene or of an MRGD layout.
 
-        base: the folder that its paths are relative to; None means the current one.
+        base: the folder that its paths are relative to; None is the current one.
         """
         if is_layout(data):
             return cls(**scene_fields(data))
@@ -221,17 +233,17 @@ class Scene(Value):
 
     @classmethod
     def from_json(cls, text: str | bytes, *, base: Path | None = None) -> "Scene":
-        """The scene of a JSON text. base: the folder that its paths are relative to; None means the current one."""
+        """Make the scene from JSON text. Its paths are relative to the folder ``base``; None is the current one."""
         return cls.from_dict(wire.parse(text), base=base)
 
     @classmethod
     def from_png(cls, path: str | Path) -> "Scene":
-        """The scene that a generated PNG carries; its paths, if any, are relative to the PNG's folder."""
+        """Read the scene in the metadata of a generated PNG. Its paths are relative to the PNG's folder."""
         return cls.from_dict(read_record(wire.read(path), quoted(path)).scene, base=Path(path).parent)
 
     @classmethod
     def load(cls, path: str | Path) -> "Scene":
-        """The scene of a JSON file, of a PNG that carries one, or of either on standard input where ``path`` is "-"."""
+        """Read a scene from a JSON file or a generated PNG, or from standard input if ``path`` is "-"."""
         data, base = wire.read(path), Path() if str(path) == "-" else Path(path).parent
         if data.startswith(SIGNATURE):
             return cls.from_dict(read_record(data, quoted(path)).scene, base=base)

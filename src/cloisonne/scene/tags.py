@@ -1,6 +1,6 @@
-"""What texts of other programs hold beside words: LoRA and embedding tags, BREAK and AND. Pure text.
+"""Tags in prompts of other tools: LoRAs, embeddings, BREAK, AND, wildcards. Pure text.
 
-Nothing between ``{`` and ``}`` and nothing behind a ``\\`` is a tag.
+Text between ``{`` and ``}`` and text after a ``\\`` is never a tag.
 """
 
 import re
@@ -20,16 +20,21 @@ _TAGS = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _ADVICE = {
-    "BREAK": "texts are not cut in chunks here; write a comma, or give each part a region of its own",
-    "AND": "texts are not mixed by it here; write a comma, or give each part a region of its own",
-    "wildcard": "there are no files of wildcards here; write the options, {red|blue|green}",
-    "hypernet": "hypernetworks are not read here; use a LoRA",
+    "BREAK": "prompts are not split into chunks; write a comma, or give each part its own region",
+    "AND": "prompts are not composed with it; write a comma, or give each part its own region",
+    "wildcard": "wildcard files are not supported; list the options, as in {red|blue|green}",
+    "hypernet": "hypernetworks are not supported; use a LoRA",
 }
 
 
 class Untagged(NamedTuple):
-    """text: without its LoRA tags, embeddings as their words. loras: of the tags. notes: the ends of warnings about
-    what stays in the text and is read as letters, each behind "the text holds"."""
+    """A text without its tags.
+
+    Attributes:
+        text: without LoRA tags; embedding tags are replaced by the embeddings' tokens.
+        loras: the LoRAs that the tags name.
+        notes: about syntax that stays in the text as plain text. Each completes "The scene's caption holds ...".
+    """
 
     text: str
     loras: tuple[Lora, ...]
@@ -47,7 +52,7 @@ class _Reader:
         self.notes: list[str] = []
 
     def take(self, match: re.Match[str]) -> str:
-        """What stands in the place of one match."""
+        """Return the replacement of one match."""
         if match["bracket"]:
             self.depth = max(0, self.depth + (1 if match[0] == "[" else -1))
         elif match["kind"]:
@@ -55,10 +60,8 @@ class _Reader:
         elif match["word"]:
             if (word := self.learned(match["word"])) is not None:
                 return word
-            self.notes.append(
-                f"{shown(match[0])}, which is no learned word of the model; load its file as an embedding"
-            )
-        # Capitals alone are the operators, and not where all is written in capitals.
+            self.notes.append(f"{shown(match[0])}, but the model has no such embedding; load its file")
+        # Only capitals are operators, and only in a text that is not all capitals.
         elif match["control"] in ("BREAK", "AND") and self.text != self.text.upper():
             self.notes.append(f'"{match[0]}", but {_ADVICE[match[0]]}')
         elif match["wildcard"]:
@@ -71,8 +74,8 @@ class _Reader:
             return match[0]
         if self.depth:
             raise SceneError(
-                f"The text {shown(self.text)} has {shown(match[0])} between square brackets, but LoRAs have no "
-                "schedules of words; write it outside of them, or give a region start and stop."
+                f"The text {shown(self.text)} has {shown(match[0])} inside square brackets, but a LoRA cannot be "
+                "scheduled; move it outside the brackets, or give its region start and stop."
             )
         try:
             scale = float((match["scale"] or ":1")[1:])
@@ -85,9 +88,13 @@ class _Reader:
 
 
 def untagged(text: str, learned: Callable[[str], str | None]) -> Untagged:
-    """Read the tags of a text. learned: the model's word for an embedding's name, or None where it has none.
+    """Take the tags out of a text.
 
-    Raises SceneError for tags that cannot be meant.
+    Args:
+        learned: maps an embedding's name to the model's token for it, or None if the model has no such embedding.
+
+    Raises:
+        SceneError: a tag is invalid.
     """
     reader = _Reader(learned, text)
     plain = _TAGS.sub(reader.take, text)
@@ -97,7 +104,7 @@ def untagged(text: str, learned: Callable[[str], str | None]) -> Untagged:
 
 
 def added(own: tuple[Lora, ...], more: tuple[Lora, ...]) -> tuple[Lora, ...]:
-    """LoRAs of two sources by name, their scales added up."""
+    """Merge two lists of LoRAs: scales of the same name add up."""
     scales: dict[str, float] = {}
     for lora in (*own, *more):
         scales[lora.name] = scales.get(lora.name, 0.0) + lora.scale

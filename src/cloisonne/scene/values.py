@@ -1,4 +1,4 @@
-"""The base of a scene's values: frozen, nothing unknown, and every refusal is one sentence."""
+"""The base class of a scene's values: immutable, no unknown fields, and one sentence per error."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cloisonne.errors import CloisonneError, SceneError
 
 MAX_TEXT = 10_000
-"""Characters of one text."""
+"""Largest number of characters in a text."""
 
 _NAMES_ELSEWHERE = {
     "prompt": ("caption", "phrase"),
@@ -36,17 +36,18 @@ _NAMES_ELSEWHERE = {
     "layers": ("regions",),
     "boxes": ("regions",),
 }
-"""Words of other tools, and ours for the same thing."""
+"""Field names of other tools, and the fields here that mean the same."""
 
 
 ALIASES = {"num_inference_steps": "steps", "guidance_scale": "guidance", "negative_prompt": "negative"}
-"""Names of diffusers for fields of a scene or region; they are read wherever the field is."""
+"""Names in diffusers for fields of a scene or region; accepted wherever the field is."""
 
 
 def own_names(data: Mapping[str, Any], fields: Container[str], region: str | None = None) -> dict[str, Any]:
-    """``data`` with the names of ``ALIASES`` replaced where ``fields`` has the field.
+    """Return ``data`` with each alias of ``ALIASES`` replaced by its field, if ``fields`` has that field.
 
-    Raises SceneError, about the region if there is one, where a value is given under both names.
+    Raises:
+        SceneError: a value is given under both names; names ``region`` if there is one.
     """
     named = {name: ALIASES[name] for name in data if name in ALIASES and ALIASES[name] in fields}
     for name, field in named.items():
@@ -56,7 +57,7 @@ def own_names(data: Mapping[str, Any], fields: Container[str], region: str | Non
 
 
 class Value(BaseModel):
-    """A part of a scene. Failures to make one are SceneError or ImageError, never pydantic's ValidationError."""
+    """Base class of a scene's parts. Invalid values raise SceneError or ImageError, never ValidationError."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,35 +67,35 @@ class Value(BaseModel):
         try:
             super().__init__(**{k: v.item() if isinstance(v, np.generic) else v for k, v in data.items()})
         except ValidationError as error:
-            raise self._complaint(error, data) from None
+            raise self._as_error(error, data) from None
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """The value of a mapping of its fields."""
+        """Make the value from a mapping of its fields."""
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise cls._complaint(error, obj) from None
+            raise cls._as_error(error, obj) from None
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-        """The value of a JSON object of its fields."""
+        """Make the value from a JSON object of its fields."""
         try:
             return super().model_validate_json(json_data, **options)
         except ValidationError as error:
-            raise cls._complaint(error, None) from None
+            raise cls._as_error(error, None) from None
 
     def replace(self, **changes: Any) -> Self:
-        """The same value with other fields, checked again."""
+        """Return a copy with some fields changed. The copy is validated."""
         changes = own_names(changes, type(self).model_fields, self._owner(vars(self), ()))
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
-    # For pydantic's own error names an address of its documentation.
+    # pydantic's own error would link to its documentation.
     def __setattr__(self, name: str, value: Any) -> None:
-        raise SceneError(f"{name} of a {type(self).__name__} is frozen; make another one, as in replace({name}=...).")
+        raise SceneError(_frozen(self, name))
 
     def __delattr__(self, name: str) -> None:
-        raise SceneError(f"{name} of a {type(self).__name__} is frozen; make another one, as in replace({name}=...).")
+        raise SceneError(_frozen(self, name))
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         fields = type(self).model_fields
@@ -102,7 +103,7 @@ class Value(BaseModel):
 
     @classmethod
     def _owner(cls, data: Any, place: Sequence[int | str]) -> str | None:
-        """The region that a complaint about ``data`` at ``place`` is about, if any."""
+        """Name of the region that an error in ``data`` at ``place`` is about, or None."""
         return None
 
     @classmethod
@@ -112,14 +113,14 @@ class Value(BaseModel):
                 raise SceneError(_unknown(name, list(cls.model_fields)), region=cls._owner(data, ()))
 
     @classmethod
-    def _complaint(cls, error: ValidationError, data: Any) -> CloisonneError:
+    def _as_error(cls, error: ValidationError, data: Any) -> CloisonneError:
         first = error.errors(include_url=False)[0]
         cause, owner = first.get("ctx", {}).get("error"), cls._owner(data, first["loc"])
         if isinstance(cause, CloisonneError):
             return cause if cause.region is not None or owner is None else type(cause)(str(cause), region=owner)
         if not first["loc"]:
             return SceneError(
-                f"{cls.__name__} cannot be read from {shown(first['input'])}: give an object of its fields."
+                f"{cls.__name__} cannot be made from {shown(first['input'])}; give an object with its fields."
             )
         field = str(first["loc"][0])
         given = "missing" if first["type"] == "missing" else shown(first["input"])
@@ -127,8 +128,12 @@ class Value(BaseModel):
         return SceneError(f"{field} is {given}; give {wanted}.", region=owner)
 
 
+def _frozen(value: Value, name: str) -> str:
+    return f"The {type(value).__name__} is frozen, so its {name} cannot be set; make a copy with replace({name}=...)."
+
+
 def shown(value: object) -> str:
-    """How a sentence shows what it was given: as JSON would spell it, and never long."""
+    """Format a value for a message: as JSON, on one line, cut after 60 characters if longer than 80."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -138,7 +143,7 @@ def shown(value: object) -> str:
 
 
 def quoted(path: str | PathLike[str]) -> str:
-    """How a sentence shows a path: whole, and safe to print whatever its bytes are."""
+    """Format a path for a message: in full and in quotes. Bytes that are not UTF-8 are escaped."""
     return _printable(json.dumps(os.fspath(path), ensure_ascii=False))
 
 
@@ -147,7 +152,7 @@ def _printable(text: str) -> str:
 
 
 def closest(name: str, known: Sequence[str]) -> str | None:
-    """The one of ``known`` that ``name`` was probably meant to be."""
+    """The entry of ``known`` that ``name`` was probably meant to be, or None."""
     for candidate in _NAMES_ELSEWHERE.get(name, ()):
         if candidate in known:
             return candidate
@@ -162,7 +167,7 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 
 def _wanted(schema: Mapping[str, Any]) -> str:
-    """What a field takes, in words, from its JSON schema."""
+    """Describe the values that a field accepts, from its JSON schema."""
     kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
     kind = kinds[0]
     if "enum" in kind:
@@ -182,20 +187,22 @@ def _wanted(schema: Mapping[str, Any]) -> str:
 
 def _readable(text: str) -> str:
     if len(text) > MAX_TEXT:
-        raise SceneError(f"A text has {len(text)} characters, but at most {MAX_TEXT} are read; shorten {shown(text)}.")
+        raise SceneError(
+            f"A text has {len(text)} characters, but at most {MAX_TEXT} are allowed; shorten {shown(text)}."
+        )
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t":
             raise SceneError(
-                f"The text {shown(text)} holds the character {character!a}, which cannot be read; remove it."
+                f"The text {shown(text)} contains the character {character!a}, which is not allowed; remove it."
             )
     return text
 
 
 Text = Annotated[str, AfterValidator(_readable)]
-"""Words for a model: no control characters, at most MAX_TEXT characters."""
+"""Text without control characters, of at most MAX_TEXT characters."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**53 - 1)]
-"""Seed of a generator of noise; the limit is what JSON in a browser keeps exactly."""
+"""Seed of a random generator; the limit is the largest integer that JSON in a browser represents exactly."""
 
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 """A number in [0, 1]."""

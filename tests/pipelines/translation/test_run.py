@@ -176,16 +176,16 @@ def test_dials(family: Model, dial: str) -> None:
 def test_what_cannot_be_is_refused() -> None:
     edited = Region(name="hat", box=(0.0, 0.0, 0.5, 1.0), edit={"kind": "add", "phrase": "a hat"})
     second = Region(name="second", box=ALL, concept=photo(2))
-    with pytest.raises(SceneError, match=r'"hat": .*"all" has a concept; a scene edits or translates, not both'):
+    with pytest.raises(SceneError, match=r'"hat": .*"all" has a concept, and a scene cannot have both'):
         scene(edited)
-    with pytest.raises(SceneError, match=r'"second": .*"all" has one already'):
+    with pytest.raises(SceneError, match=r'"second": .*"all" already has one'):
         scene(second)
     with pytest.raises(SceneError, match=r'"all": .*no background'):
         scene().replace(background=None)
     with pytest.raises(SceneError, match=r'"all": strength is 0.5'):
         scene(strength=0.5)
     for name, value in {"phrase": "a cat", "exemplar": photo(2), "lora": "ink", "keywords": ["cat"]}.items():
-        with pytest.raises(SceneError, match=f"has a concept and a {name}"):
+        with pytest.raises(SceneError, match=f"has both concept and {name}"):
             Region(name="all", box=ALL, concept=photo(1), **{name: value})
     with pytest.raises(SceneError, match="neither an image nor a file"):
         Region(box=ALL, concept={"word": "cat"})

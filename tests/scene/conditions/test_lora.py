@@ -17,7 +17,7 @@ def region(lora: Any, **fields: Any) -> Region:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "expected"),
     [
         ("ink", {"ink": 1.0}),
         ({"ink": 0.8}, {"ink": 0.8}),
@@ -27,16 +27,16 @@ def region(lora: Any, **fields: Any) -> Region:
         ((), {}),
     ],
 )
-def test_names_with_scales(given: Any, meant: dict[str, float]) -> None:
+def test_names_with_scales(given: Any, expected: dict[str, float]) -> None:
     own = region(given)
-    assert {lora.name: lora.scale for lora in own.lora} == meant
+    assert {lora.name: lora.scale for lora in own.lora} == expected
     scene = Scene(regions=[own])
     assert Scene(**scene.to_dict()) == scene
     assert list(own.lora) == sorted(own.lora, key=lambda lora: lora.name)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (3, "give a name"),
         ({"ink": "much"}, "scale"),
@@ -47,13 +47,13 @@ def test_names_with_scales(given: Any, meant: dict[str, float]) -> None:
         ({"name": "ink", "strength": 1.0}, "strength"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(given: Any, said: str) -> None:
-    with pytest.raises(SceneError, match=said) as caught:
+def test_invalid_loras_are_refused(given: Any, message: str) -> None:
+    with pytest.raises(SceneError, match=message) as caught:
         region(given)
     assert 'Region "pet"' in str(caught.value)
 
 
-def test_edits_hear_none() -> None:
+def test_edits_refuse_loras() -> None:
     edited = Region(name="hat", box=BOX, edit={"kind": "add", "phrase": "a hat"})
-    with pytest.raises(SceneError, match=r'^Region "pet": lora names "ink", but edits hear no LoRAs'):
+    with pytest.raises(SceneError, match=r'^Region "pet": lora names "ink", but edits do not support LoRAs'):
         halves(Scene(regions=[edited, region("ink")]))

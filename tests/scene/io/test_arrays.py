@@ -1,4 +1,4 @@
-"""Pictures and masks from arrays and tensors: floats in [0, 1] are the same pictures as the integers they stand for."""
+"""Images and masks from arrays and tensors: floats in [0, 1] give the same images as the integers they stand for."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_values_outside_are_refused_with_their_range(kind, values, wrong, given)
 
 @pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 4, 4), torch.zeros(5, 4, 4), torch.zeros(3, 4, 4).int()])
 def test_tensors_of_other_shapes_are_refused(wrong: torch.Tensor) -> None:
-    with pytest.raises(ImageError, match=r"A tensor of .* is no picture; give uint8, or floats from 0 to 1"):
+    with pytest.raises(ImageError, match=r"a tensor of .*, which is not supported; give uint8, or floats from 0 to 1"):
         given_background(wrong)
 
 

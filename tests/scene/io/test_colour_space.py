@@ -1,4 +1,4 @@
-"""Colour space and resolution of a given picture: kept in the result, with a warning where it is not sRGB."""
+"""Colour space and resolution of a given picture: preserved in the result, with a warning if it is not sRGB."""
 
 import io
 import struct
@@ -72,15 +72,15 @@ def test_every_chunk_of_the_source_is_in_the_result(
     assert chunks_of(given_background(result).read()) == chunks_of(data)
 
 
-@pytest.mark.parametrize(("ending", "kept"), [(".jpg", (300, 200)), (".png", (300, 200))])
-def test_the_resolution_of_a_jpeg_is_kept(tmp_path: Path, ending: str, kept: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("extension", "dpi"), [(".jpg", (300, 200)), (".png", (300, 200))])
+def test_the_resolution_of_a_jpeg_is_preserved(tmp_path: Path, extension: str, dpi: tuple[int, int]) -> None:
     file = io.BytesIO()
-    Image.fromarray(PIXELS).save(file, "JPEG", dpi=kept)
+    Image.fromarray(PIXELS).save(file, "JPEG", dpi=dpi)
     source = Source.load(Picture(data=file.getvalue()))
-    path = tmp_path / f"a{ending}"
+    path = tmp_path / f"a{extension}"
     write_picture(source.pasted(source.rgb, np.ones((6, 8), np.float32)), path)
     with Image.open(path) as image:
-        assert image.info["dpi"] == pytest.approx(kept, abs=0.01)
+        assert image.info["dpi"] == pytest.approx(dpi, abs=0.01)
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 1), (1e9, 1e9), ("a", "b"), 3])

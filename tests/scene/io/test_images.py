@@ -48,7 +48,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
-def test_damaged_pictures_are_one_sentence(data) -> None:
+def test_damaged_images_are_one_sentence(data) -> None:
     with pytest.raises(ImageError) as caught:
         opened(Picture(data=data), "mask", "sky")
     assert str(caught.value).startswith('Region "sky": The mask <')
@@ -67,7 +67,7 @@ def test_animations_are_refused(kind) -> None:
         opened(Picture(data=animation(kind)), "background")
 
 
-def test_a_phones_jpeg_with_a_second_picture_is_its_first() -> None:
+def test_a_phones_jpeg_with_a_second_image_is_its_first() -> None:
     assert opened(Picture(data=animation("MPO")), "background").size == (4, 4)
 
 
@@ -83,19 +83,19 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
         assert caught.value.region == "sky"
 
 
-def test_a_picture_that_is_not_the_one_meant(tmp_path) -> None:
+def test_an_image_with_another_hash_is_refused(tmp_path) -> None:
     data = encoded(Image.new("L", (4, 4)))
     (tmp_path / "a.png").write_bytes(data)
     meant = Picture(path=tmp_path / "a.png", sha256=hashlib.sha256(data).hexdigest())
     assert meant.read() == data
     (tmp_path / "a.png").write_bytes(data + b"x")
-    with pytest.raises(ImageError, match="is not the picture that the scene was made with"):
+    with pytest.raises(ImageError, match="is not the image that the scene was made with"):
         meant.read()
 
 
 def test_sixteen_bits_a_colour_are_refused_where_they_would_be_lost() -> None:
     deep = cv2.imencode(".png", np.full((4, 4, 3), 40_000, np.uint16))[1].tobytes()
-    with pytest.raises(ImageError, match="16 bits a colour channel"):
+    with pytest.raises(ImageError, match="16 bits per colour channel"):
         opened(Picture(data=deep), "background", exact=True)
     assert load_mask(Picture(data=deep)) == pytest.approx(40_000 / 65_535, abs=1 / 255)
 
@@ -178,13 +178,13 @@ def test_backgrounds_from_arrays(shape) -> None:
         given_background(array.astype(np.float32))
 
 
-def test_a_picture_in_memory_keeps_profile_and_exif() -> None:
+def test_an_image_in_memory_preserves_profile_and_exif() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     photo = Image.open(io.BytesIO(file_of(Image.new("RGB", (4, 6)), "JPEG", exif=exif, icc_profile=b"profile")))
-    kept = opened(given_background(photo), "background")
-    assert kept.info["icc_profile"] == b"profile"
-    assert kept.getexif()[0x0112] == 6
+    image = opened(given_background(photo), "background")
+    assert image.info["icc_profile"] == b"profile"
+    assert image.getexif()[0x0112] == 6
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
@@ -210,6 +210,6 @@ def test_data_uris_name_their_kind(kind) -> None:
         Image.new("F", (2, 2)),
     ],
 )
-def test_what_is_no_picture(value) -> None:
+def test_invalid_images_are_refused(value) -> None:
     with pytest.raises(ImageError):
         given_background(value)

@@ -32,7 +32,7 @@ def test_gligen_clips_and_reports() -> None:
     scene, warnings = from_gligen(["a cat"], [[-0.25, 0, 0.5, 1.5]])
     assert scene.regions[0].box == (0, 0, 0.5, 1)
     assert warnings == (
-        'Region "region-0": the box [-0.25, 0.0, 0.5, 1.5] reached outside the picture '
+        'Region "region-0": its box [-0.25, 0.0, 0.5, 1.5] reaches outside the image '
         "and was clipped to [0.0, 0.0, 0.5, 1.0].",
     )
 
@@ -112,8 +112,8 @@ def test_coco_of_one_image_needs_no_id() -> None:
 @pytest.mark.parametrize(
     ("data", "image_id", "wrong"),
     [
-        (coco(), None, "2 images (7, 8) and no image was asked for"),
-        (coco(), 9, "image 9 was asked for"),
+        (coco(), None, "image_id is missing, but the COCO annotations have 2 images (7, 8)"),
+        (coco(), 9, "image_id is 9, but"),
         ({}, None, "0 images"),
         ([], None, 'no list of objects "images"'),
         (coco() | {"annotations": {}}, 7, 'no list of objects "annotations"'),
@@ -156,12 +156,12 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize("wrong", UNUSABLE)
-def test_an_annotation_that_can_be_no_region_is_counted(wrong) -> None:
+def test_invalid_annotations_are_skipped_and_counted(wrong) -> None:
     good = [{"bbox": [20, 10, 100, 50]}, {"bbox": [0, 0, 10, 10], "category_id": 2}]
     scene, warnings = from_coco(coco(good[0], wrong, good[1], wrong), 7)
     assert [(region.name, region.phrase) for region in scene.regions] == [("region-0", "cat"), ("region-1", "dog")]
     (warning,) = warnings
-    assert warning.startswith("2 of 4 annotations of image 7 were left out, the first because: ")
+    assert warning.startswith("2 of 4 annotations of image 7 were skipped; the first: ")
     assert warning.endswith(".")
     assert "Region" not in warning
     with pytest.raises(SceneError):
@@ -184,7 +184,7 @@ def test_coco_ids_may_be_texts_or_numbers(own, named, asked) -> None:
     assert warnings == ()
 
 
-def test_an_image_without_annotations_is_warned_of() -> None:
+def test_an_image_without_annotations_gives_a_warning() -> None:
     scene, (warning,) = from_coco(coco({"bbox": [0, 0, 10, 10]}), 8)
     assert scene == Scene()
-    assert "No annotation is a region of image 8" in warning
+    assert "No annotation of image 8 is a region" in warning

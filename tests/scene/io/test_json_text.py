@@ -90,7 +90,7 @@ def test_a_folder_is_added_and_taken_away(scene) -> None:
             assert after.mask.path == base / before.mask.path
 
 
-def test_json_says_what_was_said() -> None:
+def test_json_has_the_fields_that_were_given() -> None:
     scene = Scene(caption="on a beach", regions=[Region(box=(0, 0, 0.5, 0.5), phrase="a ☕")])
     assert scene.to_json() == (
         '{"version": 1,\n'
@@ -101,12 +101,12 @@ def test_json_says_what_was_said() -> None:
 
 
 def test_the_contract() -> None:
-    scene, said = Scene.from_json(CONTRACT), json.loads(CONTRACT)
-    kept = scene.to_dict(complete=True)
-    for name in said.keys() - {"regions"}:
-        assert kept[name] == said[name]
-    for region, words_of_it in zip(kept["regions"], said["regions"], strict=True):
-        assert words_of_it.items() <= region.items()
+    scene, given_fields = Scene.from_json(CONTRACT), json.loads(CONTRACT)
+    complete = scene.to_dict(complete=True)
+    for name in given_fields.keys() - {"regions"}:
+        assert complete[name] == given_fields[name]
+    for region, given_region in zip(complete["regions"], given_fields["regions"], strict=True):
+        assert given_region.items() <= region.items()
     assert scene.regions[1].seed == 7
     assert scene.regions[1].strict is True
     assert scene.regions[2].mask.path == Path("sky.png")

@@ -1,4 +1,4 @@
-"""MRGD's own layouts as scenes."""
+"""MRGD layouts become scenes."""
 
 import json
 from pathlib import Path
@@ -84,13 +84,13 @@ def test_a_file_of_a_layout_loads_as_it_is(tmp_path: Path) -> None:
     assert Scene.load(tmp_path / "layout.json").replace(caption="x") == from_mrgd(LAYOUT, "x")[0]
 
 
-def test_what_a_picture_carries_is_a_scene() -> None:
+def test_a_parameters_text_is_a_scene() -> None:
     assert from_mrgd(picture_text(LAYOUT)) == from_mrgd(LAYOUT, "best quality")
     assert from_mrgd(picture_text(LAYOUT), "mine") == from_mrgd(LAYOUT, "mine")
     assert from_mrgd(picture_text(LAYOUT, prompt="")) == from_mrgd(LAYOUT)
 
 
-def test_words_of_a_picture_keep_their_quotes_and_letters() -> None:
+def test_a_parameters_text_preserves_quotes_and_letters() -> None:
     layout = {"bbox_controls": [record("Foreground", 'the cat\'s "best" hat, café')]}
     assert from_mrgd(picture_text(layout))[0].regions[0].phrase == 'the cat\'s "best" hat, café'
 
@@ -99,7 +99,7 @@ def test_a_box_is_clipped_and_reported() -> None:
     scene, warnings = from_mrgd({"bbox_controls": [record("Foreground", box=(0.5, 0.5, 0.75, 0.25))]})
     assert scene.regions[0].box == (0.5, 0.5, 1.0, 0.75)
     assert warnings == (
-        'Region "region-0": the box x 0.5, y 0.5, w 0.75, h 0.25 reached outside the picture and was clipped.',
+        'Region "region-0": its box x 0.5, y 0.5, w 0.75, h 0.25 reaches outside the image and was clipped.',
     )
     rounded = {"bbox_controls": [record("Foreground", box=(0.3333, 0, 0.6668, 1))]}
     assert from_mrgd(rounded)[1] == ()
@@ -118,7 +118,7 @@ def test_no_seed(seed: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("records", "message"),
     [
         ([], "give a list of records"),
         ("no", "give a list of records"),
@@ -141,8 +141,8 @@ def test_no_seed(seed: int | None) -> None:
         ([record("Foreground", feather_ratio=7)], r'"region-0".*feather_ratio is 7'),
     ],
 )
-def test_what_cannot_be_meant_is_said(records: Any, said: str) -> None:
-    with pytest.raises(SceneError, match=said):
+def test_invalid_records_are_refused(records: Any, message: str) -> None:
+    with pytest.raises(SceneError, match=message):
         from_mrgd({"bbox_controls": records})
 
 

@@ -12,7 +12,7 @@ from cloisonne.scene.io.image_ref import Picture
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
 
 
-def test_every_format_by_its_ending(tmp_path) -> None:
+def test_every_format_by_its_extension(tmp_path) -> None:
     for name, kind in [("a.png", "PNG"), ("b.JPG", "JPEG"), ("c.jpeg", "JPEG"), ("d.webp", "WEBP")]:
         write_picture(NOISE, tmp_path / name)
         with Image.open(tmp_path / name) as image:
@@ -72,8 +72,8 @@ def test_a_sources_form_is_written(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("a.tiff", "has no known ending"),
-        ("a", "has no known ending"),
+        ("a.tiff", "has no supported extension"),
+        ("a", "has no supported extension"),
         ("there.png", "exists; choose another name, or allow it with overwrite=True"),
         ("folder.png", "is a folder"),
         ("nowhere/a.png", "There is no folder"),
@@ -96,7 +96,7 @@ def test_outputs_that_cannot_be(tmp_path, name, wrong) -> None:
 @pytest.mark.parametrize(("mode", "name"), [("RGBA", "a.jpg"), ("P", "a.jpg"), ("I;16", "a.jpg"), ("L", "a.webp")])
 def test_formats_that_would_lose_the_mode(tmp_path, mode, name) -> None:
     image = Image.new(mode, (4, 4))
-    with pytest.raises(OutputError, match=rf"cannot hold a picture of mode {mode} .*\.png\."):
+    with pytest.raises(OutputError, match=rf"cannot store an image of mode {mode} .*\.png\."):
         check_output(tmp_path / name, like=image)
     check_output(tmp_path / "a.png", like=image)
 

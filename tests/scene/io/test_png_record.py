@@ -76,7 +76,7 @@ def test_a_png_needs_no_other_file(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_what_is_not_embedded_is_a_relative_path_and_a_hash(tmp_path, large) -> None:
+def test_inputs_that_are_not_embedded_are_a_relative_path_and_a_hash(tmp_path, large) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     photo = tmp_path / "in" / "photo.png"
@@ -90,15 +90,15 @@ def test_what_is_not_embedded_is_a_relative_path_and_a_hash(tmp_path, large) -> 
     again = Scene.from_png(tmp_path / "out" / "a.png")
     assert again.background.read() == photo.read_bytes()
     photo.write_bytes(b"another")
-    with pytest.raises(ValueError, match="is not the picture that the scene was made with"):
+    with pytest.raises(ValueError, match="is not the image that the scene was made with"):
         again.background.read()
 
 
-def test_a_picture_from_memory_that_is_not_embedded_is_asked_for(tmp_path) -> None:
+def test_an_image_from_memory_that_is_not_embedded_must_be_given_again(tmp_path) -> None:
     scene = Scene(background=np.zeros((4, 4), np.uint8)).resolved(**NATIVE)
     written(scene, tmp_path / "a.png", embed=False)
     again = Scene.from_png(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="was not kept with the scene; give it again"):
+    with pytest.raises(ValueError, match="was not saved with the scene; give it again"):
         again.background.read()
 
 
@@ -110,18 +110,18 @@ def test_masks_are_embedded_in_any_case(tmp_path) -> None:
     assert Scene.from_png(tmp_path / "a.png").regions[0].soft_mask(4, 4) == pytest.approx(250 / 255)
 
 
-def test_what_no_longer_fits_in_a_record_is_named(tmp_path, monkeypatch) -> None:
+def test_inputs_above_the_limit_of_a_record_are_not_embedded(tmp_path, monkeypatch) -> None:
     photo, mask = tmp_path / "photo.png", np.random.default_rng(0).random((20, 20))
     photo.write_bytes(encoded(Image.new("RGB", (4, 4))))
     scene = Scene(background=photo, regions=[Region(mask=mask, phrase=phrase) for phrase in "ab"]).resolved(**NATIVE)
     monkeypatch.setattr("cloisonne.scene.io.png_record.MAX_RECORD_BYTES", len(photo.read_bytes()) + 1000)
-    kept = json.loads(written(scene, tmp_path / "a.png")["cloisonne"])["scene"]
-    assert kept["background"].startswith("data:image/png")
-    assert kept["regions"][0]["mask"].startswith("data:image/png")
-    assert kept["regions"][1]["mask"].keys() == {"sha256"}
+    stored = json.loads(written(scene, tmp_path / "a.png")["cloisonne"])["scene"]
+    assert stored["background"].startswith("data:image/png")
+    assert stored["regions"][0]["mask"].startswith("data:image/png")
+    assert stored["regions"][1]["mask"].keys() == {"sha256"}
 
 
-def test_a_picture_tells_neither_time_nor_place(tmp_path) -> None:
+def test_metadata_has_neither_dates_nor_absolute_paths(tmp_path) -> None:
     photo = tmp_path / "photo.png"
     photo.write_bytes(encoded(Image.new("RGB", (4, 4))))
     scene = Scene(background=photo, model=str(tmp_path / "models" / "mine")).resolved(**NATIVE)
@@ -169,14 +169,17 @@ def test_only_known_facts_are_carried(changes, wrong) -> None:
         ("{}", "scene is missing"),
         ('{"scene": {"steps": 0}}', "steps is 0"),
         ('{"scene": {"regions": [{"name": "pet", "box": [2, 2, 3, 3], "phrase": "a"}]}}', 'Region "pet": box is'),
-        ('{"scene": {"background": "/etc/passwd"}}', 'background "/etc/passwd" is not embedded or a relative path'),
-        ('{"scene": {"background": "photo.png"}}', 'background "photo.png" is not embedded or a relative path'),
-        ('{"scene": {"background": {"path": "/photo.png", "sha256": "0"}}}', "is not embedded or a relative path"),
-        ('{"scene": {"regions": [{"mask": {"path": "photo.png"}}]}}', "is not embedded or a relative path"),
+        (
+            '{"scene": {"background": "/etc/passwd"}}',
+            '"/etc/passwd" is neither embedded nor a relative path',
+        ),
+        ('{"scene": {"background": "photo.png"}}', 'background "photo.png" is neither embedded nor a relative path'),
+        ('{"scene": {"background": {"path": "/photo.png", "sha256": "0"}}}', "is neither embedded nor a relative path"),
+        ('{"scene": {"regions": [{"mask": {"path": "photo.png"}}]}}', "is neither embedded nor a relative path"),
         ('{"scene": {}, "run": "rm"}', 'There is no field "run"'),
     ],
 )
-def test_what_a_png_says_is_checked(tmp_path, text, wrong) -> None:
+def test_the_metadata_of_a_png_is_checked(tmp_path, text, wrong) -> None:
     info = PngImagePlugin.PngInfo()
     if text is not None:
         info.add_text("cloisonne", text)

@@ -39,7 +39,7 @@ def test_pixel_window_keeps_edges_that_were_pixels() -> None:
 
 
 @given(windows(), st.floats(0, 2))
-def test_crop_window_holds_its_window_and_stays_in_the_picture(case, context) -> None:
+def test_crop_window_contains_its_window_and_stays_in_the_image(case, context) -> None:
     window, width, height = case
     crop = crop_window(window, width, height, context)
     assert 0 <= crop.x0 <= window.x0 < window.x1 <= crop.x1 <= width
@@ -79,6 +79,6 @@ def test_window_indexes_arrays_row_first() -> None:
     assert window.slices == (slice(2, 8), slice(1, 4))
 
 
-def test_crop_window_shows_at_least_so_much() -> None:
+def test_crop_window_has_a_smallest_side() -> None:
     assert crop_window(Window(100, 100, 140, 120), 400, 400, least=100) == Window(70, 60, 170, 160)
     assert crop_window(Window(100, 100, 140, 120), 400, 400, least=50) == Window(90, 80, 150, 140)

@@ -1,4 +1,4 @@
-"""Masks as real programs write them: what is region, what is outside, and the notes on it."""
+"""Masks as real programs write them: the region, the outside, and the notes about both."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def brush(colour: tuple[int, int, int], ground: tuple[int, int, int] = (0, 0, 0)
 
 
 def strokes(colour: tuple[int, int, int]) -> Image.Image:
-    """The hole in one colour on a clear ground."""
+    """The hole in one colour on a transparent background."""
     pixels = np.zeros((*HOLE.shape, 4), np.uint8)
     pixels[HOLE] = (*colour, 255)
     return Image.fromarray(pixels)
@@ -116,12 +116,12 @@ def test_stretching_keeps_the_proportions(grey: NDArray[np.uint8], brightest: in
 
 @pytest.mark.parametrize("level", [1, 2, NEARLY_BLACK])
 @pytest.mark.parametrize("noise", [0, 1])
-def test_a_nearly_black_ground_is_outside(level: int, noise: int) -> None:
+def test_a_nearly_black_background_is_outside(level: int, noise: int) -> None:
     ground = np.random.default_rng(0).integers(max(level - noise, 0), level + 1, HOLE.shape)
     found = read(Image.fromarray(np.where(HOLE, 255, ground).astype(np.uint8)))
     assert (found.values == HOLE).all()
     (note,) = found.notes
-    assert "nearly black ground" in note
+    assert "nearly black background" in note
 
 
 @pytest.mark.parametrize("level", [1, NEARLY_BLACK])
@@ -156,7 +156,7 @@ def test_a_jpeg_of_a_mask_has_no_window_of_its_noise(quality: int) -> None:
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 0, 0), (128, 128, 128), (255, 255, 255)])
-def test_strokes_on_a_clear_ground_are_the_region(colour: tuple[int, int, int]) -> None:
+def test_strokes_on_a_transparent_background_are_the_region(colour: tuple[int, int, int]) -> None:
     found = read(strokes(colour))
     assert (found.values == HOLE).all()
     assert ["alpha" in note for note in found.notes] == ([] if colour == (255, 255, 255) else [True])
@@ -170,7 +170,7 @@ def test_strokes_in_several_colours_are_the_region() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("grey", [False, True])
-def test_the_hole_of_a_picture_is_the_region(seed: int, grey: bool) -> None:
+def test_the_hole_of_an_image_is_the_region(seed: int, grey: bool) -> None:
     found = read(with_hole(texture(seed) if grey else photo(seed)))
     assert (found.values == HOLE).all()
     (note,) = found.notes
@@ -252,7 +252,7 @@ def test_a_record_from_before_channels_reads_its_mask_as_it_did() -> None:
     assert (scene.regions[0].soft_mask(48, 64) == load_mask(dim)).all()
 
 
-def test_another_mask_is_read_afresh() -> None:
+def test_a_new_mask_resets_the_mask_channel() -> None:
     old = Region(name="sky", phrase="stars", mask=strokes((0, 0, 0)), mask_channel="alpha")
     scene = Scene(regions=[old])
     assert with_changes(scene, {"sky.mask": HOLE.astype(np.uint8)}).regions[0].mask_channel == "auto"

@@ -1,4 +1,4 @@
-"""A subject or style, shown by a picture, that a region of the background takes over while its structure stays."""
+"""The concept of a region: a subject or style, transferred to the background without changing its structure."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -11,12 +11,15 @@ from cloisonne.scene.values import Fraction, Text, Value, shown
 
 
 class ConceptImage(Value):
-    """image: the picture that shows the concept (path, data URI, PIL image, array or tensor). file: what was learned of
-    one, a safetensors file (path, bytes or data URI), in place of learning.
+    """A concept, given as an image or as a file learned from one.
 
-    keep_structure: share of the walk, in [0, 1], in which the result looks as the background does; None takes that of
-    the way of translating. concept_strength: how much of the concept counts, in [0, 1]; 0 is the background. word:
-    where learning begins.
+    Attributes:
+        image: the reference image (path, data URI, PIL image, array or tensor).
+        file: embeddings learned from an image, a safetensors file (path, bytes or data URI). Nothing is trained then.
+        keep_structure: fraction of the steps, in [0, 1], that use the background's attention; None takes that of the
+            scene's ``translating``.
+        concept_strength: in [0, 1]; 0 is the background.
+        word: initialises the embeddings to learn.
     """
 
     image: ConceptPicture | None = None
@@ -29,8 +32,8 @@ class ConceptImage(Value):
     def _check(self) -> Self:
         if self.image is None and self.file is None:
             raise SceneError(
-                'concept has neither an image nor a file; give the picture that shows it as "image", or what was '
-                'learned of one as "file".'
+                'concept has neither an image nor a file; give a reference image as "image", or a file learned from '
+                'one as "file".'
             )
         return self
 
@@ -40,12 +43,12 @@ class ConceptImage(Value):
 
 
 def given_concept(value: Any) -> Any:
-    """A concept from its picture alone, or from an object of its fields."""
+    """Make a concept from an image or from a mapping of its fields."""
     if value is None or isinstance(value, ConceptImage):
         return value
     if isinstance(value, Mapping) and not ("path" in value or "sha256" in value):
         if not value:
-            raise SceneError(f'concept is {shown(value)}; give a picture, or an object {{"image": "ref.png"}}.')
+            raise SceneError(f'concept is {shown(value)}; give an image, or an object {{"image": "ref.png"}}.')
         return ConceptImage(**value)
     return ConceptImage.model_validate({"image": value})
 

@@ -1,4 +1,4 @@
-"""A map that a region's picture has to obey: edges, colours, depth and so on."""
+"""The control map of a region: edges, colours, depth and so on."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -14,10 +14,13 @@ ControlKind = Literal["canny", "sobel", "color", "sketch", "lineart", "depth", "
 
 
 class Control(Value):
-    """What an adapter is shown, stretched over the canvas (or over the given picture).
+    """A control map, stretched over the canvas (or over the background).
 
-    kind: which adapter obeys it. image: the map itself. photo: a picture to draw the map of (``from`` in JSON), for the
-    kinds that need no network. strength: how strictly it is obeyed, in [0, 2].
+    Attributes:
+        kind: selects the adapter or ControlNet.
+        image: the map.
+        photo: an image to compute the map from (``from`` in JSON), for kinds that need no network.
+        strength: conditioning scale, in [0, 2].
     """
 
     kind: ControlKind
@@ -29,11 +32,11 @@ class Control(Value):
     def _check(self) -> Self:
         if (self.image is None) == (self.photo is None):
             given = "neither an image nor a photo" if self.image is None else "both an image and a photo"
-            raise SceneError(f'control has {given}; give the map as "image", or a picture to draw it of as "from".')
+            raise SceneError(f'control has {given}; give the map as "image", or an image to compute it from as "from".')
         if self.photo is not None and self.kind not in DRAWN:
             raise SceneError(
-                f'control is "from" a photo, but a map of kind {self.kind} cannot be drawn here; give it as "image", '
-                f"or choose one of {', '.join(DRAWN)}."
+                f'control has "from", but a map of kind {self.kind} cannot be computed here; give it as '
+                f'"image", or choose one of {", ".join(DRAWN)}.'
             )
         return self
 
@@ -44,7 +47,7 @@ class Control(Value):
 
 
 def given_control(value: Any) -> Any:
-    """A control from an object of its fields."""
+    """Make a control from a mapping of its fields."""
     if value is None or isinstance(value, Control):
         return value
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A change of a region that keeps the rest: something is added, removed, or becomes something else."""
+"""The edit of a region: an object is added, removed or changed."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -6,17 +6,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.prompt import Prompt, is_mute, plain
+from cloisonne.scene.prompt import Prompt, is_empty, plain
 from cloisonne.scene.values import Value, shown
 
 EditKind = Literal["add", "remove", "change"]
 
 
 class Edit(Value):
-    """What a region shows before and after.
+    """What a region contains before and after.
 
-    kind: "add" and "remove" take a phrase, that of what comes or goes; "change" takes before and after (``from`` and
-    ``to`` in JSON).
+    Attributes:
+        kind: "add" and "remove" take ``phrase``; "change" takes ``before`` and ``after``.
+        phrase: the object that is added or removed.
+        before, after: the object before and after a change (``from`` and ``to`` in JSON).
     """
 
     kind: EditKind
@@ -29,27 +31,29 @@ class Edit(Value):
         needed = ("before", "after") if self.kind == "change" else ("phrase",)
         for name in ("phrase", "before", "after"):
             given = getattr(self, name)
-            if name in needed and is_mute(given):
-                raise SceneError(f'edit of kind {self.kind} has no "{_NAMES[name]}"; say in words what is there.')
+            if name in needed and is_empty(given):
+                raise SceneError(f'edit of kind {self.kind} has no "{_NAMES[name]}"; describe the object in words.')
             if name not in needed and given:
-                raise SceneError(f'edit of kind {self.kind} takes no "{_NAMES[name]}", but it is {shown(given)}.')
+                raise SceneError(
+                    f'edit of kind {self.kind} takes no "{_NAMES[name]}", but it is {shown(given)}; remove it.'
+                )
         return self
 
     @property
     def words_before(self) -> str:
-        """What the region shows before; nothing of its own where something is added."""
+        """Phrase of the region before the edit; "" if an object is added."""
         return {"add": "", "remove": self.phrase, "change": self.before}[self.kind]
 
     @property
     def words_after(self) -> str:
-        """What the region shows after; nothing of its own where something was removed."""
+        """Phrase of the region after the edit; "" if an object is removed."""
         return {"add": self.phrase, "remove": "", "change": self.after}[self.kind]
 
     @property
     def redraws(self) -> bool:
-        """Whether another thing comes: something is added or removed, or becomes what ends in another word.
+        """Whether the object is added, removed or replaced: its phrases end in different words.
 
-        "a red car" and "a blue car" are the same thing; "a red car" and "a bus" are not.
+        "a red car" and "a blue car" are the same object; "a red car" and "a bus" are not.
         """
         return self.kind != "change" or _last_word(self.before) != _last_word(self.after)
 
@@ -68,7 +72,7 @@ _FIELDS: dict[str, str] = {"from": "before", "to": "after"}
 
 
 def given_edit(value: Any) -> Any:
-    """An edit from an object of its fields."""
+    """Make an edit from a mapping of its fields."""
     if value is None or isinstance(value, Edit):
         return value
     if not isinstance(value, Mapping):

@@ -1,32 +1,41 @@
-"""The settings of an edit of regions, and the presets of them (MRGD, AAAI 2024, 38(4)). No tensors here."""
+"""Settings of editing regions, and their presets (MRGD, AAAI 2024, 38(4)). Nothing here needs torch."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 NEAR = 2.0
-"""Times the longer side of what is edited, from near."""
+"""Side of a close-up crop, as a multiple of the longer side of the edited area."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Editing:
-    """A way of editing. Losses' weights are those of Stable Diffusion; see ``mrgd_energy.py`` for their units.
+    """Settings of an edit. Loss weights are for Stable Diffusion; see ``methods/mrgd/losses.py``.
 
-    regions: each region is predicted by a view of its own; otherwise the scene's method says how regions are heard.
-    crops: these views see their own window alone. whole: a view of the whole picture joins them late. policies:
-    attention is shared as ``POLICIES`` say. looks: share of the walk in which the canvas after looks at itself as
-    before, where all things stay what they are. boost: "none", "additive" or "official", how keys of the regions named
-    count more in the whole picture's self-attention. keywords: so many words are looked for, those with the sharpest
-    maps; 0 looks for phrases. loss_rs, loss_is, loss_ip, loss_gone, loss_seen: weights; gain: factor of all of them.
-    contrast: "infonce", or "official" as in the paper's code. normalise: CLIPSeg sees pictures by CLIP's statistics.
-    decoder: "vae", or "linear" for the cheap one. limit: largest change of the estimate in a step, as a share of it; 0
-    = any. follow: outside of the edited regions the canvas after is the one before. tight: of an edited region, only
-    what CLIPSeg sees of the things that come and go is put into the picture after. inversion: of a given picture,
-    "direct" or "null-text". fresh: share of the noise that is fresh where a given picture is edited; none: all of it
-    where another thing comes, half where the thing stays what it is (ours; published ways begin at what was found, 0).
-    room: of a given picture, so many times the longer side of what is edited is worked on, and of the regions only
-    those that are edited are told; 0: all regions are in sight, and at least 3.5 times their longer side. None: 2, and
-    0 where anything is removed, whose place goes on with what is around.
+    Attributes:
+        regions: predict each region in its own view; otherwise the scene's method conditions on the regions.
+        crops: these views see only their own window.
+        whole: a view of the whole image joins them late.
+        policies: share attention between the canvases by ``POLICIES``.
+        looks: fraction of the steps in which the canvas after the edit uses the self-attention of the canvas before it;
+            only if no object is added, removed or replaced (prompt-to-prompt).
+        boost: "none", "additive" or "official": how self-attention of the whole image is increased for keys in the
+            named regions.
+        keywords: number of words that the losses look for, those with the sharpest attention maps; 0 uses phrases.
+        loss_rs, loss_is, loss_ip, loss_gone, loss_seen: weights of the losses.
+        gain: factor of all losses.
+        contrast: "infonce", or "official" as in the paper's code.
+        normalise: normalise CLIPSeg's input by CLIP's statistics.
+        decoder: decodes the estimate for CLIPSeg: "vae", or "linear", which is cheaper.
+        limit: largest change of the estimate per step, as a fraction of it; 0 is unlimited.
+        follow: outside of the edited regions the canvas after the edit equals the one before.
+        tight: paste only the pixels of an edited region where CLIPSeg finds the objects before or after.
+        inversion: of a given image, "direct" or "null-text".
+        fresh: fraction of fresh noise in the edited regions of a given image, in [0, 1]. None: 1 if an object is
+            added, removed or replaced, else 0.5 (ours; published methods start from the inverted noise, 0).
+        room: crop of a given image, as a multiple of the longer side of the edited area; only edited regions condition
+            it. 0: all regions are in the crop, with at least 3.5 times their longer side. None: 0 if an object is
+            removed, so that the crop shows what continues there, else NEAR.
     """
 
     regions: bool = False
@@ -53,14 +62,14 @@ class Editing:
     room: float | None = 0.0
 
     def room_for(self, kinds: Collection[str]) -> float:
-        """``room``, of a scene with edits of these kinds."""
+        """``room`` for a scene with edits of these kinds."""
         if self.room is not None:
             return self.room
         return 0.0 if "remove" in kinds else NEAR
 
     @property
     def steers(self) -> bool:
-        """Whether any loss counts."""
+        """Whether any loss has a weight."""
         return any((self.loss_rs, self.loss_is, self.loss_ip, self.loss_gone, self.loss_seen))
 
 
@@ -84,5 +93,6 @@ PRESETS: Mapping[str, Editing] = {
     "p2p": Editing(regions=True, policies=True, follow=False),
     "multidiffusion": Editing(regions=True, follow=False),
 }
-"""follow: the shared canvas alone. mrgd: ours, with what measures better. official: as published. p2p: prompt-to-prompt
-for each region. multidiffusion: a prediction a region, nothing shared; the last two the paper compares with."""
+"""follow: the shared canvas, without losses. mrgd: ours, with the settings that measure better. official: as published.
+p2p: prompt-to-prompt per region. multidiffusion: one prediction per region, nothing shared. The paper compares with the
+last two."""

@@ -1,4 +1,4 @@
-"""A picture that says what belongs in a region: its subject is drawn there, in another pose and light."""
+"""The exemplar of a region: a reference image whose subject is generated there, in another pose and lighting."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -13,27 +13,29 @@ from cloisonne.scene.values import Fraction, Value, shown
 
 
 class Exemplar(Value):
-    """image: the picture (path, data URI, PIL image, array or tensor).
+    """A reference image.
 
-    strength: how much it counts, in [0, 1], against the region's phrase, or without one against the caption.
+    Attributes:
+        image: the image (path, data URI, PIL image, array or tensor).
+        strength: weight in [0, 1], relative to the region's phrase, or to the caption if there is none.
     """
 
     image: ExemplarPicture
     strength: Fraction = 1.0
 
     def rgb(self, region: str | None = None) -> Image.Image:
-        """The picture upright, in RGB, what is transparent on white; ImageError names the region."""
+        """The image upright, in RGB, with transparent pixels on white. Raises ImageError, which names ``region``."""
         return seen(self.image, "exemplar", region)
 
 
 def given_exemplar(value: Any) -> Any:
-    """An exemplar from its picture alone, or from an object of its fields."""
+    """Make an exemplar from an image or from a mapping of its fields."""
     if value is None or isinstance(value, Exemplar):
         return value
     if isinstance(value, Mapping) and "image" in value:
         return Exemplar(**value)
     if isinstance(value, Mapping) and not set(value) <= {"path", "sha256"}:
-        raise SceneError(f'exemplar is {shown(value)}; give a picture, or an object {{"image": ..., "strength": 1.0}}.')
+        raise SceneError(f'exemplar is {shown(value)}; give an image, or an object {{"image": ..., "strength": 1.0}}.')
     return Exemplar.model_validate({"image": value})
 
 

@@ -1,4 +1,4 @@
-"""A change of style or subject that the model holds under a name (LoRA), heard in one region."""
+"""LoRAs of a scene or region: names under which the model was loaded with them, and scales."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -13,7 +13,12 @@ MAX_NAME = 100
 
 
 class Lora(Value):
-    """name: what the model was loaded with it as. scale: how much it counts; 0 not at all, 1 as it was trained."""
+    """A LoRA of the model.
+
+    Attributes:
+        name: the name that the model was loaded with it under.
+        scale: in [-10, 10]; 0 has no effect, 1 is as trained.
+    """
 
     name: Text
     scale: float = Field(default=1.0, strict=True, ge=-10, le=10)
@@ -29,24 +34,24 @@ class Lora(Value):
 
 
 def given_loras(value: Any) -> Any:
-    """LoRAs, sorted by their names, from a name, {name: scale}, {"name": ..., "scale": ...}, or a list of these."""
-    told = value if isinstance(value, list | tuple) else [value]
-    found = [lora for one in told for lora in _given(one, value)]
+    """Make LoRAs, sorted by name, from a name, {name: scale}, {"name": ..., "scale": ...}, or a list of these."""
+    entries = value if isinstance(value, list | tuple) else [value]
+    found = [lora for entry in entries for lora in _given(entry, value)]
     names = [lora.name for lora in found]
     if len(set(names)) < len(names) or len(names) > MAX_LORAS:
         raise SceneError(f"lora is {shown(value)}; name each LoRA once, and at most {MAX_LORAS}.")
     return tuple(sorted(found, key=lambda lora: lora.name))
 
 
-def _given(one: Any, value: Any) -> list[Lora]:
-    if isinstance(one, Lora):
-        return [one]
-    if isinstance(one, str):
-        return [Lora(name=one)]
-    if isinstance(one, Mapping) and isinstance(one.get("name"), str):
-        return [Lora(**one)]
-    if isinstance(one, Mapping) and all(isinstance(name, str) for name in one):
-        return [Lora(name=name, scale=scale) for name, scale in one.items()]
+def _given(entry: Any, value: Any) -> list[Lora]:
+    if isinstance(entry, Lora):
+        return [entry]
+    if isinstance(entry, str):
+        return [Lora(name=entry)]
+    if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
+        return [Lora(**entry)]
+    if isinstance(entry, Mapping) and all(isinstance(name, str) for name in entry):
+        return [Lora(name=name, scale=scale) for name, scale in entry.items()]
     raise SceneError(f'lora is {shown(value)}; give a name, such as "ink", or names with scales, {{"ink": 0.8}}.')
 
 

@@ -1,4 +1,4 @@
-"""Which region of a scene is translated by a concept, and what a scene that translates cannot hold besides."""
+"""The region of a scene with a concept, and the rules for such a scene."""
 
 from collections.abc import Sequence
 
@@ -8,40 +8,41 @@ from cloisonne.scene.region import Region
 
 
 def translated_region(regions: Sequence[Region]) -> Region | None:
-    """The one of the regions that has a concept; None where none has.
+    """The region with a concept, or None.
 
-    SceneError where two have one, or another one has an edit: both begin where the background's own noise ends, and
-    each is told what to keep of it.
+    Raises:
+        SceneError: two regions have a concept, or another one has an edit. Both start from the inverted background, and
+            each constrains how it changes.
     """
     found = [region for region in regions if region.concept is not None]
     if not found:
         return None
     if len(found) > 1:
         raise SceneError(
-            f'The region has a concept, but "{found[0].name}" has one already, and a scene carries one over; keep one '
-            "of them, or translate the result again.",
+            f'The region has a concept, but region "{found[0].name}" already has one; keep one of them, and translate '
+            "the result again with the other.",
             region=found[1].name,
         )
     if edited := next((region for region in regions if region.edit is not None), None):
         raise SceneError(
-            f'The region has an edit and "{found[0].name}" has a concept; a scene edits or translates, not both, so '
-            "leave one out, and do it with the result.",
+            f'The region has an edit, but region "{found[0].name}" has a concept, and a scene cannot have both; remove '
+            "one of them, and apply it to the result.",
             region=edited.name,
         )
     return found[0]
 
 
 def check_background(region: Region, background: Picture | None, strength: float) -> None:
-    """SceneError where there is nothing to translate, or not from its own noise."""
+    """Raise SceneError if there is no background to translate, or if its strength is not 1."""
     if background is None:
         raise SceneError(
-            'The region has a concept, but the scene has no background to carry it over to; give one: "background": '
+            'The region has a concept, but the scene has no background to apply it to; give one, as in "background": '
             '"source.png".',
             region=region.name,
         )
     if strength != 1:
         raise SceneError(
-            f"strength is {strength}, but a concept goes through the whole run; leave it out, and give the concept "
+            f"strength is {strength}, but a concept uses all steps; remove strength, and give the concept "
             "concept_strength or keep_structure.",
             region=region.name,
         )

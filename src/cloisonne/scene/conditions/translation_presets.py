@@ -1,4 +1,4 @@
-"""The settings of a translation, and the presets of them (VCT, arXiv 2307.14352). No tensors here."""
+"""Settings of a translation, and their presets (VCT, arXiv 2307.14352). Nothing here needs torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,26 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Translating:
-    """A way of translating.
+    """Settings of a translation.
 
-    learned: the concept is fitted to its picture by ``vectors`` of the text encoder, in ``rounds`` steps of ``batch``
-    passes, with weight ``l1`` of the estimate's absolute error beside the noise's, and ends where
-    in ``patience`` rounds the loss has not fallen (ours; 0: never); otherwise one pass of an encoder of
-    exemplars gives it. pivot: what is fitted of the content, "source" (the paper: its words, to the clean canvas),
-    "null" (the released code: the null text, to the path) or "none" (ours: stored offsets put it back exactly).
-    looks, words: shares of the walk in which self- and cross-attention are the content's. features: the same of what
-    the decoder's residual blocks add (ours; plug-and-play, arXiv 2211.12572). guidance: w; None is the model's own.
-    steps: of the walk, if the scene says nothing.
+    Attributes:
+        learned: learn the concept from its image as embeddings of the text encoder (textual inversion); otherwise one
+            pass of the exemplar encoder gives it.
+        pivot: what is optimised to reconstruct the content: "source" (the paper: its text embeddings, to the clean
+            latents), "null" (the released code: the null text, to the inversion trajectory) or "none" (ours: stored
+            offsets restore it exactly).
+        looks: fraction of the steps in which self-attention is the content's.
+        words: fraction of the steps in which cross-attention is the content's.
+        features: fraction of the steps in which the decoder's residual features are the content's (ours; plug-and-play,
+            arXiv 2211.12572).
+        guidance: guidance scale w; None is the model's default.
+        steps: sampling steps if the scene gives none.
+        vectors: number of embeddings to learn.
+        rounds: training steps.
+        batch: passes per training step.
+        rate: learning rate.
+        l1: weight of the estimate's absolute error, relative to the noise's squared error.
+        patience: stop if the loss has not fallen for so many training steps (ours); 0 never stops early.
     """
 
     learned: bool

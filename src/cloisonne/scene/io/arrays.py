@@ -1,4 +1,4 @@
-"""Pictures and masks given as arrays or tensors, as the integers that a picture file holds."""
+"""Converts images and masks given as arrays or tensors to the integers of an image file."""
 
 from typing import Any
 
@@ -12,44 +12,47 @@ MASK = "bool, uint8, uint16 or floats from 0 to 1, as an array or a tensor [H, W
 
 
 def is_array(value: object) -> bool:
-    """Whether it is a NumPy array or a tensor."""
+    """Whether a value is a NumPy array or a tensor."""
     return isinstance(value, np.ndarray) or _is_tensor(value)
 
 
 def colour_array(value: Any, role: str) -> NDArray[np.uint8]:
-    """uint8 [H, W] or [H, W, C], C being 3 or 4, of an array [H, W], [H, W, C] or a tensor [H, W], [C, H, W].
+    """Convert an array [H, W], [H, W, C] or a tensor [H, W], [C, H, W] to uint8 [H, W] or [H, W, C], C being 3 or 4.
 
-    Floats in [0, 1] become the nearest of 256 levels. ImageError, which calls it ``role``, for any other.
+    Floats in [0, 1] are rounded to 256 levels.
+
+    Raises:
+        ImageError: the shape, the dtype or the range is another one. The message calls the array ``role``.
     """
     array = _as_numpy(value, channels_last=True)
     floating = np.issubdtype(array.dtype, np.floating)
     channels = array.shape[2:] or (1,)
     if not (floating or array.dtype == np.uint8) or array.ndim not in (2, 3) or channels[0] not in (1, 3, 4):
-        raise ImageError(_refused(value, COLOURS))
+        raise ImageError(_unsupported(value, role, COLOURS))
     if not array.size:
-        raise ImageError(_refused(value, COLOURS))
+        raise ImageError(_unsupported(value, role, COLOURS))
     pixels = np.rint(_in_unit_range(array, role) * 255).astype(np.uint8) if floating else array
     return pixels.reshape(pixels.shape[:2]) if channels == (1,) else pixels
 
 
 def mask_array(value: Any) -> NDArray[Any]:
-    """bool, uint8 or uint16 [H, W] of an array or a tensor [H, W] (a tensor also [1, H, W]); floats as uint16."""
+    """Convert an array or tensor [H, W] (a tensor also [1, H, W]) to bool, uint8 or uint16 [H, W]; floats to uint16."""
     array = _as_numpy(value, channels_last=False)
     if _is_tensor(value) and array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
     floating = np.issubdtype(array.dtype, np.floating)
     if not (floating or array.dtype in (np.bool_, np.uint8, np.uint16)) or array.ndim != 2 or not array.size:
-        raise ImageError(_refused(value, MASK))
+        raise ImageError(_unsupported(value, "mask", MASK))
     return np.rint(_in_unit_range(array, "mask") * 65535).astype(np.uint16) if floating else array
 
 
 def _is_tensor(value: object) -> bool:
-    """By what it does: the scene imports no tensor library."""
+    """Duck-typed, because the scene imports no tensor library."""
     return all(hasattr(value, name) for name in ("detach", "cpu", "is_floating_point"))
 
 
 def _as_numpy(value: Any, *, channels_last: bool) -> NDArray[Any]:
-    """channels_last: move the channels of a tensor [C, H, W] to the end."""
+    """Convert to NumPy. channels_last: move the channels of a tensor [C, H, W] to the end."""
     if isinstance(value, np.ndarray):
         return value
     tensor = value.detach().cpu()
@@ -59,7 +62,7 @@ def _as_numpy(value: Any, *, channels_last: bool) -> NDArray[Any]:
 
 def _in_unit_range(array: NDArray[Any], role: str) -> NDArray[np.float64]:
     if not np.isfinite(array).all():
-        raise ImageError(f"The {role} is an array that holds NaN or infinity; give values from 0 to 1.")
+        raise ImageError(f"The {role} is an array that contains NaN or infinity; give values from 0 to 1.")
     least, most = float(array.min()), float(array.max())
     if least < 0 or most > 1:
         given = f"an array of values from {least:g} to {most:g}"
@@ -67,6 +70,7 @@ def _in_unit_range(array: NDArray[Any], role: str) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def _refused(value: Any, wanted: str) -> str:
-    kind = "A tensor" if _is_tensor(value) else "An array"
-    return f"{kind} of {str(value.dtype).removeprefix('torch.')} {list(value.shape)} is no picture; give {wanted}."
+def _unsupported(value: Any, role: str, accepted: str) -> str:
+    kind = "a tensor" if _is_tensor(value) else "an array"
+    given = f"{kind} of {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"The {role} is {given}, which is not supported; give {accepted}."

@@ -1,6 +1,6 @@
-"""What a picture's file says of its colours and resolution apart from its pixels, which a writer must keep.
+"""An image file's metadata about colours and resolution, which a writer must preserve.
 
-PNG has four ways to name a colour space: cICP, iCCP, sRGB, and gAMA with cHRM; the first of them that is there counts.
+PNG has four ways to name a colour space: cICP, iCCP, sRGB, and gAMA with cHRM. The first that is present applies.
 """
 
 import io
@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import PngImagePlugin
 
-KEPT = ("icc_profile", "exif", "transparency", "gamma", "chromaticity", "srgb", "cicp", "dpi")
-"""What of ``Image.info`` stays with the pixels. cicp: four bytes, which Pillow does not read; see :func:`cicp_of`."""
+PRESERVED = ("icc_profile", "exif", "transparency", "gamma", "chromaticity", "srgb", "cicp", "dpi")
+"""Keys of ``Image.info`` that are preserved. cicp: four bytes, which Pillow does not read; see :func:`cicp_of`."""
 
 _SRGB_GAMMA = 1 / 2.2
 _SRGB_CHROMATICITY = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -20,9 +20,9 @@ _SRGB_TRANSFER = 13
 _BT709_PRIMARIES = 1
 
 
-def kept(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """Of a picture's ``info``, what stays with its pixels."""
-    found = {name: info[name] for name in KEPT if info.get(name) is not None}
+def preserved_metadata(info: Mapping[Any, Any]) -> dict[str, Any]:
+    """The entries of an image's ``info`` that are preserved with its pixels."""
+    found = {name: info[name] for name in PRESERVED if info.get(name) is not None}
     if not _is_resolution(found.get("dpi")):
         found.pop("dpi", None)
     return found
@@ -36,7 +36,7 @@ def _is_resolution(dpi: Any) -> bool:
 
 
 def png_chunks(info: Mapping[Any, Any]) -> PngImagePlugin.PngInfo:
-    """The chunks of a PNG that name the colour space of ``info``; Pillow writes ``icc_profile`` and ``dpi`` itself."""
+    """The PNG chunks for the colour space in ``info``. Pillow itself writes ``icc_profile`` and ``dpi``."""
     chunks = PngImagePlugin.PngInfo()
     if (cicp := info.get("cicp")) is not None:
         chunks.add(b"cICP", cicp)
@@ -50,14 +50,14 @@ def png_chunks(info: Mapping[Any, Any]) -> PngImagePlugin.PngInfo:
 
 
 def png_options(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """Options of ``Image.save`` for a PNG that keeps what :func:`kept` finds in ``info``."""
-    found = kept(info)
+    """Options of ``Image.save`` that write :func:`preserved_metadata` of ``info`` to a PNG."""
+    found = preserved_metadata(info)
     options = {name: found[name] for name in ("icc_profile", "exif", "transparency", "dpi") if name in found}
     return {**options, "pnginfo": png_chunks(found)}
 
 
 def cicp_of(file: bytes) -> bytes | None:
-    """The four numbers of a PNG's cICP chunk: primaries, transfer, matrix, full range; None where it has none."""
+    """The four bytes of a PNG's cICP chunk: primaries, transfer, matrix, full range; None if it has none."""
     at = 8
     while at + 8 <= len(file):
         length, kind = struct.unpack(">I4s", file[at : at + 8])
@@ -70,7 +70,7 @@ def cicp_of(file: bytes) -> bytes | None:
 
 
 def own_space(info: Mapping[Any, Any]) -> str:
-    """In words, the colour space of a picture's ``info`` where it is another than sRGB; else ""."""
+    """Describe the colour space in an image's ``info``; "" if it is sRGB."""
     if (cicp := info.get("cicp")) is not None:
         primaries, transfer = cicp[0], cicp[1]
         same = (primaries, transfer) == (_BT709_PRIMARIES, _SRGB_TRANSFER)

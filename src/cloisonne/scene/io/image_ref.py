@@ -1,4 +1,4 @@
-"""A given picture before it is opened: a file, or the bytes of one."""
+"""References to images that are not decoded yet: a file, or the bytes of one."""
 
 import base64
 import binascii
@@ -18,22 +18,24 @@ from cloisonne.scene.io.arrays import colour_array, is_array, mask_array
 from cloisonne.scene.io.colour_space import png_options
 from cloisonne.scene.values import quoted, shown
 
-LEARNED = "file"
-"""The role of what was learned of a concept: a file that is no picture."""
+CONCEPT_FILE = "file"
+"""Field and role of a learned concept: a file that is not an image."""
 MAX_FILE_BYTES = 512 * 2**20
-"""A file larger than this is not read."""
+"""Largest file that is read."""
 
 _SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
 _BYTES = "data:application/octet-stream"
-"""How data URIs of files that are no pictures begin."""
+"""Start of data URIs of files that are not images."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Where a picture comes from.
+    """A reference to an image file.
 
-    path: a file, relative to the current folder. data: a whole file in memory; it wins over ``path``.
-    sha256: what the file's bytes must hash to, in hexadecimal. With ``sha256`` alone the picture is known but not kept.
+    Attributes:
+        path: the file, relative to the current folder.
+        data: the bytes of the file; takes precedence over ``path``.
+        sha256: hash that the file must have, in hexadecimal. With ``sha256`` alone the image must be given again.
     """
 
     path: Path | None = None
@@ -49,18 +51,20 @@ class Picture:
         return f"<SHA-256 {self.sha256}>" if self.path is None else quoted(self.path)
 
     def read(self) -> bytes:
-        """The bytes of the file; ImageError where there is none or it is not the one that was meant."""
+        """Read the bytes of the file. Raises ImageError if it is missing, or its hash is not ``sha256``."""
         if self.data is not None:
             return self.data
         if self.path is None:
-            raise ImageError(f"The picture of SHA-256 {self.sha256} was not kept with the scene; give it again.")
+            raise ImageError(f"The image with SHA-256 {self.sha256} was not saved with the scene; give it again.")
         data = _file_bytes(self.path)
         if self.sha256 is not None and hashlib.sha256(data).hexdigest() != self.sha256:
-            raise ImageError(f"{self} is not the picture that the scene was made with; restore it or give it again.")
+            raise ImageError(
+                f"{self} is not the image that the scene was made with, by its SHA-256; restore it or give it again."
+            )
         return data
 
     def wire(self) -> str | dict[str, str]:
-        """The picture in JSON: a path, a data URI, or an object of ``path`` and ``sha256``."""
+        """The reference in JSON: a path, a data URI, or an object with ``path`` and ``sha256``."""
         if self.data is not None:
             return data_uri(self.data)
         path = {} if self.path is None else {"path": self.path.as_posix()}
@@ -70,11 +74,13 @@ class Picture:
 def _file_bytes(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise ImageError(f"There is no file {quoted(path)}; check the path, which is relative to the scene's file.")
+            raise ImageError(
+                f"There is no file {quoted(path)}; check the path (paths in a scene file are relative to it)."
+            )
         if not path.is_file():
-            raise ImageError(f"{quoted(path)} is not a file; give a picture.")
+            raise ImageError(f"{quoted(path)} is not a file; give the path of a file.")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ImageError(f"{quoted(path)} is larger than {MAX_FILE_BYTES >> 20} MiB; give a smaller picture.")
+            raise ImageError(f"{quoted(path)} is larger than {MAX_FILE_BYTES >> 20} MiB; give a smaller file.")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         if isinstance(error, ImageError):
@@ -84,7 +90,7 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def data_uri(data: bytes) -> str:
-    """``data`` as a data URI that names its kind of picture; a safetensors file is none."""
+    """Encode an image file, or a safetensors file, as a data URI with its media type."""
     kind = next((f"data:image/{kind}" for signature, kind in _SIGNATURES.items() if data.startswith(signature)), None)
     if kind is None:
         kind = _BYTES if data[8:9] == b"{" else "data:image/png"
@@ -92,17 +98,17 @@ def data_uri(data: bytes) -> str:
 
 
 def encoded(image: Image.Image) -> bytes:
-    """``image`` as a PNG file with its colour space, resolution, EXIF and transparency, and no other metadata."""
+    """Encode ``image`` as PNG with its colour space, resolution, EXIF and transparency, and no other metadata."""
     file = io.BytesIO()
     try:
         image.save(file, "PNG", **png_options(image.info))
     except (OSError, ValueError) as error:
-        raise ImageError(f"A picture of mode {image.mode} cannot be kept ({error}); convert it to RGB or L.") from None
+        raise ImageError(f"An image of mode {image.mode} cannot be stored ({error}); convert it to RGB or L.") from None
     return file.getvalue()
 
 
 def given_background(value: object) -> Picture:
-    """The picture of a path, a data URI, a PIL image, an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W].
+    """Make a reference from a path, data URI, PIL image, array [H, W], [H, W, 3] or [H, W, 4], or tensor [3, H, W].
 
     Arrays and tensors are uint8, or floats in [0, 1].
     """
@@ -110,32 +116,32 @@ def given_background(value: object) -> Picture:
 
 
 def given_picture(value: object) -> Picture:
-    """The same of any other picture."""
-    return _given_colours(value, "picture")
+    """Like :func:`given_background`, for any other image."""
+    return _given_colours(value, "image")
 
 
 def given_image(value: object) -> Picture:
-    """The same of an exemplar."""
+    """Like :func:`given_background`, for an exemplar."""
     return _given_colours(value, "exemplar")
 
 
 def given_map(value: object) -> Picture:
-    """The same of a control map, or of the picture to draw it of."""
+    """Like :func:`given_background`, for a control map, or the image to compute it from."""
     return _given_colours(value, "control")
 
 
 def given_concept_image(value: object) -> Picture:
-    """The same of what shows a concept."""
+    """Like :func:`given_background`, for the image of a concept."""
     return _given_colours(value, "concept")
 
 
 def given_learned(value: object) -> Picture:
-    """What was learned of a concept, the file of a path, a data URI, or bytes."""
-    return Picture(data=value) if isinstance(value, bytes) else _given(value, LEARNED)
+    """Make a reference to a learned concept from a path, a data URI or bytes."""
+    return Picture(data=value) if isinstance(value, bytes) else _given(value, CONCEPT_FILE)
 
 
 def given_outside(value: object) -> Picture:
-    """The same of what stands outside of regions."""
+    """Like :func:`given_background`, for the image outside of regions."""
     return _given_colours(value, "outside")
 
 
@@ -144,9 +150,9 @@ def _given_colours(value: object, field: str) -> Picture:
 
 
 def given_mask(value: object) -> Picture:
-    """The mask of a path, a data URI, a PIL image, or an array or tensor [H, W]: bool, uint8, uint16, floats in [0, 1].
+    """Make a reference to a mask from a path, a data URI, a PIL image, or an array or tensor [H, W].
 
-    Floats are kept with 16 bits.
+    Arrays and tensors are bool, uint8, uint16, or floats in [0, 1], which are stored with 16 bits.
     """
     return _given(Image.fromarray(mask_array(value)) if is_array(value) else value, "mask")
 
@@ -163,21 +169,23 @@ def _given(value: object, field: str) -> Picture:
     if isinstance(value, str) and value.startswith("data:"):
         return Picture(data=_from_data_uri(value, field))
     if isinstance(value, str) and "://" in value:
-        raise ImageError(f"{field} is {shown(value)}, and addresses are not fetched; give the path of a file.")
+        raise ImageError(f"{field} is {shown(value)}, but URLs are not fetched; give the path of a file.")
     if isinstance(value, str | os.PathLike) and str(value):
         return Picture(path=Path(value))
-    raise ImageError(f"{field} is {shown(value)}; give the path of a {'file' if field == LEARNED else 'picture'}.")
+    raise ImageError(
+        f"{field} is {shown(value)}; give the path of {'a file' if field == CONCEPT_FILE else 'an image'}."
+    )
 
 
 def _from_data_uri(text: str, field: str) -> bytes:
     head, _, body = text.partition(",")
-    kind = _BYTES if field == LEARNED else "data:image/png"
+    kind = _BYTES if field == CONCEPT_FILE else "data:image/png"
     if not (head.startswith(kind.removesuffix("png")) and head.endswith(";base64")):
         raise ImageError(f"{field} is {shown(text)}; give a data URI that begins with {kind};base64,.")
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error:
-        raise ImageError(f"{field} holds base64 text that cannot be decoded; encode the picture again.") from None
+        raise ImageError(f"{field} has base64 text that cannot be decoded; encode the file again.") from None
 
 
 _ON_THE_WIRE = WithJsonSchema(

@@ -1,4 +1,4 @@
-"""Opening given pictures and masks: nothing is decoded before its size and kind are known to be harmless."""
+"""Opens given images and masks. Size and format are checked before anything is decoded."""
 
 import io
 import warnings
@@ -26,29 +26,37 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture stored with this EXIF orientation upright."""
+"""The transpose that turns an image with this EXIF orientation upright."""
 
 
 def opened(picture: Picture, role: str, region: str | None = None, *, exact: bool = False) -> Image.Image:
-    """The decoded picture in its own mode, as stored; ImageError names ``role`` and ``region``.
+    """Decode an image in its own mode and orientation.
 
-    Refused: what is missing, damaged, of another format than FORMATS, animated, or larger than MAX_PIXELS.
-    exact: also refuse what would lose precision by decoding (16 bits a colour channel).
+    Args:
+        picture: the image to open.
+        role: what messages call the image, such as "mask".
+        region: name of the region that messages are about.
+        exact: refuse images that lose precision when decoded (16 bits per colour channel).
+
+    Raises:
+        ImageError: the image is missing, damaged, animated, larger than MAX_PIXELS or in none of FORMATS.
     """
-    with _sentences(picture, role, region):
+    with _image_errors(picture, role, region):
         data = picture.read()
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         subject = f"The {role} {picture}"
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
-            raise ImageError(f"{subject} has {size}, but at most {MAX_PIXELS // 10**6} megapixels are read; shrink it.")
-        # A phone's JPEG may hold a second picture (MPO), which is no animation.
+            raise ImageError(
+                f"{subject} has {size}, but at most {MAX_PIXELS // 10**6} megapixels are allowed; shrink it."
+            )
+        # A phone's JPEG may contain a second image (MPO), which is no animation.
         if getattr(image, "is_animated", False) and image.format != "MPO":
-            raise ImageError(f"{subject} is animated; give a single picture, such as its first frame.")
+            raise ImageError(f"{subject} is animated; give a single image, such as its first frame.")
         if exact and image.format == "PNG" and image.mode != "I;16" and str(image.tile[0][3]).endswith(";16B"):
-            raise ImageError(f"{subject} has 16 bits a colour channel; convert it to 8 bits.")
+            raise ImageError(f"{subject} has 16 bits per colour channel; convert it to 8 bits.")
         image.load()
-        # Parsed here and kept by Pillow, so that damaged EXIF is a sentence too.
+        # Pillow parses and caches EXIF here, so that damaged EXIF also raises ImageError.
         image.getexif()
         if image.format == "PNG" and (cicp := cicp_of(data)) is not None:
             image.info["cicp"] = cicp
@@ -56,7 +64,7 @@ def opened(picture: Picture, role: str, region: str | None = None, *, exact: boo
 
 
 @contextmanager
-def _sentences(picture: Picture, role: str, region: str | None) -> Iterator[None]:
+def _image_errors(picture: Picture, role: str, region: str | None) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -65,11 +73,11 @@ def _sentences(picture: Picture, role: str, region: str | None) -> Iterator[None
         raise ImageError(str(error), region=region) from None
     except UnidentifiedImageError:
         known = "PNG, JPEG, WebP, BMP or GIF"
-        raise ImageError(f"The {role} {picture} is not a picture; give a {known} file.", region=region) from None
+        raise ImageError(f"The {role} {picture} is not an image; give a {known} file.", region=region) from None
     except Image.DecompressionBombError:
         limit = f"{MAX_PIXELS // 10**6} megapixels"
         raise ImageError(f"The {role} {picture} has more than {limit}; shrink it.", region=region) from None
-    # Decoders raise whatever a damaged file makes them trip over.
+    # Decoders raise all kinds of exceptions for damaged files.
     except Exception as error:
         raise ImageError(
             f"The {role} {picture} is damaged ({error}); save it again from its original.", region=region
@@ -77,11 +85,11 @@ def _sentences(picture: Picture, role: str, region: str | None) -> Iterator[None
 
 
 def seen(picture: Picture, role: str, region: str | None = None) -> Image.Image:
-    """The picture upright, in RGB, what is transparent on white; ImageError names ``role`` and ``region``."""
+    """Open an image upright, in RGB, with transparent pixels on white. Errors name ``role`` and ``region``."""
     stored = opened(picture, role, region)
     image = turned_upright(stored, orientation(stored))
     if image.mode.startswith("I"):
-        # 16 bits of grey; Pillow's own conversion would clip them.
+        # 16-bit grey, which Pillow's own conversion would clip.
         image = Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         clear = image.convert("RGBA")
@@ -90,28 +98,28 @@ def seen(picture: Picture, role: str, region: str | None = None) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """How the picture is stored, as an EXIF orientation 1 to 8; 1, upright, where nothing sensible is said."""
+    """The EXIF orientation of an image, 1 to 8; 1 (upright) if it is missing or invalid."""
     value = image.getexif().get(_ORIENTATION, 1)
     return value if value in _TURNS else 1
 
 
 def turned_upright(image: Image.Image, turn: int) -> Image.Image:
-    """A picture stored with EXIF orientation ``turn`` as it is meant to be seen."""
+    """Turn an image with EXIF orientation ``turn`` upright."""
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def turned_back(image: Image.Image, turn: int) -> Image.Image:
-    """An upright picture as it is stored with EXIF orientation ``turn``."""
+    """Turn an upright image to EXIF orientation ``turn``: the inverse of :func:`turned_upright`."""
     return turned_upright(image, {6: 8, 8: 6}.get(turn, turn))
 
 
 def mask_image(picture: Picture, region: str | None = None) -> Image.Image:
-    """A mask upright as L, LA or I;16, without metadata: white is the region, what is transparent is not."""
+    """Open a mask upright as L, LA or I;16, without metadata: white is the region, transparent is outside."""
     image = opened(picture, "mask", region)
     image = turned_upright(image, orientation(image))
     if image.mode != "I;16":
-        see_through = "A" in image.getbands() or "transparency" in image.info
-        image = image.convert("RGBA").convert("LA") if see_through else image.convert("L")
+        transparent = "A" in image.getbands() or "transparency" in image.info
+        image = image.convert("RGBA").convert("LA") if transparent else image.convert("L")
     image.info = {}
     return image
 
@@ -126,5 +134,5 @@ def mask_values(image: Image.Image) -> Mask:
 
 
 def load_mask(picture: Picture, region: str | None = None) -> Mask:
-    """The values [h, w] in [0, 1] of a mask in the picture's own size."""
+    """Open a mask as values [h, w] in [0, 1], at its own size."""
     return mask_values(mask_image(picture, region))

@@ -1,4 +1,4 @@
-"""Scenes from other tools' files. What reaches outside the picture is clipped to it and reported.
+"""Import scenes from other tools' formats. Shapes are clipped to the image, with a warning.
 
 Each importer returns the scene and its warnings, one sentence each.
 """
@@ -19,13 +19,13 @@ from cloisonne.scene.shapes.rle import Rle
 from cloisonne.scene.values import shown
 
 _ROUNDING = 1e-6
-"""Outside by less than this share of the picture is a rounding error, not worth a report."""
+"""Shapes outside by less than this fraction of the image are clipped without a warning."""
 
 
 def from_gligen(
     gligen_phrases: Sequence[str], gligen_boxes: Sequence[Sequence[float]], caption: str = ""
 ) -> tuple[Scene, tuple[str, ...]]:
-    """The scene of diffusers' GLIGEN arguments: boxes (x0, y0, x1, y1) as fractions, a phrase each."""
+    """Make a scene from the arguments of diffusers' GLIGEN pipelines. Boxes are (x0, y0, x1, y1) in fractions."""
     if len(gligen_phrases) != len(gligen_boxes):
         counts = f"{len(gligen_phrases)} gligen_phrases and {len(gligen_boxes)} gligen_boxes"
         raise SceneError(f"There are {counts}; give one phrase for each box.")
@@ -34,20 +34,27 @@ def from_gligen(
     for index, (phrase, given) in enumerate(zip(gligen_phrases, gligen_boxes, strict=True)):
         name = f"region-{index}"
         box = _inside(_numbers(given, 4, "box", name), name, warnings)
-        regions.append(Region(name=name, box=box, phrase=_words(phrase)))
-    return Scene(caption=_words(caption), regions=regions), tuple(warnings)
+        regions.append(Region(name=name, box=box, phrase=_escaped_text(phrase)))
+    return Scene(caption=_escaped_text(caption), regions=regions), tuple(warnings)
 
 
 def from_coco(
     data: Mapping[str, Any], image_id: int | str | None = None, *, strict: bool = False
 ) -> tuple[Scene, tuple[str, ...]]:
-    """The scene of one image of COCO annotations.
+    """Make a scene from the COCO annotations of one image.
 
-    Each annotation is a region: its ``segmentation`` (polygons or RLE), else its ``bbox`` (pixels x, y, width, height),
-    with its ``caption`` as phrase, else its category's name. An annotation that has nothing but a caption gives the
-    scene's. image_id: may be left out where there is one image; 7 and "7" are one id. strict: refuse an annotation
-    that cannot be a region, such as one without area; else it is left out, and counted in a warning. The canvas is left
-    to the model's native size. Raises SceneError, also where no annotation of the image can be a region.
+    Each annotation becomes a region. Its shape is the ``segmentation`` (polygons or RLE), else the ``bbox`` (pixels x,
+    y, width, height); its phrase is the ``caption``, else the category's name. An annotation with only a caption gives
+    the scene's caption. The canvas takes the model's default size.
+
+    Args:
+        data: the annotation file's JSON object.
+        image_id: may be omitted if there is only one image; 7 and "7" are the same id.
+        strict: refuse annotations that are not valid regions, such as those without area. Otherwise they are skipped
+            and counted in a warning.
+
+    Raises:
+        SceneError: the annotations are malformed, there is no such image, or none of its annotations is a valid region.
     """
     image = _coco_image(_entries(data, "images"), image_id)
     categories = {coco_id(category.get("id")): category.get("name") for category in _entries(data, "categories")}
@@ -72,12 +79,12 @@ def from_coco(
             skipped.append(str(error).removeprefix(f'Region "{name}": '))
         else:
             warnings += own
-    warnings += _left_out(skipped, len(regions), image)
-    return Scene(caption=_words(caption), regions=regions), tuple(warnings)
+    warnings += _skip_warnings(skipped, len(regions), image)
+    return Scene(caption=_escaped_text(caption), regions=regions), tuple(warnings)
 
 
 def coco_id(value: Any) -> str:
-    """An id in COCO's files as text, so that 7, 7.0 and "7" are one."""
+    """An id of a COCO file as text, so that 7, 7.0 and "7" are equal."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value) if whole else value).strip()
 
@@ -85,33 +92,37 @@ def coco_id(value: Any) -> str:
 def _coco_region(
     annotation: Mapping[str, Any], image: Mapping[str, Any], name: str, phrase: Any, warnings: list[str]
 ) -> Region:
-    region = Region(name=name, phrase=_words(phrase), **_coco_shape(annotation, image, name, warnings))
+    region = Region(name=name, phrase=_escaped_text(phrase), **_coco_shape(annotation, image, name, warnings))
     if region.rle is not None and not region.rle.pixels().any():
         raise SceneError("segmentation covers no pixel; remove the region.", region=name)
     return region
 
 
-def _left_out(skipped: Sequence[str], used: int, image: Mapping[str, Any]) -> list[str]:
-    """The warning about annotations that could not be regions. Raises SceneError where there are no others."""
+def _skip_warnings(skipped: Sequence[str], used: int, image: Mapping[str, Any]) -> list[str]:
+    """The warning about skipped annotations. Raises SceneError if all were skipped."""
     of = f"of image {image.get('id')}"
     if skipped and not used:
-        raise SceneError(f"None of the {len(skipped)} annotations {of} can be a region; the first: {skipped[0]}")
+        raise SceneError(f"None of the {len(skipped)} annotations {of} is a valid region; the first: {skipped[0]}")
     if skipped:
-        count = f"{len(skipped)} of {len(skipped) + used} annotations {of} were left out"
-        return [f"{count}, the first because: {skipped[0]}"]
-    return [] if used else [f"No annotation is a region {of}; check the image_id of the annotations."]
+        count = f"{len(skipped)} of {len(skipped) + used} annotations {of} were skipped"
+        return [f"{count}; the first: {skipped[0]}"]
+    return [] if used else [f"No annotation {of} is a region; check the image_id of the annotations."]
 
 
-def _words(text: Any) -> Any:
-    """Words of a file, in which brackets are no syntax; what is no text is left to be refused."""
+def _escaped_text(text: Any) -> Any:
+    """Escape prompt syntax in text from a file. Other types are returned as they are, for validation to refuse."""
     return escaped(text) if isinstance(text, str) else text
 
 
 def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene, tuple[str, ...]]:
-    """The scene of one of MRGD's layouts (``bbox_controls``), or of the text in a picture that it made.
+    """Make a scene from an MRGD layout (``bbox_controls``), or from the parameters text of an MRGD image.
 
-    Background records lie behind the others (priority -1); AdditionForeground, RemovalForeground and a pair of
-    EditedSource and EditedTarget are edits. caption: the prompt of the whole picture; a picture's text has it itself.
+    Background records get priority -1. AdditionForeground, RemovalForeground and pairs of EditedSource and EditedTarget
+    become edits.
+
+    Args:
+        layout: the layout or the text.
+        caption: prompt of the whole image; by default the one in the text.
     """
     warnings: list[str] = []
     if isinstance(layout, str):
@@ -130,9 +141,9 @@ def _coco_image(images: list[Mapping[str, Any]], image_id: int | str | None) -> 
     found = [image for image in images if image_id is None or coco_id(image.get("id")) == coco_id(image_id)]
     if len(found) != 1:
         ids = ", ".join(str(image.get("id")) for image in images[:5])
-        asked = "no image was asked for" if image_id is None else f"image {image_id} was asked for"
+        given = "missing" if image_id is None else f"{image_id}"
         raise SceneError(
-            f"The COCO annotations have {len(images)} images ({ids}) and {asked}; give image_id, one of them."
+            f"image_id is {given}, but the COCO annotations have {len(images)} images ({ids}); give the id of one."
         )
     size = [found[0].get(side) for side in ("width", "height")]
     if not all(isinstance(side, int | float) and 1 <= side < 10**6 for side in size):
@@ -160,12 +171,12 @@ def _coco_shape(
 
 
 def _ring(flat: Any, width: float, height: float, name: str, warnings: list[str]) -> tuple[Point, ...]:
-    """The corners, in fractions, of COCO's x1, y1, x2, y2, ... in pixels."""
+    """Convert COCO's x1, y1, x2, y2, ... in pixels to points in fractions."""
     count = len(flat) if isinstance(flat, list) and len(flat) >= 6 and len(flat) % 2 == 0 else 6
     numbers = np.array(_numbers(flat, count, "segmentation", name)).reshape(-1, 2) / (width, height)
     inside = np.clip(numbers, 0, 1)
     if np.abs(numbers - inside).max() > _ROUNDING:
-        warnings.append(f'Region "{name}": its polygon reached outside the picture and was clipped.')
+        warnings.append(f'Region "{name}": its polygon reaches outside the image and was clipped.')
     return tuple((float(x), float(y)) for x, y in inside)
 
 
@@ -173,9 +184,9 @@ def _inside(box: tuple[float, ...], name: str, warnings: list[str]) -> Box:
     whole = (box[0], box[1], box[2], box[3])
     inside = clipped(whole)
     if area(whole) > 0 and area(inside) == 0:
-        raise SceneError(f"The box {_rounded(whole)} lies outside the picture; remove the region.", region=name)
+        raise SceneError(f"The box {_rounded(whole)} lies outside the image; remove the region.", region=name)
     if max(abs(a - b) for a, b in zip(whole, inside, strict=True)) > _ROUNDING:
-        given = f"the box {_rounded(whole)} reached outside the picture"
+        given = f"its box {_rounded(whole)} reaches outside the image"
         warnings.append(f'Region "{name}": {given} and was clipped to {_rounded(inside)}.')
     return inside
 

@@ -1,4 +1,4 @@
-"""The ``parameters`` text by which other tools read how a picture was made (AUTOMATIC1111's infotext)."""
+"""AUTOMATIC1111's infotext: the ``parameters`` text from which other tools read how an image was generated."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from cloisonne.scene.io.png_record import Record
 from cloisonne.scene.scene import Scene
 
 PARAMETERS = "parameters"
-"""The key of the text in a PNG."""
+"""Key of the text in a PNG."""
 
 _SAMPLERS = {
     "ddim": "DDIM",
@@ -20,9 +20,9 @@ _SAMPLERS = {
 
 
 def infotext(scene: Scene, record: Record) -> str:
-    """Prompt, negative prompt and settings of a resolved scene, in three lines.
+    """Format prompt, negative prompt and settings of a resolved scene, in up to three lines.
 
-    The prompt is the caption and the phrases of the regions that count; their places are in ``record`` alone.
+    The prompt is the caption and the phrases of the active regions, without their shapes.
     """
     prompt = ", ".join(filter(None, [scene.caption, *(region.phrase for region in scene.active_regions)]))
     lines = [_one_line(prompt)]
@@ -49,7 +49,7 @@ def infotext(scene: Scene, record: Record) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks, so that words cannot pass for settings."""
+    """Remove line breaks, so that a prompt cannot be parsed as settings."""
     return re.sub(r"\s*\n\s*", " ", text)
 
 

@@ -1,4 +1,4 @@
-"""The text of a scene: JSON in, JSON out, and the pictures that it names by path."""
+"""Reads and writes the JSON text of scenes, and rewrites the image references in it."""
 
 import json
 import os
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import LEARNED
+from cloisonne.scene.io.image_ref import CONCEPT_FILE
 from cloisonne.scene.values import quoted, shown
 
 MAX_BYTES = 256 * 2**20
-"""A scene's text longer than this is not read."""
+"""Longest text of a scene that is read."""
 
 ChangePicture = Callable[[Any, str, str | None], Any]
-"""(what JSON says of a picture, its role, such as "mask", the region's name) -> what it shall say."""
+"""(image reference in JSON, its role such as "mask", name of the region) -> new reference."""
 
 
 def read(path: str | Path) -> bytes:
-    """The bytes of a scene's file, or of standard input where ``path`` is "-"; SceneError where it cannot be read."""
+    """Read a scene's file, or standard input if ``path`` is "-". Raises SceneError if it cannot be read."""
     try:
         if str(path) == "-":
             return sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -31,9 +31,9 @@ def read(path: str | Path) -> bytes:
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
-    """The object that a scene's JSON text is; SceneError where it is none, or names a field twice."""
+    """Parse a scene's JSON text. Raises SceneError if it is not a JSON object, or names a field twice."""
     if len(text) > MAX_BYTES:
-        raise SceneError(f"The scene's text is longer than {MAX_BYTES >> 20} MiB; give its pictures as files.")
+        raise SceneError(f"The scene's text is longer than {MAX_BYTES >> 20} MiB; give its images as files.")
     try:
         data = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -62,7 +62,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def text(data: Mapping[str, Any]) -> str:
-    """JSON text of a scene's object, one line a field and one line a region."""
+    """Format a scene's object as JSON, with one line per field and per region."""
     fields = [f"{json.dumps(name)}: {_line(value)}" for name, value in data.items() if name != "regions"]
     if "regions" in data:
         lines = ",\n".join(f"  {_line(region)}" for region in data["regions"])
@@ -75,14 +75,14 @@ def _line(value: Any) -> str:
 
 
 def with_pictures(data: Mapping[str, Any], change: ChangePicture) -> dict[str, Any]:
-    """A scene's object with what it says about its pictures changed; anything malformed is left as it is."""
+    """Return a scene's object with each image reference changed by ``change``. Malformed parts are not changed."""
     changed = dict(data)
     if data.get("background") is not None:
         changed["background"] = change(data["background"], "background", None)
     if isinstance(outside := data.get("outside"), Mapping):
-        shown = {field: outside[field] for field in ("image", "mask") if outside.get(field) is not None}
+        images = {field: outside[field] for field in ("image", "mask") if outside.get(field) is not None}
         roles = {"image": "outside", "mask": "mask"}
-        changed["outside"] = {**outside, **{field: change(one, roles[field], None) for field, one in shown.items()}}
+        changed["outside"] = {**outside, **{field: change(one, roles[field], None) for field, one in images.items()}}
     if isinstance(data.get("regions"), list | tuple):
         changed["regions"] = [_of_region(region, change) for region in data["regions"]]
     return changed
@@ -96,8 +96,8 @@ def _of_region(region: Any, change: ChangePicture) -> Any:
         changed["mask"] = change(changed["mask"], "mask", name)
     control = changed.get("control")
     if isinstance(control, Mapping):
-        shown = {field: control[field] for field in ("image", "from", "photo") if control.get(field) is not None}
-        changed["control"] = {**control, **{field: change(image, "control", name) for field, image in shown.items()}}
+        images = {field: control[field] for field in ("image", "from", "photo") if control.get(field) is not None}
+        changed["control"] = {**control, **{field: change(image, "control", name) for field, image in images.items()}}
     exemplar = changed.get("exemplar")
     if isinstance(exemplar, Mapping) and exemplar.get("image") is not None:
         changed["exemplar"] = {**exemplar, "image": change(exemplar["image"], "exemplar", name)}
@@ -105,26 +105,26 @@ def _of_region(region: Any, change: ChangePicture) -> Any:
         changed["exemplar"] = change(exemplar, "exemplar", name)
     concept = changed.get("concept")
     if isinstance(concept, Mapping) and not {"path", "sha256"} & set(concept):
-        shown = {field: concept[field] for field in ("image", LEARNED) if concept.get(field) is not None}
-        roles = {"image": "concept", LEARNED: LEARNED}
-        changed["concept"] = {**concept, **{field: change(one, roles[field], name) for field, one in shown.items()}}
+        files = {field: concept[field] for field in ("image", CONCEPT_FILE) if concept.get(field) is not None}
+        roles = {"image": "concept", CONCEPT_FILE: CONCEPT_FILE}
+        changed["concept"] = {**concept, **{field: change(one, roles[field], name) for field, one in files.items()}}
     elif concept is not None:
         changed["concept"] = change(concept, "concept", name)
     return changed
 
 
 def from_folder(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A scene's object whose paths are relative to ``folder``, with paths that hold from the current folder."""
+    """Make paths that are relative to ``folder`` relative to the current folder."""
     return with_pictures(data, lambda picture, *_: _with_path(picture, lambda path: str(folder / path)))
 
 
 def to_folder(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The way back of :func:`from_folder`: paths relative to ``folder``, none absolute."""
+    """The inverse of :func:`from_folder`: make all paths relative to ``folder``."""
     return with_pictures(data, lambda picture, *_: _with_path(picture, lambda path: relative(path, folder)))
 
 
 def relative(path: str | Path, folder: Path) -> str:
-    """``path`` as seen from ``folder``, with forward slashes; only its name where no relative path exists."""
+    """``path`` relative to ``folder``, with forward slashes; only its name if there is no relative path."""
     try:
         return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
     except ValueError:

@@ -1,8 +1,8 @@
-"""MRGD's own layouts (its ``region_configs``, and what its pictures carry) as the fields of a scene.
+"""Converts layouts of MRGD (its ``region_configs``, and the parameters text of its images) to the fields of a scene.
 
 Records under ``bbox_controls``: enable, x, y, w, h (fractions of the canvas), prompt, neg_prompt, blend_mode,
-feather_ratio (of half of the shorter side), seed (-1: none), key_prompt (comma list). A picture's text has the same
-records under ``Region control``.
+feather_ratio (of half of the shorter side), seed (-1: none), key_prompt (comma-separated). An image's parameters text
+has the same records under ``Region control``.
 """
 
 import ast
@@ -17,22 +17,22 @@ from cloisonne.scene.values import shown
 
 KEY = "bbox_controls"
 BEHIND = -1
-"""The priority of backgrounds."""
+"""Priority of Background records."""
 _MODES = ("Background", "Foreground", "AdditionForeground", "RemovalForeground", "EditedSource", "EditedTarget")
 _ROUNDING = 1e-4
-"""Fractions are written with four digits."""
+"""Layouts write fractions with four digits."""
 _PNG = re.compile(r"Tiled Diffusion: (\"(?:[^\"\\]|\\.)*\")")
 _NO_PROMPT = ("Negative prompt:", "Steps:")
-"""How a picture's text begins where its prompt is empty."""
+"""Start of a parameters text whose prompt is empty."""
 
 
 def is_layout(data: Any) -> bool:
-    """Whether a JSON object is such a layout."""
+    """Whether a JSON object is an MRGD layout."""
     return isinstance(data, Mapping) and KEY in data
 
 
 def layout_of(text: str) -> dict[str, Any]:
-    """The layout in the text that MRGD writes into its pictures. SceneError where there is none."""
+    """Parse the layout in the parameters text of an MRGD image. Raises SceneError if there is none."""
     found = _PNG.search(text)
     try:
         value: Any = ast.literal_eval(ast.literal_eval(found.group(1))) if found else None
@@ -41,25 +41,30 @@ def layout_of(text: str) -> dict[str, Any]:
     records = value.get("Region control") if isinstance(value, Mapping) else None
     if not isinstance(records, Mapping):
         raise SceneError(
-            f'The text {shown(text[:60])} holds no "Tiled Diffusion: ..." with a "Region control"; give the text of a '
-            "picture that was made of regions."
+            f'The text {shown(text[:60])} has no "Tiled Diffusion: ..." with a "Region control"; give the parameters '
+            "text of an image that MRGD generated with regions."
         )
     return {KEY: list(records.values())}
 
 
 def caption_of(text: str) -> str:
-    """The prompt of the whole picture, the first line of such a text; empty where it has none."""
+    """The prompt of the whole image: the first line of a parameters text; "" if it has none."""
     first = text.split("\n", 1)[0].strip()
     return "" if first.startswith(_NO_PROMPT) else first
 
 
 def scene_fields(
-    data: Mapping[str, Any], caption: str = "", report: Callable[[str], object] = lambda said: None
+    data: Mapping[str, Any], caption: str = "", report: Callable[[str], object] = lambda message: None
 ) -> dict[str, Any]:
-    """The fields of a scene from a layout; caption: the prompt of the whole picture.
+    """Convert a layout to the fields of a scene. Records that are not enabled are skipped.
 
-    Records that are not enabled are left out, and boxes end at the canvas's edges, of which ``report`` is told.
-    Raises SceneError about the record that cannot be meant.
+    Args:
+        data: the layout.
+        caption: prompt of the whole image.
+        report: called with a sentence for each box that was clipped to the canvas.
+
+    Raises:
+        SceneError: a record is invalid; names its region.
     """
     records = data.get(KEY)
     if not isinstance(records, Sequence) or isinstance(records, str) or not records:
@@ -84,7 +89,7 @@ def _enabled(record: Any, name: str) -> bool:
 
 
 def _joined(placed: Sequence[tuple[str, Mapping[str, Any], Box]]) -> list[dict[str, Any]]:
-    """A region a record, the two halves of a change as one, which has all but its words from its target."""
+    """One region per record. EditedSource and EditedTarget become one edit, with the other fields of the target."""
     targets = [one for one in placed if one[1]["blend_mode"] == "EditedTarget"]
     regions: list[dict[str, Any]] = []
     for name, record, box in placed:
@@ -97,13 +102,13 @@ def _joined(placed: Sequence[tuple[str, Mapping[str, Any], Box]]) -> list[dict[s
             edit = {"kind": "change", "from": _prompt(record, name), "to": _prompt(half[1], half[0])}
             regions.append(_common(half[1], name, box) | {"edit": edit})
         elif mode != "EditedTarget":
-            regions.append(_common(record, name, box) | _said(mode, _prompt(record, name)))
+            regions.append(_common(record, name, box) | _condition(mode, _prompt(record, name)))
     if targets:
         raise SceneError("EditedTarget has no EditedSource of the same box; give both.", region=targets[0][0])
     return regions
 
 
-def _said(mode: str, prompt: str) -> dict[str, Any]:
+def _condition(mode: str, prompt: str) -> dict[str, Any]:
     if mode == "Background":
         return {"phrase": prompt, "priority": BEHIND}
     if mode == "Foreground":
@@ -115,7 +120,7 @@ def _common(record: Mapping[str, Any], name: str, box: Box) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": name, "box": list(box), "negative": _text(record, "neg_prompt", name)}
     fields["keywords"] = [word.strip() for word in _text(record, "key_prompt", name).split(",") if word.strip()]
     if ratio := _number(record, "feather_ratio", name, missing=0.2):
-        # Of half of the shorter side there, of all of it here.
+        # MRGD's ratio is of half of the shorter side; a region's feather is of the whole side.
         fields["feather"] = ratio / 2
     if (seed := record.get("seed")) != -1:
         fields["seed"] = seed
@@ -132,18 +137,18 @@ def _text(record: Mapping[str, Any], field: str, name: str) -> str:
 def _prompt(record: Mapping[str, Any], name: str) -> str:
     prompt = record.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
-        raise SceneError(f"prompt is {shown(prompt)}; say what the region shows.", region=name)
+        raise SceneError(f"prompt is {shown(prompt)}; describe what belongs there.", region=name)
     return prompt.strip()
 
 
 def _box(record: Mapping[str, Any], name: str, report: Callable[[str], object]) -> Box:
     x, y, w, h = (_number(record, field, name) for field in ("x", "y", "w", "h"))
-    told = f"the box x {x:g}, y {y:g}, w {w:g}, h {h:g}"
+    given = f"box x {x:g}, y {y:g}, w {w:g}, h {h:g}"
     box = (x, y, min(x + w, 1.0), min(y + h, 1.0))
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise SceneError(f"{told.capitalize()} is empty; give it a size inside of the picture.", region=name)
+        raise SceneError(f"The {given} is empty; give it a size inside the image.", region=name)
     if max(x + w, y + h) > 1 + _ROUNDING:
-        report(f'Region "{name}": {told} reached outside the picture and was clipped.')
+        report(f'Region "{name}": its {given} reaches outside the image and was clipped.')
     return box
 
 

@@ -1,4 +1,4 @@
-"""Writing pictures: PNG, JPEG and WebP, whole or not at all."""
+"""Writes images as PNG, JPEG or WebP, atomically."""
 
 import os
 import secrets
@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from cloisonne.errors import OutputError, spelled
-from cloisonne.scene.io.colour_space import kept, png_options
+from cloisonne.scene.io.colour_space import png_options, preserved_metadata
 from cloisonne.scene.io.infotext import PARAMETERS
 from cloisonne.scene.io.png_record import KEY, Record
 from cloisonne.scene.values import quoted
@@ -23,7 +23,7 @@ _MODES = {
 _OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},
-    # exact: the colours under transparent pixels are the source's bytes too.
+    # exact: also preserve the colours of transparent pixels.
     "WEBP": {"lossless": True, "exact": True},
 }
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
@@ -32,19 +32,28 @@ _MAX_EXIF_BYTES = 65_000
 
 
 def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image | None = None) -> None:
-    """OutputError where :func:`write_picture` could not write to ``path``; to be asked before any work.
+    """Check that :func:`write_picture` can write to ``path``, before any work is done.
 
-    like: a picture of the mode and transparency that will be written; None means RGB. Of a symbolic link its target is
-    meant, which is a new file where the link is dangling.
+    Symbolic links are followed; a dangling link's target is a new file.
+
+    Args:
+        path: the output file.
+        overwrite: allow an existing file.
+        like: an image of the mode and transparency that will be written; None is RGB.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     path = Path(path)
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise OutputError(f"The output {quoted(path)} has no known ending; end its name with .png, .jpg or .webp.")
+        raise OutputError(
+            f"The output {quoted(path)} has no supported extension; end its name with .png, .jpg or .webp."
+        )
     if like is not None and (like.mode not in _MODES[kind] or (kind != "PNG" and "transparency" in like.info)):
         form = f"of mode {like.mode}" + (" with transparent colours" if "transparency" in like.info else "")
         raise OutputError(
-            f"{kind} cannot hold a picture {form} ({quoted(path.name)}); end the output's name with .png."
+            f"{kind} cannot store an image {form} ({quoted(path.name)}); end the output's name with .png."
         )
     try:
         if path.is_dir():
@@ -54,17 +63,20 @@ def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image
             raise OutputError(f"The output {quoted(path)} exists; choose another name, or allow it with {allowed}.")
         folder = target_of(path).parent
         if not folder.is_dir():
-            raise OutputError(f"There is no folder {quoted(folder)} for the output {quoted(path.name)}; make it first.")
+            raise OutputError(
+                f"There is no folder {quoted(folder)} for the output {quoted(path.name)}; create it first."
+            )
         if not os.access(folder, os.W_OK):
-            raise OutputError(f"The folder {quoted(folder)} is not writable; choose another place for the output.")
+            raise OutputError(f"The folder {quoted(folder)} is not writable; choose another folder for the output.")
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None
 
 
 def target_of(path: Path) -> Path:
-    """The file that is written for ``path``: what it links to where it is a symbolic link, else ``path`` itself.
+    """The file that is written for ``path``: the target of a symbolic link, else ``path``.
 
-    Raises OutputError for a link that leads back to itself.
+    Raises:
+        OutputError: the link leads back to itself.
     """
     if not path.is_symlink():
         return path
@@ -82,16 +94,24 @@ def write_picture(
     parameters: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write ``image`` with what its format can hold of ``image.info`` (``colour_space.py``) and what it carries.
+    """Write ``image`` with the metadata in ``image.info`` that its format supports (``colour_space.py``).
 
-    record: under the key ``cloisonne``, PNG only. parameters: the infotext; in JPEG and WebP the EXIF user comment,
-    left out where it does not fit. The file appears under its name when it is complete; of a symbolic link the target
-    is written, and the link stays. OutputError where it cannot.
+    The file appears under its name once it is complete. Symbolic links are followed.
+
+    Args:
+        image: the image.
+        path: the output file; its extension gives the format.
+        record: stored under the key ``cloisonne``, in PNG only.
+        parameters: the infotext; in JPEG and WebP the EXIF user comment, omitted if it is too long.
+        overwrite: allow an existing file.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     path = Path(path)
     check_output(path, overwrite=overwrite, like=image)
     kind = _FORMATS[path.suffix.lower()]
-    options = _OPTIONS[kind] | kept(image.info)
+    options = _OPTIONS[kind] | preserved_metadata(image.info)
     if kind == "PNG":
         options = png_options(image.info)
         _add_texts(options["pnginfo"], {PARAMETERS: parameters, KEY: None if record is None else record.text()})
@@ -117,7 +137,7 @@ def _add_texts(info: PngImagePlugin.PngInfo, texts: dict[str, str | None]) -> No
 
 
 def _with_comment(image: Image.Image, text: str) -> dict[str, bytes]:
-    """EXIF of ``image`` with ``text`` as its user comment, in the encoding that other tools read it in."""
+    """EXIF of ``image`` with ``text`` as its user comment, in the encoding that other tools read."""
     exif = Image.Exif()
     exif.load(image.info.get("exif") or b"")
     exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
@@ -129,4 +149,4 @@ def _cannot_write(path: Path, error: Exception) -> OutputError:
     if isinstance(error, OutputError):
         return error
     reason = getattr(error, "strerror", None) or error
-    return OutputError(f"The output {quoted(path)} cannot be written ({reason}); choose another place.")
+    return OutputError(f"The output {quoted(path)} cannot be written ({reason}); choose another path.")

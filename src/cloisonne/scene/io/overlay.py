@@ -1,4 +1,4 @@
-"""A picture with its regions drawn over it, for people to look at."""
+"""Draws the outlines and names of regions over an image."""
 
 import colorsys
 from collections.abc import Sequence
@@ -11,13 +11,17 @@ from PIL import Image, ImageDraw, ImageFont
 from cloisonne.scene.region import Region
 
 MIN_SIDE = 512
-"""Smaller pictures are enlarged by a whole factor, so that names can be read."""
+"""Smaller images are enlarged by a whole factor, so that names are readable."""
 
 _Colour = tuple[int, int, int]
 
 
 def draw_regions(picture: Image.Image, regions: Sequence[Region]) -> Image.Image:
-    """``picture`` (upright) as RGB with each region's outline and name; of a grey mask, around its brighter half."""
+    """Draw each region's outline and name over ``picture`` (upright). Masks are outlined at half of their maximum.
+
+    Returns:
+        An RGB image, enlarged if the given one is smaller than MIN_SIDE.
+    """
     factor = max(1, -(-MIN_SIDE // min(picture.size)))
     size = (picture.width * factor, picture.height * factor)
     pixels = np.array(picture.convert("RGB").resize(size, Image.Resampling.NEAREST))
@@ -38,7 +42,7 @@ def _inside(region: Region, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _colour(index: int) -> _Colour:
-    """Hues that stay apart however many there are: steps of the golden ratio."""
+    """Distinct hues for any number of regions: steps of the golden ratio."""
     red, green, blue = colorsys.hsv_to_rgb((0.05 + index * 0.618034) % 1, 0.75, 1)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -51,7 +55,7 @@ def _outline(pixels: NDArray[np.uint8], inside: NDArray[np.uint8], colour: _Colo
 
 
 def _corner(inside: NDArray[np.uint8]) -> tuple[int, int]:
-    """x, y of the first pixel inside, row by row."""
+    """x, y of the first pixel inside, in row order."""
     y, x = np.unravel_index(inside.argmax(), inside.shape)
     return int(x), int(y)
 

@@ -1,6 +1,6 @@
-"""What a generated PNG carries under the key ``cloisonne``: the whole scene and what it was made with.
+"""The metadata of a generated PNG under the key ``cloisonne``: the whole scene, and the environment of the run.
 
-Only the fields below, no dates and no absolute paths. Read back it is data: its size is capped and its schema checked.
+It has only the fields below, no dates and no absolute paths. When read, its size is limited and its schema checked.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, field_validator
 from cloisonne.errors import SceneError
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.image_ref import (
-    LEARNED,
+    CONCEPT_FILE,
     Picture,
     data_uri,
     encoded,
@@ -32,14 +32,14 @@ from cloisonne.scene.values import Text, Value, shown
 KEY = "cloisonne"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_EMBEDDED_BYTES = 8 * 2**20
-"""An input larger than this is named by path and hash."""
+"""Larger inputs are stored as path and hash."""
 MAX_RECORD_BYTES = 32 * 2**20
-"""All embedded inputs of a scene together: as base64 they stay below the 64 MiB of text that Pillow reads of a PNG."""
+"""Limit of all embedded inputs of a scene: as base64 they stay below the 64 MiB of text that Pillow reads of a PNG."""
 
 
-def _without_place(text: str) -> str:
+def _relative_only(text: str) -> str:
     if _is_absolute(text):
-        raise SceneError(f"{shown(text)} is an absolute path, which a picture must not carry; give a name.")
+        raise SceneError(f"{shown(text)} is an absolute path, which an image's metadata must not contain; give a name.")
     return text
 
 
@@ -47,23 +47,27 @@ def _is_absolute(path: str) -> bool:
     return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
-def _checked_picture(picture: Any, role: str, region: str | None) -> Any:
-    """A picture's file must be relative and known by its hash: a scene from elsewhere must not bring in other files."""
+def _checked_image(picture: Any, role: str, region: str | None) -> Any:
+    """Refuse references to files without a relative path and a hash: a foreign PNG must not read other files."""
     by_hash = isinstance(picture, Mapping) and picture.get("sha256") and not _is_absolute(str(picture.get("path", "")))
     if not by_hash and not str(picture).startswith("data:"):
-        wanted = "embedded or a relative path with its sha256"
-        raise SceneError(f"The {role} {shown(picture)} is not {wanted}; give the scene as JSON instead.")
+        wanted = "neither embedded nor a relative path with its sha256"
+        raise SceneError(f"The {role} {shown(picture)} is {wanted}; give the scene as JSON instead.")
     return picture
 
 
-_Short = Annotated[Text, Field(max_length=200), AfterValidator(_without_place)]
+_Short = Annotated[Text, Field(max_length=200), AfterValidator(_relative_only)]
 
 
 class Record(Value):
-    """The scene of one picture, resolved and with the picture's own seed, and where it was made.
+    """The scene of one image, and the environment that it was generated in.
 
-    scene: as :func:`self_contained` makes it. model_hash: of the weights. versions: of the packages by name.
-    device, dtype, threads: what computed it. place, batch: which row of how many it was, where that changes bits.
+    Attributes:
+        scene: resolved, with the image's own seed, as :func:`self_contained` returns it.
+        model_hash: hash of the weights.
+        versions: of packages, by name.
+        device, dtype, threads: of the computation.
+        place, batch: index of the image in its batch, and the batch size, if they affect its bits.
     """
 
     version: Literal[1] = 1
@@ -78,8 +82,8 @@ class Record(Value):
 
     @field_validator("scene")
     @classmethod
-    def _check_pictures(cls, scene: dict[str, Any]) -> dict[str, Any]:
-        wire.with_pictures(scene, _checked_picture)
+    def _check_images(cls, scene: dict[str, Any]) -> dict[str, Any]:
+        wire.with_pictures(scene, _checked_image)
         return scene
 
     def text(self) -> str:
@@ -88,28 +92,32 @@ class Record(Value):
 
 
 def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True) -> dict[str, Any]:
-    """A complete scene's object (``Scene.to_dict(complete=True)``) that a picture in ``folder`` can carry.
+    """Prepare a scene's object for the metadata of an image in ``folder``.
 
-    Masks become grey PNG inside of it, as they were read (mask channel "luminance"); so does the background, byte for
-    byte, if ``embed``. What is larger than MAX_EMBEDDED_BYTES becomes a path relative to ``folder`` and a SHA-256. A
-    model's folder becomes its name.
+    Masks are embedded as grey PNG, as they were read (mask channel "luminance"). Inputs larger than MAX_EMBEDDED_BYTES
+    become a path relative to ``folder`` and a SHA-256. A model's folder becomes its name.
+
+    Args:
+        scene: a complete scene's object (``Scene.to_dict(complete=True)``).
+        folder: the folder of the image.
+        embed: embed images, such as the background, byte for byte; otherwise they also become path and SHA-256.
     """
     room = MAX_RECORD_BYTES
     channels = _mask_channels(scene)
     embedded: set[str | None] = set()
 
-    def kept(given: Any, role: str, region: str | None) -> Any:
+    def stored(given: Any, role: str, region: str | None) -> Any:
         nonlocal room
-        picture = {"mask": given_mask, LEARNED: given_learned}.get(role, given_background)(given)
+        picture = {"mask": given_mask, CONCEPT_FILE: given_learned}.get(role, given_background)(given)
         content = picture.read()
         if role == "mask":
             content = encoded(read_mask(picture, region, channels.get(region, "auto")).image)
         if role == "outside":
-            # Its pixels alone: it carries a scene of its own, and in that perhaps the one that came before it.
+            # Without its metadata, which contains another scene, and perhaps an earlier one in that.
             content = encoded(opened(picture, role))
-        # What was named by its hash before stays so: a replayed picture has the bytes of the first.
-        # What was learned for this picture is in no other place.
-        made = role == "mask" or (role == LEARNED and picture.data is not None)
+        # References by hash stay references, so that a replayed image has the same bytes. Masks and concepts learned
+        # for this image exist nowhere else.
+        made = role == "mask" or (role == CONCEPT_FILE and picture.data is not None)
         if (made or (embed and picture.sha256 is None)) and len(content) <= min(room, MAX_EMBEDDED_BYTES):
             room -= len(content)
             embedded.update({region} if role == "mask" else ())
@@ -117,7 +125,7 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
         path = None if picture.path is None else Path(wire.relative(picture.path, folder))
         return Picture(path=path, sha256=hashlib.sha256(picture.read()).hexdigest()).wire()
 
-    data = wire.with_pictures(scene, kept)
+    data = wire.with_pictures(scene, stored)
     for region in data.get("regions", ()):
         if region.get("name") in embedded:
             region["mask_channel"] = "luminance"
@@ -127,13 +135,13 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
 
 
 def _mask_channels(scene: Mapping[str, Any]) -> dict[str | None, Channel]:
-    """By the names of the regions that have a mask."""
+    """Mask channels, by the names of the regions that have a mask."""
     masked = [region for region in scene.get("regions", ()) if region.get("mask") is not None]
     return {region.get("name"): region.get("mask_channel", "auto") for region in masked}
 
 
-def _of_before_channels(data: dict[str, Any]) -> dict[str, Any]:
-    """A record in which no mask has a channel was written before there were any: brightness as it is."""
+def _with_old_mask_channels(data: dict[str, Any]) -> dict[str, Any]:
+    """Read masks of records without mask channels, which are older than these, by luminance."""
     scene = data.get("scene")
     for region in scene.get("regions") or () if isinstance(scene, dict) else ():
         if isinstance(region, dict) and region.get("mask") is not None:
@@ -142,15 +150,15 @@ def _of_before_channels(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_record(png: bytes, name: str) -> Record:
-    """The record in a PNG file's bytes; SceneError, which calls it ``name``, where there is none or it is damaged."""
+    """Parse the record in a PNG file. Raises SceneError, which calls the file ``name``, if it is missing or damaged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
                 text = image.info.get(KEY)
-    # A damaged file makes the decoder raise whatever it trips over.
+    # The decoder raises all kinds of exceptions for damaged files.
     except Exception as error:
-        raise SceneError(f"{name} cannot be read as a PNG ({error}); give one that cloisonne has written.") from None
+        raise SceneError(f"{name} cannot be read as a PNG ({error}); give a PNG written by cloisonne.") from None
     if not isinstance(text, str):
-        raise SceneError(f"{name} carries no scene; give a PNG that cloisonne has written, or the scene's JSON.")
-    return Record(**_of_before_channels(wire.parse(text)))
+        raise SceneError(f"{name} carries no scene; give a PNG written by cloisonne, or the scene as JSON.")
+    return Record(**_with_old_mask_channels(wire.parse(text)))

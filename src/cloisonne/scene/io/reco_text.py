@@ -1,4 +1,4 @@
-"""ReCo's strings: a caption and regions in one line, as its two published forms write them."""
+"""ReCo's prompts: a caption and regions in one string, in its two published forms."""
 
 import re
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from cloisonne.scene.shapes.geometry import Box
 from cloisonne.scene.values import shown
 
 BINS = 1000
-"""Position tokens of the published models."""
+"""Number of position tokens of the published models."""
 
 _OFFICIAL = re.compile(r"((?:<\d+>\s*){4})")
 
 
 def hub_string(caption: str, regions: Sequence[tuple[Box, str]], bins: int = BINS) -> str:
-    """The prompt by which stock pipelines run a ReCo checkpoint: bins are ``<bin042>``, texts between start and end."""
+    """The prompt for a ReCo checkpoint in a stock pipeline. Bins are ``<bin042>``; texts have start and end tokens."""
     digits = max(3, len(str(bins - 1)))
     parts = [caption]
     for box, phrase in regions:
@@ -27,22 +27,30 @@ def hub_string(caption: str, regions: Sequence[tuple[Box, str]], bins: int = BIN
 
 
 def from_reco(text: str, *, official_bins: bool = False) -> Scene:
-    """The scene of ``caption <514> <575> <741> <765> phrase <...>``, the official command line's form.
+    """Make a scene from ``caption <514> <575> <741> <765> phrase <...>``, the form of the official command line.
 
-    A number n is the position n / 999 of the side, as its bin is named. official_bins: n / 1000, as the official script
-    reads it, by which half of the numbers come one bin lower (546 becomes 545). Raises SceneError where a region has
-    not four numbers or reaches outside.
+    Args:
+        text: the string.
+        official_bins: a number n is the position n / 1000 of the side, as in the official script, which moves half of
+            the numbers one bin lower (546 becomes 545). Otherwise it is n / 999, the position of bin n.
+
+    Raises:
+        SceneError: a region does not have four numbers, or reaches outside the canvas.
     """
     caption, *rest = _OFFICIAL.split(text)
     if re.search(r"<\d+>", caption) or len(rest) % 2:
-        raise SceneError(f"{shown(text)} has positions that are not four in a row; write <x0> <y0> <x1> <y1> phrase.")
+        raise _malformed(text)
     scale = 1000 if official_bins else BINS - 1
     regions = []
     for index, (places, phrase) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
         if re.search(r"<\d+>", phrase):
-            raise SceneError(
-                f"{shown(text)} has positions that are not four in a row; write <x0> <y0> <x1> <y1> phrase."
-            )
+            raise _malformed(text)
         box = [int(number) / scale for number in re.findall(r"\d+", places)]
         regions.append(Region(name=f"region-{index}", box=box, phrase=escaped(phrase.strip())))
     return Scene(caption=escaped(caption.strip()), regions=regions)
+
+
+def _malformed(text: str) -> SceneError:
+    return SceneError(
+        f"The text {shown(text)} has a region without exactly four positions; write <x0> <y0> <x1> <y1> phrase."
+    )

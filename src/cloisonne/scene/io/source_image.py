@@ -1,7 +1,7 @@
-"""A picture given to be changed: RGB to work on, and the way back into the picture's own form.
+"""A given image to change: decoded to RGB, and written back in its own mode.
 
-Outside a mask the result has the source's values, in the source's mode; size, orientation, alpha, palette, colour space
-and resolution stay.
+Outside a mask the result has the source's values, in the source's mode. Size, orientation, alpha, palette, colour space
+and resolution are preserved.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloisonne.errors import ImageError
-from cloisonne.scene.io.colour_space import kept
+from cloisonne.scene.io.colour_space import preserved_metadata
 from cloisonne.scene.io.image_ref import Picture
 from cloisonne.scene.io.images import opened, orientation, turned_back, turned_upright
 from cloisonne.scene.shapes.masks import Mask
@@ -21,16 +21,18 @@ from cloisonne.scene.shapes.masks import Mask
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
-"""ITU-R BT.601, as Pillow weighs them."""
+"""Weights of R, G and B of ITU-R BT.601, as in Pillow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A decoded picture.
+    """A decoded image.
 
-    rgb: uint8 [H, W, 3], upright; alpha is left out and the colour profile is not applied.
-    upright: the picture in its own mode. orientation: the EXIF orientation (1 to 8) it is stored with.
-    metadata: what a writer must keep, as Pillow names it: colour space, resolution, ``exif``, ``transparency``.
+    Attributes:
+        rgb: uint8 [H, W, 3], upright, without alpha; the colour profile is not applied.
+        upright: the image in its own mode, upright.
+        orientation: EXIF orientation that it is stored with, 1 to 8.
+        metadata: entries of ``Image.info`` to preserve: colour space, resolution, ``exif``, ``transparency``.
     """
 
     rgb: NDArray[np.uint8]
@@ -40,31 +42,37 @@ class Source:
 
     @classmethod
     def load(cls, picture: Picture, role: str = "background") -> "Source":
-        """Open a picture to be changed; ImageError where it cannot be, or could not be written back as it was."""
+        """Open an image to change. Raises ImageError if it cannot be read, or could not be written back unchanged."""
         stored = opened(picture, role, exact=True)
         if stored.mode not in MODES:
             raise ImageError(f"The {role} {picture} has the mode {stored.mode}; convert it to RGB first.")
         turn = orientation(stored)
         upright = turned_upright(stored, turn)
         exif = stored.info.get("exif") or (stored.getexif().tobytes() if turn != 1 else None)
-        metadata = kept({**stored.info, "exif": exif or None})
+        metadata = preserved_metadata({**stored.info, "exif": exif or None})
         return cls(rgb_pixels(upright), upright, turn, metadata)
 
     @property
     def height(self) -> int:
-        """H, pixels from top to bottom of the upright picture."""
+        """H, height of the upright image in pixels."""
         return self.rgb.shape[0]
 
     @property
     def width(self) -> int:
-        """W, pixels from left to right of the upright picture."""
+        """W, width of the upright image in pixels."""
         return self.rgb.shape[1]
 
     def pasted(self, painted: NDArray[np.uint8], mask: Mask) -> Image.Image:
-        """The source with ``painted`` (RGB uint8 [H, W, 3], upright) where ``mask`` [H, W] is 1, blended where grey.
+        """Paste ``painted`` into the source where ``mask`` is above 0.
 
-        In the source's own mode and orientation, with its metadata in ``info``. Where the mask is 0 every value stays;
-        alpha stays everywhere; colours become the nearest ones that the mode has (greys, or the palette's).
+        Alpha does not change. Colours become the nearest ones of the source's mode (greys, or the palette's).
+
+        Args:
+            painted: RGB uint8 [H, W, 3], upright.
+            mask: [H, W] in [0, 1]; values between 0 and 1 blend. Where it is 0 every value stays.
+
+        Returns:
+            The image in the source's mode and orientation, with its metadata in ``info``.
         """
         inside = mask > 0
         own = np.array(self.upright)
@@ -82,7 +90,7 @@ class Source:
     def _in_mode(
         self, own: NDArray[Any], painted: NDArray[np.uint8], mask: Mask, inside: NDArray[np.bool_]
     ) -> NDArray[Any]:
-        """``own`` with its colours, not its alpha, blended towards ``painted``."""
+        """``own`` with its colours, but not its alpha, blended with ``painted``."""
         grey = painted.astype(np.float64) @ _LUMINANCE
         if self.upright.mode == "1":
             return np.where(inside, _blended(self.rgb[..., 0], grey, mask) >= 128, own)
@@ -97,7 +105,7 @@ class Source:
         return result
 
     def _keyed(self, own: NDArray[Any], result: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[Any]:
-        """``result`` with the transparency of a source whose transparent pixels are those of one colour."""
+        """Preserve the transparency of a source whose transparent pixels are marked by a key colour."""
         if "transparency" not in self.metadata:
             return result
         key = np.array(self.metadata["transparency"])
@@ -112,7 +120,7 @@ class Source:
     def _in_palette(
         self, blended: NDArray[np.uint8], own: NDArray[np.uint8], inside: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
-        """Palette indices: inside, the nearest colours among those as opaque as the pixel was."""
+        """Palette indices; inside, of the nearest colours with the pixel's opacity."""
         palette = np.array(self.upright.getpalette("RGB")).reshape(-1, 3)
         alpha = self._palette_alpha()
         result = own.copy()
@@ -135,9 +143,9 @@ class Source:
 
 
 def difference_outside(before: Image.Image, after: Image.Image, mask: Mask) -> int:
-    """The largest difference between two stored pictures of one mode where ``mask`` [H, W] (upright) is 0.
+    """The largest difference between two stored images of the same mode where ``mask`` [H, W] (upright) is 0.
 
-    In units of the mode's values, 0 to 255 (65535 for I;16); palettes are compared by their colours and alpha.
+    In units of the mode's values, 0 to 255 (65535 for I;16). Palette images are compared by colours and alpha.
     """
     first, second = (_comparable(turned_upright(image, orientation(image))) for image in (before, after))
     difference = np.abs(first.astype(np.int64) - second.astype(np.int64))[mask == 0]
@@ -151,11 +159,11 @@ def _comparable(upright: Image.Image) -> NDArray[Any]:
 
 
 def rgb_pixels(upright: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] of a picture of any of MODES; alpha is left out and the colour profile is not applied."""
+    """Convert an image of any of MODES to uint8 [H, W, 3], without alpha. The colour profile is not applied."""
     if upright.mode == "I;16":
         grey = np.rint(np.asarray(upright) / 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    # By way of RGBA: Pillow warns when it drops the alpha of a palette.
+    # Through RGBA, because Pillow warns when it drops the alpha of a palette.
     return np.array(upright.convert("RGBA").convert("RGB") if upright.mode == "P" else upright.convert("RGB"))
 
 

@@ -1,4 +1,4 @@
-"""Where things are: boxes in fractions of the canvas, and windows of whole pixels."""
+"""Boxes in fractions of the canvas, and windows of whole pixels."""
 
 import math
 from collections.abc import Iterable
@@ -39,32 +39,36 @@ def pixel_window(box: Box, width: int, height: int) -> Window:
     """The smallest window of whole pixels that covers ``box`` on a canvas of ``width`` x ``height`` pixels."""
     x0, y0, x1, y1 = box
     return Window(
-        math.floor(_settled(x0 * width)),
-        math.floor(_settled(y0 * height)),
-        math.ceil(_settled(x1 * width)),
-        math.ceil(_settled(y1 * height)),
+        math.floor(_snapped(x0 * width)),
+        math.floor(_snapped(y0 * height)),
+        math.ceil(_snapped(x1 * width)),
+        math.ceil(_snapped(y1 * height)),
     )
 
 
-def _settled(pixels: float) -> float:
-    """A pixel's edge that was written as a fraction stays that edge: 0.07 * 100 is 7, not 7.000000000000001."""
+def _snapped(pixels: float) -> float:
+    """Round off floating-point errors of pixel edges: 0.07 * 100 is 7, not 7.000000000000001."""
     return round(pixels, 6)
 
 
 def crop_window(window: Window, width: int, height: int, context: float = 0.5, least: float = 0.0) -> Window:
-    """The square to work in when only ``window`` of a picture of ``width`` x ``height`` pixels is to change.
+    """The square crop to work in when only ``window`` of an image is to change.
 
-    Its side is the window's longer one plus the share ``context`` of it, or ``least`` pixels if these are more, and it
-    is centred on the window. At the edges of the picture it is moved inwards; where the picture is narrower than the
-    square, it ends with the picture.
+    It is centred on the window, moved inwards at the edges of the image, and cut where the image is narrower.
+
+    Args:
+        window: the pixels to change.
+        width, height: size of the image in pixels.
+        context: margin, as a fraction of the window's longer side.
+        least: smallest side of the crop in pixels.
     """
     side = math.ceil(max(max(window.width, window.height) * (1 + context), least))
-    x0, x1 = _around(window.x0, window.x1, side, width)
-    y0, y1 = _around(window.y0, window.y1, side, height)
+    x0, x1 = _extended(window.x0, window.x1, side, width)
+    y0, y1 = _extended(window.y0, window.y1, side, height)
     return Window(x0, y0, x1, y1)
 
 
-def _around(start: int, stop: int, length: int, limit: int) -> tuple[int, int]:
+def _extended(start: int, stop: int, length: int, limit: int) -> tuple[int, int]:
     length = min(length, limit)
     first = min(max(start - (length - (stop - start)) // 2, 0), limit - length)
     return first, first + length
@@ -77,18 +81,18 @@ def bounds(points: Iterable[Point]) -> Box:
 
 
 def clipped(box: Box) -> Box:
-    """What of ``box`` lies on the canvas; a box without area where nothing does."""
+    """The part of ``box`` on the canvas; a box without area if there is none."""
     x0, y0, x1, y1 = (min(max(value, 0.0), 1.0) for value in box)
     return x0, y0, x1, y1
 
 
 def area(box: Box) -> float:
-    """Share of the canvas that ``box`` covers."""
+    """Fraction of the canvas that ``box`` covers."""
     return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Share of the canvas that both boxes cover."""
+    """Fraction of the canvas that both boxes cover."""
     return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
 
 

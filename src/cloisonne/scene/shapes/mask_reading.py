@@ -1,4 +1,4 @@
-"""Reading a mask as its painter meant it: which channel holds it, what counts as white, and what as black.
+"""Reads masks as they were meant: finds the channel, the white level and the black level.
 
 ``auto`` decides by the rules below and notes each decision that is not obvious; ``luminance`` (times opacity),
 ``alpha`` and ``transparency`` (1 - alpha) take the values of that channel as they are.
@@ -20,29 +20,33 @@ from cloisonne.scene.shapes.masks import Mask
 Channel = Literal["auto", "luminance", "alpha", "transparency"]
 
 WHITE = 240
-"""A mask of 8 bits whose brightest value is below this is stretched until that value is 255."""
+"""A mask of 8 bits whose brightest value is below this is scaled until that value is 255."""
 DEEP_WHITE = 256
-"""The same of 16 bits, whose scale is trusted: below this they hold labels, or values of 8 bits."""
+"""The same for 16 bits. Their scale is trusted: only below this they contain labels or 8-bit values."""
 NEARLY_BLACK = 8
-"""Of 255. At most this bright, a ground and specks are black; the tail of a soft edge stays what it is."""
+"""Of 255. Backgrounds and specks up to this brightness are black; the tails of soft edges are not."""
 
 _ONE_COLOUR = 16
-"""Channels of a brush's colour differ by at most this from pixel to pixel."""
+"""Largest difference between pixels of one brush colour, per channel."""
 
 _STROKES = (
-    'is drawn on a clear ground: what is opaque in its alpha is the region, as with the mask channel "alpha"; if what '
-    'is transparent is meant, give "transparency".'
+    'has a transparent background: its opaque pixels are the region, as with the mask channel "alpha"; to use its '
+    'transparent pixels, give "transparency".'
 )
 _HOLE = (
-    "is a picture with transparent parts: what is transparent in its alpha is the region, as with the mask channel "
-    '"transparency"; if what is opaque is meant, give "alpha".'
+    'is an image with transparent parts: they are the region, as with the mask channel "transparency"; to use its '
+    'opaque pixels, give "alpha".'
 )
 
 
 @dataclass(frozen=True, eq=False)
 class ReadMask:
-    """image: of mode L, LA or I;16, whose brightness times opacity is the mask. notes: sentences, without their
-    subject, about what was decided."""
+    """A mask as it was read.
+
+    Attributes:
+        image: of mode L, LA or I;16; the mask is its brightness times its opacity.
+        notes: sentences without their subject about the decisions of ``auto``.
+    """
 
     image: Image.Image
     notes: tuple[str, ...] = ()
@@ -54,7 +58,7 @@ class ReadMask:
 
 
 def read_mask(picture: Picture, region: str | None = None, channel: Channel = "auto") -> ReadMask:
-    """The mask of a picture in its own size. Raises ImageError, about ``region``, where it cannot be read."""
+    """Read a mask at its own size. Raises ImageError, which names ``region``, if it cannot be read."""
     if channel == "luminance":
         return ReadMask(mask_image(picture, region))
     colours = _upright(picture, region)
@@ -78,14 +82,14 @@ def _opacity(image: Image.Image, *, inverted: bool) -> Image.Image:
 
 
 def _by_channel(image: Image.Image, colours: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Brightness times opacity. Of strokes in few colours on a clear ground the alpha, and of a picture with a hole
-    what is transparent."""
+    """Choose the channel: alpha for strokes of few colours on a transparent background, transparency for an image with
+    transparent parts, else brightness times opacity."""
     if image.mode == "I;16":
         return image, ()
     pixels = np.asarray(colours.convert("RGBA"))
     rgb, alpha = pixels[..., :3], pixels[..., 3]
     if alpha.min() == alpha.max():
-        return image, _of_colours(rgb, np.asarray(image.convert("L")))
+        return image, _colour_notes(rgb, np.asarray(image.convert("L")))
     opaque = rgb[alpha >= 128]
     if opaque.size and opaque.min() >= WHITE:
         return image, ()
@@ -98,17 +102,17 @@ def _by_channel(image: Image.Image, colours: Image.Image) -> tuple[Image.Image, 
     return _opacity(colours, inverted=hole), (_HOLE if hole else _STROKES,)
 
 
-def _of_colours(rgb: NDArray[np.uint8], grey: NDArray[np.uint8]) -> tuple[str, ...]:
+def _colour_notes(rgb: NDArray[np.uint8], grey: NDArray[np.uint8]) -> tuple[str, ...]:
     everywhere = np.ones(grey.shape, bool)
     if has_colours(rgb, everywhere):
-        return ("has several colours, of which only the brightness is taken; paint the region white on black.",)
+        return ("has several colours, but only brightness is used; paint the region white on black.",)
     if is_photo(grey, everywhere):
-        return ("has greys all over, as a photograph has; paint the region white on black.",)
+        return ("has grey values throughout, like a photograph; paint the region white on black.",)
     return ()
 
 
 def _stretched(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """The brightest value becomes white where it is far from it."""
+    """Scale the values so that the brightest is white, if it is far from white."""
     deep = image.mode == "I;16"
     values = mask_values(image)
     full = 65535 if deep else 255
@@ -119,32 +123,32 @@ def _stretched(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     limit = np.iinfo(kind).max
     white = Image.fromarray(np.rint(values.astype(np.float64) * (limit / brightest)).clip(0, limit).astype(kind))
     return white, (
-        f"has nothing brighter than {round(brightest * full)} of {full}, which is taken as white; the mask channel "
-        '"luminance" takes its greys as they are.',
+        f"has no value above {round(brightest * full)} of {full}, which is taken as white; give the mask channel "
+        '"luminance" to use its values as they are.',
     )
 
 
 def _on_black(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """A nearly black ground and nearly black specks become black."""
+    """Set a nearly black background and nearly black specks to black."""
     grey = mask_values(image) * 255
     low = (grey > 0) & (grey <= NEARLY_BLACK + 0.5)
     if not low.any() or grey.max() <= 2 * NEARLY_BLACK + 1:
         return image, ()
     next_greys = int(((grey > NEARLY_BLACK + 0.5) & (grey <= 2 * NEARLY_BLACK + 0.5)).sum())
     if int(low.sum()) > max(int((grey == 0).sum()), 10 * next_greys):
-        note = f"has a nearly black ground (up to {float(grey[low].max()):.3g} of 255), which is taken as black."
+        note = f"has a nearly black background (up to {float(grey[low].max()):.3g} of 255), which is taken as black."
         return _blackened(image, low), (note,)
     specks, count = _specks(grey, low)
     if not count:
         return image, ()
     what = "1 speck" if count == 1 else f"{count} specks"
     return _blackened(image, specks), (
-        f"has {what} no brighter than {NEARLY_BLACK} of 255 apart from its region, taken as black.",
+        f"has {what} no brighter than {NEARLY_BLACK} of 255 outside its region, taken as black.",
     )
 
 
 def _specks(grey: NDArray[Any], low: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-    """The connected parts of what is not black that are nearly black all over, and their number."""
+    """The connected components without any pixel above NEARLY_BLACK, as a mask, and their number."""
     found: Any = cv2.connectedComponents((grey > 0).astype(np.uint8), connectivity=8)
     count, parts = found
     real = np.zeros(count, bool)

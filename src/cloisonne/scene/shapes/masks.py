@@ -1,7 +1,7 @@
 """Soft masks: shapes as float32 arrays [H, W] in [0, 1], 1 where the region is, exactly 0 outside.
 
-Vector shapes and run-length encodings are hard: a pixel belongs to a shape when its centre does. So shapes that share
-an edge meet without a gap and without sharing a pixel. H W canvas pixels, h w latent pixels.
+Vector shapes and run-length encodings are hard: a pixel belongs to a shape if its centre does. So shapes that share an
+edge have neither gap nor overlap. H, W: canvas pixels. h, w: latent pixels.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def _centres(count: int) -> NDArray[np.float64]:
 
 
 def box_mask(box: Box, height: int, width: int) -> Mask:
-    """1 where x0 <= x < x1 and y0 <= y < y1 at the pixel's centre."""
+    """1 where the pixel's centre has x0 <= x < x1 and y0 <= y < y1."""
     x, y = _centres(width), _centres(height)
     columns = (box[0] <= x) & (x < box[2])
     rows = (box[1] <= y) & (y < box[3])
@@ -40,7 +40,7 @@ def polygon_mask(points: tuple[Point, ...], height: int, width: int) -> Mask:
     x, y = _centres(width), _centres(height)
     crossed = np.zeros((height, width + 1), np.uint8)
     for a, b in zip(points, (*points[1:], points[0]), strict=True):
-        # The same end first whichever way round: neighbours that share an edge then round it alike.
+        # Sorted ends, so that neighbours that share an edge round it in the same way.
         (xa, ya), (xb, yb) = sorted((a, b), key=lambda point: (point[1], point[0]))
         rows = np.flatnonzero((ya <= y) & (y < yb))
         if rows.size:
@@ -50,14 +50,14 @@ def polygon_mask(points: tuple[Point, ...], height: int, width: int) -> Mask:
 
 
 def sampled(hard: NDArray[np.bool_], height: int, width: int) -> Mask:
-    """A hard mask of any size on the canvas: each pixel takes the value that its centre falls on."""
+    """Resize a hard mask to the canvas: each pixel takes the value at its centre."""
     rows = (_centres(height) * hard.shape[0]).astype(int)
     columns = (_centres(width) * hard.shape[1]).astype(int)
     return hard[np.ix_(rows, columns)].astype(np.float32)
 
 
 def resized(soft: Mask, height: int, width: int) -> Mask:
-    """A soft mask of any size on the canvas: averaged where it shrinks, interpolated where it grows."""
+    """Resize a soft mask to the canvas: area averages where it shrinks, linear interpolation where it grows."""
     if soft.shape == (height, width):
         return soft
     shrunk = downsample(soft, min(height, soft.shape[0]), min(width, soft.shape[1]))
@@ -65,16 +65,16 @@ def resized(soft: Mask, height: int, width: int) -> Mask:
 
 
 def downsample(mask: Mask, height: int, width: int) -> Mask:
-    """Area averages of ``mask`` [H, W] on a coarser grid [h, w] = [height, width], such as that of the latents."""
+    """Average ``mask`` [H, W] over the cells of a coarser grid [h, w] = [height, width], such as the latents'."""
     if mask.shape == (height, width):
         return mask
     return np.clip(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), 0, 1, dtype=np.float32)
 
 
 def feathered(mask: Mask, pixels: float) -> Mask:
-    """``mask`` times a ramp that climbs from 0 at its outline to 1 at ``pixels`` inside of it.
+    """Multiply ``mask`` by a ramp from 0 at its outline to 1 at ``pixels`` inside of it.
 
-    The ramp never reaches outwards, and the edge of the canvas is no outline: a region that touches it is full there.
+    The ramp lies inside the mask. The edge of the canvas is no outline: a region that touches it is not faded there.
     """
     inside = (mask > 0).astype(np.uint8)
     # The first pixel's centre lies half a pixel inside of the outline, so a narrower ramp changes nothing.
@@ -84,10 +84,10 @@ def feathered(mask: Mask, pixels: float) -> Mask:
 
 
 def seamed(mask: Mask, pixels: float) -> Mask:
-    """``mask``, but at most a ramp that climbs from 0 at its outline to 1 at ``pixels`` inside of it.
+    """Limit ``mask`` to a ramp from 0 at its outline to 1 at ``pixels`` inside of it.
 
-    What is softer already stays as it is. In parts that are less than four times as thick the ramp is shorter, so that
-    the inner half of every part stays whole. The ramp never reaches outwards, and the edge of the canvas is no outline.
+    Edges that are softer already do not change. In parts thinner than ``4 * pixels`` the ramp is shorter, so that the
+    inner half of each part keeps its values. The ramp lies inside the mask. The edge of the canvas is no outline.
     """
     inside = (mask > 0).astype(np.uint8)
     if inside.all() or not inside.any():
@@ -102,15 +102,15 @@ def seamed(mask: Mask, pixels: float) -> Mask:
 
 
 def _depth(inside: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How far the centre of each pixel [H, W] that is not 0 lies from the outline, in pixels; -0.5 outside."""
-    # The transform measures to the centre of the first pixel outside. Its last bits depend on where its memory lies,
-    # but its squares are whole numbers.
+    """Distance [H, W] from each non-zero pixel's centre to the outline, in pixels; -0.5 outside."""
+    # The transform measures to the centre of the first pixel outside. Its last bits depend on the memory alignment of
+    # its input, but its squares are whole numbers.
     rough = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.sqrt(np.rint(np.square(rough, dtype=np.float64))) - 0.5
 
 
 def extent(mask: Mask, level: float = 0.0) -> Box | None:
-    """The smallest box around all pixels above ``level``, in fractions; None where there are none."""
+    """The smallest box (fractions) around all pixels above ``level``; None if there are none."""
     above = mask > level
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if not rows.size:

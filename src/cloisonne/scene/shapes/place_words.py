@@ -1,10 +1,10 @@
-"""Where a box lies, in words: ReCo's baseline that has no position tokens (arXiv 2211.15518, section 4)."""
+"""Describes a box in words, for ReCo's baseline without position tokens (arXiv 2211.15518, section 4)."""
 
 from cloisonne.scene.shapes.geometry import Box, area
 
 
 def place(box: Box) -> str:
-    """The ninth of the canvas in which the box's centre lies: "top left" ... "center"."""
+    """The ninth of the canvas that contains the box's centre: "top left" ... "center"."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     row, column = ("top", "", "bottom")[min(2, int(y * 3))], ("left", "", "right")[min(2, int(x * 3))]
     return " ".join(part for part in (row, column) if part) or "center"
@@ -14,7 +14,7 @@ def described_place(box: Box) -> str:
     """Size, aspect and ninth: "small square in the top left".
 
     The published thresholds of size, 0.0033 and 0.03 of the canvas, are scaled to the larger boxes of the built-in
-    family's pictures.
+    family's images.
     """
     width, height = box[2] - box[0], box[3] - box[1]
     size = "small" if area(box) < 0.08 else "large" if area(box) > 0.16 else "medium"

@@ -1,4 +1,4 @@
-"""COCO's run-length encoding of hard masks: runs down the columns, beginning with a run of zeros that may be empty.
+"""COCO's run-length encoding of hard masks: runs down the columns, starting with a run of zeros, which may be empty.
 
 ``counts`` is a list of runs, or COCO's compressed text of them (pycocotools' maskApi, rleToString).
 """
@@ -16,7 +16,12 @@ from cloisonne.scene.values import Value, shown
 
 
 class Rle(Value):
-    """A hard mask as runs: ``size`` [h, w], ``counts`` as a list or as compressed text, which is kept as a list."""
+    """A hard mask as runs.
+
+    Attributes:
+        size: [h, w].
+        counts: lengths of the runs; compressed text is converted.
+    """
 
     size: tuple[int, int]
     counts: tuple[int, ...]
@@ -42,7 +47,7 @@ class Rle(Value):
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> "Rle":
-        """The runs of a hard mask [h, w]."""
+        """Encode a hard mask [h, w]."""
         return cls(size=(mask.shape[0], mask.shape[1]), counts=tuple(encode(mask)))
 
     def pixels(self) -> NDArray[np.bool_]:
@@ -55,13 +60,13 @@ def _whole_numbers(value: Any, least: int) -> TypeGuard[Sequence[int]]:
 
 
 def decode(size: Sequence[int], counts: Sequence[int]) -> NDArray[np.bool_]:
-    """The mask [h, w] of ``size`` (h, w), which the runs fill."""
+    """Decode runs into a mask [h, w] of ``size`` (h, w)."""
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(tuple(size), order="F")
 
 
 def encode(mask: NDArray[np.bool_]) -> list[int]:
-    """The runs of a hard mask [h, w]."""
+    """Encode a hard mask [h, w] as runs."""
     flat = np.asarray(mask, dtype=bool).ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     runs = np.diff(np.concatenate(([0], changes, [flat.size])))
@@ -69,7 +74,7 @@ def encode(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def decompress(text: str) -> list[int]:
-    """The runs in COCO's compressed text: groups of 5 bits; from the fourth on, differences to the run two before."""
+    """Decode COCO's compressed runs: groups of 5 bits; from the fourth on, differences to the run two before."""
     counts: list[int] = []
     value = shift = 0
     for character in text:
