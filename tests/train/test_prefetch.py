@@ -15,7 +15,7 @@ def examples(step: int) -> tuple[Any, ...]:
     """What the stages that draw while they learn are given."""
     if step == 9:
         raise ValueError(f"no picture for step {step}")
-    return vae._pictures(step), clip._pairs(1 / 3, step), clipseg._examples(step)
+    return vae._images(step), clip._pairs(1 / 3, step), clipseg._examples(step)
 
 
 def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from cloisonne.errors import OutputError
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.train.builtin import resume as start
+from cloisonne.train.builtin import resume
 from cloisonne.train.builtin.continued import continue_base, finish_base, trained_until
 from cloisonne.train.builtin.family_run import Work
 from cloisonne.train.loop import progress_of
@@ -19,7 +19,7 @@ def work(out: Path, slice_minutes: float | None = 1 / 60, begin: Path | None = B
         device=torch.device("cpu"),
         minutes=1.0,
         slice_minutes=slice_minutes,
-        start=start.taken(begin, out / "state"),
+        start=resume.start_family(begin, out / "state"),
         pictures=16,
         trips=0,
         report=lambda line: None,

@@ -8,7 +8,7 @@ from cloisonne.errors import CheckpointError, OutputError
 from cloisonne.models.builtin import BUILTIN, members
 from cloisonne.models.load import load
 from cloisonne.train.builtin.family import train_family
-from cloisonne.train.builtin.resume import KEPT
+from cloisonne.train.builtin.resume import COPIED
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_a_finished_family_is_trained_on_in_slices(tmp_path):
     records = {member.name: member for member in members(tmp_path / "family")}
     assert records.keys() == were.keys()
     for name in records:
-        if name in KEPT:
+        if name in COPIED:
             assert records[name] == were[name]
             continue
         was, now = were[name].provenance, records[name].provenance

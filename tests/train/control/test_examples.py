@@ -11,8 +11,8 @@ from cloisonne.models.load import load
 from cloisonne.scene.control_maps import DRAWN
 from cloisonne.train.control.examples import MapExamples
 from cloisonne.train.control.settings import KINDS, MASKS, Settings
-from cloisonne.train.datasets.coco import CocoRows
-from cloisonne.train.datasets.shown import Rows, Shown
+from cloisonne.train.datasets.coco import CocoDataset
+from cloisonne.train.datasets.training_image import ImageDataset, TrainingImage
 from cloisonne.train.engine.examples import Batch, Canvas
 
 CANVAS = Canvas(size=32, latent=(4, 4, 4), levels=1000)
@@ -31,10 +31,10 @@ class Captioned:
     def __len__(self) -> int:
         return 1
 
-    def show(self, index: int, rng: np.random.Generator) -> Shown:
+    def load(self, index: int, rng: np.random.Generator) -> TrainingImage:
         rgb = np.zeros((32, 32, 3), np.uint8)
         rgb[8:24, 8:24] = 255
-        return Shown(rgb, self.caption, ())
+        return TrainingImage(rgb, self.caption, ())
 
     def has_box(self, index: int, smallest: float, largest: float) -> bool:
         return False
@@ -47,9 +47,9 @@ def text(tiny_sd: Path) -> object:
 
 @pytest.fixture
 def examples(quick: Quick, text: object) -> Make:
-    def made(rows: Rows | None = None, **changes: object) -> MapExamples:
+    def made(dataset: ImageDataset | None = None, **changes: object) -> MapExamples:
         settings = quick(**changes)
-        return MapExamples(rows or CocoRows(Path(settings.data)), settings, text, CANVAS)
+        return MapExamples(dataset or CocoDataset(Path(settings.data)), settings, text, CANVAS)
 
     return made
 

@@ -15,7 +15,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.train.control.settings import Settings
 from cloisonne.train.control.task import ControlTask
 from cloisonne.train.engine import trainer
-from cloisonne.train.engine.examples import Batch, Share, batches
+from cloisonne.train.engine.examples import Batch, PositionSampler, batches
 
 CPU = torch.device("cpu")
 Quick = Callable[..., Settings]
@@ -32,7 +32,9 @@ def sd_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_batch(task: ControlTask, settings: Settings) -> Batch:
-    stream: Iterator[Batch] = batches(task.examples, Share(settings, rank=0, world=1, first=0, last=1), 0, CPU)
+    stream: Iterator[Batch] = batches(
+        task.examples, PositionSampler(settings, rank=0, world=1, first=0, last=1), 0, CPU
+    )
     return next(stream)
 
 
@@ -42,8 +44,8 @@ def answers(task: ControlTask, batch: Batch, mask: Tensor) -> tuple[Tensor, Tens
     z, ids, t = batch["noise"], batch["ids"], batch["t"]
     with torch.no_grad():
         ours = student(z, batch["map"], mask, ids, t)
-        heard = student.text(ids).last_hidden_state
-        base = student.unet(z, t, encoder_hidden_states=heard).sample
+        hidden_states = student.text(ids).last_hidden_state
+        base = student.unet(z, t, encoder_hidden_states=hidden_states).sample
     return ours, base
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from cloisonne.errors import TrainingError
 from cloisonne.models.adapters.paint_by_example import DEVIATION, MEAN
 from cloisonne.scene.shapes.geometry import Box
-from cloisonne.train.datasets import world as world_rows
-from cloisonne.train.datasets.coco import CocoRows
-from cloisonne.train.datasets.shown import Rows, Shown
-from cloisonne.train.datasets.world import WorldRows
+from cloisonne.train.datasets import world as world_dataset
+from cloisonne.train.datasets.coco import CocoDataset
+from cloisonne.train.datasets.training_image import ImageDataset, TrainingImage
+from cloisonne.train.datasets.world import WorldDataset
 from cloisonne.train.engine.examples import Batch, Canvas
 from cloisonne.train.exemplar.augment import PADDING
 from cloisonne.train.exemplar.examples import HoleExamples
@@ -40,17 +40,17 @@ class Ramps:
     def __len__(self) -> int:
         return 4
 
-    def show(self, index: int, rng: np.random.Generator) -> Shown:
+    def load(self, index: int, rng: np.random.Generator) -> TrainingImage:
         y, x = np.mgrid[:60, :80]
         rgb = np.stack([np.rint(x * 255 / 79), np.rint(y * 255 / 59), np.full((60, 80), 80 * index)], -1)
-        return Shown(rgb.astype(np.uint8), "", ((self.box, "a thing"),))
+        return TrainingImage(rgb.astype(np.uint8), "", ((self.box, "a thing"),))
 
     def has_box(self, index: int, smallest: float, largest: float) -> bool:
         return True
 
 
-def examples(settings: Settings, rows: Rows | None = None) -> HoleExamples:
-    return HoleExamples(rows or CocoRows(Path(settings.data)), settings, CANVAS, SIDE)
+def examples(settings: Settings, dataset: ImageDataset | None = None) -> HoleExamples:
+    return HoleExamples(dataset or CocoDataset(Path(settings.data)), settings, CANVAS, SIDE)
 
 
 def colours(exemplar: Tensor) -> np.ndarray:
@@ -74,14 +74,14 @@ def test_shapes_and_ranges(quick: Quick) -> None:
         "pixels": (3, 32, 32),
         "keep": (1, 32, 32),
         "exemplar": (3, SIDE, SIDE),
-        "told": (),
+        "conditioned": (),
         "t": (),
         "noise": (4, 4, 4),
         "posterior": (4, 4, 4),
         "masked_posterior": (4, 4, 4),
     }
     assert -1 <= float(example["pixels"].min()) < float(example["pixels"].max()) <= 1
-    assert example["told"].dtype == torch.bool
+    assert example["conditioned"].dtype == torch.bool
     assert set(example["keep"].unique().tolist()) <= {0.0, 1.0}
     assert not torch.equal(example["posterior"], example["masked_posterior"])
 
@@ -98,7 +98,7 @@ def test_an_example_is_its_position(quick: Quick) -> None:
 
 def test_a_fifth_of_the_pictures_are_told_no_exemplar(quick: Quick) -> None:
     made = examples(quick(), Ramps())
-    told = [bool(made.example(k)["told"]) for k in range(1200)]
+    told = [bool(made.example(k)["conditioned"]) for k in range(1200)]
     share([not one for one in told], 0.2)
     pairs = list(zip(told[::2], told[1::2], strict=True))
     share([one != other for one, other in pairs], 2 * 0.2 * 0.8)
@@ -107,7 +107,7 @@ def test_a_fifth_of_the_pictures_are_told_no_exemplar(quick: Quick) -> None:
 @pytest.mark.parametrize(("proportion", "expected"), [(0.0, {True}), (1.0, {False})])
 def test_all_or_none_are_told(quick: Quick, proportion: float, expected: set[bool]) -> None:
     made = examples(quick(proportion_null=proportion), Ramps())
-    assert {bool(made.example(k)["told"]) for k in range(100)} == expected
+    assert {bool(made.example(k)["conditioned"]) for k in range(100)} == expected
 
 
 def test_a_tenth_of_the_holes_are_the_whole_picture_and_half_of_the_rest_blobs(quick: Quick) -> None:
@@ -216,8 +216,8 @@ def test_a_folder_without_any_such_box_is_refused_in_one_sentence(
 
 
 def test_style_mates_come_with_the_share_asked_for() -> None:
-    rows = WorldRows(16, EVERYTHING, pictures=500, mates=0.05)
-    mates = [rows.show(k, np.random.default_rng(0)).mate is not None for k in range(500)]
+    dataset = WorldDataset(16, EVERYTHING, pictures=500, style_pairs=0.05)
+    mates = [dataset.load(k, np.random.default_rng(0)).style_reference is not None for k in range(500)]
     share(mates, 0.05)
 
 
@@ -228,28 +228,28 @@ def test_a_style_mate_is_another_picture_of_the_same_style(monkeypatch: pytest.M
         seen.append(picture)
         return draw(picture, *size)
 
-    monkeypatch.setattr(world_rows, "draw", watched)
-    rows = WorldRows(16, EVERYTHING, pictures=20, mates=1.0)
+    monkeypatch.setattr(world_dataset, "draw", watched)
+    dataset = WorldDataset(16, EVERYTHING, pictures=20, style_pairs=1.0)
     for k in range(20):
-        rows.show(k, np.random.default_rng(0))
+        dataset.load(k, np.random.default_rng(0))
     for own, mate in zip(seen[::2], seen[1::2], strict=True):
         assert own.style == mate.style != "natural"
         assert own.items != mate.items
 
 
 def test_a_style_mate_is_told_whole_for_a_whole_picture(quick: Quick) -> None:
-    rows = WorldRows(32, EVERYTHING, pictures=50, mates=1.0)
-    made = examples(quick(), rows)
+    dataset = WorldDataset(32, EVERYTHING, pictures=50, style_pairs=1.0)
+    made = examples(quick(), dataset)
     example = made.example(0)
     assert not example["keep"].any()
-    mate = rows.show(made.index(0), np.random.default_rng(0)).mate
+    mate = dataset.load(made.index(0), np.random.default_rng(0)).style_reference
     assert mate is not None
     wide = torch.from_numpy(mate).permute(2, 0, 1).float().mean((1, 2))
     assert colours(example["exemplar"]).mean((0, 1)) == pytest.approx(wide.numpy(), abs=3)
 
 
 def test_held_out_glyphs_never_appear(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither in pictures nor in their mates, in the very rows that the command trains on."""
+    """Neither in pictures nor in their mates, in the very dataset that the command trains on."""
     chars: set[str] = set()
 
     def watched(seed: int, recipe: Recipe) -> Picture:
@@ -257,7 +257,7 @@ def test_held_out_glyphs_never_appear(quick: Quick, monkeypatch: pytest.MonkeyPa
         chars.update(item.char for item in picture.items)
         return picture
 
-    monkeypatch.setattr(world_rows, "sample", watched)
+    monkeypatch.setattr(world_dataset, "sample", watched)
     task = ExemplarTask(quick(data="world", style_pairs=0.5), torch.device("cpu"))
     for position in range(200):
         task.examples[position]

@@ -85,7 +85,7 @@ def test_it_is_a_model_without_words_and_draws(made: str, request: pytest.Fixtur
     assert one.images[0].size == (64, 64)
     assert one.report["identical_outside"] is True
     assert torch.equal(one.latents, again.latents)
-    assert not torch.equal(one.latents, other.latents), "the exemplar is heard"
+    assert not torch.equal(one.latents, other.latents), "the exemplar is hidden_states"
 
 
 @pytest.mark.parametrize("made", ["trained", "adapted"])
@@ -213,8 +213,8 @@ def test_adapters_on_a_fresh_base_are_the_merged_network(adapted: Path, tiny_sd:
                 layer = layers[name.removeprefix("unet.").removesuffix(".down")]
                 down, up = apart[name], apart[name.removesuffix(".down") + ".up"]
                 layer.weight += (up.flatten(1) @ down.flatten(1)).reshape(layer.weight.shape)
-        z, heard = torch.randn(1, 9, 8, 8), torch.randn(1, 1, 16)
-        one, other = (unet(z, 300, encoder_hidden_states=heard).sample for unet in (fresh, merged))
+        z, hidden_states = torch.randn(1, 9, 8, 8), torch.randn(1, 1, 16)
+        one, other = (unet(z, 300, encoder_hidden_states=hidden_states).sample for unet in (fresh, merged))
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from cloisonne.errors import CheckpointError, TrainingError
-from cloisonne.train.engine.examples import Batch, Share, batches
+from cloisonne.train.engine.examples import Batch, PositionSampler, batches
 from cloisonne.train.exemplar.settings import Settings
 from cloisonne.train.exemplar.student import widen
 from cloisonne.train.exemplar.task import ExemplarTask, read_tower, train
@@ -24,7 +24,9 @@ Quick = Callable[..., Settings]
 
 
 def first_batch(task: ExemplarTask, settings: Settings) -> Batch:
-    stream: Iterator[Batch] = batches(task.examples, Share(settings, rank=0, world=1, first=0, last=1), 0, CPU)
+    stream: Iterator[Batch] = batches(
+        task.examples, PositionSampler(settings, rank=0, world=1, first=0, last=1), 0, CPU
+    )
     return next(stream)
 
 
@@ -32,7 +34,7 @@ def gradients(settings: Settings, *, told: bool) -> dict[str, Tensor]:
     """Of the loss of the first batch, all of it told its exemplars or none, by name; what has none is left out."""
     task = ExemplarTask(settings, CPU)
     batch = first_batch(task, settings)
-    batch["told"] = torch.full_like(batch["told"], told)
+    batch["conditioned"] = torch.full_like(batch["conditioned"], told)
     task.loss(task.student, batch, nullcontext()).backward()
     return {name: p.grad for name, p in task.student.named_parameters() if p.grad is not None and bool(p.grad.any())}
 
@@ -40,14 +42,14 @@ def gradients(settings: Settings, *, told: bool) -> dict[str, Tensor]:
 @pytest.mark.parametrize("level", [0, 500, 999])
 def test_the_widened_unet_is_the_base_whatever_mask_and_masked_latents(level: int) -> None:
     unet = tiny_unet().eval()
-    z, heard, t = torch.randn(2, 4, 8, 8), torch.randn(2, 1, 16), torch.tensor([level])
+    z, hidden_states, t = torch.randn(2, 4, 8, 8), torch.randn(2, 1, 16), torch.tensor([level])
     with torch.no_grad():
-        before = unet(z, t, encoder_hidden_states=heard).sample
+        before = unet(z, t, encoder_hidden_states=hidden_states).sample
         widen(unet)
         assert unet.config.in_channels == unet.conv_in.in_channels == 9
         for keep in (torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.rand(2, 1, 8, 8)):
             wide = torch.cat([z, 100 * torch.randn(2, 4, 8, 8), keep], 1)
-            after = unet(wide, t, encoder_hidden_states=heard).sample
+            after = unet(wide, t, encoder_hidden_states=hidden_states).sample
             torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
 
 
@@ -92,9 +94,9 @@ def test_an_earlier_trainings_adapter_is_begun_with(quick: Quick, tmp_path: Path
     assert len(given) == len(task.trained) > 10
     assert all(torch.equal(p, given[name]) for name, p in task.student.adapter().items())
     left: Any = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
-    z, heard, t = torch.randn(2, 9, 8, 8), torch.randn(2, 1, 16), torch.tensor([300])
+    z, hidden_states, t = torch.randn(2, 9, 8, 8), torch.randn(2, 1, 16), torch.tensor([300])
     with torch.no_grad():
-        ours, theirs = (unet(z, t, encoder_hidden_states=heard).sample for unet in (task.student.unet, left))
+        ours, theirs = (unet(z, t, encoder_hidden_states=hidden_states).sample for unet in (task.student.unet, left))
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
@@ -103,7 +105,7 @@ def test_an_adapter_of_another_rank_or_none_is_refused(quick: Quick, tmp_path: P
     given = str(tmp_path / "out" / "adapter")
     with pytest.raises(CheckpointError, match=r"is \[3, .* there and \[2, .*--rank"):
         ExemplarTask(quick(lora=True, rank=2, adapter=given), CPU)
-    with pytest.raises(CheckpointError, match="--lora left"):
+    with pytest.raises(CheckpointError, match="training with --lora"):
         ExemplarTask(quick(lora=True, adapter=str(tmp_path / "out" / "unet")), CPU)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="cannot be read"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloisonne.errors import TrainingError
-from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.coco import CocoDataset
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def boxes_only(tmp_path: Path, pictures: Path) -> Path:
 
 
 def test_exemplars_are_trained_on_boxes_without_words(boxes_only: Path) -> None:
-    rows = CocoRows(boxes_only, image_only=True)
-    assert len(rows) == 1
-    assert rows.has_box(0, 0.02, 0.8)
-    assert not rows.has_box(0, 0.5, 0.8)
+    dataset = CocoDataset(boxes_only, image_only=True)
+    assert len(dataset) == 1
+    assert dataset.has_box(0, 0.02, 0.8)
+    assert not dataset.has_box(0, 0.5, 0.8)
 
 
 def test_words_are_needed_elsewhere(boxes_only: Path) -> None:
     with pytest.raises(TrainingError, match="caption"):
-        CocoRows(boxes_only)
+        CocoDataset(boxes_only)
