@@ -1,4 +1,4 @@
-"""The base is trained on for as long as there is time, and finished from a copy of that state."""
+"""Open-ended training of the base, and the final decay from a copy of its state."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_it_needs_a_family_and_a_slice(tmp_path: Path) -> None:
         continue_base(work(tmp_path / "two", slice_minutes=None))
 
 
-def test_where_nothing_is_saved_it_says_so(tmp_path: Path) -> None:
+def test_a_missing_state_is_reported(tmp_path: Path) -> None:
     lines: list[str] = []
     trained_until(tmp_path, lines.append)
     assert lines == [f"No training has been saved in {tmp_path}."]

@@ -40,7 +40,7 @@ def test_a_finished_family_is_trained_on_in_slices(tmp_path):
     while not train_family(
         tmp_path, 1.2, slice_minutes=0.3, begin=begin, pictures=64, trips=32, report=lambda line: None
     ):
-        begin, calls = None, calls + 1  # the first call is what says what was begun with
+        begin, calls = None, calls + 1  # only the first call names the start family
         assert calls < 30
     assert calls > 0
     were = {member.name: member for member in members(BUILTIN)}

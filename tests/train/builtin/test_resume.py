@@ -1,4 +1,4 @@
-"""A finished family is trained on from its weights, and stays as it was."""
+"""Fine-tuning a finished family starts from its weights and does not change it."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from cloisonne.train.builtin import resume
 from cloisonne.train.builtin.export import export_pretrained
 
 
-def test_the_family_that_is_begun_with_is_copied_once(tmp_path: Path) -> None:
+def test_the_start_family_is_copied_once(tmp_path: Path) -> None:
     state = tmp_path / "out" / "state"
     assert resume.start_family(None, state) is None
     taken = resume.start_family(BUILTIN, state)
@@ -45,7 +45,7 @@ def test_members_independent_of_the_base_are_copied(tmp_path: Path) -> None:
     assert dependent == known - set(resume.COPIED)
 
 
-def test_how_far_a_member_was_trained() -> None:
+def test_progress_of_a_member() -> None:
     before = resume.progress_of_member(BUILTIN, "unet")
     record = next(member.provenance for member in members(BUILTIN) if member.name == "unet")
     assert (before.pictures, before.step) == (record["pictures"], record["steps"])
@@ -53,7 +53,7 @@ def test_how_far_a_member_was_trained() -> None:
 
 
 def test_the_exemplars_first_layer_moves_with_the_bases(tmp_path: Path) -> None:
-    """On the same base it is what it was; on another, what was added to the first base's is added to the other's."""
+    """On the same base it stays; on another base, the change between the bases is added."""
     was = load_file(BUILTIN / "exemplar" / "model.safetensors")
     same = load_file(resume.exemplar_adapter(BUILTIN, BUILTIN, tmp_path / "same") / "model.safetensors")
     assert same.keys() == was.keys()

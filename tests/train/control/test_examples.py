@@ -1,4 +1,4 @@
-"""An example is a picture, its map, its mask and its words, and follows from the seed and its position."""
+"""An example is an image, its control map, mask and caption; it depends only on the seed and its position."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ Make = Callable[..., MapExamples]
 
 
 class Captioned:
-    """One picture of 32 x 32 pixels with a caption."""
+    """One image of 32 x 32 pixels with a caption."""
 
     digest = "captioned"
 
@@ -76,8 +76,8 @@ def test_shapes_and_ranges(examples: Make, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_map_is_the_shown_pictures(examples: Make, kind: str) -> None:
-    """Drawn of the augmented pixels, so that both are mirrored and cropped alike."""
+def test_the_map_is_computed_from_the_augmented_image(examples: Make, kind: str) -> None:
+    """So image and map have the same mirror and crop."""
     made = examples(kind=kind)
     for position in range(8):
         example = made.example(position)
@@ -126,9 +126,9 @@ def test_captions_are_left_out_as_often_as_asked(
     given = {} if proportion is None else {"proportion_empty_prompts": proportion}
     made = examples(Captioned("a cat"), **given)
     ids = torch.stack([made.example(k)["ids"] for k in range(600)])
-    told, silent = (torch.tensor(text.ids(words)) for words in ("a cat", ""))  # type: ignore[attr-defined]
-    empty = (ids == silent).all(1)
-    assert ((ids == told).all(1) | empty).all()
+    captioned, empty_ids = (torch.tensor(text.ids(words)) for words in ("a cat", ""))  # type: ignore[attr-defined]
+    empty = (ids == empty_ids).all(1)
+    assert ((ids == captioned).all(1) | empty).all()
     spread = 3 * (expected * (1 - expected) / 600) ** 0.5
     assert float(empty.double().mean()) == pytest.approx(expected, abs=spread)
 
@@ -138,8 +138,8 @@ def test_a_caption_that_is_too_long_is_cut_between_words(examples: Make, text: "
     made = examples(Captioned(caption), proportion_empty_prompts=0.0)
     ids = made.example(0)["ids"].tolist()
     assert ids == text.ids(" ".join(caption.split()[:75]))  # type: ignore[attr-defined]
-    spelt = examples(Captioned("cat " + "x" * 200), proportion_empty_prompts=0.0)
-    assert spelt.example(0)["ids"].tolist() == text.ids("cat")  # type: ignore[attr-defined]
+    truncated = examples(Captioned("cat " + "x" * 200), proportion_empty_prompts=0.0)
+    assert truncated.example(0)["ids"].tolist() == text.ids("cat")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("mask", MASKS)

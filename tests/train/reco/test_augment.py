@@ -1,4 +1,4 @@
-"""Pictures and their boxes move together; words about sides move with a mirror; slivers are not told."""
+"""Images and boxes move together; mirroring swaps "left" and "right"; slivers are dropped."""
 
 import copy
 
@@ -66,12 +66,12 @@ def test_nothing_given_is_changed() -> None:
     assert (image.caption, image.regions) == (before.caption, before.regions)
 
 
-def test_half_are_mirrored_unless_told_otherwise() -> None:
+def test_half_are_mirrored_by_default() -> None:
     image = with_box((0.0, 0.0, 0.5, 1.0), 64, 64)
     turned = [augmented(image, np.random.default_rng(k), 64).caption.endswith("right") for k in range(400)]
     assert np.mean(turned) == pytest.approx(0.5, abs=0.075)
-    kept = [augmented(image, np.random.default_rng(k), 64, flip=False) for k in range(40)]
-    assert all(seen.caption.endswith("left") for seen in kept)
+    unmirrored = [augmented(image, np.random.default_rng(k), 64, flip=False) for k in range(40)]
+    assert all(seen.caption.endswith("left") for seen in unmirrored)
 
 
 def test_slivers_are_dropped_with_their_words() -> None:
@@ -86,7 +86,7 @@ def test_slivers_are_dropped_with_their_words() -> None:
     assert len(shares) < 300
 
 
-@pytest.mark.parametrize(("side", "told"), [(MIN_SIDE_PX - 1, 0), (MIN_SIDE_PX + 1, 1)])
-def test_regions_smaller_than_a_latent_pixel_are_dropped(side: int, told: int) -> None:
+@pytest.mark.parametrize(("side", "expected"), [(MIN_SIDE_PX - 1, 0), (MIN_SIDE_PX + 1, 1)])
+def test_regions_smaller_than_a_latent_pixel_are_dropped(side: int, expected: int) -> None:
     image = with_box((0.5, 0.1, 0.5 + side / 64, 0.9), 64, 64)
-    assert len(augmented(image, np.random.default_rng(0), 64).regions) == told
+    assert len(augmented(image, np.random.default_rng(0), 64).regions) == expected

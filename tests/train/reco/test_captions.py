@@ -1,4 +1,4 @@
-"""Sequences hold whole regions, drawn by the root of their area, and for some pictures nothing."""
+"""Sequences have complete regions, sampled by the square root of their area; some are empty."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Folders of pictures with COCO annotations: what is read, and what is refused."""
+"""Folders of images with COCO annotations: accepted and refused input."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """A folder of one picture of 40 x 20 pixels with the given annotations."""
+    """A folder of one image of 40 x 20 pixels with the given annotations."""
 
     def made(name: str = "annotations.json", **changes: Any) -> Path:
         coco: dict[str, Any] = {
@@ -67,21 +67,21 @@ def test_a_region_without_caption_is_its_category(make: Make) -> None:
 def test_captions_of_all_kinds(make: Make) -> None:
     folder = make(images=image(caption=["one", "two"]), annotations=[*region(), {"image_id": 1, "caption": "three"}])
     dataset = CocoDataset(folder)
-    told = {dataset.load(0, np.random.default_rng(seed)).caption for seed in range(40)}
-    assert told == {"one", "two", "three"}
+    captions = {dataset.load(0, np.random.default_rng(seed)).caption for seed in range(40)}
+    assert captions == {"one", "two", "three"}
 
 
 def test_files_of_one_folder_are_read_together(make: Make) -> None:
-    make("captions.json", images=image(), annotations=[{"image_id": 1, "caption": "told apart"}])
+    make("captions.json", images=image(), annotations=[{"image_id": 1, "caption": "another caption"}])
     folder = make("instances.json", images=image())
     example = CocoDataset(folder).load(0, RNG)
-    assert (example.caption, len(example.regions)) == ("told apart", 1)
+    assert (example.caption, len(example.regions)) == ("another caption", 1)
     make("annotations.json")
     assert CocoDataset(folder).load(0, RNG).caption == "a beach"
 
 
 def test_two_visits_are_equal(pictures: Path) -> None:
-    """The published data set takes the boxes of a picture away as it shows them."""
+    """The published data set class removes the boxes of an image when it loads it."""
     dataset = CocoDataset(pictures)
     first = [copy.deepcopy(dataset.load(k, np.random.default_rng(k))) for k in range(len(dataset))]
     for k, before in enumerate(first):
@@ -92,12 +92,12 @@ def test_two_visits_are_equal(pictures: Path) -> None:
         assert np.array_equal(again.rgb, before.rgb)
 
 
-def test_an_image_without_words_is_no_row(make: Make) -> None:
+def test_an_image_without_text_is_skipped(make: Make) -> None:
     more = [*image(caption="a beach"), {"id": 2, "file_name": "nowhere.png", "width": 1, "height": 1}]
     assert len(CocoDataset(make(images=more))) == 1
 
 
-def test_folders_that_draw_writes(tmp_path: Path) -> None:
+def test_folders_of_the_draw_command(tmp_path: Path) -> None:
     export(range(3), tmp_path / "world", width=64, height=64)
     dataset = CocoDataset(tmp_path / "world")
     assert len(dataset) == 3
@@ -105,12 +105,12 @@ def test_folders_that_draw_writes(tmp_path: Path) -> None:
         example = dataset.load(k, RNG)
         scene = json.loads((tmp_path / "world" / f"{k:06d}.json").read_text())
         assert example.caption == scene["caption"]
-        assert [words for _, words in example.regions] == [told["phrase"] for told in scene["regions"]]
-        for (box, _), told in zip(example.regions, scene["regions"], strict=True):
-            assert box == pytest.approx(told["box"], abs=1e-6)
+        assert [words for _, words in example.regions] == [region["phrase"] for region in scene["regions"]]
+        for (box, _), expected in zip(example.regions, scene["regions"], strict=True):
+            assert box == pytest.approx(expected["box"], abs=1e-6)
 
 
-def test_pictures_turned_by_exif_are_upright(make: Make) -> None:
+def test_exif_orientation_is_applied(make: Make) -> None:
     folder = make(images=image(width=20, height=40, file_name="a.jpg"), annotations=region(bbox=[0, 0, 10, 10]))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -205,7 +205,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "error"), [(None, ImageError), ((20, 40), TrainingError)])
-def test_a_picture_that_is_not_what_it_should_be(make: Make, size: Any, error: type[CloisonneError]) -> None:
+def test_unreadable_or_wrongly_sized_images_are_refused(make: Make, size: Any, error: type[CloisonneError]) -> None:
     folder = make()
     if size is None:
         (folder / "a.png").write_bytes(b"no picture")

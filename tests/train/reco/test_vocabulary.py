@@ -1,4 +1,4 @@
-"""An extended text encoder is the stock one with room for more, and what was there does not change."""
+"""An extended text encoder has more tokens and positions; the existing ones do not change."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def stock() -> tuple[Any, Any]:
 
 
 def test_without_regions_the_first_77_outputs_are_the_stock_encoders(stock: tuple[Any, Any]) -> None:
-    """Causal, so that what comes later is not hidden_states."""
+    """The encoder is causal, so later tokens have no effect."""
     tokenizer, text = stock
     ids = tokenizer("a cat on the beach", padding="max_length", max_length=77).input_ids
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_new_rows(stock: tuple[Any, Any]) -> None:
     assert config.eos_token_id == config.pad_token_id == tokenizer.pad_token_id == tokenizer.eos_token_id
 
 
-def test_near_positions_are_alike() -> None:
+def test_nearby_positions_are_similar() -> None:
     rows = nn.functional.normalize(sinusoids(1000, 32), dim=1)
     assert float(rows[400] @ rows[401]) > 0.99
     assert float(rows[400] @ rows[401]) > float(rows[400] @ rows[410]) > float(rows[400] @ rows[600])
@@ -113,7 +113,7 @@ def test_a_table_longer_than_the_vocabulary_keeps_its_rows() -> None:
     assert len(text.embeddings.token_embedding.weight) == words + 64
 
 
-def test_grown_embedding_is_the_whole_table_and_trains_its_end() -> None:
+def test_extended_embedding_is_the_whole_table_and_trains_its_new_rows() -> None:
     table = nn.Embedding(10, 4)
     extended = ExtendedEmbedding(table, 7)
     ids = torch.tensor([[0, 6, 7, 9]])
