@@ -1,4 +1,4 @@
-"""Small pictures with annotations, and what every run of a training in this process needs."""
+"""Small annotated images, and the setup of training runs in this process."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def fresh_accelerate() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of 96 x 64 pixels, each with a red box on the left and a blue one on the right, captioned."""
+    """Six images of 96 x 64 pixels, each with a red box on the left and a blue one on the right, captioned."""
     folder = tmp_path_factory.mktemp("pictures")
     images, annotations = [], []
     rng = np.random.default_rng(0)

@@ -59,7 +59,7 @@ def toy() -> Toy:
 def stage(
     clock: Clock, model: nn.Module, *, frozen: tuple[str, ...] = (), seen: Callable[[int, float], None] | None = None
 ) -> Stage:
-    """Denoising made-up pictures; a step draws from torch's global generator, as real stages do."""
+    """Denoising synthetic images; a step draws from torch's global generator, as real stages do."""
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         clock.now += 1
@@ -147,13 +147,13 @@ def test_a_run_stopped_while_writing_finds_the_state_before(tmp_path: Path, cloc
 
 
 def test_budget_is_spent_once(tmp_path: Path, clock: Clock) -> None:
-    told: list[tuple[int, float]] = []
-    watching = stage(clock, toy(), seen=lambda step, progress: told.append((step, progress)))
+    calls: list[tuple[int, float]] = []
+    watching = stage(clock, toy(), seen=lambda step, progress: calls.append((step, progress)))
     assert not run(watching, tmp_path, slice_minutes=0.5, report=quiet)
     assert run(watching, tmp_path, report=quiet)
-    assert told == [(step, pytest.approx(step / STEPS)) for step in range(STEPS)]
+    assert calls == [(step, pytest.approx(step / STEPS)) for step in range(STEPS)]
     assert run(watching, tmp_path, report=quiet)
-    assert len(told) == STEPS
+    assert len(calls) == STEPS
     state = json.loads((tmp_path / "state.json").read_text())["progress"]
     assert (state["step"], state["pictures"], state["seconds"]) == (STEPS, 4 * STEPS, STEPS)
 

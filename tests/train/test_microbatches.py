@@ -49,12 +49,12 @@ def gradients(count: int, step: int = 3) -> tuple[list[Tensor], dict[str, float]
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_parts_give_the_gradient_and_the_figures_of_the_whole(count: int) -> None:
-    (whole, told), (shared, figures) = gradients(1), gradients(count)
+    (whole, expected), (shared, figures) = gradients(1), gradients(count)
     for a, b in zip(whole, shared, strict=True):
         torch.testing.assert_close(a, b)
-    assert figures["loss"] == pytest.approx(told["loss"], rel=1e-5)
-    assert figures["error"] == pytest.approx(told["error"], rel=1e-5)
-    assert figures["first"] == 1, "what one part only tells is not diluted"
+    assert figures["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert figures["error"] == pytest.approx(expected["error"], rel=1e-5)
+    assert figures["first"] == 1, "a metric of one microbatch is not diluted"
 
 
 def test_parts_repeat_bit_for_bit() -> None:

@@ -1,4 +1,4 @@
-"""Sprites: tight, premultiplied, drawn once; and what is said where there is neither font nor cache."""
+"""Sprites: tight, premultiplied, rendered once; the error without font and cache."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_sprites_differ() -> None:
     assert len({sprite.tobytes() for sprite in atlas().values()}) == COUNT
 
 
-def test_without_font_or_cache_the_way_to_get_one_is_said(bare: Path) -> None:
+def test_without_font_or_cache_the_error_explains_how_to_get_one(bare: Path) -> None:
     with pytest.raises(ImageError, match=r"No emoji font was found.*make font.*fonts-noto-color-emoji.*CLOISONNE_FONT"):
         atlas.__wrapped__()
     assert not (bare / "cache").exists()
@@ -67,9 +67,9 @@ def test_named_atlas_is_taken(bare: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_font_is_looked_for(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
     monkeypatch.setenv("CLOISONNE_FONT", str(workdir / "named.ttf"))
     (workdir / ".font").mkdir()
-    beside = workdir / ".font" / "NotoColorEmoji.ttf"
-    beside.write_bytes(b"")
-    assert find_font() == beside
+    local = workdir / ".font" / "NotoColorEmoji.ttf"
+    local.write_bytes(b"")
+    assert find_font() == local
     (workdir / "named.ttf").write_bytes(b"")
     assert find_font() == workdir / "named.ttf"
 

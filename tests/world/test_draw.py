@@ -1,4 +1,4 @@
-"""Drawn pictures and their truth: the same bytes from the same seed, tight boxes, true colours."""
+"""Rendered images and their ground truth: the same bytes from the same seed, tight boxes, true colours."""
 
 import hashlib
 import subprocess
@@ -118,7 +118,7 @@ def test_objects_lie_where_they_should() -> None:
 
 
 def test_pixels_of_an_object_are_its_own() -> None:
-    """The same object on two backgrounds: much alike well inside the mask, different outside."""
+    """The same object on two backgrounds: very similar well inside the mask, different outside."""
     one, other = (draw(alone("🐼", background=background)) for background in ("night", "snow"))
     inside = cv2.erode(one.labels, np.ones((5, 5), np.uint8)) > 0
     apart = np.abs(one.rgb.astype(int) - other.rgb).max(-1)
@@ -151,7 +151,7 @@ def test_colour_changes_nothing_but_the_colour() -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_styles(style: str) -> None:
-    """A filter of the whole picture that leaves the truth alone."""
+    """A filter of the whole image that does not change the ground truth."""
     natural, styled = draw(alone("🏠")), draw(alone("🏠", style=style))
     np.testing.assert_array_equal(natural.labels, styled.labels)
     change = np.abs(natural.rgb.astype(int) - styled.rgb).mean()
@@ -169,7 +169,7 @@ def test_backgrounds(background: str) -> None:
         assert (pictures[a].rgb[outside] != pictures[b].rgb[outside]).mean() > 0.2
 
 
-def test_backgrounds_can_be_told_apart() -> None:
+def test_backgrounds_are_distinguishable() -> None:
     """By mean colour and roughness, the nearest background of another seed is mostly the same one."""
 
     def features(background: str, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures on disk: everything read back is what was drawn."""
+"""Exported images: everything read back equals what was rendered."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_annotations(folder: Path) -> None:
         assert annotation["area"] == drawn.masks[k].sum()
 
 
-def test_scene_of_says_background_objects_and_style() -> None:
+def test_scene_of_names_background_objects_and_style() -> None:
     drawn = draw(sample(5, Recipe(styled=1.0)), 192, 96)
     scene = scene_of(drawn)
     assert (scene.width, scene.height) == (192, 96)

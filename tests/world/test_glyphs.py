@@ -1,4 +1,4 @@
-"""The lists of glyphs: what is drawn, what it is called, and what no training sees."""
+"""The glyph lists, their names and the held-out glyphs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Holes hold their object, whatever its box, and windows are square wherever a square can hold them."""
+"""Holes contain their object for any box, and windows are square if a square can contain the hole."""
 
 import cv2
 import numpy as np

@@ -135,8 +135,8 @@ def test_overlap_of_boxes() -> None:
 
 
 def test_styles_are_those_of_the_recipe() -> None:
-    kept = tuple(style for style in STYLES[1:] if style not in HELD_OUT_STYLES)
-    found = {picture.style for picture in pictures(300, Recipe(styled=1.0, styles=kept))}
+    training_styles = tuple(style for style in STYLES[1:] if style not in HELD_OUT_STYLES)
+    found = {picture.style for picture in pictures(300, Recipe(styled=1.0, styles=training_styles))}
     assert found == set(STYLES) - {"natural", *HELD_OUT_STYLES}
 
 

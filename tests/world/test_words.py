@@ -1,4 +1,4 @@
-"""What pictures are called: samples of the grammar."""
+"""Captions and phrases of world images: samples of the grammar."""
 
 import re
 
@@ -20,29 +20,29 @@ def item(char: str = "🚗", colour: str | None = None) -> Item:
     return Item(char=char, colour=colour, box=(0.1, 0.1, 0.4, 0.4), flip=False, angle=0.0)
 
 
-def said(kind: Item, area: float, count: int = 300) -> set[str]:
+def phrases_of(kind: Item, area: float, count: int = 300) -> set[str]:
     return {phrase(kind, area, rng(seed)) for seed in range(count)}
 
 
 def test_phrases_vary() -> None:
-    assert {"a car", "the car", "car", "an automobile", "a small car"} <= said(item(), 0.05)
-    assert {"a red car", "the red car", "red automobile", "a big red car"} <= said(item(colour="red"), 0.3, 2000)
+    assert {"a car", "the car", "car", "an automobile", "a small car"} <= phrases_of(item(), 0.05)
+    assert {"a red car", "the red car", "red automobile", "a big red car"} <= phrases_of(item(colour="red"), 0.3, 2000)
 
 
 @pytest.mark.parametrize(
     ("area", "right", "wrong"), [(0.05, {"small"}, {"large", "big"}), (0.3, {"large", "big"}, {"small"})]
 )
 def test_size_words_are_true(area: float, right: set[str], wrong: set[str]) -> None:
-    words = {word for text in said(item(), area) for word in text.split()}
+    words = {word for text in phrases_of(item(), area) for word in text.split()}
     assert right <= words
     assert not wrong & words
-    assert not {"small", "large", "big"} & {word for text in said(item(), 0.12) for word in text.split()}
+    assert not {"small", "large", "big"} & {word for text in phrases_of(item(), 0.12) for word in text.split()}
 
 
 @pytest.mark.parametrize("core", CORE, ids=lambda core: core.name)
 def test_phrases_name_the_object_and_its_colour_in_good_english(core) -> None:
     for colour in (None, *COLOURS) if core.recolourable else (None,):
-        for text in said(item(core.char, colour), 0.1, 40):
+        for text in phrases_of(item(core.char, colour), 0.1, 40):
             noun = next((word for word in words_of(core.char) if text.endswith(word)), None)
             assert noun is not None
             assert [word for word in text.removesuffix(noun).split() if word in COLOURS] == ([colour] if colour else [])
@@ -71,42 +71,42 @@ def test_places_in_words(box: tuple[float, float, float, float], expected: str) 
     assert described_place(box) == expected
 
 
-def test_captions_say_where() -> None:
+def test_captions_name_the_background() -> None:
     for seed in range(300):
         picture = sample(seed)
         boxes = [i.box for i in picture.items]
         plain = caption(picture, boxes, rng(seed), objects=False)
         assert plain in {background_words(picture.background, rng(k)) for k in range(60)}
-        told = caption(picture, boxes, rng(seed), objects=True)
-        assert plain in told, "the background comes first from the generator, whether objects are named or not"
-        assert all(any(word in told for word in words_of(i.char)) for i in picture.items)
-        assert all(i.colour in told for i in picture.items if i.colour)
+        texts = caption(picture, boxes, rng(seed), objects=True)
+        assert plain in texts, "the background comes first from the generator, whether objects are named or not"
+        assert all(any(word in texts for word in words_of(i.char)) for i in picture.items)
+        assert all(i.colour in texts for i in picture.items if i.colour)
 
 
 def test_three_captions_in_four_name_the_objects() -> None:
     named = []
     for seed in range(1000):
         picture = sample(seed)
-        told = caption(picture, [i.box for i in picture.items], rng(seed))
-        named.append(any(word in told for word in words_of(picture.items[0].char)))
+        texts = caption(picture, [i.box for i in picture.items], rng(seed))
+        named.append(any(word in texts for word in words_of(picture.items[0].char)))
     assert 0.7 < np.mean(named) < 0.8
 
 
 def test_place_words_in_captions_are_true() -> None:
     picture = Picture(seed=0, background="beach", style="natural", items=(item(),))
-    told = [caption(picture, [(0.1, 0.1, 0.3, 0.3)], rng(seed), objects=True) for seed in range(100)]
-    placed = [text for text in told if "in the top left" in text]
+    texts = [caption(picture, [(0.1, 0.1, 0.3, 0.3)], rng(seed), objects=True) for seed in range(100)]
+    placed = [text for text in texts if "in the top left" in text]
     assert 10 < len(placed) < 45
-    assert not [text for text in told if re.search(r"\b(right|bottom|center)\b", text)]
+    assert not [text for text in texts if re.search(r"\b(right|bottom|center)\b", text)]
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_captions_name_the_style(style: str) -> None:
     picture = Picture(seed=0, background="beach", style=style, items=(item(),))
-    told = [caption(picture, [(0.1, 0.1, 0.3, 0.3)], rng(seed)) for seed in range(40)]
+    texts = [caption(picture, [(0.1, 0.1, 0.3, 0.3)], rng(seed)) for seed in range(40)]
     key = {"natural": "", "neon on black": "neon"}.get(style, style)
-    assert all(key in text for text in told)
-    assert all(other not in text for text in told for other in STYLES if other not in (style, "natural"))
+    assert all(key in text for text in texts)
+    assert all(other not in text for text in texts for other in STYLES if other not in (style, "natural"))
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
@@ -127,6 +127,6 @@ def test_corpus_is_the_whole_grammar_and_always_the_same() -> None:
     assert re.fullmatch(r"[a-z0-9 ,.'’&()\n]+", text), "words only: the tokenizer's bytes are for surprises"
 
 
-def test_recipe_of_held_out_glyphs_can_be_told() -> None:
+def test_held_out_glyphs_have_captions() -> None:
     picture = sample(0, Recipe(chars=("🦒",)))
     assert "giraffe" in phrase(picture.items[0], 0.1, rng())

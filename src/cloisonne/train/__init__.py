@@ -1,1 +1,1 @@
-"""Training: one resumable loop, and one file for each member of the built-in family."""
+"""Training. ``loop`` trains the members of the built-in model family; ``engine`` fine-tunes other checkpoints."""

@@ -1,4 +1,4 @@
-"""Batches of drawn pictures; which pictures is decided by the step alone."""
+"""Batches of rendered world images. The step alone determines the seeds."""
 
 from collections.abc import Callable
 
@@ -11,23 +11,23 @@ from cloisonne.world.draw import Drawn, draw
 from cloisonne.world.picture import Recipe, sample
 
 TRAINING_SEEDS = 1 << 32
-"""Training pictures have seeds from here on; evaluation lists stay far below, the judge's above ``JUDGE_SEEDS``."""
+"""First seed of training images. Evaluation seeds are far below; the judge's seeds start at ``JUDGE_SEEDS``."""
 JUDGE_SEEDS = 1 << 40
 
 cv2.setNumThreads(0)
 
 
 def drawn(step: int, count: int, recipe_of: Callable[[int], Recipe], first_seed: int = TRAINING_SEEDS) -> list[Drawn]:
-    """The drawn pictures of a step; ``recipe_of`` gives the recipe of the k-th."""
+    """Render the images of a step; ``recipe_of(k)`` gives the recipe of the k-th."""
     first = first_seed + step * count
     return [draw(sample(first + k, recipe_of(k))) for k in range(count)]
 
 
 def as_tensor(rgb: np.ndarray) -> Tensor:
-    """uint8 [n, h, w, 3] -> float32 [n, 3, h, w] in -1..1."""
+    """Convert uint8 [n, h, w, 3] to float32 [n, 3, h, w] in -1..1."""
     return torch.from_numpy(rgb).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def pixels(step: int, count: int, recipe_of: Callable[[int], Recipe]) -> np.ndarray:
-    """The pixels of a step's pictures, uint8 [n, h, w, 3]."""
+    """The images of a step, uint8 [n, h, w, 3]."""
     return np.stack([d.rgb for d in drawn(step, count, recipe_of)])

@@ -1,7 +1,6 @@
-"""The one training loop: a budget in minutes, checkpoints, moving averages, and slices that continue where the last one
-stopped.
+"""The resumable training loop: a budget in minutes or images, checkpoints, and an exponential moving average (EMA).
 
-Everything random in a step follows from (stage, step), so a resumed run needs no generator state.
+All randomness of a step derives from (stage name, step), so a resumed run needs no generator state.
 """
 
 import json
@@ -25,37 +24,37 @@ CPU = torch.device("cpu")
 
 @dataclass(kw_only=True)
 class Stage:
-    """One member's training: its modules, its loss and how long."""
+    """The training of one member: its modules, loss, budget and hyperparameters."""
 
     name: str
     modules: Mapping[str, nn.Module]
     loss: Loss | tuple[Loss, ...]
-    """Several: equal parts of the batch, each worked on by a thread of its own; a step follows their mean."""
+    """One loss, or one per microbatch. Each microbatch runs in its own thread; a step uses the mean gradient."""
     minutes: float
     pictures_per_step: int
     pictures: int | None = None
-    """A budget in pictures, in place of the minutes."""
+    """Budget in images; replaces ``minutes``."""
     device: torch.device = CPU
     lr: float = 1e-3
     muon: bool = True
-    """Muon for the matrices inside; otherwise AdamW for all."""
+    """Muon for the inner weight matrices; False uses AdamW for all parameters."""
     outer: tuple[str, ...] = ()
-    """Parts of names that mark first and last layers (given to AdamW)."""
+    """Substrings of parameter names that mark first and last layers, which AdamW trains."""
     frozen: tuple[str, ...] = ()
     ema: float = 0.999
     decay_from: float = 0.6
-    """Fraction of the budget after which the learning rate falls linearly to zero."""
+    """Fraction of the budget after which the learning rate decays linearly to zero."""
     warmup: int = 100
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """The losses of the batch's parts."""
+        """The losses, one per microbatch."""
         return self.loss if isinstance(self.loss, tuple) else (self.loss,)
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """Where a stage stands; written beside the tensors as JSON."""
+    """Progress of a stage; stored as JSON in ``state.json``."""
 
     step: int = 0
     seconds: float = 0.0
@@ -71,34 +70,37 @@ def run(
     report: Callable[[str], None] = print,
     checkpoint_seconds: float = 120.0,
 ) -> bool:
-    """Train until the stage's budget, or this slice of it, is used up; returns whether the stage is finished.
+    """Train until the budget of the stage, or ``slice_minutes`` of it, is used up.
 
-    The folder holds ``state.json`` and the safetensors file that it names, so that a run stopped while writing finds
-    the state before. After the call the modules carry the averaged weights if the stage is finished.
+    The folder holds ``state.json`` and the safetensors file it names, so a run killed while writing resumes from the
+    previous state. If the stage is finished, its modules hold the EMA weights afterwards.
+
+    Returns:
+        Whether the stage is finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for module in stage.modules.values():
         module.to(stage.device)
     training = _Training(stage, folder, report)
-    before, began = training.progress.seconds, time.monotonic()
-    saved = began
-    with Parts(stage.losses, [p for _, p in training.trainable]) as parts:
-        while training.done < 1 and (slice_minutes is None or time.monotonic() - began < slice_minutes * 60):
-            training.step(parts)
-            training.progress.seconds = before + time.monotonic() - began
-            training.note()
+    previous_seconds, started = training.progress.seconds, time.monotonic()
+    saved = started
+    with Parts(stage.losses, [p for _, p in training.trainable]) as microbatches:
+        while training.fraction < 1 and (slice_minutes is None or time.monotonic() - started < slice_minutes * 60):
+            training.step(microbatches)
+            training.progress.seconds = previous_seconds + time.monotonic() - started
+            training.log()
             if time.monotonic() - saved > checkpoint_seconds:
                 training.save()
                 saved = time.monotonic()
     training.save()
-    if training.done < 1:
+    if training.fraction < 1:
         return False
     _copy(training.trainable, training.average)
     return True
 
 
 class _Training:
-    """A stage on its way: what is trained, the optimiser, the moving averages and where it stands."""
+    """A running stage: trainable parameters, optimiser, EMA weights and progress."""
 
     def __init__(self, stage: Stage, folder: Path, report: Callable[[str], None]) -> None:
         named = [(f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters()]
@@ -114,31 +116,31 @@ class _Training:
             self._resume()
 
     @property
-    def done(self) -> float:
-        """Share of the budget that is used up, at most 1."""
+    def fraction(self) -> float:
+        """Fraction of the budget that is used, at most 1."""
         if self.stage.pictures is not None:
             return min(self.progress.pictures / self.stage.pictures, 1.0)
         return min(self.progress.seconds / (self.stage.minutes * 60), 1.0)
 
-    def step(self, parts: Parts) -> None:
-        """One update of the weights and of their averages."""
-        stage, progress, done = self.stage, self.progress, self.done
+    def step(self, microbatches: Parts) -> None:
+        """Update the weights and their EMA once."""
+        stage, progress, fraction = self.stage, self.progress, self.fraction
         torch.manual_seed(zlib.crc32(f"{stage.name} {progress.step}".encode()))
-        now = parts.backward(progress.step, done)
+        figures = microbatches.backward(progress.step, fraction)
         scale = min(1.0, (progress.step + 1) / stage.warmup)
-        if done > stage.decay_from:
-            scale *= max(0.02, (1 - done) / (1 - stage.decay_from))
-        now["norm"] = self.optimiser.step(scale, run=parts.map)
+        if fraction > stage.decay_from:
+            scale *= max(0.02, (1 - fraction) / (1 - stage.decay_from))
+        figures["norm"] = self.optimiser.step(scale, run=microbatches.map)
         decay = min(stage.ema, (progress.step + 1) / (progress.step + 10))
         with torch.no_grad():
             averages = [self.average[n] for n, _ in self.trainable]
             torch._foreach_lerp_(averages, [p.detach() for _, p in self.trainable], 1 - decay)
-        self.figures = {k: 0.98 * self.figures.get(k, v) + 0.02 * v for k, v in now.items()}
+        self.figures = {k: 0.98 * self.figures.get(k, v) + 0.02 * v for k, v in figures.items()}
         progress.step += 1
         progress.pictures += stage.pictures_per_step
 
-    def note(self) -> None:
-        """Add a point to the curve every fifty steps, and tell it."""
+    def log(self) -> None:
+        """Add a point to the curve and report it, every 50 steps."""
         progress = self.progress
         if progress.step % 50:
             return
@@ -147,7 +149,7 @@ class _Training:
         self.report(f"{self.stage.name} {json.dumps(progress.curve[-1])}")
 
     def save(self) -> None:
-        """Write the whole state; a run stopped meanwhile finds the one before."""
+        """Write the training state; a run killed while writing leaves the previous state intact."""
         progress, folder = self.progress, self.folder
         tensors = {f"now.{n}": p.detach() for n, p in self.trainable}
         tensors |= {f"ema.{n}": t for n, t in self.average.items()}
@@ -182,14 +184,20 @@ def _read(folder: Path, device: str) -> tuple[Progress, dict[str, Tensor]]:
 
 
 def progress_of(folder: Path) -> Progress:
-    """How far the stage whose state lies in a folder was at its last checkpoint."""
+    """Progress at the last checkpoint in a state folder."""
     return Progress(**json.loads((folder / "state.json").read_text())["progress"])
 
 
 def load_average(folder: Path, modules: Mapping[str, nn.Module], frozen: tuple[str, ...] = ()) -> Progress:
-    """Put the averaged weights of a stage's last checkpoint into its modules, finished or not.
+    """Load the EMA weights of the last checkpoint into the modules, whether or not the stage is finished.
 
-    frozen: as the stage has it; such parameters are not in a checkpoint, and stay.
+    Args:
+        folder: State folder of the stage.
+        modules: Modules of the stage, by name.
+        frozen: ``Stage.frozen``: prefixes of parameters that checkpoints do not hold; those parameters stay.
+
+    Raises:
+        KeyError: The checkpoint lacks a parameter that was trained.
     """
     progress, tensors = _read(folder, "cpu")
     for m, module in modules.items():
@@ -200,13 +208,13 @@ def load_average(folder: Path, modules: Mapping[str, nn.Module], frozen: tuple[s
             if key in dict(module.named_parameters()) and not f"{m}.{key}".startswith(frozen)
         ]
         if missing and own:
-            raise KeyError(f"{folder} lacks {missing[:3]}")
+            raise KeyError(f"The checkpoint in {folder} lacks the parameters {missing[:3]}.")
     return progress
 
 
 @contextmanager
 def replacing(path: Path):
-    """A temporary path beside ``path`` that takes its place when the block ends without an error."""
+    """Yield a temporary path next to ``path``; it replaces ``path`` if the block ends without an error."""
     partial = path.with_name(path.name + ".partial")
     yield partial
     os.replace(partial, path)

@@ -1,7 +1,7 @@
-"""Gradients of a step's batch, its parts worked on by threads beside each other.
+"""Gradients of a batch, computed per microbatch in parallel threads.
 
-On a CPU two threads with half a batch each train faster than one whose operators are split between two cores: small
-layers gain little from a second core.
+On a CPU, two threads with half a batch each train faster than one thread whose operators use two cores: small layers
+gain little from a second core.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 Loss = Callable[[int, float], tuple[Tensor, dict[str, float]]]
-"""(step, progress in [0, 1)) -> loss and figures to print."""
+"""(step, progress in [0, 1)) -> loss and metrics to log."""
 
 
 class Parts(AbstractContextManager["Parts"]):
-    """Threads for the parts of a batch; inside of the block each of them uses one core.
+    """A pool of threads, one per microbatch; inside the ``with`` block each thread uses one core.
 
-    A single part is worked on as if this were not here.
+    With a single loss no thread is started and torch's thread count stays.
     """
 
     def __init__(self, losses: Sequence[Loss], parameters: Sequence[nn.Parameter]) -> None:
@@ -43,29 +43,29 @@ class Parts(AbstractContextManager["Parts"]):
 
     @property
     def map(self) -> Callable[..., Any]:
-        """``map``, shared by the threads."""
+        """``map`` over the thread pool; the built-in ``map`` if there is no pool."""
         return map if self._pool is None else self._pool.map
 
     def backward(self, step: int, progress: float) -> dict[str, float]:
-        """Put the mean gradient of the parts into ``grad`` of the parameters; returns the means of their figures."""
+        """Set ``grad`` of the parameters to the mean over the microbatches; return the mean metrics."""
         if self._pool is None:
-            loss, figures = self._losses[0](step, progress)
+            loss, metrics = self._losses[0](step, progress)
             loss.backward()
-            return figures | {"loss": loss.item()}
-        parts = list(self._pool.map(lambda loss: self._part(loss, step, progress), self._losses))
+            return metrics | {"loss": loss.item()}
+        results = list(self._pool.map(lambda loss: self._gradients(loss, step, progress), self._losses))
         for k, p in enumerate(self._parameters):
-            found = [gradients[k] for gradients, _ in parts if gradients[k] is not None]
-            p.grad = torch.stack(found).sum(0).div_(len(parts)) if found else None
-        return _means([figures for _, figures in parts])
+            found = [gradients[k] for gradients, _ in results if gradients[k] is not None]
+            p.grad = torch.stack(found).sum(0).div_(len(results)) if found else None
+        return _means([metrics for _, metrics in results])
 
-    def _part(self, loss: Loss, step: int, progress: float) -> tuple[tuple[Any, ...], dict[str, float]]:
-        # Not backward(), which would add to the same grad from several threads.
-        value, figures = loss(step, progress)
+    def _gradients(self, loss: Loss, step: int, progress: float) -> tuple[tuple[Any, ...], dict[str, float]]:
+        # backward() would accumulate into the same grad from several threads.
+        value, metrics = loss(step, progress)
         gradients = torch.autograd.grad(value, list(self._parameters), allow_unused=True)
-        return gradients, figures | {"loss": value.item()}
+        return gradients, metrics | {"loss": value.item()}
 
 
-def _means(parts: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of each figure over the parts that have it."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: sum(values) / len(values) for name in names if (values := [p[name] for p in parts if name in p])}
+def _means(metrics: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the microbatches that have it."""
+    names = dict.fromkeys(name for own in metrics for name in own)
+    return {name: sum(values) / len(values) for name in names if (values := [m[name] for m in metrics if name in m])}

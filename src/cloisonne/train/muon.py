@@ -1,4 +1,4 @@
-"""Muon whose orthogonalisation runs in a chosen number format; ``torch.optim.Muon`` always takes bfloat16.
+"""Muon with a choice of dtype for the orthogonalisation; ``torch.optim.Muon`` always uses bfloat16.
 
 Keller Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024), with updates scaled to AdamW's size
 (arXiv 2502.16982, section 2.2).
@@ -24,7 +24,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """A matrix with about the same singular vectors and singular values near 1: five Newton-Schulz iterations."""
+    """Push the singular values of a matrix towards 1 by five Newton-Schulz iterations; singular vectors stay."""
     a, b, c = COEFFICIENTS
     wide = matrix.to(dtype, copy=True)
     tall = wide.shape[0] > wide.shape[1]

@@ -1,4 +1,4 @@
-"""Muon for the matrices inside a network, AdamW for the rest, as one optimiser whose state is plain tensors."""
+"""Muon for the inner weight matrices and AdamW for the rest, as one optimiser with a flat tensor state."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,17 +9,22 @@ from cloisonne.train.muon import Muon
 from cloisonne.train.precision import precision
 
 GROUPS = 8
-"""Muon's matrices are dealt out to so many optimisers, so that threads can share them; always as many, so that a
-checkpoint does not depend on the machine."""
+"""Number of Muon optimisers that the matrices are split into, so that threads can run them in parallel. The number is
+fixed, so a checkpoint does not depend on the machine."""
 
 
 class Mixed:
-    """Muon (updates scaled to AdamW's size) on weights of two or more dimensions, AdamW on the others.
+    """Muon (updates scaled to AdamW's size) for weights of two or more dimensions, AdamW for the others.
 
-    A convolution's weight [out, in, k, k] is seen by Muon as the matrix [out, in·k·k] that shares its storage.
-    Embedding tables and the weights whose
-    names contain one of ``outer`` (first and last layers) go to AdamW. dtype: of Muon's products; None takes the
-    faster one.
+    Muon treats a convolution weight [out, in, k, k] as a matrix [out, in·k·k], a view of the same storage.
+
+    Args:
+        named: Parameters with their names.
+        lr: Learning rate.
+        weight_decay: Weight decay of Muon; AdamW uses 0.
+        outer: Substrings of the names of first and last layers. AdamW trains these and the embedding tables.
+        muon: False trains all parameters with AdamW.
+        dtype: Dtype of Muon's matrix products; None chooses the faster one.
     """
 
     def __init__(
@@ -50,8 +55,16 @@ class Mixed:
         self._lr = lr
 
     def step(self, scale: float, clip: float = 1.0, run: Callable[..., Iterable[None]] = map) -> float:
-        """One update at ``scale`` times the learning rate; returns the gradient's norm before clipping. Gradients are
-        cleared. run: ``map``, or that of a pool of threads, which then share the matrices."""
+        """Update once at ``scale`` times the learning rate and clear the gradients.
+
+        Args:
+            scale: Factor of the learning rate.
+            clip: Maximum gradient norm.
+            run: ``map``, or the ``map`` of a thread pool to update the matrices in parallel.
+
+        Returns:
+            The gradient norm before clipping.
+        """
         norm = float(nn.utils.clip_grad_norm_(self._parameters, clip))
         for whole, flat in zip(self._whole, self._flat, strict=True):
             flat.grad = None if whole.grad is None else whole.grad.reshape(flat.shape)
@@ -61,7 +74,7 @@ class Mixed:
         return norm
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state as named tensors."""
+        """The optimiser state as named tensors."""
         out = {}
         for k, part in enumerate(self._parts):
             for index, state in part.state_dict()["state"].items():
@@ -70,7 +83,7 @@ class Mixed:
         return out
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what ``tensors`` gave."""
+        """Restore the state that ``tensors()`` returned."""
         states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._parts]
         for key, value in tensors.items():
             k, index, name = key.split(".", 2)
@@ -80,7 +93,7 @@ class Mixed:
 
 
 def _groups(matrices: list[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Matrices in up to ``GROUPS`` groups of about equal work (rows x columns x the shorter side)."""
+    """Split matrices into up to ``GROUPS`` groups of about equal work (rows x columns x shorter side)."""
     groups: list[list[nn.Parameter]] = [[] for _ in range(min(GROUPS, len(matrices)))]
     work = [0] * len(groups)
     for matrix in sorted(matrices, key=lambda m: -m.numel() * min(m.shape)):

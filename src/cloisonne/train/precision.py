@@ -1,6 +1,6 @@
-"""The number format in which products of matrices are fastest on this machine, found by a probe of milliseconds.
+"""The dtype with the fastest matrix products on this machine, measured in milliseconds.
 
-A processor without bfloat16 instructions multiplies bfloat16 some sixty times more slowly than float32.
+A CPU without bfloat16 instructions multiplies bfloat16 about sixty times more slowly than float32.
 """
 
 import time
@@ -11,49 +11,48 @@ from functools import cache
 import torch
 
 SIDE = 384
-"""Of the probe's square matrices."""
+"""Side of the square matrices that are multiplied."""
 SLOW = 10.0
-"""GFLOP/s below which a format is called slow."""
+"""GFLOP/s below which a dtype is reported as slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """Rates in GFLOP/s of products in both formats, and the faster one."""
+    """Matrix product rates of both dtypes in GFLOP/s."""
 
     float32: float
     bfloat16: float
 
     @property
     def dtype(self) -> torch.dtype:
-        """The faster format; float32 where both are equal."""
+        """The faster dtype; float32 if both are equal."""
         return torch.bfloat16 if self.bfloat16 > self.float32 else torch.float32
 
     def __str__(self) -> str:
         chosen = str(self.dtype).removeprefix("torch.")
         text = (
-            f"Products: float32 {self.float32:.1f}, bfloat16 {self.bfloat16:.1f} GFLOP/s a thread; training in {chosen}"
+            f"Matrix products: float32 {self.float32:.1f}, bfloat16 {self.bfloat16:.1f} GFLOP/s per thread; "
+            f"training in {chosen}"
         )
         slow = max(self.float32, self.bfloat16) < SLOW
-        return (
-            f"{text}. Both are slow: training will take many times as long as docs/training.md says." if slow else text
-        )
+        return f"{text}. Both are slow: training will take many times as long as in docs/training.md." if slow else text
 
 
 @cache
 def precision(device: str) -> Precision:
-    """The probe of a device, "cpu" or "cuda", once a process."""
+    """Measure a device type, "cpu" or "cuda", once per process."""
     return Precision(float32=_rate(device, torch.float32), bfloat16=_rate(device, torch.bfloat16))
 
 
 def autocast(device: torch.device, *, cache_enabled: bool = True) -> AbstractContextManager[object]:
-    """Mixed precision where bfloat16 is the faster format; otherwise nothing changes."""
+    """Autocast to bfloat16 if it is the faster dtype; otherwise a null context."""
     if precision(device.type).dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=cache_enabled)
 
 
 def _rate(device: str, dtype: torch.dtype) -> float:
-    """GFLOP/s of the fastest of three products, the first of them after one that warms up; on one thread of a CPU."""
+    """GFLOP/s of the fastest of three products after a warm-up; a CPU uses one thread."""
     a = torch.full((SIDE, SIDE), 0.5, dtype=dtype, device=device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -65,8 +64,8 @@ def _rate(device: str, dtype: torch.dtype) -> float:
 
 
 def _seconds(a: torch.Tensor) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     torch.mm(a, a)
     if a.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - started

@@ -1,1 +1,1 @@
-"""Pictures we can make ourselves, with exact ground truth: what the built-in family is trained on and measured with."""
+"""Procedural images with exact ground truth, for training and evaluating the built-in model family."""

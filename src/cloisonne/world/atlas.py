@@ -1,8 +1,7 @@
-"""Sprites of the glyphs: the font drawn once at its own bitmap size, cropped to what is visible, kept at 64 px.
+"""Sprites of the glyphs: rendered once at the font's bitmap size, cropped to the visible part and resized to 64 px.
 
-The font is a tool for training, tests and evaluation; the shipped models need none. It is looked for in
-``CLOISONNE_FONT``, in ``.font`` of the working folder and its parents, and in the system's font folders;
-``CLOISONNE_ATLAS`` names a cached atlas to use in its place.
+Only training, tests and evaluation need the font. It is searched in ``CLOISONNE_FONT``, in ``.font`` of the working
+folder and its parents, and in the system's font folders. ``CLOISONNE_ATLAS`` names a cached atlas to use instead.
 """
 
 import functools
@@ -20,11 +19,11 @@ from cloisonne.world.glyphs import HELD_OUT, TRAINING
 SPRITE = 64
 """Longer side of a sprite in pixels."""
 
-_BITMAP_SIZE = 109  # the one size of Noto Color Emoji's bitmaps
+_BITMAP_SIZE = 109  # the only bitmap size of Noto Color Emoji
 
 
 def find_font() -> Path | None:
-    """Where the emoji font lies, or None."""
+    """Path of the emoji font, or None."""
     named = os.environ.get("CLOISONNE_FONT")
     places = [Path(named)] if named else []
     here = Path.cwd()
@@ -39,15 +38,17 @@ def find_font() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: ``CLOISONNE_CACHE``, else ``cloisonne`` in the user's cache folder."""
+    """The cache folder: ``CLOISONNE_CACHE``, else ``cloisonne`` in the user's cache folder."""
     named = os.environ.get("CLOISONNE_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(named) if named else Path(base) / "cloisonne"
 
 
 def draw_sprites(font: Path, chars: Sequence[str]) -> np.ndarray:
-    """Premultiplied RGBA sprites, uint8 [n, 64, 64, 4]; the visible part is scaled to touch the longer side and
-    centred."""
+    """Premultiplied RGBA sprites, uint8 [n, 64, 64, 4]; the visible part is centred and its longer side is 64 px.
+
+    Raises ImageError if the font has no glyph for a character.
+    """
     face = ImageFont.truetype(str(font), _BITMAP_SIZE)
     sprites = np.zeros((len(chars), SPRITE, SPRITE, 4), np.uint8)
     for k, char in enumerate(chars):
@@ -80,9 +81,9 @@ def draw_sprites(font: Path, chars: Sequence[str]) -> np.ndarray:
 
 @functools.cache
 def atlas() -> dict[str, np.ndarray]:
-    """Sprite of every training and held-out glyph: premultiplied RGBA uint8 [h, w, 4], tight around what is visible.
+    """Sprites of all training and held-out glyphs: premultiplied RGBA uint8 [h, w, 4], cropped to the visible part.
 
-    Drawn from the font once and cached as an ``.npz``; raises ImageError when neither font nor cache is there.
+    Rendered from the font once and cached as ``.npz``. Raises ImageError if neither font nor cache exists.
     """
     chars = TRAINING + HELD_OUT
     key = hashlib.sha256("".join(chars).encode()).hexdigest()[:12]
@@ -93,7 +94,7 @@ def atlas() -> dict[str, np.ndarray]:
         font = find_font()
         if font is None:
             raise ImageError(
-                "No emoji font was found to draw the world with: run `make font`, install Debian's "
+                "No emoji font was found to render world images: run `make font`, install Debian's "
                 "fonts-noto-color-emoji, or set CLOISONNE_FONT to NotoColorEmoji.ttf."
             )
         sprites = draw_sprites(font, chars)

@@ -1,4 +1,4 @@
-"""The backgrounds of the world, each a function of a generator and a size: RGB float32 [h, w, 3] in 0..255."""
+"""Backgrounds of world images, each a function of a generator and a size: RGB float32 [h, w, 3] in 0..255."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ Colour = tuple[float, float, float]
 
 
 def paint(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Background of one of ``picture.BACKGROUNDS``; size is (height, width) in pixels."""
+    """Render a background of ``picture.BACKGROUNDS``; size is (height, width) in pixels."""
     canvas = _PAINTERS[kind](rng, *size)
     light = (
         rng.uniform(0.88, 1.08)
@@ -19,7 +19,7 @@ def paint(kind: str, rng: np.random.Generator, size: tuple[int, int]) -> np.ndar
 
 
 def _noise(rng: np.random.Generator, h: int, w: int, cells: tuple[int, int], amount: float) -> np.ndarray:
-    """Smooth noise [h, w, 1] of about ``amount`` grey levels, with the given number of cells (down, across)."""
+    """Smooth noise [h, w, 1] of about ``amount`` grey levels, with ``cells`` (rows, columns) grid points."""
     coarse = rng.standard_normal(cells).astype(np.float32) * amount
     return cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)[..., None]
 
@@ -40,7 +40,7 @@ def _split(
     lower: np.ndarray,
     wave: float = 0.0,
 ) -> np.ndarray:
-    """Upper and lower part joined at a random horizon, a fraction of the height."""
+    """Join an upper and a lower part at a random horizon between ``low`` and ``high``, fractions of the height."""
     horizon = rng.uniform(low, high) * h
     line = horizon + wave * h * np.sin(np.linspace(0, rng.uniform(2, 5), w) + rng.uniform(0, 6))
     below = np.clip(np.arange(h)[:, None] - line[None] + 0.5, 0, 1).astype(np.float32)[..., None]

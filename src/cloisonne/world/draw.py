@@ -1,4 +1,4 @@
-"""Draws a world picture with its exact truth: which object each pixel shows, and each object's box."""
+"""Renders a world image with its ground truth: the visible object at each pixel, object masks and boxes."""
 
 import functools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from cloisonne.world.backgrounds import paint
 from cloisonne.world.picture import Item, Picture
 from cloisonne.world.styles import stylise
 
-# Hue in degrees, least and most saturation, and brightness of each colour.
+# Hue in degrees, minimum and maximum saturation, and brightness factor of each colour.
 _HUES = {
     "red": (2, 0.75, 1.0, 0.95),
     "orange": (28, 0.8, 1.0, 1.05),
@@ -26,27 +26,27 @@ _HUES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A drawn picture and its truth, in pixels."""
+    """A rendered image and its ground truth, in pixels."""
 
     picture: Picture
     rgb: np.ndarray
     """uint8 [h, w, 3]."""
     labels: np.ndarray
-    """uint8 [h, w]: 0 = background, k + 1 = item k is what is seen here."""
+    """uint8 [h, w]: 0 = background, k + 1 = item k is visible."""
     masks: np.ndarray
-    """bool [items, h, w]: the item's whole extent, hidden parts included."""
+    """bool [items, h, w]: full extent of each item, occluded parts included."""
 
     def boxes(self) -> list[tuple[float, float, float, float]]:
-        """Tight box of every item as fractions (x0, y0, x1, y1), hidden parts included."""
+        """Tight box of each item as fractions (x0, y0, x1, y1), occluded parts included."""
         return [_tight_box(mask) for mask in self.masks]
 
     def visible(self) -> list[float]:
-        """Share of every item that no later item hides."""
+        """Visible fraction of each item, 0 to 1."""
         return [float((self.labels == k + 1).sum() / max(1, mask.sum())) for k, mask in enumerate(self.masks)]
 
 
 def draw(picture: Picture, width: int = 128, height: int = 128) -> Drawn:
-    """The picture at a size in pixels; the same seed gives the same bytes."""
+    """Render a picture at a size in pixels; the same seed gives the same bytes."""
     rng = np.random.default_rng([picture.seed, 20261])
     canvas = paint(picture.background, rng, (height, width))
     labels = np.zeros((height, width), np.uint8)
@@ -62,8 +62,10 @@ def draw(picture: Picture, width: int = 128, height: int = 128) -> Drawn:
 
 
 def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """The item's sprite, premultiplied RGBA float32 [h, w, 4], and the window of the canvas it fills; it has the area
-    of the item's box."""
+    """The transformed sprite of an item, premultiplied RGBA float32 [h, w, 4], and its window of the canvas.
+
+    The sprite has the area of the item's box.
+    """
     sprite = _sprite(item.char, item.colour)
     tall, wide = sprite.shape[:2]
     x0, y0, x1, y1 = item.box
@@ -100,7 +102,7 @@ def _layer(item: Item, rng: np.random.Generator, width: int, height: int) -> tup
 
 
 def _window(centre: Sequence[float], reach: Sequence[float], width: int, height: int) -> tuple[slice, slice]:
-    """Rows and columns that something of this size at this place can touch, two pixels of blur included."""
+    """Row and column slices that cover an object of this size and centre, plus a margin of 2 px."""
     (x, y), (wide, tall) = centre, reach
     columns = slice(max(0, int(x - wide / 2) - 2), min(width, int(x + wide / 2) + 3))
     return slice(max(0, int(y - tall / 2) - 2), min(height, int(y + tall / 2) + 3)), columns
@@ -113,7 +115,7 @@ def _sprite(char: str, colour: str | None) -> np.ndarray:
 
 
 def _recolour(sprite: np.ndarray, colour: str) -> np.ndarray:
-    """Every coloured or mid-grey part takes the hue; white highlights and black lines stay."""
+    """Change the hue of coloured and mid-grey parts; white highlights and black lines stay."""
     hue, least, most, bright = _HUES[colour]
     alpha = sprite[..., 3:] / 255
     rgb = np.divide(sprite[..., :3] / 255, alpha, out=np.zeros_like(sprite[..., :3]), where=alpha > 0)

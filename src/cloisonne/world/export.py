@@ -1,4 +1,4 @@
-"""World pictures as files with their truth: PNG, scene JSON, masks, and one COCO annotation file for all of them."""
+"""Writes world images with their ground truth: PNG, scene JSON, masks, and one COCO annotation file."""
 
 import json
 import os
@@ -23,10 +23,10 @@ _CORE_GLYPHS = Recipe()
 
 
 def scene_of(drawn: Drawn) -> Scene:
-    """The scene that asks for what is drawn.
+    """The scene that describes a rendered image.
 
-    The caption says the background (and the style); each object is a region ``region-0``, ``region-1``, ..., back to
-    front, with its tight box, hidden parts included, and a noun phrase. The words follow from the picture's seed.
+    The caption names the background (and the style). Each object is a region ``region-0``, ``region-1``, ..., from back
+    to front, with its tight box, occluded parts included, and a noun phrase. The texts depend only on the seed.
     """
     rng = np.random.default_rng([drawn.picture.seed, 20263])
     height, width = drawn.labels.shape
@@ -35,8 +35,8 @@ def scene_of(drawn: Drawn) -> Scene:
     for k, (item, box) in enumerate(zip(drawn.picture.items, boxes, strict=True)):
         area = (box[2] - box[0]) * (box[3] - box[1])
         regions.append(Region(name=f"region-{k}", box=box, phrase=phrase(item, area, rng)))
-    told = caption(drawn.picture, boxes, rng, objects=False)
-    return Scene(width=width, height=height, caption=told, regions=tuple(regions))
+    text = caption(drawn.picture, boxes, rng, objects=False)
+    return Scene(width=width, height=height, caption=text, regions=tuple(regions))
 
 
 def export(
@@ -48,16 +48,22 @@ def export(
     height: int = 128,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Draw the pictures of ``seeds`` into ``folder`` and return the paths of their scenes.
+    """Render the images of ``seeds`` into ``folder``.
 
-    Seed 7 gives ``000007.png``, ``000007.json`` (the scene) and, for each region, ``000007-region-0.png`` (its whole
-    extent in white, hidden parts included). ``annotations.json`` describes all of them as COCO: the annotations of an
-    image go from back to front and carry the region's phrase as ``caption``. Raises OutputError for pictures or
-    annotations that exist, unless ``overwrite``, and SceneError for a negative seed or a size that no scene can have.
+    Seed 7 gives ``000007.png``, ``000007.json`` (the scene) and a mask per region, ``000007-region-0.png`` (its full
+    extent in white, occluded parts included). ``annotations.json`` describes all images in COCO format: the annotations
+    of an image go from back to front and have the phrase of the region as ``caption``.
+
+    Returns:
+        The paths of the scenes.
+
+    Raises:
+        OutputError: An image or the annotations exist and ``overwrite`` is False, or the folder cannot be written.
+        SceneError: A seed is negative, or the size is invalid for a scene.
     """
     wanted = list(dict.fromkeys(seeds))
     if negative := [seed for seed in wanted if seed < 0]:
-        raise SceneError(f"The seed {negative[0]} is negative; world pictures have seeds from 0 on.")
+        raise SceneError(f"The seed {negative[0]} is negative; give a seed of at least 0.")
     Scene(width=width, height=height)
     if not overwrite:
         _refuse_existing([folder / "annotations.json", *(folder / f"{seed:06d}.png" for seed in wanted)])
@@ -97,7 +103,7 @@ def _write_files(stem: Path, drawn: Drawn, scene: Scene) -> None:
 
 
 def _annotations(drawn: Drawn, scene: Scene, first_id: int) -> list[dict[str, Any]]:
-    """One COCO annotation an object; ``bbox`` [x, y, width, height] in pixels."""
+    """One COCO annotation per object; ``bbox`` is [x, y, width, height] in pixels."""
     out = []
     for k, (item, region, mask) in enumerate(zip(drawn.picture.items, scene.regions, drawn.masks, strict=True)):
         rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
@@ -122,7 +128,7 @@ def _categories(used: set[int]) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write under a temporary name first, so that the file is never there in part."""
+    """Write atomically: to a temporary file that replaces ``path``."""
     target = target_of(path)
     partial = target.with_name(target.name + ".partial")
     partial.write_text(text, "utf-8")

@@ -1,8 +1,7 @@
-"""Which glyphs the world draws, what they are called, and which no training may see.
+"""The glyphs of the world, their names, and the split into training and held-out glyphs.
 
-The 64 core glyphs carry the text-driven methods, ``TRAINING`` (core included) the picture-driven ones, and ``HELD_OUT``
-is seen by no training.
-A glyph is identified by its character; its class number is its place in ``TRAINING``.
+Text-conditioned models are trained on the 64 core glyphs, image-conditioned models on ``TRAINING`` (which includes the
+core). No training uses ``HELD_OUT``. A glyph is identified by its character; its class is its index in ``TRAINING``.
 """
 
 import unicodedata
@@ -14,7 +13,7 @@ COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 
 @dataclass(frozen=True)
 class Core:
-    """A core glyph: its character, its words (the first is the name), and whether it comes in the seven colours."""
+    """A core glyph: its character, its synonyms (the first is the name), and whether it is drawn in seven colours."""
 
     char: str
     words: tuple[str, ...]
@@ -104,21 +103,20 @@ def _core() -> tuple[Core, ...]:
 
 CORE = _core()
 
-# Mutually separable, and none with a close neighbour among the training glyphs.
+# Mutually separable, and none similar to a training glyph.
 HELD_OUT = tuple(
     "🦒🥑🍍🥨🦩🦚🦔🦘🦥🦈🦑🦞🐌🦂🍒🥝🥥🌽🥦🥐🥞🧀🍿🍣🎃🎄🎻🎺🥁🎲♟🧩🪁🎯🏀🎳🛹🛶🚁🛸⚓🗿⛩🗽🎡🎠💎✂🔭🧲🪜🧯🪣🧹🧦👓🩰🪂🪆🧬"
 )
 
-# glyphs.txt beside this file: the other glyphs of the font that show a thing or a face; no letters, arrows, plain
-# shapes, clock faces or skin tones,
-# and none that looks like a held-out one.
+# glyphs.txt: the other glyphs of the font that depict an object or a face; no letters, arrows, plain shapes, clock
+# faces or skin tones, and none similar to a held-out glyph.
 TRAINING = tuple(c.char for c in CORE) + tuple(
     resources.files("cloisonne.world").joinpath("glyphs.txt").read_text("utf-8").replace("\n", "")
 )
 
 
 def words_of(char: str) -> tuple[str, ...]:
-    """The natural words of a glyph: our own for the core, its Unicode name in lower case elsewhere."""
+    """The names of a glyph: the synonyms of a core glyph, otherwise its Unicode name in lower case."""
     for row in CORE:
         if row.char == char:
             return row.words

@@ -1,6 +1,6 @@
-"""Holes to paint into: rectangles and blobs around an object's box, and the square window they are seen in.
+"""Inpainting masks: rectangles and blobs around the box of an object, and the square crop that contains them.
 
-Yang et al., CVPR 2023, arXiv 2211.13227, section 3.2. Coordinates are fractions of the picture, or of the window.
+Yang et al., CVPR 2023, arXiv 2211.13227, section 3.2. Coordinates are fractions of the image, or of the crop window.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from cloisonne.scene.shapes.geometry import Box
 
 STRETCH = 0.4
-"""A side of the hole is moved outwards by up to this share of the free space beyond it."""
+"""Each side of the box moves outwards by up to this fraction of the space beyond it."""
 SHRINK = 0.6
-"""The window is drawn in by up to this share of the least free space around the hole."""
+"""The window shrinks by up to this fraction of the smallest margin around the hole."""
 JITTER = 0.01
-"""The outline's points move by up to this share of the window's side."""
+"""Largest shift of the outline points, as a fraction of the window side."""
 _ALONG = 0.05 * np.arange(1, 19)
 
 
 def stretched(box: Box, rng: np.random.Generator) -> Box:
-    """The box with each side moved outwards."""
+    """The box with each side moved outwards at random."""
     x0, y0, x1, y1 = box
     a, b, c, d = rng.random(4) * STRETCH
     return (x0 - a * x0, y0 - b * y0, x1 + c * (1 - x1), y1 + d * (1 - y1))
@@ -29,7 +29,7 @@ def stretched(box: Box, rng: np.random.Generator) -> Box:
 
 @dataclass(frozen=True)
 class Window:
-    """Left, top, right, bottom in pixels of the picture."""
+    """A crop window in pixels of the image."""
 
     left: int
     top: int
@@ -37,7 +37,7 @@ class Window:
     bottom: int
 
     def seen(self, box: Box, width: int, height: int) -> Box:
-        """A box of the picture as fractions of the window."""
+        """Convert a box from fractions of the image to fractions of the window."""
         wide, tall = self.right - self.left, self.bottom - self.top
         x0, y0, x1, y1 = box
         return (
@@ -49,7 +49,7 @@ class Window:
 
 
 def window(box: Box, width: int, height: int, rng: np.random.Generator) -> Window:
-    """A square that holds the box, somewhere and somewhat drawn in; the whole picture where no square does."""
+    """A random square window that contains the box; the whole image if no square does."""
     x0, y0 = int(np.floor(box[0] * width)), int(np.floor(box[1] * height))
     x1, y1 = int(np.ceil(box[2] * width)), int(np.ceil(box[3] * height))
     side = min(width, height)
@@ -68,7 +68,7 @@ def _between(first: int, last: int, at: float) -> int:
 
 
 def rectangle(box: Box, size: int) -> NDArray[np.bool_]:
-    """[size, size], True in the box, and in at least one pixel."""
+    """Mask [size, size], True in the box; at least one pixel."""
     mask = np.zeros((size, size), bool)
     x0, y0 = (min(round(v * size), size - 1) for v in box[:2])
     x1, y1 = (round(v * size) for v in box[2:])
@@ -77,8 +77,8 @@ def rectangle(box: Box, size: int) -> NDArray[np.bool_]:
 
 
 def blob(box: Box, reach: Box, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """[size, size], True in a shape that holds the box: its sides are quadratic Bezier curves bulging halfway to
-    ``reach``, of 18 jittered points each."""
+    """Mask [size, size], True in a shape that contains the box. Its sides are quadratic Bezier curves that bulge
+    halfway to ``reach``, with 18 jittered points each."""
     (x0, y0, x1, y1), (left, top, right, bottom) = box, reach
     middle = ((x0 + x1) / 2, (y0 + y1) / 2)
     corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]

@@ -1,4 +1,4 @@
-"""What a world picture shows, decided from one integer seed, before anything is drawn.
+"""The content of a world image, sampled from an integer seed before rendering.
 
 Canvas coordinates are fractions (x0, y0, x1, y1).
 """
@@ -14,7 +14,7 @@ BACKGROUNDS = ("meadow", "beach", "night", "desert", "snow", "table", "bricks", 
 STYLES = ("natural", "pencil sketch", "pixel art", "mosaic", "blueprint", "sepia print", "watercolour", "neon on black")
 
 HELD_OUT_STYLES = ("mosaic", "neon on black")
-"""Styles that the base is never trained on."""
+"""Styles that are not in the training data of the base."""
 
 MIN_SIDE = 0.2
 MIN_AREA, MAX_AREA = 0.04, 0.36
@@ -23,7 +23,7 @@ MAX_IOU, MIN_VISIBLE = 0.3, 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One object: its glyph, colour (None = the glyph's own), place as drawn before rotation, and how it is turned."""
+    """One object: glyph, colour (None = the glyph's own), box before rotation, mirroring and rotation."""
 
     char: str
     colour: str | None
@@ -35,7 +35,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A whole picture to be drawn: later items lie in front of earlier ones."""
+    """The content of a world image; later items are in front of earlier ones."""
 
     seed: int
     background: str
@@ -45,21 +45,21 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """From which distribution pictures are drawn; the default is the whole world of the core glyphs."""
+    """The distribution of world images; the default covers the core glyphs in the natural style."""
 
     chars: tuple[str, ...] = tuple(c.char for c in CORE)
     counts: tuple[int, ...] = (1, 2, 3, 4)
     overlapping: float = 0.25
-    """Share of pictures of several objects in which two are made to overlap."""
+    """Fraction of the images with several objects in which two overlap."""
     styled: float = 0.0
-    """Share of pictures drawn in another style than natural."""
+    """Fraction of the images in a style other than natural."""
     styles: tuple[str, ...] = STYLES[1:]
-    """Which styles those are drawn from."""
+    """The styles of those images."""
     beyond_core: float = 0.0
-    """Share of pictures of a single training glyph from outside the core."""
+    """Fraction of the images with a single training glyph from outside the core."""
     colours: bool = True
     held_out: bool | None = False
-    """Held-out compositions: False = never drawn (training), True = only these, None = whatever comes."""
+    """Held-out compositions: False = excluded (training), True = only these, None = not filtered."""
 
 
 EVERYTHING = Recipe(chars=TRAINING, styled=0.15)
@@ -69,7 +69,7 @@ _RECOLOURABLE = {c.char for c in CORE if c.recolourable}
 
 
 def is_held_out(char: str, colour: str | None, background: str) -> bool:
-    """Whether training never sees this object in this colour, or never before this background (10 % of the core's pairs
+    """Whether this object is held out of training in this colour or with this background (10 % of the core's pairs
     each)."""
     name = _NAMES.get(char)
     if name is None:
@@ -82,7 +82,7 @@ def _tenth(pair: str) -> bool:
 
 
 def sample(seed: int, recipe: Recipe = Recipe()) -> Picture:
-    """The picture of a seed: 1 to 4 objects that overlap little, except where overlap is asked for."""
+    """The picture of a seed: 1 to 4 objects with little overlap, except for two in ``overlapping`` of the images."""
     rng = np.random.default_rng([seed, 20260])
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     style = recipe.styles[rng.integers(len(recipe.styles))] if rng.random() < recipe.styled else "natural"
@@ -150,7 +150,7 @@ def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def hidden(below: tuple[float, ...], above: tuple[float, ...]) -> float:
-    """Share of the lower box that the upper one covers."""
+    """Fraction of the box ``below`` that the box ``above`` covers."""
     return _shared(below, above) / ((below[2] - below[0]) * (below[3] - below[1]))
 
 

@@ -1,4 +1,4 @@
-"""The styles of the world: deterministic filters of a whole picture, RGB float32 [h, w, 3] in 0..255."""
+"""The styles of world images: deterministic filters of the whole image, RGB float32 [h, w, 3] in 0..255."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def stylise(rgb: np.ndarray, style: str) -> np.ndarray:
-    """The picture in one of ``picture.STYLES``."""
+    """Apply a style of ``picture.STYLES``."""
     return _FILTERS[style](np.clip(rgb, 0, 255).astype(np.float32))
 
 
@@ -16,7 +16,7 @@ def _grey(rgb: np.ndarray) -> np.ndarray:
 
 
 def _edges(rgb: np.ndarray) -> np.ndarray:
-    """Strength of edges in 0..1, [h, w]."""
+    """Edge strength [h, w] in 0..1."""
     grey = _grey(rgb)
     dx, dy = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3)
     return np.clip(np.hypot(dx, dy) / 300, 0, 1)

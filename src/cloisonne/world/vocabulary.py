@@ -1,4 +1,4 @@
-"""All words of the world's sentences, by group: what a family that is trained on its pictures can know."""
+"""All words of the world's captions, by group: the vocabulary of a family that is trained on world images."""
 
 import re
 from typing import Any
@@ -13,9 +13,9 @@ _SHAPES = [(0.0, 0.0, 1.0, 0.1), (0.0, 0.0, 0.1, 1.0), (0.0, 0.0, 0.9, 0.9), (0.
 
 
 def vocabulary() -> dict[str, Any]:
-    """The contents of a family's ``words.json``: groups of names with their synonyms, and the words that join them.
+    """The contents of ``words.json`` of a family: groups of names with their synonyms, and the grammar words.
 
-    Things are those of text-driven methods, the core glyphs.
+    The group "things" has the core glyphs.
     """
     positions = sorted({word for box in (*_NINTHS, *_SHAPES) for word in described_place(box).split()} - _STOP)
     groups = {
@@ -33,7 +33,7 @@ def vocabulary() -> dict[str, Any]:
 
 
 def _bare(phrase: str) -> str:
-    """ "in front of a brick wall" as "brick wall"."""
+    """Drop leading stop words: "in front of a brick wall" becomes "brick wall"."""
     words = phrase.split()
     while len(words) > 1 and words[0] in _STOP:
         words.pop(0)

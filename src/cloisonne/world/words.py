@@ -1,4 +1,4 @@
-"""What a world picture is called: captions, region descriptions, and the corpus that the tokenizer is trained on."""
+"""Texts of world images: captions, region phrases, and the training corpus of the tokenizer."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ JOINS = (" and ", " and ", " with ", " next to ", " beside ")
 
 
 def background_words(kind: str, rng: np.random.Generator) -> str:
-    """One way of saying where the scene is: "on a beach"."""
+    """A random phrase for a background: "on a beach"."""
     return _pick(rng, BACKGROUND_WORDS[kind])
 
 
@@ -66,9 +66,14 @@ def caption(
     objects: bool | None = None,
     style: bool = True,
 ) -> str:
-    """A caption.
+    """A random caption.
 
-    objects: whether the objects are named; None names them in three of four captions. style: whether the style is.
+    Args:
+        picture: Content of the image.
+        boxes: Box of each item.
+        rng: Random generator.
+        objects: Whether to name the objects; None names them in three of four captions.
+        style: Whether to name the style.
     """
     where = background_words(picture.background, rng)
     named = rng.random() < 0.75 if objects is None else objects
@@ -89,7 +94,7 @@ def caption(
 
 
 def corpus(count: int = 12000) -> Iterator[str]:
-    """Sentences of the whole grammar, every style and every glyph's words included."""
+    """Sentences of the whole grammar, with every style and all names of every glyph."""
     recipe = Recipe(styled=0.3, held_out=None)
     for seed in range(count):
         rng = np.random.default_rng([seed, 20262])

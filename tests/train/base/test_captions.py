@@ -1,4 +1,4 @@
-"""What training says is what inference says: the same sequences as the methods build."""
+"""Training sequences equal those that the methods build at inference."""
 
 from types import SimpleNamespace
 
@@ -23,46 +23,46 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def store():
-    """Stored pictures whose boxes are those they are drawn in."""
+    """Stored images with the sampled boxes of their items."""
     return SimpleNamespace(picture=sample, boxes=lambda index: [item.box for item in sample(index).items])
 
 
-def said(store, index, way):
-    """Caption, boxes and phrases in the order in which ``tell`` says them."""
+def expected_texts(store, index, mode):
+    """Caption, boxes and phrases in the order of ``tell``."""
     rng = np.random.default_rng(index)
     picture, boxes = store.picture(index), store.boxes(index)
     named = picture.style == "natural" or rng.random() < 0.5
-    told = words.caption(picture, boxes, rng, objects=True if way == "caption" else None, style=named)
-    if way == "caption":
-        return told, []
+    text = words.caption(picture, boxes, rng, objects=True if mode == "caption" else None, style=named)
+    if mode == "caption":
+        return text, []
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
     phrases = [words.phrase(item, area, rng) for item, area in zip(picture.items, areas, strict=True)]
-    return told, [(boxes[k], phrases[k]) for k in np.argsort([-a for a in areas])]
+    return text, [(boxes[k], phrases[k]) for k in np.argsort([-a for a in areas])]
 
 
 @pytest.mark.parametrize("index", range(12))
 def test_sequences_are_those_of_the_methods(store, tokenizer, index):
     v = Vocabulary.of(tokenizer)
-    for way in ("reco", "caption", "words", "null"):
-        told = tell(store, index, way, np.random.default_rng(index), tokenizer, v)
-        assert len(told.ids) == len(told.owners) == v.length
-        caption, regions = said(store, index, way) if way != "null" else ("", [])
-        if way == "words":
+    for mode in ("reco", "caption", "words", "null"):
+        tokens = tell(store, index, mode, np.random.default_rng(index), tokenizer, v)
+        assert len(tokens.ids) == len(tokens.owners) == v.length
+        caption, regions = expected_texts(store, index, mode) if mode != "null" else ("", [])
+        if mode == "words":
             text = normalise(scene_in_words(caption, regions))
             expected = tokenizer(text, padding="max_length", max_length=v.length, truncation=True).input_ids
         else:
             expected = sequence(tokenizer, caption, regions)[0]
-        assert told.ids == expected
+        assert tokens.ids == expected
 
 
 def test_owners_name_the_item_of_each_token(store, tokenizer):
     v = Vocabulary.of(tokenizer)
-    told = tell(store, 3, "reco", np.random.default_rng(3), tokenizer, v)
-    _, regions = said(store, 3, "reco")
+    tokens = tell(store, 3, "reco", np.random.default_rng(3), tokenizer, v)
+    _, regions = expected_texts(store, 3, "reco")
     boxes = store.boxes(3)
     for box, _ in regions:
         k = boxes.index(box)
-        own = [i for i, owner in zip(told.ids, told.owners, strict=True) if owner == k + 1]
+        own = [i for i, owner in zip(tokens.ids, tokens.owners, strict=True) if owner == k + 1]
         assert own[:4] == [v.position(value) for value in box]
 
 

@@ -1,4 +1,4 @@
-"""Attention that is told where to look: the recorder changes nothing, and the loss is least where it should be."""
+"""The recorder does not change the output, and the grounding loss has the expected minimum."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from cloisonne.train.base.networks import build_unet
 
 def test_recording_leaves_the_network_as_it_is():
     unet = build_unet().eval()
-    z, told = torch.randn(2, 8, 16, 16), torch.randn(2, 11, unet.config["cross_attention_dim"])
+    z, hidden_states = torch.randn(2, 8, 16, 16), torch.randn(2, 11, unet.config["cross_attention_dim"])
     with torch.no_grad():
-        before = unet(z, torch.tensor(500), encoder_hidden_states=told).sample
+        before = unet(z, torch.tensor(500), encoder_hidden_states=hidden_states).sample
         seen = record(unet).all
-        after = unet(z, torch.tensor(500), encoder_hidden_states=told).sample
+        after = unet(z, torch.tensor(500), encoder_hidden_states=hidden_states).sample
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
     layers = sum("attn2" in name for name in unet.attn_processors)
     assert len(seen) == layers > 0
@@ -25,7 +25,7 @@ def test_recording_leaves_the_network_as_it_is():
 
 
 @pytest.fixture
-def shown():
+def items_and_owners():
     """One row: item 0 on the left half of 4 x 4 cells, nothing on the right; tokens 2 and 3 are about it."""
     items = torch.zeros(1, 1 + ITEMS, 4, 4)
     items[:, 1, :, :2] = 1
@@ -39,8 +39,8 @@ def attention(left, right):
     return grid.repeat(4, 1)[None]
 
 
-def test_loss_is_least_when_cells_look_at_what_they_show(shown):
-    items, owners = shown
+def test_loss_is_lowest_when_cells_attend_to_their_item(items_and_owners):
+    items, owners = items_and_owners
     placed = torch.ones(1)
     right = attention([0, 0, 0.5, 0.5, 0], [1, 0, 0, 0, 0])
     even = attention([0.2] * 5, [0.2] * 5)
@@ -50,7 +50,7 @@ def test_loss_is_least_when_cells_look_at_what_they_show(shown):
     assert losses[0] < losses[1] < losses[2]
 
 
-def test_rows_that_do_not_say_where_do_not_count(shown):
-    items, owners = shown
+def test_rows_without_positions_have_no_weight(items_and_owners):
+    items, owners = items_and_owners
     wrong = attention([1, 0, 0, 0, 0], [0, 0, 1, 0, 0])
     assert float(grounding_loss([wrong], owners, items, torch.zeros(1))) == 0

@@ -1,4 +1,4 @@
-"""Stored latents keep to their pictures, and dense labels say what the middle of each cell shows."""
+"""Stored latents match their images, and dense labels are those of the cell centres."""
 
 import copy
 from dataclasses import replace

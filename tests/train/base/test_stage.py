@@ -1,4 +1,4 @@
-"""Lessons of the base: a batch does not depend on how many threads share it, and each choice does what it says."""
+"""Stage of the base: a batch does not depend on the number of threads; each option has its effect."""
 
 from dataclasses import fields, replace
 from functools import partial
@@ -71,7 +71,7 @@ def test_parts_are_equal_and_not_more_than_threads(stores, batch: int, threads: 
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, stores: tuple[LatentStore, LatentStore]) -> dict[str, Any]:
-    """The store and the indices that a step takes its pictures from."""
+    """The store and the image indices of a step."""
     taken: dict[str, Any] = {}
     for store in stores:
         chosen = store.batch
@@ -122,7 +122,7 @@ def test_choices_change_the_loss(stores, change: dict[str, Any], expected: str) 
     assert other < recipe if expected == "less" else other != recipe
 
 
-def test_bins_begin_as_sines_unless_told_otherwise() -> None:
+def test_bins_start_as_sinusoids_by_default() -> None:
     def bins(sines: bool) -> torch.Tensor:
         torch.manual_seed(0)
         table: Any = build_text(WORDS, sines=sines).get_input_embeddings()
@@ -130,7 +130,7 @@ def test_bins_begin_as_sines_unless_told_otherwise() -> None:
         return table.weight.detach()[v.first_bin : v.first_bin + v.bins]
 
     near, far = (bins(True)[0] @ bins(True)[k] for k in (1, 64))
-    assert near > 2 * far, "neighbours are alike"
+    assert near > 2 * far, "neighbours are similar"
     near, far = (bins(False)[0] @ bins(False)[k] for k in (1, 64))
     assert near < 0.5 * bins(False)[0].square().sum()
 

@@ -1,4 +1,4 @@
-"""The base is trained on for as long as there is time, and finished from a copy of that state."""
+"""Open-ended training of the base, and the final decay from a copy of its state."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 
 from cloisonne.errors import OutputError
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.train.builtin import resume as start
+from cloisonne.train.builtin import resume
 from cloisonne.train.builtin.continued import continue_base, finish_base, trained_until
 from cloisonne.train.builtin.family_run import Work
 from cloisonne.train.loop import progress_of
@@ -19,7 +19,7 @@ def work(out: Path, slice_minutes: float | None = 1 / 60, begin: Path | None = B
         device=torch.device("cpu"),
         minutes=1.0,
         slice_minutes=slice_minutes,
-        start=start.taken(begin, out / "state"),
+        start=resume.start_family(begin, out / "state"),
         pictures=16,
         trips=0,
         report=lambda line: None,
@@ -47,7 +47,7 @@ def test_it_needs_a_family_and_a_slice(tmp_path: Path) -> None:
         continue_base(work(tmp_path / "two", slice_minutes=None))
 
 
-def test_where_nothing_is_saved_it_says_so(tmp_path: Path) -> None:
+def test_a_missing_state_is_reported(tmp_path: Path) -> None:
     lines: list[str] = []
     trained_until(tmp_path, lines.append)
     assert lines == [f"No training has been saved in {tmp_path}."]

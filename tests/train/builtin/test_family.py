@@ -8,7 +8,7 @@ from cloisonne.errors import CheckpointError, OutputError
 from cloisonne.models.builtin import BUILTIN, members
 from cloisonne.models.load import load
 from cloisonne.train.builtin.family import train_family
-from cloisonne.train.builtin.resume import KEPT
+from cloisonne.train.builtin.resume import COPIED
 
 
 @pytest.mark.slow
@@ -40,14 +40,14 @@ def test_a_finished_family_is_trained_on_in_slices(tmp_path):
     while not train_family(
         tmp_path, 1.2, slice_minutes=0.3, begin=begin, pictures=64, trips=32, report=lambda line: None
     ):
-        begin, calls = None, calls + 1  # the first call is what says what was begun with
+        begin, calls = None, calls + 1  # only the first call names the start family
         assert calls < 30
     assert calls > 0
     were = {member.name: member for member in members(BUILTIN)}
     records = {member.name: member for member in members(tmp_path / "family")}
     assert records.keys() == were.keys()
     for name in records:
-        if name in KEPT:
+        if name in COPIED:
             assert records[name] == were[name]
             continue
         was, now = were[name].provenance, records[name].provenance

@@ -46,7 +46,7 @@ def test_pictures_train_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_sd: Pat
         (None, ("--proportion_empty_prompts", "2"), "--proportion_empty_prompts is 2.0"),
         (None, ("--base", "nowhere"), "nowhere"),
         (None, ("--adapter_model_name_or_path", "nowhere"), 'no adapter "nowhere"'),
-        (None, ("--resume_from_checkpoint", "nowhere"), "no checkpoint"),
+        (None, ("--resume_from_checkpoint", "nowhere"), "not a training checkpoint"),
     ],
 )
 def test_bad_input_is_one_sentence(

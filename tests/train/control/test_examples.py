@@ -1,4 +1,4 @@
-"""An example is a picture, its map, its mask and its words, and follows from the seed and its position."""
+"""An example is an image, its control map, mask and caption; it depends only on the seed and its position."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +11,8 @@ from cloisonne.models.load import load
 from cloisonne.scene.control_maps import DRAWN
 from cloisonne.train.control.examples import MapExamples
 from cloisonne.train.control.settings import KINDS, MASKS, Settings
-from cloisonne.train.datasets.coco import CocoRows
-from cloisonne.train.datasets.shown import Rows, Shown
+from cloisonne.train.datasets.coco import CocoDataset
+from cloisonne.train.datasets.training_image import ImageDataset, TrainingImage
 from cloisonne.train.engine.examples import Batch, Canvas
 
 CANVAS = Canvas(size=32, latent=(4, 4, 4), levels=1000)
@@ -21,7 +21,7 @@ Make = Callable[..., MapExamples]
 
 
 class Captioned:
-    """One picture of 32 x 32 pixels with a caption."""
+    """One image of 32 x 32 pixels with a caption."""
 
     digest = "captioned"
 
@@ -31,10 +31,10 @@ class Captioned:
     def __len__(self) -> int:
         return 1
 
-    def show(self, index: int, rng: np.random.Generator) -> Shown:
+    def load(self, index: int, rng: np.random.Generator) -> TrainingImage:
         rgb = np.zeros((32, 32, 3), np.uint8)
         rgb[8:24, 8:24] = 255
-        return Shown(rgb, self.caption, ())
+        return TrainingImage(rgb, self.caption, ())
 
     def has_box(self, index: int, smallest: float, largest: float) -> bool:
         return False
@@ -47,9 +47,9 @@ def text(tiny_sd: Path) -> object:
 
 @pytest.fixture
 def examples(quick: Quick, text: object) -> Make:
-    def made(rows: Rows | None = None, **changes: object) -> MapExamples:
+    def made(dataset: ImageDataset | None = None, **changes: object) -> MapExamples:
         settings = quick(**changes)
-        return MapExamples(rows or CocoRows(Path(settings.data)), settings, text, CANVAS)
+        return MapExamples(dataset or CocoDataset(Path(settings.data)), settings, text, CANVAS)
 
     return made
 
@@ -76,8 +76,8 @@ def test_shapes_and_ranges(examples: Make, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_map_is_the_shown_pictures(examples: Make, kind: str) -> None:
-    """Drawn of the augmented pixels, so that both are mirrored and cropped alike."""
+def test_the_map_is_computed_from_the_augmented_image(examples: Make, kind: str) -> None:
+    """So image and map have the same mirror and crop."""
     made = examples(kind=kind)
     for position in range(8):
         example = made.example(position)
@@ -126,9 +126,9 @@ def test_captions_are_left_out_as_often_as_asked(
     given = {} if proportion is None else {"proportion_empty_prompts": proportion}
     made = examples(Captioned("a cat"), **given)
     ids = torch.stack([made.example(k)["ids"] for k in range(600)])
-    told, silent = (torch.tensor(text.ids(words)) for words in ("a cat", ""))  # type: ignore[attr-defined]
-    empty = (ids == silent).all(1)
-    assert ((ids == told).all(1) | empty).all()
+    captioned, empty_ids = (torch.tensor(text.ids(words)) for words in ("a cat", ""))  # type: ignore[attr-defined]
+    empty = (ids == empty_ids).all(1)
+    assert ((ids == captioned).all(1) | empty).all()
     spread = 3 * (expected * (1 - expected) / 600) ** 0.5
     assert float(empty.double().mean()) == pytest.approx(expected, abs=spread)
 
@@ -138,8 +138,8 @@ def test_a_caption_that_is_too_long_is_cut_between_words(examples: Make, text: "
     made = examples(Captioned(caption), proportion_empty_prompts=0.0)
     ids = made.example(0)["ids"].tolist()
     assert ids == text.ids(" ".join(caption.split()[:75]))  # type: ignore[attr-defined]
-    spelt = examples(Captioned("cat " + "x" * 200), proportion_empty_prompts=0.0)
-    assert spelt.example(0)["ids"].tolist() == text.ids("cat")  # type: ignore[attr-defined]
+    truncated = examples(Captioned("cat " + "x" * 200), proportion_empty_prompts=0.0)
+    assert truncated.example(0)["ids"].tolist() == text.ids("cat")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("mask", MASKS)

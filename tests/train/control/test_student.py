@@ -15,7 +15,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.train.control.settings import Settings
 from cloisonne.train.control.task import ControlTask
 from cloisonne.train.engine import trainer
-from cloisonne.train.engine.examples import Batch, Share, batches
+from cloisonne.train.engine.examples import Batch, PositionSampler, batches
 
 CPU = torch.device("cpu")
 Quick = Callable[..., Settings]
@@ -32,7 +32,9 @@ def sd_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_batch(task: ControlTask, settings: Settings) -> Batch:
-    stream: Iterator[Batch] = batches(task.examples, Share(settings, rank=0, world=1, first=0, last=1), 0, CPU)
+    stream: Iterator[Batch] = batches(
+        task.examples, PositionSampler(settings, rank=0, world=1, first=0, last=1), 0, CPU
+    )
     return next(stream)
 
 
@@ -42,8 +44,8 @@ def answers(task: ControlTask, batch: Batch, mask: Tensor) -> tuple[Tensor, Tens
     z, ids, t = batch["noise"], batch["ids"], batch["t"]
     with torch.no_grad():
         ours = student(z, batch["map"], mask, ids, t)
-        heard = student.text(ids).last_hidden_state
-        base = student.unet(z, t, encoder_hidden_states=heard).sample
+        hidden_states = student.text(ids).last_hidden_state
+        base = student.unet(z, t, encoder_hidden_states=hidden_states).sample
     return ours, base
 
 
@@ -124,7 +126,7 @@ def test_maps_of_colours_have_three_channels(quick: Quick, kind: str, channels: 
     assert float(task.loss(task.student, first_batch(task, settings), nullcontext()).detach()) > 0
 
 
-def test_the_adapter_begins_as_the_seed_says(quick: Quick) -> None:
+def test_the_initial_adapter_depends_on_the_seed(quick: Quick) -> None:
     made = [ControlTask(quick(seed=seed), CPU).trained for seed in (0, 0, 1)]
     name = "adapter.adapter.conv_in.weight"
     assert torch.equal(made[0][name], made[1][name])
@@ -217,7 +219,7 @@ def test_the_loss_on_clean_latents_is_added_by_its_weight(quick: Quick) -> None:
 
 
 def test_kinds_schedules_and_areas_of_that_loss_differ(quick: Quick) -> None:
-    told = [
+    values = [
         losses(quick, x0_weight=1.0, **changes)
         for changes in (
             {},
@@ -227,7 +229,7 @@ def test_kinds_schedules_and_areas_of_that_loss_differ(quick: Quick) -> None:
             {"normalize_by_area": True},
         )
     ]
-    assert len(set(told)) == len(told)
+    assert len(set(values)) == len(values)
 
 
 def test_the_step_schedule_leaves_it_out_where_there_is_little_noise(quick: Quick) -> None:
@@ -245,14 +247,14 @@ def test_the_step_schedule_leaves_it_out_where_there_is_little_noise(quick: Quic
 def test_a_perfect_network_has_no_loss_whatever_the_base_predicts(
     quick: Quick, base: str, request: pytest.FixtureRequest
 ) -> None:
-    """Noise and velocity alike: the estimate of the clean latents is then the clean latents."""
+    """For epsilon and v prediction, the estimate then equals the clean latents."""
     settings = quick(base=str(request.getfixturevalue(base)), x0_weight=1.0)
     task = ControlTask(settings, CPU)
     batch = first_batch(task, settings)
     batch["t"] = torch.tensor([200, 600])
     z0 = task._diffusion.latents(batch["pixels"], batch["posterior"], nullcontext())
     right = task._diffusion.target(z0, batch["noise"], batch["t"])
-    perfect: Any = lambda *shown: right  # noqa: E731
+    perfect: Any = lambda *inputs: right  # noqa: E731
     assert float(task.loss(perfect, batch, nullcontext())) == pytest.approx(0, abs=1e-8)
-    wrong: Any = lambda *shown: right + 0.1 * torch.randn_like(right)  # noqa: E731
+    wrong: Any = lambda *inputs: right + 0.1 * torch.randn_like(right)  # noqa: E731
     assert float(task.loss(wrong, batch, nullcontext())) > 1e-3

@@ -40,7 +40,7 @@ def test_pictures_train_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_sd: Pat
         (None, ("--min_area", "0.75"), "75% to 80%"),
         (None, ("--image_encoder", "nowhere"), "nowhere"),
         (None, ("--base", "nowhere"), "nowhere"),
-        (None, ("--resume_from_checkpoint", "nowhere"), "no checkpoint"),
+        (None, ("--resume_from_checkpoint", "nowhere"), "not a training checkpoint"),
     ],
 )
 def test_bad_input_is_one_sentence(

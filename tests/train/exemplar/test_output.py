@@ -1,4 +1,4 @@
-"""What training writes is a folder of PaintByExamplePipeline: diffusers reads it as we do, and it draws."""
+"""Training writes a PaintByExamplePipeline folder that diffusers and cloisonne load and generate with."""
 
 import json
 from collections.abc import Callable
@@ -72,24 +72,24 @@ def test_files(trained: Path, adapted: Path) -> None:
     assert not [file for file in trained.rglob("*") if file.suffix in (".bin", ".pt", ".pkl", ".partial")]
 
 
-def test_what_it_was_made_of_is_written_down(trained: Path) -> None:
+def test_the_record_is_written(trained: Path) -> None:
     made = json.loads((trained / "training.json").read_text())
     assert (made["steps"], made["pictures"], made["settings"]["mapper_blocks"]) == (3, 6, 2)
 
 
 @pytest.mark.parametrize("made", ["trained", "adapted"])
-def test_it_is_a_model_without_words_and_draws(made: str, request: pytest.FixtureRequest) -> None:
+def test_it_is_an_image_conditioned_model_and_generates(made: str, request: pytest.FixtureRequest) -> None:
     model = cloisonne.load(request.getfixturevalue(made))
     assert model.image_only
     one, again, other = (cloisonne.generate(scene(picture(k)), model) for k in (1, 1, 2))
     assert one.images[0].size == (64, 64)
     assert one.report["identical_outside"] is True
     assert torch.equal(one.latents, again.latents)
-    assert not torch.equal(one.latents, other.latents), "the exemplar is heard"
+    assert not torch.equal(one.latents, other.latents), "the exemplar conditions the image"
 
 
 @pytest.mark.parametrize("made", ["trained", "adapted"])
-def test_it_draws_beside_its_base(made: str, request: pytest.FixtureRequest, tiny_sd: Path) -> None:
+def test_it_generates_together_with_its_base(made: str, request: pytest.FixtureRequest, tiny_sd: Path) -> None:
     model = cloisonne.load(tiny_sd, exemplar=request.getfixturevalue(made))
     assert not model.image_only
     one, other = (cloisonne.generate(scene(picture(k), caption="on the beach"), model).latents for k in (1, 2))
@@ -109,7 +109,7 @@ def test_diffusers_encoder_gives_the_same_token(trained: Path) -> None:
     torch.testing.assert_close(engine.null, null[0], atol=1e-5, rtol=0)
 
 
-def test_stock_diffusers_draws_with_it(trained: Path) -> None:
+def test_stock_diffusers_generates_with_it(trained: Path) -> None:
     scheduler: Any = DDIMScheduler.from_pretrained(trained / "scheduler")
     pipeline: Any = PaintByExamplePipeline(
         vae=AutoencoderKL.from_pretrained(trained / "vae", low_cpu_mem_usage=False),
@@ -135,7 +135,7 @@ def test_stock_diffusers_draws_with_it(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("made", ["trained", "adapted"])
-def test_the_image_tower_is_the_given_one_to_the_byte(made: str, request: pytest.FixtureRequest, tower: Path) -> None:
+def test_the_image_encoder_is_bit_identical(made: str, request: pytest.FixtureRequest, tower: Path) -> None:
     given = load_file(tower / "model.safetensors")
     written = load_file(request.getfixturevalue(made) / "image_encoder" / "model.safetensors")
     own = {name.removeprefix(VISION): values for name, values in written.items() if name.startswith(VISION)}
@@ -183,7 +183,7 @@ def test_merged_unet_is_the_base_plus_the_adapters(adapted: Path, tiny_sd: Path)
     assert all(torch.equal(merged[name], base[name]) for name in base.keys() - changed)
 
 
-def test_the_adapters_file_holds_the_encoders_head_and_no_tower(adapted: Path) -> None:
+def test_the_adapter_file_has_the_encoder_head_without_the_image_encoder(adapted: Path) -> None:
     apart = load_file(adapted / "adapter" / "model.safetensors")
     heads = {name.split(".")[1] for name in apart if name.startswith("encoder.")}
     assert heads == {"mapper", "norm", "project", "null"}
@@ -196,7 +196,7 @@ def test_the_adapters_file_holds_the_encoders_head_and_no_tower(adapted: Path) -
 
 
 def test_adapters_on_a_fresh_base_are_the_merged_network(adapted: Path, tiny_sd: Path) -> None:
-    """Put on by hand, layer after layer, and asked."""
+    """Applied by hand, layer by layer."""
     apart = load_file(adapted / "adapter" / "model.safetensors")
     fresh, merged = (
         UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False).eval()
@@ -213,12 +213,12 @@ def test_adapters_on_a_fresh_base_are_the_merged_network(adapted: Path, tiny_sd:
                 layer = layers[name.removeprefix("unet.").removesuffix(".down")]
                 down, up = apart[name], apart[name.removesuffix(".down") + ".up"]
                 layer.weight += (up.flatten(1) @ down.flatten(1)).reshape(layer.weight.shape)
-        z, heard = torch.randn(1, 9, 8, 8), torch.randn(1, 1, 16)
-        one, other = (unet(z, 300, encoder_hidden_states=heard).sample for unet in (fresh, merged))
+        z, hidden_states = torch.randn(1, 9, 8, 8), torch.randn(1, 1, 16)
+        one, other = (unet(z, 300, encoder_hidden_states=hidden_states).sample for unet in (fresh, merged))
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
-def test_a_token_a_patch_loads_and_draws(quick: Quick, tmp_path: Path) -> None:
+def test_one_token_per_patch_loads_and_generates(quick: Quick, tmp_path: Path) -> None:
     train(quick(context="all", max_train_steps=1), quiet)
     model = cloisonne.load(tmp_path / "out")
     assert model.exemplar is not None

@@ -1,4 +1,4 @@
-"""The widened UNet begins as the base, and what is trained is what should be."""
+"""The widened UNet starts equal to the base, and exactly the intended parameters are trained."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from cloisonne.errors import CheckpointError, TrainingError
-from cloisonne.train.engine.examples import Batch, Share, batches
+from cloisonne.train.engine.examples import Batch, PositionSampler, batches
 from cloisonne.train.exemplar.settings import Settings
 from cloisonne.train.exemplar.student import widen
 from cloisonne.train.exemplar.task import ExemplarTask, read_tower, train
@@ -24,15 +24,17 @@ Quick = Callable[..., Settings]
 
 
 def first_batch(task: ExemplarTask, settings: Settings) -> Batch:
-    stream: Iterator[Batch] = batches(task.examples, Share(settings, rank=0, world=1, first=0, last=1), 0, CPU)
+    stream: Iterator[Batch] = batches(
+        task.examples, PositionSampler(settings, rank=0, world=1, first=0, last=1), 0, CPU
+    )
     return next(stream)
 
 
-def gradients(settings: Settings, *, told: bool) -> dict[str, Tensor]:
-    """Of the loss of the first batch, all of it told its exemplars or none, by name; what has none is left out."""
+def gradients(settings: Settings, *, conditioned: bool) -> dict[str, Tensor]:
+    """Non-zero gradients of the loss of the first batch, by name; all rows are conditioned or none."""
     task = ExemplarTask(settings, CPU)
     batch = first_batch(task, settings)
-    batch["told"] = torch.full_like(batch["told"], told)
+    batch["conditioned"] = torch.full_like(batch["conditioned"], conditioned)
     task.loss(task.student, batch, nullcontext()).backward()
     return {name: p.grad for name, p in task.student.named_parameters() if p.grad is not None and bool(p.grad.any())}
 
@@ -40,19 +42,19 @@ def gradients(settings: Settings, *, told: bool) -> dict[str, Tensor]:
 @pytest.mark.parametrize("level", [0, 500, 999])
 def test_the_widened_unet_is_the_base_whatever_mask_and_masked_latents(level: int) -> None:
     unet = tiny_unet().eval()
-    z, heard, t = torch.randn(2, 4, 8, 8), torch.randn(2, 1, 16), torch.tensor([level])
+    z, hidden_states, t = torch.randn(2, 4, 8, 8), torch.randn(2, 1, 16), torch.tensor([level])
     with torch.no_grad():
-        before = unet(z, t, encoder_hidden_states=heard).sample
+        before = unet(z, t, encoder_hidden_states=hidden_states).sample
         widen(unet)
         assert unet.config.in_channels == unet.conv_in.in_channels == 9
         for keep in (torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.rand(2, 1, 8, 8)):
             wide = torch.cat([z, 100 * torch.randn(2, 4, 8, 8), keep], 1)
-            after = unet(wide, t, encoder_hidden_states=heard).sample
+            after = unet(wide, t, encoder_hidden_states=hidden_states).sample
             torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
 
 
-def test_the_new_channels_are_listened_to_once_they_have_learned() -> None:
-    """They get a gradient, so that the equality above is of zeros and not of a cut connection."""
+def test_the_new_channels_receive_gradients() -> None:
+    """So the equality above comes from zero weights, not from a missing connection."""
     unet = tiny_unet()
     widen(unet)
     unet(torch.randn(1, 9, 8, 8), 500, encoder_hidden_states=torch.randn(1, 1, 16)).sample.square().mean().backward()
@@ -60,8 +62,8 @@ def test_the_new_channels_are_listened_to_once_they_have_learned() -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"lora": True}], ids=["whole", "lora"])
-def test_pictures_with_exemplars_teach_the_mapper_and_not_the_null_token(quick: Quick, more: dict[str, Any]) -> None:
-    named = gradients(quick(**more), told=True)
+def test_conditioned_images_train_the_mapper_and_not_the_null_token(quick: Quick, more: dict[str, Any]) -> None:
+    named = gradients(quick(**more), conditioned=True)
     learning = {name.split(".")[1] for name in named if name.startswith("encoder.")}
     assert learning == {"mapper", "norm", "project"}
     assert {name.split(".")[2] for name in named if name.startswith("encoder.mapper")} == {"0", "1"}
@@ -69,8 +71,8 @@ def test_pictures_with_exemplars_teach_the_mapper_and_not_the_null_token(quick: 
 
 
 @pytest.mark.parametrize("more", [{}, {"lora": True}], ids=["whole", "lora"])
-def test_pictures_without_exemplars_teach_the_null_token_and_not_the_mapper(quick: Quick, more: dict[str, Any]) -> None:
-    named = gradients(quick(**more), told=False)
+def test_unconditional_images_train_the_null_token_and_not_the_mapper(quick: Quick, more: dict[str, Any]) -> None:
+    named = gradients(quick(**more), conditioned=False)
     assert [name for name in named if name.startswith("encoder.")] == ["encoder.null"]
     assert "unet.conv_in.weight" in named
 
@@ -83,8 +85,8 @@ def test_with_adapters_the_unets_own_weights_but_the_first_layers_stay(quick: Qu
     assert low == {3}
 
 
-def test_an_earlier_trainings_adapter_is_begun_with(quick: Quick, tmp_path: Path) -> None:
-    """The network is then the one that the earlier training left, its adapters merged."""
+def test_training_starts_from_an_earlier_adapter(quick: Quick, tmp_path: Path) -> None:
+    """The network then equals the merged result of the earlier training."""
     settings = quick(lora=True, rank=3, learning_rate=1e-2)
     train(settings, lambda line: None)
     task = ExemplarTask(quick(lora=True, rank=3, adapter=str(tmp_path / "out" / "adapter"), seed=4), CPU)
@@ -92,9 +94,9 @@ def test_an_earlier_trainings_adapter_is_begun_with(quick: Quick, tmp_path: Path
     assert len(given) == len(task.trained) > 10
     assert all(torch.equal(p, given[name]) for name, p in task.student.adapter().items())
     left: Any = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
-    z, heard, t = torch.randn(2, 9, 8, 8), torch.randn(2, 1, 16), torch.tensor([300])
+    z, hidden_states, t = torch.randn(2, 9, 8, 8), torch.randn(2, 1, 16), torch.tensor([300])
     with torch.no_grad():
-        ours, theirs = (unet(z, t, encoder_hidden_states=heard).sample for unet in (task.student.unet, left))
+        ours, theirs = (unet(z, t, encoder_hidden_states=hidden_states).sample for unet in (task.student.unet, left))
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
@@ -103,7 +105,7 @@ def test_an_adapter_of_another_rank_or_none_is_refused(quick: Quick, tmp_path: P
     given = str(tmp_path / "out" / "adapter")
     with pytest.raises(CheckpointError, match=r"is \[3, .* there and \[2, .*--rank"):
         ExemplarTask(quick(lora=True, rank=2, adapter=given), CPU)
-    with pytest.raises(CheckpointError, match="--lora left"):
+    with pytest.raises(CheckpointError, match="training with --lora"):
         ExemplarTask(quick(lora=True, adapter=str(tmp_path / "out" / "unet")), CPU)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -112,15 +114,15 @@ def test_an_adapter_of_another_rank_or_none_is_refused(quick: Quick, tmp_path: P
         train(quick(adapter=given, output=tmp_path / "other"))
 
 
-def test_the_tower_is_never_trained(quick: Quick) -> None:
+def test_the_image_encoder_is_never_trained(quick: Quick) -> None:
     for more in ({}, {"lora": True}):
         task = ExemplarTask(quick(**more), CPU)
         assert not [name for name in task.trained if "vision" in name]
         assert not task.student.encoder.vision.training
 
 
-def test_guidance_is_decided_for_each_picture_of_a_batch(quick: Quick) -> None:
-    """The row that is told gives what it gives in a batch of its own."""
+def test_conditioning_is_per_batch_row(quick: Quick) -> None:
+    """A conditioned row does not depend on the other rows of the batch."""
     settings = quick()
     task = ExemplarTask(settings, CPU)
     batch = first_batch(task, settings)
@@ -128,15 +130,15 @@ def test_guidance_is_decided_for_each_picture_of_a_batch(quick: Quick) -> None:
     exemplar, t = batch["exemplar"], batch["t"]
     with torch.no_grad():
         mixed = task.student(z, z, keep, exemplar, torch.tensor([True, False]), t)
-        all_told = task.student(z, z, keep, exemplar, torch.tensor([True, True]), t)
-        none_told = task.student(z, z, keep, exemplar, torch.tensor([False, False]), t)
-    torch.testing.assert_close(mixed[0], all_told[0], atol=1e-6, rtol=0)
-    torch.testing.assert_close(mixed[1], none_told[1], atol=1e-6, rtol=0)
-    assert not torch.allclose(all_told, none_told, atol=1e-4)
+        all_conditioned = task.student(z, z, keep, exemplar, torch.tensor([True, True]), t)
+        none_conditioned = task.student(z, z, keep, exemplar, torch.tensor([False, False]), t)
+    torch.testing.assert_close(mixed[0], all_conditioned[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(mixed[1], none_conditioned[1], atol=1e-6, rtol=0)
+    assert not torch.allclose(all_conditioned, none_conditioned, atol=1e-4)
 
 
 @pytest.mark.parametrize(("context", "tokens"), [("pooled", 1), ("all", 5)])
-def test_one_token_or_all_of_the_towers(quick: Quick, context: str, tokens: int) -> None:
+def test_one_token_or_one_per_patch(quick: Quick, context: str, tokens: int) -> None:
     settings = quick(context=context)
     task = ExemplarTask(settings, CPU)
     exemplar = first_batch(task, settings)["exemplar"]
@@ -162,15 +164,15 @@ def test_the_tower_of_a_whole_clip_is_its_image_tower(tmp_path: Path) -> None:
         torch.testing.assert_close(tower.eval()(pixels).pooler_output, expected, atol=1e-6, rtol=0)
 
 
-def test_what_is_no_tower_is_refused(tmp_path: Path, tiny_sd: Path) -> None:
+def test_a_source_without_image_encoder_is_refused(tmp_path: Path, tiny_sd: Path) -> None:
     with pytest.raises(CheckpointError, match="no folder"):
         read_tower(str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match="text_encoder"):
         read_tower(str(tiny_sd / "text_encoder"))
 
 
-def test_the_masked_picture_is_grey_in_the_hole(quick: Quick) -> None:
-    """And its latents are drawn with a noise of their own: what is in the hole does not change the loss's input."""
+def test_the_masked_image_is_grey_in_the_hole(quick: Quick) -> None:
+    """Its latents have their own noise, and do not depend on the content of the hole."""
     settings = quick()
     task = ExemplarTask(settings, CPU)
     seen: list[Tensor] = []
@@ -192,12 +194,12 @@ def test_the_masked_picture_is_grey_in_the_hole(quick: Quick) -> None:
     assert tuple(keep.shape) == (2, 1, 8, 8)
 
 
-def test_bases_that_hear_no_words_are_refused(quick: Quick, tmp_path: Path) -> None:
+def test_image_conditioned_bases_are_refused(quick: Quick, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="text-to-image base"):
         ExemplarTask(quick(base=str(write_exemplar(tmp_path / "pbe"))), CPU)
 
 
-def test_the_tower_is_the_files(quick: Quick, tower: Path) -> None:
+def test_the_image_encoder_has_the_weights_of_the_file(quick: Quick, tower: Path) -> None:
     task = ExemplarTask(quick(), CPU)
     given = load_file(tower / "model.safetensors")
     now = task.student.encoder.vision.state_dict()

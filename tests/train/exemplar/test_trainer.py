@@ -56,7 +56,7 @@ def test_seeds_differ_and_repeat(quick: Quick, tmp_path: Path) -> None:
     ids=["whole", "lora"],
 )
 def test_the_loss_falls(quick: Quick, tmp_path: Path, more: dict[str, object], least: float) -> None:
-    """Below that of the untrained base on the same pictures, noise and levels."""
+    """Below that of the untrained base on the same images, noise and levels."""
     settings = {"learning_rate": 5e-3, "max_train_steps": 12, "train_batch_size": 2, **more}
     learned = train(quick(**settings), quiet)
     still = train(quick(**settings | {"learning_rate": 1e-12, "output": tmp_path / "still"}), quiet)

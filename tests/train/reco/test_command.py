@@ -47,7 +47,7 @@ def test_the_world_trains_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_famil
         ("nowhere", (), "no folder"),
         (None, ("--seed", "-1"), "--seed is -1"),
         (None, ("--base", "nowhere"), "nowhere"),
-        (None, ("--resume_from_checkpoint", "nowhere"), "no checkpoint"),
+        (None, ("--resume_from_checkpoint", "nowhere"), "not a training checkpoint"),
         (None, ("--resume", "--resume_from_checkpoint", "checkpoint-1"), "leave one out"),
     ],
 )

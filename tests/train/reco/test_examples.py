@@ -9,11 +9,11 @@ import torch
 from tiny import tiny_tokenizer
 
 from cloisonne.errors import ImageError
-from cloisonne.train.datasets.coco import CocoRows
-from cloisonne.train.datasets.shown import Rows
-from cloisonne.train.datasets.world import WorldRows
-from cloisonne.train.engine.examples import Batch, Canvas, Share, batches
-from cloisonne.train.reco.examples import ToldExamples
+from cloisonne.train.datasets.coco import CocoDataset
+from cloisonne.train.datasets.training_image import ImageDataset
+from cloisonne.train.datasets.world import WorldDataset
+from cloisonne.train.engine.examples import Batch, Canvas, PositionSampler, batches
+from cloisonne.train.reco.examples import ReCoExamples
 from cloisonne.train.reco.settings import Settings
 
 CPU = torch.device("cpu")
@@ -21,8 +21,8 @@ CANVAS = Canvas(size=64, latent=(4, 8, 8), levels=1000)
 Quick = Callable[..., Settings]
 
 
-def examples(settings: Settings, rows: Rows | None = None) -> ToldExamples:
-    return ToldExamples(rows or CocoRows(Path(settings.data)), settings, tiny_tokenizer(16), CANVAS)
+def examples(settings: Settings, dataset: ImageDataset | None = None) -> ReCoExamples:
+    return ReCoExamples(dataset or CocoDataset(Path(settings.data)), settings, tiny_tokenizer(16), CANVAS)
 
 
 def equal(a: object, b: object) -> bool:
@@ -75,17 +75,17 @@ def test_some_of_the_pictures(quick: Quick) -> None:
 def test_processes_share_out_what_one_would_do(quick: Quick) -> None:
     one = quick(train_batch_size=4, gradient_accumulation_steps=2)
     two = quick(train_batch_size=2, gradient_accumulation_steps=2)
-    whole = [p for batch in Share(one, rank=0, world=1, first=3, last=5) for p in batch]
-    shares = [list(Share(two, rank=rank, world=2, first=3, last=5)) for rank in (0, 1)]
+    whole = [p for batch in PositionSampler(one, rank=0, world=1, first=3, last=5) for p in batch]
+    shares = [list(PositionSampler(two, rank=rank, world=2, first=3, last=5)) for rank in (0, 1)]
     assert whole == list(range(24, 40))
     assert [p for pair in zip(*shares, strict=True) for batch in pair for p in batch] == whole
-    assert len(Share(two, rank=0, world=2, first=3, last=5)) == 4
+    assert len(PositionSampler(two, rank=0, world=2, first=3, last=5)) == 4
 
 
 def test_batches_are_stacked(quick: Quick) -> None:
     settings = quick()
     made = examples(settings)
-    stream: list[Batch] = list(batches(made, Share(settings, rank=0, world=1, first=0, last=2), 0, CPU))
+    stream: list[Batch] = list(batches(made, PositionSampler(settings, rank=0, world=1, first=0, last=2), 0, CPU))
     assert [tuple(batch["pixels"].shape) for batch in stream] == [(2, 3, 64, 64)] * 2
     example = made[3]
     assert isinstance(example, dict)
@@ -96,12 +96,12 @@ def test_a_picture_that_cannot_be_read_is_a_sentence(quick: Quick, tmp_path: Pat
     for file in pictures.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes() if file.suffix == ".json" else b"")
     settings = quick(data=str(tmp_path))
-    with pytest.raises(ImageError, match="training picture"):
-        list(batches(examples(settings), Share(settings, rank=0, world=1, first=0, last=1), 0, CPU))
+    with pytest.raises(ImageError, match="training image"):
+        list(batches(examples(settings), PositionSampler(settings, rank=0, world=1, first=0, last=1), 0, CPU))
 
 
 def test_pictures_of_the_world(quick: Quick) -> None:
-    made = examples(quick(data="world"), WorldRows(64))
+    made = examples(quick(data="world"), WorldDataset(64))
     assert len(made) == 40_000
     assert equal(made[7], made[7])
     example = made[7]

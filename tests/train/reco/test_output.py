@@ -71,12 +71,12 @@ def test_ids_are_those_of_the_published_string(trained: Path, count: int) -> Non
     v = Vocabulary.of(tokenizer)
     assert (v.bins, v.length) == (1000, 616)
     regions = [((k / 40, 0.1, 0.5 + k / 40, 0.9), f"a {'red ' * (k % 3)}cat") for k in range(count)]
-    ids, kept = sequence(tokenizer, "a dog on the beach", regions)
-    assert len(kept) == count
+    ids, included = sequence(tokenizer, "a dog on the beach", regions)
+    assert len(included) == count
     text = hub_string(v, "a dog on the beach", regions)
     assert tokenizer(text, padding="max_length", max_length=616, truncation=True).input_ids == ids
-    heard, _ = pipeline.encode_prompt(text, torch.device("cpu"), 1, False)
-    torch.testing.assert_close(heard[0], load(trained).text.encode(ids), atol=1e-5, rtol=0)
+    hidden_states, _ = pipeline.encode_prompt(text, torch.device("cpu"), 1, False)
+    torch.testing.assert_close(hidden_states[0], load(trained).text.encode(ids), atol=1e-5, rtol=0)
 
 
 def test_ours_loads_it_and_draws(trained: Path) -> None:
@@ -111,7 +111,7 @@ def test_text_encoder_and_unet_have_learned_together(trained: Path, tiny_sd: Pat
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_family_stays_one(quick: Quick, tiny_family: Path, tmp_path: Path, lora: bool) -> None:
-    """Its vae works on unshuffled pictures, it predicts v, and its 16 bins and 77 tokens are kept."""
+    """Its vae works on pixel-unshuffled images, it predicts v, and its 16 bins and 77 tokens are preserved."""
     base = tmp_path / "base"
     shutil.copytree(tiny_family, base)
     for member, parents in {"vae": (), "unet": ("vae",)}.items():

@@ -52,8 +52,8 @@ def test_a_stop_in_between_goes_on_from_the_last_checkpoint(quick: Quick, tmp_pa
 
 def test_a_named_checkpoint_may_go_on_elsewhere(quick: Quick, tmp_path: Path) -> None:
     train(quick(output=tmp_path / "whole", checkpointing_steps=1, checkpoints_total_limit=2), quiet)
-    kept = sorted(entry.name for entry in (tmp_path / "whole").glob("checkpoint*"))
-    assert kept == ["checkpoint-3", "checkpoint-4"]
+    names = sorted(entry.name for entry in (tmp_path / "whole").glob("checkpoint*"))
+    assert names == ["checkpoint-3", "checkpoint-4"]
     files = sorted(file.name for file in (tmp_path / "whole" / "checkpoint-3").iterdir())
     assert files == ["moments.safetensors", "parameters.safetensors", "state.json"]
     train(quick(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3")), quiet)
@@ -96,7 +96,7 @@ def test_the_average_is_what_is_written(quick: Quick, tmp_path: Path) -> None:
     ids=["whole", "lora"],
 )
 def test_the_loss_falls(quick: Quick, tmp_path: Path, more: dict[str, object], least: float) -> None:
-    """Below that of the untrained base on the same pictures, noise and levels."""
+    """Below that of the untrained base on the same images, noise and levels."""
     settings = {"learning_rate": 5e-3, "max_train_steps": 30, "train_batch_size": 4, **more}
     learned = train(quick(**settings), quiet)
     still = train(quick(**settings | {"learning_rate": 1e-12, "output": tmp_path / "still"}), quiet)
@@ -104,7 +104,7 @@ def test_the_loss_falls(quick: Quick, tmp_path: Path, more: dict[str, object], l
     assert np.mean(learned[-15:]) < np.mean(still[-15:]) - least
 
 
-def test_what_is_said_while_it_runs(quick: Quick, tmp_path: Path) -> None:
+def test_log_lines(quick: Quick, tmp_path: Path) -> None:
     lines: list[str] = []
     train(quick(max_train_steps=11), lines.append)
     assert [line.split(":")[0] for line in lines] == ["step 10 of 11", "step 11 of 11"]
@@ -118,12 +118,12 @@ def test_epochs_are_counted_in_steps(quick: Quick) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_a_batch(quick: Quick, tmp_path: Path, pictures: Path, tiny_sd: Path) -> None:
-    """torchrun on the CPU: 2 processes of 2 pictures make the steps of one process with 4."""
+    """torchrun on the CPU: 2 processes of 2 images make the steps of one process with 4."""
     train(quick(train_batch_size=4, adam_epsilon=1e-3), quiet)
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29513"]
-    told = f"--base {tiny_sd} --data {pictures} --output {tmp_path / 'two'} --train_batch_size 2 --max_train_steps 4"
+    options = f"--base {tiny_sd} --data {pictures} --output {tmp_path / 'two'} --train_batch_size 2 --max_train_steps 4"
     more = "--learning_rate 1e-3 --adam_epsilon 1e-3 --num_bins 16 --max_length 128 --device cpu"
-    command = [*run, "-m", "cloisonne", "train", "reco", *told.split(), *more.split()]
+    command = [*run, "-m", "cloisonne", "train", "reco", *options.split(), *more.split()]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert_close(tmp_path / "out", tmp_path / "two")

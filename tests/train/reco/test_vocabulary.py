@@ -1,4 +1,4 @@
-"""An extended text encoder is the stock one with room for more, and what was there does not change."""
+"""An extended text encoder has more tokens and positions; the existing ones do not change."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from torch import nn
 
 from cloisonne.errors import TrainingError
 from cloisonne.methods.reco import Vocabulary, sequence
-from cloisonne.train.reco.student import GrownEmbedding
-from cloisonne.train.reco.vocabulary import extend, sines
+from cloisonne.train.reco.student import ExtendedEmbedding
+from cloisonne.train.reco.vocabulary import extend, sinusoids
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def stock() -> tuple[Any, Any]:
 
 
 def test_without_regions_the_first_77_outputs_are_the_stock_encoders(stock: tuple[Any, Any]) -> None:
-    """Causal, so that what comes later is not heard."""
+    """The encoder is causal, so later tokens have no effect."""
     tokenizer, text = stock
     ids = tokenizer("a cat on the beach", padding="max_length", max_length=77).input_ids
     with torch.no_grad():
@@ -40,10 +40,10 @@ def test_new_rows(stock: tuple[Any, Any]) -> None:
     tokenizer, text = stock
     tokens, places = (table.weight.detach().clone() for table in text.embeddings.children())
     words = len(tokenizer)
-    grown = extend(tokenizer, text)
+    extension = extend(tokenizer, text)
     v = Vocabulary.of(tokenizer)
     assert (v.first_bin, v.bins, v.length) == (words, 1000, 616)
-    assert (grown.first_token, grown.first_place) == (words, 77)
+    assert (extension.first_token, extension.first_position) == (words, 77)
     now, further = (table.weight for table in text.embeddings.children())
     assert torch.equal(now[:words], tokens)
     assert torch.equal(further[:77], places)
@@ -55,8 +55,8 @@ def test_new_rows(stock: tuple[Any, Any]) -> None:
     assert config.eos_token_id == config.pad_token_id == tokenizer.pad_token_id == tokenizer.eos_token_id
 
 
-def test_near_positions_are_alike() -> None:
-    rows = nn.functional.normalize(sines(1000, 32), dim=1)
+def test_nearby_positions_are_similar() -> None:
+    rows = nn.functional.normalize(sinusoids(1000, 32), dim=1)
     assert float(rows[400] @ rows[401]) > 0.99
     assert float(rows[400] @ rows[401]) > float(rows[400] @ rows[410]) > float(rows[400] @ rows[600])
 
@@ -90,11 +90,11 @@ def test_what_has_position_tokens_stays() -> None:
     tokenizer = tiny_tokenizer(16)
     text = tiny_text(tokenizer)
     before = {name: values.clone() for name, values in text.state_dict().items()}
-    grown = extend(tokenizer, text)
+    extension = extend(tokenizer, text)
     assert Vocabulary.of(tokenizer).bins == 16
     assert tokenizer.model_max_length == 77
     assert all(torch.equal(values, before[name]) for name, values in text.state_dict().items())
-    assert (grown.first_token, grown.first_place) == (len(tokenizer), 77)
+    assert (extension.first_token, extension.first_position) == (len(tokenizer), 77)
     extend(tokenizer, text, bins=16, length=154)
     assert Vocabulary.of(tokenizer).length == text.config.max_position_embeddings == 154
     with pytest.raises(TrainingError, match="has 16 position tokens"):
@@ -113,17 +113,17 @@ def test_a_table_longer_than_the_vocabulary_keeps_its_rows() -> None:
     assert len(text.embeddings.token_embedding.weight) == words + 64
 
 
-def test_grown_embedding_is_the_whole_table_and_trains_its_end() -> None:
+def test_extended_embedding_is_the_whole_table_and_trains_its_new_rows() -> None:
     table = nn.Embedding(10, 4)
-    grown = GrownEmbedding(table, 7)
+    extended = ExtendedEmbedding(table, 7)
     ids = torch.tensor([[0, 6, 7, 9]])
-    torch.testing.assert_close(grown(ids), table(ids))
-    assert torch.equal(grown.weight, table.weight)
-    grown(ids).sum().backward()
-    assert [name for name, p in grown.named_parameters() if p.requires_grad] == ["new"]
-    assert grown.new.grad is not None
-    assert grown.new.grad.sum(1).tolist() == [4, 0, 4]
-    assert torch.equal(GrownEmbedding(table, 10)(ids), table(ids))
+    torch.testing.assert_close(extended(ids), table(ids))
+    assert torch.equal(extended.weight, table.weight)
+    extended(ids).sum().backward()
+    assert [name for name, p in extended.named_parameters() if p.requires_grad] == ["new"]
+    assert extended.new.grad is not None
+    assert extended.new.grad.sum(1).tolist() == [4, 0, 4]
+    assert torch.equal(ExtendedEmbedding(table, 10)(ids), table(ids))
 
 
 def test_saved_tokenizer_keeps_its_length(stock: tuple[Any, Any], tmp_path: Path) -> None:

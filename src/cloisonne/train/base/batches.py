@@ -1,4 +1,4 @@
-"""Batches of the base: stored latents, what they show, and what is told about them. The step alone decides a batch."""
+"""Batches for the base: stored latents, their labels and captions. The step alone determines a batch."""
 
 import zlib
 from dataclasses import dataclass, fields
@@ -16,55 +16,59 @@ from cloisonne.train.base.recipe import BaseRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some rows of a step's batch."""
+    """Rows of the batch of a step; r is the number of rows."""
 
     ids: Tensor
-    """[r, L], token ids."""
+    """Token ids [r, L]."""
     owners: Tensor
-    """[r, L], k + 1 for a token about item k."""
+    """[r, L]: k + 1 for a token that describes item k, else 0."""
     placed: Tensor
-    """[r], 1 where the text says where items are."""
+    """[r]: 1 if the text states the positions of the items."""
     z0: Tensor
-    """[r, C, h, w], clean latents."""
+    """Clean latents [r, C, h, w]."""
     noise: Tensor
-    """[r, C, h, w]."""
+    """Noise [r, C, h, w]."""
     t: Tensor
-    """[r], in 0..999."""
+    """Timesteps [r], 0..999."""
     classes: Tensor
-    """[r, h, w], what each cell shows; 0 is none of the core."""
+    """[r, h, w]: class of the object in each cell; 0 if it is no core object."""
     colours: Tensor
-    """[r, h, w], the named colour of it; 0 is none."""
+    """[r, h, w]: named colour of the object in each cell; 0 if it has none."""
     items: Tensor
-    """[r, 1 + 4, h, w], which item each cell shows, one-hot."""
+    """[r, 1 + 4, h, w]: the item in each cell, one-hot; 0 is none."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """Copy the batch to a device."""
         return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """Where batches come from; other processes can be given it."""
+    """Makes batches; picklable, for worker processes."""
 
     store: LatentStore
     half: LatentStore | None
-    """The same pictures drawn half as large."""
+    """The same images at half the resolution."""
     tokenizer: Any
     recipe: BaseRecipe
 
     def rows(self, rows: slice, simple: bool, half: bool, step: int) -> Batch:
-        """These rows of the step's batch. simple: single objects only. half: from the half-sized pictures.
+        """Some rows of the batch of a step; a row does not depend on which other rows are requested.
 
-        What a row is does not depend on which others are asked for.
+        Args:
+            rows: Slice of the batch.
+            simple: Use images of a single object only.
+            half: Use the images at half the resolution.
+            step: The training step.
         """
         count = self.recipe.batch
         store = self.half if half and self.half is not None else self.store
         rng = np.random.default_rng([step, 7])
         chosen = store.choose(rng, count, simple=simple)
-        ways = rng.choice(list(SHARES), count, p=list(SHARES.values()))
+        modes = rng.choice(list(SHARES), count, p=list(SHARES.values()))
         v = Vocabulary.of(self.tokenizer)
-        told = [
-            tell(store, int(chosen[k]), str(ways[k]), np.random.default_rng([step, 7, k]), self.tokenizer, v)
+        captions = [
+            tell(store, int(chosen[k]), str(modes[k]), np.random.default_rng([step, 7, k]), self.tokenizer, v)
             for k in range(count)[rows]
         ]
         generator = torch.Generator().manual_seed(zlib.crc32(f"base {step}".encode()))
@@ -74,9 +78,9 @@ class Batches:
         t = torch.where(torch.rand(count, generator=generator) < self.recipe.noisy, above, anywhere)
         z0, classes, colours = store.batch(chosen[rows])
         return Batch(
-            ids=torch.tensor([x.ids for x in told]),
-            owners=torch.tensor([x.owners for x in told]),
-            placed=torch.tensor([float(x.placed) for x in told]),
+            ids=torch.tensor([x.ids for x in captions]),
+            owners=torch.tensor([x.owners for x in captions]),
+            placed=torch.tensor([float(x.placed) for x in captions]),
             z0=z0,
             noise=noise[rows],
             t=t[rows],

@@ -1,4 +1,4 @@
-"""What a training picture is told: token ids, and which object each token is about."""
+"""Token ids of a training image, and the object that each token describes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,13 @@ from cloisonne.train.base.latents import LatentStore
 from cloisonne.world.words import caption, phrase
 
 SHARES = {"reco": 0.45, "words": 0.25, "caption": 0.2, "null": 0.1}
-"""Shares of the pictures that are told each way."""
+"""Fraction of the images per caption mode. "reco": caption and ReCo regions; "words": caption and regions with their
+place in words; "caption": caption only; "null": empty text."""
 
 
 @dataclass(frozen=True)
 class CaptionTokens:
-    """ids: [L]. owners: [L], k + 1 for a token about item k, else 0. placed: whether the text says where items are."""
+    """ids: [L]. owners: [L], k + 1 for a token of item k, else 0. placed: whether the text gives positions."""
 
     ids: list[int]
     owners: list[int]
@@ -24,25 +25,25 @@ class CaptionTokens:
 
 
 def tell(
-    store: LatentStore, index: int, way: str, rng: np.random.Generator, tokenizer: Any, v: Vocabulary
+    store: LatentStore, index: int, mode: str, rng: np.random.Generator, tokenizer: Any, v: Vocabulary
 ) -> CaptionTokens:
-    """A stored picture told in one of the ways of ``SHARES``; items in descending area, as at inference."""
-    if way == "null":
+    """Token ids of a stored image in a mode of ``SHARES``; items in descending area, as at inference."""
+    if mode == "null":
         return _padded(caption_ids(tokenizer, v, ""), [], v, placed=False)
     picture, boxes = store.picture(index), store.boxes(index)
     named = picture.style == "natural" or rng.random() < 0.5
-    told = caption(picture, boxes, rng, objects=True if way == "caption" else None, style=named)
-    if way == "caption":
-        return _padded(caption_ids(tokenizer, v, told), [], v, placed=False)
+    text = caption(picture, boxes, rng, objects=True if mode == "caption" else None, style=named)
+    if mode == "caption":
+        return _padded(caption_ids(tokenizer, v, text), [], v, placed=False)
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
     phrases = [phrase(item, area, rng) for item, area in zip(picture.items, areas, strict=True)]
     order = [int(k) for k in np.argsort([-a for a in areas])]
-    if way == "reco":
+    if mode == "reco":
         parts = [(k, region_ids(tokenizer, v, boxes[k], phrases[k])) for k in order]
-        return _padded(caption_ids(tokenizer, v, told), parts, v, placed=True)
-    # Words are split at commas and spaces, so the tokens of the whole text are those of its parts.
+        return _padded(caption_ids(tokenizer, v, text), parts, v, placed=True)
+    # The tokenizer splits at commas and spaces, so the tokens of the whole text are those of its parts.
     parts = [(k, _ids(tokenizer, f", {region_in_words(boxes[k], phrases[k])}")) for k in order]
-    return _padded([v.start, *_ids(tokenizer, told)], parts, v, placed=True)
+    return _padded([v.start, *_ids(tokenizer, text)], parts, v, placed=True)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -55,7 +56,7 @@ def _padded(head: list[int], parts: list[tuple[int, list[int]]], v: Vocabulary, 
     for k, part in parts:
         ids += part
         owners += [k + 1] * len(part)
-    room = v.length - 1
-    ids, owners = ids[:room], owners[:room]
+    limit = v.length - 1
+    ids, owners = ids[:limit], owners[:limit]
     rest = v.length - len(ids)
     return CaptionTokens(ids + [v.end] * rest, owners + [0] * rest, placed)

@@ -1,7 +1,7 @@
-"""Cross-attention told where to look: while training, pixels that show an item attend to the tokens about it.
+"""Grounding loss on cross-attention: pixels of an item are trained to attend to the tokens that describe it.
 
-Text alone teaches a small network very slowly where things are; the drawn truth says it directly (the idea of the
-grounding loss of TokenCompose, arXiv 2312.03626, eq. 3, over whole regions). Nothing of it is left after training.
+From text alone a small network learns positions very slowly; the ground truth of the rendered images supervises them
+directly (after the grounding loss of TokenCompose, arXiv 2312.03626, eq. 3, over whole regions). Only training uses it.
 """
 
 import threading
@@ -11,20 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ITEMS = 4
-"""Most items of a picture."""
+"""Maximum number of items in an image."""
 
 
 class Seen(threading.local):
-    """What layers leave behind in a forward pass; each thread has its own."""
+    """Tensors recorded by layers in a forward pass, per thread."""
 
     def __init__(self) -> None:
         self.all: list[Tensor] = []
 
 
 class Recorder:
-    """A cross-attention processor that computes its probabilities and keeps their mean over half of the heads.
+    """A cross-attention processor that records the mean attention probabilities of half of its heads.
 
-    The other heads stay free to look elsewhere.
+    The grounding loss does not constrain the other heads.
     """
 
     def __init__(self, seen: Seen) -> None:
@@ -47,7 +47,7 @@ class Recorder:
 
 
 def record(unet: Any) -> Seen:
-    """Install recorders on the cross-attention layers; ``all`` receives [R, Q, L] of each layer at every forward."""
+    """Install recorders on the cross-attention layers; each forward pass appends [R, Q, L] per layer to ``all``."""
     seen = Seen()
     processors = {name: Recorder(seen) if "attn2" in name else p for name, p in unet.attn_processors.items()}
     unet.set_attn_processor(processors)
@@ -55,16 +55,19 @@ def record(unet: Any) -> Seen:
 
 
 def grounding_loss(seen: list[Tensor], owners: Tensor, items: Tensor, placed: Tensor) -> Tensor:
-    """Cross-entropy between what a pixel shows and the attention it gives to the tokens about each item.
+    """Cross-entropy between the item at a pixel and the attention of the pixel to the tokens of each item.
 
-    seen: [R, Q, L] a layer; owners: [R, L], k + 1 for a token about item k; items: [R, 1 + 4, h, w], what each latent
-    cell shows (0 nothing); placed: [R], the rows that count. Pixels of nothing weigh 0.3.
+    Args:
+        seen: Attention probabilities [R, Q, L] per layer.
+        owners: [R, L]: k + 1 for a token that describes item k, else 0.
+        items: [R, 1 + 4, h, w]: the item in each latent cell, one-hot; 0 is none.
+        placed: [R]: weight of each batch row. Pixels without an item weigh 0.3.
     """
-    told = F.one_hot(owners, 1 + ITEMS).float()
+    tokens_of_item = F.one_hot(owners, 1 + ITEMS).float()
     total = items.new_zeros(())
     for attention in seen:
         side = round(attention.shape[1] ** 0.5)
         target = F.adaptive_avg_pool2d(items, side).flatten(2).transpose(1, 2)
         weight = target * target.new_tensor([0.3] + [1.0] * ITEMS) * placed[:, None, None]
-        total = total - (weight * (attention @ told + 1e-3).log()).sum() / weight.sum().clamp(min=1)
+        total = total - (weight * (attention @ tokens_of_item + 1e-3).log()).sum() / weight.sum().clamp(min=1)
     return total / len(seen)

@@ -1,5 +1,4 @@
-"""Latents of drawn pictures, encoded once and kept in memory-mapped files, with what is needed to tell and label
-them."""
+"""Latents of rendered images, encoded once and stored in memory-mapped files, with dense labels and boxes."""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -21,15 +20,14 @@ from cloisonne.world.picture import Picture, Recipe, sample
 
 _CLASS = {c.char: k + 1 for k, c in enumerate(CORE)}
 UNLABELLED = 255
-"""Stored for cells whose class (a glyph from outside the core) or colour (in another style than natural) no label
-names."""
+"""Stored for cells without a label: the class of a non-core glyph, or the colour in a style other than natural."""
 IGNORED = -100
-"""What ``torch.nn.functional.cross_entropy`` leaves out: the label of such cells in a batch."""
+"""Label of such cells in a batch; ``torch.nn.functional.cross_entropy`` ignores it."""
 _COLOUR = {c: k + 1 for k, c in enumerate(COLOURS)}
 
 
 class LatentStore:
-    """A growing set of encoded pictures: latents [n, C, h, w] float16, dense labels, boxes; picture k has seed
+    """A growing set of encoded images: latents [n, C, h, w] float16, dense labels, boxes. Image k has the seed
     ``first_seed + k``."""
 
     def __init__(
@@ -48,14 +46,14 @@ class LatentStore:
             np.save(self._count_file, np.array(0))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the files itself."""
+        """Pickle the arguments only; a worker process reopens the files."""
         return LatentStore, (self.folder, self.recipe, self.shape, self.capacity, self.first_seed)
 
     def __len__(self) -> int:
         return int(np.load(self._count_file))
 
     def append(self, drawn: list[Drawn], latents: Tensor) -> None:
-        """Add pictures in the order of their seeds."""
+        """Append images, in the order of their seeds."""
         start = len(self)
         for k, d in enumerate(drawn):
             index = start + k
@@ -74,9 +72,9 @@ class LatentStore:
         return [tuple(float(x) for x in row) for row in self._boxes[index, :count]]  # type: ignore[misc]
 
     def choose(self, rng: np.random.Generator, count: int, *, simple: bool = False) -> np.ndarray:
-        """Indices of a batch, uniformly from what is encoded.
+        """Sample the indices of a batch uniformly from the encoded images.
 
-        simple: only pictures of a single object of the core's first half.
+        simple: only images of a single object from the first half of the core.
         """
         return rng.choice(self._simple, count) if simple else rng.integers(0, len(self), count)
 
@@ -87,46 +85,45 @@ class LatentStore:
         return np.flatnonzero(alone & (self._classes[:stored, 0].max((1, 2)) <= len(CORE) // 2))
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents float32 [n, C, h, w], classes and colours int64 [n, h, w], ``IGNORED`` where there is no label."""
+        """Latents float32 [n, C, h, w], classes and colours int64 [n, h, w]; ``IGNORED`` where there is no label."""
         z = torch.from_numpy(self._latents[indices]).float()
         dense = torch.from_numpy(self._classes[indices]).long()
         dense[dense == UNLABELLED] = IGNORED
         return z, dense[:, 0], dense[:, 1]
 
     def items(self, indices: np.ndarray) -> Tensor:
-        """Which item each latent cell shows, one-hot float32 [n, 1 + 4, h, w]; 0 is none.
+        """The item in each latent cell, one-hot float32 [n, 1 + 4, h, w]; 0 is none.
 
-        An item's cells are those of its class whose middle lies in its box.
+        A cell belongs to an item if it has the class of the item and its centre lies in the box of the item.
         """
         h, w = self._classes.shape[-2:]
         y, x = (np.arange(h)[:, None] + 0.5) / h, (np.arange(w)[None] + 0.5) / w
-        shown = np.zeros((len(indices), h, w), np.int64)
+        item_of = np.zeros((len(indices), h, w), np.int64)
         for row, index in enumerate(indices):
             for k, (item, box) in enumerate(zip(self.picture(index).items, self.boxes(index), strict=True)):
                 inside = (y >= box[1]) & (y <= box[3]) & (x >= box[0]) & (x <= box[2])
-                shown[row][inside & (self._classes[index, 0] == _CLASS.get(item.char, UNLABELLED))] = k + 1
-        return F.one_hot(torch.from_numpy(shown), 5).permute(0, 3, 1, 2).float()
+                item_of[row][inside & (self._classes[index, 0] == _CLASS.get(item.char, UNLABELLED))] = k + 1
+        return F.one_hot(torch.from_numpy(item_of), 5).permute(0, 3, 1, 2).float()
 
 
 def cells(d: Drawn, side: int) -> np.ndarray:
-    """Class and colour of what the middle of each latent cell shows: uint8 [2, side, side], with ``UNLABELLED``."""
+    """Class and colour at the centre of each latent cell, uint8 [2, side, side]; may be ``UNLABELLED``."""
     step = d.labels.shape[0] // side
-    middle = d.labels[step // 2 :: step, step // 2 :: step]
+    centres = d.labels[step // 2 :: step, step // 2 :: step]
     natural = d.picture.style == "natural"
     class_of = np.array([0] + [_CLASS.get(i.char, UNLABELLED) for i in d.picture.items], np.uint8)
     colours = [(_COLOUR[i.colour] if natural else UNLABELLED) if i.colour else 0 for i in d.picture.items]
     colour_of = np.array([0, *colours], np.uint8)
-    return np.stack([class_of[middle], colour_of[middle]])
+    return np.stack([class_of[centres], colour_of[centres]])
 
 
 def fill(store: LatentStore, vae: Vae, count: int, report: Callable[[str], None] = print, batch: int = 48) -> None:
-    """Draw and encode pictures, eight pixels a latent, until the store holds ``count``; continues where an earlier call
-    stopped."""
-    begun = len(store)
-    ready = Prefetch(partial(_drawn, store, begun, count, batch), processes(vae.module.device))
+    """Render and encode images, eight pixels per latent, until the store holds ``count``; resumes a previous call."""
+    first_index = len(store)
+    ready = Prefetch(partial(_drawn, store, first_index, count, batch), processes(vae.module.device))
     while len(store) < count:
         start = len(store)
-        drawn = ready((start - begun) // batch)
+        drawn = ready((start - first_index) // batch)
         with autocast(vae.module.device):
             latents = vae.encode(as_tensor(np.stack([d.rgb for d in drawn])))
         store.append(drawn, latents.cpu())
@@ -134,9 +131,9 @@ def fill(store: LatentStore, vae: Vae, count: int, report: Callable[[str], None]
             report(f"encoded {len(store)} of {count}")
 
 
-def _drawn(store: LatentStore, begun: int, count: int, batch: int, step: int) -> list[Drawn]:
-    """A step's pictures of those from ``begun`` up to ``count``, eight pixels a latent."""
+def _drawn(store: LatentStore, first_index: int, count: int, batch: int, step: int) -> list[Drawn]:
+    """Render the images of a step, from ``first_index`` up to ``count``, eight pixels per latent."""
     height, width = (8 * side for side in store.shape[1:])
-    first = begun + step * batch
+    first = first_index + step * batch
     seeds = range(store.first_seed + first, store.first_seed + min(first + batch, count))
     return [draw(sample(seed, store.recipe), width, height) for seed in seeds]

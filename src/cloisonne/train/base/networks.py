@@ -1,4 +1,4 @@
-"""The text encoder and UNet of the base, as they begin; ``lessons`` trains them."""
+"""The untrained text encoder and UNet of the base; ``stage`` trains them."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 100
 
 
 def build_text(tokenizer: Any, *, sines: bool = True) -> CLIPTextModel:
-    """CLIP text encoder; the rows of the position tokens begin as sines of the coordinate, unless ``sines`` is off."""
+    """CLIP text encoder. With ``sines``, position token embeddings start as sinusoids of the coordinate."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -43,9 +43,9 @@ def build_text(tokenizer: Any, *, sines: bool = True) -> CLIPTextModel:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Three levels, so that the deepest sees the whole canvas; attention on the two coarser ones only.
+    """UNet with three levels, so that the deepest covers the whole canvas; attention only on the two coarser levels.
 
-    On the finest level attention would cost a third of a CPU's speed.
+    On the finest level attention would cost a third of the training speed on a CPU.
     """
     config: dict[str, Any] = {
         "sample_size": 16,
@@ -65,8 +65,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 class Labels(nn.Module):
-    """Dense heads on the UNet's last but one up block: object class and colour of each latent cell; dropped at
-    export."""
+    """Dense heads on the UNet's last but one up block: object class and colour of each latent cell. Not exported."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -74,7 +73,7 @@ class Labels(nn.Module):
         self.colours = nn.Conv2d(channels, len(COLOURS) + 1, 1)
 
     def heads(self) -> tuple[nn.Module, nn.Module]:
-        """Of classes and of colours."""
+        """The heads of classes and of colours."""
         return self.classes, self.colours
 
 
@@ -95,6 +94,6 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_autoencoder(folder: Path) -> Any:
-    """The exported autoencoder in float32, for encoding what is learned from."""
+    """The exported autoencoder in float32, to encode training images."""
     module: Any = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False)
     return module.float().eval()

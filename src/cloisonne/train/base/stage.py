@@ -1,4 +1,4 @@
-"""Stage "base": text encoder and UNet, trained together on captions, ReCo sequences and place words."""
+"""Stage "base": text encoder and UNet, trained jointly on captions, ReCo sequences and place words."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -34,18 +34,29 @@ def stage(
     half: LatentStore | None = None,
     parts: int | None = None,
 ) -> Stage:
-    """v-prediction, dense labels and grounding; ``recipe`` says how.
+    """The training stage: v-prediction, dense labels and grounding loss.
 
-    half: the same pictures drawn half as large, needed if ``learning.half`` is not 0. parts: how many threads share
-    a batch; by default as many as torch uses on a CPU, one on a GPU. Which pictures a step sees, and how, does not
-    depend on it.
+    Args:
+        text: Text encoder.
+        unet: UNet.
+        tokenizer: Tokenizer of the text encoder.
+        store: Encoded training images.
+        minutes: Budget.
+        device: Training device.
+        recipe: Hyperparameters.
+        half: The same images at half resolution; required if ``recipe.half`` is not 0.
+        parts: Number of microbatches, each in a thread. Default: torch's thread count on a CPU, 1 on a GPU. The batch
+            does not depend on it.
+
+    Raises:
+        ValueError: ``recipe.half`` needs ``half``.
     """
     if recipe.half and half is None:
-        raise ValueError("Learning on half the canvas needs a store of half-sized latents.")
-    if device.type == "cpu":  # the explicit form trains faster than the fused kernel, whose backward pass is slow
+        raise ValueError("recipe.half is not 0, so half must be given: a LatentStore of half-sized latents.")
+    if device.type == "cpu":  # eager attention trains faster than the fused kernel, whose backward pass is slow
         text.set_attn_implementation("eager")
         unet.set_attn_processor(AttnProcessor())
-    lesson = _Lesson(
+    objective = _BaseLoss(
         text=text.train(),
         unet=unet.train(),
         labels=Labels(unet.config["block_out_channels"][1]),
@@ -55,14 +66,14 @@ def stage(
         features=Seen(),
         abar=alphas().to(device),
     )
-    unet.up_blocks[-2].register_forward_hook(_keep(lesson.features))
+    unet.up_blocks[-2].register_forward_hook(_recording_hook(objective.features))
     batches = Batches(store=store, half=half, tokenizer=tokenizer, recipe=recipe)
     count = _divisor(recipe.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
     return Stage(
         name="base",
         device=device,
-        modules={"text": text, "unet": unet, "labels": lesson.labels},
-        loss=tuple(_part(lesson, batches, slice(k, None, count)) for k in range(count)),
+        modules={"text": text, "unet": unet, "labels": objective.labels},
+        loss=tuple(_part(objective, batches, slice(k, None, count)) for k in range(count)),
         minutes=minutes,
         pictures_per_step=recipe.batch,
         lr=recipe.lr,
@@ -73,20 +84,20 @@ def stage(
     )
 
 
-def _part(lesson: "_Lesson", batches: Batches, rows: slice) -> Loss:
-    """The loss of these rows of each step's batch."""
-    workers, recipe = processes(lesson.device), batches.recipe
+def _part(objective: "_BaseLoss", batches: Batches, rows: slice) -> Loss:
+    """The loss of these rows of the batch."""
+    workers, recipe = processes(objective.device), batches.recipe
     ready = Prefetch(partial(batches.rows, rows), workers)
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        return lesson.loss(ready(step, progress < recipe.simple, progress < recipe.half).to(lesson.device))
+        return objective.loss(ready(step, progress < recipe.simple, progress < recipe.half).to(objective.device))
 
     return loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Lesson:
-    """How wrong the networks are about a batch."""
+class _BaseLoss:
+    """The training loss of the base."""
 
     text: Any
     unet: Any
@@ -98,25 +109,25 @@ class _Lesson:
     abar: Tensor
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The weighted error on v with what labels and grounding add."""
+        """The weighted v error plus the label and grounding losses; metrics to log."""
         t, recipe = batch.t, self.recipe
         a, s = self.abar[t].sqrt()[:, None, None, None], (1 - self.abar[t]).sqrt()[:, None, None, None]
         z = (a * batch.z0 + s * batch.noise).contiguous(memory_format=torch.channels_last)
         self.features.all.clear()
         self.attended.all.clear()
-        # Threads share the weights, and must not share the casts of them, which belong to one thread's graph.
+        # Threads share the weights but not their autocast copies, which belong to the graph of one thread.
         with autocast(self.device, cache_enabled=False):
-            heard = self.text(batch.ids).last_hidden_state
-            out = self.unet(z, t, encoder_hidden_states=heard).sample
-            seen_class, seen_colour = (head(self.features.all[0]).float() for head in self.labels.heads())
+            hidden_states = self.text(batch.ids).last_hidden_state
+            out = self.unet(z, t, encoder_hidden_states=hidden_states).sample
+            class_logits, colour_logits = (head(self.features.all[0]).float() for head in self.labels.heads())
         error = (out.float() - (a * batch.noise - s * batch.z0)).square().mean((1, 2, 3))
-        ce = F.cross_entropy(seen_class, batch.classes)
-        ce = ce + recipe.colours * F.cross_entropy(seen_colour, batch.colours)
+        ce = F.cross_entropy(class_logits, batch.classes)
+        ce = ce + recipe.colours * F.cross_entropy(colour_logits, batch.colours)
         ground = grounding_loss(self.attended.all, batch.owners, batch.items, batch.placed)
         noisy, there = t > 700, batch.classes > 0
         figures = {"v": float(error.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}
         if noisy.any():
-            right = (seen_class.argmax(1) == batch.classes) & there
+            right = (class_logits.argmax(1) == batch.classes) & there
             figures["named"] = float(right[noisy].sum() / there[noisy].sum().clamp(min=1))
         total = (self._weight(t) * error).mean() + recipe.labels * ce + recipe.grounding * ground
         return total, figures
@@ -128,11 +139,11 @@ class _Lesson:
         return snr.clamp(max=5) / (snr + 1)
 
 
-def _keep(features: Seen) -> Any:
-    """A hook that leaves a module's output in ``features``."""
+def _recording_hook(features: Seen) -> Any:
+    """A forward hook that appends the output of a module to ``features``."""
     return lambda module, args, out: features.all.append(out)
 
 
 def _divisor(batch: int, most: int) -> int:
-    """The greatest number of equal parts of a batch that is not above ``most``."""
+    """The largest divisor of ``batch`` that is at most ``most``."""
     return next(n for n in range(min(batch, most), 0, -1) if batch % n == 0)

@@ -1,9 +1,9 @@
-"""Stage "clip": a contrastive pair of text and picture towers over all training glyphs (Radford et al. 2021, arXiv
-2103.00020, figure 3).
+"""Stage "clip": contrastive training of a text and an image encoder over all training glyphs (Radford et al. 2021,
+arXiv 2103.00020, figure 3).
 
-A batch holds far fewer sentences than there are glyphs, so a proxy for each glyph in the shared space stands for all
-the others (Movshovitz-Attias et al. 2017, arXiv 1703.07464): pictures and sentences are drawn to the same one. A dense
-head names the glyph under each patch, which teaches the picture tower many times sooner. Both are dropped at export.
+A batch holds far fewer sentences than there are glyphs, so each glyph has a proxy embedding for its images and
+sentences (Movshovitz-Attias et al. 2017, arXiv 1703.07464). A dense head classifies the glyph under each patch, which
+speeds up the training of the image encoder many times. Neither is exported.
 """
 
 from dataclasses import dataclass
@@ -27,36 +27,36 @@ from cloisonne.world.picture import EVERYTHING, Recipe, sample
 from cloisonne.world.words import caption, phrase
 
 SIZE, PATCH = 64, 8
-"""Sides of a picture and of a patch of it, in pixels."""
+"""Sides of an image and of a patch, in pixels."""
 BATCH = 96
 LENGTH = 24
 CORE_FIRST = 0.12
-"""Share of the budget in which only the core glyphs are shown."""
+"""Initial fraction of the budget with core glyphs only."""
 SHARPNESS = 16.0
-"""Factor of the cosines to the proxies."""
+"""Scale of the cosine similarities to the proxies."""
 _CORE = Recipe(styled=0.1)
 _NUMBER = {char: k for k, char in enumerate(TRAINING)}
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A picture [64, 64, 3] and a sentence about it."""
+class ImageTextPair:
+    """An image, uint8 [64, 64, 3], and a sentence that describes it."""
 
     pixels: np.ndarray
     text: str
     cells: np.ndarray
-    """What lies under the middle of each patch, [8, 8]: the glyph's place in ``TRAINING``, or -1 for none."""
-    shown: tuple[str, str | None] | int
-    """The object (glyph and colour) that both are about, or a number of its own for a whole scene."""
+    """Index in ``TRAINING`` of the glyph at the centre of each patch, [8, 8]; -1 for none."""
+    subject: tuple[str, str | None] | int
+    """Glyph and colour of the object that both depict, or a unique number for a whole scene."""
 
     @property
     def number(self) -> int:
-        """The glyph's place in ``TRAINING``; -1 for a whole scene."""
-        return -1 if isinstance(self.shown, int) else _NUMBER[self.shown[0]]
+        """Index of the glyph in ``TRAINING``; -1 for a whole scene."""
+        return -1 if isinstance(self.subject, int) else _NUMBER[self.subject[0]]
 
 
 def build(tokenizer: Any) -> CLIPModel:
-    """Vision transformer on 64 px pictures in patches of 8, and a causal text tower; 64 shared dimensions."""
+    """CLIP: a vision transformer (64 px images, 8 px patches), a causal text encoder and 64 shared dimensions."""
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -82,38 +82,39 @@ def build(tokenizer: Any) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64, **special))
 
 
-def example(index: int, rng: np.random.Generator, core: float = 1 / 3) -> Pair:
-    """Mostly an object's crop with its phrase, else a whole scene with its caption. core: share of core glyphs."""
+def example(index: int, rng: np.random.Generator, core: float = 1 / 3) -> ImageTextPair:
+    """The crop of an object with its phrase (85 %), or a scene with its caption. core: fraction of core glyphs."""
     drawn = draw(sample(TRAINING_SEEDS + index, _CORE if rng.random() < core else EVERYTHING))
     boxes, side = drawn.boxes(), drawn.rgb.shape[0]
     numbers = np.array([-1] + [_NUMBER[item.char] for item in drawn.picture.items])[drawn.labels]
     if rng.random() < 0.15:
         pixels = cv2.resize(drawn.rgb, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        return Pair(pixels, caption(drawn.picture, boxes, rng, objects=True), _middles(numbers), index)
+        return ImageTextPair(pixels, caption(drawn.picture, boxes, rng, objects=True), _patch_centres(numbers), index)
     k = int(np.argmax(drawn.visible()))
     box, item = boxes[k], drawn.picture.items[k]
     margin = rng.uniform(0, 0.3, 4) * max(box[2] - box[0], box[3] - box[1])
     x0, y0 = int(max(0, box[0] - margin[0]) * side), int(max(0, box[1] - margin[1]) * side)
     x1, y1 = int(np.ceil(min(1, box[2] + margin[2]) * side)), int(np.ceil(min(1, box[3] + margin[3]) * side))
     pixels = cv2.resize(drawn.rgb[y0:y1, x0:x1], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    return Pair(pixels, phrase(item, 0.12, rng), _middles(numbers[y0:y1, x0:x1]), (item.char, item.colour))
+    cells = _patch_centres(numbers[y0:y1, x0:x1])
+    return ImageTextPair(pixels, phrase(item, 0.12, rng), cells, (item.char, item.colour))
 
 
-def _pairs(core: float, step: int) -> list[Pair]:
+def _pairs(core: float, step: int) -> list[ImageTextPair]:
     """The pairs of a step."""
     rng = np.random.default_rng([step, 13])
     return [example(step * BATCH + k, rng, core) for k in range(BATCH)]
 
 
-def _middles(numbers: np.ndarray) -> np.ndarray:
-    """[8, 8] of [h, w]: the value in the middle of each patch."""
+def _patch_centres(numbers: np.ndarray) -> np.ndarray:
+    """Sample [h, w] at the centre of each patch, [8, 8]."""
     rows, columns = (((np.arange(SIZE // PATCH) + 0.5) * n / (SIZE // PATCH)).astype(int) for n in numbers.shape)
     return numbers[rows][:, columns]
 
 
 def stage(clip: CLIPModel, tokenizer: Any, minutes: float, device: torch.device = CPU) -> Stage:
-    """Symmetric cross-entropy over the batch, where all that is said of the same object fits it, of both towers over
-    the proxies, and of the patches over the glyphs."""
+    """The training stage: symmetric contrastive loss (all pairs of the same object are positives), proxy loss of both
+    encoders, and cross-entropy of the patches over the glyphs."""
     shared: Any = clip.config.projection_dim
     proxies = nn.Embedding(len(TRAINING), shared)
     dense = nn.Linear(clip.vision_embed_dim, len(TRAINING) + 1)
@@ -122,17 +123,17 @@ def stage(clip: CLIPModel, tokenizer: Any, minutes: float, device: torch.device 
     ready = Prefetch(_pairs, workers)
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        # A tower that can tell 64 glyphs apart learns the others sooner.
+        # Training on the 64 core glyphs first speeds up learning the others.
         pairs = ready(step, 1.0 if progress < CORE_FIRST else 1 / 3)
-        told = tokenizer(
+        tokens = tokenizer(
             [p.text for p in pairs], padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
         )
         pixels = normalised(np.stack([p.pixels for p in pairs])).to(device)
         with autocast(device):
-            out = clip(input_ids=told.input_ids.to(device), pixel_values=pixels)
+            out = clip(input_ids=tokens.input_ids.to(device), pixel_values=pixels)
             cells = dense(out.vision_model_output.last_hidden_state[:, 1:])
         logits = out.logits_per_image.float()
-        same = torch.tensor([[a.shown == b.shown for b in pairs] for a in pairs], device=device)
+        same = torch.tensor([[a.subject == b.subject for b in pairs] for a in pairs], device=device)
         target = same.float() / same.sum(1, keepdim=True)
         total = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         number = torch.tensor([p.number for p in pairs], device=device)

@@ -1,7 +1,7 @@
-"""Stage "clipseg": a decoder on the finished ``clip`` that finds words in pictures (arXiv 2112.10003, section 3).
+"""Stage "clipseg": a segmentation decoder on the finished ``clip`` (arXiv 2112.10003, section 3).
 
-The towers stay as they are. Pictures are whole scenes, half of them blurred, noisy or dimmed as the predicted clean
-pictures of a walk are, told of by phrases: of what is there, and of what is not, in like words.
+The CLIP encoders are frozen. Images are whole scenes, half of them blurred, noisy or dimmed like x0 estimates during
+denoising. Half of the phrases describe objects in the image, half describe similar objects that are absent.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from cloisonne.models.adapters.clipseg import CLIPSEG, Segmenter, put_towers
 from cloisonne.models.checkpoints.files import read_json
-from cloisonne.train.builtin.clipseg_start import begin
+from cloisonne.train.builtin.clipseg_start import initialise
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.precision import autocast
@@ -28,7 +28,7 @@ from cloisonne.world.picture import EVERYTHING, Item, Recipe, sample
 from cloisonne.world.words import phrase
 
 BATCH, PHRASES = 12, 4
-"""Pictures of a step, and phrases of a picture: half are of what it shows."""
+"""Images per step, and phrases per image; half of the phrases describe objects in the image."""
 FIRST_SEED = TRAINING_SEEDS + (1 << 26)
 SIDE = 128
 _CORE = Recipe(styled=0.1)
@@ -36,7 +36,7 @@ _CORE = Recipe(styled=0.1)
 
 @dataclass(frozen=True)
 class Example:
-    """A picture [128, 128, 3], phrases, and where each is seen, [phrases, 128, 128] of 0 and 1."""
+    """An image, uint8 [128, 128, 3], phrases, and a mask per phrase, [phrases, 128, 128] of 0 and 1."""
 
     pixels: np.ndarray
     phrases: tuple[str, ...]
@@ -44,7 +44,7 @@ class Example:
 
 
 def build(clip: Path, tokenizer: Any) -> Segmenter:
-    """A decoder of three layers of width 64 on the finished towers of a ``clip`` folder, aligned with them."""
+    """A decoder of three layers of width 64 on the encoders of a ``clip`` folder, initialised to match them."""
     shape = read_json(clip / "config.json")
     shared = {k: shape[k] for k in ("text_config", "vision_config", "projection_dim")}
     config = CLIPSegConfig(
@@ -58,21 +58,21 @@ def build(clip: Path, tokenizer: Any) -> Segmenter:
     module: Any = CLIPSegForImageSegmentation(config)
     put_towers(module, clip)
     segmenter = Segmenter(module.float(), tokenizer, module.config.text_config.max_position_embeddings)
-    begin(segmenter)
+    initialise(segmenter)
     return segmenter
 
 
 def example(index: int, rng: np.random.Generator) -> Example:
-    """A picture of a seed, and phrases of what it shows and of what it does not."""
+    """The image of a seed, with phrases of present and of absent objects."""
     drawn = draw(sample(FIRST_SEED + index, _CORE if rng.random() < 0.75 else EVERYTHING), SIDE, SIDE)
-    told, masks = [], []
+    phrases, masks = [], []
     for k in range(PHRASES):
         item = drawn.picture.items[int(rng.integers(len(drawn.picture.items)))]
         if k >= PHRASES // 2:
-            item = _other(item, index * PHRASES + k, rng)
-        told.append(phrase(item, 0.12, rng))
-        masks.append(_where(drawn, item))
-    return Example(_disturbed(drawn.rgb, rng), tuple(told), np.stack(masks))
+            item = _similar_item(item, index * PHRASES + k, rng)
+        phrases.append(phrase(item, 0.12, rng))
+        masks.append(_mask(drawn, item))
+    return Example(_degraded(drawn.rgb, rng), tuple(phrases), np.stack(masks))
 
 
 def _examples(step: int) -> list[Example]:
@@ -81,16 +81,16 @@ def _examples(step: int) -> list[Example]:
     return [example(step * BATCH + k, rng) for k in range(BATCH)]
 
 
-def _other(item: Item, index: int, rng: np.random.Generator) -> Item:
-    """The same thing in another colour, if it has one, or another thing."""
+def _similar_item(item: Item, index: int, rng: np.random.Generator) -> Item:
+    """The same object in another colour, or another object."""
     if item.colour and rng.random() < 0.5:
         colours = [c for c in COLOURS if c != item.colour]
         return replace(item, colour=colours[int(rng.integers(len(colours)))])
     return sample(FIRST_SEED + (1 << 25) + index, _CORE).items[0]
 
 
-def _where(drawn: Drawn, wanted: Item) -> np.ndarray:
-    """[h, w], 1 where a thing of that kind is seen, in that colour if one is told."""
+def _mask(drawn: Drawn, wanted: Item) -> np.ndarray:
+    """Mask [h, w] of the visible objects of a glyph, and of its colour if one is given."""
     fits = [
         k + 1
         for k, item in enumerate(drawn.picture.items)
@@ -99,7 +99,7 @@ def _where(drawn: Drawn, wanted: Item) -> np.ndarray:
     return np.isin(drawn.labels, fits).astype(np.float32)
 
 
-def _disturbed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _degraded(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         return pixels
     out = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), float(rng.uniform(0.5, 4)))
@@ -109,7 +109,7 @@ def _disturbed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def stage(segmenter: Segmenter, minutes: float, device: torch.device = CPU) -> Stage:
-    """Cross-entropy of pixels (paper, section 4.1). What :func:`begin` has set stays."""
+    """The training stage: pixel cross-entropy (paper, section 4.1). Layers aligned by :func:`initialise` are frozen."""
     module = segmenter.module
     module.train()
 
@@ -120,16 +120,16 @@ def stage(segmenter: Segmenter, minutes: float, device: torch.device = CPU) -> S
         pixels = as_tensor(np.stack([e.pixels for e in examples])).to(device)
         with autocast(device):
             with torch.no_grad():
-                words = segmenter.words([text for e in examples for text in e.phrases])
-                seen = segmenter.seen(pixels)
-            logits = segmenter.found(tuple(layer.repeat_interleave(PHRASES, 0) for layer in seen), words)
+                text = segmenter.words([phrase for e in examples for phrase in e.phrases])
+                features = segmenter.seen(pixels)
+            logits = segmenter.found(tuple(layer.repeat_interleave(PHRASES, 0) for layer in features), text)
         masks = torch.from_numpy(np.concatenate([e.masks for e in examples])).to(device)
         coarse = F.avg_pool2d(logits.float()[:, None], 2)[:, 0]
         target = F.avg_pool2d(masks[:, None], 2)[:, 0]
-        there = target.amax((1, 2)) > 0
+        present = target.amax((1, 2)) > 0
         guess, true = coarse > 0, target > 0.5
-        overlap = (guess & true)[there].float().sum() / (guess | true)[there].float().sum().clamp(min=1)
-        false = guess[~there].float().mean() if bool((~there).any()) else coarse.new_zeros(())
+        overlap = (guess & true)[present].float().sum() / (guess | true)[present].float().sum().clamp(min=1)
+        false = guess[~present].float().mean() if bool((~present).any()) else coarse.new_zeros(())
         return F.binary_cross_entropy_with_logits(coarse, target), {"iou": float(overlap), "false": float(false)}
 
     return Stage(

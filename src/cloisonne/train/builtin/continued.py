@@ -1,7 +1,7 @@
-"""Continued training of the base: constant learning rate for as long as there is time, then one fall.
+"""Open-ended training of the base at a constant learning rate, and its final learning rate decay.
 
-The state lies in ``out/state``, as that of ``train family`` does, so it survives a killed process. Every slice encodes
-further pictures until the store is full.
+The state is stored in ``out/state``, as for ``train family``, so it survives a killed process. Every slice encodes more
+images until the store is full.
 """
 
 import math
@@ -14,10 +14,10 @@ from cloisonne.errors import OutputError
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import latents
 from cloisonne.train.base import networks as base
-from cloisonne.train.base import stage as lessons
+from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.recipe import CONTINUED
 from cloisonne.train.builtin.family_run import Work
-from cloisonne.train.builtin.resume import base_of, keep
+from cloisonne.train.builtin.resume import base_of, copy_members
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, progress_of, run
 from cloisonne.world.picture import HELD_OUT_STYLES, STYLES, Recipe
@@ -28,66 +28,67 @@ RECIPE = Recipe(
     styles=tuple(style for style in STYLES[1:] if style not in HELD_OUT_STYLES),
     beyond_core=0.1,
 )
-"""The pictures: a quarter in a style, a tenth a glyph from outside the core."""
+"""Training images: a quarter in a style, a tenth with a glyph from outside the core."""
 ENCODED_A_SLICE = 24_000
+"""Images that a slice encodes at most."""
 
 
 def continue_base(work: Work, *, most_slices: float = math.inf) -> Progress:
-    """Train the base of ``work.start`` on, slice after slice of ``work.slice_minutes``, until stopped.
+    """Train the base of ``work.start`` in slices of ``work.slice_minutes``, until stopped.
 
-    Raises OutputError where ``work`` has no family to begin with or no length of a slice.
+    Raises OutputError if ``work`` has no start family or no slice length.
     """
     if work.start is None or work.slice_minutes is None:
-        raise OutputError("Continued training needs a family to begin with and the minutes of a slice.")
-    keep(work.start, work.family)
+        raise OutputError("Continued training needs a family to start from and the minutes of a slice; give both.")
+    copy_members(work.start, work.family)
     store = _store(work)
     autoencoder = Vae(base.load_autoencoder(work.family / "vae").to(work.device))
     stage = _stage(work, store)
-    done = 0
-    while done < most_slices:
+    slices = 0
+    while slices < most_slices:
         latents.fill(store, autoencoder, min(work.pictures, len(store) + ENCODED_A_SLICE), work.report)
         run(stage, work.state("base"), slice_minutes=work.slice_minutes, report=work.report)
-        done += 1
+        slices += 1
     return progress_of(work.state("base"))
 
 
 def finish_base(work: Work, source: Path, pictures: int) -> bool:
-    """Let the learning rate of the training in ``source`` fall to 0 over so many pictures, in ``work.out``.
+    """Decay the learning rate of the training in ``source`` to 0 over ``pictures`` images, in ``work.out``.
 
-    ``source`` stays as it is and can be trained on. Returns whether the fall is finished; its weights are then the
-    averages in ``work.state("base")``.
+    ``source`` is not changed and can be trained further. Returns whether the decay is finished; the final weights are
+    then the EMA weights in ``work.state("base")``.
     """
-    assert work.start is not None, "a base that is finished began with a family"
+    assert work.start is not None, "continued training starts from a family"
     if not work.state("base").is_dir():
         shutil.copytree(source / "state" / "base", work.state("base"))
-    keep(work.start, work.family)
-    begun = progress_of(source / "state" / "base").pictures
+    copy_members(work.start, work.family)
+    trained = progress_of(source / "state" / "base").pictures
     store = _store(replace(work, out=source))
-    falling = replace(
-        _stage(work, store), minutes=0.0, pictures=begun + pictures, decay_from=begun / (begun + pictures)
+    decay = replace(
+        _stage(work, store), minutes=0.0, pictures=trained + pictures, decay_from=trained / (trained + pictures)
     )
-    return run(falling, work.state("base"), slice_minutes=work.slice_minutes, report=work.report)
+    return run(decay, work.state("base"), slice_minutes=work.slice_minutes, report=work.report)
 
 
 def _store(work: Work) -> latents.LatentStore:
-    """Encoded pictures behind those that the family was trained on."""
+    """Encoded images with seeds after those that the start family was trained on."""
     first = TRAINING_SEEDS + work.before("unet").pictures
     return latents.LatentStore(work.state("latents"), RECIPE, (8, 16, 16), work.pictures, first)
 
 
 def _stage(work: Work, store: latents.LatentStore) -> Stage:
-    """The base's training at a constant learning rate."""
-    assert work.start is not None, "continued training begins with a family"
-    words = base.load_tokenizer(work.family / "tokenizer")
+    """The training stage of the base at a constant learning rate."""
+    assert work.start is not None, "continued training starts from a family"
+    tokenizer = base.load_tokenizer(work.family / "tokenizer")
     text, unet = base_of(work.start)
-    return lessons.stage(text, unet, words, store, math.inf, work.device, recipe=CONTINUED)
+    return base_stage.stage(text, unet, tokenizer, store, math.inf, work.device, recipe=CONTINUED)
 
 
 def trained_until(out: Path, report: Callable[[str], None]) -> None:
-    """Report where a training stands: pictures, minutes and the last figures."""
+    """Report the progress of a training: images, hours and the last metrics."""
     state = out / "state" / "base"
     if not (state / "state.json").is_file():
         report(f"No training has been saved in {out}.")
         return
     progress = progress_of(state)
-    report(f"{progress.pictures:,} pictures in {progress.seconds / 3600:.1f} hours; last: {progress.curve[-1:]}")
+    report(f"{progress.pictures:,} images in {progress.seconds / 3600:.1f} hours; last: {progress.curve[-1:]}")

@@ -1,4 +1,4 @@
-"""The members that are trained on the finished base, by the commands that train anybody's: exemplars and controls."""
+"""Trains the members that depend on the finished base (exemplar, controls) with the general training commands."""
 
 import json
 import shutil
@@ -29,24 +29,24 @@ COMMON: Mapping[str, Any] = {
     "checkpoints_total_limit": 1,
     "resume_from_checkpoint": LATEST,
 }
-"""Settings of both kinds of training."""
+"""Settings that exemplar and control training share."""
 
 
 def exemplar_settings(family: Path, output: Path) -> ExemplarSettings:
-    """How the built-in ``exemplar`` is trained."""
+    """Settings of the built-in ``exemplar``."""
     own = {"learning_rate": 2e-3, "ema_decay": 0.997, "lora": True, "rank": 32}
     return ExemplarSettings(base=str(family), image_encoder=str(family / CLIP), output=output, **COMMON, **own)
 
 
 def control_settings(family: Path, output: Path, kind: str) -> ControlSettings:
-    """How a built-in ``control-<kind>`` is trained."""
+    """Settings of a built-in ``control-<kind>``."""
     own = {"kind": kind, "learning_rate": 1e-3, "ema_decay": 0.995, "num_res_blocks": 1}
     return ControlSettings(base=str(family), output=output, **COMMON, **own)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A finished training. folder: what it wrote. steps, pictures, loss: from its record. seconds: of training."""
+    """A finished training: its output folder, the values of its record, and its training time in seconds."""
 
     folder: Path
     steps: int
@@ -58,20 +58,20 @@ class Made:
 def trained(
     settings: Any, minutes: float, *, slice_minutes: float | None = None, report: Callable[[str], None] = print
 ) -> Made | None:
-    """Train for about so many minutes, or go on; None when the slice ended before the training did.
+    """Train for about ``minutes``, or resume. Returns None if the slice ended before the training.
 
-    The steps that fit are found by a short trial, once.
+    The number of steps is estimated once, from a short trial run.
     """
     train = exemplar.train if isinstance(settings, ExemplarSettings) else control.train
-    clock = settings.output.with_name(f"{settings.output.name}.json")
-    kept: dict[str, Any] = json.loads(clock.read_text()) if clock.is_file() else {}
-    if not kept:
-        kept = {"steps": _steps(settings, train, minutes), "spent": 0.0}
-    settings = replace(settings, max_train_steps=kept["steps"])
-    began = time.monotonic()
+    budget_file = settings.output.with_name(f"{settings.output.name}.json")
+    budget: dict[str, Any] = json.loads(budget_file.read_text()) if budget_file.is_file() else {}
+    if not budget:
+        budget = {"steps": _steps(settings, train, minutes), "spent": 0.0}
+    settings = replace(settings, max_train_steps=budget["steps"])
+    started = time.monotonic()
     train(settings, report, seconds=None if slice_minutes is None else slice_minutes * 60)
-    kept["spent"] += time.monotonic() - began
-    clock.write_text(json.dumps(kept) + "\n")
+    budget["spent"] += time.monotonic() - started
+    budget_file.write_text(json.dumps(budget) + "\n")
     if not (settings.output / "training.json").is_file():
         return None
     record = json.loads((settings.output / "training.json").read_text())
@@ -80,12 +80,12 @@ def trained(
         steps=record["steps"],
         pictures=record["pictures"],
         loss=record["loss"] or 0.0,
-        seconds=kept["spent"],
+        seconds=budget["spent"],
     )
 
 
 def _steps(settings: Settings, train: Callable[..., Any], minutes: float) -> int:
-    """How many steps fit, from the second ten of twenty."""
+    """Number of steps that fit into ``minutes``, timed on steps 11 to 20 of a trial run."""
     marks: list[float] = []
     folder = Path(tempfile.mkdtemp(prefix="cloisonne-trial-"))
     try:
@@ -97,7 +97,7 @@ def _steps(settings: Settings, train: Callable[..., Any], minutes: float) -> int
 
 
 def pack_exemplar(made: Made, settings: ExemplarSettings, family: Path) -> Path:
-    """The family's member of a finished training of exemplars."""
+    """Write the result of an exemplar training as the member of the family."""
     tensors = load_file(made.folder / "adapter" / "model.safetensors")
     write_exemplar(tensors, settings.mapper_blocks, family / EXEMPLAR)
     return family / EXEMPLAR

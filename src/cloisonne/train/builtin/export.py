@@ -21,20 +21,20 @@ from cloisonne.train.loop import Progress
 from cloisonne.world.vocabulary import vocabulary
 
 LARGEST_FILE = 14_000_000
-"""Bytes of one safetensors file; larger members are sharded with diffusers' index."""
+"""Maximum size of a safetensors file in bytes; larger members are sharded, with diffusers' index."""
 
 
 def export_pretrained(model: Any, folder: Path) -> None:
-    """A diffusers or transformers model in half precision, sharded where it is large."""
+    """Write a diffusers or transformers model in half precision; large models are sharded."""
     folder.mkdir(parents=True, exist_ok=True)
     half = {
         name: t.detach().cpu().half().contiguous() for name, t in model.state_dict().items() if t.is_floating_point()
     }
     model.save_config(folder) if hasattr(model, "save_config") else model.config.save_pretrained(folder)
     config = folder / "config.json"
-    told = json.loads(config.read_text())
-    if told.pop("_name_or_path", None) is not None:  # where it lay on the machine that it was trained on
-        config.write_text(json.dumps(told, indent=2) + "\n")
+    values = json.loads(config.read_text())
+    if values.pop("_name_or_path", None) is not None:  # a path on the training machine
+        config.write_text(json.dumps(values, indent=2) + "\n")
     stem = "diffusion_pytorch_model" if hasattr(model, "save_config") else "model"
     for old in folder.glob(f"{stem}*.safetensors*"):
         old.unlink()
@@ -65,7 +65,7 @@ def _shards(tensors: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
 
 
 def export_module(module: nn.Module, config: Mapping[str, Any], folder: Path) -> None:
-    """A module of our own (the judge): config.json and model.safetensors in half precision."""
+    """Write a plain ``nn.Module`` (the judge): config.json and model.safetensors in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(dict(config), indent=1) + "\n")
     tensors = {name: t.detach().cpu().half().contiguous() for name, t in module.state_dict().items()}
@@ -82,8 +82,10 @@ def write_provenance(
     device: str,
     begun_with: str | None = None,
 ) -> None:
-    """What the member was made of and from: beside it, as provenance.json. begun_with: digest of the member that was
-    trained on."""
+    """Write ``provenance.json`` of a member: how, and from which parents, it was trained.
+
+    begun_with: digest of the member that was fine-tuned, if any.
+    """
     record = {
         "code": _commit(),
         "versions": {name: _version(name) for name in ("torch", "diffusers", "transformers")},
@@ -102,7 +104,7 @@ def write_provenance(
 
 
 def device_words(device: torch.device) -> str:
-    """The device as provenance names it."""
+    """The device description in provenance.json."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
@@ -130,7 +132,7 @@ def _version(package: str) -> str:
 
 
 def write_index(family: Path) -> None:
-    """model_index.json, the scheduler, the native values of the family, and the words that it is trained with."""
+    """Write model_index.json, the scheduler, the native values of the family, and its training vocabulary."""
     DDIMScheduler(
         beta_start=SCHEDULE["beta_start"],
         beta_end=SCHEDULE["beta_end"],

@@ -1,4 +1,4 @@
-"""Rebuilds the built-in family: every member in order, in slices if need be, with metrics and sample sheets.
+"""Trains all members of the built-in model family in order, optionally in slices, with metrics and sample sheets.
 
 cloisonne train family --minutes 120 --device auto --out family
 """
@@ -18,10 +18,9 @@ from cloisonne.models.family_members import EXEMPLAR
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import latents
 from cloisonne.train.base import networks as base
-from cloisonne.train.base import stage as lessons
-from cloisonne.train.base.recipe import ON
-from cloisonne.train.builtin import clip, clipseg, judge, tokenizer, vae
-from cloisonne.train.builtin import resume as start
+from cloisonne.train.base import stage as base_stage
+from cloisonne.train.base.recipe import FINETUNED
+from cloisonne.train.builtin import clip, clipseg, judge, resume, tokenizer, vae
 from cloisonne.train.builtin.descendants import (
     CONTROLS,
     Made,
@@ -40,11 +39,11 @@ from cloisonne.train.prefetch import processes
 from cloisonne.world.picture import Recipe
 
 RECIPE = Recipe(counts=(1, 1, 2, 2, 3, 4))
-"""The pictures that the base is trained on."""
+"""Distribution of the training images of the base."""
 
 
 def finished(family: Path) -> bool:
-    """Whether every member is there, its training at its end."""
+    """Whether every member of the family is finished."""
     controls = (f"control-{kind}" for kind in CONTROLS)
     members = ("vae", "text_encoder", "unet", "judge", "clip", CLIPSEG, EXEMPLAR, *controls)
     return all((family / name / "provenance.json").is_file() for name in members)
@@ -62,14 +61,28 @@ def train_family(
     report: Callable[[str], None] = print,
     made: Callable[[str, Path], None] = lambda member, family: None,
 ) -> bool:
-    """Train all members from nothing, or go on where an earlier call stopped; returns whether the family is finished.
+    """Train all members from scratch, or resume an earlier call.
 
-    With ``begin``, a finished family, the base and what depends on it are trained on from its weights, on pictures
-    that it has not seen, and the other members are kept.
+    The finished family is in ``out/family`` and loads with ``cloisonne.load``.
 
-    The finished family lies in ``out/family`` and loads with ``cloisonne.load``. ``slice_minutes`` bounds the training
-    done by one call (drawing, encoding and exporting come on top): call again to continue. ``made`` is called with a
-    member's name and the family's folder once the family can be loaded with it.
+    Args:
+        out: Folder for the family and the training state.
+        minutes: Training budget of all members together.
+        device: "auto", "cpu" or "cuda".
+        slice_minutes: Training limit of this call, without rendering, encoding and export; call again to resume.
+        begin: A finished family. Its base and the members that depend on it are fine-tuned on new images; the other
+            members are copied.
+        pictures: Number of encoded images for the base.
+        trips: Number of VAE round trips for the judge.
+        report: Receives log lines.
+        made: Called with a member and the family folder once the family can be loaded with the member.
+
+    Returns:
+        Whether the family is finished.
+
+    Raises:
+        OutputError: The budget is not positive, or ``out`` holds a training with another start family.
+        CheckpointError: ``begin`` is no complete family.
     """
     work = work_of(
         out,
@@ -83,7 +96,7 @@ def train_family(
         made=made,
     )
     if work.start is not None:
-        start.keep(work.start, work.family)
+        resume.copy_members(work.start, work.family)
     order = (make_vae, make_base, make_judge, make_clip, make_clipseg, make_exemplar, make_controls)
     return all(step(work) for step in order)
 
@@ -100,9 +113,9 @@ def work_of(
     report: Callable[[str], None] = print,
     made: Callable[[str, Path], None] = lambda member, family: None,
 ) -> Work:
-    """The training in ``out``; OutputError where its budget is not positive."""
+    """The family training in ``out``. Raises OutputError if the budget is not positive."""
     if minutes <= 0:
-        raise OutputError(f"A budget of {minutes} minutes trains nothing: give a positive number.")
+        raise OutputError(f"The training budget is {minutes} minutes; give a positive number.")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     report(str(precision(torch.device(chosen).type)))
     return Work(
@@ -110,7 +123,7 @@ def work_of(
         device=torch.device(chosen),
         minutes=minutes,
         slice_minutes=slice_minutes,
-        start=start.taken(begin, out / "state"),
+        start=resume.start_family(begin, out / "state"),
         pictures=pictures,
         trips=trips,
         report=report,
@@ -119,7 +132,7 @@ def work_of(
 
 
 def make_vae(work: Work) -> bool:
-    """The autoencoder; its latents' mean and deviation go into its configuration."""
+    """Train the VAE; its configuration gets the mean and deviation of its latents."""
     torch.manual_seed(0)
     model = vae.build()
     if not work.exported("vae"):
@@ -133,12 +146,12 @@ def make_vae(work: Work) -> bool:
 
 
 def make_base(work: Work) -> bool:
-    """Tokenizer, text encoder and UNet, trained together."""
+    """Train the base: tokenizer, then text encoder and UNet jointly."""
     if work.exported("unet"):
         return True
     folder = work.family / "tokenizer"
-    words = base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
-    stage = _first_base(work, words) if work.start is None else _base_trained_on(work, work.start, words)
+    own_tokenizer = base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
+    stage = _new_base(work, own_tokenizer) if work.start is None else _finetuned_base(work, work.start, own_tokenizer)
     if not work.run(stage):
         return False
     progress = load_average(work.state("base"), stage.modules)
@@ -151,30 +164,30 @@ def make_base(work: Work) -> bool:
     return True
 
 
-def _first_base(work: Work, words: Any) -> Stage:
-    """From random weights, the first part of the time on half the canvas."""
+def _new_base(work: Work, own_tokenizer: Any) -> Stage:
+    """Stage of the base from random weights, at first at half resolution."""
     store, half = (_stored(work, name, side, TRAINING_SEEDS) for name, side in (("latents", 16), ("latents-half", 8)))
     torch.manual_seed(0)
-    text, unet = base.build_text(words), base.build_unet()
-    return lessons.stage(text, unet, words, store, work.share("base"), work.device, half=half)
+    text, unet = base.build_text(own_tokenizer), base.build_unet()
+    return base_stage.stage(text, unet, own_tokenizer, store, work.share("base"), work.device, half=half)
 
 
-def _base_trained_on(work: Work, begin: Path, words: Any) -> Stage:
-    """From a family's weights, on pictures behind those that it was trained on."""
+def _finetuned_base(work: Work, begin: Path, own_tokenizer: Any) -> Stage:
+    """Stage of the base from the weights of a family, on images with later seeds than its training images."""
     store = _stored(work, "latents", 16, TRAINING_SEEDS + work.before("unet").pictures)
-    text, unet = start.base_of(begin)
-    return lessons.stage(text, unet, words, store, work.share("base"), work.device, recipe=ON)
+    text, unet = resume.base_of(begin)
+    return base_stage.stage(text, unet, own_tokenizer, store, work.share("base"), work.device, recipe=FINETUNED)
 
 
 def _stored(work: Work, name: str, side: int, first_seed: int) -> latents.LatentStore:
-    """The base's pictures, encoded."""
+    """The encoded training images of the base."""
     store = latents.LatentStore(work.state(name), RECIPE, (8, side, side), work.pictures, first_seed)
     latents.fill(store, _autoencoder(work), work.pictures, work.report)
     return store
 
 
 def make_judge(work: Work) -> bool:
-    """The judge, frozen once made."""
+    """Train the judge; it is never retrained."""
     if work.exported("judge"):
         return True
     autoencoder = _autoencoder(work)
@@ -194,21 +207,21 @@ def make_judge(work: Work) -> bool:
 
 
 def make_clip(work: Work) -> bool:
-    """The contrastive pair."""
+    """Train CLIP."""
     if work.exported("clip"):
         return True
-    words = base.load_tokenizer(work.family / "tokenizer")
+    own_tokenizer = base.load_tokenizer(work.family / "tokenizer")
     torch.manual_seed(0)
-    model = clip.build(words)
-    if not work.run(clip.stage(model, words, work.share("clip"), work.device)):
+    model = clip.build(own_tokenizer)
+    if not work.run(clip.stage(model, own_tokenizer, work.share("clip"), work.device)):
         return False
     progress = load_average(work.state("clip"), {"clip": model})
-    work.export("clip", model, progress, ["tokenizer"], measure_clip(model.cpu(), words))
+    work.export("clip", model, progress, ["tokenizer"], measure_clip(model.cpu(), own_tokenizer))
     return True
 
 
 def make_clipseg(work: Work) -> bool:
-    """What finds words in pictures: a decoder on the towers of clip."""
+    """Train CLIPSeg: a segmentation decoder on the CLIP encoders."""
     if work.exported(CLIPSEG):
         return True
     segmenter = clipseg.build(work.family / "clip", base.load_tokenizer(work.family / "tokenizer"))
@@ -222,12 +235,12 @@ def make_clipseg(work: Work) -> bool:
 
 
 def make_exemplar(work: Work) -> bool:
-    """What paints exemplars: changes of the UNet, and the way from clip's image tower to its token."""
+    """Train the exemplar member: a LoRA of the UNet, and the mapper from CLIP image features to its token."""
     if work.exported(EXEMPLAR):
         return True
-    settings = replace(exemplar_settings(work.family, work.state(EXEMPLAR)), **_where(work))
+    settings = replace(exemplar_settings(work.family, work.state(EXEMPLAR)), **_device_settings(work))
     if work.start is not None:
-        adapter = start.exemplar_adapter(work.start, work.family, work.out / "state" / f"{EXEMPLAR}-begun")
+        adapter = resume.exemplar_adapter(work.start, work.family, work.out / "state" / f"{EXEMPLAR}-begun")
         settings = replace(settings, adapter=str(adapter), seed=1)
     made = trained(settings, work.share(EXEMPLAR), slice_minutes=work.slice_minutes, report=work.report)
     if made is None:
@@ -239,12 +252,12 @@ def make_exemplar(work: Work) -> bool:
 
 
 def make_controls(work: Work) -> bool:
-    """Adapters of lines and of colours."""
+    """Train the T2I-Adapters for edges and colours."""
     for kind in CONTROLS:
         member = f"control-{kind}"
         if work.exported(member):
             continue
-        settings = replace(control_settings(work.family, work.state(member), kind), **_where(work))
+        settings = replace(control_settings(work.family, work.state(member), kind), **_device_settings(work))
         if work.start is not None:
             settings = replace(settings, adapter=str(work.start / member), seed=1)
         share = work.share("control") / len(CONTROLS)
@@ -257,8 +270,8 @@ def make_controls(work: Work) -> bool:
     return True
 
 
-def _where(work: Work) -> dict[str, Any]:
-    """Settings that say on what is trained, and in which number format."""
+def _device_settings(work: Work) -> dict[str, Any]:
+    """Settings of the device, worker processes and precision."""
     fast = precision(work.device.type).dtype == torch.bfloat16
     return {
         "device": work.device.type,
@@ -272,11 +285,11 @@ def _progress(made: Made) -> Progress:
 
 
 def _autoencoder(work: Work) -> Vae:
-    """The exported autoencoder on the family's device."""
+    """The exported VAE on the training device."""
     return Vae(base.load_autoencoder(work.family / "vae").to(work.device))
 
 
 def _round_trip(autoencoder: Vae, pixels: torch.Tensor) -> torch.Tensor:
-    """Pictures [n, 3, h, w] in -1..1 through the autoencoder and back, on the CPU."""
+    """Encode and decode images [n, 3, h, w] in -1..1; returns them on the CPU."""
     with autocast(autoencoder.module.device):
         return autoencoder.decode(autoencoder.encode(pixels)).cpu()

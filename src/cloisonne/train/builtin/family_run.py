@@ -1,4 +1,4 @@
-"""A family in the making: where it lies, how long each member is trained, and what is written about each."""
+"""State of a family training: folders, budget per member, and export with provenance."""
 
 import json
 from collections.abc import Callable
@@ -10,34 +10,34 @@ import numpy as np
 import torch
 
 from cloisonne.models.builtin import digest
-from cloisonne.train.builtin import resume as start
+from cloisonne.train.builtin import resume
 from cloisonne.train.builtin.export import device_words, export_pretrained, write_provenance
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, run
 
 SHARES = {"vae": 0.16, "base": 0.34, "judge": 0.07, "clip": 0.1, "clipseg": 0.04, "exemplar": 0.21, "control": 0.08}
-"""Shares of the minutes; drawing and encoding in between come on top."""
-AFTER_THE_START = ("base", "exemplar", "control")
-"""What is trained of a family that is trained on."""
+"""Fraction of the budget per member; rendering and encoding are not included."""
+FINETUNED_MEMBERS = ("base", "exemplar", "control")
+"""Members that are fine-tuned if the training starts from a family."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A family in the making: where, on what, how long."""
+    """One training of a family: output folder, device, budget."""
 
     out: Path
     device: torch.device
     minutes: float
     slice_minutes: float | None
     start: Path | None
-    """A finished family that is trained on; None means from nothing."""
+    """A finished family to fine-tune; None trains from scratch."""
     pictures: int
-    """Pictures whose latents are kept for the base."""
+    """Number of encoded images for the base."""
     trips: int
-    """Pictures whose VAE round trips are kept for the judge."""
+    """Number of VAE round trips for the judge."""
     report: Callable[[str], None]
     made: Callable[[str, Path], None]
-    """Called with a member's name and the family's folder once the family can be loaded with it."""
+    """Called with a member and the family folder once the family can be loaded with the member."""
 
     @property
     def family(self) -> Path:
@@ -47,16 +47,16 @@ class Work:
         return self.out / "state" / member
 
     def run(self, stage: Stage) -> bool:
-        """Train a stage for its share of the budget; False when the slice ended before it did."""
+        """Train a stage for its share of the budget; False if the slice ended first."""
         return run(stage, self.state(stage.name), slice_minutes=self.slice_minutes, report=self.report)
 
     def share(self, member: str) -> float:
-        trained = SHARES if self.start is None else AFTER_THE_START
+        trained = SHARES if self.start is None else FINETUNED_MEMBERS
         return self.minutes * SHARES[member] / sum(SHARES[name] for name in trained)
 
     def before(self, member: str) -> Progress:
-        """How far the member was when this work began."""
-        return Progress() if self.start is None else start.before(self.start, member)
+        """Progress of the member in the start family."""
+        return Progress() if self.start is None else resume.progress_of_member(self.start, member)
 
     def exported(self, member: str) -> bool:
         """Whether the member is finished."""
@@ -70,7 +70,7 @@ class Work:
         self.note(member, progress, parents, figures, TRAINING_SEEDS)
 
     def note(self, member: str, progress: Progress, parents: list[str], figures: dict[str, float], seed: int) -> None:
-        """Write beside a member what it was made of, and report its figures."""
+        """Write the provenance of a member and report its metrics."""
         before = self.before(member)
         write_provenance(
             self.family / member,

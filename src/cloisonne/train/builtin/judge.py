@@ -1,4 +1,4 @@
-"""Stage "judge": trained on seeds of its own, on whole pictures and on crops, real and through the VAE's round trip."""
+"""Stage "judge": trained on its own seeds, on whole images and crops, half of them after a VAE round trip."""
 
 from functools import partial
 from pathlib import Path
@@ -24,23 +24,23 @@ _CORE = Recipe(styled=0.1, held_out=None)
 
 
 def recipe_of(index: int) -> Recipe:
-    """Half of the pictures show core glyphs, half any training glyph."""
+    """Half of the images have core glyphs, half any training glyph."""
     return _CORE if index % 2 else EVERYTHING
 
 
 class RoundTrips:
-    """A cache of judge-training pictures after the VAE: uint8 [n, h, w, 3]; picture k has seed ``JUDGE_SEEDS + k``."""
+    """Cache of training images after a VAE round trip, uint8 [n, h, w, 3]; image k has seed ``JUDGE_SEEDS + k``."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.rgb = file, np.load(file, mmap_mode="r")
 
     def __reduce__(self) -> tuple[type["RoundTrips"], tuple[Path]]:
-        """Another process opens the file itself."""
+        """Pickle the path only; a worker process reopens the file."""
         return RoundTrips, (self.file,)
 
     @staticmethod
     def make(file: Path, count: int, decode_encoded, batch: int = 32) -> None:
-        """Fill the cache; ``decode_encoded`` maps float pictures [n, 3, h, w] to their round trip."""
+        """Fill the cache; ``decode_encoded`` maps float images [n, 3, h, w] to their round trip."""
         out = np.lib.format.open_memmap(file.with_suffix(".partial.npy"), "w+", np.uint8, (count, SIZE, SIZE, 3))
         for first in range(0, count, batch):
             n = min(batch, count - first)
@@ -55,22 +55,21 @@ Example = tuple[np.ndarray, np.ndarray, np.ndarray, int, int]
 
 
 def example(index: int, rgb: np.ndarray | None, rng: np.random.Generator) -> Example:
-    """One training example: pixels, classes and colours of the cells, the crop's class (0 for whole pictures),
-    style."""
+    """One training example: pixels, cell classes, cell colours, class of the crop (0 for a whole image), style."""
     drawn = draw(sample(JUDGE_SEEDS + index, recipe_of(index)))
     pixels = drawn.rgb if rgb is None else np.array(rgb)
-    labels, whole = drawn.labels, 0
+    labels, crop_class = drawn.labels, 0
     if rng.random() < 0.5:
         k = int(rng.integers(len(drawn.picture.items)))
         if drawn.visible()[k] > 0.8:
             pixels, labels = _crop(drawn, k, pixels, rng)
-            whole = CLASS_OF[drawn.picture.items[k].char]
-    pixels = _disturb(pixels, rng)
+            crop_class = CLASS_OF[drawn.picture.items[k].char]
+    pixels = _degraded(pixels, rng)
     class_of = np.array([0] + [CLASS_OF[i.char] for i in drawn.picture.items])
     colour_of = np.array([0] + [COLOURS.index(i.colour) + 1 if i.colour else 0 for i in drawn.picture.items])
     step = SIZE // CELLS
-    middle = labels[step // 2 :: step, step // 2 :: step]
-    return pixels, class_of[middle], colour_of[middle], whole, STYLES.index(drawn.picture.style)
+    centres = labels[step // 2 :: step, step // 2 :: step]
+    return pixels, class_of[centres], colour_of[centres], crop_class, STYLES.index(drawn.picture.style)
 
 
 def _crop(drawn: Drawn, k: int, pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +82,8 @@ def _crop(drawn: Drawn, k: int, pixels: np.ndarray, rng: np.random.Generator) ->
     )
 
 
-def _disturb(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A little blur, noise and light, so that soft pictures of a generator are judged by what they show."""
+def _degraded(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Slight random blur, noise and brightness, so that soft generated images are judged by their content."""
     out = pixels.astype(np.float32)
     if rng.random() < 0.3:
         out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.4, 1.6)))
@@ -94,7 +93,7 @@ def _disturb(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _examples(trips: RoundTrips, step: int) -> list[Example]:
-    """Of a step: every other one through the autoencoder."""
+    """The examples of a step; every other one after a VAE round trip."""
     rng = np.random.default_rng([step, 11])
     examples = []
     for k in range(BATCH):
@@ -107,7 +106,7 @@ def _examples(trips: RoundTrips, step: int) -> list[Example]:
 
 
 def stage(judge: Judge, trips: RoundTrips, minutes: float, device: torch.device = CPU) -> Stage:
-    """Cross-entropy of cells and style, and a cosine proxy loss that gives the embedding its metric."""
+    """The training stage: cross-entropy of cells and style, and a cosine proxy loss on the embedding."""
     proxies = nn.Linear(EMBEDDING, len(TRAINING) + 1, bias=False)
     balance = torch.ones(len(TRAINING) + 1, device=device)
     balance[0] = 0.3

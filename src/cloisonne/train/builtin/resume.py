@@ -1,4 +1,4 @@
-"""Training a finished family on: what is kept, and what is begun with."""
+"""Fine-tuning a finished family: the members to copy, and the initial weights of the others."""
 
 import json
 import shutil
@@ -17,27 +17,28 @@ from cloisonne.models.checkpoints.files import pretrained, read
 from cloisonne.models.family_members import CLIP, EXEMPLAR
 from cloisonne.train.loop import Progress
 
-KEPT = ("vae", "tokenizer", "judge", CLIP, CLIPSEG)
-"""Members that do not depend on the base."""
+COPIED = ("vae", "tokenizer", "judge", CLIP, CLIPSEG)
+"""Members that do not depend on the base and are copied."""
 
 
-def taken(begin: Path | None, state: Path) -> Path | None:
-    """The family that the training whose state lies here begins with: a copy, which stays as it is; None: nothing.
+def start_family(begin: Path | None, state: Path) -> Path | None:
+    """The start family of the training in ``state``: a copy of ``begin``, made once; None if there is none.
 
-    Raises CheckpointError where ``begin`` is no family whose members belong together, and OutputError where the
-    training began with another one.
+    Raises:
+        CheckpointError: ``begin`` is no family with consistent members.
+        OutputError: The training started from another family, or from scratch.
     """
     own = state / "start"
     if begin is None:
         return own if own.is_dir() else None
     if not members(begin):
-        raise CheckpointError(f'"{begin}" is no trained family; give a folder that "cloisonne train family" made.')
+        raise CheckpointError(f'"{begin}" is not a trained family; give a family made by "cloisonne train family".')
     if own.is_dir():
         same = digest(own / "unet") == digest(begin / "unet")
     else:
         same = not state.is_dir()
     if not same:
-        raise OutputError(f'The training in "{state.parent}" did not begin with "{begin}"; choose another folder.')
+        raise OutputError(f'The training in "{state.parent}" did not start from "{begin}"; choose another folder.')
     if not own.is_dir():
         partial = state.with_name("start.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -47,35 +48,36 @@ def taken(begin: Path | None, state: Path) -> Path | None:
     return own
 
 
-def keep(start: Path, family: Path) -> None:
-    """Copy the members that stay."""
-    for name in KEPT:
+def copy_members(start: Path, family: Path) -> None:
+    """Copy the members that do not depend on the base."""
+    for name in COPIED:
         if not (family / name).is_dir():
             shutil.copytree(start / name, family / name)
 
 
 def base_of(start: Path) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """Its text encoder and UNet, in float32."""
+    """The text encoder and UNet of a family, in float32."""
     text = read(start, lambda path: pretrained(CLIPTextModel, path / "text_encoder"))
     unet = read(start, lambda path: pretrained(UNet2DConditionModel, path / "unet", low_cpu_mem_usage=False))
     return text.float(), unet.float()
 
 
 def _first_layer(family: Path) -> Any:
-    """Of its UNet."""
+    """The first layer of the UNet of a family."""
     return base_of(family)[1].conv_in
 
 
-def before(start: Path, member: str) -> Progress:
-    """How far a member was trained already."""
+def progress_of_member(start: Path, member: str) -> Progress:
+    """Training progress of a member, from its provenance."""
     record = json.loads((start / member / "provenance.json").read_text())
     return Progress(step=record["steps"], seconds=60 * record["minutes"], pictures=record["pictures"])
 
 
 def exemplar_adapter(start: Path, family: Path, folder: Path) -> Path:
-    """What its exemplar's training can begin with on the family's base, in ``folder``.
+    """Write the initial adapter of the exemplar training to ``folder``: the exemplar of ``start`` on the new base.
 
-    Low-rank changes are of the base, but its first layer is whole: there the change from its own base is taken over.
+    Low-rank matrices are relative to the base and stay. The first UNet layer is stored whole, so the change
+    of that layer between the bases is added.
     """
     tensors = {name: t.float() for name, t in load_file(start / EXEMPLAR / "model.safetensors").items()}
     old, new = (_first_layer(place) for place in (start, family))

@@ -1,5 +1,4 @@
-"""The built-in tokenizer: a byte-level BPE in CLIP's format, trained on the world's grammar, with position tokens from
-the start."""
+"""The built-in tokenizer: a byte-level BPE in CLIP's format with position tokens, trained on the world's captions."""
 
 import json
 from pathlib import Path
@@ -20,7 +19,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build(merges: int = 1200) -> CLIPTokenizer:
-    """Tokenizer of 512 byte symbols, about ``merges`` merges, start, end and ``<bin000>`` ... ``<bin127>``."""
+    """Build a tokenizer of 512 byte symbols, about ``merges`` merges, start, end and ``<bin000>`` ... ``<bin127>``."""
     alphabet = sorted(ByteLevel.alphabet())
     raw = Tokenizer(BPE(end_of_word_suffix="</w>"))
     raw.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])  # type: ignore[assignment]
@@ -38,9 +37,9 @@ def build(merges: int = 1200) -> CLIPTokenizer:
     learned = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned]
     symbols = alphabet + [symbol + "</w>" for symbol in alphabet] + [a + b for a, b in learned] + [_START, _END]
     vocab = {symbol: k for k, symbol in enumerate(dict.fromkeys(symbols))}
-    learnt: dict[str, Any] = {"vocab": vocab, "merges": learned}
+    model: dict[str, Any] = {"vocab": vocab, "merges": learned}
     tokenizer = CLIPTokenizer(
-        **learnt,
+        **model,
         bos_token=_START,
         eos_token=_END,
         pad_token=_END,
@@ -52,7 +51,7 @@ def build(merges: int = 1200) -> CLIPTokenizer:
 
 
 def save(folder: Path) -> CLIPTokenizer:
-    """Build and write it in transformers' layout."""
+    """Build the tokenizer and save it in transformers' layout."""
     tokenizer = build()
     tokenizer.save_pretrained(folder)
     return tokenizer

@@ -1,5 +1,5 @@
-"""Stage "vae": the autoencoder, f8 with 8 latent channels, over 4 × 4 pixel-unshuffled pictures (full-resolution layers
-cost too much on a CPU)."""
+"""Stage "vae": the autoencoder, f8 with 8 latent channels, on 4 × 4 pixel-unshuffled images (full-resolution layers are
+too slow on a CPU)."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ BATCH = 16
 
 
 def build() -> AutoencoderKL:
-    """The untrained autoencoder: in and out channels are 3 · PATCH², so that its own two levels make f8."""
+    """The untrained autoencoder: 3 · PATCH² input and output channels and two levels, f8 in total."""
     config: dict[str, Any] = {
         "in_channels": 3 * PATCH**2,
         "out_channels": 3 * PATCH**2,
@@ -39,12 +39,12 @@ def build() -> AutoencoderKL:
 
 
 def stage(vae: Any, minutes: float, device: torch.device = CPU) -> Stage:
-    """Squared plus absolute error of the pixels and of their neighbour differences, with a little KL."""
+    """The training stage: squared and absolute pixel error, gradient error, and a small KL term."""
 
-    pictures = Prefetch(_pictures, processes(device))
+    images = Prefetch(_images, processes(device))
 
     def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        true = as_tensor(pictures(step)).to(device)
+        true = as_tensor(images(step)).to(device)
         x = F.pixel_unshuffle(true, PATCH).contiguous(memory_format=torch.channels_last)
         with autocast(device):
             latent = vae.encode(x, return_dict=False)[0]
@@ -74,6 +74,6 @@ def stage(vae: Any, minutes: float, device: torch.device = CPU) -> Stage:
     )
 
 
-def _pictures(step: int) -> np.ndarray:
-    """uint8 [n, h, w, 3]: half of the pictures show core glyphs, half any."""
+def _images(step: int) -> np.ndarray:
+    """Training images uint8 [n, h, w, 3]: half with core glyphs, half with any training glyph."""
     return pixels(step, BATCH, lambda k: _CORE if k % 2 else EVERYTHING)

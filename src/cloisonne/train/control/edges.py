@@ -1,4 +1,4 @@
-"""The loss on the edges of the predicted clean latent (arXiv 2602.01991, section 3)."""
+"""The loss on the edges of the x0 estimate (arXiv 2602.01991, section 3)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +9,11 @@ _LAPLACIAN = torch.ones(5, 5)
 _LAPLACIAN[2, 2] = -24.0
 _LAPLACIAN /= 48
 EPSILON = 1e-6
-"""Under the root, whose slope at 0 is infinite."""
+"""Added under the square root, whose gradient at 0 is infinite."""
 
 
 def sobel(x: Tensor) -> Tensor:
-    """Strength of the gradient of each channel of [B, C, H, W]: normalised kernels, edges repeated outwards."""
+    """Gradient magnitude of each channel of [B, C, H, W]; normalised kernels, replicated borders."""
     channels = x.shape[1]
     kernels = torch.stack([_SOBEL, _SOBEL.T])[:, None].to(x).repeat(channels, 1, 1, 1)
     gradients = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels, groups=channels)
@@ -21,14 +21,14 @@ def sobel(x: Tensor) -> Tensor:
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """The Laplacian of each channel of [B, C, H, W], over 5 x 5 pixels."""
+    """Laplacian of each channel of [B, C, H, W]; 5 x 5 kernel, reflected borders."""
     channels = x.shape[1]
     kernel = _LAPLACIAN.to(x).expand(channels, 1, 5, 5)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, groups=channels)
 
 
 def same(x: Tensor) -> Tensor:
-    """The latent itself, for the plain loss."""
+    """The identity, for the plain loss."""
     return x
 
 
@@ -36,10 +36,14 @@ FILTERS = {"sobel": sobel, "laplacian": laplacian, "plain": same}
 
 
 def x0_loss(kind: str, estimate: Tensor, z0: Tensor, mask: Tensor, *, by_area: bool) -> Tensor:
-    """[B]: ``mean((S(estimate) - S(z0))^2 * mask)`` over the C x H x W elements of each sample.
+    """Per-sample loss [B]: ``mean((S(estimate) - S(z0))^2 * mask)`` over C, H and W.
 
-    estimate, z0: [B, C, H, W]. mask: [B, 1, H, W], 1 where it counts. by_area: divide by the mask's mean, so that the
-    loss of a small mask weighs as much as that of a large one.
+    Args:
+        kind: The filter S, a key of ``FILTERS``.
+        estimate: x0 estimate [B, C, H, W].
+        z0: Clean latents [B, C, H, W].
+        mask: [B, 1, H, W] in 0..1.
+        by_area: Divide by the mean of the mask, so that small and large masks weigh the same.
     """
     filtered = FILTERS[kind]
     error = ((filtered(estimate) - filtered(z0)).square() * mask).mean((1, 2, 3))
@@ -47,7 +51,7 @@ def x0_loss(kind: str, estimate: Tensor, z0: Tensor, mask: Tensor, *, by_area: b
 
 
 def schedule(kind: str, t: Tensor, s: Tensor) -> Tensor:
-    """[B]: the loss's weight at t [B] of 1000, whose noise has deviation s [B]."""
+    """Weight [B] of the loss at timesteps t [B] of 1000 with noise deviation s [B]."""
     match kind:
         case "step":
             return (t >= 500).to(s)

@@ -1,4 +1,4 @@
-"""Where a map is to be obeyed: the masks of arXiv 2602.01991, section 3, on a square picture."""
+"""Random masks inside which a control map applies (arXiv 2602.01991, section 3), on a square image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,21 +6,22 @@ from numpy.typing import NDArray
 from cloisonne.scene.shapes.masks import box_mask, ellipse_mask
 
 LEAST = 10_000 / 512**2
-"""Smallest box, as a share of the picture."""
+"""Smallest box area, as a fraction of the image."""
 RADII = (50 / 512, 128 / 512)
+"""Smallest and largest radius of a circle, and half side of a square, as fractions of the side."""
 
 
 def training_mask(shape: str, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """[size, size], 1 where the map counts.
+    """A mask [size, size], 1 where the control map applies.
 
-    bbox: a box of two uniform corners. alternate: one or two circles or squares. fixed: the middle quarter. none:
-    everywhere.
+    shape: "bbox" (a box with two uniform corners), "alternate" (one or two circles or squares), "fixed" (the central
+    quarter), or "none" (the whole image).
     """
     match shape:
         case "bbox":
             return box_mask(_box(rng), size, size)
         case "alternate":
-            masks = [_round_or_square(size, rng) for _ in range(int(rng.integers(1, 3)))]
+            masks = [_circle_or_square(size, rng) for _ in range(int(rng.integers(1, 3)))]
             return np.maximum.reduce(masks)
         case "fixed":
             return box_mask((0.25, 0.25, 0.75, 0.75), size, size)
@@ -35,7 +36,7 @@ def _box(rng: np.random.Generator) -> tuple[float, float, float, float]:
             return (float(x0), float(y0), float(x1), float(y1))
 
 
-def _round_or_square(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _circle_or_square(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
     radius = rng.uniform(*RADII)
     x, y = rng.uniform(radius, 1 - radius, 2)
     box = (float(x - radius), float(y - radius), float(x + radius), float(y + radius))

@@ -1,4 +1,4 @@
-"""What is trained: an adapter, beside a base that stays as it is."""
+"""The trained network: a T2I-Adapter with a frozen base."""
 
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from cloisonne.train.control.settings import Settings
 
 
 def first_adapter(model: Model, settings: Settings) -> T2IAdapter:
-    """The adapter that is trained, as it begins: a given one, or a new one.
+    """The adapter to train: loaded from ``settings.adapter``, or a new one.
 
-    Raises CheckpointError where the given one cannot be read or does not fit the base or the maps.
+    Raises CheckpointError if the given adapter cannot be read or does not fit the base or the kind of map.
     """
     if settings.adapter is None:
         return new_adapter(model, settings)
@@ -25,22 +25,22 @@ def first_adapter(model: Model, settings: Settings) -> T2IAdapter:
     check_adapter(given, settings.kind, model.net.unet.config, model.name)
     if given.channels != channels_of(settings.kind):
         raise CheckpointError(
-            f'The adapter "{settings.adapter}" is shown maps of {given.channels} channels, and "{settings.kind}" has '
-            f"{channels_of(settings.kind)}; give one for the same kind of map, or leave it out."
+            f'The adapter "{settings.adapter}" takes maps of {given.channels} channels, and "{settings.kind}" has '
+            f"{channels_of(settings.kind)}; give an adapter for the same kind of map, or omit --adapter."
         )
     return given.module.requires_grad_(True)
 
 
 def channels_of(kind: str) -> int:
-    """Channels of a map that is learned from."""
+    """Number of channels of a control map."""
     return 3 if kind == "color" else 1
 
 
 def new_adapter(model: Model, settings: Settings) -> T2IAdapter:
-    """An adapter for the base's UNet, with random weights.
+    """A randomly initialised adapter for the UNet of the base.
 
-    Where the UNet's first level has no attention, features join behind that level's downsampling, so the adapter is of
-    the form that Stable Diffusion XL's have.
+    If the first level of the UNet has no attention, features are added after its downsampling, so the adapter has the
+    type of those for Stable Diffusion XL.
     """
     config: Any = model.net.unet.config
     late = config["down_block_types"][0] == "DownBlock2D"
@@ -55,9 +55,9 @@ def new_adapter(model: Model, settings: Settings) -> T2IAdapter:
 
 
 class Student(nn.Module):
-    """Noisy latents, a caption and a map with its mask, to the UNet's output [B, C, H, W].
+    """Adapter and frozen base: noisy latents, caption, map and mask to the UNet output [B, C, H, W].
 
-    masked: whether the mask is multiplied with the adapter's features (ours), or only with the map.
+    ``settings.masked`` chooses whether the mask multiplies the adapter's features (ours) or the map.
     """
 
     def __init__(self, adapter: T2IAdapter, model: Model, settings: Settings) -> None:
@@ -72,17 +72,17 @@ class Student(nn.Module):
             self.unet.enable_gradient_checkpointing()
         self.train()
 
-    def forward(self, z: Tensor, shown: Tensor, mask: Tensor, ids: Tensor, t: Tensor) -> Tensor:
-        """z [B, C, H, W], shown [B, 1 or 3, h, w], mask [B, 1, h, w], ids [B, L], t [B]."""
+    def forward(self, z: Tensor, control: Tensor, mask: Tensor, ids: Tensor, t: Tensor) -> Tensor:
+        """z [B, C, H, W], control [B, 1 or 3, h, w], mask [B, 1, h, w], ids [B, L], t [B]."""
         with torch.no_grad():
-            heard = self.text(ids).last_hidden_state
-        levels = self.adapter(shown if self._features else shown * mask)
+            hidden_states = self.text(ids).last_hidden_state
+        levels = self.adapter(control if self._features else control * mask)
         if self._features:
             levels = [level * F.adaptive_avg_pool2d(mask, level.shape[-2:]) for level in levels]
         return self.unet(
             z,
             t,
-            encoder_hidden_states=heard,
+            encoder_hidden_states=hidden_states,
             down_intrablock_additional_residuals=list(levels),
             return_dict=False,
         )[0]

@@ -1,6 +1,5 @@
-"""Localized control as a task of the trainer: ``L = MSE(network) + lambda(t) * mean((S(x0) - S(z0))^2 * M)``
-(arXiv 2602.01991, section 3), where x0 is the network's estimate of the clean latents, of epsilon and v prediction
-alike.
+"""Localized control as a training task: ``L = MSE(network) + lambda(t) * mean((S(x0) - S(z0))^2 * M)``
+(arXiv 2602.01991, section 3). x0 is the network's estimate of the clean latents, for epsilon and v prediction.
 """
 
 import json
@@ -18,8 +17,8 @@ from cloisonne.train.control.edges import schedule, x0_loss
 from cloisonne.train.control.examples import MapExamples
 from cloisonne.train.control.settings import Settings
 from cloisonne.train.control.student import Student, first_adapter
-from cloisonne.train.datasets.coco import CocoRows
-from cloisonne.train.datasets.world import WorldRows
+from cloisonne.train.datasets.coco import CocoDataset
+from cloisonne.train.datasets.world import WorldDataset
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, read_model, size_of
 from cloisonne.train.engine.diffusion import Diffusion
@@ -30,19 +29,19 @@ class ControlTask:
     """An adapter for a frozen base; see :class:`~cloisonne.train.engine.task.Task`."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        rows = None if is_world(settings) else CocoRows(Path(settings.data), strict=settings.strict)
+        dataset = None if is_world(settings) else CocoDataset(Path(settings.data), strict=settings.strict)
         self._settings, self._model = settings, read_model(settings)
         model = self._model
         sha256 = model.hash
         size = size_of(settings, model)
-        rows = rows or WorldRows(size)
-        self.examples = MapExamples(rows, settings, model.text, canvas_of(size, model))
+        dataset = dataset or WorldDataset(size)
+        self.examples = MapExamples(dataset, settings, model.text, canvas_of(size, model))
         adapter = first_adapter(model, settings)
         self._adapter: Any = adapter
         self.student = Student(adapter, model, settings)
         self.trained = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
-        self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": rows.digest}
-        self.warnings: tuple[str, ...] = rows.warnings
+        self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": dataset.digest}
+        self.warnings: tuple[str, ...] = dataset.warnings
         self._diffusion = Diffusion(model, device)
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:
@@ -53,15 +52,15 @@ class ControlTask:
         output = student(z, batch["map"], mask, batch["ids"], t).float()
         total = F.mse_loss(output, diffusion.target(z0, noise, t))
         if settings.x0_loss != "none" and settings.x0_weight > 0:
-            inside = F.adaptive_avg_pool2d(mask, (z0.shape[-2], z0.shape[-1]))
+            latent_mask = F.adaptive_avg_pool2d(mask, (z0.shape[-2], z0.shape[-1]))
             estimate = diffusion.clean(output, z, t)
-            own = x0_loss(settings.x0_loss, estimate, z0, inside, by_area=settings.normalize_by_area)
+            edge_loss = x0_loss(settings.x0_loss, estimate, z0, latent_mask, by_area=settings.normalize_by_area)
             weight = schedule(settings.x0_schedule, t, diffusion.levels(t)[1].flatten())
-            total = total + settings.x0_weight * (weight * own).mean()
+            total = total + settings.x0_weight * (weight * edge_loss).mean()
         return total
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """A diffusers folder of the adapter, and ``training.json``."""
+        """Write the adapter as a diffusers folder, and ``training.json``."""
         output = self._settings.output
         made = {"base": self._model.name, "kind": self._settings.kind, **record}
         made["versions"] = {name: version(name) for name in ("torch", "diffusers", "transformers")}
@@ -70,10 +69,10 @@ class ControlTask:
             (output / "training.json").write_text(json.dumps(made, indent=2, default=str) + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(
-                f'"{output}" cannot be written ({error.strerror}); make room, or choose another.'
+                f'The output "{output}" cannot be written ({error.strerror}); free space or choose another output.'
             ) from None
 
 
 def train(settings: Settings, report: Callable[[str], None] = print, *, seconds: float | None = None) -> list[float]:
-    """Train as told; see :func:`cloisonne.train.engine.trainer.train`."""
+    """Train an adapter; see :func:`cloisonne.train.engine.trainer.train`."""
     return trainer.train(settings, ControlTask, report, seconds=seconds)

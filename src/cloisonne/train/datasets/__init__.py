@@ -1,1 +1,1 @@
-"""Training examples from COCO annotations or the procedural world."""
+"""Training images from COCO annotations or the procedural world."""

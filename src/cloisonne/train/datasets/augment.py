@@ -1,4 +1,4 @@
-"""One square training picture out of a shown one: mirrored or not, scaled, cropped, its boxes with it."""
+"""Augmentation of a training image and its boxes: random mirror, scaling and square crop."""
 
 import re
 from collections.abc import Iterator
@@ -8,46 +8,46 @@ import numpy as np
 from PIL import Image
 
 from cloisonne.scene.shapes.geometry import Box, area, clipped
-from cloisonne.train.datasets.shown import Shown
+from cloisonne.train.datasets.training_image import TrainingImage
 
 MIN_LEFT = 0.3
-"""A region of which the crop leaves less than this share of its area is not told: its words would be of a sliver."""
+"""A region is dropped if the crop leaves less than this fraction of its area."""
 MIN_SIDE_PX = 8
-"""Nor one that is narrower than this, a latent pixel of Stable Diffusion."""
+"""A region is dropped if its shorter side is below this many pixels, one latent pixel of Stable Diffusion."""
 
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
-def augmented(shown: Shown, rng: np.random.Generator, size: int, *, flip: bool = True) -> Shown:
-    """[size, size, 3]: mirrored half of the time if ``flip``, the shorter side scaled to ``size``, cropped at random.
+def augmented(image: TrainingImage, rng: np.random.Generator, size: int, *, flip: bool = True) -> TrainingImage:
+    """Scale the shorter side to ``size`` and crop at random to [size, size, 3].
 
-    ``shown`` stays as it is.
+    With ``flip``, mirror with probability 0.5. Returns a new image; ``image`` is not modified.
     """
-    toss, x, y = rng.random(3)
-    if flip and toss < 0.5:
-        shown = mirrored(shown)
-    height, width = shown.rgb.shape[:2]
+    coin, x, y = rng.random(3)
+    if flip and coin < 0.5:
+        image = mirrored(image)
+    height, width = image.rgb.shape[:2]
     scale = size / min(width, height)
     wide, tall = max(size, round(width * scale)), max(size, round(height * scale))
     left, top = int(x * (wide - size + 1)), int(y * (tall - size + 1))
-    image = Image.fromarray(shown.rgb)
+    pil = Image.fromarray(image.rgb)
     if (wide, tall) != (width, height):
-        image = image.resize((wide, tall), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)[top : top + size, left : left + size].copy()
+        pil = pil.resize((wide, tall), Image.Resampling.BICUBIC)
+    pixels = np.asarray(pil)[top : top + size, left : left + size].copy()
     window = (left / wide, top / tall, (left + size) / wide, (top + size) / tall)
-    return Shown(pixels, shown.caption, tuple(_inside(shown.regions, window, size)))
+    return TrainingImage(pixels, image.caption, tuple(_inside(image.regions, window, size)))
 
 
-def mirrored(shown: Shown) -> Shown:
-    """The picture as in a mirror, and its words with it."""
-    regions = tuple(((1 - x1, y0, 1 - x0, y1), sides_swapped(words)) for (x0, y0, x1, y1), words in shown.regions)
+def mirrored(image: TrainingImage) -> TrainingImage:
+    """Mirror the image horizontally; "left" and "right" in its texts are swapped."""
+    regions = tuple(((1 - x1, y0, 1 - x0, y1), sides_swapped(text)) for (x0, y0, x1, y1), text in image.regions)
     return replace(
-        shown, rgb=np.ascontiguousarray(shown.rgb[:, ::-1]), caption=sides_swapped(shown.caption), regions=regions
+        image, rgb=np.ascontiguousarray(image.rgb[:, ::-1]), caption=sides_swapped(image.caption), regions=regions
     )
 
 
 def sides_swapped(text: str) -> str:
-    """The words "left" and "right" exchanged, capitals kept; parts of other words ("upright") stay."""
+    """Swap the words "left" and "right", preserving case. Parts of other words ("upright") stay."""
     return _SIDES.sub(lambda found: _other(found.group()), text)
 
 
@@ -57,16 +57,16 @@ def _other(side: str) -> str:
 
 
 def _inside(regions: tuple[tuple[Box, str], ...], window: Box, size: int) -> Iterator[tuple[Box, str]]:
-    """The regions of which enough lies in the window, in fractions of it."""
+    """The regions with enough area inside the window, clipped, as fractions of the window."""
     x0, y0, x1, y1 = window
-    for box, words in regions:
+    for box, text in regions:
         placed = (
             (box[0] - x0) / (x1 - x0),
             (box[1] - y0) / (y1 - y0),
             (box[2] - x0) / (x1 - x0),
             (box[3] - y0) / (y1 - y0),
         )
-        left = clipped(placed)
-        shorter = min(left[2] - left[0], left[3] - left[1]) * size
-        if area(left) >= MIN_LEFT * area(placed) > 0 and shorter >= MIN_SIDE_PX:
-            yield left, words
+        visible = clipped(placed)
+        shorter = min(visible[2] - visible[0], visible[3] - visible[1]) * size
+        if area(visible) >= MIN_LEFT * area(placed) > 0 and shorter >= MIN_SIDE_PX:
+            yield visible, text

@@ -1,8 +1,9 @@
-"""A folder of pictures with COCO annotations as training data.
+"""A folder of images with COCO annotations as training data.
 
-An annotation with ``bbox`` (pixels x, y, width, height) is a region with its ``caption``, else its category's name.
-``iscrowd`` ones are left out; so is what cannot be used, which is counted. An image's captions are its own ``caption``
-(a text or several) and the ``caption`` of annotations of it that have no ``bbox``, as in COCO's captions files.
+An annotation with ``bbox`` (x, y, width, height in pixels) is a region; its text is its ``caption``, else the name of
+its category. ``iscrowd`` annotations are skipped; unusable annotations are skipped and counted. The captions of an
+image are its own ``caption`` (a string or a list) and the ``caption`` of its annotations without ``bbox``, as in COCO's
+captions files.
 """
 
 import math
@@ -21,73 +22,87 @@ from cloisonne.scene.io.source_image import Source
 from cloisonne.scene.shapes.geometry import Box, area, clipped
 from cloisonne.scene.values import shown
 from cloisonne.train.datasets.coco_files import Coco, read_coco
-from cloisonne.train.datasets.shown import Shown
+from cloisonne.train.datasets.training_image import TrainingImage
 
 _STRUCTURE = re.compile(r"<bin\d+>|<\|(start|end)oftext\|>")
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Entry:
     file: Path
     size: tuple[float, float] | None
-    """Width and height that the boxes are in."""
+    """Annotated width and height in pixels; None if not given."""
     captions: tuple[str, ...]
     regions: tuple[tuple[Box, str], ...]
 
 
-class CocoRows:
-    """The images that have any words, in the order of the annotations' images; one row each.
+class CocoDataset:
+    """The images that have a caption or a region, in the order of ``images`` in the annotations.
 
-    wordless: boxes need no words, and images none either if they have a box. strict: refuse an annotation that cannot
-    be used, such as one without area; else it is left out. warnings: how many were, and why the first one was.
-    Everything but the pictures' pixels is read and checked here. Nothing of it ever changes.
+    Everything except the pixels is read and checked on construction.
+
+    Args:
+        folder: Folder of images and annotations.
+        image_only: Boxes need no text, and an image with a box needs no caption.
+        strict: Raise for an unusable annotation, such as a box without area, instead of skipping it.
+
+    Attributes:
+        digest: SHA-256 of the annotations.
+        warnings: How many annotations were skipped, and the reason for the first one.
+
+    Raises:
+        TrainingError: The folder, its annotations or all of its images cannot be used.
     """
 
-    def __init__(self, folder: Path, *, wordless: bool = False, strict: bool = False) -> None:
+    def __init__(self, folder: Path, *, image_only: bool = False, strict: bool = False) -> None:
         coco = read_coco(folder)
         self.digest = coco.digest
         captions = {key: _texts(image.get("caption"), image.get("id")) for key, image in coco.images.items()}
         regions: dict[str, list[tuple[Box, str]]] = {key: [] for key in coco.images}
-        skipped: list[str] = []
+        reasons: list[str] = []
         for annotation in coco.annotations:
             try:
-                _add(annotation, coco, captions, regions, wordless=wordless)
+                _add(annotation, coco, captions, regions, image_only=image_only)
             except TrainingError as error:
                 if strict:
                     raise
-                skipped.append(str(error))
-        count = f'{len(skipped)} of {len(coco.annotations)} annotations in "{folder}" were left out'
-        self.warnings: tuple[str, ...] = (f"{count}, the first because: {skipped[0]}",) if skipped else ()
-        self._rows = tuple(
-            _Row(_file(folder, image), _size(image), tuple(captions[key]), tuple(regions[key]))
+                reasons.append(str(error))
+        skipped = f'{len(reasons)} of {len(coco.annotations)} annotations in "{folder}" were skipped'
+        self.warnings: tuple[str, ...] = (f"{skipped}, the first because: {reasons[0]}",) if reasons else ()
+        self._entries = tuple(
+            _Entry(_file(folder, image), _size(image), tuple(captions[key]), tuple(regions[key]))
             for key, image in coco.images.items()
             if captions[key] or regions[key]
         )
-        if not self._rows:
+        if not self._entries:
             raise TrainingError(
-                f'No image in "{folder}" has a caption, and no box has one or a category; say what the pictures show.'
+                f'No image in "{folder}" has a caption, and no box has a caption or category; add some.'
                 + "".join(f" {warning}" for warning in self.warnings)
             )
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._entries)
 
     def has_box(self, index: int, smallest: float, largest: float) -> bool:
-        """Whether picture ``index`` has a box of such a share of its area."""
-        return any(smallest <= area(box) <= largest for box, _ in self._rows[index].regions)
+        """Whether image ``index`` has a box whose area fraction is between ``smallest`` and ``largest``."""
+        return any(smallest <= area(box) <= largest for box, _ in self._entries[index].regions)
 
-    def show(self, index: int, rng: np.random.Generator) -> Shown:
-        """Picture ``index``, upright, with one of its captions."""
-        row = self._rows[index]
-        rgb = Source.load(Picture(path=row.file), "training picture").rgb
+    def load(self, index: int, rng: np.random.Generator) -> TrainingImage:
+        """Load image ``index``, upright, with a random one of its captions.
+
+        Raises TrainingError if its aspect ratio differs from the annotated size, ImageError if it cannot be read.
+        """
+        entry = self._entries[index]
+        rgb = Source.load(Picture(path=entry.file), "training image").rgb
         height, width = rgb.shape[:2]
-        if row.size and abs(math.log(row.size[0] / row.size[1] * height / width)) > 0.02:
+        if entry.size and abs(math.log(entry.size[0] / entry.size[1] * height / width)) > 0.02:
             raise TrainingError(
-                f'"{row.file}" has {width} x {height} pixels and is annotated as {row.size[0]:g} x {row.size[1]:g}; '
-                "annotate it as it is seen, upright."
+                f'"{entry.file}" has {width} x {height} pixels and is annotated as '
+                f"{entry.size[0]:g} x {entry.size[1]:g}; "
+                "annotate the upright image."
             )
-        caption = row.captions[int(rng.integers(len(row.captions)))] if row.captions else ""
-        return Shown(rgb, caption, row.regions)
+        caption = entry.captions[int(rng.integers(len(entry.captions)))] if entry.captions else ""
+        return TrainingImage(rgb, caption, entry.regions)
 
 
 def _add(
@@ -96,35 +111,34 @@ def _add(
     captions: dict[str, list[str]],
     regions: dict[str, list[tuple[Box, str]]],
     *,
-    wordless: bool,
+    image_only: bool,
 ) -> None:
-    """Add an annotation to its image's captions or regions. Raises TrainingError where it is neither."""
+    """Add an annotation to the captions or regions of its image. Raises TrainingError if it is unusable."""
     given = annotation.get("image_id")
     key = coco_id(given)
     if not isinstance(given, int | float | str) or key not in coco.images:
         raise TrainingError(
-            f"An annotation is of image {shown(given)}, which is not listed; add it to images, or remove it."
+            f"An annotation refers to image {shown(given)}, which is not listed; "
+            "add the image, or remove the annotation."
         )
     if not annotation.get("bbox"):
         captions[key] += _texts(annotation.get("caption"), given)
     elif not annotation.get("iscrowd"):
-        words = _texts(annotation.get("caption") or coco.categories.get(coco_id(annotation.get("category_id"))), given)
-        if not (words or wordless):
-            raise TrainingError(f"A bbox of image {shown(given)} has neither a caption nor a category; give it one.")
+        texts = _texts(annotation.get("caption") or coco.categories.get(coco_id(annotation.get("category_id"))), given)
+        if not (texts or image_only):
+            raise TrainingError(f"A bbox of image {shown(given)} has neither a caption nor a category; add one.")
         box = _box(annotation["bbox"], coco.images[key])
-        regions[key] += [(box, text) for text in ([""] if wordless else words)]
+        regions[key] += [(box, text) for text in ([""] if image_only else texts)]
 
 
 def _texts(value: Any, key: Any) -> list[str]:
-    """The texts in a caption, which may be one, several or none."""
+    """The non-empty texts of a caption, which may be a string, a list or None."""
     texts = value if isinstance(value, list) else [value or ""]
     for text in texts:
         if not isinstance(text, str):
             raise TrainingError(f"Image {shown(key)} has the caption {shown(text)}; give a text.")
         if found := _STRUCTURE.search(text):
-            raise TrainingError(
-                f"A text of image {shown(key)} holds {found.group()}, which sequences are built of; leave it out."
-            )
+            raise TrainingError(f"A text of image {shown(key)} contains the reserved token {found.group()}; remove it.")
     return [text.strip() for text in texts if text.strip()]
 
 
@@ -138,7 +152,7 @@ def _size(image: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _box(bbox: Any, image: Mapping[str, Any]) -> Box:
-    """A ``bbox`` in fractions, clipped to its image. Raises TrainingError where it has no area there."""
+    """A ``bbox`` as fractions of its image, clipped. Raises TrainingError if no area is left."""
     try:
         x, y, w, h = (float(value) for value in bbox)
         finite = all(map(math.isfinite, (x, y, w, h)))
@@ -154,7 +168,7 @@ def _box(bbox: Any, image: Mapping[str, Any]) -> Box:
     box = clipped((x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1]))
     if area(box) <= 0:
         raise TrainingError(
-            f"Image {shown(image.get('id'))} has the bbox {shown(bbox)}, of which nothing lies inside it; remove it."
+            f"Image {shown(image.get('id'))} has the bbox {shown(bbox)}, but nothing lies inside the image; remove it."
         )
     return box
 
@@ -162,10 +176,12 @@ def _box(bbox: Any, image: Mapping[str, Any]) -> Box:
 def _file(folder: Path, image: Mapping[str, Any]) -> Path:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
-        raise TrainingError(f"Image {shown(image.get('id'))} has the file_name {shown(name)}; give its picture's.")
+        raise TrainingError(
+            f"Image {shown(image.get('id'))} has the file_name {shown(name)}; give the path of its file."
+        )
     kinds = (PurePosixPath(name), PureWindowsPath(name))
     if any(kind.is_absolute() or ".." in kind.parts or kind.drive for kind in kinds):
-        raise TrainingError(f'The file_name {shown(name)} points outside of "{folder}"; put the picture into it.')
+        raise TrainingError(f'The file_name {shown(name)} points outside of "{folder}"; move the file into the folder.')
     if not (folder / name).is_file():
-        raise TrainingError(f'There is no picture {shown(name)} in "{folder}"; put it there, or remove its image.')
+        raise TrainingError(f'There is no file {shown(name)} in "{folder}"; add it, or remove its image.')
     return folder / name

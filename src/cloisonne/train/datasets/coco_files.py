@@ -1,4 +1,4 @@
-"""The COCO annotations that lie in a folder of pictures, as one table of images and one of annotations."""
+"""Reads all COCO annotation files of a folder into one table of images and one of annotations."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MAIN = "annotations.json"
 
 @dataclass(frozen=True)
 class Coco:
-    """images: by id (as ``coco_id`` writes it). categories: names by id. digest: SHA-256 of the files."""
+    """images: by id, normalised by ``coco_id``. categories: names by id. digest: SHA-256 of the files."""
 
     images: Mapping[str, Mapping[str, Any]]
     annotations: tuple[Mapping[str, Any], ...]
@@ -25,17 +25,16 @@ class Coco:
 
 
 def read_coco(folder: Path) -> Coco:
-    """``annotations.json``, or else all of the folder's ``*.json`` together, as COCO's instances and captions are.
+    """Read ``annotations.json``, or else all ``*.json`` of the folder, such as COCO's instances and captions.
 
-    Images of one id are one image. Raises TrainingError where the folder or its annotations are not there.
+    Entries in ``images`` with the same id are merged. Raises TrainingError if the folder or its annotations are missing
+    or invalid.
     """
     if not folder.is_dir():
-        raise TrainingError(
-            f'There is no folder "{folder}" of training pictures; give one with {MAIN}, or "world" for drawn pictures.'
-        )
+        raise TrainingError(f'There is no folder "{folder}" of training images; give a folder with {MAIN}, or "world".')
     files = [folder / MAIN] if (folder / MAIN).is_file() else sorted(folder.glob("*.json"))
     if not files:
-        raise TrainingError(f'"{folder}" has no JSON file; put COCO annotations beside the pictures, as {MAIN}.')
+        raise TrainingError(f'"{folder}" has no JSON file; add COCO annotations as {MAIN}.')
     images: dict[str, dict[str, Any]] = {}
     annotations: list[Mapping[str, Any]] = []
     categories: dict[str, str] = {}

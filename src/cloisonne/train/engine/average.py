@@ -1,4 +1,4 @@
-"""The moving average of what is trained."""
+"""Exponential moving average (EMA) of the trained parameters."""
 
 from collections.abc import Mapping
 
@@ -7,20 +7,20 @@ from torch import Tensor, nn
 
 
 class Average:
-    """A copy of the parameters that follows them: after step k by ``1 - min(decay, (1 + k) / (10 + k))``."""
+    """EMA of the parameters. The decay after step k is ``min(decay, (1 + k) / (10 + k))``."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self._parameters, self._decay = parameters, decay
         self.values: dict[str, Tensor] = {name: p.detach().clone() for name, p in parameters.items()}
 
     @torch.no_grad()
-    def follow(self, step: int) -> None:
-        """Take in the parameters after step ``step``, counted from 0."""
+    def update(self, step: int) -> None:
+        """Update the average after step ``step``, counted from 0."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.values.values()), list(self._parameters.values()), 1 - decay)
 
     @torch.no_grad()
-    def put(self) -> None:
-        """Make the parameters the average."""
+    def copy_to_parameters(self) -> None:
+        """Set the parameters to the average."""
         for name, p in self._parameters.items():
             p.copy_(self.values[name])

@@ -1,4 +1,4 @@
-"""The checkpoint that a training begins with."""
+"""The base checkpoint that is fine-tuned."""
 
 import json
 from typing import Any
@@ -15,14 +15,16 @@ from cloisonne.train.engine.settings import WORLD, Settings
 
 
 def read_model(settings: Settings) -> Model:
-    """The base in float32 on the CPU, its UNet with diffusers' own attention.
+    """Load the base in float32 on the CPU, with diffusers' attention processors in the UNet.
 
-    Raises CheckpointError where it is no model, TrainingError where it hears no words, inpaints, or is of XL.
+    Raises:
+        CheckpointError: The base is not a readable checkpoint.
+        TrainingError: The base is image-conditioned only, an inpainting model, or Stable Diffusion XL.
     """
     model = load(settings.base, device="cpu", dtype=torch.float32)
     if model.image_only or model.text.pooled_width or model.spec.extra_channels:
         raise TrainingError(
-            f'"{model.name}" is for exemplars, for inpainting, or of Stable Diffusion XL; '
+            f'The base "{model.name}" is image-conditioned only, an inpainting model, or Stable Diffusion XL; '
             "give a text-to-image base of Stable Diffusion 1.x or 2.x."
         )
     model.net.unet.set_attn_processor(AttnProcessor2_0())
@@ -30,7 +32,7 @@ def read_model(settings: Settings) -> Model:
 
 
 def scheduler_of(model: Model) -> dict[str, Any]:
-    """The configuration of the base's scheduler."""
+    """The scheduler configuration of the base."""
     files = [file for file in model.files if file.name == "scheduler_config.json"]
     if files:
         return json.loads(files[0].read_text(encoding="utf-8"))
@@ -38,19 +40,19 @@ def scheduler_of(model: Model) -> dict[str, Any]:
 
 
 def size_of(settings: Settings, model: Model) -> int:
-    """Side of the training pictures in pixels. Raises TrainingError where the base cannot work on it."""
+    """Side of the training images in pixels. Raises TrainingError if the base does not support it."""
     size = settings.resolution or model.native.width
     if size % model.spec.factor:
-        raise TrainingError(f"--resolution is {size}; give a multiple of {model.spec.factor}, which the base works on.")
+        raise TrainingError(f"--resolution is {size}; the base needs a multiple of {model.spec.factor}.")
     return size
 
 
 def canvas_of(size: int, model: Model) -> Canvas:
-    """The canvas of training pictures of that size."""
+    """The canvas of training images of that size."""
     side = size // model.spec.vae_factor
     return Canvas(size=size, latent=(model.spec.latent_channels, side, side), levels=len(model.schedule.trained()))
 
 
 def is_world(settings: Settings) -> bool:
-    """Whether the data is the procedural world and no folder."""
+    """Whether the training data is the procedural world instead of a folder."""
     return settings.data == WORLD

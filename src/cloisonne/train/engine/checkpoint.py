@@ -1,4 +1,4 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, a folder that is there whole or not at all."""
+"""Training checkpoints: tensors in safetensors, the rest in JSON. A checkpoint folder appears atomically."""
 
 import json
 import os
@@ -20,11 +20,11 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.json"
 
 Groups = Mapping[str, Mapping[str, Tensor]]
-"""Tensors by the file they go to."""
+"""Tensors by file name (without suffix) and tensor name."""
 
 
 def write_checkpoint(output: Path, step: int, groups: Groups, state: Mapping[str, Any], limit: int | None) -> Path:
-    """Write ``checkpoint-<step>`` and remove the oldest ones beyond ``limit``."""
+    """Write ``checkpoint-<step>``; keep the newest ``limit`` checkpoints, all if None."""
     place = output / f"checkpoint-{step}"
     partial = output / f"{place.name}.partial"
     try:
@@ -38,60 +38,66 @@ def write_checkpoint(output: Path, step: int, groups: Groups, state: Mapping[str
         for old in checkpoints(output)[: -limit if limit else 0]:
             shutil.rmtree(old)
     except OSError as error:
-        raise OutputError(f'"{place}" cannot be written ({error.strerror}); make room, or choose another.') from None
+        raise OutputError(
+            f'The checkpoint "{place}" cannot be written ({error.strerror}); free space or choose another output.'
+        ) from None
     return place
 
 
 def checkpoints(output: Path) -> list[Path]:
-    """The checkpoints in a folder, the oldest first."""
+    """The checkpoints in a folder, oldest first."""
     found = [entry for entry in output.glob("checkpoint-*") if _NAME.fullmatch(entry.name) and entry.is_dir()]
     return sorted(found, key=lambda entry: int(entry.name.removeprefix("checkpoint-")))
 
 
-def find_start(settings: Settings) -> Path | None:
-    """The checkpoint to go on from, or None to begin.
+def find_checkpoint(settings: Settings) -> Path | None:
+    """The checkpoint to resume from, or None to start a new run.
 
-    Raises OutputError where something lies in the output that is not to be continued, CheckpointError where the named
-    checkpoint is not there.
+    Raises:
+        OutputError: The output is a file, or is not empty and not to be resumed.
+        CheckpointError: ``resume_from_checkpoint`` names no checkpoint.
     """
-    asked, output = settings.resume_from_checkpoint, settings.output
-    if asked not in (None, LATEST):
-        named = next((place for place in (Path(asked), output / asked) if (place / _STATE).is_file()), None)
+    requested, output = settings.resume_from_checkpoint, settings.output
+    if requested not in (None, LATEST):
+        named = next((place for place in (Path(requested), output / requested) if (place / _STATE).is_file()), None)
         if named is None:
-            raise CheckpointError(f'"{asked}" is no checkpoint of a training; name a folder checkpoint-<step>.')
+            raise CheckpointError(f'"{requested}" is not a training checkpoint; give a folder checkpoint-<step>.')
         return named
-    if asked == LATEST and (found := checkpoints(output)):
+    if requested == LATEST and (found := checkpoints(output)):
         return found[-1]
     if output.exists() and not output.is_dir():
-        raise OutputError(f'The output "{output}" is a file; give the name of a folder.')
+        raise OutputError(f'The output "{output}" is a file; give a folder.')
     if output.is_dir() and any(not entry.name.endswith(".partial") for entry in output.iterdir()):
-        do = "choose another" if asked == LATEST else 'go on with "--resume", or choose another'
-        raise OutputError(f'The output "{output}" is not empty{" and has no checkpoint" if asked else ""}; {do}.')
+        advice = "choose another" if requested == LATEST else 'resume with "--resume", or choose another'
+        state = "is not empty and has no checkpoint" if requested else "is not empty"
+        raise OutputError(f'The output "{output}" {state}; {advice}.')
     return None
 
 
 def read_state(place: Path, decisive: Mapping[str, Any]) -> dict[str, Any]:
-    """The counters of a checkpoint. Raises CheckpointError where it is damaged or of another run than ``decisive``."""
+    """Read the JSON state of a checkpoint. Raises CheckpointError if it is damaged or differs from ``decisive``."""
     try:
         state = json.loads((place / _STATE).read_text(encoding="utf-8"))
-        theirs, step = state["decisive"], int(state["step"])
+        saved, step = state["decisive"], int(state["step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f'"{place / _STATE}" is damaged ({error}); resume from an earlier checkpoint.') from None
     for name, value in decisive.items():
-        if theirs.get(name) != value:
+        if saved.get(name) != value:
             raise CheckpointError(
-                f'"{place}" was trained with {name} {theirs.get(name)}, and now it is {value}; '
-                "give what it was, or another output."
+                f'The checkpoint "{place}" was trained with {name} {saved.get(name)}, but now {name} is {value}; '
+                "use the same value, or another output."
             )
     return state | {"step": step}
 
 
 def read_tensors(place: Path, group: str, device: torch.device) -> dict[str, Tensor]:
-    """The tensors of a group, on a device."""
+    """Read the tensors of a group onto a device. Raises CheckpointError if the file is damaged."""
     try:
         return load_file(place / _file(group), device=str(device))
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f'"{place / _file(group)}" is damaged ({error}); resume from an earlier one.') from None
+        raise CheckpointError(
+            f'"{place / _file(group)}" is damaged ({error}); resume from an earlier checkpoint.'
+        ) from None
 
 
 def _file(group: str) -> str:

@@ -1,4 +1,4 @@
-"""Latents of training pictures, noised, and what a network should answer, for every kind of training."""
+"""Latents of training images, the forward diffusion and the training target, for every kind of training."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from cloisonne.models.vae import Vae
 
 
 class Diffusion:
-    """The base's frozen vae and its schedule, on the device of the run.
+    """The frozen VAE and noise schedule of the base, on the training device.
 
-    The vae's posterior is drawn from, not its mean taken: ``z0 = (mean + deviation * n - shift) * scale``.
+    Latents are sampled from the VAE's posterior: ``z0 = (mean + deviation * n - shift) * scale``.
     """
 
     def __init__(self, model: Model, device: torch.device) -> None:
@@ -25,21 +25,21 @@ class Diffusion:
         self._vae.module.to(device)
 
     def latents(self, pixels: Tensor, noise: Tensor, autocast: Any) -> Tensor:
-        """[B, C, H, W] of pixels [B, 3, h, w] in -1..1. autocast: the context in which the vae works."""
+        """Encode pixels [B, 3, h, w] in -1..1 to latents [B, C, H, W]. autocast: the context the VAE runs in."""
         with autocast:
-            return drawn_latents(self._vae, pixels, noise)
+            return sampled_latents(self._vae, pixels, noise)
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and s, each [B, 1, 1, 1], of t [B]: ``z = alpha * z0 + s * noise``."""
+        """alpha and s, each [B, 1, 1, 1], at timesteps t [B]: ``z = alpha * z0 + s * noise``."""
         return self._alphas[t][:, None, None, None], self._ss[t][:, None, None, None]
 
     def noised(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The latents at level t [B]."""
+        """Add noise to z0 at timesteps t [B]."""
         alpha, s = self.levels(t)
         return alpha * z0 + s * noise
 
     def target(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network should answer: the noise, v = alpha * noise - s * z0, or z0."""
+        """The training target: the noise, v = alpha * noise - s * z0, or z0."""
         alpha, s = self.levels(t)
         match self._prediction:
             case "epsilon":
@@ -50,7 +50,7 @@ class Diffusion:
                 return z0
 
     def clean(self, output: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """The estimate of z0 that an answer to z at level t [B] stands for."""
+        """The z0 estimate of the network output for z at timesteps t [B]."""
         alpha, s = self.levels(t)
         match self._prediction:
             case "epsilon":
@@ -62,8 +62,8 @@ class Diffusion:
 
 
 @torch.no_grad()
-def drawn_latents(vae: Vae, pixels: Tensor, noise: Tensor) -> Tensor:
-    """Latents float32 [B, C, H, W] of about unit variance, drawn with ``noise`` from the posterior of the pictures."""
+def sampled_latents(vae: Vae, pixels: Tensor, noise: Tensor) -> Tensor:
+    """Sample latents float32 [B, C, H, W] of about unit variance from the VAE posterior, with ``noise``."""
     config: Any = vae.module.config
     patch = vae.factor // 2 ** (len(config["block_out_channels"]) - 1)
     posterior = vae.module.encode(F.pixel_unshuffle(pixels, patch), return_dict=False)[0]

@@ -1,6 +1,6 @@
-"""Training examples by position: everything in example ``p`` follows from the seed and ``p`` alone.
+"""Training examples by position: example ``p`` depends on the seed and ``p`` alone.
 
-So neither workers nor processes nor a resumed run change what is seen, and no generator's state is kept.
+So the numbers of workers and processes, and resuming, do not change the examples, and no generator state is saved.
 """
 
 from abc import abstractmethod
@@ -19,13 +19,13 @@ from cloisonne.train.engine.settings import Settings
 
 Batch = dict[str, Tensor]
 
-ORDER, SUBSET, WORDS, LOOK, NOISE = range(5)
-"""Streams of randomness; a change in one leaves the others as they are."""
+ORDER, SUBSET, CAPTION, AUGMENTATION, NOISE = range(5)
+"""Independent random streams of an example."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """size: side of a picture in pixels. latent: C, H, W of its latents. levels: T, of the noise schedule."""
+    """size: image side in pixels. latent: (C, H, W) of the latents. levels: number of training timesteps."""
 
     size: int
     latent: tuple[int, int, int]
@@ -33,20 +33,19 @@ class Canvas:
 
 
 class Examples(Dataset[Any]):
-    """Examples of ``count`` rows. Every epoch shows all of them once, in an order of its own; epochs follow each other
-    without a gap."""
+    """Examples of a dataset of ``count`` images. Every epoch visits each image once, in its own random order."""
 
     def __init__(self, count: int, settings: Settings) -> None:
         self.seed = settings.seed
-        kept = min(count, settings.max_train_samples or count)
-        self._subset = self.rng(0, SUBSET).permutation(count)[:kept]
+        size = min(count, settings.max_train_samples or count)
+        self._subset = self.rng(0, SUBSET).permutation(count)[:size]
 
     def __len__(self) -> int:
-        """Pictures of an epoch."""
+        """Number of images per epoch."""
         return len(self._subset)
 
     def __getitem__(self, position: int) -> Batch | CloisonneError:
-        """An error is returned and not raised: a worker's exception would come out as its traceback."""
+        """Return a CloisonneError instead of raising it: an exception in a worker surfaces as a traceback."""
         try:
             return self.example(position)
         except CloisonneError as error:
@@ -57,16 +56,16 @@ class Examples(Dataset[Any]):
         """The tensors of one example."""
 
     def index(self, position: int) -> int:
-        """Which row is shown at a position."""
+        """Dataset index of the image at a position."""
         epoch, place = divmod(position, len(self))
         return int(self._subset[_permutation(self.seed, epoch, len(self))[place]])
 
     def rng(self, position: int, stream: int) -> np.random.Generator:
-        """What decides about one side of an example."""
+        """The generator of one random stream of an example."""
         return _rng(self.seed, position, stream)
 
     def noise_generator(self, position: int) -> torch.Generator:
-        """What an example's level and noises are drawn from."""
+        """The generator of an example's timestep and noises."""
         return torch.Generator().manual_seed(int(self.rng(position, NOISE).integers(2**63)))
 
 
@@ -79,10 +78,10 @@ def _rng(seed: int, position: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, position, stream, 20264])
 
 
-class Share:
-    """The positions of one process, a batch at a time, from step ``first`` to before ``last``.
+class PositionSampler:
+    """Batch sampler: the positions of one process, batch by batch, from step ``first`` up to ``last`` (excluded).
 
-    A step's positions are consecutive; the processes share out each of its passes in the order of their ranks.
+    The positions of a step are consecutive; each forward pass is split among the processes in the order of their ranks.
     """
 
     def __init__(self, settings: Settings, *, rank: int, world: int, first: int, last: int) -> None:
@@ -98,13 +97,13 @@ class Share:
             yield list(range(start, start + self._size))
 
 
-def batches(examples: Examples, share: Share, workers: int, device: torch.device) -> Iterator[Batch]:
-    """The batches of a share, on the device; raises what an example could not be made for."""
+def batches(examples: Examples, sampler: PositionSampler, workers: int, device: torch.device) -> Iterator[Batch]:
+    """Yield the batches of a sampler on the device. Raises the error of an example that could not be made."""
     loader: Any = DataLoader(
         examples,
-        batch_sampler=share,  # type: ignore[arg-type]
+        batch_sampler=sampler,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=_collated,
+        collate_fn=_collate,
         pin_memory=device.type == "cuda",
         multiprocessing_context="spawn" if workers else None,
     )
@@ -114,11 +113,11 @@ def batches(examples: Examples, share: Share, workers: int, device: torch.device
         yield {name: values.to(device, non_blocking=True) for name, values in batch.items()}
 
 
-def _collated(examples: Sequence[Batch | CloisonneError]) -> Batch | CloisonneError:
+def _collate(examples: Sequence[Batch | CloisonneError]) -> Batch | CloisonneError:
     error = next((example for example in examples if isinstance(example, CloisonneError)), None)
     return error or default_collate(list(examples))
 
 
 def as_pixels(rgb: np.ndarray) -> Tensor:
-    """uint8 [h, w, 3] as float32 [3, h, w] in -1..1."""
+    """Convert uint8 [h, w, 3] to float32 [3, h, w] in -1..1."""
     return torch.from_numpy(rgb).permute(2, 0, 1).float().div_(127.5).sub_(1)

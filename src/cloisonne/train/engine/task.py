@@ -1,4 +1,4 @@
-"""The plug of the trainer: what is trained, on which examples, by which loss, and how it is written."""
+"""The interface between the trainer and a kind of training: examples, trained parameters, loss and output."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -10,10 +10,14 @@ from cloisonne.train.engine.examples import Batch, Examples
 
 
 class Task(Protocol):
-    """One kind of training, made for one run.
+    """One kind of training, instantiated for one run.
 
-    student: all networks that the loss asks; ``trained`` names the parameters that change. facts: what a resumed run
-    must share with the one it continues, beside the settings. warnings: sentences about the data.
+    Attributes:
+        examples: The training examples.
+        student: All networks that the loss evaluates.
+        trained: The parameters that are trained, by name.
+        facts: Values that a resumed run must not change, in addition to the settings.
+        warnings: Sentences about the data.
     """
 
     @property
@@ -32,13 +36,13 @@ class Task(Protocol):
     def warnings(self) -> tuple[str, ...]: ...
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:
-        """A number, of a batch. student: the task's, as accelerate wrapped it. autocast: for what is frozen."""
+        """Scalar loss of a batch. student: as wrapped by accelerate. autocast: context of the frozen networks."""
         ...
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Leave the result in the run's output; ``record`` says how it was made. The student may be spent."""
+        """Write the result and ``record`` (how it was trained) to the output. May modify the student."""
         ...
 
 
 Maker = Callable[[Any, torch.device], Task]
-"""(settings, device) to the task; raises TrainingError and CheckpointError where there is none."""
+"""(settings, device) -> task. Raises TrainingError or CheckpointError."""

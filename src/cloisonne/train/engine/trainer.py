@@ -1,6 +1,6 @@
-"""The run: steps from where it stands to where it should end, checkpoints on the way, the result at the end.
+"""The training run: steps, checkpoints and the final result, for any task and any number of processes.
 
-Any kind of training, on any number of processes: accelerate launch -m cloisonne train reco --base SOURCE ...
+accelerate launch -m cloisonne train reco --base SOURCE ...
 """
 
 import math
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from cloisonne.errors import CapabilityError, TrainingError
 from cloisonne.train.engine.average import Average
-from cloisonne.train.engine.checkpoint import find_start, read_state, read_tensors, write_checkpoint
-from cloisonne.train.engine.examples import Batch, Share, batches
-from cloisonne.train.engine.rates import rate_of
+from cloisonne.train.engine.checkpoint import find_checkpoint, read_state, read_tensors, write_checkpoint
+from cloisonne.train.engine.examples import Batch, PositionSampler, batches
+from cloisonne.train.engine.rates import learning_rate
 from cloisonne.train.engine.settings import Settings
 from cloisonne.train.engine.task import Maker, Task
 
@@ -33,27 +33,38 @@ _ONE_COPY_EACH = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType
 def train(
     settings: Settings, make: Maker, report: Callable[[str], None] = print, *, seconds: float | None = None
 ) -> list[float]:
-    """Train as told and write the result; returns this process's loss of each step it made.
+    """Run a training and write its result.
 
-    seconds: stop after so long, with a checkpoint and without a result, if the steps are not made by then.
+    Args:
+        settings: Settings of the run.
+        make: Makes the task.
+        report: Receives log lines.
+        seconds: Time limit. A run that reaches it writes a checkpoint and no result.
 
-    Raises TrainingError for settings and data, CheckpointError for base and checkpoint, OutputError for the output.
+    Returns:
+        The losses of this process, one per step of this call.
+
+    Raises:
+        TrainingError: Invalid settings or data.
+        CheckpointError: The base or a checkpoint cannot be used.
+        OutputError: The output cannot be written.
+        CapabilityError: The device cannot run the training.
     """
     settings.check()
-    start = find_start(settings)
+    checkpoint = find_checkpoint(settings)
     accelerator = _accelerator(settings)
     task = make(settings, accelerator.device)
     for warning in task.warnings if accelerator.is_main_process else ():
         report(f"Warning: {warning}")
     run = Run(settings, accelerator, task)
-    if start is not None:
-        run.resume(start)
+    if checkpoint is not None:
+        run.resume(checkpoint)
     try:
-        losses = run.go(report, math.inf if seconds is None else seconds)
+        losses = run.train(report, math.inf if seconds is None else seconds)
     except torch.OutOfMemoryError:
         raise CapabilityError(
-            f"The device has too little memory for --train_batch_size {settings.train_batch_size}; give fewer pictures "
-            "and more --gradient_accumulation_steps, --gradient_checkpointing, or --lora."
+            f"The device has too little memory for --train_batch_size {settings.train_batch_size}; lower it and raise "
+            "--gradient_accumulation_steps, or give --gradient_checkpointing or --lora."
         ) from None
     if accelerator.is_main_process and run.done:
         run.finish(losses)
@@ -64,7 +75,7 @@ def train(
 
 def _accelerator(settings: Settings) -> Accelerator:
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise CapabilityError('The device "cuda" cannot be used on this machine; choose "cpu".')
+        raise CapabilityError('The device "cuda" is not available on this machine; choose "cpu".')
     on_gpu = settings.device != "cpu" and torch.cuda.is_available()
     if settings.mixed_precision == "fp16" and not on_gpu:
         raise CapabilityError("--mixed_precision fp16 needs a GPU; choose bf16 or no.")
@@ -76,28 +87,28 @@ def _accelerator(settings: Settings) -> Accelerator:
     if accelerator.distributed_type not in _ONE_COPY_EACH:
         raise CapabilityError(
             f"accelerate is configured for {accelerator.distributed_type}, which is not supported; "
-            "let each process hold the whole model (multi GPU)."
+            "configure multi-GPU data parallelism, where each process holds the whole model."
         )
     return accelerator
 
 
 @dataclass(kw_only=True)
-class Pace:
-    """What was reported last: when, and at which step."""
+class _LastReport:
+    """Time and step of the last log line."""
 
     time: float
     step: int
 
 
 class Run:
-    """One training in this process: what is trained, on what, and how far it is."""
+    """One training run in this process: task, optimiser, EMA and current step."""
 
     def __init__(self, settings: Settings, accelerator: Accelerator, task: Task) -> None:
         self._settings, self._accelerator, self._task = settings, accelerator, task
         self._pictures = settings.train_batch_size * settings.gradient_accumulation_steps * accelerator.num_processes
         epoch = math.ceil(len(task.examples) / self._pictures)
         self.steps = settings.max_train_steps or settings.num_train_epochs * epoch
-        self._rate = rate_of(settings, self.steps)
+        self._learning_rate = learning_rate(settings, self.steps)
         self._parameters = task.trained
         optimiser = torch.optim.AdamW(
             self._parameters.values(),
@@ -113,41 +124,41 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether all steps are made."""
+        """Whether all steps are done."""
         return self._step == self.steps
 
-    def go(self, report: Callable[[str], None], seconds: float) -> list[float]:
-        """Make the steps that are left, or those of so many seconds; the losses of this process."""
+    def train(self, report: Callable[[str], None], seconds: float) -> list[float]:
+        """Run the remaining steps, at most for ``seconds``. Returns the losses of this process."""
         accelerator, settings = self._accelerator, self._settings
-        share = Share(
+        sampler = PositionSampler(
             settings,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             first=self._step,
             last=self.steps,
         )
-        stream = batches(self._task.examples, share, settings.dataloader_num_workers, accelerator.device)
+        stream = batches(self._task.examples, sampler, settings.dataloader_num_workers, accelerator.device)
         losses: list[Tensor] = []
-        pace = Pace(time=time.monotonic(), step=self._step)
-        until = pace.time + seconds
+        last_report = _LastReport(time=time.monotonic(), step=self._step)
+        until = last_report.time + seconds
         last = self.done
         while not last:
             losses.append(self._make_step(stream))
             self._step += 1
             last = self.done or time.monotonic() > until
             if self._step % REPORT_STEPS == 0 or last:
-                self._report(losses[pace.step - self._step :], pace, report)
+                self._report(losses[last_report.step - self._step :], last_report, report)
             if (self._step % settings.checkpointing_steps == 0 or last) and accelerator.is_main_process:
                 self._save()
         return [float(loss) for loss in losses]
 
     def _make_step(self, stream: Iterator[Batch]) -> Tensor:
-        """One update; the mean loss of its passes, a number on the device."""
+        """Run one optimiser step. Returns the mean loss of its forward passes, a scalar on the device."""
         accelerator, settings = self._accelerator, self._settings
-        rate = self._rate(self._step)
+        rate = self._learning_rate(self._step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        # Networks with dropout draw from the global generator.
+        # Dropout uses the global generator.
         torch.manual_seed(zlib.crc32(f"{settings.seed} {self._step} {accelerator.process_index}".encode()))
         total = torch.zeros((), device=accelerator.device)
         for _ in range(settings.gradient_accumulation_steps):
@@ -161,14 +172,14 @@ class Run:
                 self._optimiser.zero_grad()
             total += loss.detach() / settings.gradient_accumulation_steps
         if self._average is not None:
-            self._average.follow(self._step)
+            self._average.update(self._step)
         return total
 
     def _frozen_autocast(self) -> Any:
-        """Stable Diffusion's autoencoder overflows float16."""
+        """Autocast of the frozen VAE: only for bf16, since Stable Diffusion's VAE overflows in float16."""
         return self._accelerator.autocast() if self._settings.mixed_precision == "bf16" else nullcontext()
 
-    def _report(self, losses: list[Tensor], pace: Pace, report: Callable[[str], None]) -> None:
+    def _report(self, losses: list[Tensor], last_report: _LastReport, report: Callable[[str], None]) -> None:
         mean: Any = self._accelerator.reduce(torch.stack(losses).mean(), "mean")
         loss = float(mean)
         if not math.isfinite(loss):
@@ -177,11 +188,13 @@ class Run:
                 "or no, and resume from the last checkpoint."
             )
         now = time.monotonic()
-        speed = (self._step - pace.step) * self._pictures / (now - pace.time)
-        pace.time, pace.step = now, self._step
+        speed = (self._step - last_report.step) * self._pictures / (now - last_report.time)
+        last_report.time, last_report.step = now, self._step
         if self._accelerator.is_main_process:
-            rate = self._rate(self._step - 1)
-            report(f"step {self._step} of {self.steps}: loss {loss:.4f}, rate {rate:.2e}, {speed:.1f} pictures/s")
+            rate = self._learning_rate(self._step - 1)
+            report(
+                f"step {self._step} of {self.steps}: loss {loss:.4f}, learning rate {rate:.2e}, {speed:.1f} images/s"
+            )
 
     def _save(self) -> None:
         moments = {
@@ -198,7 +211,7 @@ class Run:
         write_checkpoint(self._settings.output, self._step, groups, state, limit)
 
     def resume(self, place: Path) -> None:
-        """Go on from a checkpoint, as if there had been no stop."""
+        """Restore a checkpoint; the run continues bit-identically."""
         state = read_state(place, self._decisive)
         device = self._accelerator.device
         now = read_tensors(place, "parameters", device)
@@ -219,9 +232,9 @@ class Run:
         self._step = state["step"]
 
     def finish(self, losses: list[float]) -> None:
-        """Write the result, of the average where there is one."""
+        """Write the result, with the EMA weights if there are any."""
         if self._average is not None:
-            self._average.put()
+            self._average.copy_to_parameters()
         self._task.write(
             {
                 "steps": self._step,

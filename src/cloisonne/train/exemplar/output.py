@@ -1,4 +1,4 @@
-"""What a training of exemplars leaves behind: a folder of PaintByExamplePipeline, as published."""
+"""Writes the trained model as a diffusers ``PaintByExamplePipeline`` folder."""
 
 import json
 import os
@@ -23,10 +23,10 @@ _INDEX = "model_index.json"
 def write_exemplars(
     output: Path, base: Model, student: Student, scheduler: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
-    """Write UNet, vae, image encoder, scheduler, index, and ``training.json``: what they were made of.
+    """Write the UNet, VAE, image encoder, scheduler, ``model_index.json`` and ``training.json`` (the record).
 
-    With adapters, ``adapter/`` holds apart what was trained: low-rank matrices, the UNet's first layer, and the
-    encoder's head. The student is a plain one afterwards. Members appear whole, the index last.
+    With LoRA, ``adapter/`` also holds the trained tensors: low-rank matrices, the first UNet layer and the head of the
+    encoder. The adapters are merged into the student. Each entry appears atomically, the index last.
     """
     partial = output / "pipeline.partial"
     try:
@@ -34,16 +34,18 @@ def write_exemplars(
         (partial / "image_encoder").mkdir(parents=True)
         if student.rank is not None:
             (partial / "adapter").mkdir()
-            save_file(_whole(student.adapter()), partial / "adapter" / "model.safetensors", metadata={"format": "pt"})
-        student.settle()
+            save_file(
+                _contiguous(student.adapter()), partial / "adapter" / "model.safetensors", metadata={"format": "pt"}
+            )
+        student.merge_adapters()
         student.unet.save_pretrained(partial / "unet")
         base.vae.module.save_pretrained(partial / "vae")
         config, tensors = published(student.encoder.cpu())
-        save_file(_whole(tensors), partial / "image_encoder" / "model.safetensors", metadata={"format": "pt"})
+        save_file(_contiguous(tensors), partial / "image_encoder" / "model.safetensors", metadata={"format": "pt"})
         _write(partial / "image_encoder" / "config.json", config)
         _write(partial / "scheduler" / "scheduler_config.json", dict(scheduler))
-        told = {**record, "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")}}
-        _write(partial / "training.json", told)
+        training = {**record, "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")}}
+        _write(partial / "training.json", training)
         index = {
             "_class_name": "PaintByExamplePipeline",
             "_diffusers_version": diffusers.__version__,
@@ -55,10 +57,12 @@ def write_exemplars(
         _write(partial / _INDEX, index)
         _move(partial, output)
     except OSError as error:
-        raise OutputError(f'"{output}" cannot be written ({error.strerror}); make room, or choose another.') from None
+        raise OutputError(
+            f'The output "{output}" cannot be written ({error.strerror}); free space or choose another output.'
+        ) from None
 
 
-def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 

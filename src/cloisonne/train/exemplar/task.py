@@ -1,5 +1,5 @@
-"""Paint by Example as a task of the trainer (arXiv 2211.13227, equation 2): the squared error of what the network
-should answer, given noisy latents, the masked picture, and one token of the exemplar.
+"""Paint by Example as a training task (arXiv 2211.13227, equation 2): the squared error of the network output, given
+noisy latents, the masked image, and the token of the exemplar.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +18,8 @@ from cloisonne.models.adapters.paint_by_example import ExemplarEncoder
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.files import read
 from cloisonne.models.family_members import CLIP, tower_of
-from cloisonne.train.datasets.coco import CocoRows
-from cloisonne.train.datasets.world import WorldRows
+from cloisonne.train.datasets.coco import CocoDataset
+from cloisonne.train.datasets.world import WorldDataset
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, read_model, scheduler_of, size_of
 from cloisonne.train.engine.diffusion import Diffusion
@@ -35,35 +35,37 @@ class ExemplarTask:
     """A widened UNet and the head of an image encoder; see :class:`~cloisonne.train.engine.task.Task`."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        rows = None if is_world(settings) else CocoRows(Path(settings.data), wordless=True, strict=settings.strict)
+        dataset = (
+            None if is_world(settings) else CocoDataset(Path(settings.data), image_only=True, strict=settings.strict)
+        )
         self._settings, self._model = settings, read_model(settings)
         model = self._model
         sha256 = model.hash
         size = size_of(settings, model)
-        rows = rows or WorldRows(size, EVERYTHING, pictures=200_000, mates=settings.style_pairs)
+        dataset = dataset or WorldDataset(size, EVERYTHING, pictures=200_000, style_pairs=settings.style_pairs)
         tower = read_tower(settings.image_encoder)
         torch.manual_seed(settings.seed)
         pooled = settings.context == "pooled"
         blocks = settings.mapper_blocks if pooled else 0
         encoder = ExemplarEncoder(tower, model.spec.token_width, blocks, pooled=pooled)
         widen(model.net.unet)
-        self.examples = HoleExamples(rows, settings, canvas_of(size, model), encoder.side)
+        self.examples = HoleExamples(dataset, settings, canvas_of(size, model), encoder.side)
         self.student = Student(model.net.unet, encoder, settings)
         if settings.adapter is not None:
-            self.student.begin_with(read_trained(Path(settings.adapter).expanduser()), settings.adapter)
+            self.student.load_adapter(read_adapter(Path(settings.adapter).expanduser()), settings.adapter)
         self.trained = self.student.trained()
-        self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": rows.digest}
-        self.warnings: tuple[str, ...] = rows.warnings
+        self.facts: Mapping[str, Any] = {"resolution": size, "base": sha256, "data": dataset.digest}
+        self.warnings: tuple[str, ...] = dataset.warnings
         self._diffusion = Diffusion(model, device)
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:
         keep, noise, t = batch["keep"], batch["noise"], batch["t"]
         both = torch.cat([batch["pixels"], batch["pixels"] * keep])
-        drawn = torch.cat([batch["posterior"], batch["masked_posterior"]])
-        z0, known = self._diffusion.latents(both, drawn, autocast).chunk(2)
-        small = F.interpolate(keep, z0.shape[-2:], mode="bilinear", align_corners=False)
+        noises = torch.cat([batch["posterior"], batch["masked_posterior"]])
+        z0, known = self._diffusion.latents(both, noises, autocast).chunk(2)
+        latent_keep = F.interpolate(keep, z0.shape[-2:], mode="bilinear", align_corners=False)
         z = self._diffusion.noised(z0, noise, t)
-        output = student(z, known, small, batch["exemplar"], batch["told"], t)
+        output = student(z, known, latent_keep, batch["exemplar"], batch["conditioned"], t)
         return F.mse_loss(output.float(), self._diffusion.target(z0, noise, t))
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -72,12 +74,12 @@ class ExemplarTask:
 
 
 def train(settings: Settings, report: Callable[[str], None] = print, *, seconds: float | None = None) -> list[float]:
-    """Train as told; see :func:`cloisonne.train.engine.trainer.train`."""
+    """Train an exemplar model; see :func:`cloisonne.train.engine.trainer.train`."""
     return trainer.train(settings, ExemplarTask, report, seconds=seconds)
 
 
 def read_tower(source: str) -> CLIPVisionModel:
-    """CLIP's image tower, in float32. Raises CheckpointError where there is none."""
+    """Load a CLIP image encoder in float32. Raises CheckpointError if there is none."""
     if source == BUILTIN_ENCODER:
         folder = BUILTIN / CLIP
     else:
@@ -92,12 +94,12 @@ def read_tower(source: str) -> CLIPVisionModel:
     return read(folder, tower_of)
 
 
-def read_trained(folder: Path) -> dict[str, Tensor]:
-    """What a training with adapters left in its ``adapter/``. Raises CheckpointError where there is nothing to read."""
+def read_adapter(folder: Path) -> dict[str, Tensor]:
+    """Read the folder ``adapter/`` of a LoRA training. Raises CheckpointError if it cannot be read."""
     file = folder / "model.safetensors"
     if not file.is_file():
-        raise CheckpointError(f'There is no "{file}"; give the folder adapter/ that a training with --lora left.')
+        raise CheckpointError(f'There is no "{file}"; give the folder adapter/ of a training with --lora.')
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise CheckpointError(f'"{file}" cannot be read ({error}); give another.') from None
+        raise CheckpointError(f'"{file}" cannot be read ({error}); give another adapter.') from None

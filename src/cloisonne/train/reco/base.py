@@ -1,4 +1,4 @@
-"""The base, extended by position tokens."""
+"""The base checkpoint, extended by position tokens."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,28 +7,28 @@ from typing import Any
 from cloisonne.models.model import Model
 from cloisonne.train.engine.base import read_model, scheduler_of
 from cloisonne.train.reco.settings import Settings
-from cloisonne.train.reco.vocabulary import Grown, extend
+from cloisonne.train.reco.vocabulary import Extension, extend
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """Its networks in float32 on the CPU, with position tokens. scheduler: its configuration.
+    """The networks of the base in float32 on the CPU, with position tokens.
 
-    sha256: of the files it was loaded from. family: its ``family.json``, if it has one.
+    scheduler: the scheduler configuration. sha256: digest of the files. family: its ``family.json``, or None.
     """
 
     model: Model
     unet: Any
     text: Any
     tokenizer: Any
-    grown: Grown
+    extension: Extension
     scheduler: dict[str, Any]
     sha256: str
     family: Path | None
 
 
 def read_base(settings: Settings) -> Base:
-    """Load and extend it. Raises CheckpointError where it is no model, TrainingError where ReCo cannot train it."""
+    """Load and extend the base. Raises CheckpointError if it cannot be read, TrainingError if ReCo cannot train it."""
     model = read_model(settings)
     sha256 = model.hash
     unet, text, tokenizer = model.net.unet, model.text.modules[0], model.text.tokenizer
@@ -37,7 +37,7 @@ def read_base(settings: Settings) -> Base:
         unet=unet,
         text=text,
         tokenizer=tokenizer,
-        grown=extend(tokenizer, text, bins=settings.num_bins, length=settings.max_length),
+        extension=extend(tokenizer, text, bins=settings.num_bins, length=settings.max_length),
         scheduler=scheduler_of(model),
         sha256=sha256,
         family=model.files[0].parent.parent / "family.json" if model.family == "builtin" else None,

@@ -1,4 +1,4 @@
-"""What a training leaves behind: a Stable Diffusion pipeline folder that diffusers and ``cloisonne.load`` read."""
+"""Writes the trained model as a Stable Diffusion pipeline folder for diffusers and ``cloisonne.load``."""
 
 import json
 import os
@@ -22,18 +22,18 @@ _INDEX = "model_index.json"
 
 
 def write_pipeline(output: Path, base: Base, student: Student, record: Mapping[str, Any], *, lora: bool) -> None:
-    """Write text encoder, UNet, vae, tokenizer, scheduler, index, and ``training.json``: what they were made of.
+    """Write the text encoder, UNet, VAE, tokenizer, scheduler, ``model_index.json`` and ``training.json`` (the record).
 
-    With ``lora`` the adapters are merged into the pipeline, and lie in ``lora/`` apart, for the base: diffusers'
-    ``pytorch_lora_weights.safetensors``, and ``position_rows.safetensors`` with the rows that the base's tables of
-    tokens and places were extended by. The student is a plain one afterwards. Members appear whole, the index last.
+    With ``lora`` the adapters are merged into the pipeline and the student, and also written to ``lora/`` for use with
+    the base: diffusers' ``pytorch_lora_weights.safetensors``, and ``position_rows.safetensors`` with the new rows of
+    the token and position embeddings. Each entry appears atomically, the index last.
     """
     partial = output / "pipeline.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         adapters = _adapters(student) if lora else None
-        rows = student.settle()
+        rows = student.merge_adapters()
         if adapters is not None:
             (partial / "lora").mkdir()
             save_file(adapters, partial / "lora" / "pytorch_lora_weights.safetensors", metadata={"format": "pt"})
@@ -48,15 +48,17 @@ def write_pipeline(output: Path, base: Base, student: Student, record: Mapping[s
         parts.save(partial)
         if base.family is not None:
             shutil.copyfile(base.family, partial / "family.json")
-        told = {**record, "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")}}
-        (partial / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        training = {**record, "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")}}
+        (partial / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
         _move(partial, output)
     except OSError as error:
-        raise OutputError(f'"{output}" cannot be written ({error.strerror}); make room, or choose another.') from None
+        raise OutputError(
+            f'The output "{output}" cannot be written ({error.strerror}); free space or choose another output.'
+        ) from None
 
 
 def _adapters(student: Student) -> dict[str, Tensor]:
-    """The adapters' weights by diffusers' names."""
+    """The LoRA weights by diffusers' names."""
     named: dict[str, Tensor] = {}
     for prefix, module in (("unet", student.unet), ("text_encoder", student.text)):
         own = convert_state_dict_to_diffusers(get_peft_model_state_dict(module, save_embedding_layers=False))

@@ -1,4 +1,4 @@
-"""What is trained: text encoder and UNet as one module, together (arXiv 2211.15518, section 3.2)."""
+"""The trained networks: text encoder and UNet, trained jointly (arXiv 2211.15518, section 3.2)."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from cloisonne.train.reco.settings import Settings
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
-"""The attention's projections, which get adapters."""
+"""Target modules of the LoRA: the attention projections."""
 
 
 class Student(nn.Module):
-    """Ids [B, L], noisy latents [B, C, H, W] and t [B] to the UNet's output [B, C, H, W].
+    """Text encoder and UNet: ids [B, L], noisy latents [B, C, H, W] and t [B] to the UNet output [B, C, H, W].
 
-    All parameters are trained; with ``lora`` only adapters and the rows that the base was grown by.
+    All parameters are trained; with ``lora`` only the adapters and the new embedding rows.
     """
 
     def __init__(self, base: Base, settings: Settings) -> None:
@@ -35,12 +35,12 @@ class Student(nn.Module):
         self.train()
 
     def forward(self, ids: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """The UNet's output for latents that hear the sequence."""
-        heard = self.text(ids).last_hidden_state
-        return self.unet(z, t, encoder_hidden_states=heard, return_dict=False)[0]
+        """The UNet output, conditioned on the encoded sequence."""
+        hidden_states = self.text(ids).last_hidden_state
+        return self.unet(z, t, encoder_hidden_states=hidden_states, return_dict=False)[0]
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that are trained, by name."""
+        """The trained parameters, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def _adapt(self, base: Base, settings: Settings) -> None:
@@ -48,12 +48,12 @@ class Student(nn.Module):
         for module, layers in ((self.unet, UNET_LAYERS), (self.text, TEXT_LAYERS)):
             module.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=layers))
         tables = self.text.embeddings
-        tables.token_embedding = GrownEmbedding(tables.token_embedding, base.grown.first_token)
-        tables.position_embedding = GrownEmbedding(tables.position_embedding, base.grown.first_place)
+        tables.token_embedding = ExtendedEmbedding(tables.token_embedding, base.extension.first_token)
+        tables.position_embedding = ExtendedEmbedding(tables.position_embedding, base.extension.first_position)
 
     @torch.no_grad()
-    def settle(self) -> dict[str, Tensor]:
-        """Make adapters part of the weights they adapt, and grown tables plain; returns the new rows [n, D]."""
+    def merge_adapters(self) -> dict[str, Tensor]:
+        """Merge the LoRA adapters and replace extended embeddings by plain ones. Returns the new rows [n, D]."""
         for parent in list(self.modules()):
             for name, layer in list(parent.named_children()):
                 if isinstance(layer, BaseTunerLayer):
@@ -61,18 +61,18 @@ class Student(nn.Module):
                     setattr(parent, name, layer.get_base_layer())
         new: dict[str, Tensor] = {}
         for name, table in list(self.text.embeddings.named_children()):
-            if isinstance(table, GrownEmbedding):
+            if isinstance(table, ExtendedEmbedding):
                 new[name] = table.new.detach().cpu().clone()
                 setattr(self.text.embeddings, name, nn.Embedding.from_pretrained(table.weight.detach()))
         for module in (self.unet, self.text):
-            # What peft leaves behind says that adapters are to be saved apart.
+            # With these attributes set, diffusers and transformers would save adapters separately.
             module._hf_peft_config_loaded = False
             module.__dict__.pop("peft_config", None)
         return new
 
 
-class GrownEmbedding(nn.Module):
-    """An embedding table of which only the rows from ``first`` on are trained; the others do not even decay."""
+class ExtendedEmbedding(nn.Module):
+    """An embedding table whose rows from ``first`` on are trained; earlier rows are frozen, without weight decay."""
 
     def __init__(self, table: nn.Embedding, first: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class GrownEmbedding(nn.Module):
         return torch.cat([self.old, self.new])
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Rows [..., D] of ids [...]."""
+        """Embeddings [..., D] of ids [...]."""
         if not len(self.new):
             return F.embedding(ids, self.old)
         old = F.embedding(ids.clamp(max=self.first - 1), self.old)

@@ -1,4 +1,4 @@
-"""ReCo as a task of the trainer: the squared error of what the network should answer, at a level drawn uniformly
+"""ReCo as a training task: the squared error of the network output at a uniform timestep
 (arXiv 2211.15518, section 3.2).
 
 cloisonne train reco --base SOURCE --data FOLDER --output OUT
@@ -12,33 +12,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cloisonne.train.datasets.coco import CocoRows
-from cloisonne.train.datasets.world import WorldRows
+from cloisonne.train.datasets.coco import CocoDataset
+from cloisonne.train.datasets.world import WorldDataset
 from cloisonne.train.engine import trainer
 from cloisonne.train.engine.base import canvas_of, is_world, size_of
 from cloisonne.train.engine.diffusion import Diffusion
 from cloisonne.train.engine.examples import Batch
 from cloisonne.train.reco.base import read_base
-from cloisonne.train.reco.examples import ToldExamples
+from cloisonne.train.reco.examples import ReCoExamples
 from cloisonne.train.reco.output import write_pipeline
 from cloisonne.train.reco.settings import Settings
 from cloisonne.train.reco.student import Student
 
 
 class ReCoTask:
-    """Text encoder and UNet on pictures with regions; see :class:`~cloisonne.train.engine.task.Task`."""
+    """Text encoder and UNet, trained on images with regions; see :class:`~cloisonne.train.engine.task.Task`."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
-        rows = None if is_world(settings) else CocoRows(Path(settings.data), strict=settings.strict)
+        dataset = None if is_world(settings) else CocoDataset(Path(settings.data), strict=settings.strict)
         self._settings, self._base = settings, read_base(settings)
         model = self._base.model
         size = size_of(settings, model)
-        rows = rows or WorldRows(size)
-        self.examples = ToldExamples(rows, settings, self._base.tokenizer, canvas_of(size, model))
+        dataset = dataset or WorldDataset(size)
+        self.examples = ReCoExamples(dataset, settings, self._base.tokenizer, canvas_of(size, model))
         self.student = Student(self._base, settings)
         self.trained = self.student.trained()
-        self.facts: Mapping[str, Any] = {"resolution": size, "base": self._base.sha256, "data": rows.digest}
-        self.warnings: tuple[str, ...] = rows.warnings
+        self.facts: Mapping[str, Any] = {"resolution": size, "base": self._base.sha256, "data": dataset.digest}
+        self.warnings: tuple[str, ...] = dataset.warnings
         self._diffusion = Diffusion(model, device)
 
     def loss(self, student: nn.Module, batch: Batch, autocast: Any) -> Tensor:
@@ -53,5 +53,5 @@ class ReCoTask:
 
 
 def train(settings: Settings, report: Callable[[str], None] = print, *, seconds: float | None = None) -> list[float]:
-    """Train as told; see :func:`cloisonne.train.engine.trainer.train`."""
+    """Train a ReCo model; see :func:`cloisonne.train.engine.trainer.train`."""
     return trainer.train(settings, ReCoTask, report, seconds=seconds)

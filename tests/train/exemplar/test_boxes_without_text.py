@@ -1,4 +1,4 @@
-"""Boxes without words, which exemplars do not need."""
+"""Boxes without text suffice for exemplar training only."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloisonne.errors import TrainingError
-from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.coco import CocoDataset
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def boxes_only(tmp_path: Path, pictures: Path) -> Path:
     return tmp_path
 
 
-def test_exemplars_are_trained_on_boxes_without_words(boxes_only: Path) -> None:
-    rows = CocoRows(boxes_only, image_only=True)
-    assert len(rows) == 1
-    assert rows.has_box(0, 0.02, 0.8)
-    assert not rows.has_box(0, 0.5, 0.8)
+def test_exemplar_training_accepts_boxes_without_text(boxes_only: Path) -> None:
+    dataset = CocoDataset(boxes_only, image_only=True)
+    assert len(dataset) == 1
+    assert dataset.has_box(0, 0.02, 0.8)
+    assert not dataset.has_box(0, 0.5, 0.8)
 
 
-def test_words_are_needed_elsewhere(boxes_only: Path) -> None:
+def test_other_trainings_need_text(boxes_only: Path) -> None:
     with pytest.raises(TrainingError, match="caption"):
-        CocoRows(boxes_only)
+        CocoDataset(boxes_only)

@@ -1,4 +1,4 @@
-"""Folders of pictures with COCO annotations: what is read, and what is refused."""
+"""Folders of images with COCO annotations: accepted and refused input."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cloisonne.errors import CloisonneError, ImageError, TrainingError
-from cloisonne.train.datasets.coco import CocoRows
+from cloisonne.train.datasets.coco import CocoDataset
 from cloisonne.world.export import export
 
 Make = Callable[..., Path]
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """A folder of one picture of 40 x 20 pixels with the given annotations."""
+    """A folder of one image of 40 x 20 pixels with the given annotations."""
 
     def made(name: str = "annotations.json", **changes: Any) -> Path:
         coco: dict[str, Any] = {
@@ -43,12 +43,12 @@ def region(**changes: Any) -> list[dict[str, Any]]:
 
 
 def test_boxes_are_fractions(make: Make) -> None:
-    rows = CocoRows(make())
-    assert len(rows) == 1
-    shown = rows.show(0, RNG)
-    assert shown.rgb.shape == (20, 40, 3)
-    assert shown.caption == "a beach"
-    assert shown.regions == (((0.25, 0.25, 0.75, 0.75), "a cat"),)
+    dataset = CocoDataset(make())
+    assert len(dataset) == 1
+    example = dataset.load(0, RNG)
+    assert example.rgb.shape == (20, 40, 3)
+    assert example.caption == "a beach"
+    assert example.regions == (((0.25, 0.25, 0.75, 0.75), "a cat"),)
 
 
 def test_a_region_without_caption_is_its_category(make: Make) -> None:
@@ -61,61 +61,61 @@ def test_a_region_without_caption_is_its_category(make: Make) -> None:
         ],
         categories=[{"id": 3, "name": "dog"}],
     )
-    assert [words for _, words in CocoRows(folder).show(0, RNG).regions] == ["dog", "a cat"]
+    assert [words for _, words in CocoDataset(folder).load(0, RNG).regions] == ["dog", "a cat"]
 
 
 def test_captions_of_all_kinds(make: Make) -> None:
     folder = make(images=image(caption=["one", "two"]), annotations=[*region(), {"image_id": 1, "caption": "three"}])
-    rows = CocoRows(folder)
-    told = {rows.show(0, np.random.default_rng(seed)).caption for seed in range(40)}
-    assert told == {"one", "two", "three"}
+    dataset = CocoDataset(folder)
+    captions = {dataset.load(0, np.random.default_rng(seed)).caption for seed in range(40)}
+    assert captions == {"one", "two", "three"}
 
 
 def test_files_of_one_folder_are_read_together(make: Make) -> None:
-    make("captions.json", images=image(), annotations=[{"image_id": 1, "caption": "told apart"}])
+    make("captions.json", images=image(), annotations=[{"image_id": 1, "caption": "another caption"}])
     folder = make("instances.json", images=image())
-    shown = CocoRows(folder).show(0, RNG)
-    assert (shown.caption, len(shown.regions)) == ("told apart", 1)
+    example = CocoDataset(folder).load(0, RNG)
+    assert (example.caption, len(example.regions)) == ("another caption", 1)
     make("annotations.json")
-    assert CocoRows(folder).show(0, RNG).caption == "a beach"
+    assert CocoDataset(folder).load(0, RNG).caption == "a beach"
 
 
 def test_two_visits_are_equal(pictures: Path) -> None:
-    """The published data set takes the boxes of a picture away as it shows them."""
-    rows = CocoRows(pictures)
-    first = [copy.deepcopy(rows.show(k, np.random.default_rng(k))) for k in range(len(rows))]
+    """The published data set class removes the boxes of an image when it loads it."""
+    dataset = CocoDataset(pictures)
+    first = [copy.deepcopy(dataset.load(k, np.random.default_rng(k))) for k in range(len(dataset))]
     for k, before in enumerate(first):
-        again = rows.show(k, np.random.default_rng(k))
+        again = dataset.load(k, np.random.default_rng(k))
         assert again.regions == before.regions
         assert len(again.regions) == 2
         assert again.caption == before.caption
         assert np.array_equal(again.rgb, before.rgb)
 
 
-def test_an_image_without_words_is_no_row(make: Make) -> None:
+def test_an_image_without_text_is_skipped(make: Make) -> None:
     more = [*image(caption="a beach"), {"id": 2, "file_name": "nowhere.png", "width": 1, "height": 1}]
-    assert len(CocoRows(make(images=more))) == 1
+    assert len(CocoDataset(make(images=more))) == 1
 
 
-def test_folders_that_draw_writes(tmp_path: Path) -> None:
+def test_folders_of_the_draw_command(tmp_path: Path) -> None:
     export(range(3), tmp_path / "world", width=64, height=64)
-    rows = CocoRows(tmp_path / "world")
-    assert len(rows) == 3
+    dataset = CocoDataset(tmp_path / "world")
+    assert len(dataset) == 3
     for k in range(3):
-        shown = rows.show(k, RNG)
+        example = dataset.load(k, RNG)
         scene = json.loads((tmp_path / "world" / f"{k:06d}.json").read_text())
-        assert shown.caption == scene["caption"]
-        assert [words for _, words in shown.regions] == [told["phrase"] for told in scene["regions"]]
-        for (box, _), told in zip(shown.regions, scene["regions"], strict=True):
-            assert box == pytest.approx(told["box"], abs=1e-6)
+        assert example.caption == scene["caption"]
+        assert [words for _, words in example.regions] == [region["phrase"] for region in scene["regions"]]
+        for (box, _), expected in zip(example.regions, scene["regions"], strict=True):
+            assert box == pytest.approx(expected["box"], abs=1e-6)
 
 
-def test_pictures_turned_by_exif_are_upright(make: Make) -> None:
+def test_exif_orientation_is_applied(make: Make) -> None:
     folder = make(images=image(width=20, height=40, file_name="a.jpg"), annotations=region(bbox=[0, 0, 10, 10]))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(folder / "a.jpg", exif=exif)
-    assert CocoRows(folder).show(0, RNG).rgb.shape == (40, 20, 3)
+    assert CocoDataset(folder).load(0, RNG).rgb.shape == (40, 20, 3)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_pictures_turned_by_exif_are_upright(make: Make) -> None:
         ({"images": image(file_name="../a.png")}, "outside"),
         ({"images": image(file_name="/etc/a.png")}, "outside"),
         ({"images": image(file_name="..\\a.png")}, "outside"),
-        ({"images": image(file_name="b.png")}, "no picture"),
+        ({"images": image(file_name="b.png")}, "no file"),
         ({"images": image(file_name=None)}, "file_name"),
         ({"images": image(id=None)}, "id in images"),
         ({"images": image(width="wide")}, "size"),
@@ -148,7 +148,7 @@ def test_pictures_turned_by_exif_are_upright(make: Make) -> None:
 def test_what_is_wrong_is_one_sentence(make: Make, changes: dict[str, Any], about: str) -> None:
     folder = make(**changes)
     with pytest.raises(TrainingError, match=about) as raised:
-        CocoRows(folder, strict=True)
+        CocoDataset(folder, strict=True)
     assert "\n" not in str(raised.value)
 
 
@@ -169,17 +169,17 @@ UNUSABLE = [
 
 @pytest.mark.parametrize("wrong", UNUSABLE)
 def test_an_annotation_that_cannot_be_used_is_counted(make: Make, wrong: list[dict[str, Any]]) -> None:
-    rows = CocoRows(make(annotations=[*region(), *wrong, *wrong, *region(bbox=[0, 0, 40, 20], caption="a dog")]))
-    assert [words for _, words in rows.show(0, RNG).regions] == ["a cat", "a dog"]
-    (warning,) = rows.warnings
+    dataset = CocoDataset(make(annotations=[*region(), *wrong, *wrong, *region(bbox=[0, 0, 40, 20], caption="a dog")]))
+    assert [words for _, words in dataset.load(0, RNG).regions] == ["a cat", "a dog"]
+    (warning,) = dataset.warnings
     assert warning.startswith("2 of 4 annotations in ")
     with pytest.raises(TrainingError):
-        CocoRows(make(annotations=[*region(), *wrong]), strict=True)
+        CocoDataset(make(annotations=[*region(), *wrong]), strict=True)
 
 
 def test_where_none_can_be_used_the_refusal_gives_the_reason(make: Make) -> None:
     with pytest.raises(TrainingError, match=r"No image .* 1 of 1 annotations .* nothing lies inside"):
-        CocoRows(make(images=image(), annotations=region(bbox=[10, 5, 0, 10])))
+        CocoDataset(make(images=image(), annotations=region(bbox=[10, 5, 0, 10])))
 
 
 @pytest.mark.parametrize(("own", "named"), [(7, "7"), ("7", 7), ("7", 7.0), (7, 7.0), (7, " 7 ")])
@@ -189,28 +189,28 @@ def test_ids_may_be_texts_or_numbers(make: Make, own: Any, named: Any) -> None:
         categories=[{"id": own, "name": "dog"}],
         annotations=region(image_id=named, caption=None, category_id=named),
     )
-    rows = CocoRows(folder, strict=True)
-    assert [words for _, words in rows.show(0, RNG).regions] == ["dog"]
-    assert rows.warnings == ()
+    dataset = CocoDataset(folder, strict=True)
+    assert [words for _, words in dataset.load(0, RNG).regions] == ["dog"]
+    assert dataset.warnings == ()
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no folder"):
-        CocoRows(tmp_path / "nowhere")
+        CocoDataset(tmp_path / "nowhere")
     with pytest.raises(TrainingError, match="no JSON file"):
-        CocoRows(tmp_path)
+        CocoDataset(tmp_path)
     (tmp_path / "annotations.json").write_text("{")
     with pytest.raises(TrainingError, match="cannot be read as JSON"):
-        CocoRows(tmp_path)
+        CocoDataset(tmp_path)
 
 
 @pytest.mark.parametrize(("size", "error"), [(None, ImageError), ((20, 40), TrainingError)])
-def test_a_picture_that_is_not_what_it_should_be(make: Make, size: Any, error: type[CloisonneError]) -> None:
+def test_unreadable_or_wrongly_sized_images_are_refused(make: Make, size: Any, error: type[CloisonneError]) -> None:
     folder = make()
     if size is None:
         (folder / "a.png").write_bytes(b"no picture")
     else:
         Image.new("RGB", size).save(folder / "a.png")
-    rows = CocoRows(folder)
+    dataset = CocoDataset(folder)
     with pytest.raises(error, match=r"a\.png"):
-        rows.show(0, RNG)
+        dataset.load(0, RNG)
