@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloisonne.core.inversion.ddim import INVERSION_METHODS, Way, invert
+from cloisonne.core.inversion.ddim import INVERSION_METHODS, InversionMethod, invert
 from cloisonne.core.inversion.null_text import fit_null, negative_prompt_inversion
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run
@@ -89,7 +89,7 @@ def trips(guidance: float) -> dict[str, Journey]:
     return ways if guidance == 1 else {**ways, "negative-prompt": negative_prompt, "null-text": null_text}
 
 
-def plain(way: Way, scene: Scene, model: Model, z: Tensor) -> Trip:
+def plain(way: InversionMethod, scene: Scene, model: Model, z: Tensor) -> Trip:
     """Up and down by the same plan."""
     plan, steps = compiled(scene, model)
     found = invert(plan, z, steps, way)

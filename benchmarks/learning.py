@@ -92,7 +92,7 @@ def _row(name: str, pictures: int, out: Path, stores: tuple[LatentStore, LatentS
     words = base.load_tokenizer(BUILTIN / "tokenizer")
     torch.manual_seed(1 if name == "again" else 0)
     text, unet = base.build_text(words, sines=learning.sines), base.build_unet()
-    stage = lessons.stage(text, unet, words, whole, 1.0, learning=learning, half=half)
+    stage = lessons.stage(text, unet, words, whole, 1.0, recipe=learning, half=half)
     stage = replace(stage, pictures=pictures)
     folder = out / f"state {name} {pictures}"
     began = time.monotonic()

@@ -72,7 +72,7 @@ def _training(stores: tuple[LatentStore, LatentStore], learning: BaseRecipe, par
     words = base.load_tokenizer(BUILTIN / "tokenizer")
     torch.manual_seed(0)
     text, unet = base.build_text(words), base.build_unet()
-    stage = lessons.stage(text, unet, words, stores[0], 1.0, learning=learning, half=stores[1], parts=parts)
+    stage = lessons.stage(text, unet, words, stores[0], 1.0, recipe=learning, half=stores[1], parts=parts)
     named = [(f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters()]
     optimiser = Mixed(named, lr=stage.lr, outer=stage.outer, muon=stage.muon)
     with Parts(stage.losses, [p for _, p in named]) as work:
