@@ -108,7 +108,7 @@ def case(kind: str, side: int, channels: int, edits: tuple[AttentionEdit, ...]) 
     q, k, v = torch.randn(3, 2, side * side, channels, generator=generator)
     texts = TextSequences([TextSequence(i, torch.randn(NUM_TOKENS, 64, generator=generator)) for i in range(2)], 2)
     call = Call(z=torch.zeros(2, 4, side, side), step=STEP, rows=ROWS, texts=texts, edits=edits)
-    site = Site("layer", kind == "cross", (side, side))
+    site = Site("layer", (side, side), "cross" if kind == "cross" else "self")
     if kind == "self":
         return lambda: self_attention(q, k, v, HEADS, site, call)
     to_k, to_v = torch.randn(2, 64, channels, generator=generator)
