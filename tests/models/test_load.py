@@ -283,7 +283,7 @@ def test_tokenizers_of_different_words_are_refused(tiny_xl: Path, tmp_path: Path
 
     folder = shutil.copytree(tiny_xl, tmp_path / "mixed")
     tiny_tokenizer(3).save_pretrained(folder / "tokenizer_2")
-    with pytest.raises(CheckpointError, match="two tokenizers have different words"):
+    with pytest.raises(CheckpointError, match="two tokenizers have different vocabularies"):
         load(folder)
 
 

@@ -20,7 +20,7 @@ from cloisonne.models.checkpoints.files import check_weights, files_of, pretrain
 from cloisonne.models.checkpoints.pickles import PICKLES
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.model import Model
-from cloisonne.models.unet.denoiser import DiffusersNet, PictureWeights, layer_of
+from cloisonne.models.unet.denoiser import DiffusersNet, ImagePromptWeights, layer_of
 
 LAYERS = "ip_adapter."
 """Before the names of the layers' tensors."""
@@ -93,7 +93,7 @@ def _check_known(projection: Mapping[str, Tensor], layers: Mapping[str, Tensor],
         )
 
 
-def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) -> dict[str, PictureWeights]:
+def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) -> dict[str, ImagePromptWeights]:
     """The weights by the network's cross-attention layers.
 
     Published files count all of a UNet's attention layers in diffusers' order, so that those that cross are odd.
