@@ -153,7 +153,7 @@ def test_damaged_folders_are_refused_in_one_sentence(copied: Path, damage: str) 
     ("part", "changes", "said"),
     [
         ("unet", {"in_channels": 8}, "8 input channels for 4 latent ones"),
-        ("unet", {"in_channels": 8, "out_channels": 8}, "8 latent channels and the vae makes 4"),
+        ("unet", {"in_channels": 8, "out_channels": 8}, "8 latent channels and the vae has 4"),
         ("unet", {"cross_attention_dim": 32}, "width 32 and the text encoder gives 16"),
     ],
 )

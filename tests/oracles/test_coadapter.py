@@ -200,7 +200,7 @@ def test_features_are_fused_before_they_are_masked(folder: Path) -> None:
 
 def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        CapabilityError, match="The fuser knows no adapter for lineart; load it beside adapters for sketch"
+        CapabilityError, match="The fuser supports no adapter for lineart; load it with adapters for sketch"
     ):
         load(folder / "sd", adapters={"lineart": folder / "lineart"}, fuser=folder / "fuser.safetensors")
     with pytest.raises(CheckpointError, match="There is no file"):

@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tiny_sd: Path, tiny_xl: Pa
     save_file({"emb_params": torch.zeros(1, 99)}, word)
     (tmp_path / "x.pt").write_bytes(b"")
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"lora": xl}, "does not fit the model, which is of the line sd1"),
+        ({"lora": xl}, "does not fit the model, which is of the family sd1"),
         ({"lora": other}, "is no LoRA"),
         ({"lora": wrong}, r"fits no layer|does not fit"),
         ({"lora": tmp_path / "none.safetensors"}, "There is no LoRA"),

@@ -190,7 +190,7 @@ def test_variants_alone_are_read_with_a_note(sd: Path, copied: Path, variant: st
     model = load(copied)
     assert same(model, load(sd))
     assert model.warnings == ()
-    assert f'note: "sd" holds the variant "{variant}" alone of unet, vae, text_encoder; it was read.' in str(
+    assert f'note: "sd" holds only the variant "{variant}" of unet, vae, text_encoder; it was read.' in str(
         explain(Scene(caption="a cat"), model)
     )
 
@@ -198,7 +198,7 @@ def test_variants_alone_are_read_with_a_note(sd: Path, copied: Path, variant: st
 def test_other_weights_alone_are_read_with_a_warning(copied: Path) -> None:
     rename(copied, "non_ema", ("unet",))
     model = load(copied)
-    assert model.warnings == ('"sd" holds the variant "non_ema" alone of unet; it was read.',)
+    assert model.warnings == ('"sd" holds only the variant "non_ema" of unet; it was read.',)
     assert (
         model.warnings[0] in generate(Scene(caption="a cat", steps=1), model, output_type="latent").report["warnings"]
     )

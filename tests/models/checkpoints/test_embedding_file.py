@@ -91,12 +91,12 @@ def test_words_of_xl_have_a_half_for_each_encoder(tiny_xl: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("tensors", "lacking"),
     [
-        ({"clip_l": (2, 16)}, "lacks the half of the second text encoder, clip_g of vectors of 24 numbers"),
-        ({"clip_g": (2, 24)}, "lacks the half of the first text encoder, clip_l of vectors of 16 numbers"),
-        ({"mine": (1, 16)}, "lacks the half of the second text encoder, clip_g"),
-        ({"emb_params": (1, 24)}, "lacks the half of the first text encoder, clip_l"),
-        ({"mine": (1, 99)}, r"its vectors have 99 numbers, and words 16 and 24"),
-        ({"clip_l": (1, 24), "clip_g": (1, 24)}, r"its vectors have 24 numbers, and words 16"),
+        ({"clip_l": (2, 16)}, "lacks the vectors of the second text encoder, clip_g of 24 numbers"),
+        ({"clip_g": (2, 24)}, "lacks the vectors of the first text encoder, clip_l of 16 numbers"),
+        ({"mine": (1, 16)}, "lacks the vectors of the second text encoder, clip_g"),
+        ({"emb_params": (1, 24)}, "lacks the vectors of the first text encoder, clip_l"),
+        ({"mine": (1, 99)}, r"its vectors have 99 numbers, and the model's embeddings 16 and 24"),
+        ({"clip_l": (1, 24), "clip_g": (1, 24)}, r"its vectors have 24 numbers, and the model's embeddings 16"),
         ({"clip_l": (1, 16), "clip_g": (2, 24)}, "has 1 and 2 vectors for its two text encoders"),
     ],
 )
@@ -111,8 +111,8 @@ def test_halves_that_are_missing_are_named(
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ({"mine": (1, 99)}, "its vectors have 99 numbers, and words 16"),
-        ({"mine": (1, 16), "other": (1, 99)}, "its vectors have 99 numbers, and words 16"),
+        ({"mine": (1, 99)}, "its vectors have 99 numbers, and the model's embeddings 16"),
+        ({"mine": (1, 16), "other": (1, 99)}, "its vectors have 99 numbers, and the model's embeddings 16"),
         ({"clip_l": (1, 16), "clip_g": (1, 24)}, 'it has vectors for two text encoders, "clip_l", "clip_g"'),
         ({"mine": (1, 2, 3, 16)}, "holds no vectors"),
     ],
@@ -132,7 +132,7 @@ def test_one_encoders_half_is_read_by_a_model_of_one(tiny_sd: Path, tmp_path: Pa
 
 def test_a_word_is_added_once(tiny_sd: Path, tmp_path: Path) -> None:
     files = [saved(tmp_path / name, {"Ink": torch.randn(1, 16)}) for name in ("a.safetensors", "b.safetensors")]
-    with pytest.raises(CheckpointError, match=r'The word "Ink" of .*b\.safetensors" is there already'):
+    with pytest.raises(CheckpointError, match=r'The word "Ink" of .*b\.safetensors" exists already'):
         read(tiny_sd, *files)
 
 

@@ -204,7 +204,7 @@ def test_what_paint_by_example_draws_alone_is_refused(tiny_sd: Path, tmp_path: P
     painter, file = write_exemplar(tmp_path / "pbe"), lora(tiny_sd, tmp_path / "x.safetensors")
     with pytest.raises(CapabilityError, match="takes no LoRAs"):
         load(painter, regional_lora={"ink": file})
-    with pytest.raises(CapabilityError, match="takes no LoRAs; load a text model with the rest"):
+    with pytest.raises(CapabilityError, match="takes no LoRAs; load a text model with them"):
         load(painter, lora=file)
     with pytest.raises(CapabilityError, match="takes no embeddings"):
         load(painter, embeddings=file)
@@ -222,8 +222,8 @@ def test_files_that_cannot_count_by_region_are_refused(tiny_sd: Path, tiny_xl: P
     other = tmp_path / "other.safetensors"
     save_file({"a.weight": torch.zeros(1)}, other)
     for file, said in (
-        (late, "acts on all of the picture at once"),
-        (xl, "does not fit the model, which is of the line sd1"),
+        (late, "acts on the whole image at once"),
+        (xl, "does not fit the model, which is of the family sd1"),
         (other, "is no LoRA"),
         (tmp_path / "none.safetensors", "There is no LoRA"),
     ):
