@@ -243,10 +243,10 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"^There is no IP-Adapter .*none\.safetensors"):
         load(root / "sd", exemplar=tmp_path / "none.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"is of another line .* has 6 layers and the network 4 of cross-attention"
+        CheckpointError, match=r"is for another model family .* has 6 layers and the network 4 of cross-attention"
     ):
         load(root / "sd", exemplar=root / FILES["xl", "plain"])
-    with pytest.raises(CheckpointError, match=r"another line .* ip_adapter.1.to_k_ip.weight is \[8, 3\]"):
+    with pytest.raises(CheckpointError, match=r"another model family .* ip_adapter.1.to_k_ip.weight is \[8, 3\]"):
         load(root / "sd", exemplar=bad(root, tmp_path, ip_adapter__1__to_k_ip__weight=torch.zeros(8, 3)))
     with pytest.raises(CheckpointError, match=r'lacks the tensor "ip_adapter.3.to_v_ip.weight"'):
         load(root / "sd", exemplar=bad(root, tmp_path, ip_adapter__3__to_v_ip__weight=None))
@@ -256,9 +256,9 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
         load(root / "sd", exemplar=bad(root, tmp_path), image_encoder=root / "sdxl_models" / "image_encoder")
     narrow = {"image_proj__proj__weight": torch.zeros(32, 24), "image_proj__proj__bias": torch.zeros(32)}
     norms = {"image_proj__norm__weight": torch.zeros(8), "image_proj__norm__bias": torch.zeros(8)}
-    with pytest.raises(CheckpointError, match=r"another line .* tokens of width 8 and the network hears 16"):
+    with pytest.raises(CheckpointError, match=r"another model family .* tokens of width 8 and the network takes 16"):
         load(root / "sd", exemplar=bad(root, tmp_path, **narrow, **norms))
-    with pytest.raises(CheckpointError, match=r"cannot be loaded|another line"):
+    with pytest.raises(CheckpointError, match=r"cannot be loaded|another model family"):
         load(root / "sd", exemplar=bad(root, tmp_path, image_proj__norm__bias=None))
     face = {"image_proj__proj__0__weight": torch.zeros(8, 8), "image_proj__proj__2__weight": torch.zeros(8, 8)}
     with pytest.raises(CheckpointError, match=r"is an IP-Adapter FaceID, which"):

@@ -84,7 +84,7 @@ def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.d
     warnings: tuple[str, ...] = ()
     if source.is_dir():
         if _class(source) not in (KIND, None):
-            raise CheckpointError(f'"{source}" is a {_class(source)}, which is not read; give a {KIND}.')
+            raise CheckpointError(f'"{source}" is a {_class(source)}, which is not supported; give a {KIND}.')
         check_network(source / "config.json", read_json(source / "config.json"), ControlNetModel)
         theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": check_weights(source)}
         module = read(source, lambda path: pretrained(ControlNetModel, path, **theirs))

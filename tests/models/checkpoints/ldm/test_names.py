@@ -136,7 +136,7 @@ WRONG: dict[str, tuple[str, dict[str, str], Tensors, str]] = {
         "sd1",
         {"modelspec.prediction_type": "flow"},
         {},
-        'prediction_type "flow", which is not known',
+        'prediction_type "flow", which is unknown',
     ),
     "contradiction": ("xl", {"modelspec.prediction_type": "epsilon"}, {"v_pred": torch.zeros(0)}, "contradicts itself"),
     "cosxl": ("xl", {}, {"edm_vpred.sigma_max": torch.tensor(120.0)}, "is of CosXL"),
