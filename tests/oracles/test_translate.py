@@ -1,4 +1,4 @@
-"""Translations by an IP-Adapter are what diffusers makes of its published file: one estimate, and a whole walk."""
+"""Translations by an IP-Adapter are what diffusers makes of its published file: one estimate, and a whole denoising."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ FILES = {
     "plus": "ip-adapter-plus_sd15.safetensors",
     "full": "ip-adapter-full-face_sd15.safetensors",
 }
-"""As h94/IP-Adapter has them in ``models``, with ``image_encoder`` beside."""
+"""As h94/IP-Adapter has them in ``models``, with ``image_encoder`` next to it."""
 GUIDANCE = 4.0
 
 
@@ -81,8 +81,8 @@ def view(told: Told, heard: Conditioning) -> View:
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_what_is_told_is_diffusers_estimate_by_the_same_file(root: Path, kind: str) -> None:
-    """The concept and what stands for none, each beside an empty text."""
+def test_the_estimate_is_that_of_diffusers_by_the_same_file(root: Path, kind: str) -> None:
+    """The concept and the unconditional tokens, each with an empty text."""
     model, theirs = load(root / "sd", exemplar=file_of(root, kind)), pipeline(root, kind)
     told, reference, z = told_of(model, picture(1)), picture(1), torch.randn(1, 4, 8, 8)
     embeds = theirs.prepare_ip_adapter_image_embeds([reference], None, "cpu", 1, True)[0]
@@ -100,11 +100,11 @@ def test_what_is_told_is_diffusers_estimate_by_the_same_file(root: Path, kind: s
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_without_the_sources_looks_it_is_diffusers_pipeline_from_the_inverted_noise(root: Path, kind: str) -> None:
+def test_without_shared_attention_it_is_diffusers_pipeline_from_the_inverted_noise(root: Path, kind: str) -> None:
     model = load(root / "sd", exemplar=file_of(root, kind))
     region = Region(name="all", box=(0, 0, 1, 1), concept=picture(1), guidance=GUIDANCE)
-    told = {"steps": 10, "sampler": "ddim", "seed": 0, "translating": {"preset": "fast", "looks": 0.0}}
-    scene = Scene(background=picture(0), regions=(region,), **told)
+    fields = {"steps": 10, "sampler": "ddim", "seed": 0, "translating": {"preset": "fast", "looks": 0.0}}
+    scene = Scene(background=picture(0), regions=(region,), **fields)
     found = generate(scene, model, output_type="latent")
     own = told_of(model, picture(1))
     pixels = torch.from_numpy(np.asarray(picture(0)) / np.float32(127.5) - 1).permute(2, 0, 1)
@@ -128,21 +128,21 @@ def test_without_the_sources_looks_it_is_diffusers_pipeline_from_the_inverted_no
 def test_the_command_takes_the_published_file(root: Path, workdir: Path) -> None:
     picture(0, (61, 97)).save("a.png")
     picture(1).save("b.png")
-    told = ["translate", "a.png", "--reference", "b.png", "--steps", "2", "--model", str(root / "sd")]
+    command = ["translate", "a.png", "--reference", "b.png", "--steps", "2", "--model", str(root / "sd")]
     adapter = ["--exemplar-model", str(file_of(root, "plain"))]
-    done = CliRunner().invoke(app, [*told, *adapter, "-o", "out.png"])
+    done = CliRunner().invoke(app, [*command, *adapter, "-o", "out.png"])
     assert done.exit_code == 0, done.output
     with Image.open("out.png") as made:
         assert made.size == (97, 61)
     named = [*adapter, "--image-encoder", str(root / "models" / "image_encoder")]
-    assert CliRunner().invoke(app, [*told, *named, "-o", "again.png"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command, *named, "-o", "again.png"]).exit_code == 0
     assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
     with pytest.raises(CapabilityError, match="--exemplar-model PATH"):
-        CliRunner().invoke(app, [*told, "-o", "none.png"], catch_exceptions=False)
+        CliRunner().invoke(app, [*command, "-o", "none.png"], catch_exceptions=False)
     lonely = Path("x.safetensors")
     lonely.write_bytes(file_of(root, "plain").read_bytes())
     with pytest.raises(CheckpointError, match=r"No image encoder .* --image-encoder FOLDER"):
-        CliRunner().invoke(app, [*told, "--exemplar-model", str(lonely), "-o", "none.png"], catch_exceptions=False)
+        CliRunner().invoke(app, [*command, "--exemplar-model", str(lonely), "-o", "none.png"], catch_exceptions=False)
     assert not Path("none.png").exists()
 
 
@@ -150,6 +150,6 @@ def test_one_for_inpainting_is_refused(root: Path, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "sd", unet=SD_LIKE, inpaint=True)
     model = load(tmp_path / "sd", exemplar=file_of(root, "plain"))
     region = Region(name="all", box=(0, 0, 1, 1), concept=picture(1))
-    for asked in (generate, explain):
+    for verb in (generate, explain):
         with pytest.raises(CapabilityError, match=r"an IP-Adapter carries no concept over; load a plain one"):
-            asked(Scene(background=picture(0), regions=(region,)), model)
+            verb(Scene(background=picture(0), regions=(region,)), model)

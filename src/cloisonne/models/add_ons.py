@@ -102,6 +102,6 @@ def with_loras(model: Model, loras: Mapping[str, Lora], placement: Placement) ->
     """Add unfused LoRAs to the model's network. Call it last: other add-ons replace the network."""
     net = model.net
     placed = {name: lora.to(placement.device, placement.dtype) for name, lora in loras.items()}
-    with_them = DiffusersNet(net.unet, net.spec, net.text_attention, net.pictures, placed)
+    extended = DiffusersNet(net.unet, net.spec, net.text_attention, net.pictures, placed)
     warnings = (warning for lora in loras.values() for warning in lora.warnings)
-    return replace(model, net=with_them, warnings=(*model.warnings, *warnings))
+    return replace(model, net=extended, warnings=(*model.warnings, *warnings))

@@ -48,9 +48,9 @@ def _weights(model: Model) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     if model.fuser is not None:
         yield "the CoAdapter's fuser", model.fuser.tensors
     if model.ip_adapter is not None:
-        pictures = {f"{layer}.{k}": w for layer, pair in model.net.pictures.items() for k, w in enumerate(pair)}
+        weights = {f"{layer}.{k}": w for layer, pair in model.net.pictures.items() for k, w in enumerate(pair)}
         own = model.ip_adapter.projection.state_dict() | model.ip_adapter.vision.state_dict()
-        yield "the IP-Adapter", pictures | own
+        yield "the IP-Adapter", weights | own
     if model.exemplar is not None and model.exemplar.net is not model.net:
         yield "Paint by Example", model.exemplar.net.unet.state_dict() | model.exemplar.encoder.state_dict()
     for name, lora in model.net.loras.items():

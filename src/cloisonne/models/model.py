@@ -108,13 +108,13 @@ class Model:
         further: tuple[Any, ...] = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
         if self.ip_adapter is not None:
             further = (*further, self.ip_adapter.vision, self.ip_adapter.projection)
-        pictures = sum(weight.numel() for pair in self.net.pictures.values() for weight in pair)
+        ip_adapter = sum(weight.numel() for pair in self.net.pictures.values() for weight in pair)
         loras = sum(lora.parameters for lora in self.net.loras.values())
         controls = (control.module for control in (*self.adapters.values(), *self.controlnets.values()))
         modules = {self.net.unet, self.vae.module, *self.text.modules, *further, *controls}
         fuser = sum(tensor.numel() for tensor in self.fuser.tensors.values()) if self.fuser else 0
         own = sum(parameter.numel() for module in modules for parameter in module.parameters())
-        return own + pictures + loras + fuser
+        return own + ip_adapter + loras + fuser
 
     @property
     def takes_exemplars(self) -> bool:

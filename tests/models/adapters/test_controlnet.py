@@ -1,4 +1,4 @@
-"""ControlNets in every layout are read alike, and what cannot stand beside a model is refused."""
+"""ControlNets of every layout are read to the same network, and those that do not fit the model are refused."""
 
 import json
 import shutil

@@ -39,7 +39,7 @@ def net_of(unet: UNet2DConditionModel, prediction: Any = "sample") -> DiffusersN
 
 
 def regional() -> TextSequences:
-    """Row 0 hears a text softly masked and one everywhere."""
+    """Batch row 0 is conditioned on a softly masked text and an unmasked one."""
     mask = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
     return TextSequences([TextSequence(0, TEXT[0], mask), TextSequence(0, TEXT[1]), TextSequence(1, TEXT[1])], 2)
 
@@ -52,7 +52,7 @@ def call(**fields: Any) -> Call:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_output_is_read_as_the_spec_says(kind: Any) -> None:
+def test_output_is_read_by_the_prediction_of_the_spec(kind: Any) -> None:
     unet = tiny()
     assert torch.equal(net_of(unet, kind)(call()), to_x0(unet(Z, 321, TEXT).sample, Z, STEP, kind))
 
@@ -98,9 +98,9 @@ def test_adapter_features_reach_the_blocks_each_time() -> None:
     unet = tiny()
     features = (torch.randn(2, 32, 8, 8), torch.randn(2, 64, 8, 8))
     expected = unet(Z, 321, TEXT, down_intrablock_additional_residuals=list(features)).sample
-    net, asked = net_of(unet), call(intrablock=features)
-    assert torch.equal(net(asked), expected)
-    assert torch.equal(net(asked), expected)
+    net, request = net_of(unet), call(intrablock=features)
+    assert torch.equal(net(request), expected)
+    assert torch.equal(net(request), expected)
     assert not torch.equal(expected, unet(Z, 321, TEXT).sample)
 
 

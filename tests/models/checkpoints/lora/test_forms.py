@@ -180,7 +180,7 @@ def test_by_region_over_all_of_the_canvas_every_form_is_the_fused_one(tiny_sd: P
 
 
 @pytest.mark.parametrize(
-    ("end", "said"),
+    ("end", "message"),
     [
         ("oft_blocks", "is an OFT, which is not supported; it changes 1 layers"),
         ("oft_diag", "is an OFT"),
@@ -194,11 +194,11 @@ def test_by_region_over_all_of_the_canvas_every_form_is_the_fused_one(tiny_sd: P
 )
 @pytest.mark.parametrize("where", ["lora", "regional_lora"])
 def test_forms_that_are_not_read_are_refused_by_name(
-    tiny_sd: Path, tmp_path: Path, end: str, said: str, where: str
+    tiny_sd: Path, tmp_path: Path, end: str, message: str, where: str
 ) -> None:
     layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2), KEYS: {end: rand(2, 2)}}
     file = saved(tmp_path / "x.safetensors", layers)
-    with pytest.raises(CheckpointError, match=said) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         loaded(tiny_sd, where, file)
     assert str(caught.value).endswith(".")
     assert not str(caught.value).endswith(":.")
