@@ -172,19 +172,19 @@ def test_each_view_of_multidiffusion_attends_to_them_too(root: Path, model: Mode
 
 
 def test_keys_and_values_are_computed_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloisonne.core.attention.image_prompts import Pictures
+    from cloisonne.core.attention.image_prompts import ImagePrompts
 
     layers: list[str] = []
-    plain = Pictures.projected
+    plain = ImagePrompts.projected
 
-    def projected(self: Pictures, layer: str, project: Any) -> Any:
+    def projected(self: ImagePrompts, layer: str, project: Any) -> Any:
         def counted(tokens: Tensor) -> Any:
             layers.append(layer)
             return project(tokens)
 
         return plain(self, layer, counted)
 
-    monkeypatch.setattr(Pictures, "projected", projected)
+    monkeypatch.setattr(ImagePrompts, "projected", projected)
     drawn(model, scene_of(region("a", box=LEFT), region("b", 2, box=RIGHT), steps=5))
     assert len(layers) == len(set(layers)) == len(model.net.pictures)
 

@@ -25,7 +25,7 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
-from cloisonne.pipelines.translation.concept_conditioning import Told, told_picture
+from cloisonne.pipelines.translation.concept_conditioning import ConceptConditioning, told_picture
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -72,31 +72,31 @@ def pipeline(root: Path, kind: str) -> Any:
     return made
 
 
-def told_of(model: Model, reference: Image.Image) -> Told:
+def conditioning_of(model: Model, reference: Image.Image) -> ConceptConditioning:
     return told_picture(model, reference, (64, 64), lambda pixels: torch.zeros(4, 8, 8))
 
 
-def view(told: Told, heard: Conditioning) -> View:
-    return View(name="one", net=told.net, branches={"cond": heard}, guide=Single(), weight=torch.ones(8, 8))
+def view(concept: ConceptConditioning, branch: Conditioning) -> View:
+    return View(name="one", net=concept.net, branches={"cond": branch}, guide=Single(), weight=torch.ones(8, 8))
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_the_estimate_is_that_of_diffusers_by_the_same_file(root: Path, kind: str) -> None:
     """The concept and the unconditional tokens, each with an empty text."""
     model, theirs = load(root / "sd", exemplar=file_of(root, kind)), pipeline(root, kind)
-    told, reference, z = told_of(model, picture(1)), picture(1), torch.randn(1, 4, 8, 8)
+    own, reference, z = conditioning_of(model, picture(1)), picture(1), torch.randn(1, 4, 8, 8)
     embeds = theirs.prepare_ip_adapter_image_embeds([reference], None, "cpu", 1, True)[0]
     words = theirs.encode_prompt("", "cpu", 1, False)[0]
     steps = prepare(Scene(steps=5, sampler="ddim"), model).steps
-    for heard, shown in zip((told.nothing, told.concept), embeds, strict=True):
+    for branch, embed in zip((own.nothing, own.concept), embeds, strict=True):
         for step in steps:
             with torch.no_grad():
                 noise: Tensor = theirs.unet(
-                    z, step.t, encoder_hidden_states=words, added_cond_kwargs={"image_embeds": [shown[None]]}
+                    z, step.t, encoder_hidden_states=words, added_cond_kwargs={"image_embeds": [embed[None]]}
                 ).sample
-                found = predict(Plan(views=(view(told, heard),)), z, step)
+                found = predict(Plan(views=(view(own, branch),)), z, step)
             torch.testing.assert_close((z - step.alpha * found) / step.s, noise, atol=1e-4, rtol=0)
-    assert not torch.allclose(told.nothing.pictures[0].value, told.concept.pictures[0].value, atol=0.05)
+    assert not torch.allclose(own.nothing.pictures[0].value, own.concept.pictures[0].value, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -106,7 +106,7 @@ def test_without_shared_attention_it_is_diffusers_pipeline_from_the_inverted_noi
     fields = {"steps": 10, "sampler": "ddim", "seed": 0, "translating": {"preset": "fast", "looks": 0.0}}
     scene = Scene(background=picture(0), regions=(region,), **fields)
     found = generate(scene, model, output_type="latent")
-    own = told_of(model, picture(1))
+    own = conditioning_of(model, picture(1))
     pixels = torch.from_numpy(np.asarray(picture(0)) / np.float32(127.5) - 1).permute(2, 0, 1)
     known = model.vae.encode(pixels[None])
     up = invert(Plan(views=(view(own, own.nothing),)), known, prepare(scene, model).steps, "direct")
