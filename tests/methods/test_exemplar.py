@@ -194,9 +194,9 @@ def test_what_cannot_be_is_refused(alone: Model, beside: Model, tiny: Model, tmp
         CapabilityError, match=r'^Region "dog": .*Paint by Example\) cannot do phrase.* give its regions'
     ):
         drawn(alone, SCENE.replace(caption="", regions=(DOG,)))
-    with pytest.raises(CapabilityError, match="hears no words, only exemplars"):
+    with pytest.raises(CapabilityError, match="takes no text, only exemplars"):
         drawn(alone, SCENE.replace(regions=(CAT,)))
-    with pytest.raises(CapabilityError, match="hears no words, only exemplars"):
+    with pytest.raises(CapabilityError, match="takes no text, only exemplars"):
         drawn(alone, Scene(seed=0))
     with pytest.raises(CapabilityError, match=r'^Region "cat": .* cannot do exemplar; load Paint by Example with it'):
         drawn(tiny, SCENE.replace(method="reco", regions=(CAT,)))
@@ -207,7 +207,7 @@ def test_what_cannot_be_is_refused(alone: Model, beside: Model, tiny: Model, tmp
 
 
 def test_other_latents_are_refused(folder: Path, tiny_family: Path) -> None:
-    with pytest.raises(CheckpointError, match="draws on other latents"):
+    with pytest.raises(CheckpointError, match="has another latent space"):
         load(tiny_family, exemplar=folder)
 
 

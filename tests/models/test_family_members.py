@@ -1,4 +1,4 @@
-"""What a family's folder has beside its base: exemplars as changes of the base's UNet, and adapters."""
+"""The further members of a family's folder: the exemplar network as changes of the base's UNet, and adapters."""
 
 import json
 import shutil
@@ -90,7 +90,7 @@ def test_a_family_without_relatives_loads(tmp_path: Path) -> None:
     assert model.adapters == {}
 
 
-def test_a_member_is_half_precision_and_says_its_shape(tmp_path: Path) -> None:
+def test_a_member_is_half_precision_and_stores_its_shape(tmp_path: Path) -> None:
     write_exemplar({"encoder.project.weight": torch.ones(8, 16)}, 5, tmp_path / "exemplar")
     assert json.loads((tmp_path / "exemplar" / "config.json").read_text()) == {"token_width": 8, "mapper_blocks": 5}
 
@@ -102,7 +102,7 @@ def test_the_family_ships_controls_and_exemplars() -> None:
     assert model.takes_exemplars
 
 
-def test_members_do_not_say_where_they_were_made() -> None:
+def test_members_hold_no_paths() -> None:
     for file in BUILTIN.rglob("*.json"):
         assert "_name_or_path" not in file.read_text()
 

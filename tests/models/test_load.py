@@ -82,7 +82,7 @@ def test_loading_is_silent(tiny_family: Path, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")
 
 
-def test_hash_follows_what_decides_the_picture(tiny_family: Path, copied: Path) -> None:
+def test_hash_covers_what_determines_the_image(tiny_family: Path, copied: Path) -> None:
     hash_ = load(tiny_family).hash
     (copied / "README.md").write_text("words")
     assert load(copied).hash == hash_
@@ -90,7 +90,7 @@ def test_hash_follows_what_decides_the_picture(tiny_family: Path, copied: Path) 
     assert load(copied).hash != hash_
 
 
-def test_clip_of_the_scheduler_is_kept(copied: Path) -> None:
+def test_clip_of_the_scheduler_is_honoured(copied: Path) -> None:
     edit_json(copied / "scheduler/scheduler_config.json", clip_sample=True, clip_sample_range=2.5)
     assert load(copied).clip == 2.5
 
@@ -139,36 +139,36 @@ def shards(folder: Path, name: str | None) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_folders_are_refused_in_one_sentence(copied: Path, damage: str) -> None:
-    spoil, said = DAMAGES[damage]
+    spoil, expected = DAMAGES[damage]
     spoil(copied)
     with pytest.raises(CheckpointError) as caught:
         load(copied)
     message = str(caught.value)
-    assert said in message
+    assert expected in message
     assert "\n" not in message
     assert message.endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("part", "changes", "said"),
+    ("part", "changes", "message"),
     [
         ("unet", {"in_channels": 8}, "8 input channels for 4 latent ones"),
-        ("unet", {"in_channels": 8, "out_channels": 8}, "8 latent channels and the vae makes 4"),
+        ("unet", {"in_channels": 8, "out_channels": 8}, "8 latent channels and the vae has 4"),
         ("unet", {"cross_attention_dim": 32}, "width 32 and the text encoder gives 16"),
     ],
 )
 def test_parts_of_different_checkpoints_are_refused(
-    copied: Path, part: str, changes: dict[str, int], said: str
+    copied: Path, part: str, changes: dict[str, int], message: str
 ) -> None:
     from diffusers import UNet2DConditionModel
 
     config = UNet2DConditionModel.load_config(copied / part)
     UNet2DConditionModel.from_config(config, **changes).save_pretrained(copied / part)
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         load(copied)
 
 
-def test_missing_family_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_family_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloisonne.models.load.BUILTIN", tmp_path)
     with pytest.raises(CheckpointError, match=r"The built-in family is missing from .* install cloisonne again"):
         load()
@@ -235,7 +235,7 @@ def test_published_layout_of_networks_is_read(tiny_sd: Path, tmp_path: Path, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_offloaded_networks_draw_the_same(tiny_xl: Path) -> None:
+def test_offloaded_networks_generate_the_same(tiny_xl: Path) -> None:
     from cloisonne.pipelines.generate import generate
     from cloisonne.scene.scene import Scene
 
@@ -271,19 +271,19 @@ def test_xl_reads_text_as_diffusers_does(tiny_xl: Path) -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_xl, low_cpu_mem_usage=False)
     tokens, _, pooled, _ = pipeline.encode_prompt("a red cat", do_classifier_free_guidance=False)
     text = load(tiny_xl).text
-    said = text.say(text.ids("a red cat"))
-    assert said.pooled is not None
-    torch.testing.assert_close(said.tokens, tokens[0])
-    torch.testing.assert_close(said.pooled, pooled[0])
+    encoded = text.say(text.ids("a red cat"))
+    assert encoded.pooled is not None
+    torch.testing.assert_close(encoded.tokens, tokens[0])
+    torch.testing.assert_close(encoded.pooled, pooled[0])
     assert (text.width, text.pooled_width) == (40, 20)
 
 
-def test_tokenizers_of_different_words_are_refused(tiny_xl: Path, tmp_path: Path) -> None:
+def test_tokenizers_of_different_vocabularies_are_refused(tiny_xl: Path, tmp_path: Path) -> None:
     from tiny import tiny_tokenizer
 
     folder = shutil.copytree(tiny_xl, tmp_path / "mixed")
     tiny_tokenizer(3).save_pretrained(folder / "tokenizer_2")
-    with pytest.raises(CheckpointError, match="two tokenizers have different words"):
+    with pytest.raises(CheckpointError, match="two tokenizers have different vocabularies"):
         load(folder)
 
 

@@ -1,4 +1,4 @@
-"""What diffusers and transformers print is not shown by our own calls, and shown again after them."""
+"""diffusers and transformers print nothing during calls of cloisonne, and print again after them."""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ from cloisonne.models.model import Model
 from cloisonne.models.vae import Vae
 
 
-def test_latents_are_the_scaled_mean_of_the_unshuffled_picture(tiny: Model) -> None:
+def test_latents_are_the_scaled_mean_of_the_unshuffled_image(tiny: Model) -> None:
     pixels = torch.rand(2, 3, 64, 32) * 2 - 1
     module = tiny.vae.module
     mean = module.encode(F.pixel_unshuffle(pixels, 4)).latent_dist.mean
@@ -24,14 +24,14 @@ def test_latents_are_the_scaled_mean_of_the_unshuffled_picture(tiny: Model) -> N
     torch.testing.assert_close(tiny.vae.decode(latents), F.pixel_shuffle(module.decode(mean).sample, 4))
 
 
-def test_plain_pictures_need_no_unshuffling(tiny_sd: Path) -> None:
+def test_plain_images_need_no_unshuffling(tiny_sd: Path) -> None:
     vae = load(tiny_sd).vae
     pixels = torch.rand(1, 3, 32, 64) * 2 - 1
     assert vae.factor == 8
     torch.testing.assert_close(vae.encode(pixels), vae.module.encode(pixels).latent_dist.mean * 0.5)
 
 
-def test_channels_that_are_no_picture_are_refused() -> None:
+def test_channels_that_are_no_image_are_refused() -> None:
     module = AutoencoderKL(in_channels=4, out_channels=4, block_out_channels=(4,), norm_num_groups=4)
     with pytest.raises(CheckpointError, match="takes 4 channels"):
         Vae(module)
@@ -49,7 +49,7 @@ class LinearAutoencoder:
         return (SimpleNamespace(mean=torch.einsum("oc,bchw->bohw", self.mix, F.avg_pool2d(pixels, 8)) + 0.3),)
 
 
-def test_preview_is_the_best_linear_picture() -> None:
+def test_preview_is_the_best_linear_image() -> None:
     vae = Vae(LinearAutoencoder())  # type: ignore[arg-type]
     pixels = torch.rand(1, 3, 40, 48) * 2 - 1
     torch.testing.assert_close(vae.preview(vae.encode(pixels)), F.avg_pool2d(pixels, 8), atol=1e-4, rtol=0)

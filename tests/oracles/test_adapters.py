@@ -144,7 +144,7 @@ def test_phrase_and_control_in_one_region(model: Model, method: str) -> None:
     assert result.latents.isfinite().all()
 
 
-def test_map_is_drawn_of_a_photo_and_travels_with_the_picture(model: Model, tmp_path: Path) -> None:
+def test_map_is_computed_from_a_photo_and_travels_with_the_image(model: Model, tmp_path: Path) -> None:
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).resize((64, 64))
     photo.save(tmp_path / "photo.png")
     region = Region(name="wall", box=LEFT, control={"kind": "canny", "from": str(tmp_path / "photo.png")})
@@ -155,7 +155,7 @@ def test_map_is_drawn_of_a_photo_and_travels_with_the_picture(model: Model, tmp_
     assert generate(again, model).save(tmp_path / "again.png")[0].read_bytes() == path.read_bytes()
 
 
-def test_in_a_given_picture_the_map_follows_its_window(model: Model) -> None:
+def test_in_a_background_the_map_follows_its_window(model: Model) -> None:
     background = Image.new("RGB", (160, 120), "green")
     region = Region(
         name="wall", box=(0.1, 0.1, 0.4, 0.5), control={"kind": "canny", "image": edges(160).resize((160, 120))}
@@ -243,7 +243,7 @@ def test_what_cannot_be_is_refused(folder: Path, model: Model, tmp_path: Path) -
         drawn(model, scene_of(regions=[wide]))
 
 
-def test_photo_in_place_of_edges_is_said(model: Model) -> None:
+def test_photo_in_place_of_edges_is_warned_of(model: Model) -> None:
     photo = Image.fromarray(np.random.default_rng(0).integers(60, 190, (64, 64), np.uint8))
     region = scene_of().regions[0].replace(control={"kind": "canny", "image": photo})
     (warning,) = generate(scene_of(steps=1, regions=[region]), model).report["warnings"]

@@ -66,11 +66,11 @@ TORCH = {
 }
 
 
-def by_torch(t: dict[str, Tensor], told: list[tuple[int, tuple[Tensor, ...]]]) -> list[tuple[Tensor, ...]]:
-    """The same of torch's TransformerEncoderLayer; told: row of the task embedding, and features."""
+def by_torch(t: dict[str, Tensor], adapters: list[tuple[int, tuple[Tensor, ...]]]) -> list[tuple[Tensor, ...]]:
+    """The same by torch's TransformerEncoderLayer; adapters: row of the task embedding, and features."""
     width = t["task_embedding"].shape[1]
     sequence: list[Tensor] = []
-    for task, features in told:
+    for task, features in adapters:
         for level, feature in enumerate(features):
             mean = nn.functional.silu(nn.functional.adaptive_avg_pool2d(feature, 1).flatten())
             token = t[f"spatial_feat_mapping.{level}.1.weight"] @ mean + t[f"spatial_feat_mapping.{level}.1.bias"]
@@ -103,7 +103,7 @@ def by_torch(t: dict[str, Tensor], told: list[tuple[int, tuple[Tensor, ...]]]) -
             * (1 + t[f"spatial_ch_projs.{i}.weight"] @ next(answers) + t[f"spatial_ch_projs.{i}.bias"])[:, None, None]
             for i, feature in enumerate(features)
         )
-        for _, features in told
+        for _, features in adapters
     ]
 
 
@@ -112,14 +112,14 @@ def by_torch(t: dict[str, Tensor], told: list[tuple[int, tuple[Tensor, ...]]]) -
 def test_it_is_torchs_own_transformer(kinds: list[str]) -> None:
     tasks = {"sketch": 0, "depth": 3, "canny": 4, "color": 6, "openpose": 7}
     t = published()
-    told = [(kind, (torch.randn(8, 9, 11), torch.randn(16, 5, 6))) for kind in kinds]
-    ours = CoAdapterFuser(t)(told)
-    theirs = by_torch(t, [(tasks[kind], features) for kind, features in told])
-    for own, expected, (_, plain) in zip(ours, theirs, told, strict=True):
+    adapters = [(kind, (torch.randn(8, 9, 11), torch.randn(16, 5, 6))) for kind in kinds]
+    ours = CoAdapterFuser(t)(adapters)
+    theirs = by_torch(t, [(tasks[kind], features) for kind, features in adapters])
+    for own, expected, (_, plain) in zip(ours, theirs, adapters, strict=True):
         for a, b, c in zip(own, expected, plain, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
             assert not torch.allclose(a, c, atol=0.1)
-    again = CoAdapterFuser(t)(told[::-1])[::-1]
+    again = CoAdapterFuser(t)(adapters[::-1])[::-1]
     for a, b in zip(ours, again, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
@@ -127,8 +127,8 @@ def test_it_is_torchs_own_transformer(kinds: list[str]) -> None:
 @torch.no_grad()
 def test_untrained_it_changes_nothing() -> None:
     t = {name: torch.zeros_like(x) if "spatial_ch_projs" in name else x for name, x in published().items()}
-    told = [("canny", (torch.randn(8, 4, 4), torch.randn(16, 2, 2)))]
-    assert all(torch.equal(a, b) for a, b in zip(CoAdapterFuser(t)(told)[0], told[0][1], strict=True))
+    adapters = [("canny", (torch.randn(8, 4, 4), torch.randn(16, 2, 2)))]
+    assert all(torch.equal(a, b) for a, b in zip(CoAdapterFuser(t)(adapters)[0], adapters[0][1], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +172,11 @@ LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 def test_features_are_fused_before_they_are_masked(folder: Path) -> None:
     model, plain = fused(folder), load(folder / "sd", adapters={kind: folder / kind for kind in ("canny", "color")})
     scene = scene_of(region("canny", LEFT, 0.7), region("color", RIGHT))
-    told: list[tuple[Tensor, ...]] = []
+    received: list[tuple[Tensor, ...]] = []
     forward: Any = model.net.unet.forward
 
     def listening(*args: Any, **given: Any) -> Any:
-        told.append(tuple(level[0].clone() for level in given["down_intrablock_additional_residuals"]))
+        received.append(tuple(level[0].clone() for level in given["down_intrablock_additional_residuals"]))
         return forward(*args, **given)
 
     model.net.unet.forward = listening
@@ -187,7 +187,7 @@ def test_features_are_fused_before_they_are_masked(folder: Path) -> None:
         levels = plain.adapters[control.kind].features(control_map(control, None, (64, 64)))
         features.append((control.kind, tuple(level * control.strength for level in levels)))
     left, right = CoAdapterFuser(published())(features)
-    for level, a, b in zip(told[0], left, right, strict=True):
+    for level, a, b in zip(received[0], left, right, strict=True):
         half = level.shape[-1] // 2
         torch.testing.assert_close(level, torch.cat([a[..., :half], b[..., half:]], dim=-1), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(ours, generate(scene, plain, output_type="latent").latents, atol=1e-3)
@@ -200,7 +200,7 @@ def test_features_are_fused_before_they_are_masked(folder: Path) -> None:
 
 def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        CapabilityError, match="The fuser knows no adapter for lineart; load it beside adapters for sketch"
+        CapabilityError, match="The fuser supports no adapter for lineart; load it with adapters for sketch"
     ):
         load(folder / "sd", adapters={"lineart": folder / "lineart"}, fuser=folder / "fuser.safetensors")
     with pytest.raises(CheckpointError, match="There is no file"):

@@ -41,7 +41,7 @@ def pipeline(folder: Path, base: str, *nets: str) -> Any:
     return theirs
 
 
-ASKED: dict[str, Any] = {
+ARGUMENTS: dict[str, Any] = {
     "negative_prompt": "dog",
     "num_inference_steps": 20,
     "guidance_scale": 6.0,
@@ -56,8 +56,8 @@ ASKED: dict[str, Any] = {
 def test_full_mask_is_diffusers_pipeline(folder: Path, base: str, strength: float) -> None:
     latents = torch.randn(1, 4, 8, 8)
     theirs = pipeline(folder, base, f"{base}-canny")
-    asked = ASKED | {"image": photo(), "controlnet_conditioning_scale": strength}
-    expected = theirs("a red cat", latents=latents.clone(), **asked).images
+    arguments = ARGUMENTS | {"image": photo(), "controlnet_conditioning_scale": strength}
+    expected = theirs("a red cat", latents=latents.clone(), **arguments).images
     ours = drawn(
         load(folder / base, adapters={"canny": folder / f"{base}-canny"}),
         scene_of(wall(strength=strength), width=64, height=64),
@@ -68,19 +68,19 @@ def test_full_mask_is_diffusers_pipeline(folder: Path, base: str, strength: floa
     assert (ours - plain).abs().max() > 0.1
 
 
-def test_several_and_part_of_the_walk_are_diffusers_pipeline(folder: Path, model: Model) -> None:
+def test_several_and_part_of_the_steps_are_diffusers_pipeline(folder: Path, model: Model) -> None:
     latents = torch.randn(1, 4, 8, 8)
     expected = pipeline(folder, "sd1", "sd1-canny", "sd1-depth")(
         "a red cat",
         latents=latents.clone(),
-        **ASKED | {"image": [photo(0), photo(1)], "controlnet_conditioning_scale": [0.7, 0.5]},
+        **ARGUMENTS | {"image": [photo(0), photo(1)], "controlnet_conditioning_scale": [0.7, 0.5]},
         control_guidance_start=[0.0, 0.2],
         control_guidance_end=[1.0, 0.6],
     ).images
     regions = (wall(), wall(strength=0.5, kind="depth", seed=1, start=0.2, stop=0.6))
     ours = generate(scene_of(*regions), model, latents=latents, output_type="latent")
     torch.testing.assert_close(ours.latents, expected, atol=1e-4, rtol=0)
-    # Of 20 steps, one ControlNet is asked in all and one in 8; two rows each time.
+    # Of 20 steps, one ControlNet runs in all and one in 8; two rows each time.
     assert (ours.report["forwards"], ours.report["rows"]) == (20 + 20 + 8, 2 * 48)
     assert torch.equal(drawn(model, scene_of(*regions[::-1]), latents=latents), ours.latents)
 
@@ -115,7 +115,7 @@ def resized(mask: Tensor, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_masks_are_multiplied_into_residuals_beside_an_adapter(folder: Path) -> None:
+def test_masks_are_multiplied_into_residuals_next_to_an_adapter(folder: Path) -> None:
     torch.manual_seed(5)
     adapted: Any = T2IAdapter(
         in_channels=3, channels=[8, 16], num_res_blocks=2, downscale_factor=8, adapter_type="full_adapter"
@@ -144,7 +144,7 @@ HIDING = Region(name="in front", box=FULL, phrase="a dog", priority=1)
 
 
 @pytest.mark.parametrize(
-    ("control", "around"),
+    ("control", "rest"),
     [
         ({"strength": 0.0}, {}),
         ({"weight": 0.0}, {}),
@@ -152,14 +152,14 @@ HIDING = Region(name="in front", box=FULL, phrase="a dog", priority=1)
         ({}, {"overlap": "priority", "regions": (HIDING,)}),
     ],
 )
-def test_where_it_does_not_count_it_is_not_asked(
-    model: Model, control: dict[str, Any], around: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_where_it_has_no_effect_it_does_not_run(
+    model: Model, control: dict[str, Any], rest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = drawn(model, scene_of(steps=4, **around))
+    plain = drawn(model, scene_of(steps=4, **rest))
     with monkeypatch.context() as patch:
-        patch.setattr(model.controlnets["canny"].module, "forward", lambda *_, **__: pytest.fail("it was asked"))
-        asked = scene_of(steps=4, **around)
-        assert torch.equal(drawn(model, asked.replace(regions=(*asked.regions, wall(**control)))), plain)
+        patch.setattr(model.controlnets["canny"].module, "forward", lambda *_, **__: pytest.fail("it ran"))
+        scene = scene_of(steps=4, **rest)
+        assert torch.equal(drawn(model, scene.replace(regions=(*scene.regions, wall(**control)))), plain)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "heun"])
@@ -167,21 +167,21 @@ def test_explained_is_what_happens(model: Model, sampler: str, monkeypatch: pyte
     scene = scene_of(wall(LEFT, stop=0.5), sampler=sampler, steps=6, guidance_interval=(0.2, 0.8))
     report = generate(scene, model, output_type="latent").report
     for module in (model.net.unet, model.controlnets["canny"].module):
-        monkeypatch.setattr(module, "forward", lambda *_, **__: pytest.fail("it was asked"))
-    told = explain(scene, model)
-    assert (told.forwards, told.rows) == (report["forwards"], report["rows"])
-    assert "a ControlNet on 50%" in str(told)
-    assert told.flops > explain(scene.replace(regions=()), model).flops
+        monkeypatch.setattr(module, "forward", lambda *_, **__: pytest.fail("it ran"))
+    explained = explain(scene, model)
+    assert (explained.forwards, explained.rows) == (report["forwards"], report["rows"])
+    assert "a ControlNet on 50%" in str(explained)
+    assert explained.flops > explain(scene.replace(regions=()), model).flops
 
 
 @pytest.mark.parametrize("method", ["attention", "multidiffusion", "caption", "words"])
-def test_it_hears_the_caption_and_what_is_avoided(model: Model, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[Tensor] = []
+def test_it_takes_the_caption_and_the_negative(model: Model, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts_given: list[Tensor] = []
     module: Any = model.controlnets["canny"].module
     forward = module.forward
 
     def listening(*args: Any, encoder_hidden_states: Tensor, **given: Any) -> Any:
-        heard.append(encoder_hidden_states)
+        texts_given.append(encoder_hidden_states)
         return forward(*args, encoder_hidden_states=encoder_hidden_states, **given)
 
     monkeypatch.setattr(module, "forward", listening)
@@ -189,15 +189,15 @@ def test_it_hears_the_caption_and_what_is_avoided(model: Model, method: str, mon
     region = wall(LEFT, phrase="a dog", control=control)
     result = generate(scene_of(region, steps=1, width=88, height=72, method=method), model)
     assert result.latents.isfinite().all()
-    (texts,) = heard
-    said = [model.text.encode(model.text.ids(text)) for text in ("a red cat", "dog")]
-    if method != "words":  # which says the regions behind the caption
-        torch.testing.assert_close(texts[0], said[0])
-    torch.testing.assert_close(texts[1], said[1])
+    (texts,) = texts_given
+    expected = [model.text.encode(model.text.ids(text)) for text in ("a red cat", "dog")]
+    if method != "words":  # which appends the phrases to the caption
+        torch.testing.assert_close(texts[0], expected[0])
+    torch.testing.assert_close(texts[1], expected[1])
     assert len(texts) == (4 if method == "multidiffusion" else 2)
 
 
-def test_beside_an_inpainting_checkpoint(folder: Path) -> None:
+def test_with_an_inpainting_checkpoint(folder: Path) -> None:
     base = load(folder / "inpaint", adapters={"canny": folder / "inpaint-canny"})
     scene = scene_of(wall(LEFT), steps=2, background=Image.new("RGB", (160, 120), "green"))
     region = scene.regions[0].replace(control={"kind": "canny", "image": photo(side=160).resize((160, 120))})

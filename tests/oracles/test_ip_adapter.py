@@ -1,4 +1,4 @@
-"""Exemplars of full regions are diffusers' pipelines with an IP-Adapter; those of other regions are looked at there."""
+"""Exemplars of full regions equal diffusers' pipelines with an IP-Adapter; masked ones apply inside their masks."""
 
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def drawn(model: Model, scene: Scene, **options: Any) -> Tensor:
     return generate(scene, model, output_type="latent", **options).latents
 
 
-def theirs(root: Path, base: str, kind: str, latents: Tensor, shown: Any, scale: Any, masks: Any = None) -> Tensor:
+def theirs(root: Path, base: str, kind: str, latents: Tensor, images: Any, scale: Any, masks: Any = None) -> Tensor:
     from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
     name = "StableDiffusionXLPipeline" if base == "xl" else "StableDiffusionPipeline"
@@ -90,7 +90,7 @@ def theirs(root: Path, base: str, kind: str, latents: Tensor, shown: Any, scale:
     return pipeline(
         "a red cat",
         negative_prompt="dog",
-        ip_adapter_image=shown,
+        ip_adapter_image=images,
         cross_attention_kwargs=None if masks is None else {"ip_adapter_masks": masks},
         num_inference_steps=20,
         guidance_scale=4.0,
@@ -117,14 +117,14 @@ def test_full_region_is_diffusers_pipeline(root: Path, base: str, kind: str) -> 
 def test_two_exemplars_with_hard_masks(root: Path, kind: str) -> None:
     latents, masks = torch.randn(1, 4, 8, 8), torch.zeros(1, 2, 64, 64)
     masks[:, 0, :, :32] = masks[:, 1, :, 32:] = 1
-    shown = [[picture(1), picture(2)]]
-    expected = theirs(root, "sd", kind, latents, shown, [[0.7, 0.4]], [masks])
+    images = [[picture(1), picture(2)]]
+    expected = theirs(root, "sd", kind, latents, images, [[0.7, 0.4]], [masks])
     halves = [region("a", 1, 0.7, box=LEFT), region("b", 2, 0.4, box=RIGHT)]
     found = load(root / "sd", exemplar=root / FILES["sd", kind])
     torch.testing.assert_close(drawn(found, scene_of(*halves), latents=latents), expected, atol=1e-4, rtol=0)
 
 
-def test_phrase_and_exemplar_hear_both_and_similarity_is_guidance(root: Path, model: Model) -> None:
+def test_phrase_and_exemplar_both_condition_and_similarity_is_guidance(root: Path, model: Model) -> None:
     latents = torch.randn(1, 4, 8, 8)
     expected = theirs(root, "sd", "plain", latents, picture(1), 1.0)
     both = region(phrase="a red cat", similarity=4.0)
@@ -135,7 +135,7 @@ def test_phrase_and_exemplar_hear_both_and_similarity_is_guidance(root: Path, mo
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 90), (90, 37), (28, 28), (20, 23)])
-def test_pictures_are_prepared_as_published(model: Model, size: tuple[int, int]) -> None:
+def test_images_are_prepared_as_published(model: Model, size: tuple[int, int]) -> None:
     from transformers import CLIPImageProcessorPil
 
     assert model.ip_adapter is not None
@@ -144,7 +144,7 @@ def test_pictures_are_prepared_as_published(model: Model, size: tuple[int, int])
     torch.testing.assert_close(model.ip_adapter.prepared(picture(0, size)), expected, atol=1e-5, rtol=0)
 
 
-def test_an_adapter_that_shows_nothing_is_none(root: Path, model: Model) -> None:
+def test_an_adapter_without_images_has_no_effect(root: Path, model: Model) -> None:
     plain = drawn(load(root / "sd"), scene_of(steps=4))
     assert torch.equal(drawn(model, scene_of(steps=4)), plain)
     for absent in (region(strength=0.0, box=LEFT), region(weight=0.0), region(start=0.5, stop=0.5)):
@@ -163,7 +163,7 @@ def test_order_of_regions_is_irrelevant(model: Model, method: str) -> None:
     assert torch.equal(drawn(model, scene_of(*regions[::-1], steps=4, method=method)), first)
 
 
-def test_each_view_of_multidiffusion_looks_too(root: Path, model: Model) -> None:
+def test_each_view_of_multidiffusion_attends_to_them_too(root: Path, model: Model) -> None:
     """A full region with phrase and exemplar is one view, as attention has it."""
     scenes = [scene_of(region(phrase="a dog"), caption="", steps=4, method=m) for m in ("attention", "multidiffusion")]
     first, second = (drawn(model, scene) for scene in scenes)
@@ -172,24 +172,24 @@ def test_each_view_of_multidiffusion_looks_too(root: Path, model: Model) -> None
 
 
 def test_keys_and_values_are_computed_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloisonne.core.attention.image_prompts import Pictures
+    from cloisonne.core.attention.image_prompts import ImagePrompts
 
-    asked: list[str] = []
-    plain = Pictures.projected
+    layers: list[str] = []
+    plain = ImagePrompts.projected
 
-    def projected(self: Pictures, layer: str, project: Any) -> Any:
+    def projected(self: ImagePrompts, layer: str, project: Any) -> Any:
         def counted(tokens: Tensor) -> Any:
-            asked.append(layer)
+            layers.append(layer)
             return project(tokens)
 
         return plain(self, layer, counted)
 
-    monkeypatch.setattr(Pictures, "projected", projected)
+    monkeypatch.setattr(ImagePrompts, "projected", projected)
     drawn(model, scene_of(region("a", box=LEFT), region("b", 2, box=RIGHT), steps=5))
-    assert len(asked) == len(set(asked)) == len(model.net.pictures)
+    assert len(layers) == len(set(layers)) == len(model.net.pictures)
 
 
-def test_a_given_picture_keeps_its_outside(model: Model) -> None:
+def test_a_background_is_preserved_outside(model: Model) -> None:
     background = Image.new("RGB", (160, 120), "green")
     result = generate(scene_of(region(box=(0.1, 0.1, 0.5, 0.6)), background=background, steps=2), model)
     assert result.report["identical_outside"] is True
@@ -223,7 +223,7 @@ def test_converted_from_its_pickle(root: Path, tmp_path: Path, model: Model) -> 
 
 
 def bad(root: Path, tmp_path: Path, **changes: Tensor | None) -> Path:
-    """The plain adapter of Stable Diffusion 1.x with tensors changed or left out, beside no image encoder."""
+    """The plain adapter of Stable Diffusion 1.x with tensors changed or left out, without an image encoder."""
     from safetensors.torch import load_file
 
     tensors = load_file(root / FILES["sd", "plain"]) | {k.replace("__", "."): v for k, v in changes.items()}
@@ -243,10 +243,10 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"^There is no IP-Adapter .*none\.safetensors"):
         load(root / "sd", exemplar=tmp_path / "none.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"is of another line .* has 6 layers and the network 4 of cross-attention"
+        CheckpointError, match=r"is for another model family .* has 6 layers and the network 4 of cross-attention"
     ):
         load(root / "sd", exemplar=root / FILES["xl", "plain"])
-    with pytest.raises(CheckpointError, match=r"another line .* ip_adapter.1.to_k_ip.weight is \[8, 3\]"):
+    with pytest.raises(CheckpointError, match=r"another model family .* ip_adapter.1.to_k_ip.weight is \[8, 3\]"):
         load(root / "sd", exemplar=bad(root, tmp_path, ip_adapter__1__to_k_ip__weight=torch.zeros(8, 3)))
     with pytest.raises(CheckpointError, match=r'lacks the tensor "ip_adapter.3.to_v_ip.weight"'):
         load(root / "sd", exemplar=bad(root, tmp_path, ip_adapter__3__to_v_ip__weight=None))
@@ -256,9 +256,9 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
         load(root / "sd", exemplar=bad(root, tmp_path), image_encoder=root / "sdxl_models" / "image_encoder")
     narrow = {"image_proj__proj__weight": torch.zeros(32, 24), "image_proj__proj__bias": torch.zeros(32)}
     norms = {"image_proj__norm__weight": torch.zeros(8), "image_proj__norm__bias": torch.zeros(8)}
-    with pytest.raises(CheckpointError, match=r"another line .* tokens of width 8 and the network hears 16"):
+    with pytest.raises(CheckpointError, match=r"another model family .* tokens of width 8 and the network takes 16"):
         load(root / "sd", exemplar=bad(root, tmp_path, **narrow, **norms))
-    with pytest.raises(CheckpointError, match=r"cannot be loaded|another line"):
+    with pytest.raises(CheckpointError, match=r"cannot be loaded|another model family"):
         load(root / "sd", exemplar=bad(root, tmp_path, image_proj__norm__bias=None))
     face = {"image_proj__proj__0__weight": torch.zeros(8, 8), "image_proj__proj__2__weight": torch.zeros(8, 8)}
     with pytest.raises(CheckpointError, match=r"is an IP-Adapter FaceID, which"):
@@ -279,7 +279,7 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
         drawn(load(root / "xl"), scene_of(region()))
 
 
-def test_offloaded_it_draws_the_same_and_in_half_precision_it_draws(root: Path) -> None:
+def test_offloaded_it_generates_the_same_and_half_precision_works(root: Path) -> None:
     file, scene = root / FILES["sd", "plus"], scene_of(region(), steps=2)
     plain = drawn(load(root / "sd", exemplar=file), scene)
     assert torch.equal(drawn(load(root / "sd", exemplar=file, offload=True), scene), plain)

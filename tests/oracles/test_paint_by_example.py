@@ -1,4 +1,4 @@
-"""Paint by Example's published folder gives diffusers' pictures, from the same latents."""
+"""Paint by Example's published folder gives diffusers' images, from the same latents."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def theirs(
     keep = 1 - torch.from_numpy(np.array(mask))[None, None] / 255
     with torch.no_grad():
         known = pipeline.vae.encode(pixels * keep).latent_dist.mean * pipeline.vae.config.scaling_factor
-    # Their pipeline draws the masked picture's latents at random; here both sides take the mean.
+    # Their pipeline samples the masked image's latents; here both sides take the mean.
     pipeline._encode_vae_image = lambda image, generator: known
     # Their feature extractor would cut the ends off an oblong exemplar.
     ours = load(folder).exemplar
@@ -103,8 +103,8 @@ def test_an_unknown_resampling_names_those_that_there_are(folder: Path) -> None:
         load(folder, mask_resampling="cubic")  # type: ignore[arg-type]
 
 
-def test_exemplar_k_meets_picture_k(folder: Path) -> None:
-    """Two pictures of each of two scenes: the batch order that diffusers gets wrong."""
+def test_exemplar_k_meets_image_k(folder: Path) -> None:
+    """Two images of each of two scenes: the batch order that diffusers gets wrong."""
     model = load(folder)
     mask = mask_of((0, 0, 64, 32), (0, 56, 8, 64))
     for k in (1, 2):

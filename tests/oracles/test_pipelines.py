@@ -1,4 +1,4 @@
-"""Pictures of plain and inpainting checkpoints of every family are diffusers' own, from the same latents."""
+"""Images of plain and inpainting checkpoints of every family are diffusers' own, from the same latents."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +63,8 @@ def pipeline_of(folder: Path, case: Case, kind: str) -> Any:
     return pipeline
 
 
-def told(fields: dict[str, Any]) -> dict[str, Any]:
-    """The scene's words for diffusers, to whom an empty negative is None."""
+def prompts(fields: dict[str, Any]) -> dict[str, Any]:
+    """The scene's prompts for diffusers, where an empty negative is None."""
     names = {"negative": "negative_prompt", "guidance": "guidance_scale", "guidance_rescale": "guidance_rescale"}
     return {names[name]: value for name, value in fields.items()}
 
@@ -96,7 +96,7 @@ def test_text_to_image(folders: dict[tuple[str, bool], Path], family: str, sampl
         width=64,
         latents=latents.clone(),
         output_type="latent",
-        **told(fields),
+        **prompts(fields),
     ).images
     scene = Scene(
         caption="a red cat on the beach", seed=0, steps=20, sampler=case.sampler, spacing=case.spacing, **fields
@@ -137,7 +137,7 @@ def test_spacings(folders: dict[tuple[str, bool], Path], family: str, spacing: s
 
 
 def hole() -> tuple[Image.Image, Image.Image]:
-    """A picture, and a mask of whole latent pixels that reaches all its sides."""
+    """An image, and a mask of whole latent pixels that reaches all its sides."""
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     mask = np.zeros((64, 64), np.uint8)
     mask[:24, :32] = mask[40:, 16:] = 255
@@ -145,11 +145,11 @@ def hole() -> tuple[Image.Image, Image.Image]:
 
 
 def masked_latents(vae: Any, picture: Image.Image, mask: Image.Image) -> Tensor:
-    """The mean of what diffusers draws from."""
+    """The mean of the distribution that diffusers samples."""
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
-    shown = pixels * (torch.from_numpy(np.array(mask)) < 128)
+    masked = pixels * (torch.from_numpy(np.array(mask)) < 128)
     with torch.no_grad():
-        return vae.encode(shown).latent_dist.mean * vae.config.scaling_factor
+        return vae.encode(masked).latent_dist.mean * vae.config.scaling_factor
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -1,4 +1,4 @@
-"""Translations by an IP-Adapter are what diffusers makes of its published file: one estimate, and a whole walk."""
+"""Translations by an IP-Adapter are what diffusers makes of its published file: one estimate, and a whole denoising."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
-from cloisonne.pipelines.translation.concept_conditioning import Told, told_picture
+from cloisonne.pipelines.translation.concept_conditioning import ConceptConditioning, told_picture
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -34,7 +34,7 @@ FILES = {
     "plus": "ip-adapter-plus_sd15.safetensors",
     "full": "ip-adapter-full-face_sd15.safetensors",
 }
-"""As h94/IP-Adapter has them in ``models``, with ``image_encoder`` beside."""
+"""As h94/IP-Adapter has them in ``models``, with ``image_encoder`` next to it."""
 GUIDANCE = 4.0
 
 
@@ -72,41 +72,41 @@ def pipeline(root: Path, kind: str) -> Any:
     return made
 
 
-def told_of(model: Model, reference: Image.Image) -> Told:
+def conditioning_of(model: Model, reference: Image.Image) -> ConceptConditioning:
     return told_picture(model, reference, (64, 64), lambda pixels: torch.zeros(4, 8, 8))
 
 
-def view(told: Told, heard: Conditioning) -> View:
-    return View(name="one", net=told.net, branches={"cond": heard}, guide=Single(), weight=torch.ones(8, 8))
+def view(concept: ConceptConditioning, branch: Conditioning) -> View:
+    return View(name="one", net=concept.net, branches={"cond": branch}, guide=Single(), weight=torch.ones(8, 8))
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_what_is_told_is_diffusers_estimate_by_the_same_file(root: Path, kind: str) -> None:
-    """The concept and what stands for none, each beside an empty text."""
+def test_the_estimate_is_that_of_diffusers_by_the_same_file(root: Path, kind: str) -> None:
+    """The concept and the unconditional tokens, each with an empty text."""
     model, theirs = load(root / "sd", exemplar=file_of(root, kind)), pipeline(root, kind)
-    told, reference, z = told_of(model, picture(1)), picture(1), torch.randn(1, 4, 8, 8)
+    own, reference, z = conditioning_of(model, picture(1)), picture(1), torch.randn(1, 4, 8, 8)
     embeds = theirs.prepare_ip_adapter_image_embeds([reference], None, "cpu", 1, True)[0]
     words = theirs.encode_prompt("", "cpu", 1, False)[0]
     steps = prepare(Scene(steps=5, sampler="ddim"), model).steps
-    for heard, shown in zip((told.nothing, told.concept), embeds, strict=True):
+    for branch, embed in zip((own.nothing, own.concept), embeds, strict=True):
         for step in steps:
             with torch.no_grad():
                 noise: Tensor = theirs.unet(
-                    z, step.t, encoder_hidden_states=words, added_cond_kwargs={"image_embeds": [shown[None]]}
+                    z, step.t, encoder_hidden_states=words, added_cond_kwargs={"image_embeds": [embed[None]]}
                 ).sample
-                found = predict(Plan(views=(view(told, heard),)), z, step)
+                found = predict(Plan(views=(view(own, branch),)), z, step)
             torch.testing.assert_close((z - step.alpha * found) / step.s, noise, atol=1e-4, rtol=0)
-    assert not torch.allclose(told.nothing.pictures[0].value, told.concept.pictures[0].value, atol=0.05)
+    assert not torch.allclose(own.nothing.pictures[0].value, own.concept.pictures[0].value, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_without_the_sources_looks_it_is_diffusers_pipeline_from_the_inverted_noise(root: Path, kind: str) -> None:
+def test_without_shared_attention_it_is_diffusers_pipeline_from_the_inverted_noise(root: Path, kind: str) -> None:
     model = load(root / "sd", exemplar=file_of(root, kind))
     region = Region(name="all", box=(0, 0, 1, 1), concept=picture(1), guidance=GUIDANCE)
-    told = {"steps": 10, "sampler": "ddim", "seed": 0, "translating": {"preset": "fast", "looks": 0.0}}
-    scene = Scene(background=picture(0), regions=(region,), **told)
+    fields = {"steps": 10, "sampler": "ddim", "seed": 0, "translating": {"preset": "fast", "looks": 0.0}}
+    scene = Scene(background=picture(0), regions=(region,), **fields)
     found = generate(scene, model, output_type="latent")
-    own = told_of(model, picture(1))
+    own = conditioning_of(model, picture(1))
     pixels = torch.from_numpy(np.asarray(picture(0)) / np.float32(127.5) - 1).permute(2, 0, 1)
     known = model.vae.encode(pixels[None])
     up = invert(Plan(views=(view(own, own.nothing),)), known, prepare(scene, model).steps, "direct")
@@ -128,21 +128,21 @@ def test_without_the_sources_looks_it_is_diffusers_pipeline_from_the_inverted_no
 def test_the_command_takes_the_published_file(root: Path, workdir: Path) -> None:
     picture(0, (61, 97)).save("a.png")
     picture(1).save("b.png")
-    told = ["translate", "a.png", "--reference", "b.png", "--steps", "2", "--model", str(root / "sd")]
+    command = ["translate", "a.png", "--reference", "b.png", "--steps", "2", "--model", str(root / "sd")]
     adapter = ["--exemplar-model", str(file_of(root, "plain"))]
-    done = CliRunner().invoke(app, [*told, *adapter, "-o", "out.png"])
+    done = CliRunner().invoke(app, [*command, *adapter, "-o", "out.png"])
     assert done.exit_code == 0, done.output
     with Image.open("out.png") as made:
         assert made.size == (97, 61)
     named = [*adapter, "--image-encoder", str(root / "models" / "image_encoder")]
-    assert CliRunner().invoke(app, [*told, *named, "-o", "again.png"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command, *named, "-o", "again.png"]).exit_code == 0
     assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
     with pytest.raises(CapabilityError, match="--exemplar-model PATH"):
-        CliRunner().invoke(app, [*told, "-o", "none.png"], catch_exceptions=False)
+        CliRunner().invoke(app, [*command, "-o", "none.png"], catch_exceptions=False)
     lonely = Path("x.safetensors")
     lonely.write_bytes(file_of(root, "plain").read_bytes())
     with pytest.raises(CheckpointError, match=r"No image encoder .* --image-encoder FOLDER"):
-        CliRunner().invoke(app, [*told, "--exemplar-model", str(lonely), "-o", "none.png"], catch_exceptions=False)
+        CliRunner().invoke(app, [*command, "--exemplar-model", str(lonely), "-o", "none.png"], catch_exceptions=False)
     assert not Path("none.png").exists()
 
 
@@ -150,6 +150,6 @@ def test_one_for_inpainting_is_refused(root: Path, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "sd", unet=SD_LIKE, inpaint=True)
     model = load(tmp_path / "sd", exemplar=file_of(root, "plain"))
     region = Region(name="all", box=(0, 0, 1, 1), concept=picture(1))
-    for asked in (generate, explain):
+    for verb in (generate, explain):
         with pytest.raises(CapabilityError, match=r"an IP-Adapter carries no concept over; load a plain one"):
-            asked(Scene(background=picture(0), regions=(region,)), model)
+            verb(Scene(background=picture(0), regions=(region,)), model)

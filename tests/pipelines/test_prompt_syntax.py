@@ -216,7 +216,7 @@ def test_sizes_in_reach_are_not_warned_of(tiny: Model, width: int, height: int) 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (64, 96), (96, 72)])
 def test_sizes_beyond_reach_name_the_native_one(tiny: Model, width: int, height: int) -> None:
     (warning,) = explain(SCENE.replace(width=width, height=height), tiny).warnings
-    assert warning.startswith(f"The picture is {width} x {height} pixels, but this model (built-in family) was trained")
+    assert warning.startswith(f"The image is {width} x {height} pixels, but this model (built-in family) was trained")
     assert "64 x 64; beyond 1.25 times that" in warning
 
 
@@ -228,8 +228,8 @@ def test_each_family_has_its_reach(tiny: Model, family: Any) -> None:
         assert size_warning(side, 512, model) is None
         assert size_warning(512, side, model) is None
     more, less = (size_warning(side, 512, model) or "" for side in (int(512 * reach) + 1, int(512 / reach)))
-    assert "repeats or loses things" in more
-    assert "draws little" in less
+    assert "repeats or loses objects" in more
+    assert "hardly recognisable" in less
 
 
 def test_a_given_picture_has_any_size(tiny: Model) -> None:

@@ -1,1 +1,1 @@
-"""Other people's weights in one shape: networks that estimate x0, text encoders, autoencoders."""
+"""Pretrained networks behind one interface: x0 estimators, text encoders, autoencoders and adapters."""

@@ -1,4 +1,4 @@
-"""What a user adds to a loaded model: adapters, what draws exemplars, what finds words."""
+"""Add-ons of a loaded model: control adapters, exemplar networks, a segmenter and LoRAs by region."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,66 +19,69 @@ from cloisonne.scene.conditions.lora import Lora as Named
 
 
 def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: Placement) -> Model:
-    """T2I-Adapters or ControlNets by kind of control."""
+    """Add T2I-Adapters or ControlNets, by kind of control."""
     from cloisonne.models.adapters.controlnet import check_controlnet, is_controlnet, read_controlnet
     from cloisonne.models.adapters.t2i_adapter import check_adapter, read_adapter
 
-    found, beside, files = dict(model.adapters), dict(model.controlnets), []
+    t2i, controlnets, files = dict(model.adapters), dict(model.controlnets), []
     unet: Any = model.net.unet.config
     check_kinds(adapters)
     for kind, source in adapters.items():
         path = Path(source).expanduser()
-        found.pop(kind, None)
-        beside.pop(kind, None)
+        t2i.pop(kind, None)
+        controlnets.pop(kind, None)
         if is_controlnet(path):
-            beside[kind] = read_controlnet(path, model.net.unet, placement.dtype, placement.device)
-            check_controlnet(beside[kind], kind, unet, model.vae.factor, model.name)
+            controlnets[kind] = read_controlnet(path, model.net.unet, placement.dtype, placement.device)
+            check_controlnet(controlnets[kind], kind, unet, model.vae.factor, model.name)
         else:
-            found[kind] = read_adapter(path, placement.dtype, placement.device)
-            check_adapter(found[kind], kind, unet, model.name)
+            t2i[kind] = read_adapter(path, placement.dtype, placement.device)
+            check_adapter(t2i[kind], kind, unet, model.name)
         files += files_of([path]) if path.is_dir() else [path]
-    added = [found[kind] if kind in found else beside[kind] for kind in adapters]
+    added = [t2i[kind] if kind in t2i else controlnets[kind] for kind in adapters]
     warnings = (*model.warnings, *(warning for one in added for warning in one.warnings))
-    return replace(model, adapters=found, controlnets=beside, files=(*model.files, *files), warnings=warnings)
+    return replace(model, adapters=t2i, controlnets=controlnets, files=(*model.files, *files), warnings=warnings)
 
 
 def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
-    """What a CoAdapter's file holds."""
+    """Add a CoAdapter's fuser, which combines the model's T2I-Adapters."""
     from cloisonne.models.adapters.coadapter import check_fuser, read_fuser
 
     file = Path(source).expanduser()
     unet: Any = model.net.unet.config
-    found = read_fuser(file, placement.device)
-    check_fuser(found, tuple(model.adapters), unet["block_out_channels"], model.name)
-    return replace(model, fuser=found, files=(*model.files, file), warnings=(*model.warnings, *found.warnings))
+    fuser = read_fuser(file, placement.device)
+    check_fuser(fuser, tuple(model.adapters), unet["block_out_channels"], model.name)
+    return replace(model, fuser=fuser, files=(*model.files, file), warnings=(*model.warnings, *fuser.warnings))
 
 
 def with_exemplars(model: Model, source: str | Path, image_encoder: str | Path | None, placement: Placement) -> Model:
-    """Paint by Example beside the model, or an IP-Adapter in it. image_encoder: of an IP-Adapter, if not beside it."""
+    """Add a second network for exemplars (Paint by Example), or an IP-Adapter to the model's own network.
+
+    image_encoder: the IP-Adapter's folder of it; None means next to the IP-Adapter's file, as published.
+    """
     folder = Path(source).expanduser()
     from cloisonne.models.checkpoints.ip_adapter_file import is_ip_adapter, with_ip_adapter
 
     if is_ip_adapter(folder):
-        seer = None if image_encoder is None else Path(image_encoder).expanduser()
-        return with_ip_adapter(model, folder, seer, placement)
+        encoder_folder = None if image_encoder is None else Path(image_encoder).expanduser()
+        return with_ip_adapter(model, folder, encoder_folder, placement)
     if not is_exemplar_folder(folder):
         raise CheckpointError(
-            f'"{folder}" is no folder of Paint by Example; give one with an image_encoder, or an IP-Adapter\'s '
-            ".safetensors file."
+            f'"{folder}" is no folder of Paint by Example; give one with an image_encoder, or the .safetensors file of '
+            "an IP-Adapter."
         )
     parts = read_exemplar_folder(folder, placement.dtype)
     engine = engine_of(parts, placement)
     ours, theirs = model.spec.latent, engine.net.spec.latent
     if ours != theirs:
         raise CheckpointError(
-            f'"{folder}" draws on other latents ({theirs}) than "{model.name}" ({ours}), so that they cannot share a '
-            "canvas; load two of one line, such as Stable Diffusion 1.x."
+            f'"{folder}" has another latent space ({theirs}) than "{model.name}" ({ours}), so they cannot share a '
+            "canvas; load two models of one family, such as Stable Diffusion 1.x."
         )
     return replace(model, exemplar=engine, files=(*model.files, *parts.files))
 
 
 def with_segmenter(model: Model, source: str | Path, placement: Placement) -> Model:
-    """CLIPSeg beside the model, read when it is first asked."""
+    """Add CLIPSeg, which is read at its first use."""
     folder = Path(source).expanduser()
     if not (folder / "config.json").is_file():
         raise CheckpointError(f'"{folder}" is no folder of CLIPSeg; give one with config.json, weights and tokenizer.')
@@ -87,7 +90,7 @@ def with_segmenter(model: Model, source: str | Path, placement: Placement) -> Mo
 
 
 def read_regional(parts: Parts, files: Mapping[str, Path]) -> dict[str, Lora]:
-    """LoRAs by the names that regions call them by; they are not fused."""
+    """Read LoRAs by the names that regions use for them, without fusing them."""
     if not files:
         return {}
     from cloisonne.models.checkpoints.lora.fuse import read_lora
@@ -96,9 +99,9 @@ def read_regional(parts: Parts, files: Mapping[str, Path]) -> dict[str, Lora]:
 
 
 def with_loras(model: Model, loras: Mapping[str, Lora], placement: Placement) -> Model:
-    """The model whose network holds LoRAs beside its weights; nothing else may have been added to it after that."""
+    """Add unfused LoRAs to the model's network. Call it last: other add-ons replace the network."""
     net = model.net
     placed = {name: lora.to(placement.device, placement.dtype) for name, lora in loras.items()}
-    held = DiffusersNet(net.unet, net.spec, net.text_attention, net.image_prompts, placed)
+    extended = DiffusersNet(net.unet, net.spec, net.text_attention, net.image_prompts, placed)
     warnings = (warning for lora in loras.values() for warning in lora.warnings)
-    return replace(model, net=held, warnings=(*model.warnings, *warnings))
+    return replace(model, net=extended, warnings=(*model.warnings, *warnings))

@@ -1,4 +1,4 @@
-"""Families with provenance: where the built-in one lies, what its members are, and whether they belong together."""
+"""Model families with provenance: the built-in family's folder, its members, and a check that they belong together."""
 
 import hashlib
 import json
@@ -10,17 +10,20 @@ from typing import Any
 from cloisonne.errors import CheckpointError
 
 BUILTIN = Path(__file__).parent / "weights"
-"""The family that ships with the package: a diffusers pipeline folder with further members beside."""
+"""The family in the package: a diffusers pipeline folder with further members in it."""
 
 CLIPSEG = "clipseg"
-"""The member that finds words in pictures."""
+"""The member that segments an image by a text."""
 
 _PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One network of a family. bytes: of its weights. provenance: what it was made of and how well it does."""
+    """One network of a family.
+
+    bytes: the size of its weights. provenance: its training data, parents and measured quality.
+    """
 
     name: str
     bytes: int
@@ -29,7 +32,7 @@ class Member:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over a member's weights and configuration, in the order of their names; provenance apart."""
+    """SHA-256 over a member's weights and configuration, in the order of their names, without its provenance."""
     total = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in (".safetensors", ".json") and file.name != _PROVENANCE:
@@ -39,9 +42,9 @@ def digest(folder: Path) -> str:
 
 
 def members(family: Path = BUILTIN) -> list[Member]:
-    """The members with provenance, by name; none for a checkpoint of somebody else's.
+    """The members with provenance, by name; empty for a published checkpoint, which has none.
 
-    Raises CheckpointError where a member is not the one its provenance speaks of, or was made with another parent.
+    Raises CheckpointError where a member does not match its provenance, or was trained with another parent.
     """
     folders = sorted(file.parent for file in family.glob(f"*/{_PROVENANCE}"))
     records = {folder: _record(folder) for folder in folders}
@@ -52,7 +55,7 @@ def members(family: Path = BUILTIN) -> list[Member]:
             if digests.get(name) != sha256:
                 raise CheckpointError(
                     f'"{family / name}" is not the one that "{folder.name}" was made with: its files changed or are '
-                    "missing; restore the folder, or train the family anew."
+                    "missing; restore the folder, or train the family again."
                 )
     return [
         Member(
@@ -70,4 +73,4 @@ def _record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))
         return {**record, "sha256": str(record["sha256"]), "parents": dict(record["parents"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f'"{folder / _PROVENANCE}" is damaged; restore it from where the family came.') from error
+        raise CheckpointError(f'"{folder / _PROVENANCE}" is damaged; restore it from its source.') from error

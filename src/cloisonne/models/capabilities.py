@@ -1,6 +1,6 @@
-"""Which condition works on which line of checkpoints. What does not is refused, naming the region; nothing is ignored.
+"""Which condition works on which model family. An unsupported one is refused with the region's name, never ignored.
 
-The table in docs/checkpoints.md is this one, checked by a test.
+``TABLE`` is the table of docs/checkpoints.md; a test compares them.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,11 @@ from cloisonne.models.model import Model
 
 @dataclass(frozen=True)
 class Support:
-    """mark: as a table has it. advice: what to load or choose instead, where it may not work; python, option: how that
-    is spelt in Python and on the command line. In all three {kind} is the control's kind or the LoRA's name."""
+    """Whether a model family supports a condition.
+
+    mark: the cell of the table. advice: what to load or choose where the condition is not supported, with its python
+    call and its command line option. In these, {kind} is the control's kind or the LoRA's name.
+    """
 
     mark: str
     advice: str = ""
@@ -24,8 +27,8 @@ class Support:
     def advise(self, kind: str | None) -> str:
         """The advice as the end of a sentence."""
         how = spelled(self.python, self.option)
-        told = f"{self.advice}: {how}" if how else self.advice
-        return told.replace("{kind}", kind or "")
+        sentence = f"{self.advice}: {how}" if how else self.advice
+        return sentence.replace("{kind}", kind or "")
 
 
 YES = Support("yes")
@@ -34,16 +37,16 @@ WITH_POSITIONS = Support(
     'load a checkpoint fine-tuned with position tokens ("builtin", or one made by "cloisonne train reco"), or choose '
     "the method attention",
 )
-NO_WORDS = Support("no", "give its regions exemplars alone, or load a text model with it beside")
+NO_TEXT = Support("no", "give its regions exemplars alone, or load a text model and this one as its exemplar model")
 _FOLDER = {"python": "load(..., exemplar=FOLDER)", "option": "--exemplar-model FOLDER"}
 _FILE = {"python": "load(..., exemplar=FILE)", "option": "--exemplar-model FILE"}
 _PATH = {"python": "load(..., exemplar=PATH)", "option": "--exemplar-model PATH"}
-WITH_PAINTER = Support("with Paint by Example", "load Paint by Example with it", **_FOLDER)
+WITH_PAINT_BY_EXAMPLE = Support("with Paint by Example", "load Paint by Example with it", **_FOLDER)
 WITH_IP_ADAPTER = Support("with an IP-Adapter", "load an IP-Adapter", **_FILE)
 WITH_EITHER = Support(
     "with Paint by Example or an IP-Adapter", "load Paint by Example with it, or an IP-Adapter", **_PATH
 )
-ENGINES = (WITH_PAINTER, WITH_IP_ADAPTER, WITH_EITHER)
+EXEMPLAR_NETWORKS = (WITH_PAINT_BY_EXAMPLE, WITH_IP_ADAPTER, WITH_EITHER)
 WITH_ADAPTER = Support(
     "with an adapter or ControlNet of its kind",
     "load one",
@@ -58,7 +61,7 @@ WITH_LORA = Support(
 )
 NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
-_LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" asks'
+_LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" needs'
 LEARNED = Support('yes; preset "fast" with Paint by Example', _LEARN, **_PATH)
 LEARNED_EITHER = Support('yes; preset "fast" with Paint by Example or an IP-Adapter', _LEARN, **_PATH)
 NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x')
@@ -71,21 +74,21 @@ TABLE: dict[str, dict[Family, Support]] = {
         "sd1": WITH_POSITIONS,
         "sd2": WITH_POSITIONS,
         "sdxl": NOT_XL,
-        "pbe": NO_WORDS,
+        "pbe": NO_TEXT,
     },
     **{
-        f"phrase, method {method}": {**dict.fromkeys(FAMILIES, YES), "pbe": NO_WORDS}
+        f"phrase, method {method}": {**dict.fromkeys(FAMILIES, YES), "pbe": NO_TEXT}
         for method in ("attention", "multidiffusion", "words", "caption")
     },
     "exemplar": {
-        "builtin": WITH_PAINTER,
+        "builtin": WITH_PAINT_BY_EXAMPLE,
         "sd1": WITH_EITHER,
-        "sd2": WITH_PAINTER,
+        "sd2": WITH_PAINT_BY_EXAMPLE,
         "sdxl": WITH_IP_ADAPTER,
         "pbe": YES,
     },
-    "control": {**dict.fromkeys(FAMILIES, WITH_ADAPTER), "pbe": NO_WORDS},
-    "lora": {**dict.fromkeys(FAMILIES, WITH_LORA), "pbe": NO_WORDS},
+    "control": {**dict.fromkeys(FAMILIES, WITH_ADAPTER), "pbe": NO_TEXT},
+    "lora": {**dict.fromkeys(FAMILIES, WITH_LORA), "pbe": NO_TEXT},
     "concept": {
         "builtin": LEARNED,
         "sd1": LEARNED_EITHER,
@@ -95,20 +98,20 @@ TABLE: dict[str, dict[Family, Support]] = {
     },
     "background": dict.fromkeys(FAMILIES, YES),
 }
-"""Conditions by the lines of checkpoints; each line plain or for inpainting."""
+"""Support by condition and model family; it holds for plain and inpainting checkpoints."""
 
 
 def check(condition: str, model: Model, region: str | None = None, kind: str | None = None) -> None:
-    """CapabilityError, about the region if there is one, where the model cannot honour a condition of ``TABLE``.
+    """Raise CapabilityError where the model does not support a condition of ``TABLE``; region: named in the message.
 
-    kind: of a control, a LoRA's name, or the preset that a concept is carried over by ("fast" where none is learned).
+    kind: the control's kind, the LoRA's name, or the preset of a translation ("fast" learns no concept).
     """
     support = TABLE[condition][model.family]
     if support is YES or (support is WITH_POSITIONS and model.text.has_positions):
         return
     if support in (LEARNED, LEARNED_EITHER) and (kind != "fast" or model.takes_exemplars):
         return
-    if support in ENGINES and model.takes_exemplars:
+    if support in EXEMPLAR_NETWORKS and model.takes_exemplars:
         return
     if support is WITH_ADAPTER and (kind in model.adapters or kind in model.controlnets):
         return
@@ -121,9 +124,9 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
             region=region,
         )
     named = "by the preset" if condition == "concept" else "of kind"
-    asked = condition if kind is None else f"{condition} {named} {kind}"
+    wanted = condition if kind is None else f"{condition} {named} {kind}"
     raise CapabilityError(
-        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {asked}; {support.advise(kind)}.', region=region
+        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {wanted}; {support.advise(kind)}.', region=region
     )
 
 
@@ -137,7 +140,7 @@ TITLES: dict[Family, str] = {
 
 
 def markdown() -> str:
-    """The table for people."""
+    """``TABLE`` as a Markdown table."""
     head = ["condition", *(TITLES[family] for family in FAMILIES)]
     rows = [[condition, *(row[family].mark for family in FAMILIES)] for condition, row in TABLE.items()]
     lines = [head, ["---"] * len(head), *rows]

@@ -1,8 +1,8 @@
-"""The further members of a family folder: what draws exemplars, and adapters for controls.
+"""The further members of a family folder: the exemplar network, control adapters and the segmenter.
 
-``exemplar/`` holds what the training of exemplars changed, and no tower or UNet: low-rank matrices for the family's own
-UNet, its first layer of 2C + 1 channels, and what lies between the image tower of ``clip/`` and the token.
-``control-<kind>/`` are diffusers folders of T2I-Adapters.
+``exemplar/`` holds only what exemplar training changed: low-rank matrices for the family's UNet, its input layer of
+2C + 1 channels, and the layers between the image tower of ``clip/`` and the exemplar's token. ``control-<kind>/`` are
+diffusers folders of T2I-Adapters.
 """
 
 import functools
@@ -30,8 +30,8 @@ from cloisonne.scene.conditions.control import ControlKind
 EXEMPLAR, CLIP = "exemplar", "clip"
 
 
-def with_relatives(model: Model, family: Path, placement: Placement) -> Model:
-    """The model with what its family's folder has beside it."""
+def with_family_members(model: Model, family: Path, placement: Placement) -> Model:
+    """Add the exemplar network, the control adapters and the segmenter that the family's folder holds."""
     unet: Any = model.net.unet.config
     files = list(model.files)
     adapters = dict(model.adapters)
@@ -55,7 +55,7 @@ def with_relatives(model: Model, family: Path, placement: Placement) -> Model:
 
 
 def segmenter_of(folder: Path, tokenizer: Path | None, device: torch.device) -> Callable[[], Any]:
-    """Gives the CLIPSeg in a folder, read when it is first asked for."""
+    """A function that returns the CLIPSeg in a folder and reads it at its first call."""
 
     @functools.cache
     def read_once() -> Any:
@@ -80,7 +80,7 @@ def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:
 
 
 def adapted(base: Any, changes: Mapping[str, Tensor]) -> UNet2DConditionModel:
-    """A UNet of 2C + 1 input channels: the base's weights, plus ``up @ down`` where there are these, or replaced."""
+    """A UNet of 2C + 1 input channels: the base's weights, each replaced or increased by ``up @ down``."""
     config = dict(base.config) | {"in_channels": 2 * base.config["out_channels"] + 1}
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(config)
@@ -102,7 +102,7 @@ def _sum(weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
 
 
 def tower_of(folder: Path) -> CLIPVisionModel:
-    """The image tower in a folder of CLIP, both towers or one, in float32. CheckpointError where there is none."""
+    """The image tower in a folder of CLIP, both towers or one, in float32. Raises CheckpointError where it has none."""
     config = read_json(folder / "config.json")
     shape = config.get("vision_config", config)
     tower = CLIPVisionModel(CLIPVisionConfig(**{k: v for k, v in shape.items() if k != "model_type"}))
@@ -117,7 +117,7 @@ def tower_of(folder: Path) -> CLIPVisionModel:
 
 
 def write_exemplar(trained: Mapping[str, Tensor], mapper_blocks: int, folder: Path) -> None:
-    """The member of what ``train exemplar --lora`` leaves in ``adapter/``, in half precision."""
+    """Write the exemplar member, in half precision, from the tensors that ``train exemplar --lora`` wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     half = {name: tensor.half().contiguous() for name, tensor in trained.items()}
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})

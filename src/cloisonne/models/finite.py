@@ -1,4 +1,4 @@
-"""Why a model's networks give NaN or infinity: weights that hold some, or numbers too small for the model."""
+"""Why a model's networks return NaN or infinity: non-finite weights, or overflow of the dtype."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from cloisonne.models.model import Model
 
 @contextmanager
 def explained(model: Model) -> Iterator[None]:
-    """Adds to a NotFiniteError which weights it comes from, or what helps."""
+    """Add the cause to a NotFiniteError: the non-finite weights, or the dtype to load instead."""
     try:
         yield
     except NotFiniteError as error:
@@ -35,11 +35,11 @@ def _cause(model: Model) -> str:
         return f"a network overflows float16, which ends at 65504; load the model in bfloat16 or float32{without}"
     if model.dtype == torch.bfloat16:
         return f"a network overflows in bfloat16; load the model in float32{without}"
-    return f"the weights are finite, but what the networks make of them is not; load other weights{without}"
+    return f"the weights are finite, but the networks' outputs are not; load other weights{without}"
 
 
 def _weights(model: Model) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """The tensors of each network and of all that was added, by what a message calls it."""
+    """The tensors of each network and of each add-on, by its name in a message."""
     yield from _own(model)
     for kind, adapter in model.adapters.items():
         yield f'the adapter "{kind}"', adapter.module.state_dict()
@@ -48,9 +48,9 @@ def _weights(model: Model) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     if model.fuser is not None:
         yield "the CoAdapter's fuser", model.fuser.tensors
     if model.ip_adapter is not None:
-        pictures = {f"{layer}.{k}": w for layer, pair in model.net.image_prompts.items() for k, w in enumerate(pair)}
+        weights = {f"{layer}.{k}": w for layer, pair in model.net.image_prompts.items() for k, w in enumerate(pair)}
         own = model.ip_adapter.projection.state_dict() | model.ip_adapter.vision.state_dict()
-        yield "the IP-Adapter", pictures | own
+        yield "the IP-Adapter", weights | own
     if model.exemplar is not None and model.exemplar.net is not model.net:
         yield "Paint by Example", model.exemplar.net.unet.state_dict() | model.exemplar.encoder.state_dict()
     for name, lora in model.net.loras.items():

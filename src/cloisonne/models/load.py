@@ -1,4 +1,4 @@
-"""``load``: a model by name, folder, file or hub id."""
+"""``load``: read a model by its name, folder, file or hub id."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ from cloisonne.models.checkpoints.folder import native_of, read_folder
 from cloisonne.models.checkpoints.paint_by_example_folder import is_exemplar_folder, model_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_source
-from cloisonne.models.family_members import with_relatives
+from cloisonne.models.family_members import with_family_members
 from cloisonne.models.model import Model
 from cloisonne.models.text.vocabulary import Vocabulary
 
 Added: TypeAlias = str | Path | tuple[str | Path, float]
-"""A LoRA's file, or (file, scale); without a scale it counts in full."""
+"""A LoRA's file, or (file, scale); the scale is 1 if not given."""
 
 
 @quiet()
@@ -56,26 +56,38 @@ def load(
     vae_slicing: bool = False,
     mask_resampling: Resampling = "bilinear",
 ) -> Model:
-    """The built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, or a hub id ("owner/name").
+    """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, or Paint by Example.
 
-    Stable Diffusion 1.x, 2.x and XL, plain and for inpainting, and ReCo's fine-tuned checkpoints. Only a hub id that
-    is not in the local cache is downloaded.
+    Only a hub id that is not in the local cache is downloaded.
 
-    dtype: of the networks; None means float32 on the CPU and float16 elsewhere. lora: files of any trainer,
-    fused at their scales. regional_lora: such files by names, {"ink": FILE}, not fused: each counts only in the regions
-    whose ``lora`` names it. embeddings: textual inversions; a file's name is its word where it names none itself.
-    exemplar: a folder of Paint by Example, to draw regions' exemplars beside this model (such a folder may also be the
-    source itself, for scenes without words), or the ``.safetensors`` file of an IP-Adapter, with the folder of its
-    image_encoder where that is not beside it as published. adapters: T2I-Adapters or ControlNets by kind of control,
-    {"canny": PATH}. fuser: a CoAdapter's file, by which T2I-Adapters hear of one another. segmenter: a folder of
-    CLIPSeg, which MRGD's losses ask. tokenizer: a folder, for single files, which hold none. prediction: what the
-    network predicts, where a single file does not say. variant: of a folder's weights, such as "fp16"; None takes the
-    plain ones, or what there is in place of them. offload: keep networks in the CPU's memory but while they are
-    asked. vae_tiling, vae_slicing: decode in tiles (a little different where they meet), or picture by picture.
-    mask_resampling: of holes for exemplars, "nearest" as diffusers' pipeline has it; published weights were trained
-    with "bilinear".
+    Args:
+        source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, or a hub id
+            ("owner/name").
+        device: where the networks run.
+        dtype: of the networks; None means float32 on the CPU and float16 elsewhere.
+        lora: LoRA files of any trainer, fused at their scales.
+        regional_lora: LoRA files by name, {"ink": FILE}, not fused: each applies only in the regions whose ``lora``
+            names it.
+        embeddings: textual inversions. A file that names no word gives its own name to the word.
+        exemplar: a folder of Paint by Example, whose network generates the regions' exemplars next to this model's, or
+            the ``.safetensors`` file of an IP-Adapter. A folder of Paint by Example may also be the source, for scenes
+            without text.
+        image_encoder: the folder of the IP-Adapter's image encoder; None means next to its file, as published.
+        adapters: T2I-Adapters or ControlNets by kind of control, {"canny": PATH}.
+        fuser: a CoAdapter's file, which combines T2I-Adapters.
+        segmenter: a folder of CLIPSeg, for MRGD's losses.
+        tokenizer: a folder, for a single file, which has no tokenizer.
+        prediction: what the network predicts, for a single file that does not declare it.
+        variant: of a folder's weights, such as "fp16"; None means the plain weights, or the ones there are.
+        offload: keep each network in the CPU's memory except while it runs.
+        vae_tiling: decode in tiles; images differ slightly at the seams.
+        vae_slicing: decode image by image.
+        mask_resampling: how exemplar masks are resized to the latents, "nearest" as in diffusers' pipeline; published
+            weights were trained with "bilinear".
 
-    Raises CheckpointError where the source is not what it should be, CapabilityError where the device is not there.
+    Raises:
+        CheckpointError: a file is missing, damaged, not supported, or does not fit the model.
+        CapabilityError: the device cannot be used, or an option does not apply to the model.
     """
     place = _device(device)
     placement = Placement(place, dtype or (torch.float32 if place.type == "cpu" else torch.float16), offload)
@@ -83,13 +95,13 @@ def load(
     path = Path(source).expanduser()
     if is_exemplar_folder(path):
         given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings}
-        alone = _alone(path, name, placement, [option for option, value in given.items() if value], variant)
-        return _masking(alone, mask_resampling)
+        refused = [option for option, value in given.items() if value]
+        return _with_mask_resampling(_paint_by_example(path, name, placement, refused, variant), mask_resampling)
     folder, parts = _read(source, placement.dtype, tokenizer, prediction, variant)
-    parts, options = _amend(parts, _listed(lora), _listed(embeddings))
-    held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
-    loras = read_regional(parts, held)
-    options += [f"regional lora {name} {_sha256(file)}" for name, file in sorted(held.items())]
+    parts, options = _with_loras_and_embeddings(parts, _listed(lora), _listed(embeddings))
+    regional = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
+    loras = read_regional(parts, regional)
+    options += [f"regional lora {name} {_sha256(file)}" for name, file in sorted(regional.items())]
     if vae_tiling:
         parts.vae.enable_tiling()
         options.append("vae tiling")
@@ -98,8 +110,8 @@ def load(
     native = None if folder is None else native_of(folder)
     model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
     if folder is not None:
-        model = with_relatives(model, folder, placement)
-    if folder is not None and not lora and not loras:  # which may bring words of their own
+        model = with_family_members(model, folder, placement)
+    if folder is not None and not lora and not loras:  # a LoRA may add trained words
         model = replace(model, vocabulary=Vocabulary.read(folder))
     if exemplar is not None:
         model = with_exemplars(model, exemplar, image_encoder, placement)
@@ -111,22 +123,26 @@ def load(
         model = with_segmenter(model, segmenter, placement)
     if loras:
         model = with_loras(model, loras, placement)
-    return _masking(model, mask_resampling)
+    return _with_mask_resampling(model, mask_resampling)
 
 
-def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str], variant: str | None) -> Model:
-    """A folder of Paint by Example as the model itself. given: options of which it takes none."""
-    if given:
-        what = "no embeddings" if given[0] == "embeddings" else "no LoRAs"
+def _paint_by_example(
+    folder: Path, name: str, placement: Placement, refused: Sequence[str], variant: str | None
+) -> Model:
+    """A folder of Paint by Example as the model itself. refused: given options that do not apply to it."""
+    if refused:
+        what = "no embeddings" if refused[0] == "embeddings" else "no LoRAs"
         raise CapabilityError(
-            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with the rest, and '
-            f"the folder with it: {spelled('load(..., exemplar=FOLDER)', '--exemplar-model FOLDER')}."
+            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with them, and this '
+            f"folder as its exemplar model: {spelled('load(..., exemplar=FOLDER)', '--exemplar-model FOLDER')}."
         )
     return model_of(read_exemplar_folder(folder, placement.dtype, variant), name=name, placement=placement)
 
 
-def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> tuple[Parts, list[str]]:
-    """Fuse LoRAs and add learned words; what a record says of them."""
+def _with_loras_and_embeddings(
+    parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]
+) -> tuple[Parts, list[str]]:
+    """Fuse LoRAs and add textual inversions. Returns the parts and the entries of ``Model.options``."""
     loras = [(Path(x[0]), float(x[1])) if isinstance(x, tuple) else (Path(x), 1.0) for x in lora]
     words = [Path(x) for x in embeddings]
     if loras or words:
@@ -134,12 +150,12 @@ def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]
         from cloisonne.models.checkpoints.lora.fuse import add_loras
 
         parts = add_embeddings(add_loras(parts, loras), words)
-    told = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
-    return parts, told + [f"embedding {_sha256(file)}" for file in words]
+    options = [f"lora {_sha256(file)} {scale:g}" for file, scale in loras]
+    return parts, options + [f"embedding {_sha256(file)}" for file in words]
 
 
-def _masking(model: Model, resampling: Resampling) -> Model:
-    """The model, its holes for exemplars resampled so."""
+def _with_mask_resampling(model: Model, resampling: Resampling) -> Model:
+    """The model, its exemplar masks resized by this method."""
     if resampling not in get_args(Resampling):
         raise CapabilityError(f'mask_resampling is "{resampling}"; choose one of {", ".join(get_args(Resampling))}.')
     if resampling == "bilinear" or model.exemplar is None:
@@ -155,7 +171,7 @@ def _read(
     prediction: Parameterization | None,
     variant: str | None,
 ) -> tuple[Path | None, Parts]:
-    """The folder of a source that is one, and its parts."""
+    """The source's folder, None for a single file, and its parts."""
     if source == "builtin":
         if not (BUILTIN / "model_index.json").is_file():
             raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
@@ -176,7 +192,7 @@ def _read(
 
 
 def _listed(values: Any) -> list[Any]:
-    """One value or several, as several; a pair of file and scale is one value."""
+    """One value or several, as a list; a pair of file and scale is one value."""
     if isinstance(values, str | Path):
         return [values]
     if isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], int | float):
@@ -190,7 +206,7 @@ def _sha256(file: Path) -> str:
 
 
 def _device(device: str | torch.device) -> torch.device:
-    """The device, once a tensor has been put there."""
+    """The device, tested by creating a tensor on it. Raises CapabilityError where it cannot be used."""
     try:
         place = torch.device(device)
         torch.empty(1, device=place)

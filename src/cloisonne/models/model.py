@@ -1,4 +1,4 @@
-"""A loaded model: everything that a scene needs of the networks."""
+"""A loaded model: the networks and values that a scene needs."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from cloisonne.models.unet.denoiser import DiffusersNet
 from cloisonne.models.vae import Vae
 
 if TYPE_CHECKING:
-    # Each of these imports its network's library, and most models have only some of them.
+    # Each of these imports its network's library, and most models use only some of them.
     from cloisonne.models.adapters.clipseg import Segmenter
     from cloisonne.models.adapters.coadapter import CoAdapterFuser
     from cloisonne.models.adapters.controlnet import ControlNet
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Native:
-    """The values a scene takes where it leaves them out; width and height in pixels.
+    """A model's defaults for a scene; width and height in pixels.
 
-    similarity: of exemplars; the paper's own value is 5 (arXiv 2211.13227, section 3.3).
+    similarity: guidance scale of exemplars; the paper uses 5 (arXiv 2211.13227, section 3.3).
     """
 
     width: int
@@ -45,17 +45,17 @@ class Native:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Model:
-    """Networks that belong together, on one device.
+    """A diffusion network, its text encoder, autoencoder, noise schedule and add-ons, on one device.
 
-    name: how pictures name it: "builtin", or the folder's or file's own name. family: the line of checkpoints it is of.
-    device: where it works; with offloading, where a network is moved to while it is asked. files: what it was loaded
-    from, and ``options`` what was added to that. exemplar: the network that paints exemplars, if any; ip_adapter:
-    what shows them to ``net`` instead. adapters: T2I-Adapters by kind of control, and a fuser by which they hear of one
-    another, if any; controlnets: ControlNets, by further kinds. segmenter: gives what finds words in pictures, read
-    when it is first asked for. clip: None, or the bound that the scheduler puts on estimates of x0. warnings: what the
-    files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds on how
-    they were read. scheduler: the class of scheduler that the files name, None where they name none. vocabulary: the
-    words it was trained with, where its folder lists them.
+    name: "builtin", or the name of the folder or file; records of images repeat it. family: the model family. device:
+    where the networks run; with offloading, where a network is moved to while it runs. files: the files it was loaded
+    from. options: what changes these, such as fused LoRAs; part of the hash. exemplar: the network for exemplars (Paint
+    by Example), if any. ip_adapter: encodes exemplars for ``net`` instead. adapters: T2I-Adapters by kind of control.
+    fuser: combines T2I-Adapters (CoAdapter), if any. controlnets: ControlNets by kind of control. segmenter: returns
+    CLIPSeg, reading it at the first call. clip: None, or the scheduler's bound on estimates of x0. warnings: what the
+    files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds about
+    how they were read. scheduler: the class that the files name, None where they name none. vocabulary: the words it
+    was trained with, where its folder lists them.
     """
 
     name: str
@@ -83,17 +83,17 @@ class Model:
 
     @property
     def image_only(self) -> bool:
-        """Whether it hears no text at all, only exemplars."""
+        """Whether it takes no text, only exemplars (Paint by Example)."""
         return self.family == "pbe"
 
     @property
     def spec(self) -> NetSpec:
-        """The facts about its network."""
+        """Latent space, inputs and geometry of its network."""
         return self.net.spec
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over the files it was loaded from, read when first asked for: equal hashes draw equal pictures."""
+        """SHA-256 over its files and options, computed at the first use: models of equal hash generate equal images."""
         total = hashlib.sha256()
         for file in self.files:
             total.update(f"{file.parent.name}/{file.name}\n".encode())
@@ -104,25 +104,25 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """Numbers in all its networks."""
+        """The number of parameters of all its networks."""
         further: tuple[Any, ...] = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
         if self.ip_adapter is not None:
             further = (*further, self.ip_adapter.vision, self.ip_adapter.projection)
-        pictures = sum(weight.numel() for pair in self.net.image_prompts.values() for weight in pair)
+        ip_adapter = sum(weight.numel() for pair in self.net.image_prompts.values() for weight in pair)
         loras = sum(lora.parameters for lora in self.net.loras.values())
         controls = (control.module for control in (*self.adapters.values(), *self.controlnets.values()))
         modules = {self.net.unet, self.vae.module, *self.text.modules, *further, *controls}
         fuser = sum(tensor.numel() for tensor in self.fuser.tensors.values()) if self.fuser else 0
         own = sum(parameter.numel() for module in modules for parameter in module.parameters())
-        return own + pictures + loras + fuser
+        return own + ip_adapter + loras + fuser
 
     @property
     def takes_exemplars(self) -> bool:
-        """Whether anything of it honours exemplars."""
+        """Whether it has a network or adapter for exemplars."""
         return self.exemplar is not None or self.ip_adapter is not None
 
     def record(self) -> Mapping[str, Any]:
-        """What a report or a picture says of it; no paths."""
+        """Its entry in a report or an image's metadata; without paths."""
         chip = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
         return {
             "name": self.name,

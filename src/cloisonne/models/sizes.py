@@ -1,4 +1,4 @@
-"""Which sizes a line of checkpoints draws well: how far each side may be from the one it was trained at."""
+"""Which image sizes suit a model family: how far each side may be from its training size."""
 
 from collections.abc import Mapping
 
@@ -11,13 +11,13 @@ REACH: Mapping[Family, float] = {"builtin": 1.25, "sd1": 1.5, "sd2": 1.5, "sdxl"
 
 
 def size_warning(width: int, height: int, model: Model) -> str | None:
-    """One sentence where a canvas of this many pixels is beyond the model's reach, else None."""
+    """A warning where a side of the canvas, in pixels, is beyond ``REACH``, else None."""
     native, reach = model.native, REACH[model.family]
     ratios = (width / native.width, height / native.height)
     if all(1 / reach <= ratio <= reach for ratio in ratios):
         return None
-    wrong = "repeats or loses things" if max(ratios) > reach else "draws little that can be made out"
+    wrong = "repeats or loses objects" if max(ratios) > reach else "generates hardly recognisable images"
     return (
-        f"The picture is {width} x {height} pixels, but this model ({TITLES[model.family]}) was trained at "
+        f"The image is {width} x {height} pixels, but this model ({TITLES[model.family]}) was trained at "
         f"{native.width} x {native.height}; beyond {reach:g} times that, longer or shorter, it {wrong}."
     )

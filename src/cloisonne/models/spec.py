@@ -1,4 +1,4 @@
-"""What has to be known of a network before it is asked: its latent space, its inputs, its geometry."""
+"""What a scene is checked against before a network runs: its latent space, inputs and geometry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cloisonne.core.parameterization import Parameterization
 
 @dataclass(frozen=True, kw_only=True)
 class NetSpec:
-    """The facts by which a scene is checked against a network.
+    """Latent space, inputs and geometry of a network.
 
     latent: identifies the latent space and noise schedule; estimates of networks with equal ids can be fused.
     latent_channels: C of the canvas. extra_channels: K of ``Conditioning.channels``. token_width: D of the text.
@@ -55,15 +55,15 @@ class NetSpec:
 
     @property
     def factor(self) -> int:
-        """Pixels to a pixel of the deepest feature map: sides of pictures and windows are multiples of it."""
+        """Pixels to a pixel of the deepest feature map: sides of images and windows are multiples of it."""
         return self.vae_factor * self.net_factor
 
     @property
     def inpaints(self) -> bool:
-        """Whether the network is also told a mask and the masked picture: C + 1 extra channels."""
+        """Whether the network also takes a mask and the masked image's latents: C + 1 extra channels."""
         return self.extra_channels == self.latent_channels + 1
 
     @property
     def native_size(self) -> int:
-        """Side of the square picture the network was trained on, in pixels."""
+        """Side of the square image the network was trained on, in pixels."""
         return self.native_latent * self.vae_factor

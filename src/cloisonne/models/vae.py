@@ -1,4 +1,4 @@
-"""A diffusers AutoencoderKL as the map between pictures and latents."""
+"""A diffusers AutoencoderKL as the map between images and latents."""
 
 import math
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from cloisonne.errors import CheckpointError, NotFiniteError
 
 
 class Vae:
-    """Pictures, float32 [B, 3, height, width] in [-1, 1], to latents, float32 [B, C, H, W], and back.
+    """Images, float32 [B, 3, height, width] in [-1, 1], to latents, float32 [B, C, H, W], and back.
 
     Latents have about unit variance: ``(z - shift_factor) * scaling_factor`` of the autoencoder's own z; where its
     configuration has statistics of each channel, ``(z - latents_mean) * scaling_factor / latents_std``.
-    channels: C. factor: pixels to a latent pixel. scale, shift: the numbers, of all channels or of each. device: where
-    it works, if not where its weights lie. An autoencoder of ``3 * p * p`` input channels works on pictures whose p x p
-    pixels are unshuffled into channels (p = 1 for Stable Diffusion).
+    channels: C. factor: pixels to a latent pixel. scale, shift: of all channels or of each. device: where it runs; None
+    means the device of its weights. An autoencoder of ``3 * p * p`` input channels works on images whose p x p pixels
+    are unshuffled into channels (p = 1 for Stable Diffusion).
     """
 
     def __init__(self, module: AutoencoderKL, device: torch.device | None = None) -> None:
@@ -35,41 +35,41 @@ class Vae:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """The mean of the posterior, nothing drawn; height and width must be multiples of ``factor``.
+        """The posterior's mean, without sampling; height and width must be multiples of ``factor``.
 
-        NotFiniteError where it is NaN or infinite.
+        Raises NotFiniteError where it is NaN or infinite.
         """
         unshuffled = F.pixel_unshuffle(self._own(pixels), self._patch)
         mean = self.module.encode(unshuffled, return_dict=False)[0].mean
-        check_picture(mean, "encoded", self.module)
+        _check_finite(mean, "encoded", self.module)
         return self.scaled(mean.float())
 
     def scaled(self, latents: Tensor) -> Tensor:
-        """Latents [B, C, H, W] of the autoencoder itself as those of about unit variance."""
+        """The autoencoder's own latents [B, C, H, W], normalised to about unit variance."""
         return (latents - _each(self.shift, latents)) * _each(self.scale, latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """The picture; its values may leave [-1, 1] a little. NotFiniteError where it is NaN or infinite."""
+        """The image; its values may leave [-1, 1] a little. Raises NotFiniteError where it is NaN or infinite."""
         pixels = self.decoded(latents)
-        check_picture(pixels, "decoded", self.module)
+        _check_finite(pixels, "decoded", self.module)
         return pixels
 
     def decoded(self, latents: Tensor) -> Tensor:
-        """The same with a gradient to the latents."""
+        """As :meth:`decode`, unchecked and with a gradient to the latents."""
         unshuffled = self.module.decode(
             self._own(latents / _each(self.scale, latents) + _each(self.shift, latents)), return_dict=False
         )[0]
         return F.pixel_shuffle(unshuffled.float(), self._patch)
 
     def preview(self, latents: Tensor) -> Tensor:
-        """A picture [B, 3, H, W] of one pixel a latent pixel: the linear map of the latents that fits best."""
+        """An image [B, 3, H, W], one pixel for each latent pixel, by a fitted linear map of the latents."""
         weight = self._linear.to(latents.device)
         return torch.einsum("bchw,cr->brhw", F.pad(latents, (0, 0, 0, 0, 0, 1), value=1.0), weight)
 
     @cached_property
     def _linear(self) -> Tensor:
-        """[C + 1, 3]: from latents and 1 to mean colours, by least squares over a few soft pictures."""
+        """[C + 1, 3]: from latents and 1 to mean colours, by least squares over a few smooth images."""
         generator = torch.Generator("cpu").manual_seed(0)
         blobs = torch.rand(4, 3, 5, 5, generator=generator) * 2 - 1
         pixels = F.interpolate(blobs, size=16 * self.factor, mode="bicubic", align_corners=True).clamp(-1, 1)
@@ -83,11 +83,11 @@ class Vae:
 
 
 Number = float | tuple[float, ...]
-"""Of all channels, or of each."""
+"""One number for all channels, or one for each."""
 
 
 def _statistics(config: Mapping[str, Any]) -> tuple[Number, Number]:
-    """Scale and shift of a configuration. CheckpointError for statistics that do not fit."""
+    """Scale and shift of a configuration. Raises CheckpointError for statistics that do not fit."""
     scale, shift = config["scaling_factor"], config.get("shift_factor") or 0.0
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is None and std is None:
@@ -110,14 +110,14 @@ def _patch(in_channels: int) -> int:
     patch = math.isqrt(in_channels // 3)
     if 3 * patch * patch != in_channels:
         raise CheckpointError(
-            f"The autoencoder takes {in_channels} channels, which is no RGB picture, unshuffled or not; "
-            "load one of 3, 12, 27, 48, ... channels."
+            f"The autoencoder takes {in_channels} channels, which is no RGB image, unshuffled or not; load one of 3, "
+            "12, 27, 48, ... channels."
         )
     return patch
 
 
-def check_picture(pixels: Tensor, what: str, module: Any) -> None:
-    """NotFiniteError where an autoencoder gives NaN or infinity. what: was done, "decoded" or "encoded"."""
+def _check_finite(pixels: Tensor, what: str, module: Any) -> None:
+    """Raise NotFiniteError where an autoencoder returns NaN or infinity. what: "decoded" or "encoded"."""
     if bool(torch.isfinite(pixels).all()):
         return
     start = f"The autoencoder {what} finite numbers to NaN or infinity"

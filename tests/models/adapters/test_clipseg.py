@@ -1,4 +1,4 @@
-"""CLIPSeg: transformers' own layout, a family's decoder, and a gradient to the picture."""
+"""CLIPSeg: transformers' own layout, a family's decoder, and a gradient to the image."""
 
 import shutil
 from pathlib import Path
@@ -47,40 +47,40 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pictures(height: int = 48, width: int = 48) -> torch.Tensor:
+def images(height: int = 48, width: int = 48) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def test_the_published_layout_gives_the_same_maps(published: Path) -> None:
     ours = load_segmenter(published)
     module = CLIPSegForImageSegmentation.from_pretrained(published).eval()
-    told = ours.tokenizer(TEXTS, padding="max_length", max_length=16, truncation=True, return_tensors="pt")
+    encoded = ours.tokenizer(TEXTS, padding="max_length", max_length=16, truncation=True, return_tensors="pt")
     with torch.no_grad():
-        theirs = module(told.input_ids, pictures().expand(2, -1, -1, -1), attention_mask=told.attention_mask).logits
-        own = ours.found(ours.seen(pictures(), normalise=False), ours.words(TEXTS))
+        theirs = module(encoded.input_ids, images().expand(2, -1, -1, -1), attention_mask=encoded.attention_mask).logits
+        own = ours.found(ours.seen(images(), normalise=False), ours.words(TEXTS))
     assert torch.allclose(own, theirs.reshape(own.shape), atol=1e-5)
 
 
-def test_maps_have_a_gradient_to_the_picture_and_weights_have_none(published: Path) -> None:
+def test_maps_have_a_gradient_to_the_image_and_weights_have_none(published: Path) -> None:
     ours = load_segmenter(published)
-    shown = pictures().requires_grad_(True)
-    ours.found(ours.seen(shown), ours.words(TEXTS)).sum().backward()
-    assert shown.grad is not None
-    assert float(shown.grad.abs().max()) > 0
+    image = images().requires_grad_(True)
+    ours.found(ours.seen(image), ours.words(TEXTS)).sum().backward()
+    assert image.grad is not None
+    assert float(image.grad.abs().max()) > 0
     assert all(weight.grad is None for weight in ours.module.parameters())
 
 
-def test_the_forward_of_transformers_has_no_gradient_to_the_picture(published: Path) -> None:
+def test_the_forward_of_transformers_has_no_gradient_to_the_image(published: Path) -> None:
     """Which is why its parts are called one by one; when this fails, that can end."""
     ours = load_segmenter(published)
-    told = ours.tokenizer(TEXTS[:1], padding="max_length", max_length=16, return_tensors="pt")
-    assert not ours.module(told.input_ids, pictures().requires_grad_(True)).logits.requires_grad
+    encoded = ours.tokenizer(TEXTS[:1], padding="max_length", max_length=16, return_tensors="pt")
+    assert not ours.module(encoded.input_ids, images().requires_grad_(True)).logits.requires_grad
 
 
 @pytest.mark.parametrize("size", [(32, 56), (41, 30)])
-def test_any_picture_is_looked_at(published: Path, size: tuple[int, int]) -> None:
+def test_images_of_any_size_are_segmented(published: Path, size: tuple[int, int]) -> None:
     ours = load_segmenter(published)
-    maps = ours.found(ours.seen(pictures(*size)), ours.words(TEXTS))
+    maps = ours.found(ours.seen(images(*size)), ours.words(TEXTS))
     assert maps.shape[0] == 2
     assert maps.shape[1] == maps.shape[2]
 
@@ -95,9 +95,9 @@ def test_the_familys_finds_what_is_there() -> None:
     segmenter = load("builtin").segmenter
     assert segmenter is not None
     own, rng = segmenter(), np.random.default_rng(1)
-    shown = [example(10**6 + k, rng) for k in range(8)]
+    examples = [example(10**6 + k, rng) for k in range(8)]
     inside, outside = [], []
-    for one in shown:
+    for one in examples:
         seen = own.seen(torch.from_numpy(one.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1)
         maps = own.found(seen, own.words(one.phrases[:1]))[0]
         where = torch.from_numpy(one.masks[0]) > 0
@@ -150,7 +150,7 @@ def test_the_average_of_a_training_comes_back_and_what_is_frozen_stays(tmp_path:
         load_average(tmp_path, stage.modules)
 
 
-def test_examples_say_where_things_are_and_that_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_mark_where_objects_are_and_that_others_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Drawn] = []
 
     def watched(*given: Any) -> Drawn:
@@ -159,20 +159,20 @@ def test_examples_say_where_things_are_and_that_others_are_not(monkeypatch: pyte
 
     monkeypatch.setattr(clipseg, "draw", watched)
     rng = np.random.default_rng(0)
-    shown = [example(k, rng) for k in range(30)]
+    examples = [example(k, rng) for k in range(30)]
     absent = 0
-    for one, drawn in zip(shown, seen, strict=True):
+    for one, drawn in zip(examples, seen, strict=True):
         assert one.masks.shape == (PHRASES, 128, 128)
-        for k, (said, mask) in enumerate(zip(one.phrases, one.masks, strict=True)):
-            meant = [n for n, item in enumerate(drawn.picture.items, 1) if means(said, item)]
+        for k, (phrase, mask) in enumerate(zip(one.phrases, one.masks, strict=True)):
+            meant = [n for n, item in enumerate(drawn.picture.items, 1) if means(phrase, item)]
             assert np.array_equal(mask > 0, np.isin(drawn.labels, meant))
             assert meant or k >= PHRASES // 2
             absent += not mask.any()
     assert absent > 40
 
 
-def means(said: str, item: Item) -> bool:
-    """Whether a phrase is one of that thing, by its noun, and by its colour where it says one."""
-    nouns = [noun for noun in words_of(item.char) if said == noun or said.endswith(f" {noun}")]
-    adjectives = said.removesuffix(max(nouns, key=len)).split() if nouns else []
+def means(phrase: str, item: Item) -> bool:
+    """Whether a phrase is one of that thing, by its noun, and by its colour where it names one."""
+    nouns = [noun for noun in words_of(item.char) if phrase == noun or phrase.endswith(f" {noun}")]
+    adjectives = phrase.removesuffix(max(nouns, key=len)).split() if nouns else []
     return bool(nouns) and all(item.colour == word for word in adjectives if word in COLOURS)

@@ -1,4 +1,4 @@
-"""ControlNets in every layout are read alike, and what cannot stand beside a model is refused."""
+"""ControlNets of every layout are read to the same network, and those that do not fit the model are refused."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
     beside(tmp_path / "wide", 1).save_pretrained(tmp_path / "wide-canny")
     refused("sd1", tmp_path / "wide-canny", r"of \[8, 24\] channels .* does not fit \"sd1\" with \[8, 16\]")
     union = edited(folder / "sd1-canny", tmp_path / "union", _class_name="ControlNetUnionModel")
-    refused("sd1", union, "is a ControlNetUnionModel, which is not read; give a ControlNetModel")
+    refused("sd1", union, "is a ControlNetUnionModel, which is not supported; give a ControlNetModel")
     refused("sd1", edited(folder / "sd1-canny", tmp_path / "p", global_pool_conditions=True), "pools its residuals")
     (edited(folder / "sd1-canny", tmp_path / "empty") / "diffusion_pytorch_model.safetensors").unlink()
     refused("sd1", tmp_path / "empty", "has no diffusion_pytorch_model.safetensors; download it again")

@@ -35,11 +35,11 @@ def theirs(folder: Path, file: Path, scale: float, latents: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("form", ["peft", "kohya"])
-@pytest.mark.parametrize("line", ["tiny_sd", "tiny_xl"])
+@pytest.mark.parametrize("base", ["tiny_sd", "tiny_xl"])
 def test_fused_is_what_diffusers_gives_unfused(
-    line: str, form: str, tmp_path: Path, request: pytest.FixtureRequest
+    base: str, form: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    folder: Path = request.getfixturevalue(line)
+    folder: Path = request.getfixturevalue(base)
     made, file = lora_weights(folder), tmp_path / "x.safetensors"
     peft_file(file, made) if form == "peft" else kohya_file(file, made, alpha=1.0)
     latents = torch.randn(1, 4, 8, 8)
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tiny_sd: Path, tiny_xl: Pa
     save_file({"emb_params": torch.zeros(1, 99)}, word)
     (tmp_path / "x.pt").write_bytes(b"")
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"lora": xl}, "does not fit the model, which is of the line sd1"),
+        ({"lora": xl}, "does not fit the model, which is of the family sd1"),
         ({"lora": other}, "is no LoRA"),
         ({"lora": wrong}, r"fits no layer|does not fit"),
         ({"lora": tmp_path / "none.safetensors"}, "There is no LoRA"),
@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tiny_sd: Path, tiny_xl: Pa
         ({"embeddings": word}, "does not fit the model"),
         ({"embeddings": tmp_path / "x.pt"}, "cannot be read"),
     ]
-    for given, said in cases:
-        with pytest.raises(CheckpointError, match=said) as caught:
+    for given, message in cases:
+        with pytest.raises(CheckpointError, match=message) as caught:
             load(tiny_sd, **given)
         assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Configurations: a class or key is honoured, known to change nothing, or refused by its name and value."""
+"""Configurations: a class or key is honoured, known to have no effect, or refused by its name and value."""
 
 import inspect
 import json
@@ -124,10 +124,10 @@ REFUSED: dict[str, tuple[str, Any]] = {
 def test_what_is_not_honoured_is_refused_with_its_value(copied: Path, key: str) -> None:
     file, value = REFUSED[key]
     edit_json(copied / file, **{key: value})
-    shown = json.dumps(value) if not isinstance(value, list) else ""
+    quoted = json.dumps(value) if not isinstance(value, list) else ""
     with pytest.raises(CheckpointError, match=key) as caught:
         load(copied)
-    assert shown in str(caught.value)
+    assert quoted in str(caught.value)
     assert str(copied / file) in str(caught.value)
 
 
@@ -190,7 +190,7 @@ def test_variants_alone_are_read_with_a_note(sd: Path, copied: Path, variant: st
     model = load(copied)
     assert same(model, load(sd))
     assert model.warnings == ()
-    assert f'note: "sd" holds the variant "{variant}" alone of unet, vae, text_encoder; it was read.' in str(
+    assert f'note: "sd" holds only the variant "{variant}" of unet, vae, text_encoder; it was read.' in str(
         explain(Scene(caption="a cat"), model)
     )
 
@@ -198,13 +198,13 @@ def test_variants_alone_are_read_with_a_note(sd: Path, copied: Path, variant: st
 def test_other_weights_alone_are_read_with_a_warning(copied: Path) -> None:
     rename(copied, "non_ema", ("unet",))
     model = load(copied)
-    assert model.warnings == ('"sd" holds the variant "non_ema" alone of unet; it was read.',)
+    assert model.warnings == ('"sd" holds only the variant "non_ema" of unet; it was read.',)
     assert (
         model.warnings[0] in generate(Scene(caption="a cat", steps=1), model, output_type="latent").report["warnings"]
     )
 
 
-def test_the_plain_weights_come_first_and_a_variant_where_it_is_asked_for(sd: Path, copied: Path) -> None:
+def test_the_plain_weights_come_first_and_a_variant_where_it_is_requested(sd: Path, copied: Path) -> None:
     other = {
         name: tensor + 1 for name, tensor in load_file(copied / "unet/diffusion_pytorch_model.safetensors").items()
     }
@@ -212,9 +212,9 @@ def test_the_plain_weights_come_first_and_a_variant_where_it_is_asked_for(sd: Pa
         shutil.copy(copied / member / f"{stem}.safetensors", copied / member / f"{stem}.fp16.safetensors")
     save_file(other, copied / "unet/diffusion_pytorch_model.fp16.safetensors", metadata={"format": "pt"})
     assert same(load(copied), load(sd))
-    asked = load(copied, variant="fp16")
-    assert torch.equal(asked.net.unet.state_dict()["conv_in.bias"], other["conv_in.bias"])
-    assert (asked.notes, asked.warnings) == ((), ())
+    requested = load(copied, variant="fp16")
+    assert torch.equal(requested.net.unet.state_dict()["conv_in.bias"], other["conv_in.bias"])
+    assert (requested.notes, requested.warnings) == ((), ())
 
 
 def test_a_variant_that_is_not_there_is_refused_with_those_that_are(copied: Path) -> None:

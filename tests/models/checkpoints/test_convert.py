@@ -192,13 +192,13 @@ def test_what_cannot_be_is_refused_and_nothing_is_left(tmp_path: Path, tiny_sd: 
         ((tmp_path / "there", tmp_path / "out"), CheckpointError, "has no model_index.json"),
         ((tiny_sd, tmp_path / "out.safetensors"), CheckpointError, "is no pickle"),
     ]
-    for arguments, kind, said in cases:
-        with pytest.raises(kind, match=said):
+    for arguments, kind, message in cases:
+        with pytest.raises(kind, match=message):
             convert(*arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["list.pt", "there"]
 
 
-def test_command_says_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_command_prints_where_the_output_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "x.bin")  # noqa: TID251 what is converted
     monkeypatch.setattr(sys, "argv", ["cloisonne", "convert", str(tmp_path / "x.bin"), str(tmp_path / "x.safetensors")])
     with pytest.raises(SystemExit) as stop:

@@ -81,7 +81,7 @@ def test_a_pickle_with_code_is_refused(tiny_sd: Path, tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("names", [("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1")])
-def test_words_of_xl_have_a_half_for_each_encoder(tiny_xl: Path, tmp_path: Path, names: tuple[str, str]) -> None:
+def test_words_of_xl_have_vectors_for_each_encoder(tiny_xl: Path, tmp_path: Path, names: tuple[str, str]) -> None:
     halves = (torch.randn(2, 16), torch.randn(2, 24))
     text = read(tiny_xl, saved(tmp_path / "mine.safetensors", dict(zip(names, halves, strict=True))))
     for number, half in enumerate(halves):
@@ -91,12 +91,12 @@ def test_words_of_xl_have_a_half_for_each_encoder(tiny_xl: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("tensors", "lacking"),
     [
-        ({"clip_l": (2, 16)}, "lacks the half of the second text encoder, clip_g of vectors of 24 numbers"),
-        ({"clip_g": (2, 24)}, "lacks the half of the first text encoder, clip_l of vectors of 16 numbers"),
-        ({"mine": (1, 16)}, "lacks the half of the second text encoder, clip_g"),
-        ({"emb_params": (1, 24)}, "lacks the half of the first text encoder, clip_l"),
-        ({"mine": (1, 99)}, r"its vectors have 99 numbers, and words 16 and 24"),
-        ({"clip_l": (1, 24), "clip_g": (1, 24)}, r"its vectors have 24 numbers, and words 16"),
+        ({"clip_l": (2, 16)}, "lacks the vectors of the second text encoder, clip_g of 24 numbers"),
+        ({"clip_g": (2, 24)}, "lacks the vectors of the first text encoder, clip_l of 16 numbers"),
+        ({"mine": (1, 16)}, "lacks the vectors of the second text encoder, clip_g"),
+        ({"emb_params": (1, 24)}, "lacks the vectors of the first text encoder, clip_l"),
+        ({"mine": (1, 99)}, r"its vectors have 99 numbers, and the model's embeddings 16 and 24"),
+        ({"clip_l": (1, 24), "clip_g": (1, 24)}, r"its vectors have 24 numbers, and the model's embeddings 16"),
         ({"clip_l": (1, 16), "clip_g": (2, 24)}, "has 1 and 2 vectors for its two text encoders"),
     ],
 )
@@ -109,17 +109,17 @@ def test_halves_that_are_missing_are_named(
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "message"),
     [
-        ({"mine": (1, 99)}, "its vectors have 99 numbers, and words 16"),
-        ({"mine": (1, 16), "other": (1, 99)}, "its vectors have 99 numbers, and words 16"),
+        ({"mine": (1, 99)}, "its vectors have 99 numbers, and the model's embeddings 16"),
+        ({"mine": (1, 16), "other": (1, 99)}, "its vectors have 99 numbers, and the model's embeddings 16"),
         ({"clip_l": (1, 16), "clip_g": (1, 24)}, 'it has vectors for two text encoders, "clip_l", "clip_g"'),
         ({"mine": (1, 2, 3, 16)}, "holds no vectors"),
     ],
 )
-def test_what_does_not_fit_is_refused(tiny_sd: Path, tmp_path: Path, tensors: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_refused(tiny_sd: Path, tmp_path: Path, tensors: dict[str, Any], message: str) -> None:
     file = saved(tmp_path / "x.safetensors", {name: torch.randn(shape) for name, shape in tensors.items()})
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         read(tiny_sd, file)
 
 
@@ -132,7 +132,7 @@ def test_one_encoders_half_is_read_by_a_model_of_one(tiny_sd: Path, tmp_path: Pa
 
 def test_a_word_is_added_once(tiny_sd: Path, tmp_path: Path) -> None:
     files = [saved(tmp_path / name, {"Ink": torch.randn(1, 16)}) for name in ("a.safetensors", "b.safetensors")]
-    with pytest.raises(CheckpointError, match=r'The word "Ink" of .*b\.safetensors" is there already'):
+    with pytest.raises(CheckpointError, match=r'The word "Ink" of .*b\.safetensors" exists already'):
         read(tiny_sd, *files)
 
 
@@ -191,13 +191,13 @@ def test_explain_reports_the_words_of_each_text(tiny_sd: Path, tmp_path: Path) -
             Region(name="car", box=(0.5, 0, 1, 1), phrase="a smart car"),
         ],
     )
-    told = explain(scene, model)
-    assert told.learned == {
+    explained = explain(scene, model)
+    assert explained.learned == {
         "caption": ("ink", "art", "ink_1"),
         "negative": ("<red-toy>",),
         'region "pet"': ("ink wash",),
     }
-    assert 'learned words: region "pet": ink wash' in str(told)
+    assert 'learned words: region "pet": ink wash' in str(explained)
     assert "learned words" not in str(explain(scene, load(tiny_sd)))
 
 
@@ -211,7 +211,7 @@ def test_every_method_reads_words_of_several_vectors(tiny_family: Path, tmp_path
     rows = list(model.text.learned.ids[word])
     scene = Scene(caption=f"{word.title()} cat", method=method, regions=[Region(box=(0, 0, 1, 1), phrase="a car")])
     prepared = prepare(scene, model)
-    told = [view.branches["cond"] for view in prepared.compiled.plan.views]
-    pieces = [piece.value for one in told if isinstance(one, Conditioning) for piece in one.tokens]
-    asked = [prepared.ctx.ids_in(value) or () for value in pieces]
-    assert any(list(ids[k : k + 3]) == rows for ids in asked for k in range(len(ids)))
+    conditionings = [view.branches["cond"] for view in prepared.compiled.plan.views]
+    pieces = [piece.value for one in conditionings if isinstance(one, Conditioning) for piece in one.tokens]
+    sequences = [prepared.ctx.ids_in(value) or () for value in pieces]
+    assert any(list(ids[k : k + 3]) == rows for ids in sequences for k in range(len(ids)))

@@ -24,7 +24,7 @@ from cloisonne.models.load import load
         ("https://example.org/x", False),
     ],
 )
-def test_ids_are_told_from_paths(source: str, expected: bool) -> None:
+def test_ids_are_distinguished_from_paths(source: str, expected: bool) -> None:
     assert is_hub_id(source) is expected
 
 
@@ -35,7 +35,7 @@ def test_folder_of_that_name_wins(tiny_sd: Path, tmp_path: Path, monkeypatch: py
     assert load("owner/name").name == "name"
 
 
-def test_without_a_network_the_way_on_is_told() -> None:
+def test_without_a_network_the_error_gives_the_way_on() -> None:
     with pytest.raises(
         CheckpointError, match=r'^There is no folder "owner/name", .* give the folder.s path\.$'
     ) as caught:

@@ -68,7 +68,7 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     "sweep": lambda model: sweep(SCENE, model, "guidance", [1.0, 4.0]),
     "control": control,
 }
-WORDLESS = {"paint"}
+EXEMPLARS_ONLY = {"paint"}
 NOT = {
     "paint": lambda name: name != "paint by example",
     "translate by fast": lambda name: True,
@@ -78,18 +78,18 @@ NOT = {
         if preset != "fast"
     },
 }
-"""What a family cannot do, by verb; one that hears no words can do nothing but ``WORDLESS``."""
+"""What a family cannot do, by verb; one that takes no text can only do ``EXEMPLARS_ONLY``."""
 
 
 def refused(verb: str, name: str) -> bool:
     if name == "paint by example":
-        return verb not in WORDLESS
+        return verb not in EXEMPLARS_ONLY
     return verb in NOT and NOT[verb](name)
 
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a published configuration, written when it is first asked for."""
+    """The folder of a published configuration, written at its first use."""
     root, made = tmp_path_factory.mktemp("published"), {}
 
     def folder(name: str) -> Path:
@@ -102,7 +102,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def model_of(folder_of: Callable[[str], Path]) -> Callable[[str], Model]:
-    """The model of a published configuration, with a ControlNet where words are heard."""
+    """The model of a published configuration, with a ControlNet unless it takes only exemplars."""
     made: dict[str, Model] = {}
 
     def model(name: str) -> Model:

@@ -40,7 +40,7 @@ def test_what_is_left_is_named_in_one_sentence(tmp_path: Path) -> None:
 def test_a_file_of_which_nothing_is_used_is_refused(tmp_path: Path) -> None:
     file = opened(tmp_path / "x.safetensors", "a")
     file.skip(["a"], "a test's own")
-    with pytest.raises(CheckpointError, match='is no LoRA that is known: its tensors are "a"; load another file'):
+    with pytest.raises(CheckpointError, match='is no LoRA of a known layout: its tensors are "a"; load another file'):
         file.settle("LoRA")
     with pytest.raises(CheckpointError, match="it holds no tensors"):
         TensorFile("y", {}).settle("LoRA")

@@ -1,4 +1,4 @@
-"""The list of words that a family carries: it is the world's, knows all of its sentences, and nothing else."""
+"""The word list of the built-in family: it holds the words of the training world and no others."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def words() -> Vocabulary:
     return found
 
 
-def test_the_built_in_list_is_that_of_its_training(words: Vocabulary, tmp_path: Path) -> None:
+def test_the_built_in_list_is_the_one_of_its_training(words: Vocabulary, tmp_path: Path) -> None:
     assert json.loads((BUILTIN / WORDS).read_text()) == vocabulary()
     write_index(tmp_path)
     assert (tmp_path / WORDS).read_bytes() == (BUILTIN / WORDS).read_bytes()
@@ -36,8 +36,8 @@ def test_all_of_the_worlds_sentences_are_known(words: Vocabulary) -> None:
     for seed in range(300):
         rng, picture = np.random.default_rng(seed), sample(seed, Recipe(styled=0.3))
         boxes = [item.box for item in picture.items]
-        said = [caption(picture, boxes, rng), *(phrase(item, 0.1, rng) for item in picture.items)]
-        assert [words.unknown(text) for text in said] == [[]] * len(said)
+        texts = [caption(picture, boxes, rng), *(phrase(item, 0.1, rng) for item in picture.items)]
+        assert [words.unknown(text) for text in texts] == [[]] * len(texts)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_command_lists_them_by_group(words: Vocabulary, tiny_sd: Path) -> No
     assert run.exit_code == 0
     assert all(f"{group} ({len(own)})" in run.output for group, own in words.groups.items())
     assert "  doughnut, donut\n" in run.output
-    told = json.loads(CliRunner().invoke(app, ["words", "--json"]).output)
-    assert told == vocabulary()["groups"]
+    listed = json.loads(CliRunner().invoke(app, ["words", "--json"]).output)
+    assert listed == vocabulary()["groups"]
     other = CliRunner().invoke(app, ["words", "--model", str(tiny_sd)])
     assert isinstance(other.exception, CheckpointError)

@@ -9,6 +9,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
+from cloisonne.core.conditioning import DOWN
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Row, Step
 from cloisonne.errors import CapabilityError, CheckpointError
@@ -39,7 +40,7 @@ def net_of(unet: UNet2DConditionModel, prediction: Any = "sample") -> DiffusersN
 
 
 def regional() -> TextSequences:
-    """Row 0 hears a text softly masked and one everywhere."""
+    """Batch row 0 is conditioned on a softly masked text and an unmasked one."""
     mask = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
     return TextSequences([TextSequence(0, TEXT[0], mask), TextSequence(0, TEXT[1]), TextSequence(1, TEXT[1])], 2)
 
@@ -52,7 +53,7 @@ def call(**fields: Any) -> Call:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_output_is_read_as_the_spec_says(kind: Any) -> None:
+def test_output_is_read_by_the_prediction_of_the_spec(kind: Any) -> None:
     unet = tiny()
     assert torch.equal(net_of(unet, kind)(call()), to_x0(unet(Z, 321, TEXT).sample, Z, STEP, kind))
 
@@ -72,7 +73,7 @@ def test_xl_takes_pooled_text_and_size() -> None:
     assert net.spec.pooled_width == 16
     pooled, size = torch.randn(2, 16), torch.tensor([[128.0, 128, 0, 0, 128, 128]] * 2)
     expected = unet(Z, 321, TEXT, added_cond_kwargs={"text_embeds": pooled, "time_ids": size}).sample
-    assert torch.equal(net(call(pooled=pooled, size=size)), expected)
+    assert torch.equal(net(call(pooled=pooled, micro={"size": size})), expected)
     with pytest.raises(CapabilityError, match='View "canvas": the network needs pooled text'):
         net(call())
 
@@ -98,9 +99,9 @@ def test_adapter_features_reach_the_blocks_each_time() -> None:
     unet = tiny()
     features = (torch.randn(2, 32, 8, 8), torch.randn(2, 64, 8, 8))
     expected = unet(Z, 321, TEXT, down_intrablock_additional_residuals=list(features)).sample
-    net, asked = net_of(unet), call(t2i_residuals=features)
-    assert torch.equal(net(asked), expected)
-    assert torch.equal(net(asked), expected)
+    net, request = net_of(unet), call(residuals={DOWN: features})
+    assert torch.equal(net(request), expected)
+    assert torch.equal(net(request), expected)
     assert not torch.equal(expected, unet(Z, 321, TEXT).sample)
 
 
@@ -110,7 +111,7 @@ def test_controlnet_residuals_reach_the_skips() -> None:
     shapes = [(32, 16), (32, 16), (32, 8), (64, 8)]
     down, mid = tuple(torch.randn(2, c, side, side) for c, side in shapes), torch.randn(2, 64, 8, 8)
     expected = unet(Z, 321, TEXT, down_block_additional_residuals=down, mid_block_additional_residual=mid).sample
-    assert torch.equal(net_of(unet)(call(controlnet_residuals=(*down, mid))), expected)
+    assert torch.equal(net_of(unet)(call(residuals={SKIP_MID: (*down, mid)})), expected)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Features that rows take from one another equal a residual block written out, and count for these rows only."""
+"""Shared features equal a residual block written out, and change only the target rows."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_it_is_a_block_whose_addition_is_another_rows(tiny: Model, monkeypatch: 
 
 
 @torch.no_grad()
-def test_it_ends_with_its_part_of_the_walk_and_leaves_nothing_behind(tiny: Model) -> None:
+def test_it_ends_with_its_interval_and_leaves_no_state(tiny: Model) -> None:
     edit = ShareFeatures(source="before", target="after", when=Interval(0.0, 0.5))
     late = call_of(tiny, edit, progress=0.6)
     assert torch.equal(tiny.net(late), tiny.net(call_of(tiny, progress=0.6)))

@@ -1,4 +1,4 @@
-"""LoRAs by region: over all of the canvas they are the fused ones, and elsewhere they are not heard."""
+"""LoRAs by region: over the whole canvas they equal fused ones, and outside their masks they have no effect."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -54,13 +54,13 @@ def lora(folder: Path, path: Path, seed: int = 0, form: str = "peft", layers: tu
 @pytest.mark.parametrize(
     ("form", "method"), [("peft", "attention"), ("peft", "multidiffusion"), ("peft", "words"), ("kohya", "attention")]
 )
-@pytest.mark.parametrize("line", ["tiny_family", "tiny_sd", "tiny_xl"])
+@pytest.mark.parametrize("base", ["tiny_family", "tiny_sd", "tiny_xl"])
 def test_over_all_of_the_canvas_it_is_the_fused_one(
-    line: str, form: str, method: str, tmp_path: Path, request: pytest.FixtureRequest
+    base: str, form: str, method: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    folder: Path = request.getfixturevalue(line)
+    folder: Path = request.getfixturevalue(base)
     # Its UNet is of the same shapes, and its folder of the form that diffusers reads without a warning.
-    like: Path = request.getfixturevalue("tiny_sd") if line == "tiny_family" else folder
+    like: Path = request.getfixturevalue("tiny_sd") if base == "tiny_family" else folder
     file = lora(like, tmp_path / "x.safetensors", form=form)
     scene = SCENE.replace(method=method)
     ours = drawn(scene.replace(regions=[regional({"ink": 0.7})]), load(folder, regional_lora={"ink": file}))
@@ -92,15 +92,15 @@ def test_the_order_of_regions_does_not_matter(tiny_sd: Path, tmp_path: Path) -> 
     assert not torch.allclose(one, drawn(SCENE.replace(regions=exchanged), model), atol=1e-2)
 
 
-@pytest.mark.parametrize("told", [{"lora": {"ink": 0.0}}, {"lora": ()}, {"lora": "ink", "weight": 0.0}])
-def test_what_does_not_count_is_absent(tiny_sd: Path, tmp_path: Path, told: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", [{"lora": {"ink": 0.0}}, {"lora": ()}, {"lora": "ink", "weight": 0.0}])
+def test_loras_without_effect_are_absent(tiny_sd: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
     model = load(tiny_sd, regional_lora={"ink": lora(tiny_sd, tmp_path / "x.safetensors")})
-    regions = [Region(name="pet", box=LEFT, phrase="a red cat", **told)]
+    regions = [Region(name="pet", box=LEFT, phrase="a red cat", **fields)]
     plain = [region.replace(lora=()) for region in regions]
     assert torch.equal(drawn(SCENE.replace(regions=regions), model), drawn(SCENE.replace(regions=plain), load(tiny_sd)))
 
 
-def test_it_counts_in_its_interval(tiny_sd: Path, tmp_path: Path) -> None:
+def test_it_applies_in_its_interval(tiny_sd: Path, tmp_path: Path) -> None:
     model = load(tiny_sd, regional_lora={"ink": lora(tiny_sd, tmp_path / "x.safetensors")})
     whole = drawn(SCENE.replace(regions=[regional("ink")]), model)
     part = drawn(SCENE.replace(regions=[regional("ink", stop=0.5)]), model)
@@ -119,22 +119,22 @@ def test_outside_of_its_region_a_layer_is_what_it_was(tiny_sd: Path, tmp_path: P
         module.register_forward_hook(lambda module, inputs, output: read.append(output))
     else:
         module.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
-    for told in ((), {"ink": 1.0}):
-        drawn(SCENE.replace(steps=1, regions=[regional(told, LEFT), regional((), RIGHT, "car")]), model)
+    for loras in ((), {"ink": 1.0}):
+        drawn(SCENE.replace(steps=1, regions=[regional(loras, LEFT), regional((), RIGHT, "car")]), model)
     plain, changed = read
     assert torch.equal(plain[..., 4:], changed[..., 4:])
     assert not torch.allclose(plain[..., :4], changed[..., :4], atol=1e-3)
 
 
-def test_words_of_another_region_are_heard_without_it(tiny_sd: Path, tmp_path: Path) -> None:
+def test_text_of_another_region_is_attended_to_without_it(tiny_sd: Path, tmp_path: Path) -> None:
     """Keys and values alone: the layers before the first attention are equal, and so is what it gives elsewhere."""
     file = lora(tiny_sd, tmp_path / "x.safetensors", layers=("attn2.to_k", "attn2.to_v"))
     model = load(tiny_sd, regional_lora={"ink": file})
     read: list[Tensor] = []
     name = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_out.0"
     model.net.unet.get_submodule(name).register_forward_hook(lambda module, inputs, output: read.append(output))
-    for told in ((), {"ink": 1.0}):
-        drawn(SCENE.replace(steps=1, regions=[regional(told, LEFT), regional((), RIGHT, "car")]), model)
+    for loras in ((), {"ink": 1.0}):
+        drawn(SCENE.replace(steps=1, regions=[regional(loras, LEFT), regional((), RIGHT, "car")]), model)
     plain, changed = (tokens.unflatten(1, (4, 4)) for tokens in read)
     torch.testing.assert_close(plain[:, :, 2:], changed[:, :, 2:], atol=1e-6, rtol=0)
     assert not torch.allclose(plain[:, :, :2], changed[:, :, :2], atol=1e-3)
@@ -143,8 +143,8 @@ def test_words_of_another_region_are_heard_without_it(tiny_sd: Path, tmp_path: P
 def test_rows_of_one_batch_have_their_own(tiny_sd: Path, tmp_path: Path) -> None:
     files = {name: lora(tiny_sd, tmp_path / f"{name}.safetensors", seed) for seed, name in enumerate(("ink", "oil"))}
     model = load(tiny_sd, regional_lora=files)
-    told = [regional("ink", LEFT), regional({"oil": 0.5}), regional(())]
-    prepared = [prepare(SCENE.replace(regions=[region]), model) for region in told]
+    regions = [regional("ink", LEFT), regional({"oil": 0.5}), regional(())]
+    prepared = [prepare(SCENE.replace(regions=[region]), model) for region in regions]
     views = [replace(one.compiled.plan.views[0], stream=name) for one, name in zip(prepared, "abc", strict=True)]
     z, step, run = torch.randn(3, 4, 8, 8), prepared[0].steps[0], Run()
     together = predict(Plan(views=tuple(views)), z, step, run)
@@ -180,7 +180,7 @@ def test_a_model_without_use_of_them_is_the_plain_one(tiny_sd: Path, tmp_path: P
     assert len(hashes | {plain.hash}) == 4
 
 
-def test_text_encoders_are_left_and_that_is_said(tiny_sd: Path, tmp_path: Path) -> None:
+def test_text_encoders_are_unchanged_and_a_warning_names_them(tiny_sd: Path, tmp_path: Path) -> None:
     file = peft_file(tmp_path / "x.safetensors", lora_weights(tiny_sd))
     model = load(tiny_sd, regional_lora={"ink": file})
     assert "made for the text encoder" in explain(SCENE.replace(regions=[regional("ink")]), model).warnings[0]
@@ -191,8 +191,10 @@ def test_text_encoders_are_left_and_that_is_said(tiny_sd: Path, tmp_path: Path) 
 
 def test_refusals_name_the_region_and_what_to_do(tiny_sd: Path, tmp_path: Path) -> None:
     model = load(tiny_sd, regional_lora={"ink": lora(tiny_sd, tmp_path / "x.safetensors")})
-    said = r'^Region "pet": .* no LoRA "oil" for regions \(it has "ink"\); load it: load\(.*regional_lora={"oil": FILE}'
-    with pytest.raises(CapabilityError, match=said):
+    message = (
+        r'^Region "pet": .* no LoRA "oil" for regions \(it has "ink"\); load it: load\(.*regional_lora={"oil": FILE}'
+    )
+    with pytest.raises(CapabilityError, match=message):
         explain(SCENE.replace(regions=[regional("oil")]), model)
     with pytest.raises(CapabilityError, match=r"\(it has none\)"):
         explain(SCENE.replace(regions=[regional("ink")]), load(tiny_sd))
@@ -200,11 +202,11 @@ def test_refusals_name_the_region_and_what_to_do(tiny_sd: Path, tmp_path: Path) 
         read_words(SCENE.replace(regions=[regional("ink")]), model)
 
 
-def test_what_paint_by_example_draws_alone_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
+def test_a_region_of_paint_by_example_alone_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
     painter, file = write_exemplar(tmp_path / "pbe"), lora(tiny_sd, tmp_path / "x.safetensors")
     with pytest.raises(CapabilityError, match="takes no LoRAs"):
         load(painter, regional_lora={"ink": file})
-    with pytest.raises(CapabilityError, match="takes no LoRAs; load a text model with the rest"):
+    with pytest.raises(CapabilityError, match="takes no LoRAs; load a text model with them"):
         load(painter, lora=file)
     with pytest.raises(CapabilityError, match="takes no embeddings"):
         load(painter, embeddings=file)
@@ -212,20 +214,20 @@ def test_what_paint_by_example_draws_alone_is_refused(tiny_sd: Path, tmp_path: P
     alone = Region(name="pet", box=LEFT, exemplar=picture, lora="ink")
     with pytest.raises(CapabilityError, match=r'^Region "pet": lora names "ink", but Paint by Example'):
         explain(SCENE.replace(regions=[alone]), model)
-    told = explain(SCENE.replace(regions=[alone.replace(phrase="a cat")]), model)
-    assert "LoRA ink at 1 on 50%" in told.plan
+    explained = explain(SCENE.replace(regions=[alone.replace(phrase="a cat")]), model)
+    assert "LoRA ink at 1 on 50%" in explained.plan
 
 
-def test_files_that_cannot_count_by_region_are_refused(tiny_sd: Path, tiny_xl: Path, tmp_path: Path) -> None:
+def test_files_that_cannot_apply_by_region_are_refused(tiny_sd: Path, tiny_xl: Path, tmp_path: Path) -> None:
     late = lora(tiny_sd, tmp_path / "late.safetensors", layers=("time_embedding.linear_1",))
     xl = peft_file(tmp_path / "xl.safetensors", lora_weights(tiny_xl))
     other = tmp_path / "other.safetensors"
     save_file({"a.weight": torch.zeros(1)}, other)
-    for file, said in (
-        (late, "acts on all of the picture at once"),
-        (xl, "does not fit the model, which is of the line sd1"),
+    for file, message in (
+        (late, "acts on the whole image at once"),
+        (xl, "does not fit the model, which is of the family sd1"),
         (other, "is no LoRA"),
         (tmp_path / "none.safetensors", "There is no LoRA"),
     ):
-        with pytest.raises(CheckpointError, match=said):
+        with pytest.raises(CheckpointError, match=message):
             load(tiny_sd, regional_lora={"ink": file})

@@ -1,1 +1,1 @@
-"""Networks beside the base: T2I-Adapter, ControlNet, IP-Adapter, Paint by Example, CLIPSeg."""
+"""Networks added to a base model: T2I-Adapter, ControlNet, IP-Adapter, Paint by Example, CLIPSeg."""

@@ -1,6 +1,6 @@
-"""What finds words in a picture, with a gradient to its pixels: CLIPSeg (Lüddecke and Ecker, arXiv 2112.10003).
+"""Segmentation of an image by a text, with a gradient to its pixels: CLIPSeg (Lüddecke and Ecker, arXiv 2112.10003).
 
-``transformers`` asks the picture's tower without gradients, so the parts are called here one by one.
+``transformers`` runs the image tower without gradients, so this module calls the parts one by one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,15 @@ from cloisonne.models.builtin import CLIPSEG as CLIPSEG
 from cloisonne.models.checkpoints.files import pretrained, read, read_json
 
 DECODER = "decoder.safetensors"
-"""A family's member holds the decoder alone; its towers are those of ``clip/``."""
+"""A member of a family holds only the decoder; its towers are those of ``clip/``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """module: a CLIPSegForImageSegmentation in float32, without gradients of its own. tokenizer: of its words.
+    """CLIPSeg.
 
-    length: tokens of a sentence.
+    module: a CLIPSegForImageSegmentation in float32, its parameters without gradients. tokenizer: of its text tower.
+    length: tokens of every text.
     """
 
     module: Any
@@ -35,7 +36,7 @@ class Segmenter:
     length: int
 
     def __post_init__(self) -> None:
-        # A tokenizer keeps its padding from call to call; from here on all calls ask for the same, also of threads.
+        # A tokenizer stores its last padding; all later calls use the same, so that threads can share it.
         self._ids([""])
 
     def _ids(self, texts: Sequence[str]) -> Any:
@@ -45,30 +46,33 @@ class Segmenter:
 
     @torch.no_grad()
     def words(self, texts: Sequence[str]) -> Tensor:
-        """[n, D]: what is looked for, from one text each."""
-        told = self._ids(texts)
+        """[n, D]: the embeddings of n texts."""
+        encoded = self._ids(texts)
         device = self.module.device
-        found = self.module.clip.get_text_features(told.input_ids.to(device), told.attention_mask.to(device))
+        found = self.module.clip.get_text_features(encoded.input_ids.to(device), encoded.attention_mask.to(device))
         return found.pooler_output
 
-    def seen(self, pictures: Tensor, *, normalise: bool = True) -> tuple[Tensor, ...]:
-        """What the picture's tower makes of pictures [n, 3, H, W] in [-1, 1]; each [n, 1 + patches, width].
+    def seen(self, images: Tensor, *, normalise: bool = True) -> tuple[Tensor, ...]:
+        """The image tower's hidden states, each [n, 1 + patches, width], for images [n, 3, H, W] in [-1, 1].
 
-        Pictures that are not square, or no multiple of its patch, are resized. normalise: by CLIP's mean and
-        deviation; MRGD's code gives the picture as it is.
+        Images that are not square, or no multiple of its patch, are resized. normalise: by CLIP's mean and deviation;
+        MRGD's code does not normalise.
         """
         vision = self.module.config.vision_config
-        side = max(round(max(pictures.shape[-2:]) / vision.patch_size), 1) * vision.patch_size
-        if pictures.shape[-2:] != (side, side):
-            pictures = F.interpolate(pictures, (side, side), mode="bilinear", align_corners=False)
+        side = max(round(max(images.shape[-2:]) / vision.patch_size), 1) * vision.patch_size
+        if images.shape[-2:] != (side, side):
+            images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
         if normalise:
-            mean, deviation = (pictures.new_tensor(of)[:, None, None] for of in (MEAN, DEVIATION))
-            pictures = ((pictures + 1) / 2 - mean) / deviation
-        out = self.module.clip.vision_model(pixel_values=pictures, output_hidden_states=True)
+            mean, deviation = (images.new_tensor(of)[:, None, None] for of in (MEAN, DEVIATION))
+            images = ((images + 1) / 2 - mean) / deviation
+        out = self.module.clip.vision_model(pixel_values=images, output_hidden_states=True)
         return tuple(out.hidden_states[layer + 1] for layer in self.module.extract_layers)
 
     def found(self, seen: tuple[Tensor, ...], words: Tensor) -> Tensor:
-        """Logits [m, h, w] of m words [m, D] in the m pictures that were seen, or in the one."""
+        """Logits [m, h, w] of m text embeddings [m, D], in m images or in one.
+
+        seen: the images' hidden states, of :meth:`seen`. words: of :meth:`words`.
+        """
         count = len(words)
         wide = tuple(layer.expand(count, -1, -1) if len(layer) == 1 else layer for layer in seen)
         logits = self.module.decoder(wide, words).logits
@@ -76,9 +80,9 @@ class Segmenter:
 
 
 def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch.device | str = "cpu") -> Segmenter:
-    """The one in a folder of ``transformers``, or a family's member of a decoder alone.
+    """Read CLIPSeg from a folder of ``transformers``, or from a family's member, which holds only the decoder.
 
-    tokenizer: folder of it, if not in the same one. Raises CheckpointError where anything is missing.
+    tokenizer: its folder, None means the same one. Raises CheckpointError where anything is missing.
     """
 
     def load(place: Path) -> Segmenter:
@@ -88,15 +92,15 @@ def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch
             module = CLIPSegForImageSegmentation(config_of(place))
             put_towers(module, place.parent / "clip")
             _put(module, load_file(place / DECODER), "decoder.", place)
-        words = AutoTokenizer.from_pretrained(tokenizer or place, local_files_only=True)
+        own_tokenizer = AutoTokenizer.from_pretrained(tokenizer or place, local_files_only=True)
         module = module.float().to(device).eval().requires_grad_(False)
-        return Segmenter(module, words, module.config.text_config.max_position_embeddings)
+        return Segmenter(module, own_tokenizer, module.config.text_config.max_position_embeddings)
 
     return read(folder, load)
 
 
 def put_towers(module: Any, clip: Path) -> None:
-    """Give a CLIPSeg the towers in a folder of CLIP. CheckpointError where a tensor is missing."""
+    """Load the towers in a folder of CLIP into a CLIPSeg. Raises CheckpointError where a tensor is missing."""
     tensors = {f"clip.{name}": tensor for name, tensor in load_file(clip / "model.safetensors").items()}
     _put(module, tensors, "clip.", clip)
 
@@ -109,12 +113,12 @@ def _put(module: Any, tensors: Mapping[str, Tensor], prefix: str, folder: Path) 
 
 
 def config_of(folder: Path) -> CLIPSegConfig:
-    """The configuration in a folder."""
+    """CLIPSeg's configuration in a folder."""
     return CLIPSegConfig(**{k: v for k, v in read_json(folder / "config.json").items() if k != "model_type"})
 
 
 def write_decoder(module: Any, folder: Path) -> None:
-    """The member of a family: configuration, and the decoder in half precision."""
+    """Write the member of a family: configuration, and the decoder in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     module.config.save_pretrained(folder)
     half = {name: t.half().contiguous() for name, t in module.state_dict().items() if name.startswith("decoder.")}

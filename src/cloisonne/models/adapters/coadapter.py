@@ -1,7 +1,7 @@
-"""CoAdapter's fuser (TencentARC, beside arXiv 2302.08453): T2I-Adapters that hear of one another before they add up.
+"""CoAdapter's fuser (TencentARC, with arXiv 2302.08453): rescales the features of several T2I-Adapters jointly.
 
-A small transformer reads one token for each level of each adapter, its mean over the picture, and answers with a gain
-for each of the level's channels. The published file's names are kept, "transformer_layes" among them.
+A small transformer takes one token for each level of each adapter, the level's mean over the image, and returns a gain
+for each of the level's channels. Tensors have the published file's names, such as "transformer_layes".
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,61 +18,64 @@ from cloisonne.models.checkpoints.tensor_file import TensorFile
 TASKS = {"sketch": 0, "keypose": 1, "seg": 2, "depth": 3, "canny": 4, "color": 6, "openpose": 7}
 """Rows of the task embedding; 5 is TencentARC's style adapter, which is not read."""
 HEADS = 8
-"""Of its attention, which shapes do not say."""
+"""Attention heads, which shapes do not determine."""
 
 Features = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class CoAdapterFuser:
-    """The tensors of a published fuser, float32. D is its width. warnings: what of its file is not used."""
+    """The tensors of a published fuser, float32, of width D. warnings: what of its file is not used."""
 
     tensors: Mapping[str, Tensor]
     warnings: tuple[str, ...] = ()
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the levels of the adapters that it fuses."""
+        """The channels of each level of the adapters that it fuses."""
         levels = len(self.tensors["positional_embedding"])
         return tuple(self.tensors[f"spatial_feat_mapping.{level}.1.weight"].shape[1] for level in range(levels))
 
     @torch.no_grad()
-    def __call__(self, told: Sequence[tuple[str, Features]]) -> list[Features]:
-        """The features [C_i, H_i, W_i] of each adapter, by kind and times its strength, as they are to be added."""
+    def __call__(self, adapters: Sequence[tuple[str, Features]]) -> list[Features]:
+        """The fused features of each adapter, to be added to the UNet's.
+
+        adapters: kinds and features [C_i, H_i, W_i], multiplied by the control's strength.
+        """
         t = self.tensors
-        x = torch.cat([self._tokens(kind, features) for kind, features in told])
+        x = torch.cat([self._tokens(kind, features) for kind, features in adapters])
         x = _norm(x, t, "ln_pre")
         for layer in range(_layers(t)):
             x = self._block(x, f"transformer_layes.{layer}")
         x = _norm(x, t, "ln_post")
-        fused, place = [], 0
-        for _, features in told:
-            gains = [1 + _linear(x[place + i], t, f"spatial_ch_projs.{i}") for i in range(len(features))]
+        fused, start = [], 0
+        for _, features in adapters:
+            gains = [1 + _linear(x[start + i], t, f"spatial_ch_projs.{i}") for i in range(len(features))]
             fused.append(tuple(level * gain[:, None, None] for level, gain in zip(features, gains, strict=True)))
-            place += len(features)
+            start += len(features)
         return fused
 
     def _tokens(self, kind: str, features: Features) -> Tensor:
-        """[levels, D]: what the transformer reads of one adapter."""
+        """[levels, D]: one adapter's tokens for the transformer."""
         t = self.tensors
         means = [F.silu(level.float().mean((1, 2))) for level in features]
         tokens = torch.stack([_linear(mean, t, f"spatial_feat_mapping.{i}.1") for i, mean in enumerate(means)])
         return tokens + t["task_embedding"][TASKS[kind]] + t["positional_embedding"][: len(features)]
 
     def _block(self, x: Tensor, name: str) -> Tensor:
-        """A residual block of CLIP's on tokens [N, D]."""
+        """One of CLIP's residual blocks, on tokens [N, D]."""
         t = self.tensors
         normed = _norm(x, t, f"{name}.ln_1")
         joined = F.linear(normed, t[f"{name}.attn.in_proj_weight"], t[f"{name}.attn.in_proj_bias"])
         q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(0, 1)[None] for part in joined.chunk(3, dim=-1))
-        heard = F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1)
-        x = x + _linear(heard, t, f"{name}.attn.out_proj")
+        attended = F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1)
+        x = x + _linear(attended, t, f"{name}.attn.out_proj")
         hidden = _linear(_norm(x, t, f"{name}.ln_2"), t, f"{name}.mlp.c_fc")
         return x + _linear(hidden * torch.sigmoid(1.702 * hidden), t, f"{name}.mlp.c_proj")
 
 
 def read_fuser(source: Path, device: torch.device) -> CoAdapterFuser:
-    """The fuser of a ``.safetensors`` file in the published layout. Raises CheckpointError, in one sentence."""
+    """Read a fuser from a ``.safetensors`` file in the published layout; raises CheckpointError where it is none."""
     if not source.is_file():
         raise CheckpointError(f'There is no file "{source}"; give a CoAdapter\'s fuser as a .safetensors file.')
     if source.suffix != ".safetensors":
@@ -85,12 +88,12 @@ def read_fuser(source: Path, device: torch.device) -> CoAdapterFuser:
     for name in opened.keys:
         if name.removeprefix("module.") in known:
             opened.take(name)
-    opened.skip(lambda name: name.endswith("seq_proj"), "only the style adapter goes through it")
+    opened.skip(lambda name: name.endswith("seq_proj"), "only the style adapter uses it")
     return CoAdapterFuser(tensors, opened.settle("fuser"))
 
 
 def check_fuser(fuser: CoAdapterFuser, kinds: Sequence[str], widths: Sequence[int], model: str) -> None:
-    """CheckpointError where a fuser does not fit a UNet of these widths, CapabilityError for kinds it does not know."""
+    """Raise CheckpointError where a fuser does not fit a UNet of these widths, CapabilityError for unknown kinds."""
     if fuser.channels != tuple(widths):
         raise CheckpointError(
             f'The fuser, for adapters of {list(fuser.channels)} channels, does not fit "{model}" with {list(widths)}; '
@@ -98,12 +101,12 @@ def check_fuser(fuser: CoAdapterFuser, kinds: Sequence[str], widths: Sequence[in
         )
     if unknown := sorted(set(kinds) - TASKS.keys()):
         raise CapabilityError(
-            f"The fuser knows no adapter for {' or '.join(unknown)}; load it beside adapters for {', '.join(TASKS)}."
+            f"The fuser supports no adapter for {' or '.join(unknown)}; load it with adapters for {', '.join(TASKS)}."
         )
 
 
 def _wrong(t: Mapping[str, Tensor]) -> tuple[str, set[str]]:
-    """What is missing or has another shape, empty where the tensors are those of a fuser; and the names of these."""
+    """The first missing or misshapen tensor, "" where the tensors are a fuser's; and the names of a fuser's tensors."""
     known = {"task_embedding", "positional_embedding"}
     if not known <= t.keys() or t["positional_embedding"].ndim != 2:
         return "it has no task_embedding or positional_embedding", known

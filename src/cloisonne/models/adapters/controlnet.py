@@ -1,4 +1,4 @@
-"""ControlNets (arXiv 2302.05543): a map, the noisy canvas and its text to residuals that join the UNet, every step."""
+"""ControlNets (arXiv 2302.05543): control image, noisy canvas and text to residuals of the UNet, at every step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,22 +19,25 @@ from cloisonne.models.checkpoints.network_config import check_network
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 
 OURS, LDM, PREFIX = "controlnet_mid_block.weight", "middle_block_out.0.weight", "control_model."
-"""By which tensors a single file is told: diffusers' names, or the original ones, these also with a prefix."""
+"""Tensors that identify a single file: by diffusers' names, or by the original ones with or without a prefix."""
 KIND = "ControlNetModel"
 BASE = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model_ema.")
-"""Before the names of what the original files hold besides: the whole checkpoint that the ControlNet was trained on."""
+"""Prefixes of the whole checkpoint that original files hold in addition: the ControlNet's base."""
 
 
 @dataclass(frozen=True, eq=False)
 class ControlNet:
-    """A :class:`~cloisonne.core.control_residuals.ResidualNet`, of diffusers. warnings: what of its file is unused."""
+    """A diffusers ControlNet as a :class:`~cloisonne.core.control_residuals.ResidualNet`.
+
+    warnings: what of its file is not used.
+    """
 
     module: ControlNetModel
     device: torch.device
     warnings: tuple[str, ...] = ()
 
     def shown(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """[3, height, width] in [0, 1], float32, of a map uint8 [height, width] or [height, width, 3]."""
+        """The control image [3, height, width], float32 in [0, 1], of a map uint8 [height, width] or [..., 3]."""
         rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(rgb, -1, 0), np.float32) / 255).to(self.device)
 
@@ -59,7 +62,7 @@ class ControlNet:
 
 
 def is_controlnet(source: Path) -> bool:
-    """Whether a folder's configuration or a file's tensors say so; False where they cannot be read."""
+    """Whether a folder's configuration or a file's tensors are a ControlNet's; False where they cannot be read."""
     if source.is_dir():
         return (source / "config.json").is_file() and "ControlNet" in str(_class(source))
     if source.suffix != ".safetensors" or not source.is_file():
@@ -73,15 +76,15 @@ def is_controlnet(source: Path) -> bool:
 
 
 def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.device) -> ControlNet:
-    """The ControlNet in a diffusers folder, or in a single ``.safetensors`` file in diffusers' or the original layout.
+    """Read a ControlNet from a diffusers folder, or a single ``.safetensors`` file in diffusers' or original layout.
 
-    base: the UNet it is to stand beside, whose configuration a single file takes. Raises CheckpointError, in one
-    sentence, where it is none, or damaged.
+    base: the UNet that it is for; a single file takes its configuration. Raises CheckpointError where it is none, or
+    damaged.
     """
     warnings: tuple[str, ...] = ()
     if source.is_dir():
         if _class(source) not in (KIND, None):
-            raise CheckpointError(f'"{source}" is a {_class(source)}, which is not read; give a {KIND}.')
+            raise CheckpointError(f'"{source}" is a {_class(source)}, which is not supported; give a {KIND}.')
         check_network(source / "config.json", read_json(source / "config.json"), ControlNetModel)
         theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": check_weights(source)}
         module = read(source, lambda path: pretrained(ControlNetModel, path, **theirs))
@@ -92,10 +95,10 @@ def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.d
     config: Any = module.config
     if config["global_pool_conditions"] or config["conditioning_channels"] != 3:
         raise CheckpointError(
-            f'"{source}" pools its residuals over the whole picture, or is not shown RGB, so that no region can obey '
-            "it; give another ControlNet."
+            f'"{source}" pools its residuals over the whole image, or takes no RGB control image, so it cannot apply '
+            "by region; give another ControlNet."
         )
-    # Not by diffusers' own "to", which warns of what it would do for other networks.
+    # Not diffusers' own "to", whose warnings are about other networks.
     placed: Any = torch.nn.Module.to(module, device, dtype)
     return ControlNet(placed.eval().requires_grad_(False), device, warnings)
 
@@ -105,14 +108,14 @@ def _class(folder: Path) -> str | None:
 
 
 def controlnet_of(opened: TensorFile, base: Any) -> ControlNetModel:
-    """diffusers' ControlNet from bare tensors, shaped like the UNet ``base``."""
+    """diffusers' ControlNet from the tensors of a file, configured like the UNet ``base``."""
     own = dict(opened.tensors)
     if OURS not in own:
         from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
         converted = convert_controlnet_checkpoint(own, base.config)
         own = {name: tensor for name, tensor in converted.items() if tensor is not None}
-    # The converter leaves what it does not know; all that is left of it the network takes, or refuses the file.
+    # The converter drops unknown tensors; all that it returns the network takes, or the file is refused.
     used = {id(tensor) for tensor in own.values()}
     for name, tensor in opened.tensors.items():
         if id(tensor) in used:
@@ -130,14 +133,14 @@ def controlnet_of(opened: TensorFile, base: Any) -> ControlNetModel:
         module.load_state_dict(own)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f'"{opened.source}" does not have the tensors of a ControlNet for this model; load one that was trained '
-            "for its line, or its diffusers folder, which says its shape."
+            f'"{opened.source}" does not have the tensors of a ControlNet for this model; load one trained for this '
+            "model family, or its diffusers folder, which has its configuration."
         ) from error
     return module
 
 
 def check_controlnet(net: ControlNet, kind: str, unet: Mapping[str, Any], vae_factor: int, model: str) -> None:
-    """CheckpointError where a ControlNet's residuals do not fit a UNet of this configuration, or its maps a canvas."""
+    """Raise CheckpointError where a ControlNet's residuals do not fit the UNet, or its control images the canvas."""
     config: Any = net.module.config
     names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "addition_embed_type")
     ours, theirs = ([unet["out_channels"]], [config["in_channels"]])
@@ -147,13 +150,13 @@ def check_controlnet(net: ControlNet, kind: str, unet: Mapping[str, Any], vae_fa
         raise CheckpointError(
             f"The ControlNet for {kind}, of {_plain(config['block_out_channels'])} channels and text of width "
             f'{config["cross_attention_dim"]}, does not fit "{model}" with {_plain(unet["block_out_channels"])} and '
-            f"{unet['cross_attention_dim']}; load one that was trained for its line."
+            f"{unet['cross_attention_dim']}; load one trained for this model family."
         )
     stride = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
     if stride != vae_factor:
         raise CheckpointError(
             f'The ControlNet for {kind} takes {stride} pixels for a latent one, and "{model}" has {vae_factor}; load '
-            "one that was trained for its line."
+            "one trained for this model family."
         )
 
 

@@ -1,4 +1,4 @@
-"""IP-Adapter's networks (Ye et al. 2023, arXiv 2308.06721): a picture to tokens that a text model looks at."""
+"""IP-Adapter (Ye et al. 2023, arXiv 2308.06721): an image to tokens for decoupled cross-attention."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,34 +16,34 @@ from cloisonne.models.adapters.paint_by_example import normalised
 
 @dataclass(frozen=True, eq=False)
 class IpAdapter:
-    """What makes tokens of exemplars for the network that hears the words.
+    """Encodes exemplars as image prompts for a text-conditioned network.
 
-    vision: CLIP's image tower. projection: its pooled embedding to 4 tokens or, in Plus and Full Face, its last layer
-    but one to 16 or as many tokens as it has.
+    vision: CLIP's image tower. projection: from its pooled embedding to 4 tokens; in Plus from its last layer but one
+    to 16 tokens, in Full Face to as many as the layer has.
     """
 
     vision: CLIPVisionModelWithProjection
     projection: nn.Module
     device: torch.device
 
-    def tokens(self, picture: Image.Image) -> Tensor:
-        """[N, D], float32, of an RGB picture."""
-        return self._tokens(self.prepared(picture))
+    def tokens(self, image: Image.Image) -> Tensor:
+        """[N, D], float32, of an RGB image."""
+        return self._tokens(self.prepared(image))
 
     @cached_property
     def null(self) -> Tensor:
-        """[N, D], float32: of no picture: zeros in place of the embedding or, where a layer is read, of pixels."""
+        """[N, D], float32: the unconditional tokens, of a zero embedding or, where a layer is read, of zero pixels."""
         return self._tokens(torch.zeros(1, 3, self.side, self.side), nothing=True)
 
     @property
     def side(self) -> int:
-        """Of the square pictures that the tower takes."""
+        """The side of the tower's square input, in pixels."""
         vision: Any = self.vision
         return vision.config.image_size
 
     @property
     def num_tokens(self) -> int:
-        """N of a picture."""
+        """N, the tokens of an image."""
         vision: Any = self.vision
         projection: Any = self.projection
         if isinstance(projection, ImageProjection):
@@ -52,12 +52,12 @@ class IpAdapter:
             return projection.latents.shape[1]
         return (self.side // vision.config.patch_size) ** 2 + 1
 
-    def prepared(self, picture: Image.Image) -> Tensor:
-        """[1, 3, side, side]: the middle of an RGB picture whose shorter side is the square's, by CLIP's statistics."""
-        width, height = picture.size
+    def prepared(self, image: Image.Image) -> Tensor:
+        """[1, 3, side, side]: an RGB image resized by its shorter side, centre-cropped, and normalised for CLIP."""
+        width, height = image.size
         shorter = min(width, height)
         size = (int(self.side * width / shorter), int(self.side * height / shorter))
-        pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
         top, left = (size[1] - self.side) // 2, (size[0] - self.side) // 2
         return normalised(pixels[top : top + self.side, left : left + self.side])[None]
 
@@ -66,8 +66,8 @@ class IpAdapter:
         vision: Any = self.vision
         pixels = pixels.to(self.device, vision.dtype)
         if isinstance(self.projection, ImageProjection):
-            seen = vision(pixels).image_embeds
-            seen = torch.zeros_like(seen) if nothing else seen
+            embeds = vision(pixels).image_embeds
+            embeds = torch.zeros_like(embeds) if nothing else embeds
         else:
-            seen = vision(pixels, output_hidden_states=True).hidden_states[-2]
-        return self.projection(seen)[0].float()
+            embeds = vision(pixels, output_hidden_states=True).hidden_states[-2]
+        return self.projection(embeds)[0].float()

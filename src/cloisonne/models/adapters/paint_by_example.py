@@ -1,4 +1,4 @@
-"""Paint by Example's networks: a picture to one token, and the UNet that paints it into a hole.
+"""Paint by Example: an encoder of an exemplar to one token, and an inpainting UNet conditioned on it.
 
 Yang et al., CVPR 2023, arXiv 2211.13227. Published as a diffusers folder: Fantasy-Studio/Paint-by-Example.
 """
@@ -19,13 +19,13 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.unet.denoiser import DiffusersNet
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Of CLIP's training pictures, red, green and blue."""
+"""CLIP's normalisation of red, green and blue."""
 
 
 class MapperBlock(nn.Module):
     """Two residual steps of one token: ``x += out(value(norm1(x)))``, ``x += down(gelu(up(norm2(x))))``.
 
-    The published block is a transformer's; with one token its softmax is 1, so that queries and keys count for nothing.
+    The published block is a transformer's; with one token its softmax is 1, so that queries and keys have no effect.
     """
 
     def __init__(self, width: int) -> None:
@@ -40,9 +40,9 @@ class MapperBlock(nn.Module):
 
 
 class ExemplarEncoder(nn.Module):
-    """A picture as one token of the UNet's context: ``c = P(LN(M(CLIP(x))))`` (arXiv 2211.13227, section 3.2).
+    """An image as one token of the UNet's context: ``c = P(LN(M(CLIP(x))))`` (arXiv 2211.13227, section 3.2).
 
-    vision: CLIP's image tower, whose pooled output is taken. null: the learned token of no picture, [1, D].
+    vision: CLIP's image tower, whose pooled output is taken. null: the learned unconditional token, [1, D].
     pooled: False takes all of the tower's tokens instead, the paper's naive variant that tends to copy and paste.
     """
 
@@ -57,32 +57,32 @@ class ExemplarEncoder(nn.Module):
         self.null = nn.Parameter(torch.randn(1, token_width))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[B, L, D], L = 1 if pooled, of pictures [B, 3, size, size] as :meth:`prepared` makes them."""
+        """[B, L, D], L = 1 if pooled, of images [B, 3, side, side] from :meth:`prepared`."""
         return self.of_seen(self.seen(pixels))
 
     @property
     def side(self) -> int:
-        """Of the square pictures that the tower takes."""
+        """The side of the tower's square input, in pixels."""
         vision: Any = self.vision
         return vision.config.image_size
 
     def seen(self, pixels: Tensor) -> Tensor:
-        """[B, L, width]: what the tower, which no training changes, makes of the pictures."""
+        """[B, L, width]: the features of the image tower, which is frozen in training."""
         vision: Any = self.vision
         out = vision(pixels)
         return out.pooler_output[:, None] if self.pooled else out.last_hidden_state
 
     def of_seen(self, seen: Tensor) -> Tensor:
-        """[B, L, D] of what the tower gave."""
+        """[B, L, D]: the tokens of the tower's features."""
         return self.project(self.norm(self.mapper(seen)))
 
-    def prepared(self, picture: Image.Image) -> Tensor:
-        """[1, 3, size, size]: an RGB picture squashed to CLIP's square, none of it cut off, by CLIP's statistics."""
-        return normalised(np.asarray(picture.resize((self.side, self.side), Image.Resampling.BICUBIC)))[None]
+    def prepared(self, image: Image.Image) -> Tensor:
+        """[1, 3, side, side]: an RGB image resized to CLIP's square without cropping, and normalised for CLIP."""
+        return normalised(np.asarray(image.resize((self.side, self.side), Image.Resampling.BICUBIC)))[None]
 
 
 def normalised(rgb: NDArray[np.uint8]) -> Tensor:
-    """Pictures uint8 [..., h, w, 3] as CLIP's towers take them: float32 [..., 3, h, w], by CLIP's statistics."""
+    """Images uint8 [..., h, w, 3] as CLIP's image towers take them: float32 [..., 3, h, w], normalised."""
     pixels = (rgb.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     return torch.from_numpy(np.moveaxis(pixels, -1, -3).copy())
 
@@ -92,9 +92,9 @@ Resampling = Literal["bilinear", "nearest"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExemplarEngine:
-    """What draws exemplars: an encoder, and a UNet of 2C + 1 input channels that hears its token.
+    """Paint by Example's network: an encoder, and a UNet of 2C + 1 input channels conditioned on its token.
 
-    mask_resampling: how the mask gets to the latents' size; published weights were trained with "bilinear", diffusers'
+    mask_resampling: how the mask is resized to the latents; published weights were trained with "bilinear", diffusers'
     pipeline uses "nearest".
     """
 
@@ -104,20 +104,20 @@ class ExemplarEngine:
     mask_resampling: Resampling = "bilinear"
 
     @torch.no_grad()
-    def token(self, picture: Image.Image) -> Tensor:
-        """[L, D], float32, of an RGB picture; L = 1 but for the naive variant."""
+    def token(self, image: Image.Image) -> Tensor:
+        """[L, D], float32, of an RGB image; L = 1 except for the naive variant."""
         weight = self.encoder.project.weight
-        return self.encoder(self.encoder.prepared(picture).to(self.device, weight.dtype))[0].float()
+        return self.encoder(self.encoder.prepared(image).to(self.device, weight.dtype))[0].float()
 
     @property
     def null(self) -> Tensor:
-        """[1, D], float32: the token of no picture."""
+        """[1, D], float32: the unconditional token."""
         return self.encoder.null.detach().float().to(self.device)
 
     def channels(self, known: Tensor, keep: Tensor) -> Tensor:
-        """[C + 1, H, W], in the network's order: the masked picture's latents, and where they are kept.
+        """[C + 1, H, W], in the network's order: the masked image's latents and the mask of known pixels.
 
-        known: [C, H, W], latents of the picture with grey in the hole. keep: [height, width], 1 where it is kept.
+        known: [C, H, W], latents of the image with grey in the hole. keep: [height, width], 1 where it is preserved.
         """
         size, mode = known.shape[-2:], self.mask_resampling
         mask = F.interpolate(
@@ -127,9 +127,9 @@ class ExemplarEngine:
 
 
 def encoder_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ExemplarEncoder:
-    """The encoder of a published ``image_encoder``: its config.json, and its tensors by diffusers' names.
+    """The encoder of a published ``image_encoder``, from its config.json and its tensors by diffusers' names.
 
-    Raises CheckpointError where a tensor is missing or of another shape.
+    Raises CheckpointError where a tensor is missing or has another shape.
     """
     known = {"model_type", "architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "pooled"}
     vision = CLIPVisionModel(CLIPVisionConfig(**{k: v for k, v in config.items() if k not in known}))
@@ -168,7 +168,7 @@ _NAMES = {
 def published(encoder: ExemplarEncoder) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """config.json and tensors of an ``image_encoder`` as published, which :func:`encoder_of` and diffusers read.
 
-    The mapper's queries and keys, which count for nothing, are zeros.
+    The mapper's queries and keys, which have no effect, are zeros.
     """
     theirs = {ours: name for name, ours in _NAMES.items() if name != "norm3"} | {"norm2": "norm3"}
     out: dict[str, Tensor] = {}
@@ -180,8 +180,8 @@ def published(encoder: ExemplarEncoder) -> tuple[dict[str, Any], dict[str, Tenso
             block, layer, kind = rest.split(".")
             out[f"mapper.blocks.{block}.{theirs.get(layer, layer)}.{kind}"] = tensor
             if layer == "value":
-                for dead in ("to_q", "to_k"):
-                    out[f"mapper.blocks.{block}.attn1.{dead}.{kind}"] = torch.zeros_like(tensor)
+                for unused in ("to_q", "to_k"):
+                    out[f"mapper.blocks.{block}.attn1.{unused}.{kind}"] = torch.zeros_like(tensor)
         elif place == "null":
             out["uncond_vector"] = tensor[None]
         else:
@@ -195,7 +195,7 @@ def published(encoder: ExemplarEncoder) -> tuple[dict[str, Any], dict[str, Tenso
 
 
 def _renamed(name: str, prefixed: bool) -> str:
-    """diffusers' name of a tensor as ours; queries and keys keep theirs and are left over."""
+    """A tensor's name in :class:`ExemplarEncoder`, from diffusers' name; unused queries and keys are not renamed."""
     if name.startswith("model."):
         rest = name.removeprefix("model.").removeprefix("vision_model.")
         return f"vision.{'vision_model.' if prefixed else ''}{rest}"

@@ -1,6 +1,6 @@
-"""T2I-Adapters (arXiv 2302.08453): a control map to features that join the UNet's on its way down.
+"""T2I-Adapters (arXiv 2302.08453): a control map to features that are added to the UNet's encoder.
 
-Every published layout of the weights is read into diffusers' own class, its configuration from the shapes of tensors.
+Every published layout is read into diffusers' class; the configuration comes from the shapes of the tensors.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from cloisonne.models.checkpoints.tensor_file import TensorFile, reason
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A T2I-Adapter. channels: of the maps it is shown, 1 or 3. warnings: what of its file is not used."""
+    """A T2I-Adapter. channels: of its control maps, 1 or 3. warnings: what of its file is not used."""
 
     module: T2IAdapter
     device: torch.device
@@ -29,28 +29,28 @@ class Adapter:
 
     @property
     def channels(self) -> int:
-        """1 for maps of lines, 3 for maps of colours."""
+        """1 for line maps, 3 for colour maps."""
         config: Any = self.module.config
         return config["in_channels"]
 
     @torch.no_grad()
     def features(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, ...]:
-        """[C_i, H_i, W_i] of every level, float32, of a map uint8 [height, width] or [height, width, 3]."""
+        """Features [C_i, H_i, W_i] of each level, float32, of a map uint8 [height, width] or [height, width, 3]."""
         grey = pixels if pixels.ndim == 2 else None
         if self.channels == 1:
-            shown = (pixels.astype(np.float32).mean(-1) if grey is None else grey)[None]
+            control = (pixels.astype(np.float32).mean(-1) if grey is None else grey)[None]
         else:
-            shown = np.moveaxis(pixels if grey is None else np.repeat(grey[..., None], 3, axis=-1), -1, 0)
-        values = torch.from_numpy(np.ascontiguousarray(shown, np.float32) / 255)[None]
+            control = np.moveaxis(pixels if grey is None else np.repeat(grey[..., None], 3, axis=-1), -1, 0)
+        values = torch.from_numpy(np.ascontiguousarray(control, np.float32) / 255)[None]
         module: Any = self.module
         found = module(values.to(self.device, self.module.dtype))
         return tuple(level[0].float() for level in found)
 
 
 def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adapter:
-    """The adapter in a diffusers folder or a single ``.safetensors`` file of any published layout.
+    """Read an adapter from a diffusers folder or a single ``.safetensors`` file of any published layout.
 
-    Raises CheckpointError, in one sentence, where it is neither, or damaged.
+    Raises CheckpointError where it is neither, or damaged.
     """
     warnings: tuple[str, ...] = ()
     if source.is_dir():
@@ -58,14 +58,14 @@ def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adap
         module = read(source, lambda path: pretrained(T2IAdapter, path, **theirs))
     elif source.suffix == ".safetensors" and source.is_file():
         opened = TensorFile.open(source)
-        # Of these, the network takes each or refuses the file.
+        # The network takes each of these tensors, or the file is refused.
         module = adapter_of(opened.take_prefix(""), source)
         warnings = opened.settle("T2I-Adapter")
     elif source.is_file():
         raise CheckpointError(f'"{source}" is a pickle; run "cloisonne convert {source} OUT.safetensors" once.')
     else:
         raise CheckpointError(f'There is no adapter "{source}"; give a diffusers folder or a .safetensors file.')
-    # Not by diffusers' own "to", which warns of what it would do for other networks.
+    # Not diffusers' own "to", whose warnings are about other networks.
     placed: Any = torch.nn.Module.to(module, device, dtype)
     return Adapter(placed.eval().requires_grad_(False), device, warnings)
 
@@ -84,7 +84,7 @@ def adapter_of(tensors: Mapping[str, Tensor], source: Path) -> T2IAdapter:
 
 
 def _diffusers_name(name: str, tensors: Mapping[str, Tensor]) -> str:
-    """TencentARC counts blocks through ("body.5.block1"); diffusers counts them by level ("body.2.resnets.1")."""
+    """TencentARC numbers all blocks ("body.5.block1"); diffusers numbers them by level ("body.2.resnets.1")."""
     if name.startswith("adapter.") or not name.startswith(("body.", "conv_in.")):
         return name
     parts = name.split(".")
@@ -100,24 +100,24 @@ def _diffusers_name(name: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _blocks_a_level(tensors: Mapping[str, Tensor]) -> int:
-    """Blocks before the first level that widens; published adapters have four levels."""
+    """Blocks of each level; published adapters have four levels."""
     count = len({name.removeprefix("module.").split(".")[1] for name in tensors if "body." in name})
     return max(count // 4, 1)
 
 
 def _config(own: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The configuration that these tensors have, by their shapes."""
+    """The adapter's configuration, from the shapes of its tensors."""
     levels = 1 + max(int(name.split(".")[2]) for name in own if name.startswith("adapter.body."))
     blocks = 1 + max(int(name.split(".")[4]) for name in own if name.startswith("adapter.body.0.resnets."))
     if "adapter.conv_in.weight" not in own:
         widths = [len(own[f"adapter.body.{level}.out_conv.weight"]) for level in range(levels - 1)]
-        seen = own["adapter.body.0.in_conv.weight"].shape[1]
+        unshuffled = own["adapter.body.0.in_conv.weight"].shape[1]
         kind = "light_adapter"
     else:
         widths = [len(own[f"adapter.body.{level}.resnets.0.block1.weight"]) for level in range(levels)]
-        seen = own["adapter.conv_in.weight"].shape[1]
-        kind = "full_adapter_xl" if seen in (256, 768) else "full_adapter"
-    channels, factor = {64: (1, 8), 192: (3, 8), 256: (1, 16), 768: (3, 16)}[seen]
+        unshuffled = own["adapter.conv_in.weight"].shape[1]
+        kind = "full_adapter_xl" if unshuffled in (256, 768) else "full_adapter"
+    channels, factor = {64: (1, 8), 192: (3, 8), 256: (1, 16), 768: (3, 16)}[unshuffled]
     return {
         "in_channels": channels,
         "channels": widths,
@@ -128,10 +128,10 @@ def _config(own: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def check_adapter(adapter: Adapter, kind: str, unet: Mapping[str, Any], model: str) -> None:
-    """CheckpointError where an adapter's features do not fit a UNet of this configuration.
+    """Raise CheckpointError where an adapter's features do not fit a UNet of this configuration.
 
-    A UNet whose first level has no attention (Stable Diffusion XL, the built-in family) takes its features behind that
-    level's downsampling, as an adapter of the type "full_adapter_xl" makes them.
+    A UNet whose first level has no attention (Stable Diffusion XL, the built-in family) takes the features after that
+    level's downsampling, which needs an adapter of the type "full_adapter_xl".
     """
     config: Any = adapter.module.config
     widths, channels = list(unet["block_out_channels"]), list(config["channels"])
@@ -140,5 +140,5 @@ def check_adapter(adapter: Adapter, kind: str, unet: Mapping[str, Any], model: s
     if channels[:common] != widths[:common] or wanted != (config["adapter_type"] == "full_adapter_xl"):
         raise CheckpointError(
             f'The adapter for {kind}, a {config["adapter_type"]} of {channels} channels, does not fit "{model}" with '
-            f"{widths}; load one that was trained for its line."
+            f"{widths}; load one trained for this model family."
         )

@@ -1,1 +1,1 @@
-"""Readers and writers of checkpoints in every supported layout."""
+"""Readers and writers of checkpoints in all supported layouts."""

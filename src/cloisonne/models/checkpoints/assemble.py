@@ -1,4 +1,4 @@
-"""From the parts of a checkpoint to a model: do they fit, what are their native values, where do they work."""
+"""From the parts of a checkpoint to a model: check that they fit, place them, and find their native values."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from cloisonne.models.vae import Vae
 
 
 class Placement(NamedTuple):
-    """Where networks work. offload: they stay in the CPU's memory but while one is asked."""
+    """Where networks run. offload: keep each in the CPU's memory except while it runs."""
 
     device: torch.device
     dtype: torch.dtype
@@ -29,9 +29,9 @@ class Placement(NamedTuple):
 def assemble(
     parts: Parts, *, name: str, placement: Placement, native: Native | None = None, options: tuple[str, ...] = ()
 ) -> Model:
-    """One model of the parts. native: None means what the parts' kind is commonly drawn with.
+    """A model of the parts. native: None means the usual values of the parts' kind.
 
-    Raises CheckpointError where the parts do not belong together.
+    Raises CheckpointError where the parts do not fit one another.
     """
     vae = Vae(parts.vae, placement.device)
     text = TextEncoder(parts.texts, device=placement.device, silent=parts.zeros_for_empty)
@@ -61,9 +61,9 @@ def assemble(
 
 
 def put(modules: list[nn.Module], placement: Placement) -> None:
-    """Move the networks, in the order in which they are asked."""
+    """Move the networks to their device; give them in the order in which they run."""
     for module in modules:
-        # Not by diffusers' own "to", which warns of what it would do for other networks.
+        # Not diffusers' own "to", whose warnings are about other networks.
         nn.Module.to(module, dtype=_dtype(module, placement.dtype)).eval().requires_grad_(False)
     if not placement.offload:
         for module in modules:
@@ -77,14 +77,14 @@ def put(modules: list[nn.Module], placement: Placement) -> None:
 
 
 def _dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
-    """Some autoencoders overflow float16 and say so (``force_upcast``, Stable Diffusion XL's)."""
+    """The module's dtype: float32 in place of float16 for autoencoders with ``force_upcast`` (Stable Diffusion XL)."""
     config: Any = getattr(module, "config", {})
     upcast = isinstance(module, AutoencoderKL) and config.get("force_upcast") and dtype == torch.float16
     return torch.float32 if upcast else dtype
 
 
 def _native(spec: NetSpec, text: TextEncoder) -> Native:
-    # Position tokens mark a ReCo checkpoint; its authors draw with guidance 4.
+    # Position tokens mark a ReCo checkpoint; its authors use guidance 4.
     return Native(
         width=spec.native_size,
         height=spec.native_size,
@@ -96,7 +96,7 @@ def _native(spec: NetSpec, text: TextEncoder) -> Native:
 
 
 def latent_id(vae: Vae, scheduler: Mapping[str, Any]) -> str:
-    """Names a latent space and noise schedule: networks of equal ids draw on one canvas."""
+    """The id of a latent space and noise schedule: networks of equal ids can share a canvas."""
     betas = f"{scheduler.get('beta_start')} to {scheduler.get('beta_end')} {scheduler.get('beta_schedule')}"
     return f"{vae.channels} channels, {vae.factor} pixels each, scaled by {vae.scale} from {vae.shift}, betas {betas}"
 
@@ -110,8 +110,8 @@ def _check_fit(spec: NetSpec, vae: Vae, text: TextEncoder) -> None:
     channels = spec.latent_channels
     if channels != vae.channels:
         raise CheckpointError(
-            f"The UNet works on {channels} latent channels and the vae makes {vae.channels}; "
-            "take both from one checkpoint."
+            f"The UNet works on {channels} latent channels and the vae has {vae.channels}; take both from one "
+            "checkpoint."
         )
     if spec.extra_channels and not spec.inpaints:
         raise CheckpointError(
@@ -120,17 +120,17 @@ def _check_fit(spec: NetSpec, vae: Vae, text: TextEncoder) -> None:
         )
     if spec.token_width != text.width:
         raise CheckpointError(
-            f"The UNet hears text of width {spec.token_width} and the text encoder gives {text.width}; "
-            "take both from one checkpoint."
+            f"The UNet takes text of width {spec.token_width} and the text encoder gives {text.width}; take both from "
+            "one checkpoint."
         )
     if spec.pooled_width != text.pooled_width:
         raise CheckpointError(
-            f"The UNet hears pooled text of width {spec.pooled_width} and the text encoder gives {text.pooled_width}; "
+            f"The UNet takes pooled text of width {spec.pooled_width} and the text encoder gives {text.pooled_width}; "
             "take both from one checkpoint."
         )
 
 
 def base_name(source: str | Path) -> str:
-    """How pictures name a checkpoint: its own name without the folders it lies in."""
+    """A checkpoint's name in records: the name of its file or folder, without the path."""
     path = Path(source)
     return path.stem if path.suffix == ".safetensors" else path.name

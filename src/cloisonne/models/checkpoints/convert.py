@@ -1,4 +1,4 @@
-"""Checkpoints of any accepted layout as a folder of safetensors that loads without conversion, and without pickles."""
+"""Convert checkpoints of any supported layout to a diffusers folder of safetensors, without pickles."""
 
 import json
 import os
@@ -35,10 +35,21 @@ def convert(
 ) -> Path:
     """Write ``source`` as a diffusers folder of safetensors, or as one safetensors file of the same tensors.
 
-    source: "builtin"; a checkpoint in LDM layout (also Paint by Example's), pickled or not; a diffusers folder whose
-    weights are pickled; any pickle of tensors, if ``out`` ends in ``.safetensors``. tokenizer, prediction: as for
-    ``load``. dtype: None keeps that of the tensors. ``out`` appears when it is complete. Raises CheckpointError,
-    OutputError.
+    Args:
+        source: "builtin"; a checkpoint in LDM layout (also Paint by Example's), pickled or not; a diffusers folder with
+            pickled weights; any pickle of tensors, if ``out`` ends in ``.safetensors``.
+        out: the output; it appears only when it is complete.
+        tokenizer: as for ``load``.
+        prediction: as for ``load``.
+        dtype: of the output; None keeps that of the tensors.
+        overwrite: replace an existing output.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        CheckpointError: the source cannot be read or is not supported.
+        OutputError: the output exists, or cannot be written.
     """
     check_conversion(str(source), out, overwrite=overwrite)
     path = BUILTIN if source == "builtin" else Path(source).expanduser()
@@ -56,13 +67,13 @@ def convert(
 
 
 def _plain(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """Tensors that own their memory, as safetensors wants them."""
+    """Contiguous copies that own their memory, as safetensors requires, cast to ``dtype`` if given."""
     cast = {n: t.to(dtype) if dtype is not None and t.is_floating_point() else t for n, t in tensors.items()}
     return {name: tensor.detach().clone().contiguous() for name, tensor in cast.items()}
 
 
 def _appear(out: Path, write: Callable[[Path], Any]) -> Path:
-    """Write under another name first; what was there goes when the new one is complete."""
+    """Write under a temporary name, then replace the output."""
     place = target_of(out)
     partial = place.with_name(f".{out.stem}.partial{out.suffix}")
     try:
@@ -83,7 +94,7 @@ def _remove(path: Path) -> None:
 
 
 def _write_folder(source: Path, out: Path, dtype: torch.dtype | None) -> None:
-    """A diffusers folder with its pickles as safetensors; files that are neither weights, JSON nor text stay behind."""
+    """Write a diffusers folder with its pickles as safetensors; only weights, JSON and text files are copied."""
     if not (source / "model_index.json").is_file():
         raise CheckpointError(f'"{source}" has no model_index.json; give a diffusers folder.')
     for file in sorted(source.rglob("*")):
@@ -106,7 +117,7 @@ def _write_folder(source: Path, out: Path, dtype: torch.dtype | None) -> None:
 
 
 def _safe(name: str) -> str:
-    """pytorch_model.bin as model.safetensors, and so on."""
+    """A pickle's name as safetensors: pytorch_model.bin becomes model.safetensors."""
     return name.replace("pytorch_model", "model", 1 if name.startswith("pytorch") else 0).replace(
         ".bin", ".safetensors"
     )

@@ -1,4 +1,4 @@
-"""Embedding files (textual inversion) of every tool: words and their vectors, added to text encoders."""
+"""Embedding files (textual inversion) of common tools: learned words and their vectors, added to text encoders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,20 +14,20 @@ from cloisonne.models.checkpoints.pickles import PICKLES, read_pickle
 from cloisonne.models.checkpoints.tensor_file import TensorFile, listed
 
 UNNAMED = ("emb_params", "*", "string_to_param.*")
-"""Names of the one tensor of a file that does not name its word."""
-HALVES = {
+"""Names of the single tensor in a file that does not name its word."""
+ENCODER_OF = {
     **dict.fromkeys(("clip_l", "text_encoders_0"), 0),
     **dict.fromkeys(("clip_g", "text_encoders_1"), 1),
 }
-"""Names of the two tensors that a word of Stable Diffusion XL has, by their text encoders."""
-HALF_NAMES = ("clip_l", "clip_g")
+"""The index of the text encoder, by the names of the two tensors of a word for Stable Diffusion XL."""
+ENCODER_NAMES = ("clip_l", "clip_g")
 
 
 def add_embeddings(parts: Parts, files: Sequence[Path]) -> Parts:
-    """The parts with the learned words of these files, which prompts may then use.
+    """Add the learned words of these files, which prompts may then use.
 
-    A word is called as its file names it, else by the file's own name; a word of several vectors is written as one.
-    Raises CheckpointError, in one sentence, for a file that is none, does not fit, or whose word is there already.
+    A word has the name in its file, or else the file's name; a word of several vectors is written once in a prompt.
+    Raises CheckpointError for a file that is no embedding, does not fit, or whose word already exists.
     """
     for file in files:
         opened = _opened(file)
@@ -49,28 +49,31 @@ def _opened(file: Path) -> TensorFile:
 
 
 def _words(opened: TensorFile, parts: Parts) -> dict[str, tuple[Tensor, ...]]:
-    """[N, D] for each text encoder, by word."""
+    """Vectors [N, D] for each text encoder, by word."""
     file, stem = opened.source, Path(opened.source).stem
-    halves = {HALVES[name]: name for name in opened.keys if name in HALVES}
+    tensors = {ENCODER_OF[name]: name for name in opened.keys if name in ENCODER_OF}
     if len(parts.texts) == 1:
-        if len(halves) > 1:
-            names = listed(halves[number] for number in sorted(halves))
+        if len(tensors) > 1:
+            names = listed(tensors[number] for number in sorted(tensors))
             raise _unfit(file, parts, f"it has vectors for two text encoders, {names}")
-        own = {stem if name in (*UNNAMED, *HALVES) else name: (_vectors(opened, name),) for name in opened.keys}
-    elif halves:
-        if missing := [number for number in (0, 1) if number not in halves]:
+        own = {stem if name in (*UNNAMED, *ENCODER_OF) else name: (_vectors(opened, name),) for name in opened.keys}
+    elif tensors:
+        if missing := [number for number in (0, 1) if number not in tensors]:
             raise _lacking(file, parts, missing[0])
-        own = {stem: tuple(_vectors(opened, halves[number]) for number in (0, 1))}
+        own = {stem: tuple(_vectors(opened, tensors[number]) for number in (0, 1))}
     else:
         widths = [_width(text) for text in parts.texts]
         first = _vectors(opened, opened.keys[0]).shape[-1] if opened.keys else 0
         if first in widths:
             raise _lacking(file, parts, 1 - widths.index(first))
-        raise _unfit(file, parts, f"its vectors have {first} numbers, and words {' and '.join(map(str, widths))}")
+        wanted = " and ".join(map(str, widths))
+        raise _unfit(file, parts, f"its vectors have {first} numbers, and the model's embeddings {wanted}")
     for vectors in own.values():
         for one, text in zip(vectors, parts.texts, strict=True):
             if one.shape[1] != _width(text):
-                raise _unfit(file, parts, f"its vectors have {one.shape[1]} numbers, and words {_width(text)}")
+                raise _unfit(
+                    file, parts, f"its vectors have {one.shape[1]} numbers, and the model's embeddings {_width(text)}"
+                )
     return own
 
 
@@ -85,18 +88,18 @@ def _vectors(opened: TensorFile, name: str) -> Tensor:
 
 
 def _lacking(file: Any, parts: Parts, number: int) -> CheckpointError:
-    """Of Stable Diffusion XL, one text encoder's vectors are not there."""
-    place, width = ("first", "second")[number], _width(parts.texts[number])
+    """The error for a file without the vectors of one of Stable Diffusion XL's text encoders."""
+    ordinal, width = ("first", "second")[number], _width(parts.texts[number])
     return CheckpointError(
-        f'The embedding "{file}" does not fit the model, which is of the line {parts.family}: it lacks the half of the '
-        f"{place} text encoder, {HALF_NAMES[number]} of vectors of {width} numbers; load a file with both halves."
+        f'The embedding "{file}" does not fit the model, which is of the family {parts.family}: it lacks the vectors '
+        f"of the {ordinal} text encoder, {ENCODER_NAMES[number]} of {width} numbers each; load a file with both."
     )
 
 
 def _unfit(file: Any, parts: Parts, why: str) -> CheckpointError:
     return CheckpointError(
-        f'The embedding "{file}" does not fit the model, which is of the line {parts.family} ({why}); load one that '
-        "was made for it."
+        f'The embedding "{file}" does not fit the model, which is of the family {parts.family} ({why}); load one made '
+        "for this family."
     )
 
 
@@ -106,9 +109,9 @@ def _width(text: TextPart) -> int:
 
 
 def _added(parts: Parts, word: str, vectors: tuple[Tensor, ...], file: Path) -> Parts:
-    """The parts with one more word; the rows of its vectors come behind those of the tokenizer's words."""
+    """Add one word; its vectors are appended to the token embeddings."""
     if not word.strip():
-        raise CheckpointError(f'"{file}" names a word of no letters; rename the word in it.')
+        raise CheckpointError(f'"{file}" names an empty word; rename the word in it.')
     if len({len(one) for one in vectors}) > 1:
         counts = " and ".join(str(len(one)) for one in vectors)
         raise CheckpointError(f'"{file}" has {counts} vectors for its two text encoders; load another file.')
@@ -116,7 +119,7 @@ def _added(parts: Parts, word: str, vectors: tuple[Tensor, ...], file: Path) -> 
         token.casefold() for token in parts.texts[0].tokenizer.added_tokens_encoder
     }
     if word.casefold() in known:
-        raise CheckpointError(f'The word "{word}" of "{file}" is there already; rename one of the two files.')
+        raise CheckpointError(f'The word "{word}" of "{file}" exists already; rename one of the two files.')
     return replace(parts, texts=tuple(_text(t, word, one) for t, one in zip(parts.texts, vectors, strict=True)))
 
 
@@ -124,7 +127,7 @@ def _added(parts: Parts, word: str, vectors: tuple[Tensor, ...], file: Path) -> 
 def _text(text: TextPart, word: str, vectors: Tensor) -> TextPart:
     module: Any = text.module
     tokenizer: Any = text.tokenizer
-    # No text holds these: the learned words of a text are found before it is tokenized.
+    # These tokens match no prompt: learned words are found before a text is tokenized.
     tokens = [f"<|{word}|{k}|>" for k in range(len(vectors))]
     tokenizer.add_tokens(tokens)
     ids: Mapping[str, int] = tokenizer.get_vocab()

@@ -1,4 +1,4 @@
-"""Reading a checkpoint's files: safetensors and JSON only, nothing outside of a member's folder, one kind of error."""
+"""Read a checkpoint's files: only safetensors and JSON, only in a member's folder, all errors as CheckpointError."""
 
 import json
 import re
@@ -17,22 +17,22 @@ T = TypeVar("T")
 
 
 def files_of(parts: list[Path]) -> tuple[Path, ...]:
-    """Of these folders, all that decides what the model draws, in the order of the paths."""
+    """All files in these folders that determine the model's outputs, sorted by path."""
     kinds = (".json", ".safetensors", ".txt")
     found = [file for part in parts for file in part.iterdir() if file.suffix in kinds]
     return tuple(sorted(file for file in found if file.name != "provenance.json"))
 
 
 VARIANTS = ("fp16", "bf16", "fp32")
-"""Variants of a member's weights that are the same weights in other numbers, in the order of preference."""
+"""Variants that are the same weights in another dtype, in order of preference."""
 
 
 def check_weights(member: Path, stem: str | None = None, variant: str | None = None) -> str | None:
-    """The variant of a member's weights: None for the plain file, which is taken unless another one is asked for.
+    """The variant of a member's weights to read; None means the plain file.
 
-    stem: of their file; None means by the folder's name. variant: "fp16" for "STEM.fp16.safetensors"; None means the
-    plain one, or where there is none, the first of those that there are. CheckpointError where there are no weights as
-    safetensors, or not all of them inside of the member's folder.
+    stem: of the file's name; None derives it from the folder's name. variant: "fp16" for "STEM.fp16.safetensors"; None
+    means the plain file or, without one, the first variant in the folder. Raises CheckpointError where there are no
+    weights as safetensors, or not all of them are in the member's folder.
     """
     stem = stem or ("model" if "encoder" in member.name else "diffusion_pytorch_model")
     found = _variants(member, stem)
@@ -45,7 +45,7 @@ def check_weights(member: Path, stem: str | None = None, variant: str | None = N
 
 
 def weight_files(member: Path, stem: str, variant: str | None) -> list[Path]:
-    """The files of a variant that :func:`check_weights` found, whole or in parts."""
+    """The file or the shards of a variant that :func:`check_weights` returned."""
     if (whole := member / _name(stem, variant)).is_file():
         return [whole]
     shards = read_json(member / _index(stem, variant))["weight_map"]
@@ -61,7 +61,7 @@ def _index(stem: str, variant: str | None) -> str:
 
 
 def _variants(member: Path, stem: str) -> list[str | None]:
-    """The variants that a folder holds, the plain one first, as None."""
+    """The variants in a folder, the plain file first, as None."""
     names = [file.name for file in member.iterdir()] if member.is_dir() else []
     whole = (re.fullmatch(rf"{re.escape(stem)}(?:\.([^.]+))?\.safetensors", name) for name in names)
     parts = (re.fullmatch(rf"{re.escape(stem)}\.safetensors\.index(?:\.([^.]+))?\.json", name) for name in names)
@@ -92,16 +92,16 @@ def _check_shards(member: Path, index: Path) -> None:
 
 
 def variant_notes(name: str, variants: Mapping[str, str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Notes and warnings of the variants that were taken by themselves, by member; other weights are warned of."""
-    said: tuple[list[str], list[str]] = ([], [])
+    """Notes and warnings about variants read in place of plain weights; a warning where the weights may differ."""
+    found: tuple[list[str], list[str]] = ([], [])
     for variant in sorted({variant for variant in variants.values() if variant is not None}):
         members = ", ".join(member for member, own in variants.items() if own == variant)
-        said[variant not in VARIANTS].append(f'"{name}" holds the variant "{variant}" alone of {members}; it was read.')
-    return tuple(said[0]), tuple(said[1])
+        found[variant not in VARIANTS].append(f'"{name}" holds only the variant "{variant}" of {members}; it was read.')
+    return tuple(found[0]), tuple(found[1])
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; CheckpointError where the file holds none."""
+    """Read a JSON object. Raises CheckpointError where the file holds none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -114,7 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, reader: Callable[[Path], T]) -> T:
-    """What ``reader`` makes of a member's folder, its many kinds of errors made one."""
+    """``reader(path)``, with every error as CheckpointError."""
     try:
         with quiet():
             return reader(path)
@@ -127,10 +127,12 @@ def read(path: Path, reader: Callable[[Path], T]) -> T:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, diffusers and transformers show no progress bars and log errors alone: what is wrong with a file is
-    said here, and every model's bar would be gone before it is read."""
+    """In this context, diffusers and transformers show no progress bars and log only errors.
+
+    This package reports problems of files itself, and the bars would vanish before they can be read.
+    """
     libraries = (transformers_logging, diffusers_logging)
-    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    with_bars = [library for library in libraries if library.is_progress_bar_enabled()]
     before = [library.get_verbosity() for library in libraries]
     for library in libraries:
         library.disable_progress_bar()
@@ -140,14 +142,14 @@ def quiet() -> Iterator[None]:
     finally:
         for library, verbosity in zip(libraries, before, strict=True):
             library.set_verbosity(verbosity)
-        for library in shown:
+        for library in with_bars:
             library.enable_progress_bar()
 
 
 def pretrained(kind: Any, path: Path, *, warn: list[str] | None = None, **options: Any) -> Any:
-    """A network with all its weights: loaders fill what a file lacks with noise and only log it, so that is checked.
+    """Load a network by ``from_pretrained``, which only logs missing tensors; here they raise CheckpointError.
 
-    warn: takes a sentence on the tensors that are there and are not the network's.
+    warn: a sentence about unused tensors is appended to it.
     """
     module, info = kind.from_pretrained(
         path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options

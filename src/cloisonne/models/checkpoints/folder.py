@@ -1,4 +1,4 @@
-"""A diffusers pipeline folder of Stable Diffusion 1.x, 2.x or XL, read into its parts; safetensors and JSON only."""
+"""Read a diffusers pipeline folder of Stable Diffusion 1.x, 2.x or XL into its parts; only safetensors and JSON."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ _CLASSES = {
     "text_encoder": ("CLIPTextModel",),
     "tokenizer": _TOKENIZERS,
 }
-"""The members that are loaded, and the classes they may have in model_index.json; the scheduler's class is ours."""
+"""The members that are loaded, and their supported classes in model_index.json; the scheduler is checked elsewhere."""
 
 _CLASSES_XL = {**_CLASSES, "text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": _TOKENIZERS}
 
@@ -32,9 +32,9 @@ KINDS = "Stable Diffusion 1.x, 2.x or XL"
 
 
 def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> Parts:
-    """The parts in a folder with ``model_index.json``. Raises CheckpointError, in one sentence, where it is damaged.
+    """Read the parts in a folder with ``model_index.json``. Raises CheckpointError where it is damaged or unsupported.
 
-    variant: of the weights, such as "fp16"; None takes the plain ones, or what a member has in place of them.
+    variant: of the weights, such as "fp16"; None means the plain weights or, where a member has none, its variant.
     """
     index = _index(folder)
     classes = _CLASSES_XL if "text_encoder_2" in index else _CLASSES
@@ -59,25 +59,25 @@ def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) ->
 
 
 def scheduler_class(index: Mapping[str, Any]) -> str | None:
-    """The scheduler's class in ``model_index.json``, if it names one."""
+    """The scheduler's class in ``model_index.json``, None where it names none."""
     listed = index.get("scheduler")
     return listed[1] if isinstance(listed, list) and len(listed) == 2 else None
 
 
 def read_member(kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str]) -> Any:
-    """A UNet or an autoencoder, its configuration checked. warn: takes sentences on what of it is not used."""
+    """Read a UNet or an autoencoder and check its configuration. warn: sentences about unused tensors are appended."""
     file = member / "config.json"
     config = read_json(file)
     check_network(file, config, kind)
     if kind is UNet2DConditionModel:
         check_unet(file, config)
-    # low_cpu_mem_usage of diffusers needs accelerate's meta device for nothing but a shorter peak of memory.
+    # low_cpu_mem_usage of diffusers needs accelerate, only for a lower peak of memory.
     theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": variant}
     return read(member, lambda path: pretrained(kind, path, warn=warn, **theirs))
 
 
 def native_of(folder: Path) -> Native | None:
-    """The family's own values, where it has any."""
+    """The native values in the folder's ``family.json``, None without one."""
     if not (folder / "family.json").is_file():
         return None
     try:
@@ -85,7 +85,7 @@ def native_of(folder: Path) -> Native | None:
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f'"{folder / "family.json"}" lacks a table "native" of width, height, steps, guidance, sampler and '
-            "method; restore it from where the family came."
+            "method; restore it from its source."
         ) from error
 
 
@@ -117,8 +117,8 @@ def _check_index(folder: Path, index: Mapping[str, Any], classes: Mapping[str, t
         )
     if "text_encoder_2" in index and index.get("text_encoder", [None])[0] is None:
         raise CheckpointError(
-            f'"{folder}" is a refiner of Stable Diffusion XL, which has one text encoder and draws only the end of a '
-            "picture; it is not supported: give the base checkpoint."
+            f'"{folder}" is a refiner of Stable Diffusion XL, which has one text encoder and only runs the last steps; '
+            "it is not supported: give the base checkpoint."
         )
     for member, allowed in classes.items():
         listed = index.get(member)

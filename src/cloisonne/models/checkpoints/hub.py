@@ -1,4 +1,4 @@
-"""Checkpoints by their hub id: from the local cache, or downloaded once. Safetensors and JSON only."""
+"""Checkpoints by their hub id, from the local cache or downloaded once. Only safetensors, JSON and text files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,23 @@ PATTERNS = [
     "model_index.json",
     *(f"{member}/*{kind}" for member in MEMBERS for kind in (".json", ".txt", ".safetensors")),
 ]
-"""What is fetched of a repository; halves of it in other precisions are left."""
-OTHER = ["*openvino*", "*onnx*"]
-LEFT = ["*.fp16.*", "*.non_ema.*", "*fp16*", *OTHER]
+"""The files that are downloaded."""
+OTHER_FORMATS = ["*openvino*", "*onnx*"]
+IGNORED = ["*.fp16.*", "*.non_ema.*", "*fp16*", *OTHER_FORMATS]
 
 
 def patterns(variant: str | None) -> dict[str, list[str]]:
-    """What of a repository is fetched, and what of that is left; with a variant its weights in place of the plain."""
+    """The patterns of files to download and to ignore; with a variant, its weights instead of the plain ones."""
     if variant is None:
-        return {"allow_patterns": PATTERNS, "ignore_patterns": LEFT}
+        return {"allow_patterns": PATTERNS, "ignore_patterns": IGNORED}
     weights = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors")
     plain = [pattern for pattern in PATTERNS if not pattern.endswith(".safetensors")]
     own = [*plain, *(f"{member}/{name}" for member in MEMBERS for name in weights)]
-    return {"allow_patterns": own, "ignore_patterns": OTHER}
+    return {"allow_patterns": own, "ignore_patterns": OTHER_FORMATS}
 
 
 def snapshot(repo_id: str, variant: str | None = None) -> Path:
-    """The folder of a repository, from the local cache or the hub. Raises CheckpointError where it is in neither.
+    """The local folder of a repository, downloaded if needed. Raises CheckpointError where that fails.
 
     variant: of its weights, such as "fp16"; None means the plain ones.
     """
@@ -47,7 +47,7 @@ def snapshot(repo_id: str, variant: str | None = None) -> Path:
         ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
-            f'There is no folder "{repo_id}", and the hub knows no such repository; correct the name, or {advice}.'
+            f'There is no folder "{repo_id}", and the hub has no such repository; correct the name, or {advice}.'
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise CheckpointError(

@@ -1,7 +1,7 @@
-"""An IP-Adapter's file, as published, and the image tower beside it, read into a model (arXiv 2308.06721).
+"""Read a published IP-Adapter's file and its image encoder into a model (arXiv 2308.06721).
 
-``image_proj.*`` makes tokens of what CLIP sees, by diffusers' own converter; ``ip_adapter.<n>.to_k_ip.weight`` and
-``to_v_ip`` make keys and values of the n-th attention layer.
+``image_proj.*`` projects CLIP's image embedding to tokens; diffusers' converter reads it. ``ip_adapter.<n>.to_k_ip``
+and ``to_v_ip`` project tokens to keys and values of the n-th attention layer.
 """
 
 from collections.abc import Mapping
@@ -23,32 +23,32 @@ from cloisonne.models.model import Model
 from cloisonne.models.unet.denoiser import DiffusersNet, ImagePromptWeights, layer_of
 
 LAYERS = "ip_adapter."
-"""Before the names of the layers' tensors."""
+"""Prefix of the layers' tensors."""
 
 
 def is_ip_adapter(path: Path) -> bool:
-    """Whether an exemplar engine given as this path is meant as an IP-Adapter: a file, not a folder."""
+    """Whether an exemplar model's path means an IP-Adapter: a file, not a folder."""
     return path.suffix in (".safetensors", *PICKLES) and not path.is_dir()
 
 
 def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placement: Placement) -> Model:
-    """The model with an IP-Adapter, which takes the place of any other exemplar engine.
+    """Add an IP-Adapter to the model, in place of any other exemplar model.
 
-    image_encoder: a folder; None looks for one beside the file. Raises CheckpointError, in one sentence, where the file
-    is none, is of a layout that is not supported, or does not fit the model.
+    image_encoder: a folder; None looks for one next to the file. Raises CheckpointError where the file is no
+    IP-Adapter, has an unsupported layout, or does not fit the model.
     """
     opened = _opened(file)
     projection, layers = _split(opened)
     _check_known(projection, layers, file)
-    pictures = _by_layer(layers, opened, model)
+    weights = _by_layer(layers, opened, model)
     unet: Any = model.net.unet
     projector = read(file, lambda _: _projector(unet, projection, file, model))
     folder = _encoder_folder(projection, file, image_encoder)
     vision = read(folder, lambda path: pretrained(CLIPVisionModelWithProjection, path, dtype=placement.dtype))
     put([vision, projector], placement)
-    # With offloading they wait in the CPU's memory like the networks; a layer asks for them once a run.
-    place = torch.device("cpu") if placement.offload else placement.device
-    placed = {name: (k.to(place, placement.dtype), v.to(place, placement.dtype)) for name, (k, v) in pictures.items()}
+    # With offloading they stay in the CPU's memory like the networks; a layer uses them once a run.
+    device = torch.device("cpu") if placement.offload else placement.device
+    placed = {name: (k.to(device, placement.dtype), v.to(device, placement.dtype)) for name, (k, v) in weights.items()}
     return replace(
         model,
         net=DiffusersNet(unet, model.spec, model.net.text_attention, placed),
@@ -72,18 +72,18 @@ def _opened(file: Path) -> TensorFile:
 
 
 def _split(opened: TensorFile) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors of the projection, which is read whole, and of the layers, without their prefixes."""
+    """Tensors of the projection, all of which are used, and of the layers, without their prefixes."""
     projection, layers = opened.take_prefix("image_proj."), opened.within(LAYERS)
     if not projection or not layers:
         raise CheckpointError(
-            f'"{opened.source}" is no IP-Adapter: it lacks tensors named image_proj and ip_adapter; give such a file, '
-            "as ip-adapter_sd15.safetensors, or a folder of Paint by Example."
+            f'"{opened.source}" is no IP-Adapter: it lacks tensors named image_proj and ip_adapter; give one, such as '
+            "ip-adapter_sd15.safetensors, or a folder of Paint by Example."
         )
     return projection, layers
 
 
 def _check_known(projection: Mapping[str, Tensor], layers: Mapping[str, Tensor], file: Path) -> None:
-    """Refuse what hears faces by another network than CLIP."""
+    """Refuse FaceID adapters, which encode faces by another network than CLIP."""
     faces = any(name.startswith("perceiver_resampler.") for name in projection)
     own = "proj.0.weight" in projection and "proj.3.weight" not in projection
     if faces or own or any("_lora." in name for name in layers):
@@ -96,7 +96,7 @@ def _check_known(projection: Mapping[str, Tensor], layers: Mapping[str, Tensor],
 def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) -> dict[str, ImagePromptWeights]:
     """The weights by the network's cross-attention layers.
 
-    Published files count all of a UNet's attention layers in diffusers' order, so that those that cross are odd.
+    Published files number all of a UNet's attention layers in diffusers' order; cross-attention layers are odd.
     """
     unet: Any = model.net.unet
     file = opened.source
@@ -104,8 +104,8 @@ def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) ->
     found = sorted({int(name.split(".")[0]) for name in layers if name.split(".")[0].isdigit()})
     if len(found) != len(crossing):
         raise CheckpointError(
-            f'"{file}" is of another line than "{model.name}": it has {len(found)} layers and the network '
-            f"{len(crossing)} of cross-attention; give an IP-Adapter that was trained for its line."
+            f'"{file}" is for another model family than "{model.name}": it has {len(found)} layers and the network '
+            f"{len(crossing)} of cross-attention; give an IP-Adapter trained for this family."
         )
     out = {}
     for number, layer in enumerate(crossing):
@@ -115,9 +115,9 @@ def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) ->
         wanted = unet.get_submodule(layer).to_k.weight.shape
         if any(layers[name].shape != wanted for name in names):
             raise CheckpointError(
-                f'"{file}" is of another line than "{model.name}": ip_adapter.{names[0]} is '
-                f"{list(layers[names[0]].shape)} and the network's layer {list(wanted)}; give an IP-Adapter that was "
-                "trained for its line."
+                f'"{file}" is for another model family than "{model.name}": ip_adapter.{names[0]} is '
+                f"{list(layers[names[0]].shape)} and the network's layer {list(wanted)}; give an IP-Adapter trained "
+                "for this family."
             )
         keys, values = (opened.take(f"{LAYERS}{name}") for name in names)
         out[layer] = (keys, values)
@@ -125,13 +125,14 @@ def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) ->
 
 
 def _projector(unet: Any, projection: Mapping[str, Tensor], file: Path, model: Model) -> nn.Module:
-    """diffusers' own module of any layout but the faces'."""
+    """diffusers' projection module, for any layout but FaceID."""
     projector = unet._convert_ip_adapter_image_proj_to_diffusers(dict(projection), low_cpu_mem_usage=False)
     norm = getattr(projector, "norm", None) or projector.norm_out
     if norm.weight.shape[0] != model.spec.token_width:
         raise CheckpointError(
-            f'"{file}" is of another line than "{model.name}": it makes tokens of width {norm.weight.shape[0]} and the '
-            f"network hears {model.spec.token_width}; give an IP-Adapter that was trained for its line."
+            f'"{file}" is for another model family than "{model.name}": it makes tokens of width '
+            f"{norm.weight.shape[0]} and the network takes {model.spec.token_width}; give an IP-Adapter trained for "
+            "this family."
         )
     return projector
 
@@ -139,33 +140,33 @@ def _projector(unet: Any, projection: Mapping[str, Tensor], file: Path, model: M
 def _encoder_folder(projection: Mapping[str, Tensor], file: Path, given: Path | None) -> Path:
     """The folder of the image tower that the projection was trained on.
 
-    Where h94/IP-Adapter has them: beside the file and, for ``sdxl_models/*_vit-h``, beside the files of ``models``.
+    The default folders are h94/IP-Adapter's: next to the file and, for ``sdxl_models/*_vit-h``, in ``models``.
     """
-    beside = (file.parent / "image_encoder", file.parent.parent / "models" / "image_encoder")
-    places = [given] if given else [place for place in beside if (place / "config.json").is_file()]
-    if not places:
+    defaults = (file.parent / "image_encoder", file.parent.parent / "models" / "image_encoder")
+    folders = [given] if given else [folder for folder in defaults if (folder / "config.json").is_file()]
+    if not folders:
         raise CheckpointError(
-            f'No image encoder for "{file}" was found in "{beside[0]}" or "{beside[1]}"; '
-            f"put the folder there, or name it: {_named()}."
+            f'No image encoder for "{file}" was found in "{defaults[0]}" or "{defaults[1]}"; '
+            f"put the folder there, or name it: {_option()}."
         )
-    field, width = _reads(projection)
-    widths = [read_json(place / "config.json").get(field) for place in places]
+    field, width = _input_width(projection)
+    widths = [read_json(folder / "config.json").get(field) for folder in folders]
     if width not in widths:
         raise CheckpointError(
-            f'The image encoder "{places[0]}" has a {field} of {widths[0]} and "{file}" reads {width}; give the one it '
-            f"was trained on: {_named()}."
+            f'The image encoder "{folders[0]}" has a {field} of {widths[0]} and "{file}" reads {width}; give the one '
+            f"it was trained on: {_option()}."
         )
-    folder = places[widths.index(width)]
+    folder = folders[widths.index(width)]
     check_weights(folder, "model")
     return folder
 
 
-def _named() -> str:
+def _option() -> str:
     return spelled("load(..., image_encoder=FOLDER)", "--image-encoder FOLDER")
 
 
-def _reads(projection: Mapping[str, Tensor]) -> tuple[str, int]:
-    """What a projection takes of an image tower: the field of its config.json, and its number."""
+def _input_width(projection: Mapping[str, Tensor]) -> tuple[str, int]:
+    """The width that a projection takes, with its field in the image tower's config.json."""
     if "proj.weight" in projection:
         return "projection_dim", projection["proj.weight"].shape[1]
     layer = projection.get("proj.0.weight", projection.get("proj_in.weight"))

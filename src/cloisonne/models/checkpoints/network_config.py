@@ -1,4 +1,4 @@
-"""What the ``config.json`` of a network holds: each key is one of its class's, and at a value that is honoured."""
+"""Check a network's ``config.json``: its class must take each key, and each value must be supported."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ UNET_FIXED: dict[str, tuple[Any, ...]] = {
     "attention_type": ("default", None),
     "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None),
 }
-"""Of a UNet: keys by which its forward pass, its text or its attention would be another one."""
+"""Keys that change a UNet's forward pass, text input or attention, with their supported values."""
 
 BLOCKS = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -40,10 +40,9 @@ TEXT_FIXED: dict[str, tuple[Any, ...]] = {
 
 
 def check_network(file: Path, config: Mapping[str, Any], kind: Any) -> None:
-    """Whether a configuration means to this class what it says. kind: a network's class of diffusers.
+    """Check that this class takes every key of a configuration. kind: a network's class in diffusers.
 
-    Raises CheckpointError, naming the key and its value, where it is of another class, has a key that the class does
-    not take, or a value that is not honoured.
+    Raises CheckpointError, with the key and its value, where it is of another class or has an unknown key.
     """
     named = str(config.get("_class_name", kind.__name__)).removeprefix("Flax")
     if named != kind.__name__:
@@ -52,13 +51,13 @@ def check_network(file: Path, config: Mapping[str, Any], kind: Any) -> None:
     for key, value in config.items():
         if not key.startswith("_") and key not in known and value is not None:
             raise CheckpointError(
-                f'"{file}" has {key} {_shown(value)}, which {kind.__name__} of the installed diffusers does not know: '
-                "it would be passed over; remove the key if it does nothing."
+                f'"{file}" has {key} {_quoted(value)}, which {kind.__name__} of the installed diffusers does not know '
+                "and would ignore; remove the key if it does nothing."
             )
 
 
 def check_unet(file: Path, config: Mapping[str, Any]) -> None:
-    """Whether a UNet of this configuration is asked as it was trained. Raises CheckpointError, naming key and value."""
+    """Raise CheckpointError, with the key and its value, where a UNet's configuration is not supported."""
     _check_values(file, config, UNET_FIXED)
     for key, kinds in BLOCKS.items():
         other = [kind for kind in config.get(key) or () if kind not in kinds]
@@ -69,7 +68,7 @@ def check_unet(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def check_text(file: Path, config: Mapping[str, Any]) -> None:
-    """The same of CLIP's text encoders."""
+    """Raise CheckpointError where the configuration of a CLIP text encoder is not supported."""
     _check_values(file, config, TEXT_FIXED)
 
 
@@ -78,9 +77,11 @@ def _check_values(file: Path, config: Mapping[str, Any], fixed: Mapping[str, tup
         found = config.get(key)
         each = found if isinstance(found, list) else [found]
         if any(value not in values for value in each):
-            wanted = " or ".join(_shown(value) for value in values if value is not None) or "null"
-            raise CheckpointError(f'"{file}" has {key} {_shown(found)}, which is not supported; supported is {wanted}.')
+            wanted = " or ".join(_quoted(value) for value in values if value is not None) or "null"
+            raise CheckpointError(
+                f'"{file}" has {key} {_quoted(found)}, which is not supported; supported is {wanted}.'
+            )
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""A diffusers folder of PaintByExamplePipeline, alone as a model or beside another as its way to draw exemplars."""
+"""A diffusers folder of PaintByExamplePipeline, as a model of its own or as another model's network for exemplars."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,11 @@ from cloisonne.models.vae import Vae
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExemplarParts:
-    """unet: of 2C + 1 input channels. scheduler: a diffusers ``scheduler_config.json``, checked. notes, warnings: as of
-    Model."""
+    """The parts of a Paint by Example folder.
+
+    unet: of 2C + 1 input channels. scheduler: a checked diffusers ``scheduler_config.json``. notes, warnings: as in
+    Model.
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -39,13 +42,13 @@ class ExemplarParts:
 
 
 def is_exemplar_folder(folder: Path) -> bool:
-    """Whether a folder is of Paint by Example: pictures are its only condition."""
+    """Whether a folder is of Paint by Example: it has an image encoder and no text encoder."""
     index = folder / "model_index.json"
     return index.is_file() and "image_encoder" in (found := read_json(index)) and found.get("text_encoder") is None
 
 
 def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> ExemplarParts:
-    """The parts in a folder. Raises CheckpointError, in one sentence, where it is damaged. variant: of its weights."""
+    """Read the parts in a folder. variant: of its weights. Raises CheckpointError where it is damaged."""
     taken = {member: check_weights(folder / member, variant=variant) for member in ("unet", "vae", "image_encoder")}
     encoder = folder / "image_encoder"
     scheduler = scheduler_of(folder, scheduler_class(read_json(folder / "model_index.json")))
@@ -68,7 +71,7 @@ def _tensors(files: list[Path]) -> dict[str, torch.Tensor]:
 
 
 def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
-    """The engine of the parts; CheckpointError where they do not belong together."""
+    """The exemplar network of the parts. Raises CheckpointError where they do not fit one another."""
     vae = Vae(parts.vae)
     schedule = Schedule.from_config(parts.scheduler)
     spec = NetSpec.from_unet(
@@ -80,11 +83,11 @@ def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
     if not spec.inpaints:
         raise CheckpointError(
             f"The UNet takes {spec.latent_channels + spec.extra_channels} input channels; Paint by Example's takes "
-            f"{2 * spec.latent_channels + 1}: noise, the masked picture, and its mask."
+            f"{2 * spec.latent_channels + 1}: noisy latents, the masked image's latents, and the mask."
         )
     if spec.token_width != parts.encoder.project.out_features:
         raise CheckpointError(
-            f"The UNet hears tokens of width {spec.token_width} and the image encoder gives "
+            f"The UNet takes tokens of width {spec.token_width} and the image encoder gives "
             f"{parts.encoder.project.out_features}; take both from one checkpoint."
         )
     put([parts.encoder, parts.unet], placement)
@@ -93,7 +96,7 @@ def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
 
 
 def model_of(parts: ExemplarParts, *, name: str, placement: Placement) -> Model:
-    """A model that hears no words."""
+    """A model that takes only exemplars, no text."""
     engine = engine_of(parts, placement)
     spec = engine.net.spec
     put([parts.vae], placement)

@@ -1,4 +1,4 @@
-"""Paint by Example's original checkpoint (LDM layout, ``model.ckpt``) as the diffusers folder that is published too."""
+"""Convert Paint by Example's original checkpoint (LDM layout, ``model.ckpt``) to its diffusers folder."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.files import quiet
 from cloisonne.models.checkpoints.ldm.names import UNET
 from cloisonne.models.checkpoints.ldm.shapes import Tensors, clip_vision_config, unet_config
-from cloisonne.models.checkpoints.ldm.single_file import LINES, SCHEDULER, unet_of, vae_of
+from cloisonne.models.checkpoints.ldm.single_file import FAMILY_CONSTANTS, SCHEDULER, unet_of, vae_of
 
 _ENCODER = "cond_stage_model."
 _VISION = "cond_stage_model.transformer.vision_model."
@@ -27,17 +27,19 @@ _BLOCK = {
 
 
 def is_exemplar_layout(tensors: Tensors) -> bool:
-    """Whether tensors are of Paint by Example, by their names."""
+    """Whether the tensors' names are Paint by Example's."""
     return any(name.startswith(f"{_ENCODER}mapper.") for name in tensors)
 
 
 def write_exemplar_folder(tensors: Tensors, source: Path, out: Path) -> None:
-    """The folder of PaintByExamplePipeline: UNet, autoencoder, image encoder, scheduler."""
+    """Write the folder of PaintByExamplePipeline: UNet, autoencoder, image encoder, scheduler."""
     own = {name.removeprefix(UNET): tensor for name, tensor in tensors.items() if name.startswith(UNET)}
-    config = unet_config(own, heads=LINES["sd1"].heads, head_width=None) | {"sample_size": LINES["sd1"].side}
+    config = unet_config(own, heads=FAMILY_CONSTANTS["sd1"].heads, head_width=None) | {
+        "sample_size": FAMILY_CONSTANTS["sd1"].side
+    }
     with quiet():
         unet_of(tensors, config, source).save_pretrained(out / "unet")
-        vae_of(tensors, LINES["sd1"].scaling, source).save_pretrained(out / "vae")
+        vae_of(tensors, FAMILY_CONSTANTS["sd1"].scaling, source).save_pretrained(out / "vae")
     encoder = _encoder(tensors, source)
     (out / "image_encoder").mkdir(parents=True)
     save_file(encoder, out / "image_encoder" / "model.safetensors", metadata={"format": "pt"})
@@ -58,7 +60,7 @@ def write_exemplar_folder(tensors: Tensors, source: Path, out: Path) -> None:
 
 
 def _encoder(tensors: Tensors, source: Path) -> dict[str, Tensor]:
-    """The image encoder by diffusers' names."""
+    """The image encoder's tensors, by diffusers' names."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not name.startswith(_ENCODER) or name.endswith("position_ids"):
@@ -76,12 +78,12 @@ def _encoder(tensors: Tensors, source: Path) -> dict[str, Tensor]:
             )
     for needed in ("proj_out.weight", "final_layer_norm.weight", "uncond_vector"):
         if needed not in found:
-            raise CheckpointError(f'"{source}" lacks what becomes "{needed}"; download it again.')
+            raise CheckpointError(f'"{source}" lacks the tensor for "{needed}"; download it again.')
     return found
 
 
 def _mapper(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """A block's tensors; queries, keys and values are stored as one."""
+    """One mapper tensor by diffusers' names; the fused queries, keys and values are split."""
     _, _, block, *rest = name.split(".")
     layer, kind = ".".join(rest[:-1]), rest[-1]
     place = f"mapper.blocks.{block}"

@@ -1,4 +1,4 @@
-"""The networks of a checkpoint as they came out of its files, before they are one model."""
+"""The networks of a checkpoint as read from its files, before they are assembled to a model."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from cloisonne.models.checkpoints.files import quiet
 
 Family = Literal["builtin", "sd1", "sd2", "sdxl", "pbe"]
-"""Which published line a checkpoint is of: the built-in family, Stable Diffusion 1.x, 2.x or XL, Paint by Example."""
+"""The model family of a checkpoint: built-in, Stable Diffusion 1.x, 2.x or XL, Paint by Example."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextPart:
     """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection.
 
-    learned: the ids of the vectors of words that were added, by word.
+    learned: the token ids of added words, by word.
     """
 
     module: CLIPTextModel | CLIPTextModelWithProjection
@@ -31,11 +31,11 @@ class TextPart:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
-    """What every layout of a checkpoint is read into.
+    """The parts of a checkpoint, whatever its layout.
 
     texts: one, or Stable Diffusion XL's two. scheduler: a diffusers ``scheduler_config.json``, without a class where
-    the files name none. zeros_for_empty: an empty negative is zeros in place of encoded text (XL's
-    ``force_zeros_for_empty_prompt``). files: all that decides what the model draws. notes, warnings: as of Model.
+    the files name none. zeros_for_empty: an empty negative prompt is zeros in place of encoded text (XL's
+    ``force_zeros_for_empty_prompt``). files: all that determine the model's outputs. notes, warnings: as in Model.
     """
 
     family: Family
@@ -71,7 +71,7 @@ class Parts:
 
     @property
     def inpaints(self) -> bool:
-        """Whether the UNet is also told a mask and the masked picture: 2C + 1 input channels."""
+        """Whether the UNet also takes a mask and the masked image's latents: 2C + 1 input channels."""
         return self.unet.config["in_channels"] == 2 * self.unet.config["out_channels"] + 1
 
 
@@ -84,7 +84,7 @@ _PIPELINES = {
 
 
 def family_of(unet: Mapping[str, Any]) -> Family:
-    """The line a UNet's configuration belongs to."""
+    """The model family of a UNet's configuration."""
     if unet.get("addition_embed_type") == "text_time":
         return "sdxl"
     return "sd2" if unet.get("use_linear_projection") else "sd1"

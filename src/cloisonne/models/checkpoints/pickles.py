@@ -1,4 +1,4 @@
-"""Tensors out of pickled files, once, by torch's reader that runs no code."""
+"""Tensors of pickled files, read by torch's restricted reader, which runs no code."""
 
 import pickle  # noqa: TID251 only for the name of its error
 import warnings
@@ -15,7 +15,7 @@ from cloisonne.models.checkpoints.tensor_file import reason
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:
-    """The tensors of a pickled checkpoint, what wraps them taken off, with ``weights_only=True``.
+    """Read the tensors of a pickled checkpoint with ``weights_only=True`` and unwrap them.
 
     Raises CheckpointError where the file is missing or damaged, or needs code to be read.
     """
@@ -23,7 +23,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f'There is no file "{file}"; check its path.')
     try:
         with warnings.catch_warnings():
-            # Of pickle protocols that torch does not write itself.
+            # torch warns of pickle protocols that it does not write.
             warnings.simplefilter("ignore")
             found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -45,10 +45,7 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
 
 
 def _flat(found: Any) -> Any:
-    """IP-Adapters keep their two parts in tables of their own; as safetensors their names are "part.name".
-
-    An embedding of AUTOMATIC1111 keeps its vectors in a table, and its word beside it.
-    """
+    """Flatten nested tables: an IP-Adapter's two parts to "part.name", an AUTOMATIC1111 embedding to its word."""
     if isinstance(found, Mapping) and isinstance(found.get("string_to_param"), Mapping):
         vectors, word = found["string_to_param"], found.get("name")
         return {str(word) if word and len(vectors) == 1 else str(key): tensor for key, tensor in vectors.items()}

@@ -1,4 +1,4 @@
-"""What a ``scheduler_config.json`` holds: each class and key is honoured, known to change nothing here, or refused."""
+"""Check a ``scheduler_config.json``: each class and key is honoured, known to have no effect here, or refused."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ CLASSES: dict[str, dict[str, Any]] = {
     "LCMScheduler": {**NARROW, "beta_schedule": "scaled_linear"},
     "TCDScheduler": {**NARROW, "beta_schedule": "scaled_linear"},
 }
-"""The schedulers whose noise levels are honoured, and where the values of missing keys differ from DDIMScheduler's."""
+"""The supported schedulers, with those defaults of missing keys that differ from DDIMScheduler's."""
 
 SAMPLERS = {
     "DDIMScheduler": "ddim",
@@ -41,7 +41,7 @@ SAMPLERS = {
     "HeunDiscreteScheduler": "heun",
     "DPMSolverMultistepScheduler": "dpmpp-2m",
 }
-"""The sampler of a scene that is the same solver."""
+"""The sampler of a scene with the same solver, by scheduler."""
 
 DISTILLED = ("LCMScheduler", "TCDScheduler")
 """Schedulers of networks that were distilled for a few steps of a solver that is not among the samplers."""
@@ -62,8 +62,8 @@ SOLVER = frozenset(
         *("noise_sampler_seed",),
     }
 )
-"""How a checkpoint's own solver works, which is not used: a scene names its sampler. With them, what counts only where
-``thresholding``, ``use_flow_sigmas`` or ``use_dynamic_shifting`` is on."""
+"""Options of the scheduler's own solver, which is not used: a scene names its sampler. Some have an effect only with
+``thresholding``, ``use_flow_sigmas`` or ``use_dynamic_shifting``, which are refused."""
 
 FIXED: dict[str, tuple[Any, ...]] = {
     "thresholding": (False, None),
@@ -78,52 +78,52 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "timestep_type": ("discrete", None),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
 }
-"""Keys that are supported at these values alone."""
+"""Keys that are supported only at these values."""
 
 
 def scheduler_of(folder: Path, named: str | None = None) -> dict[str, Any]:
-    """The configuration in ``folder/scheduler``, with its class and that class's values of missing keys.
+    """Read the configuration in ``folder/scheduler``, with its class and that class's values of missing keys.
 
-    named: the class in ``model_index.json``, which holds where the two differ. Raises CheckpointError, naming the key
-    and its value, for what is neither honoured nor known to change nothing.
+    named: the class in ``model_index.json``, which takes precedence. Raises CheckpointError, with the key and its
+    value, for what is neither honoured nor known to have no effect.
     """
     file = folder / "scheduler" / "scheduler_config.json"
     return checked(read_json(file), file, named)
 
 
 def checked(config: Mapping[str, Any], file: Path, named: str | None = None) -> dict[str, Any]:
-    """A configuration that was read from a file; see :func:`scheduler_of`."""
+    """Check a configuration read from a file; see :func:`scheduler_of`."""
     kind = str(named or config.get("_class_name") or "DDIMScheduler").removeprefix("Flax")
     if kind not in CLASSES:
         raise CheckpointError(
-            f'"{file}" is of {kind}, whose noise levels are not known here; supported are {", ".join(CLASSES)}.'
+            f'"{file}" is of {kind}, whose noise levels are not known; supported are {", ".join(CLASSES)}.'
         )
     for key, value in config.items():
         if key in FIXED and value not in FIXED[key]:
             raise CheckpointError(
-                f'"{file}" has {key} {_shown(value)}, which is not supported; supported is '
-                f"{' or '.join(_shown(one) for one in FIXED[key] if one is not None) or 'null'}."
+                f'"{file}" has {key} {_quoted(value)}, which is not supported; supported is '
+                f"{' or '.join(_quoted(one) for one in FIXED[key] if one is not None) or 'null'}."
             )
         if not key.startswith("_") and key not in HONOURED | SOLVER | FIXED.keys() and value is not None:
             raise CheckpointError(
-                f'"{file}" has {key} {_shown(value)}, which is not known here: what it does to the noise levels would '
-                "be passed over; remove the key if it does nothing."
+                f'"{file}" has {key} {_quoted(value)}, which is unknown: its effect on the noise levels would be '
+                "ignored; remove the key if it does nothing."
             )
     return {**CLASSES[kind], **config, "_class_name": kind}
 
 
 def scheduler_warnings(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """What a user should know of a checked configuration. name: of the model."""
+    """Warnings about a checked configuration. name: of the model."""
     kind = config.get("_class_name")
     if kind not in DISTILLED:
         return ()
     return (
         f'"{name}" names the scheduler {kind}, of a network distilled for a few steps, which is not among the '
-        'samplers: draw with "euler-ancestral", 4 to 8 steps and a guidance of 1 to 2.',
+        'samplers: use "euler-ancestral", 4 to 8 steps and a guidance of 1 to 2.',
     )
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return {None: "null", True: "true", False: "false"}.get(value, f'"{value}"') if not _number(value) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""What is refused of the names of a model's files, before any network library is imported."""
+"""Checks of a model's paths and names, made before any network library is imported."""
 
 import re
 from collections.abc import Iterable
@@ -9,18 +9,18 @@ from cloisonne.errors import CapabilityError, CheckpointError, OutputError, spel
 from cloisonne.scene.conditions.control import ControlKind
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-"""Endings of files that may hold code."""
+"""Suffixes of files that may hold code."""
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a source is spelt as "owner/name"; a path with a dot or a root in front is none."""
+    """Whether a source has the form "owner/name"; a path that begins with a dot or a slash has not."""
     return _ID.fullmatch(source) is not None
 
 
 def check_source(source: str | Path) -> None:
-    """CheckpointError where ``load`` could not find its source, or where that is a pickle; nothing is read."""
+    """Raise CheckpointError where ``load`` could not find its source, or where it is a pickle. Reads no file."""
     path = Path(source).expanduser()
     if source == "builtin" or path.is_dir():
         return
@@ -41,13 +41,13 @@ def check_source(source: str | Path) -> None:
 
 
 def check_path(path: str | Path, what: str) -> None:
-    """CheckpointError where a further file or folder of a model is missing. what: such as "LoRA"."""
+    """Raise CheckpointError where a file or folder does not exist. what: its kind, such as "LoRA"."""
     if not Path(path).expanduser().exists():
         raise CheckpointError(f'There is no {what} "{path}"; check its path.')
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
-    """CapabilityError for a kind of control that there is not."""
+    """Raise CapabilityError for an unknown kind of control."""
     for kind in kinds:
         if kind not in get_args(ControlKind):
             raise CapabilityError(
@@ -56,7 +56,7 @@ def check_kinds(kinds: Iterable[str]) -> None:
 
 
 def check_conversion(source: str, out: Path, *, overwrite: bool) -> None:
-    """CheckpointError, OutputError where ``convert`` could not begin."""
+    """Raise CheckpointError or OutputError where ``convert`` cannot read its source or may not write its output."""
     if out.exists() and not overwrite:
         allowed = spelled("overwrite=True", "--overwrite")
         raise OutputError(f'"{out}" exists already; choose another name, or overwrite it with {allowed}.')
@@ -64,4 +64,4 @@ def check_conversion(source: str, out: Path, *, overwrite: bool) -> None:
     if source != "builtin" and not path.exists():
         raise CheckpointError(f'There is no folder or file "{source}"; check its path.')
     if out.suffix == ".safetensors" and path.suffix not in PICKLES:
-        raise CheckpointError(f'"{source}" is no pickle to be written as one file; name a folder for the output.')
+        raise CheckpointError(f'"{source}" is no pickle, so it is not written as one file; give a folder as output.')

@@ -1,7 +1,7 @@
-"""Named tensors of one file with its header, read so that each of them is accounted for.
+"""The named tensors and header of one file, with a record of which of them are used.
 
-Who reads a file takes what it uses, skips what is known to change nothing, and settles the rest: a file of which
-nothing was used is refused, and what was left of any other is named in a warning.
+A reader takes the tensors that it uses, skips those known to have no effect, and settles the rest: a file of which
+nothing was used is refused, and unused tensors of any other are named in a warning.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 from cloisonne.errors import CheckpointError
 
 UNUSED_SUFFIXES = ("position_ids", "num_batches_tracked")
-"""Ends of the names of tensors that a network makes anew: they decide nothing in any file."""
+"""Suffixes of tensors that a network recomputes: they have no effect in any file."""
 
 NOTES = (
     *("format", "ss_", "sshs_", "modelspec.", "title", "author", "description", "license", "name", "step", "epoch"),
@@ -30,19 +30,19 @@ NOTES = (
         "converted_by",
     ),
 )
-"""Header entries of these names, or that begin with one that ends in "_" or ".", describe a file and decide nothing.
+"""Header entries that only describe a file; a name that ends in "_" or "." is a prefix.
 
-A reader that heeds one of them, such as ``modelspec.prediction_type``, reads it by :meth:`TensorFile.entry`.
+A reader that uses one of them, such as ``modelspec.prediction_type``, reads it by :meth:`TensorFile.entry`.
 """
 
 NAMED = 3
-"""How many names a message gives; the rest is counted."""
+"""How many names a message lists; the rest is counted."""
 
 
 class TensorFile:
     """The tensors and the header of one file.
 
-    source: of messages: a path. tensors: by name. header: the entries of a safetensors file's ``__metadata__``.
+    source: its path, for messages. tensors: by name. header: the entries of a safetensors file's ``__metadata__``.
     """
 
     def __init__(
@@ -57,15 +57,13 @@ class TensorFile:
 
     @classmethod
     def open(cls, file: Path) -> "TensorFile":
-        """A safetensors file. CheckpointError where it is missing, damaged or something else."""
+        """Open a safetensors file. Raises CheckpointError where it is missing, damaged or of another format."""
         try:
             with file.open("rb") as stream:
                 head = stream.read(64)
             if head.startswith(b"version https://git-lfs"):
-                raise CheckpointError(
-                    f'"{file}" is a pointer of git-lfs and not the file; fetch it with "git lfs pull".'
-                )
-            # A safetensors file begins with the length of its header, whose bytes may be any, and then the header.
+                raise CheckpointError(f'"{file}" is a git-lfs pointer and not the file; fetch it with "git lfs pull".')
+            # A safetensors file begins with the length of its header, eight arbitrary bytes, and then the header.
             if head[8:9] != b"{" and head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"):
                 raise CheckpointError(
                     f'"{file}" is a pickle under another name; convert it once with "cloisonne convert {file} FOLDER".'
@@ -93,44 +91,44 @@ class TensorFile:
         return tuple(name for name in self.tensors if name not in self._used and name not in self._skipped)
 
     def take(self, name: str) -> Tensor:
-        """The tensor, which counts as used. CheckpointError where the file lacks it."""
+        """The tensor, which is marked as used. Raises CheckpointError where the file lacks it."""
         if name not in self.tensors:
             raise CheckpointError(f'"{self.source}" lacks the tensor "{name}"; download it again.')
         self._used.add(name)
         return self.tensors[name]
 
     def within(self, prefix: str) -> dict[str, Tensor]:
-        """All tensors whose names begin so, by the rest of their names; they do not count as used."""
+        """The tensors with this prefix, by the rest of their names, without marking them as used."""
         return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
 
     def take_prefix(self, prefix: str) -> dict[str, Tensor]:
-        """All tensors whose names begin so, by the rest of their names; they count as used."""
+        """The tensors with this prefix, by the rest of their names, marked as used."""
         found = self.within(prefix)
         self._used |= {prefix + name for name in found}
         return found
 
     def skip(self, names: Iterable[str] | Callable[[str], bool], why: str) -> None:
-        """Count tensors as accounted for that are known and rightly not used: names, or a test of a name.
+        """Mark known tensors that are rightly not used; no warning names them. names: or a test of a name.
 
-        why: for the reader of the code; it is not shown.
+        why: for the reader of the code; it is not displayed.
         """
-        assert why, "a tensor is passed over for a reason"
+        assert why, "a tensor is skipped for a reason"
         wanted = names if callable(names) else set(names).__contains__
         self._skipped |= {name for name in self.tensors if wanted(name)}
 
     def entry(self, name: str) -> str | None:
-        """A header entry, which counts as read; None where the file has none of that name."""
+        """A header entry, which is marked as read; None where the file has none of that name."""
         self._read.add(name)
         return self.header.get(name)
 
     def settle(self, what: str) -> tuple[str, ...]:
-        """Warnings, one sentence each, of the tensors and header entries that were not used.
+        """Warnings, one sentence each, about tensors and header entries that were not used.
 
-        what: the kind of file, such as "LoRA". CheckpointError where no tensor was used.
+        what: the kind of file, such as "LoRA". Raises CheckpointError where no tensor was used.
         """
         if not self._used:
             held = f"its tensors are {listed(self.keys)}" if self.tensors else "it holds no tensors"
-            raise CheckpointError(f'"{self.source}" is no {what} that is known: {held}; load another file.')
+            raise CheckpointError(f'"{self.source}" is no {what} of a known layout: {held}; load another file.')
         warnings = []
         if left := self.left:
             count, all_of_them = len(left), len(self.tensors)
@@ -141,30 +139,30 @@ class TensorFile:
         if entries := [name for name in self.header if name not in self._read and not is_note(name)]:
             one = len(entries) == 1
             warnings.append(
-                f'The header of the {what} "{self.source}" has {"an entry" if one else "entries"} which '
-                f"{'is' if one else 'are'} not known and not used: {listed(entries)}."
+                f'The header of the {what} "{self.source}" has {"an entry" if one else "entries"} that '
+                f"{'is' if one else 'are'} unknown and not used: {listed(entries)}."
             )
         return tuple(warnings)
 
 
 def is_note(entry: str) -> bool:
-    """Whether a header entry of this name describes a file and decides nothing."""
+    """Whether a header entry of this name only describes a file (``NOTES``)."""
     return any(entry.startswith(note) if note.endswith(("_", ".")) else entry == note for note in NOTES)
 
 
 def reason(error: Exception) -> str:
-    """The first line of a library's error that says something, at most 200 characters, without a mark at its end."""
+    """The first informative line of a library's error, at most 200 characters, without punctuation at its end."""
     lines = [line.strip(" .\t") for line in str(error).splitlines()]
     return next((line[:200] for line in lines if line and not line.endswith(":")), type(error).__name__)
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first names, quoted, and how many more there are."""
+    """The first ``NAMED`` names, quoted, and the number of the others."""
     found = list(names)
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(f'"{name}"' for name in found[:NAMED]) + more
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, not accounted for; CheckpointError as :meth:`TensorFile.open`."""
+    """All tensors of a safetensors file, with no record of use. Raises CheckpointError as :meth:`TensorFile.open`."""
     return TensorFile.open(file).tensors

@@ -1,1 +1,1 @@
-"""Text encoders and learned words."""
+"""Text encoders, textual inversions, learned concepts and vocabularies."""

@@ -1,4 +1,4 @@
-"""CLIP text encoders and their tokenizers: text to what a network hears."""
+"""CLIP text encoders and their tokenizers: from text to a network's ``encoder_hidden_states``."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ class EncodedText(NamedTuple):
 
 
 class TextEncoder:
-    """Text as Stable Diffusion reads it: start, words, end, padding; all of it is heard.
+    """Stable Diffusion's text conditioning: start token, text, end token, padding, all of them attended to.
 
     With one encoder, tokens are its last layer's output, normalised. With the two of Stable Diffusion XL they are the
-    last but one layer's outputs of both, side by side, and the second one's projection is the pooled text.
-    length: tokens of every sequence. width: D of what comes out. pooled_width: P, 0 without pooled text. tokenizer: for
-    methods that build sequences of their own. learned: words that were added, each of one or more vectors. silent: an
-    empty negative is zeros. device: where it works, if not where its weights lie.
+    last but one layer's outputs of both, concatenated, and the second one's projection is the pooled text.
+    length: tokens of every sequence. width: D. pooled_width: P, 0 without pooled text. tokenizer: for methods that
+    build sequences of their own. learned: textual inversions. silent: an empty negative prompt is zeros. device: where
+    it runs; None means the device of its weights.
     """
 
     def __init__(self, parts: Sequence[TextPart], *, device: torch.device | None = None, silent: bool = False) -> None:
@@ -49,9 +49,9 @@ class TextEncoder:
         return "<bin000>" in self.tokenizer.get_vocab()
 
     def ids(self, *texts: str, region: str | None = None) -> list[int]:
-        """The ids of texts, one behind the other, padded to ``length``.
+        """The ids of concatenated texts, padded to ``length``.
 
-        SceneError, about the region if there is one, where they do not fit: cut off, their end would say nothing.
+        Raises SceneError, with the region's name if given, where they are too long; they are never truncated.
         """
         room = self.length - 2
         words = [i for text in texts for i in self.words(text)]
@@ -65,7 +65,7 @@ class TextEncoder:
         return [start, *words, *rest[: self.length - 1 - len(words)]]
 
     def words(self, text: str) -> list[int]:
-        """The ids of a text's words alone, however many."""
+        """The ids of a text, without start, end and padding, of any length."""
         found: list[int] = []
         for part, name in self.learned.split(text):
             if name is not None:
@@ -75,13 +75,13 @@ class TextEncoder:
         return found
 
     def spelt(self, token: int) -> str:
-        """What an id stands for, as text."""
+        """The text of one token id."""
         return self.learned.name_of(token) or self.tokenizer.decode([token])
 
     def _padded_empty(self) -> tuple[int, ...]:
         """The ids of the empty text, padded to ``length``.
 
-        A tokenizer keeps its padding from call to call; after this no call changes it, so that threads can share it.
+        A tokenizer stores the padding of its last call; after this no call changes it, so that threads can share it.
         """
         ids = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
         self.tokenizer("", add_special_tokens=False, verbose=False)
@@ -89,7 +89,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def say(self, ids: Sequence[int]) -> EncodedText:
-        """What is heard of a sequence of N ids."""
+        """Encode a sequence of N ids."""
         if self._second_pad is None:
             return EncodedText(self.module(self._batch(ids)).last_hidden_state[0].float())
         first = self.module(self._batch(ids), output_hidden_states=True)
@@ -98,11 +98,11 @@ class TextEncoder:
         return EncodedText(tokens.float(), second.text_embeds[0].float())
 
     def encode(self, ids: Sequence[int]) -> Tensor:
-        """[N, D], float32: the tokens of :meth:`say`."""
+        """[N, D], float32: only the tokens of :meth:`say`."""
         return self.say(ids).tokens
 
     def blank(self, num_tokens: int, device: torch.device | str) -> EncodedText:
-        """Zeros in the shape of what is said."""
+        """Zeros in the shape of an encoded text."""
         pooled = torch.zeros(self.pooled_width, device=device) if self.pooled_width else None
         return EncodedText(torch.zeros(num_tokens, self.width, device=device), pooled)
 
@@ -110,14 +110,14 @@ class TextEncoder:
         return torch.tensor([list(ids)], device=self._device or self.module.device)
 
     def _repadded(self, ids: Sequence[int]) -> list[int]:
-        """The sequence as the second tokenizer pads it: other ids behind the first end."""
+        """The sequence with the second tokenizer's padding after the first end token."""
         end = list(ids).index(self.tokenizer.eos_token_id) + 1
         assert self._second_pad is not None, "there is a second encoder"
         return [*ids[:end], *[self._second_pad] * (len(ids) - end)]
 
 
 class NoText:
-    """In place of a text encoder, where a model hears no words (Paint by Example)."""
+    """Stands for the text encoder of a model that takes no text (Paint by Example); encoding raises CapabilityError."""
 
     length = 1
     pooled_width = 0
@@ -144,13 +144,13 @@ class NoText:
         raise self._refusal(None)
 
     def blank(self, num_tokens: int, device: torch.device | str) -> EncodedText:
-        """Zeros in the shape of what is said."""
+        """Zeros in the shape of an encoded text."""
         return EncodedText(torch.zeros(num_tokens, self.width, device=device))
 
     def _refusal(self, region: str | None) -> CapabilityError:
         own = spelled(f'load(..., exemplar="{self._model}")', f"--exemplar-model {self._model}")
         return CapabilityError(
-            f'The model "{self._model}" (Paint by Example) hears no words, only exemplars; leave captions and phrases '
+            f'The model "{self._model}" (Paint by Example) takes no text, only exemplars; leave captions and phrases '
             f"out, or load a text model with it: {own}.",
             region=region,
         )
@@ -159,9 +159,9 @@ class NoText:
 def _second_pad(parts: Sequence[TextPart]) -> int:
     first, second = (part.tokenizer for part in parts)
     if first.get_vocab() != second.get_vocab():
-        raise CheckpointError("Its two tokenizers have different words; take both from one checkpoint.")
+        raise CheckpointError("Its two tokenizers have different vocabularies; take both from one checkpoint.")
     if first.model_max_length != second.model_max_length:
-        raise CheckpointError("Its two tokenizers read texts of different length; take both from one checkpoint.")
+        raise CheckpointError("Its two tokenizers have different maximum lengths; take both from one checkpoint.")
     pad: Any = second.pad_token_id
     return int(pad)
 

@@ -1,4 +1,4 @@
-"""Learned concepts: a few vectors in the place of words, for text encoders to read (VCT, arXiv 2307.14352)."""
+"""Learned concepts: a few vectors in place of token embeddings of the text encoder (VCT, arXiv 2307.14352)."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from cloisonne.models.text.encoder import NoText, TextEncoder
 
 NAME = "<concept>"
 _VECTORS: ContextVar[Tensor | None] = ContextVar("concept_vectors", default=None)
-"""Vectors [N, D] that stand behind the start of the text being encoded in this context."""
+"""Vectors [N, D] that follow the start token of the text being encoded in this context."""
 
 
 @dataclass(frozen=True, eq=False)
 class Concept:
-    """vectors: [N, D] float32, in the place of the embeddings of N words."""
+    """A learned concept. vectors: [N, D] float32, in place of the embeddings of N tokens."""
 
     vectors: Tensor
 
     def data(self) -> bytes:
-        """The bytes of its file."""
+        """Its ``.safetensors`` file as bytes."""
         return written({NAME: self.vectors.detach().cpu().contiguous()})
 
     def save(self, path: str | Path) -> None:
-        """Write it as a textual inversion, which ``embeddings=`` and other tools read too."""
+        """Write it as a textual inversion, which ``embeddings=`` and other tools also read."""
         try:
             Path(path).write_bytes(self.data())
         except OSError as error:
@@ -39,7 +39,7 @@ class Concept:
 
     @classmethod
     def load(cls, path: str | Path) -> "Concept":
-        """A concept, or any textual inversion of one text encoder: its own, diffusers', or A1111's form converted.
+        """Read a concept, or any textual inversion for one text encoder: diffusers', or A1111's once converted.
 
         Raises CheckpointError where the file holds none.
         """
@@ -51,21 +51,21 @@ class Concept:
                 f'The concept "{path}" is no .safetensors file; convert it once: cloisonne convert {path} '
                 "OUT.safetensors."
             )
-        return cls._among(read_tensors(file), f'"{path}"')
+        return cls._of(read_tensors(file), f'"{path}"')
 
     @classmethod
     def read(cls, data: bytes) -> "Concept":
-        """The same of a file's bytes."""
+        """As :meth:`load`, from a file's bytes."""
         try:
-            return cls._among(read_bytes(data), "The concept's file")
+            return cls._of(read_bytes(data), "The concept's file")
         except (SafetensorError, ValueError, KeyError):
             raise CheckpointError(
-                "The concept's file is no safetensors file; give one that was learned here or a textual inversion, "
-                "and convert what is pickled: cloisonne convert IN OUT.safetensors."
+                "The concept's file is no safetensors file; give a concept learned by cloisonne or a textual "
+                "inversion, and convert a pickled one: cloisonne convert IN OUT.safetensors."
             ) from None
 
     @classmethod
-    def _among(cls, tensors: dict[str, Tensor], named: str) -> "Concept":
+    def _of(cls, tensors: dict[str, Tensor], named: str) -> "Concept":
         found = [tensor for tensor in tensors.values() if tensor.ndim in (1, 2, 3)]
         if len(tensors) != 1 or len(found) != 1:
             raise CheckpointError(
@@ -75,7 +75,7 @@ class Concept:
 
 
 def width_of(text: TextEncoder | NoText) -> int:
-    """D of the vectors that a model reads. CapabilityError where it has not just one text encoder."""
+    """D of a model's token embeddings. Raises CapabilityError where it does not have exactly one text encoder."""
     if isinstance(text, NoText) or len(text.modules) != 1:
         raise CapabilityError(
             "Concepts are learned for models of one text encoder, such as Stable Diffusion 1.x and 2.x or the built-in "
@@ -85,40 +85,40 @@ def width_of(text: TextEncoder | NoText) -> int:
 
 
 def table_of(text: TextEncoder) -> Any:
-    """The layer that turns ids into vectors."""
+    """The text encoder's layer of token embeddings."""
     return text.module.get_input_embeddings()
 
 
 def said(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """What is heard of a concept alone, [length, D], with a gradient to its vectors [N, D]; and where these stand.
+    """Encode a text of the concept alone: [length, D], with a gradient to its vectors [N, D], and their positions.
 
-    Raises CheckpointError where they are of another width, or more than fit a text.
+    Raises CheckpointError where the vectors have another width, or are too many for a text.
     """
     width, count = width_of(text), len(vectors)
     if vectors.shape[1] != width:
         raise CheckpointError(
-            f"The concept's vectors have {vectors.shape[1]} numbers, but this model's words have {width}; learn the "
-            "concept with this model."
+            f"The concept's vectors have {vectors.shape[1]} numbers, but this model's token embeddings have {width}; "
+            "learn the concept with this model."
         )
     if count > text.length - 2:
         raise CheckpointError(f"The concept has {count} vectors, but the model reads at most {text.length - 2}.")
     ids = text.ids("")
     ids = [ids[0], *([ids[1]] * count), *ids[1 : len(ids) - count]]
-    places = tuple(range(1, count + 1))
+    positions = tuple(range(1, count + 1))
 
     table = table_of(text)
     if _put not in table._forward_hooks.values():
         table.register_forward_hook(_put)
     before = _VECTORS.set(vectors)
     try:
-        heard = text.module(torch.tensor([ids], device=vectors.device)).last_hidden_state[0].float()
+        encoded = text.module(torch.tensor([ids], device=vectors.device)).last_hidden_state[0].float()
     finally:
         _VECTORS.reset(before)
-    return heard, places
+    return encoded, positions
 
 
 def _put(module: Any, given: Any, out: Tensor) -> Tensor | None:
-    """The hook on the table of embeddings: it stays there, and acts while :func:`said` encodes in its own context."""
+    """A permanent hook on the token embeddings; it acts only while :func:`said` encodes in the same context."""
     if (vectors := _VECTORS.get()) is None:
         return None
     filled = out.clone()

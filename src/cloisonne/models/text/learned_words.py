@@ -1,4 +1,4 @@
-"""Learned words (textual inversion, arXiv 2208.01618): where a text uses them, and the ids of their vectors."""
+"""Learned words (textual inversion, arXiv 2208.01618): how they are found in a text, and the ids of their vectors."""
 
 import re
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from itertools import count, takewhile
 from typing import Any
 
 _PLACE = re.compile(r"<bin\d+>|<\|.*\|>")
-"""Added tokens that are no learned words: ReCo's places, and starts and ends of texts."""
+"""Added tokens that are no learned words: ReCo's position tokens, start and end tokens."""
 _NUMBERED = re.compile(r"(.+)_[1-9]\d*")
 
 
 @dataclass(frozen=True)
 class LearnedWords:
-    """Words of one or several vectors each, matched whole, in any case, the longest first.
+    """Learned words of one or several vectors each, matched as whole words, ignoring case, the longest first.
 
-    ids: of a word's vectors, by its name.
+    ids: the token ids of each word's vectors.
     """
 
     ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tokenizer: Any, added: Mapping[str, tuple[int, ...]]) -> "LearnedWords":
-        """Those that were added, and those of several vectors that a folder's tokenizer has, "ink ink_1 ink_2"."""
+        """The added words, and those that the folder's tokenizer holds, as "ink ink_1 ink_2" for three vectors."""
         ours = {i for ids in added.values() for i in ids}
         tokens = {t: i for t, i in tokenizer.added_tokens_encoder.items() if i not in ours and not _PLACE.fullmatch(t)}
         found: dict[str, tuple[int, ...]] = {}
@@ -46,7 +46,7 @@ class LearnedWords:
         return re.compile("|".join(map(_whole, names)), re.IGNORECASE)
 
     def split(self, text: str) -> list[tuple[str, str | None]]:
-        """The parts of a text in order, each with the name of the learned word that it is, or None; none is empty."""
+        """The non-empty parts of a text in order, each with the learned word's name, or None for other text."""
         if self._pattern is None:
             return [(text, None)] if text else []
         parts: list[tuple[str, str | None]] = []
@@ -58,11 +58,11 @@ class LearnedWords:
         return [part for part in parts if part[0]]
 
     def used(self, text: str) -> tuple[str, ...]:
-        """The names of the learned words in a text, each once, in its order."""
+        """The names of the learned words in a text, each once, in order of appearance."""
         return tuple(dict.fromkeys(name for _, name in self.split(text) if name is not None))
 
     def name_of(self, token: int) -> str | None:
-        """The learned word that a token's id is a vector of."""
+        """The learned word that a token id belongs to, None for other tokens."""
         return next((name for name, ids in self.ids.items() if token in ids), None)
 
     def _named(self, written: str) -> str:
@@ -70,7 +70,7 @@ class LearnedWords:
 
 
 def _whole(name: str) -> str:
-    """A pattern of the name where no letter, digit or underscore stands next to one of its own."""
+    """A pattern of the name as a whole word: no letter, digit or underscore next to one of its own."""
     before = r"(?<!\w)" if re.match(r"\w", name) else ""
     after = r"(?!\w)" if re.search(r"\w\Z", name) else ""
     return f"{before}{re.escape(name)}{after}"

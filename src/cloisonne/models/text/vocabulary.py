@@ -1,7 +1,7 @@
-"""The words that a family was trained with: ``words.json``, which any model folder may carry. No tensors.
+"""The words that a model family was trained with: ``words.json``, which any model folder may hold.
 
 ``{"version": 1, "groups": {"things": [["doughnut", "donut"], ...], ...}, "grammar": ["a", "the", ...]}``: entries of a
-group are a name and its synonyms, of one or several words; grammar is single words that join them.
+group are a name and its synonyms, of one or several words; grammar is the single words that join them.
 """
 
 import json
@@ -18,7 +18,7 @@ from cloisonne.errors import CheckpointError
 
 WORDS = "words.json"
 MOST_NEAR = 3
-"""At most so many known words are named for an unknown one."""
+"""The most suggestions for an unknown word."""
 _WORD = re.compile(r"\w+(?:'\w+)?")
 _STOP = re.compile(r"[^\w\s'/-]+")
 
@@ -27,14 +27,14 @@ Entries = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """groups: entries of each, names first. grammar: single words."""
+    """The words of a training set. groups: entries by group, names first. grammar: single words."""
 
     groups: Mapping[str, Entries]
     grammar: frozenset[str]
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Of a model folder; None where it carries no list. CheckpointError for a damaged one."""
+        """Read a model folder's list; None where it has none. Raises CheckpointError for a damaged one."""
         file = folder / WORDS
         if not file.is_file():
             return None
@@ -49,10 +49,10 @@ class Vocabulary:
             ) from error
 
     def unknown(self, text: str, learned: Collection[str] = ()) -> list[str]:
-        """The words of a plain text that were not trained, without repetition; neighbours are one phrase.
+        """The words of a plain text that are not in the vocabulary, each once; neighbours form one phrase.
 
-        A known word before an unknown one belongs to it, since it is no thing of its own there: "whale shark" is one
-        unknown phrase, and of "striped cat" only "striped" is unknown. learned: further words that are known.
+        A known word before an unknown one belongs to the phrase, since it modifies it: "whale shark" is one unknown
+        phrase, and of "striped cat" only "striped" is unknown. learned: further known words.
         """
         found: dict[str, None] = {}
         for segment in _STOP.split(_without(text, learned).casefold()):
@@ -66,7 +66,7 @@ class Vocabulary:
         return list(found)
 
     def near(self, phrase: str) -> list[str]:
-        """At most ``MOST_NEAR`` known words like it: spelt alike, or one of its words."""
+        """At most ``MOST_NEAR`` known words for a phrase: of similar spelling, or sharing a word."""
         known = list(dict.fromkeys(word for words in self._entries for word in [" ".join(words)]))
         words = phrase.casefold().split()
         close = [match for part in (phrase, *words) for match in get_close_matches(part, known, MOST_NEAR, 0.75)]
@@ -74,7 +74,7 @@ class Vocabulary:
         return list(dict.fromkeys([*close, *holding]))[:MOST_NEAR]
 
     def _labelled(self, words: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Each word, or all of a known entry at once, with "known", "grammar" or "unknown"."""
+        """Each word, or the words of a known entry together, with its label "known", "grammar" or "unknown"."""
         place = 0
         while place < len(words):
             size = next((n for n in self._sizes if tuple(words[place : place + n]) in self._entries), 0)
@@ -84,7 +84,7 @@ class Vocabulary:
 
     @cached_property
     def _entries(self) -> dict[tuple[str, ...], str]:
-        """The words of each entry; what is also grammar, such as colours, ends a phrase like other grammar."""
+        """The words of each entry, with its label; an entry of grammar words, such as a colour, is "grammar"."""
         entries = [entry for own in self.groups.values() for entry in own]
         named = [tuple(_WORD.findall(word.casefold())) for entry in entries for word in entry]
         return {words: "grammar" if set(words) <= self.grammar else "known" for words in named if words}

@@ -1,4 +1,4 @@
-"""What asking networks costs, counted from their shapes on the meta device: nothing is computed."""
+"""The cost of a forward pass, counted on the meta device: nothing is computed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +16,20 @@ from cloisonne.models.model import Model
 
 @dataclass(frozen=True)
 class Cost:
-    """flops: floating-point operations. numbers: how many are held at once, estimated as twice the largest layer's."""
+    """The cost of one forward pass.
+
+    flops: floating-point operations. numbers: how many are in memory at once, estimated as twice the inputs and outputs
+    of the largest layer.
+    """
 
     flops: int
     numbers: int
 
 
 def forward_cost(model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
-    """One row of the network on a canvas (H, W) that hears a sequence of ``num_tokens``.
+    """One batch row of the UNet on a canvas (H, W), conditioned on a sequence of ``num_tokens``.
 
-    TextSequences that are heard by region cost no more: the work follows the canvas, not the number of texts.
+    Masked text sequences cost no more: the work depends on the canvas, not on the number of texts.
     """
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(model.net.unet.config)
@@ -35,24 +39,24 @@ def forward_cost(model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
 
 
 def control_cost(net: ControlNet, model: Model, grid: tuple[int, int], num_tokens: int) -> Cost:
-    """One row of a ControlNet of the model on a canvas (H, W)."""
+    """One batch row of one of the model's ControlNets on a canvas (H, W)."""
     with torch.device("meta"):
         module: Any = ControlNetModel.from_config(net.module.config)
         z, t = torch.empty(1, model.spec.latent_channels, *grid), torch.empty(1)
         given = _added(model)
-        shown = torch.empty(1, 3, *(side * model.vae.factor for side in grid))
-        return _cost(module, z, t, torch.empty(1, num_tokens, model.spec.token_width), shown, **given)
+        image = torch.empty(1, 3, *(side * model.vae.factor for side in grid))
+        return _cost(module, z, t, torch.empty(1, num_tokens, model.spec.token_width), image, **given)
 
 
 def decode_cost(model: Model, grid: tuple[int, int]) -> Cost:
-    """The picture of a canvas (H, W)."""
+    """Decoding a canvas (H, W) to an image."""
     with torch.device("meta"):
         vae: Any = AutoencoderKL.from_config(model.vae.module.config)
         return _cost(vae.decoder, torch.empty(1, model.vae.channels, *grid))
 
 
 def _added(model: Model) -> dict[str, Any]:
-    """The arguments for pooled text and size, of networks that take them."""
+    """The arguments for pooled text and size, for networks that take them."""
     pooled = {"text_embeds": torch.empty(1, model.spec.pooled_width)} if model.spec.pooled_width else {}
     size = {"time_ids": torch.empty(1, 6)} if "size" in model.spec.micro else {}
     return {"added_cond_kwargs": pooled | size} if pooled or size else {}

@@ -1,4 +1,4 @@
-"""A diffusers UNet2DConditionModel as a network that estimates x0 (Stable Diffusion 1.x, 2.x, XL and ours)."""
+"""A diffusers UNet2DConditionModel as an x0 estimator (Stable Diffusion 1.x, 2.x, XL and the built-in family)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,19 +26,19 @@ from cloisonne.core.region_lora import LoraScales
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet import features
-from cloisonne.models.unet.region_lora import Added, Lora, counting, grid_of, install, with_text
+from cloisonne.models.unet.region_lora import Added, Lora, applying_loras, grid_of, install, with_text
 
 ImagePromptWeights = tuple[Tensor, Tensor]
-"""Of one layer's keys and values of pictures: [C, D] each."""
+"""One layer's projections of image prompts to keys and values: [C, D] each."""
 
 
 class DiffusersNet:
     """Estimates x0 from a :class:`~cloisonne.core.plan.Call` with a UNet.
 
-    The UNet's attention processors are replaced once, here; from then on it answers through this object. They keep no
-    state: what a run remembers travels in the call. text_attention: ``gathered``, or its oracle ``dense``. pictures:
-    an IP-Adapter's weights [C, D] for keys and for values of pictures, by cross-attention layer. loras: those that
-    count by region, by name; their hooks stay on the UNet, so that it takes them once.
+    The constructor replaces the UNet's attention processors; call the UNet only through this object. The processors
+    are stateless: a run's state travels in the call. text_attention: ``gathered``, or its oracle ``dense``. pictures:
+    an IP-Adapter's weights [C, D] for keys and values of image prompts, by cross-attention layer. loras: LoRAs by
+    region, by name. Their hooks are permanent, so a UNet takes them once.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class DiffusersNet:
             )
         if call.image_prompts is not None and not self.image_prompts:
             raise CapabilityError(
-                f'View "{call.rows[0].view}": pictures were given, but the network has no IP-Adapter; load one with it.'
+                f'View "{call.rows[0].view}": image prompts were given, but the network has no IP-Adapter; load one.'
             )
-        with counting(call), features.sharing_features(call):
+        with applying_loras(call), features.sharing_features(call):
             output = self._output(call)
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)
 
@@ -84,7 +84,7 @@ class DiffusersNet:
         return self.unet(
             self._input(call).to(dtype),
             torch.full((len(call.rows),), call.step.t, device=call.z.device),
-            # The processors take the texts from the call; the UNet only hands this on.
+            # The processors take the text from the call; the UNet only passes this on.
             encoder_hidden_states=call.z.new_empty(len(call.rows), 0, self.spec.token_width),
             cross_attention_kwargs={"call": call, "attend": self.text_attention},
             added_cond_kwargs=self._added(call, dtype),
@@ -118,7 +118,7 @@ class DiffusersNet:
 
 
 def layer_of(processor: str) -> str:
-    """The name of the layer that a processor of diffusers' is of."""
+    """The name of an attention layer, from its processor's name in diffusers."""
     return processor.removesuffix(".processor")
 
 
@@ -140,7 +140,7 @@ def _sites(processors: Iterable[str]) -> dict[str, Site]:
 
 
 class _Layer(Protocol):
-    """What is used of an attention layer of diffusers."""
+    """The used attributes of a diffusers attention layer."""
 
     heads: int
     rescale_output_factor: float
@@ -151,7 +151,7 @@ class _Layer(Protocol):
 
 
 class _Processor:
-    """diffusers' interface to one attention layer, handed on to the core's one attention function."""
+    """A diffusers attention processor of one layer, which calls the attention functions of ``core``."""
 
     def __init__(self, site: Site, image_prompts: ImagePromptWeights | None, loras: Mapping[str, Lora]) -> None:
         """site: of the layer, with no grid yet."""
@@ -197,7 +197,7 @@ class _Processor:
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
     def _project(self, tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
-        """Keys and values [T, N, C] of pictures' tokens [T, N, D]; the weights may lie elsewhere than the network."""
+        """Keys and values [T, N, C] of image prompts [T, N, D]; the weights may be on another device than the UNet."""
         assert self._image_prompts is not None, "the network has an IP-Adapter"
         k, v = (weight.to(tokens.device) for weight in self._image_prompts)
         tokens = tokens.to(k.dtype)
@@ -209,12 +209,13 @@ def _changes(layer: str, loras: Mapping[str, Lora]) -> dict[str, Added]:
 
 
 def _check(unet: UNet2DConditionModel) -> None:
-    """Refuse the UNets whose attention is more than projections and a softmax, or whose text takes another way in."""
+    """Refuse UNets whose attention is more than projections and a softmax, or which take text by another input."""
     config = unet.config
-    way = config["encoder_hid_dim_type"] or config["addition_embed_type"]
-    if way not in (None, "text_time"):
+    text_input = config["encoder_hid_dim_type"] or config["addition_embed_type"]
+    if text_input not in (None, "text_time"):
         raise CheckpointError(
-            f'The UNet takes its text by "{way}", which is not Stable Diffusion 1.x, 2.x or XL; load one of these.'
+            f'The UNet takes its text by "{text_input}", which is not Stable Diffusion 1.x, 2.x or XL; load one of '
+            "these."
         )
     for name, layer in unet.named_modules():
         if isinstance(layer, Attention) and (layer.group_norm is not None or layer.added_kv_proj_dim is not None):

@@ -1,7 +1,7 @@
-"""Features of a UNet's decoder that rows of a batch take from one another, as the call's edits say.
+"""Decoder features of a UNet that batch rows share, as the call's attention edits request.
 
-Hooks are put on the decoder once and do nothing but while :func:`sharing_features` is entered in the same context, so
-that several threads can use one UNet.
+The hooks on the decoder are permanent and act only inside :func:`sharing_features` of the same context, so that several
+threads can use one UNet.
 """
 
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ from torch import Tensor
 from cloisonne.core.plan import Call
 
 _PAIRS: ContextVar[tuple[list[int], list[int]] | None] = ContextVar("feature_pairs", default=None)
-"""Rows that features are taken from, and rows that take them."""
+"""Source rows and target rows."""
 
 
 def install(unet: UNet2DConditionModel) -> None:
-    """Hooks on the decoder's residual blocks, behind all others: LoRAs change what is taken. Any number of calls."""
+    """Put hooks on the decoder's residual blocks, after all others, so that LoRAs are included. Idempotent."""
     blocks: Any = unet.up_blocks
     for resnet in (resnet for block in blocks for resnet in block.resnets):
         hooks = resnet.conv2._forward_hooks
-        for key in [key for key, hook in hooks.items() if hook is _taken]:
+        for key in [key for key, hook in hooks.items() if hook is _copy_features]:
             del hooks[key]
-        resnet.conv2.register_forward_hook(_taken)
+        resnet.conv2.register_forward_hook(_copy_features)
 
 
 @contextmanager
 def sharing_features(call: Call) -> Iterator[None]:
-    """While the UNet runs, what its decoder's residual blocks add to b is what they add to a, for all pairs (a, b).
+    """In this context, the decoder's residual blocks add to row b what they add to row a, for each pair (a, b).
 
-    Skips and attention stay each row's own.
+    Skip connections and attention remain each row's own.
     """
     pairs = [pair for edit in call.edits for pair in edit.features(call)]
     before = _PAIRS.set(([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None)
@@ -42,7 +42,7 @@ def sharing_features(call: Call) -> Iterator[None]:
         _PAIRS.reset(before)
 
 
-def _taken(module: Any, args: Any, added: Tensor) -> Tensor | None:
+def _copy_features(module: Any, args: Any, added: Tensor) -> Tensor | None:
     if (pairs := _PAIRS.get()) is None:
         return None
     sources, targets = pairs

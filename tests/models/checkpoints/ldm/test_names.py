@@ -27,13 +27,13 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made() -> Callable[[str], Tensors]:
-    """The tensors of a line, made once."""
+    """The tensors of a model family, made once."""
     known: dict[str, Tensors] = {}
 
-    def tensors(line: str) -> Tensors:
-        if line not in known:
-            known[line] = tensors_of(parts(line), line)
-        return dict(known[line])
+    def tensors(family: str) -> Tensors:
+        if family not in known:
+            known[family] = tensors_of(parts(family), family)
+        return dict(known[family])
 
     return tensors
 
@@ -76,7 +76,7 @@ SPELLINGS: dict[str, tuple[str, Callable[[Tensors], Tensors]]] = {
         "sd1",
         lambda tensors: tensors | {f"model_ema.{n.replace('.', '')}": t + 1 for n, t in tensors.items() if "diff" in n},
     ),
-    "what training kept": (
+    "training state": (
         "sd1",
         lambda tensors: (
             tensors
@@ -93,8 +93,8 @@ SPELLINGS: dict[str, tuple[str, Callable[[Tensors], Tensors]]] = {
 def test_other_spellings_give_the_same_networks(
     spelling: str, made: Callable[[str], Tensors], read: Callable[..., Any]
 ) -> None:
-    line, change = SPELLINGS[spelling]
-    plain, found = read(made(line)), read(change(made(line)))
+    family, change = SPELLINGS[spelling]
+    plain, found = read(made(family)), read(change(made(family)))
     assert found.warnings == plain.warnings == ()
     for ours, theirs in [
         (found.net.unet, plain.net.unet),
@@ -106,10 +106,10 @@ def test_other_spellings_give_the_same_networks(
 
 
 V, EPS = "v_prediction", "epsilon"
-SAID: dict[str, tuple[str, dict[str, str], Tensors, str, bool]] = {
+DECLARED: dict[str, tuple[str, dict[str, str], Tensors, str, bool]] = {
     "header": ("sd1", {"modelspec.prediction_type": "v"}, {}, V, False),
     "header, in full": ("xl", {"modelspec.prediction_type": "v_prediction"}, {}, V, False),
-    "header says noise": ("sd2", {"modelspec.prediction_type": "epsilon"}, {}, EPS, False),
+    "header declares noise": ("sd2", {"modelspec.prediction_type": "epsilon"}, {}, EPS, False),
     "architecture": ("sd2", {"modelspec.architecture": "stable-diffusion-v2-768-v"}, {}, V, False),
     "kohya": ("sd1", {"ss_v_parameterization": "True", "ss_zero_terminal_snr": "True"}, {}, V, True),
     "mark": ("sd1", {}, {"v_pred": torch.zeros(0)}, V, False),
@@ -119,16 +119,16 @@ SAID: dict[str, tuple[str, dict[str, str], Tensors, str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("case", SAID)
-def test_what_a_file_says_of_its_prediction_is_honoured(
+@pytest.mark.parametrize("case", DECLARED)
+def test_the_declared_prediction_is_honoured(
     case: str, made: Callable[[str], Tensors], read: Callable[..., Any]
 ) -> None:
-    line, header, marks, prediction, zero_snr = SAID[case]
-    model = read(made(line) | marks, header)
+    family, header, marks, prediction, zero_snr = DECLARED[case]
+    model = read(made(family) | marks, header)
     assert (model.schedule.prediction, model.spec.prediction) == (prediction, prediction)
     assert (model.schedule.alphas[-1] < 1e-6, model.schedule.spacing == "trailing") == (zero_snr, zero_snr)
     assert model.warnings == ()
-    assert read(made(line), header, prediction="epsilon").schedule.prediction == "epsilon"
+    assert read(made(family), header, prediction="epsilon").schedule.prediction == "epsilon"
 
 
 WRONG: dict[str, tuple[str, dict[str, str], Tensors, str]] = {
@@ -136,7 +136,7 @@ WRONG: dict[str, tuple[str, dict[str, str], Tensors, str]] = {
         "sd1",
         {"modelspec.prediction_type": "flow"},
         {},
-        'prediction_type "flow", which is not known',
+        'prediction_type "flow", which is unknown',
     ),
     "contradiction": ("xl", {"modelspec.prediction_type": "epsilon"}, {"v_pred": torch.zeros(0)}, "contradicts itself"),
     "cosxl": ("xl", {}, {"edm_vpred.sigma_max": torch.tensor(120.0)}, "is of CosXL"),
@@ -150,9 +150,9 @@ WRONG: dict[str, tuple[str, dict[str, str], Tensors, str]] = {
 def test_what_is_not_honoured_is_refused_by_name(
     case: str, made: Callable[[str], Tensors], read: Callable[..., Any]
 ) -> None:
-    line, header, more, expected = WRONG[case]
+    family, header, more, expected = WRONG[case]
     with pytest.raises(CheckpointError, match=expected) as caught:
-        read(made(line) | more, header)
+        read(made(family) | more, header)
     assert "\n" not in str(caught.value)
 
 
@@ -171,7 +171,9 @@ def test_tensors_that_are_not_used_are_named(made: Callable[[str], Tensors], rea
     assert any('"what"' in warning for warning in read(tensors, {"what": "ever"}).warnings)
 
 
-def test_an_architecture_of_another_line_is_warned_of(made: Callable[[str], Tensors], read: Callable[..., Any]) -> None:
+def test_an_architecture_of_another_family_is_warned_of(
+    made: Callable[[str], Tensors], read: Callable[..., Any]
+) -> None:
     (warning,) = read(made("sd1"), {"modelspec.architecture": "flux-1-dev"}).warnings
     assert '"flux-1-dev", but its tensors are of Stable Diffusion 1.x' in warning
 

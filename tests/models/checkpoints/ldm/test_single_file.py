@@ -20,7 +20,7 @@ from cloisonne.models.load import load
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.scene import Scene
 
-LINES = ["sd1", "sd1 inpaint", "reco", "sd2", "xl", "xl inpaint"]
+KINDS = ["sd1", "sd1 inpaint", "reco", "sd2", "xl", "xl inpaint"]
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def write(path: Path, tensors: dict[str, Tensor]) -> Path:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("line", LINES)
-def test_file_gives_the_networks_that_it_was_made_of(tmp_path: Path, words: Path, line: str) -> None:
-    made = parts(line)
-    file = write(tmp_path / "x.safetensors", tensors_of(made, line))
+@pytest.mark.parametrize("kind", KINDS)
+def test_file_gives_the_networks_that_it_was_made_of(tmp_path: Path, words: Path, kind: str) -> None:
+    made = parts(kind)
+    file = write(tmp_path / "x.safetensors", tensors_of(made, kind))
     read = read_single_file(file, dtype=torch.float32, tokenizer=words)
     assert read.family == made.family
     for ours, theirs in [(read.unet, made.unet), (read.vae, made.vae)]:
@@ -62,7 +62,7 @@ def test_file_gives_the_networks_that_it_was_made_of(tmp_path: Path, words: Path
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
-def test_reco_is_told_by_its_shapes(tmp_path: Path, words: Path) -> None:
+def test_reco_is_recognised_by_its_shapes(tmp_path: Path, words: Path) -> None:
     """Not by the file's name."""
     file = write(tmp_path / "coco_1232.safetensors", tensors_of(parts("reco"), "reco"))
     model = load(file, tokenizer=words)
@@ -91,13 +91,15 @@ def test_names_are_the_published_ones() -> None:
             "model.diffusion_model.label_emb.0.0.weight": [128, 176],
         },
     }
-    for line, wanted in shapes.items():
-        tensors = tensors_of(parts(line), line)
+    for kind, wanted in shapes.items():
+        tensors = tensors_of(parts(kind), kind)
         assert {name: list(tensors[name].shape) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(("deviation", "expected"), [(0.01, "epsilon"), (0.3, "v_prediction")])
-def test_prediction_of_sd2_is_told_by_a_bias(tmp_path: Path, words: Path, deviation: float, expected: str) -> None:
+def test_prediction_of_sd2_is_estimated_from_a_bias(
+    tmp_path: Path, words: Path, deviation: float, expected: str
+) -> None:
     tensors = tensors_of(parts("sd2"), "sd2")
     tensors[V_BIAS] = torch.linspace(-1, 1, len(tensors[V_BIAS])) * deviation * 1.7
     file = write(tmp_path / "x.safetensors", tensors)
@@ -105,7 +107,7 @@ def test_prediction_of_sd2_is_told_by_a_bias(tmp_path: Path, words: Path, deviat
     assert load(file, tokenizer=words, prediction="epsilon").schedule.prediction == "epsilon"
 
 
-def test_xl_says_that_it_predicts_v(tmp_path: Path, words: Path) -> None:
+def test_xl_can_declare_v_prediction(tmp_path: Path, words: Path) -> None:
     tensors = tensors_of(parts("xl"), "xl") | {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
     model = load(write(tmp_path / "x.safetensors", tensors), tokenizer=words)
     assert model.schedule.prediction == "v_prediction"
@@ -125,16 +127,16 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] =
     "only a vae": (lambda t: {k: v for k, v in t.items() if k.startswith("first_stage")}, "it lacks model.diffusion"),
     "a lora": (
         lambda t: {"lora_unet_x.lora_up.weight": torch.zeros(3)},
-        "a LoRA, an embedding or an adapter is loaded",
+        "load a LoRA, an embedding or an adapter together",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", WRONG)
 def test_wrong_files_are_refused_in_one_sentence(tmp_path: Path, words: Path, fault: str) -> None:
-    change, said = WRONG[fault]
+    change, message = WRONG[fault]
     file = write(tmp_path / "x.safetensors", change(tensors_of(parts("sd1"), "sd1")))
-    with pytest.raises(CheckpointError, match=said) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         load(file, tokenizer=words)
     assert "\n" not in str(caught.value)
 
@@ -165,7 +167,7 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path, kind: str) ->
     assert str(caught.value).endswith((".", "."))
 
 
-def test_missing_file_and_tokenizer_are_told(tmp_path: Path) -> None:
+def test_missing_file_and_tokenizer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="There is no file"):
         load(tmp_path / "none.safetensors")
     file = write(tmp_path / "x.safetensors", tensors_of(parts("sd1"), "sd1"))
@@ -175,7 +177,7 @@ def test_missing_file_and_tokenizer_are_told(tmp_path: Path) -> None:
         load(file, tokenizer=tmp_path)
 
 
-def test_half_precision_is_read_as_asked(tmp_path: Path, words: Path) -> None:
+def test_half_precision_is_read_as_requested(tmp_path: Path, words: Path) -> None:
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors_of(parts("sd1"), "sd1").items()}
     file = write(tmp_path / "x.safetensors", tensors)
     model = load(file, tokenizer=words)

@@ -167,8 +167,8 @@ def test_layers_that_the_model_has_not_got_are_counted_and_named(tiny_sd: Path, 
     assert f'Of the LoRA "{file}", 32 of 33 layers are not in the model and are not used: ' in warning
     assert warning.endswith("and 29 more.")
     assert '"lora_unet_down_blocks_9_attentions_0_proj_in", ' in warning
-    told = explain(Scene(caption="a cat", regions=[Region(box=(0, 0, 1, 1), phrase="a cat")]), model)
-    assert warning in told.warnings
+    explained = explain(Scene(caption="a cat", regions=[Region(box=(0, 0, 1, 1), phrase="a cat")]), model)
+    assert warning in explained.warnings
     alone = saved(tmp_path / "y.safetensors", {name: low_rank((4, 4), 2) for name in nowhere(3)})
     with pytest.raises(CheckpointError, match="fits no layer of the model"):
         loaded(tiny_sd, where, alone)
@@ -235,12 +235,12 @@ def test_every_naming_of_layers_is_known(tiny_xl: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(value - old[key], change + torch.zeros_like(value), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("line", ["tiny_sd", "tiny_xl"])
+@pytest.mark.parametrize("base", ["tiny_sd", "tiny_xl"])
 def test_names_of_the_original_repositories_are_known(
-    line: str, tmp_path: Path, request: pytest.FixtureRequest
+    base: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Every layer of a checkpoint in its original layout, whose names diffusers' own converter turns into ours."""
-    folder: Path = request.getfixturevalue(line)
+    folder: Path = request.getfixturevalue(base)
     sizes = {name: shape for name, shape in shapes(folder).items() if name.endswith(".weight") and len(shape) > 1}
     unet = load(folder).net.unet
     config: Any = unet.config

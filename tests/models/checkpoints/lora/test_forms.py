@@ -115,7 +115,7 @@ def test_biases_and_norms_are_added(tiny_sd: Path, tmp_path: Path) -> None:
     after = fused(tiny_sd, saved(tmp_path / "x.safetensors", layers), 0.5)
     for name, wanted in ((f"{CONV}.bias", bias), (f"{NORM}.weight", norm), (f"{NORM}.bias", norm)):
         torch.testing.assert_close(after[name] - before[name], 0.5 * wanted, atol=1e-6, rtol=0)
-    with pytest.raises(CheckpointError, match=r"changes the norm .* cannot count by region; fuse it"):
+    with pytest.raises(CheckpointError, match=r"changes the norm .* cannot apply by region; fuse it"):
         load(tiny_sd, regional_lora={"x": saved(tmp_path / "y.safetensors", {NORM: {"w_norm": norm}})})
     held = saved(tmp_path / "z.safetensors", {CONV: layers[CONV]})
     one = load(tiny_sd, regional_lora={"x": held}).net.loras["x"].layers[CONV]
@@ -133,7 +133,7 @@ def test_dora_of_kohya_is_fused_by_its_formula(tiny_sd: Path, tmp_path: Path, la
     whole = load(tiny_sd).net.unet.state_dict()[f"{layer}.weight"] + 0.7 * 0.5 * product(own)
     norm = whole.transpose(0, axis).flatten(1).norm(dim=1).reshape(size)
     torch.testing.assert_close(fused(tiny_sd, file, 0.7)[f"{layer}.weight"], magnitude / norm * whole)
-    with pytest.raises(CheckpointError, match=r"magnitudes \(DoRA\) of 1 layers.*cannot count by region; fuse it"):
+    with pytest.raises(CheckpointError, match=r"magnitudes \(DoRA\) of 1 layers.*cannot apply by region; fuse it"):
         load(tiny_sd, regional_lora={"x": file})
 
 
@@ -180,9 +180,9 @@ def test_by_region_over_all_of_the_canvas_every_form_is_the_fused_one(tiny_sd: P
 
 
 @pytest.mark.parametrize(
-    ("end", "said"),
+    ("end", "message"),
     [
-        ("oft_blocks", "is an OFT, which is not read; it changes 1 layers"),
+        ("oft_blocks", "is an OFT, which is not supported; it changes 1 layers"),
         ("oft_diag", "is an OFT"),
         ("a1.weight", "is a GLoRA"),
         ("on_input", r"is an \(IA\)3"),
@@ -194,11 +194,11 @@ def test_by_region_over_all_of_the_canvas_every_form_is_the_fused_one(tiny_sd: P
 )
 @pytest.mark.parametrize("where", ["lora", "regional_lora"])
 def test_forms_that_are_not_read_are_refused_by_name(
-    tiny_sd: Path, tmp_path: Path, end: str, said: str, where: str
+    tiny_sd: Path, tmp_path: Path, end: str, message: str, where: str
 ) -> None:
     layers = {LINEAR: low_rank(shapes(tiny_sd)[f"{LINEAR}.weight"], 2), KEYS: {end: rand(2, 2)}}
     file = saved(tmp_path / "x.safetensors", layers)
-    with pytest.raises(CheckpointError, match=said) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         loaded(tiny_sd, where, file)
     assert str(caught.value).endswith(".")
     assert not str(caught.value).endswith(":.")

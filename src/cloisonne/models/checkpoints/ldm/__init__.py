@@ -1,1 +1,1 @@
-"""Single files in LDM layout: names, shapes, what the network predicts."""
+"""Single files in LDM layout: tensor names, configurations from shapes, and prediction types."""

@@ -1,5 +1,4 @@
-"""Names of tensors in single files: older and newer spellings of the same layout, what decides nothing, and what a file
-holds that is read by no one here."""
+"""Names of tensors in single files: variants of the layout, tensors without effect, and unsupported layouts."""
 
 import re
 from collections.abc import Iterable
@@ -12,12 +11,12 @@ CLIP_L = "cond_stage_model.transformer.text_model."
 OPEN_CLIP = "cond_stage_model.model."
 XL_FIRST, XL_SECOND = "conditioner.embedders.0.transformer.text_model.", "conditioner.embedders.1.model."
 FIRST_OPEN_CLIP = "conditioner.embedders.0.model."
-"""The text encoder of the refiner of Stable Diffusion XL, and of Stable Diffusion 2.x as later tools write it."""
+"""The text encoder of Stable Diffusion XL's refiner, and of Stable Diffusion 2.x as newer tools write it."""
 LABELS = f"{UNET}label_emb.0.0.weight"
-"""Of networks that take pooled text."""
+"""A tensor of networks that take pooled text."""
 
 WRAPPERS = ("state_dict.", "module.")
-"""In front of every name, as trainers leave them."""
+"""Prefixes of every name in the files of some trainers."""
 
 RENAMES = (
     (
@@ -28,7 +27,7 @@ RENAMES = (
     ),
     (re.compile(r"^(model|first_stage_model|cond_stage_model)\.module\."), r"\1."),
 )
-"""Spellings of names, and the ones that are read: text encoders without their prefix, and wrapped networks."""
+"""Patterns of variant names and their replacements: text encoders without their prefix, and wrapped networks."""
 
 HARMLESS = (
     *(
@@ -45,10 +44,10 @@ HARMLESS = (
     *("model_ema.", f"{VAE}model_ema.", f"{VAE}loss.", "embedding_manager."),
     *("optimizer", "lr_schedulers", "callbacks", "loops", "epoch", "global_step", "loss", "pytorch-lightning_version"),
 )
-"""Schedule buffers, averages of the same weights, and what training kept: they decide nothing."""
+"""Prefixes of tensors without effect: schedule buffers, averages of the weights, training state."""
 
 MARKS = ("v_pred", "ztsnr")
-"""Empty tensors by which files of Stable Diffusion XL say what the network was trained for."""
+"""Empty tensors in files of Stable Diffusion XL that declare the prediction type and zero terminal SNR."""
 
 REFUSED = {
     "edm_vpred.": "is of CosXL, whose network works at the noise levels of EDM",
@@ -57,13 +56,13 @@ REFUSED = {
     "control_model.": "holds a ControlNet within the checkpoint",
     "model.diffusion_model.joint_blocks.": "is of Stable Diffusion 3",
     "model.diffusion_model.double_blocks.": "is of FLUX",
-    "text_encoders.": "holds text encoders of another line",
+    "text_encoders.": "holds text encoders of another model family",
 }
-"""Beginnings of names of what no line here has, and what a file with them is."""
+"""Prefixes of unsupported tensors, and what a file with them is."""
 
 
 def read_names(file: TensorFile) -> TensorFile:
-    """The same tensors by the names that are read. CheckpointError where a file is known to be of another kind."""
+    """The same tensors by their standard names. Raises CheckpointError where a file is known to be unsupported."""
     wrapper = next((w for w in WRAPPERS if file.keys and all(name.startswith(w) for name in _weights(file.keys))), "")
     names = {name: name.removeprefix(wrapper) for name in file.keys}
     for pattern, spelling in RENAMES:
@@ -71,7 +70,7 @@ def read_names(file: TensorFile) -> TensorFile:
     if LABELS not in names.values():
         names = {name: known.replace(FIRST_OPEN_CLIP, OPEN_CLIP, 1) for name, known in names.items()}
     given = set(file.keys)
-    # Where a file holds both spellings, the one that is read is kept, and the other one is named as not used.
+    # Where a file holds both names, the variant is not renamed, so that a warning names it as not used.
     names = {name: known if known == name or known not in given else name for name, known in names.items()}
     found = TensorFile(file.source, {known: file.tensors[name] for name, known in names.items()}, file.header)
     _refuse_others(found)
@@ -79,7 +78,7 @@ def read_names(file: TensorFile) -> TensorFile:
 
 
 def _weights(names: Iterable[str]) -> list[str]:
-    """Names of tensors of networks: those with a dot."""
+    """The names with a dot, which are those of networks' tensors."""
     return [name for name in names if "." in name]
 
 
@@ -90,6 +89,6 @@ def _refuse_others(file: TensorFile) -> None:
             raise CheckpointError(f'"{file.source}" {kind} (its tensor "{name}"), which is not supported.')
     if LABELS in file.tensors and any(name.startswith(FIRST_OPEN_CLIP) for name in file.keys):
         raise CheckpointError(
-            f'"{file.source}" is a refiner of Stable Diffusion XL, which has one text encoder and draws only the end '
-            "of a picture; it is not supported: give the base checkpoint."
+            f'"{file.source}" is a refiner of Stable Diffusion XL, which has one text encoder and only runs the last '
+            "steps; it is not supported: give the base checkpoint."
         )

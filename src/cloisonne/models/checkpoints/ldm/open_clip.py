@@ -1,4 +1,4 @@
-"""OpenCLIP's text encoder by transformers' names."""
+"""Rename the tensors of OpenCLIP's text encoder to transformers' names."""
 
 import re
 
@@ -23,9 +23,9 @@ IGNORED = ("logit_scale", "attn_mask")
 
 
 def renamed(t: Tensors, *, layers: int) -> dict[str, Tensor]:
-    """Tensors of an OpenCLIP text tower as those of a CLIPTextModel of the first ``layers`` layers.
+    """Tensors of an OpenCLIP text tower as those of a CLIPTextModel of its first ``layers`` layers.
 
-    The fused projection of queries, keys and values is split. With a ``text_projection`` it comes out transposed, as
+    The fused projection of queries, keys and values is split. A ``text_projection`` is transposed and named
     ``text_projection.weight``.
     """
     found: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""What the network of a single file predicts, and whether it was trained to zero terminal SNR: what the file says."""
+"""What the network of a single file predicts, and whether it was trained with zero terminal SNR, from the file."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from cloisonne.models.checkpoints.parts import Family
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 
 V_DEVIATION = 0.09
-"""Of Stable Diffusion 2.x, v-prediction moved this layer's bias farther than noise prediction did."""
+"""A threshold for Stable Diffusion 2.x: v-prediction models have a larger standard deviation of ``V_BIAS``."""
 V_BIAS = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
 SPELLINGS: dict[str, Parameterization] = {
@@ -23,37 +23,39 @@ SPELLINGS: dict[str, Parameterization] = {
     "vpred": "v_prediction",
     "v-pred": "v_prediction",
 }
-"""How headers write it."""
+"""Spellings of the prediction type in headers."""
 
 ARCHITECTURES = {"stable-diffusion-v1": "sd1", "stable-diffusion-v2": "sd2", "stable-diffusion-xl-v1": "sdxl"}
-"""Beginnings of ``modelspec.architecture``, and the line they are of."""
+"""The model family by a prefix of ``modelspec.architecture``."""
 
 
 def _advice() -> str:
     given = spelled('load(..., prediction="v_prediction")', "--prediction v_prediction")
-    return f"say which it is: {given}, or the same with epsilon"
+    return f"give the prediction type: {given}, or the same with epsilon"
 
 
-class Said(NamedTuple):
-    """prediction: None where the file leaves it open. zero_snr: whether it says zero terminal SNR."""
+class Declared(NamedTuple):
+    """What a file declares. prediction: None where it is not declared. zero_snr: whether it declares zero terminal SNR.
+
+    warnings: one sentence each.
+    """
 
     prediction: Parameterization | None
     zero_snr: bool
     warnings: tuple[str, ...] = ()
 
 
-def said_by(file: TensorFile, family: Family, asked: Parameterization | None) -> Said:
-    """What the header, or tensors that are there for it, say. asked: by the user, who has the last word.
+def declared_by(file: TensorFile, family: Family, requested: Parameterization | None) -> Declared:
+    """What the header and marker tensors declare. requested: the user's choice, which overrides them.
 
-    CheckpointError where they contradict one another, or say what is not known.
+    Raises CheckpointError where they contradict one another, or have an unknown value.
     """
     found: dict[str, Parameterization] = {}
     if (text := file.entry("modelspec.prediction_type")) is not None:
         spelling = SPELLINGS.get(text.strip().lower())
-        if spelling is None and asked is None:
+        if spelling is None and requested is None:
             raise CheckpointError(
-                f'The header of "{file.source}" has modelspec.prediction_type "{text}", which is not known; '
-                f"{_advice()}."
+                f'The header of "{file.source}" has modelspec.prediction_type "{text}", which is unknown; {_advice()}.'
             )
         found |= {} if spelling is None else {"modelspec.prediction_type": spelling}
     architecture = file.entry("modelspec.architecture") or ""
@@ -63,18 +65,18 @@ def said_by(file: TensorFile, family: Family, asked: Parameterization | None) ->
         found["ss_v_parameterization"] = "v_prediction"
     if "v_pred" in file.tensors:
         found["the tensor v_pred"] = "v_prediction"
-    if asked is None and len(set(found.values())) > 1:
-        said = " and ".join(f"{where} {what}" for where, what in found.items())
-        raise CheckpointError(f'"{file.source}" contradicts itself on what its network predicts: {said}; {_advice()}.')
+    if requested is None and len(set(found.values())) > 1:
+        both = " and ".join(f"{where} {what}" for where, what in found.items())
+        raise CheckpointError(f'"{file.source}" contradicts itself on what its network predicts: {both}; {_advice()}.')
     zero = "ztsnr" in file.tensors or (file.entry("ss_zero_terminal_snr") or "").lower() == "true"
     first = next(iter(found.values()), None)
-    return Said(asked or first, zero, tuple(_warnings(file, family, architecture)))
+    return Declared(requested or first, zero, tuple(_warnings(file, family, architecture)))
 
 
-def prediction_of(file: TensorFile, family: Family, said: Said) -> Parameterization:
-    """What a network predicts: what was said, or else what a layer of Stable Diffusion 2.x lets one tell, or noise."""
-    if said.prediction is not None:
-        return said.prediction
+def prediction_of(file: TensorFile, family: Family, declared: Declared) -> Parameterization:
+    """The network's prediction type: as declared, else estimated from a bias for Stable Diffusion 2.x, else epsilon."""
+    if declared.prediction is not None:
+        return declared.prediction
     if family != "sd2":
         return "epsilon"
     bias = file.tensors.get(V_BIAS)
@@ -84,10 +86,10 @@ def prediction_of(file: TensorFile, family: Family, said: Said) -> Parameterizat
 def _warnings(file: TensorFile, family: Family, architecture: str) -> list[str]:
     if not architecture:
         return []
-    line = next((line for start, line in ARCHITECTURES.items() if architecture.startswith(start)), None)
-    if line == family and "/" not in architecture:
+    declared = next((own for start, own in ARCHITECTURES.items() if architecture.startswith(start)), None)
+    if declared == family and "/" not in architecture:
         return []
     return [
         f'The header of "{file.source}" has modelspec.architecture "{architecture}", but its tensors are of '
-        f"{TITLES[family]}, as which it is read."
+        f"{TITLES[family]}; it is read as that."
     ]

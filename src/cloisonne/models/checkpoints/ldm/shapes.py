@@ -1,6 +1,6 @@
 """Configurations of networks in LDM layout, read from the shapes of their tensors.
 
-Letters of the layout: ``input_blocks.i`` are residual blocks (``.0.in_layers``), each with or without attention
+In this layout, ``input_blocks.i`` are residual blocks (``.0.in_layers``), each with or without attention
 (``.1.transformer_blocks``), and downsamplings (``.0.op``).
 """
 
@@ -13,7 +13,10 @@ Tensors = Mapping[str, Tensor]
 
 
 def unet_config(t: Tensors, *, heads: int | None, head_width: int | None) -> dict[str, Any]:
-    """Of a UNet's tensors without their prefix. heads: attention heads of every level, or head_width: of each head."""
+    """A UNet's configuration, from its tensors without their prefix.
+
+    heads: attention heads of every level; or head_width: channels of each head.
+    """
     widths, depths, blocks = [], [], 0
     index, level_blocks, depth = 1, 0, 0
     while any(name.startswith(f"input_blocks.{index}.") for name in t):
@@ -42,14 +45,14 @@ def unet_config(t: Tensors, *, heads: int | None, head_width: int | None) -> dic
         "use_linear_projection": t[projection].ndim == 2,
         "attention_head_dim": heads or [max(width // (head_width or width), 1) for width in widths],
     }
-    # The middle has the depth of its own, which on a last level without attention is that of the level before.
+    # diffusers gives the middle block the depth of the last level, which here may have no attention.
     if not attends[-1]:
         config["transformer_layers_per_block"][-1] = _count(t, "middle_block.1.transformer_blocks.")
     return config
 
 
 def vae_config(t: Tensors) -> dict[str, Any]:
-    """Of an autoencoder's tensors without their prefix."""
+    """An autoencoder's configuration, from its tensors without their prefix."""
     levels = _count(t, "encoder.down.")
     return {
         "block_out_channels": [len(t[f"encoder.down.{level}.block.0.conv1.weight"]) for level in range(levels)],
@@ -61,10 +64,10 @@ def vae_config(t: Tensors) -> dict[str, Any]:
 
 
 def clip_text_config(t: Tensors) -> dict[str, Any]:
-    """Of CLIP's text tensors (transformers' names without ``text_model.``)."""
-    words, width = t["embeddings.token_embedding.weight"].shape
+    """CLIP's text configuration, from its tensors (transformers' names without ``text_model.``)."""
+    vocabulary, width = t["embeddings.token_embedding.weight"].shape
     return {
-        "vocab_size": words,
+        "vocab_size": vocabulary,
         "hidden_size": width,
         "intermediate_size": len(t["encoder.layers.0.mlp.fc1.weight"]),
         "num_hidden_layers": _count(t, "encoder.layers."),
@@ -74,16 +77,16 @@ def clip_text_config(t: Tensors) -> dict[str, Any]:
 
 
 def clip_vision_config(t: Tensors) -> dict[str, Any]:
-    """Of CLIP's vision tensors (transformers' names without ``vision_model.``)."""
+    """CLIP's vision configuration, from its tensors (transformers' names without ``vision_model.``)."""
     width, _, patch, _ = t["embeddings.patch_embedding.weight"].shape
-    places = len(t["embeddings.position_embedding.weight"]) - 1
+    patches = len(t["embeddings.position_embedding.weight"]) - 1
     return {
         "hidden_size": width,
         "intermediate_size": len(t["encoder.layers.0.mlp.fc1.weight"]),
         "num_hidden_layers": _count(t, "encoder.layers."),
         "num_attention_heads": max(width // 64, 1),
         "patch_size": patch,
-        "image_size": round(places**0.5) * patch,
+        "image_size": round(patches**0.5) * patch,
     }
 
 

@@ -1,7 +1,7 @@
-"""A checkpoint in one ``.safetensors`` file in LDM layout, as the original repositories and other tools write it.
+"""Read a checkpoint in one ``.safetensors`` file in LDM layout, as the original repositories and other tools write it.
 
-Which line it is of is told by the names of its tensors, sizes by their shapes, and the little that shapes do not say
-stands in ``LINES``. Nothing is unpickled, nothing downloaded.
+The names of its tensors give the model family, their shapes the sizes, and ``FAMILY_CONSTANTS`` what shapes do not
+determine. Nothing is unpickled or downloaded.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ from cloisonne.models.checkpoints.ldm.names import (
     read_names,
 )
 from cloisonne.models.checkpoints.ldm.open_clip import renamed
-from cloisonne.models.checkpoints.ldm.prediction import prediction_of, said_by
+from cloisonne.models.checkpoints.ldm.prediction import declared_by, prediction_of
 from cloisonne.models.checkpoints.ldm.shapes import Tensors, clip_text_config, unet_config, vae_config
 from cloisonne.models.checkpoints.parts import Family, Parts, TextPart
 from cloisonne.models.checkpoints.tensor_file import TensorFile
@@ -41,12 +41,12 @@ TEXTS: dict[Family, tuple[str, ...]] = {
     "sd2": (OPEN_CLIP,),
     "sdxl": (XL_FIRST, XL_SECOND),
 }
-"""Under which names the text encoders of a line are."""
+"""Prefixes of the text encoders, by model family."""
 
-WORDS = ("tokenizer.json", "vocab.json")
-"""Either of these holds a tokenizer's words."""
+VOCABULARIES = ("tokenizer.json", "vocab.json")
+"""Either of these files holds a tokenizer's vocabulary."""
 TOKENIZER = "openai/clip-vit-large-patch14"
-"""Whose words all these lines read; looked for in the hub's local cache."""
+"""The tokenizer of all these families; searched for in the hub's local cache."""
 
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -59,12 +59,16 @@ SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "leading",
 }
-"""What all these lines were trained with; the prediction's type comes on top."""
+"""The noise schedule of all these families; the prediction type is added."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """heads or head_width: of the UNet's attention. side: of its native latents. scaling: of the autoencoder's."""
+class FamilyConstants:
+    """What shapes do not determine.
+
+    heads or head_width: of the UNet's attention. side: of its native latents. scaling: the autoencoder's
+    ``scaling_factor``.
+    """
 
     heads: int | None = None
     head_width: int | None = None
@@ -72,10 +76,10 @@ class Line:
     scaling: float
 
 
-LINES: dict[Family, Line] = {
-    "sd1": Line(heads=8, side=64, scaling=0.18215),
-    "sd2": Line(head_width=64, side=96, scaling=0.18215),
-    "sdxl": Line(head_width=64, side=128, scaling=0.13025),
+FAMILY_CONSTANTS: dict[Family, FamilyConstants] = {
+    "sd1": FamilyConstants(heads=8, side=64, scaling=0.18215),
+    "sd2": FamilyConstants(head_width=64, side=96, scaling=0.18215),
+    "sdxl": FamilyConstants(head_width=64, side=128, scaling=0.13025),
 }
 
 
@@ -86,10 +90,10 @@ def read_single_file(
     tokenizer: Path | None = None,
     prediction: Parameterization | None = None,
 ) -> Parts:
-    """The parts of a checkpoint in one file. Raises CheckpointError, in one sentence, where it is none.
+    """Read the parts of a checkpoint in one file. Raises CheckpointError where it is none.
 
-    tokenizer: a folder of CLIP's tokenizer, or a pipeline's; None looks into the hub's local cache. prediction: what
-    the network predicts; None means what the file lets one tell, noise for Stable Diffusion 1.x and XL.
+    tokenizer: a folder of CLIP's tokenizer, or a pipeline's; None looks in the hub's local cache. prediction: what the
+    network predicts; None means as the file declares, else noise for Stable Diffusion 1.x and XL.
     """
     return parts_of(TensorFile.open(file), words=lambda: read_tokenizer(tokenizer), prediction=prediction, dtype=dtype)
 
@@ -101,51 +105,51 @@ def parts_of(
     prediction: Parameterization | None = None,
     dtype: torch.dtype | None = None,
 ) -> Parts:
-    """The parts of tensors in LDM layout, from wherever they come. dtype: None keeps that of the tensors."""
+    """The parts of tensors in LDM layout, of any file. dtype: None keeps that of the tensors."""
     file = read_names(given)
     source = Path(file.source)
     if dtype is not None:
         file.tensors = {name: _cast(tensor, dtype) for name, tensor in file.tensors.items()}
     tensors = file.tensors
     family = family_of_names(tensors, source)
-    line = LINES[family]
-    said = said_by(file, family, prediction)
-    predicts = prediction_of(file, family, said)
+    constants = FAMILY_CONSTANTS[family]
+    declared = declared_by(file, family, prediction)
+    predicts = prediction_of(file, family, declared)
     second: dict[str, Any] = {"addition_embed_type": "text_time"} if family == "sdxl" else {}
     texts = tuple(_texts(family, file, words))
-    config = unet_config(_within(tensors, UNET), heads=line.heads, head_width=line.head_width)
+    config = unet_config(_within(tensors, UNET), heads=constants.heads, head_width=constants.head_width)
     if second:
         hidden = tensors[LABELS].shape[1]
         pooled: Any = texts[1].module.config.projection_dim
         second |= {"projection_class_embeddings_input_dim": hidden, "addition_time_embed_dim": (hidden - pooled) // 6}
-    side = 64 if family == "sd2" and predicts == "epsilon" else line.side
+    side = 64 if family == "sd2" and predicts == "epsilon" else constants.side
     unet = unet_of(tensors, config | second | {"sample_size": side}, source)
     scheduler = {key: value for key, value in SCHEDULER.items() if key != "_class_name"}
     scheduler |= {"prediction_type": predicts}
-    if said.zero_snr:
+    if declared.zero_snr:
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return Parts(
         family=family,
         unet=unet,
-        vae=vae_of(tensors, _scaling(file, line), source),
+        vae=vae_of(tensors, _scaling(file, constants), source),
         texts=texts,
         scheduler=scheduler,
         zeros_for_empty=family == "sdxl",
         files=(source,),
-        warnings=(*said.warnings, *_settled(file, family)),
+        warnings=(*declared.warnings, *_settled(file, family)),
     )
 
 
-def _scaling(file: TensorFile, line: Line) -> float:
-    """Of the autoencoder's latents: the line's own, or what a file says that was trained with another one."""
+def _scaling(file: TensorFile, constants: FamilyConstants) -> float:
+    """The autoencoder's ``scaling_factor``: the file's own ``scale_factor`` where it has one, else the family's."""
     own = file.tensors.get("scale_factor")
     if own is None or own.numel() != 1 or abs(float(own) - 1) < 1e-6:
-        return line.scaling
+        return constants.scaling
     return float(own)
 
 
 def _settled(file: TensorFile, family: Family) -> tuple[str, ...]:
-    """Warnings of what is in a file and is not used; the networks refuse what is under their names and not theirs."""
+    """Warnings about unused tensors; networks themselves refuse unknown tensors under their prefixes."""
     file.skip(
         lambda name: name.startswith(HARMLESS) or name in MARKS, "schedule buffers, averages, marks, training state"
     )
@@ -159,7 +163,7 @@ def _settled(file: TensorFile, family: Family) -> tuple[str, ...]:
 
 
 def family_of_names(tensors: Tensors, source: Path) -> Family:
-    """The line that tensors of these names are of."""
+    """The model family that has tensors of these names. Raises CheckpointError where they are no whole checkpoint."""
     marks: dict[str, Family] = {XL_SECOND: "sdxl", OPEN_CLIP: "sd2", CLIP_L: "sd1"}
     found: Family | None = next(
         (family for mark, family in marks.items() if any(name.startswith(mark) for name in tensors)), None
@@ -169,13 +173,13 @@ def family_of_names(tensors: Tensors, source: Path) -> Family:
         lacks = [*missing, *([] if found else ["a text encoder"])]
         raise CheckpointError(
             f'"{source}" is no whole checkpoint of Stable Diffusion 1.x, 2.x or XL in LDM layout: it lacks '
-            f"{' and '.join(lacks)}; a LoRA, an embedding or an adapter is loaded beside a model, with its own option."
+            f"{' and '.join(lacks)}; load a LoRA, an embedding or an adapter together with a model, by its own option."
         )
     return found
 
 
 def unet_of(tensors: Tensors, config: Mapping[str, Any], source: Path) -> UNet2DConditionModel:
-    """The UNet under its prefix."""
+    """The UNet of the tensors under its prefix."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(UNET)}
@@ -185,7 +189,7 @@ def unet_of(tensors: Tensors, config: Mapping[str, Any], source: Path) -> UNet2D
 
 
 def vae_of(tensors: Tensors, scaling: float, source: Path) -> AutoencoderKL:
-    """The autoencoder under its prefix."""
+    """The autoencoder of the tensors under its prefix."""
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(VAE) and ".loss." not in name}
@@ -196,7 +200,10 @@ def vae_of(tensors: Tensors, scaling: float, source: Path) -> AutoencoderKL:
 
 
 def filled(module: Any, tensors: Tensors, given: int, source: Path, prefix: str) -> Any:
-    """The module with these tensors, all of them and no others; given: how many the file holds of it."""
+    """Load exactly these tensors into the module; given: how many the file holds for it.
+
+    Raises CheckpointError where a tensor is missing, unknown or misshapen.
+    """
     wanted: dict[str, Tensor] = module.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):
         if name not in tensors:
@@ -204,7 +211,7 @@ def filled(module: Any, tensors: Tensors, given: int, source: Path, prefix: str)
         if name not in wanted or len(tensors) != given:
             what = f'"{name}"' if name not in wanted else f"{abs(given - len(tensors))} tensors"
             raise CheckpointError(
-                f'"{source}" holds {what} under {prefix} that its line does not have; load another file.'
+                f'"{source}" holds {what} under {prefix} that its model family does not have; load another file.'
             )
         if tensors[name].shape != wanted[name].shape:
             shapes = f"{list(tensors[name].shape)}, not {list(wanted[name].shape)}"
@@ -224,13 +231,14 @@ def _texts(family: Family, file: TensorFile, words: Callable[[], CLIPTokenizer])
 
 
 def _clip(tensors: Tensors, tokenizer: CLIPTokenizer, source: Path, prefix: str) -> TextPart:
-    """CLIP's text encoder; position tokens of ReCo are rows beyond the tokenizer's words."""
+    """CLIP's text encoder; embeddings beyond the tokenizer's vocabulary are ReCo's position tokens."""
     own = {name: tensor for name, tensor in tensors.items() if not name.endswith("position_ids")}
     config = clip_text_config(own)
     bins = config["vocab_size"] - len(tokenizer)
     if bins < 0:
         raise CheckpointError(
-            f'"{source}" knows {config["vocab_size"]} words and its tokenizer {len(tokenizer)}; give its own.'
+            f'"{source}" has {config["vocab_size"]} token embeddings and its tokenizer {len(tokenizer)} tokens; give '
+            "its own tokenizer."
         )
     tokenizer.add_tokens([f"<bin{k:03d}>" for k in range(bins)])
     tokenizer.model_max_length = config["max_position_embeddings"]
@@ -238,14 +246,14 @@ def _clip(tensors: Tensors, tokenizer: CLIPTokenizer, source: Path, prefix: str)
 
 
 def _open_clip(tensors: Tensors, tokenizer: CLIPTokenizer, source: Path, prefix: str, *, unused: int) -> TextPart:
-    """OpenCLIP's text encoder without its last ``unused`` layers; what it projects to is pooled text."""
+    """OpenCLIP's text encoder without its last ``unused`` layers; its projection gives pooled text."""
     layers = len({name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")}) - unused
     own = renamed(tensors, layers=layers)
     projection = own.get("text_projection.weight")
     if unused:
         own.pop("text_projection.weight", None)
     config = clip_text_config(own) | {"hidden_act": "gelu"}
-    # These tokenizers pad with their first word.
+    # These tokenizers pad with their first token.
     tokenizer.pad_token = "!"
     if unused or projection is None:
         return _text_part(CLIPTextModel, config, own, tokenizer, source, prefix)
@@ -258,7 +266,7 @@ def _text_part(
 ) -> TextPart:
     ids: dict[str, Any] = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     ids |= {"pad_token_id": tokenizer.pad_token_id}
-    # Not on the meta device: ids of places are made, not read.
+    # Not on the meta device: position ids are computed, not read.
     module: nn.Module = kind(CLIPTextConfig(**config, **ids))
     prefixed = any(name.startswith("text_model.") for name in module.state_dict())
     own = {
@@ -269,12 +277,12 @@ def _text_part(
 
 
 def read_tokenizer(folder: Path | None) -> CLIPTokenizer:
-    """CLIP's tokenizer of a folder, or of the hub's local cache; a new one each time."""
-    places = [_cached()] if folder is None else [folder / "tokenizer", folder]
-    for place in places:
-        # An empty folder would come out as a tokenizer of no words.
-        if place and any((place / name).is_file() for name in WORDS):
-            return read(place, CLIPTokenizer.from_pretrained)
+    """A new CLIP tokenizer, of a folder or of the hub's local cache."""
+    folders = [_cached()] if folder is None else [folder / "tokenizer", folder]
+    for one in folders:
+        # An empty folder would be read as a tokenizer of an empty vocabulary.
+        if one and any((one / name).is_file() for name in VOCABULARIES):
+            return read(one, CLIPTokenizer.from_pretrained)
     wanted = f'"{TOKENIZER}" in the local cache of the hub' if folder is None else f'a CLIP tokenizer in "{folder}"'
     raise CheckpointError(
         f"A single file holds no tokenizer, and {wanted} was not found; give the folder of one: "
@@ -286,7 +294,7 @@ def _cached() -> Path | None:
     """The tokenizer's folder in the hub's local cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = (try_to_load_from_cache(TOKENIZER, name) for name in WORDS)
+    found = (try_to_load_from_cache(TOKENIZER, name) for name in VOCABULARIES)
     return next((Path(file).parent for file in found if isinstance(file, str)), None)
 
 

@@ -1,1 +1,1 @@
-"""LoRA files of every trainer: names, forms, fusing."""
+"""LoRA files of all common trainers: tensor names, forms and fusing."""

@@ -1,4 +1,4 @@
-"""What one layer of a LoRA's file adds to a weight: low rank, DoRA (arXiv 2402.09353), LyCORIS (arXiv 2309.14859).
+"""The change of one layer's weight by a LoRA file: low rank, DoRA (arXiv 2402.09353), LyCORIS (arXiv 2309.14859).
 
 r is the rank, s = alpha / r the file's own scale (1 without an alpha), t the user's. With W [C', C] or [C', C, k, k]:
 
@@ -26,19 +26,19 @@ FORMS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "full difference": (frozenset({"diff"}), frozenset()),
     "norm": (frozenset({"w_norm"}), frozenset()),
 }
-"""The slots that a form of a weight's difference has to have, and those that it may have."""
+"""The required and the optional slots of each form."""
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """One layer's tensors by their slots (``lora_names.SLOTS``). scale: s, where alphas or a header give it."""
+    """One layer's tensors by their slots (``names.SLOTS``). scale: s, from the alpha or the header."""
 
     slots: Mapping[str, Tensor]
     scale: float = 1.0
 
     @property
     def lacks(self) -> str | None:
-        """What its form would have to have, if anything."""
+        """A required slot that is missing, None if there is none."""
         slots = set(self.slots)
         if any(slot.startswith("lokr_") for slot in slots):
             factors = [f"lokr_w{k}" for k in "12"]
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def rank(self) -> int | None:
-        """r; None for a form without."""
+        """r; None for a form without a rank."""
         for slot, axis in (("down", 0), ("hada_w1_b", 0), ("lokr_w1_b", 0), ("lokr_w2_b", 0)):
             if slot in self.slots:
                 return int(self.slots[slot].shape[axis])
@@ -59,12 +59,12 @@ class Change:
 
     @property
     def low_rank(self) -> bool:
-        """Whether it is no more than up @ down."""
+        """Whether it is only up @ down."""
         return set(self.slots) == {"down", "up"}
 
     @property
     def is_zero(self) -> bool:
-        """Whether it is low rank and adds nothing, as before it was trained."""
+        """Whether it is low rank with up = 0, as at the start of training."""
         return self.low_rank and not bool(self.slots["up"].any())
 
     @property
@@ -73,22 +73,22 @@ class Change:
         return "magnitude" in self.slots or "dora_scale" in self.slots
 
     def check(self, shape: Shape) -> None:
-        """ValueError where it does not fit a weight of this shape."""
+        """Raise ValueError where it does not fit a weight of this shape."""
         if self.has_magnitude:
             self._magnitude(shape)
         if "down" not in self.slots or "mid" in self.slots:
             self.weight(shape)
             return
-        # Of a large file, the products are left for later.
+        # The products of a large file are computed only when they are used.
         down, up = self.slots["down"], self.slots["up"]
         found = (len(up), *down.shape[1:])
         if _bare(found) != _bare(shape) or up.ndim < 2 or up.shape[1] != len(down):
             raise ValueError(f"{list(up.shape)} and {list(down.shape)}, not {list(shape)}")
 
     def weight(self, shape: Shape, times: float = 1.0) -> Tensor | None:
-        """t dW of a weight of this shape, float32; None where it changes the bias alone.
+        """t dW for a weight of this shape, float32; None where it changes only the bias.
 
-        ValueError where it is of another shape.
+        Raises ValueError where it has another shape.
         """
         t = {name: tensor.float() for name, tensor in self.slots.items()}
         scale = self.scale * times
@@ -109,7 +109,7 @@ class Change:
         return found.reshape(shape)
 
     def bias(self, shape: Shape, times: float = 1.0) -> Tensor | None:
-        """What is added to the bias, float32; ValueError where it is of another shape."""
+        """The change of the bias, float32, or None. Raises ValueError where it has another shape."""
         found = None
         for slot, scale in (("up_bias", self.scale * times), ("diff_b", times), ("b_norm", times)):
             if slot in self.slots:
@@ -120,9 +120,9 @@ class Change:
         return found
 
     def fused(self, weight: Tensor, times: float) -> Tensor:
-        """W' of the weight W, in its dtype.
+        """W' for the weight W, in its dtype.
 
-        What peft has too is rounded to half precision where peft rounds it, to the same bits.
+        Forms that peft supports are rounded as in peft, to the same bits.
         """
         as_peft = self.low_rank or "magnitude" in self.slots
         own = {name: tensor.to(weight.dtype) for name, tensor in self.slots.items()} if as_peft else self.slots
@@ -137,9 +137,9 @@ class Change:
         return (magnitude.to(dtype).reshape(norm.shape) / norm * whole).to(weight.dtype)
 
     def _magnitude(self, shape: Shape) -> tuple[int, Tensor]:
-        """The axis of the weight along which a DoRA's magnitudes lie, and these, float32.
+        """The weight's axis of a DoRA's magnitudes, and the magnitudes, float32.
 
-        PEFT's are of the outputs; LyCORIS' are [C', 1, ...] of the outputs or [1, C, ...] of the inputs.
+        PEFT has one for each output; LyCORIS [C', 1, ...], for each output, or [1, C, ...], for each input.
         """
         if "magnitude" in self.slots:
             found = self.slots["magnitude"].float()
@@ -154,7 +154,7 @@ class Change:
 
 
 def _low_rank(t: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """up @ down, for a convolution by the operations of peft, to the same bits."""
+    """up @ down; for a convolution by the same operations as in peft, to the same bits."""
     down, up = t["down"], t["up"]
     if "mid" in t:
         return torch.einsum("ij...,pi,jq->pq...", t["mid"], up.flatten(1), down.flatten(1))
@@ -171,7 +171,7 @@ def _product(t: Mapping[str, Tensor], factor: str, core: str) -> Tensor:
 
 
 def _bare(shape: Shape) -> list[int]:
-    """A shape without the axes of one at its end."""
+    """A shape without trailing axes of length 1."""
     sides = list(shape)
     while sides and sides[-1] == 1:
         sides.pop()
@@ -179,5 +179,5 @@ def _bare(shape: Shape) -> list[int]:
 
 
 def _unrolled(found: Shape, shape: Shape) -> bool:
-    """Whether [C', C k k] is a convolution's weight in a matrix."""
+    """Whether a shape is [C', C k k], a convolution's weight as a matrix."""
     return len(found) == 2 and found[0] == shape[0] and found[1] == torch.Size(shape[1:]).numel()

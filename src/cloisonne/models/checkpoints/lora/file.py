@@ -1,4 +1,4 @@
-"""A LoRA's file, of any trainer: what it changes of a checkpoint, every tensor and header entry accounted for."""
+"""Read a LoRA file of any trainer: its changes of a checkpoint's layers, with every tensor and header entry checked."""
 
 import json
 import math
@@ -25,9 +25,9 @@ from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
 
 METADATA = "lora_adapter_metadata"
-"""The header entry in which diffusers writes PEFT's settings, by "unet.lora_alpha" and so on."""
+"""The header entry in which diffusers writes PEFT's settings, with keys such as "unet.lora_alpha"."""
 
-HEEDED = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"})
+HONOURED = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"})
 PLAIN_SETTINGS = frozenset(
     {
         *(
@@ -44,14 +44,17 @@ PLAIN_SETTINGS = frozenset(
         *("lora_ga_config", "qalora_group_size", "ensure_weight_tying", "use_dora", "lora_bias", "fan_in_fan_out"),
     }
 )
-"""PEFT's settings which say how the file was trained, or what its tensors say themselves."""
+"""PEFT's settings that describe the training, or that the tensors themselves determine."""
 OTHER_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
-"""Ways to begin that change the weights below: what is added to a published checkpoint is then another thing."""
+"""Initialisations that change the base's weights: such a LoRA does not fit the published checkpoint."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoraFile:
-    """changes: by the checkpoint's layers, those that fit. warnings: what of the file is not used."""
+    """A LoRA file read for a checkpoint.
+
+    changes: by the checkpoint's layers, those that fit. warnings: what of the file is not used.
+    """
 
     file: Path
     changes: Mapping[Layer, Change]
@@ -59,8 +62,10 @@ class LoraFile:
 
     @classmethod
     def read(cls, file: Path, parts: Parts) -> "LoraFile":
-        """A safetensors file. Raises CheckpointError, in one sentence, for one that is no LoRA, is of a form that is
-        not read, or was made for another line."""
+        """Read a safetensors file.
+
+        Raises CheckpointError where it is no LoRA, has an unsupported form, or was trained for another model family.
+        """
         if not file.is_file():
             raise CheckpointError(f'There is no LoRA "{file}"; check its path.')
         if file.suffix != ".safetensors":
@@ -83,17 +88,17 @@ class LoraFile:
             changes[layer] = _change(slots, layer, settings, written, file)
             _check_shapes(changes[layer], layer, parts, file)
         if named and not changes:
-            raise CheckpointError(f'"{file}" fits no layer of the model; load a LoRA that was made for its line.')
+            raise CheckpointError(f'"{file}" fits no layer of the model; load a LoRA trained for this model family.')
         return cls(file, changes, _unfit(opened, named, fitting) + opened.settle("LoRA"))
 
 
 def _by_layer(opened: TensorFile) -> dict[str, dict[str, str]]:
-    """Names of tensors by the layers' names in the file and their slots."""
+    """Names of tensors by the layer's name in the file and by slot."""
     found: dict[str, dict[str, str]] = {}
     for name in opened.keys:
         if (slot := slot_of(name)) is not None:
             found.setdefault(slot[0], {})[slot[1]] = name
-    # A file of alphas alone would be none.
+    # A layer with only an alpha has no change.
     return {layer: slots for layer, slots in found.items() if slots.keys() != {"alpha"}}
 
 
@@ -119,13 +124,13 @@ def _check_shapes(change: Change, layer: Layer, parts: Parts, file: Path) -> Non
             raise ValueError("a bias, of which it has none")
     except (ValueError, RuntimeError, IndexError) as error:
         raise CheckpointError(
-            f'The LoRA "{file}" does not fit the model, which is of the line {parts.family} (for "{layer.name}" it '
-            f"has {reason(error)}); load one that was made for it."
+            f'The LoRA "{file}" does not fit the model, which is of the family {parts.family} (for "{layer.name}" it '
+            f"has {reason(error)}); load one trained for this family."
         ) from error
 
 
 def _unfit(opened: TensorFile, named: Mapping[str, Mapping[str, str]], fitting: Mapping[str, Layer]) -> tuple[str, ...]:
-    """What is said of layers that the model has not got."""
+    """The warning about layers that the model does not have."""
     unfit = [written for written in named if written not in fitting]
     if not unfit:
         return ()
@@ -141,27 +146,28 @@ def _refuse_forms(opened: TensorFile) -> None:
     if forms:
         layers = list(dict.fromkeys(layer for layer, _ in forms))
         raise CheckpointError(
-            f'"{opened.source}" is {forms[0][1]}, which is not read; it changes {len(layers)} layers, such as '
+            f'"{opened.source}" is {forms[0][1]}, which is not supported; it changes {len(layers)} layers, such as '
             f'"{layers[0]}": load a LoRA, DoRA, LoHa, LoKr or full difference, or a checkpoint it was merged into.'
         )
     bundled = [name for name in opened.keys if name.startswith("bundle_emb.")]
     if bundled:
         words = dict.fromkeys(name.split(".")[1] for name in bundled)
         raise CheckpointError(
-            f'"{opened.source}" is a LoRA that bundles the learned words {listed(words)}, which are not read out of '
-            f"it; load the LoRA without them and the words as files: {spelled('embeddings=FILE', '--embedding FILE')}."
+            f'"{opened.source}" is a LoRA that bundles the learned words {listed(words)}, which is not supported; load '
+            "the LoRA without them, and the words from their own files: "
+            f"{spelled('embeddings=FILE', '--embedding FILE')}."
         )
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """PEFT's settings by the networks' names."""
+    """PEFT's settings by the names of networks, as of :func:`component`."""
 
     by_component: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def of(cls, opened: TensorFile, components: set[str]) -> "_Settings":
-        """Those of a file's header, none where it has none. CheckpointError for settings that are not heeded."""
+        """The settings in a file's header, if any. Raises CheckpointError for settings that are not honoured."""
         text = opened.entry(METADATA)
         if text is None:
             return cls({})
@@ -182,11 +188,11 @@ class _Settings:
 
     @staticmethod
     def _check(settings: Mapping[str, Any], network: str, opened: TensorFile) -> None:
-        begun = settings.get("init_lora_weights")
-        if isinstance(begun, str) and begun.lower().startswith(OTHER_BASE):
-            unknown = [f"init_lora_weights of {begun}"]
+        initialisation = settings.get("init_lora_weights")
+        if isinstance(initialisation, str) and initialisation.lower().startswith(OTHER_BASE):
+            unknown = [f"init_lora_weights of {initialisation}"]
         else:
-            unknown = [key for key, value in settings.items() if key not in HEEDED | PLAIN_SETTINGS and value]
+            unknown = [key for key, value in settings.items() if key not in HONOURED | PLAIN_SETTINGS and value]
         if unknown:
             raise CheckpointError(
                 f'The header of the LoRA "{opened.source}" asks for {listed(unknown)} of its {network}, which is not '
@@ -194,7 +200,7 @@ class _Settings:
             )
 
     def scale(self, layer: Layer, rank: int) -> float:
-        """alpha / rank of a layer without an alpha of its own, or alpha / sqrt(rank); 1 without settings."""
+        """The scale of a layer without an alpha of its own: alpha / rank, or alpha / sqrt(rank); 1 without settings."""
         own = self.by_component.get(component(layer))
         if own is None or "lora_alpha" not in own:
             return 1.0

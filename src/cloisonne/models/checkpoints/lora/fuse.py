@@ -1,4 +1,4 @@
-"""LoRAs added to a checkpoint: fused into its weights, or kept apart to count by region."""
+"""Add LoRAs to a checkpoint: fused into its weights, or unfused to apply by region."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,10 @@ from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmas
 
 
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
-    """The parts with LoRAs of any trainer fused into UNet and text encoders, each at its scale.
+    """Fuse LoRAs of any trainer into UNet and text encoders, each at its scale.
 
-    Raises CheckpointError, in one sentence, for a file that is none, is of a form that is not read, or was made for
-    another line; what of a file is not used is told in the parts' warnings.
+    Raises CheckpointError for a file that is no LoRA, has an unsupported form, or was trained for another model family;
+    warnings of the parts name what of a file is not used.
     """
     warnings = list(parts.warnings)
     for file, scale in loras:
@@ -31,13 +31,13 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
         modules = modules_of(parts)
         changed = [_fuse(modules[part].get_submodule(name), c, scale) for (part, name), c in found.changes.items()]
         if not any(changed):
-            raise CheckpointError(f'"{file}" changes no layer of the model: all that it would add is zero.')
+            raise CheckpointError(f'"{file}" changes no layer of the model: all its changes are zero.')
     return replace(parts, warnings=tuple(warnings))
 
 
 @torch.no_grad()
 def _fuse(module: Any, change: Change, scale: float) -> bool:
-    """Add a change to a layer's weight and bias; whether that changed anything."""
+    """Add a change to a layer's weight and bias. Returns whether that changed a value."""
     before, bias = module.weight, module.bias
     after = change.fused(before, scale)
     changed = not torch.equal(before, after)
@@ -49,9 +49,9 @@ def _fuse(module: Any, change: Change, scale: float) -> bool:
 
 
 def read_lora(parts: Parts, file: Path) -> Lora:
-    """What a LoRA of any trainer changes of the UNet, to be held beside it; the parts stay what they are.
+    """Read a LoRA of any trainer to apply by region; the parts do not change.
 
-    Raises CheckpointError as :func:`add_loras` does, and for one that changes layers which belong to no place.
+    Raises CheckpointError as :func:`add_loras`, and for changes that cannot be masked by region.
     """
     found = LoraFile.read(file, parts)
     own = {layer.name: change for layer, change in found.changes.items() if layer.part == 0}
@@ -59,29 +59,29 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     if magnitudes := [name for name, change in own.items() if change.has_magnitude]:
         raise CheckpointError(
             f'"{file}" is a LoRA with magnitudes (DoRA) of {len(magnitudes)} layers, such as "{magnitudes[0]}", which '
-            "cannot count by region; fuse it for all of the picture: "
+            "cannot apply by region; fuse it for the whole image: "
             f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     for name in own:
         if not isinstance(parts.unet.get_submodule(name), nn.Linear | nn.Conv2d):
             raise CheckpointError(
-                f'"{file}" changes the norm "{name}", which cannot count by region; fuse it for all of the picture: '
+                f'"{file}" changes the norm "{name}", which cannot apply by region; fuse it for the whole image: '
                 f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
             )
-    held = {name: _held(parts.unet.get_submodule(name), change) for name, change in own.items()}
-    layers = {name: one for name, one in held.items() if one is not None}
+    added = {name: _added(parts.unet.get_submodule(name), change) for name, change in own.items()}
+    layers = {name: one for name, one in added.items() if one is not None}
     if not layers:
-        raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA that was made for its line.')
+        raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA trained for this model family.')
     if (layer := unmaskable(parts.unet, sorted(layers))) is not None:
         raise CheckpointError(
-            f'"{file}" changes the layer "{layer}", which acts on all of the picture at once, so that it cannot count '
-            f"by region; fuse it: {spelled('load(..., lora=FILE)', '--lora FILE')}."
+            f'"{file}" changes the layer "{layer}", which acts on the whole image at once, so it cannot apply by '
+            f"region; fuse it: {spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     return Lora(layers, words, found.warnings)
 
 
-def _held(module: Any, change: Change) -> Added | None:
-    """A change as it is added to a layer's output; None where it is zero."""
+def _added(module: Any, change: Change) -> Added | None:
+    """A change in the form that is added to the layer's output; None where it is zero."""
     shape = tuple(module.weight.shape)
     if change.low_rank:
         down, up = (change.slots[slot].float() for slot in ("down", "up"))

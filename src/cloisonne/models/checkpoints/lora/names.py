@@ -1,4 +1,4 @@
-"""Which layer of a checkpoint a LoRA's tensors are named after, in every naming that trainers write."""
+"""Match a LoRA's tensor names, in all common naming schemes, to the layers of a checkpoint."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from torch import nn
 from cloisonne.models.checkpoints.parts import Parts
 
 SLOTS: Mapping[str, str] = {
-    # Low rank: kohya's names, PEFT's with and without the adapter's name, diffusers' own of three ages.
+    # Low rank: kohya's names, PEFT's with and without the adapter's name, and three of diffusers' own schemes.
     **dict.fromkeys(("lora_down.weight", "lora_A.weight", "lora_A.default.weight"), "down"),
     **dict.fromkeys(("lora.down.weight", "lora_linear_layer.down.weight"), "down"),
     **dict.fromkeys(("lora_up.weight", "lora_B.weight", "lora_B.default.weight"), "up"),
@@ -17,7 +17,7 @@ SLOTS: Mapping[str, str] = {
     **dict.fromkeys(("lora_B.bias", "lora_B.default.bias"), "up_bias"),
     "lora_mid.weight": "mid",
     "alpha": "alpha",
-    # DoRA: LyCORIS' name, whose shape tells the axis, and PEFT's, which is always of the outputs.
+    # DoRA: LyCORIS' name, whose shape gives the axis, and PEFT's, which is always of the outputs.
     "dora_scale": "dora_scale",
     **dict.fromkeys(("lora_magnitude_vector", "lora_magnitude_vector.weight"), "magnitude"),
     **dict.fromkeys(("lora_magnitude_vector.default", "lora_magnitude_vector.default.weight"), "magnitude"),
@@ -26,7 +26,7 @@ SLOTS: Mapping[str, str] = {
     **{f"lokr_{slot}": f"lokr_{slot}" for slot in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
     **{slot: slot for slot in ("diff", "diff_b", "w_norm", "b_norm")},
 }
-"""Ends of tensors' names behind the layer's name, and what the tensor is of the layer's change."""
+"""Suffixes of tensor names after the layer's name, and their slots in the layer's change."""
 
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("oft_blocks", "oft_diag", "oft_R.weight", "oft_R.default.weight"), "an OFT"),
@@ -34,12 +34,12 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("a1.weight", "a2.weight", "b1.weight", "b2.weight"), "a GLoRA"),
     "on_input": "an (IA)3",
     "lokr_t1": "a LoKr with a Tucker core of its first factor",
-    **dict.fromkeys(("lora_embedding_A", "lora_embedding_B"), "a LoRA of the words' embeddings"),
+    **dict.fromkeys(("lora_embedding_A", "lora_embedding_B"), "a LoRA of the token embeddings"),
     **dict.fromkeys(("bias_indices", "bias_values", "bias_size"), "a LyCORIS file with sparse biases"),
     **dict.fromkeys(("set_weight", "reshape_weight"), "a replacement of layers"),
     **dict.fromkeys(("scalar", "rescale"), "a network with a trained scale of its own"),
 }
-"""Forms whose mathematics is not done here, by the ends of their tensors' names."""
+"""Unsupported forms, by the suffixes of their tensor names."""
 
 _SLOT = re.compile(rf"^(.+?)(_lora)?\.({'|'.join(map(re.escape, sorted(SLOTS, key=len, reverse=True)))})$")
 _OLD = re.compile(r"^(.+)_lora\.(down|up)\.weight$")
@@ -54,12 +54,12 @@ class Layer(NamedTuple):
 
 
 def modules_of(parts: Parts) -> tuple[Any, ...]:
-    """The networks in the order of ``Layer.part``."""
+    """The networks, in the order of ``Layer.part``."""
     return (parts.unet, *(text.module for text in parts.texts))
 
 
 def slot_of(tensor: str) -> tuple[str, str] | None:
-    """The layer's name as the file writes it, and the slot; None for a name of no known form."""
+    """The layer's name as in the file, and the slot; None for an unknown name."""
     if old := _OLD.match(tensor):
         return old[1], old[2]
     found = _SLOT.match(tensor)
@@ -67,7 +67,7 @@ def slot_of(tensor: str) -> tuple[str, str] | None:
 
 
 def refused_form(tensor: str) -> tuple[str, str] | None:
-    """The layer's name and the form's, where a tensor's name tells one that is not read."""
+    """The layer's name and the form's, where a tensor's name is of an unsupported form; else None."""
     found = _REFUSED.match(tensor)
     return (found[1], REFUSED[found[2]]) if found else None
 
@@ -78,12 +78,12 @@ def component(layer: Layer) -> str:
 
 
 def plain(name: str) -> str:
-    """A layer's name with its dots as kohya writes them, without what diffusers once put into it."""
+    """A layer's name with kohya's underscores for dots, and without the ``processor`` of older diffusers names."""
     return name.replace(".processor.", ".").replace(".", "_")
 
 
 def layer_names(parts: Parts) -> dict[str, Layer]:
-    """Every layer with a weight, by each name that :func:`plain` can give of it."""
+    """Every layer with a weight, by all its possible names in a file, as of :func:`plain`."""
     found: dict[str, Layer] = {}
     for part, module in enumerate(modules_of(parts)):
         prefixes = _PREFIXES[part]
@@ -105,7 +105,7 @@ _PREFIXES = (
 
 
 def _text_names(name: str) -> Iterator[str]:
-    """With and without the ``text_model.`` that versions of transformers differ in, and diffusers' old names."""
+    """Names with and without ``text_model.``, as in different versions of transformers, and diffusers' old names."""
     bare = name.removeprefix("text_model.")
     for written in (bare, f"text_model.{bare}"):
         yield written
@@ -147,7 +147,7 @@ _BLOCK = re.compile(
 
 
 def _ldm_names(name: str, layers: int) -> tuple[str, ...]:
-    """The layer's name in the original repositories' UNet; layers: of a block. None or one, of upsamplers two."""
+    """The layer's names in the original repositories' UNet: none, one, or two for upsamplers. layers: of a block."""
     if name in _OUTSIDE:
         return (_OUTSIDE[name],)
     if (found := _BLOCK.match(name)) is None:
@@ -158,11 +158,11 @@ def _ldm_names(name: str, layers: int) -> tuple[str, ...]:
         return ()
     if side == "mid_block":
         return (f"middle_block.{1 if kind == 'attentions' else 2 * count}.{inner}",)
-    place, first = int(kind == "attentions"), level * (layers + 1)
+    position, first = int(kind == "attentions"), level * (layers + 1)
     if kind == "downsamplers":
         return (f"input_blocks.{first + layers + 1}.0.op",)
     if kind == "upsamplers":
-        # Behind the attention, where the block has one.
-        return tuple(f"output_blocks.{first + layers}.{behind}.{inner}" for behind in (1, 2))
+        # After the attention, where the block has one.
+        return tuple(f"output_blocks.{first + layers}.{after}.{inner}" for after in (1, 2))
     side_name, number = ("input_blocks", first + 1) if side == "down_blocks" else ("output_blocks", first)
-    return (f"{side_name}.{number + count}.{place}.{inner}",)
+    return (f"{side_name}.{number + count}.{position}.{inner}",)
