@@ -1,4 +1,4 @@
-"""Pictures side by side on one sheet, each with a line of words above it."""
+"""A contact sheet: images side by side, each with a label above it."""
 
 import math
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 MIN_SIDE, MAX_SIDE = 256, 1024
-"""Smaller pictures are enlarged by a whole factor, so that labels have room; larger ones are reduced."""
+"""Smaller images are enlarged by an integer factor to fit their labels; larger ones are reduced. In pixels."""
 MOST = 5
-"""Pictures of a row."""
+"""Most images in a row."""
 _MARGIN = 8
 
 
 def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
-    """RGB: the pictures (upright) in reading order, in rows of about equal length, at most ``MOST`` in each."""
+    """RGB: the upright images in reading order, in rows of about equal length, at most ``MOST`` in each."""
     cells = [_fitted(picture.convert("RGB")) for picture in pictures]
     width, height = max(cell.width for cell in cells), max(cell.height for cell in cells)
     size = max(14, width // 20)
@@ -40,7 +40,7 @@ def _fitted(picture: Image.Image) -> Image.Image:
 
 
 def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The label in one line, or as much of it as there is room for."""
+    """The label in one line, cut to ``width`` pixels."""
     line = " ".join(label.split())
     if font.getlength(line) <= width:
         return line

@@ -12,7 +12,7 @@ from cloisonne.errors import OutputError, SceneError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.pipelines.attention_maps.overlay import attention_pictures, shown_steps
+from cloisonne.pipelines.attention_maps.overlay import attention_pictures, mapped_steps
 from cloisonne.pipelines.attention_maps.token_spans import read_words
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Region, Scene
@@ -88,7 +88,7 @@ def test_regions_without_words_are_named(tiny: Model) -> None:
 
 @pytest.mark.parametrize(("count", "steps"), [(1, (0,)), (2, (0, 1)), (4, (0, 1, 2, 3)), (20, (0, 5, 10, 15, 19))])
 def test_steps_that_are_shown(count: int, steps: tuple[int, ...]) -> None:
-    assert shown_steps(count) == steps
+    assert mapped_steps(count) == steps
 
 
 def test_maps_lie_in_the_window_of_a_given_picture(tiny: Model) -> None:
