@@ -14,7 +14,7 @@ from cloisonne.errors import CloisonneWarning, SceneError
 from cloisonne.eval.evaluate import Evaluation, evaluated
 from cloisonne.models.model import Model
 from cloisonne.pipelines import explain as explaining
-from cloisonne.pipelines import generate as drawing
+from cloisonne.pipelines import generate as generating
 from cloisonne.pipelines import keywords as kw
 from cloisonne.pipelines import sweep as sweeping
 from cloisonne.pipelines.attention_maps.maps import AttentionMaps
@@ -101,7 +101,7 @@ def fill(
     """
     kw.check_keywords(fill, options, kw.RepaintOptions)
     result = _repainted(
-        source, drawing.filled(mask, phrase, feather=feather, mask_channel=mask_channel), model, options
+        source, generating.filled(mask, phrase, feather=feather, mask_channel=mask_channel), model, options
     )
     _warn(result.warnings)
     return result
@@ -133,7 +133,7 @@ def paint(
     """
     kw.check_keywords(paint, options, kw.RepaintOptions)
     given: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
-    region = drawing.painted(mask, exemplar, feather=feather, **given)
+    region = generating.painted(mask, exemplar, feather=feather, **given)
     result = _repainted(source, region, model, options)
     _warn(result.warnings)
     return result
@@ -277,7 +277,7 @@ def _drawn(scene: Scene, model: Model, run: Mapping[str, Any]) -> Result:
         found = [reader for readers in reading.readers.values() for reader in readers]
         run["readers"] = [*run.get("readers", ()), *found]
     with _watched(run) as given:
-        result = drawing.generate(scene, model, **given)
+        result = generating.generate(scene, model, **given)
     if reading is not None:
         result.attention = _attention(reading, result.scene)
     return result

@@ -12,9 +12,9 @@ MOST = 5
 _MARGIN = 8
 
 
-def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
+def contact_sheet(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
     """RGB: the upright images in reading order, in rows of about equal length, at most ``MOST`` in each."""
-    cells = [_fitted(picture.convert("RGB")) for picture in pictures]
+    cells = [_fitted(image.convert("RGB")) for image in images]
     width, height = max(cell.width for cell in cells), max(cell.height for cell in cells)
     size = max(14, width // 20)
     font, head = ImageFont.load_default(size), 2 * _MARGIN + round(1.25 * size)
@@ -29,14 +29,14 @@ def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str]) -> Ima
     return sheet
 
 
-def _fitted(picture: Image.Image) -> Image.Image:
-    shorter, longer = min(picture.size), max(picture.size)
+def _fitted(image: Image.Image) -> Image.Image:
+    shorter, longer = min(image.size), max(image.size)
     if longer > MAX_SIDE:
         factor = MAX_SIDE / longer
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        return picture.resize(size, Image.Resampling.LANCZOS)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        return image.resize(size, Image.Resampling.LANCZOS)
     factor = max(1, min(-(-MIN_SIDE // shorter), MAX_SIDE // longer))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -38,7 +38,9 @@ def _view_lines(view: View, model: Model, steps: Sequence[Step]) -> list[str]:
         _guidance(view.guide, steps),
         f"mean weight {float(view.weight.mean()):.2f}",
     ]
-    branches = [f"    {BRANCHES.get(branch, branch)}: {_branch(told)}" for branch, told in view.branches.items()]
+    branches = [
+        f"    {BRANCHES.get(branch, branch)}: {_branch(conditioning)}" for branch, conditioning in view.branches.items()
+    ]
     return [f"view {name}: {', '.join(details)}", *branches]
 
 

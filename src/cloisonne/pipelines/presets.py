@@ -17,12 +17,14 @@ def changed(presets: Mapping[str, T], preset: str, changes: Mapping[str, Any], w
     Raises SceneError for an unknown preset or field, and for values that the field cannot have.
     """
     if preset not in presets:
-        raise SceneError(f'There is no {what} preset "{preset}"; choose one of {", ".join(presets)}.')
+        raise SceneError(f'There is no preset "{preset}" of {what}; choose one of {", ".join(presets)}.')
     found: Any = presets[preset]
     kinds = get_type_hints(type(found))
     for name, value in changes.items():
         if name not in kinds:
-            raise SceneError(f'There is no {what} option "{name}"; choose one of {", ".join(sorted(kinds))}.')
+            raise SceneError(
+                f'The preset "{preset}" of {what} has no "{name}"; choose one of {", ".join(sorted(kinds))}.'
+            )
         if wanted := _refused(kinds[name], value):
             raise SceneError(f"{name} is {shown(value)}; give {wanted}.")
     return replace(found, **changes)

@@ -30,7 +30,7 @@ class ProgressBar:
         self._bar.update(at - self._bar.n)
 
     def step(self, end: Any) -> None:
-        """Show a ``StepEnd`` of one of several images; does nothing once stages are shown."""
+        """Show a ``StepEnd`` of one of several images; does nothing once stages are displayed."""
         if not self._counts_stages:
             self._show("sampling", end.image * end.step.count + end.step.index + 1, end.num_images * end.step.count)
 

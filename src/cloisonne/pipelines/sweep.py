@@ -68,7 +68,7 @@ _NEEDED = {
 def sweep(
     scene: Scene,
     model: "Model",
-    dial: str,
+    option: str,
     values: Sequence[Any],
     *,
     callback_on_step_end: "Callback | None" = None,
@@ -77,7 +77,7 @@ def sweep(
 ) -> list[Result]:
     """Generate a scene once for each value of one option; a scene without a seed gets one random seed for all.
 
-    dial: the option: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or a
+    option: the option: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or a
     field that only regions have, such as "feather", which then changes in all regions that can have it.
     callback_on_step_end: receives the value's index as the image's. progress, cache: as for ``generate``; a learned
     concept is reused for the next value even without a cache. Raises SceneError or CapabilityError, before the first
@@ -86,7 +86,7 @@ def sweep(
     from cloisonne.pipelines.generate import generate
     from cloisonne.pipelines.prepare import prepare
 
-    scenes = swept(scene, dial, values)
+    scenes = swept(scene, option, values)
     for one in scenes:
         prepare(one, model, blank=True)
     with TemporaryDirectory() as folder:
@@ -103,19 +103,19 @@ def sweep(
         ]
 
 
-def swept(scene: Scene, dial: str, values: Sequence[Any]) -> list[Scene]:
+def swept(scene: Scene, option: str, values: Sequence[Any]) -> list[Scene]:
     """The scenes of :func:`sweep`. Raises SceneError for an unknown option or an invalid value."""
     if not values:
-        raise SceneError(f"There are no values of {shown(dial)} to sweep; give some, as in guidance=1,2.5,5.")
-    with_value = _setter(scene, dial)
+        raise SceneError(f"There are no values of {shown(option)} to sweep; give some, as in guidance=1,2.5,5.")
+    with_value = _setter(scene, option)
     fixed = scene if scene.seed is not None else scene.replace(seed=secrets.randbelow(2**32))
     return [with_value(fixed, value) for value in values]
 
 
-def sheet_of(results: Sequence[Result], dial: str, values: Sequence[Any]) -> Any:
+def sheet_of(results: Sequence[Result], option: str, values: Sequence[Any]) -> Any:
     """The results' images side by side (a PIL image), each under its value."""
     pictures = [turned_upright(result.image, orientation(result.image)) for result in results]
-    labels = [f"{dial} {value if isinstance(value, str) else json.dumps(value)}" for value in values]
+    labels = [f"{option} {value if isinstance(value, str) else json.dumps(value)}" for value in values]
     return contact_sheet(pictures, labels)
 
 
@@ -129,44 +129,46 @@ def _counting(callback: "Callback | None", index: int, count: int) -> "Callback 
     return counted
 
 
-def _setter(scene: Scene, dial: str) -> Callable[[Scene, Any], Scene]:
+def _setter(scene: Scene, option: str) -> Callable[[Scene, Any], Scene]:
     """A function that sets the option of a scene to a value."""
-    if found := region_field(scene, dial):
+    if found := region_field(scene, option):
         region, own = found
         _check_own(region, own)
         return lambda scene, value: with_region_field(scene, own, value, {region.name or ""})
-    dial = ALIASES.get(dial, dial)
-    if dial in SCENE_OPTIONS:
-        return lambda scene, value: scene.replace(**{dial: value})
-    if dial not in REGION_OPTIONS:
-        raise SceneError(_unknown(scene, dial))
-    having = {region.name or "" for region in scene.regions if _has(region, dial)}
+    option = ALIASES.get(option, option)
+    if option in SCENE_OPTIONS:
+        return lambda scene, value: scene.replace(**{option: value})
+    if option not in REGION_OPTIONS:
+        raise SceneError(_unknown(scene, option))
+    having = {region.name or "" for region in scene.regions if _has(region, option)}
     if not having:
-        reason = f'no region gives the field "{_NEEDED[dial]}"' if scene.regions else "the scene has no regions"
-        raise SceneError(f"{dial} is an option of regions, but {reason}; give one, or sweep another option.")
-    return lambda scene, value: with_region_field(scene, dial, value, having)
+        reason = f'no region gives the field "{_NEEDED[option]}"' if scene.regions else "the scene has no regions"
+        raise SceneError(f"{option} is an option of regions, but {reason}; give one, or sweep another option.")
+    return lambda scene, value: with_region_field(scene, option, value, having)
 
 
-def _has(region: Region, dial: str) -> bool:
-    return dial not in _NEEDED or bool(getattr(region, _NEEDED[dial]))
+def _has(region: Region, option: str) -> bool:
+    return option not in _NEEDED or bool(getattr(region, _NEEDED[option]))
 
 
-def _check_own(region: Region, dial: str) -> None:
-    if dial not in REGION_OPTIONS:
-        meant = closest(dial, REGION_OPTIONS)
+def _check_own(region: Region, option: str) -> None:
+    if option not in REGION_OPTIONS:
+        meant = closest(option, REGION_OPTIONS)
         advice = f'did you mean "{meant}"?' if meant else f"a region has {', '.join(REGION_OPTIONS)}."
-        raise SceneError(f"There is no option {shown(dial)} to sweep; {advice}", region=region.name)
-    if not _has(region, dial):
-        raise SceneError(f"{dial} cannot be swept without {_NEEDED[dial]}; give the region one.", region=region.name)
+        raise SceneError(f"There is no option {shown(option)} to sweep; {advice}", region=region.name)
+    if not _has(region, option):
+        raise SceneError(
+            f"{option} cannot be swept without {_NEEDED[option]}; give the region one.", region=region.name
+        )
 
 
-def _unknown(scene: Scene, dial: str) -> str:
+def _unknown(scene: Scene, option: str) -> str:
     known = [*SCENE_OPTIONS, *(one for one in REGION_OPTIONS if one not in SCENE_OPTIONS)]
-    owner, point, own = dial.rpartition(".")
+    owner, point, own = option.rpartition(".")
     if point and own in REGION_OPTIONS:
         names = ", ".join(shown(region.name) for region in scene.regions) or "none"
         return f"There is no region {shown(owner)} to sweep {own} of; the scene's regions are: {names}."
-    meant = closest(dial, known)
-    return f"There is no option {shown(dial)} to sweep; " + (
+    meant = closest(option, known)
+    return f"There is no option {shown(option)} to sweep; " + (
         f'did you mean "{meant}"?' if meant else f"choose {', '.join(known)}."
     )

@@ -43,7 +43,7 @@ class AttentionPictures:
 
     def strip(self, name: str) -> Image.Image:
         """RGB: the image under one region's maps, step by step, from black (strip minimum) to yellow (maximum)."""
-        picture = turned_upright(self.result.image, orientation(self.result.image)).convert("RGB")
+        image = turned_upright(self.result.image, orientation(self.result.image)).convert("RGB")
         region = next(region for region in self.result.scene.regions if region.name == name)
         own = self.maps[name]
         read = torch.stack(list(own.values()))
@@ -51,7 +51,7 @@ class AttentionPictures:
         panels, labels = [], []
         for step in self.steps:
             heat = None if step not in own else ((own[step] - least) / span).numpy()
-            panels.append(draw_regions(_overlaid(picture, heat, self.window), [region]))
+            panels.append(draw_regions(_overlaid(image, heat, self.window), [region]))
             labels.append(f"step {step + 1} of {self.count}" + (", inactive" if heat is None else ""))
         return contact_sheet(panels, labels)
 
@@ -121,13 +121,13 @@ def mapped_steps(count: int) -> tuple[int, ...]:
     return tuple(sorted({0, count // 4, count // 2, 3 * count // 4, count - 1}))
 
 
-def _overlaid(picture: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:
+def _overlaid(image: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:
     """The image with the heat map [h, w] in [0, 1], from black over red to yellow, blended into its grey window."""
     if heat is None:
-        return picture
+        return image
     fine = cv2.resize(heat, (window.width, window.height), interpolation=cv2.INTER_LINEAR)
     coloured = cv2.applyColorMap((fine * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    pixels = np.asarray(picture).copy()
+    pixels = np.asarray(image).copy()
     grey = pixels[window.slices].mean(-1, keepdims=True)
     pixels[window.slices] = (0.5 * grey + 0.5 * coloured).round().astype(np.uint8)
     return Image.fromarray(pixels)

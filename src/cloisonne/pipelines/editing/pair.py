@@ -131,14 +131,14 @@ class Pair:
         """
         covered = self.covered()
         decoded = torch.cat([self.model.vae.decode(canvas[None]) for canvas in z])
-        drawn = [as_pixels(picture) for picture in decoded]
+        pixels = [as_pixels(image) for image in decoded]
         if segment is not None:
             covered = covered * self._on_picture(segment(decoded))
         if self.picture is not None:
-            after = self.picture.pasted(drawn[1], covered)
-            return self.picture.unchanged(), after, self.picture.whole(drawn[1])
-        after = Image.fromarray(_blended(drawn[0], drawn[1], covered))
-        return Image.fromarray(drawn[0]), after, Image.fromarray(drawn[1])
+            after = self.picture.pasted(pixels[1], covered)
+            return self.picture.unchanged(), after, self.picture.whole(pixels[1])
+        after = Image.fromarray(_blended(pixels[0], pixels[1], covered))
+        return Image.fromarray(pixels[0]), after, Image.fromarray(pixels[1])
 
     def difference_outside(self, before: Image.Image, after: Image.Image) -> int:
         """Largest difference of the two images outside of the edited regions, in 0 to 255."""

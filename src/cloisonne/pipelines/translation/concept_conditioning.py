@@ -43,7 +43,7 @@ def learned_concept(model: Model, concept: Concept) -> ConceptConditioning:
     return ConceptConditioning(model.net, nothing, Conditioning(tokens=(Tokens(encoded),)), (source, target))
 
 
-def told_picture(
+def reference_concept(
     model: Model, reference: Image.Image, size: tuple[int, int], latents: Callable[[NDArray[np.uint8]], Tensor]
 ) -> ConceptConditioning:
     """A reference image, encoded by the exemplar model or the IP-Adapter, on a canvas of size (width, height).

@@ -31,7 +31,7 @@ from cloisonne.pipelines.translation.concept_conditioning import (
     ConceptConditioning,
     blank_concept,
     learned_concept,
-    told_picture,
+    reference_concept,
 )
 from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
 from cloisonne.pipelines.translation.learn_concept import check_learns
@@ -47,7 +47,7 @@ class Translation:
     """A prepared translation.
 
     prepared: the resolved scene with the learned concept; its other regions are compiled. concept: the region's.
-    scale: guidance scale w. told: conditioning with and without the concept. known: latents [C, H, W] of the
+    scale: guidance scale w. conditioning: with and without the concept. known: latents [C, H, W] of the
     background. run: counts of the forwards so far.
     """
 
@@ -55,7 +55,7 @@ class Translation:
     concept: ConceptImage
     translating: Translating
     scale: float
-    told: ConceptConditioning
+    conditioning: ConceptConditioning
     known: Tensor
     model: Model
     run: Run
@@ -113,7 +113,7 @@ class Translation:
         else:
             assert reference is not None, "checked above"
             size = size_of(prepared.scene)
-            known, conditioning = given.known(), told_picture(model, reference, size, given.latents)
+            known, conditioning = given.known(), reference_concept(model, reference, size, given.latents)
         native = model.native
         own = native.guidance if translating.learned else native.similarity
         scales = (region.guidance, translating.guidance, own)
@@ -122,7 +122,7 @@ class Translation:
             concept=concept,
             translating=translating,
             scale=next(scale for scale in scales if scale is not None),
-            told=conditioning,
+            conditioning=conditioning,
             known=known,
             model=model,
             run=run,
@@ -215,7 +215,7 @@ class Translation:
 
     def _views(self) -> tuple[View, View]:
         """The content's view and the result's."""
-        conditioning, scale = self.told, self.scale
+        conditioning, scale = self.conditioning, self.scale
         content = View(
             name="translation",
             net=conditioning.net,
@@ -236,7 +236,7 @@ class Translation:
             name = content.name if len(parts) == 1 else f"{content.name} from {span.start}"
             views.append(replace(content, name=name, when=span))
             views.append(replace(image, name=name, when=span, weight=left))
-        edits = sharing(self.translating, *self.told.ids)
+        edits = sharing(self.translating, *self.conditioning.ids)
         limit = self.model.clip
         clamps = () if limit is None else tuple(Clamp(limit=limit, stream=stream) for stream in (CONTENT, IMAGE))
         return Plan(views=tuple(views), edits=edits, refines=clamps)
