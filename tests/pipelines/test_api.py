@@ -209,7 +209,7 @@ def test_warnings_of_reports_reach_the_caller(tiny: Model, name: str) -> None:
     }[name]
     with pytest.warns(CloisonneWarning) as caught:
         result = call()
-    assert any("grey picture" in sentence for sentence in result.warnings)
+    assert any("grey image" in sentence for sentence in result.warnings)
     assert tuple(str(one.message) for one in caught) == result.warnings
     assert {one.filename for one in caught} == {__file__}
 

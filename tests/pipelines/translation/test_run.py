@@ -76,19 +76,8 @@ def test_a_png_makes_the_same_bytes(family: Model, workdir: Path, preset: str, e
 def test_translate_is_the_same_scene(family: Model, workdir: Path) -> None:
     photo().save("a.png")
     photo(1).save("b.png")
-    args = [
-        "translate",
-        "a.png",
-        "--reference",
-        "b.png",
-        "-o",
-        "one.png",
-        "--steps",
-        "2",
-        "--keep-structure",
-        "0.4",
-    ]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    args = ["translate", "a.png", "--reference", "b.png", "-o", "one.png", "--steps", "2", "--keep-structure", "0.4"]
+    assert CliRunner().invoke(app, args).exit_code == 0
     assert CliRunner().invoke(app, ["generate", "one.png", "-o", "two.png"]).exit_code == 0
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
     own = translate("a.png", "b.png", family, steps=2, keep_structure=0.4)
