@@ -188,7 +188,7 @@ def test_what_cannot_be_kept_is_refused_before_any_work(run: Run, old: Path, mon
 
 def test_a_picture_of_another_size_is_refused(builtin: Model) -> None:
     small = MIXED.replace(outside={"image": SHOWN, "regions": ["hat"]})
-    with pytest.raises(SceneError, match="has 32 x 32 pixels, but the scene is drawn at 128 x 128"):
+    with pytest.raises(SceneError, match="has 32 x 32 pixels, but the scene is generated at 128 x 128"):
         cl.generate(small, builtin)
     added = {"name": "hat", "box": [0, 0, 1, 1], "edit": {"kind": "add", "phrase": "a hat"}}
     with pytest.raises(SceneError, match="remove outside"):

@@ -163,7 +163,7 @@ def test_explain_counts_as_it_would_without(models: dict[str, Model], line: str)
     weighted = scene.replace(caption="on the [(beach:1.3):sky:0.5]")
     usual, found = explain(scene, models[line]), explain(weighted, models[line])
     assert (found.forwards, found.rows, found.tokens) == (usual.forwards, usual.rows, usual.tokens)
-    assert "start=0.5" in found.plan
+    assert len(found.plan.split("view canvas: ")) > 2, "one view before and one after the switch"
 
 
 def test_a_picture_carries_its_weights_and_schedules(tiny: Model, tmp_path: Path) -> None:

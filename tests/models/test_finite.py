@@ -149,7 +149,10 @@ VERBS: dict[str, tuple[Callable[[Model], Any], str]] = {
         lambda model: edit(SCENE.replace(regions=(EDIT,), background=photo()), model),
         "of 4: the weights of the UNet",
     ),
-    "learn": (lambda model: translate(photo(), photo(1), model, preset="vct", **LEARN), "in round 1 of 2: the weights"),
+    "learn": (
+        lambda model: translate(photo(), photo(1), model, preset="vct", **LEARN),
+        "in training step 1 of 2: the",
+    ),
 }
 
 

@@ -200,7 +200,7 @@ def test_explained_and_counted(root: Path, model: Model) -> None:
         seer = load(root / "sd", exemplar=root / FILES["sd", kind])
         assert seer.ip_adapter is not None
         tokens = len(seer.ip_adapter.null)
-        assert f"a picture of {tokens} tokens on 50%" in str(explain(scene_of(region(box=LEFT)), seer))
+        assert f"{tokens} image tokens on 50%" in str(explain(scene_of(region(box=LEFT)), seer))
     plain = load(root / "sd")
     assert model.parameters > plain.parameters
     assert model.hash != plain.hash

@@ -25,7 +25,7 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
-from cloisonne.pipelines.translation.concept_conditioning import ConceptConditioning, told_picture
+from cloisonne.pipelines.translation.concept_conditioning import ConceptConditioning, reference_concept
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -73,7 +73,7 @@ def pipeline(root: Path, kind: str) -> Any:
 
 
 def conditioning_of(model: Model, reference: Image.Image) -> ConceptConditioning:
-    return told_picture(model, reference, (64, 64), lambda pixels: torch.zeros(4, 8, 8))
+    return reference_concept(model, reference, (64, 64), lambda pixels: torch.zeros(4, 8, 8))
 
 
 def view(concept: ConceptConditioning, branch: Conditioning) -> View:
@@ -151,5 +151,5 @@ def test_one_for_inpainting_is_refused(root: Path, tmp_path: Path) -> None:
     model = load(tmp_path / "sd", exemplar=file_of(root, "plain"))
     region = Region(name="all", box=(0, 0, 1, 1), concept=picture(1))
     for verb in (generate, explain):
-        with pytest.raises(CapabilityError, match=r"an IP-Adapter carries no concept over; load a plain one"):
+        with pytest.raises(CapabilityError, match="cannot transfer a concept with an IP-Adapter; load"):
             verb(Scene(background=picture(0), regions=(region,)), model)

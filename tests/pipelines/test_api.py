@@ -209,7 +209,7 @@ def test_warnings_of_reports_reach_the_caller(tiny: Model, name: str) -> None:
     }[name]
     with pytest.warns(CloisonneWarning) as caught:
         result = call()
-    assert any("grey picture" in sentence for sentence in result.warnings)
+    assert any("grey image" in sentence for sentence in result.warnings)
     assert tuple(str(one.message) for one in caught) == result.warnings
     assert {one.filename for one in caught} == {__file__}
 
@@ -225,7 +225,7 @@ class Mine(Ddim):
 
 
 def test_a_sampler_of_ones_own(tiny: Model) -> None:
-    with pytest.warns(CloisonneWarning, match="The run used a sampler object, which a picture does not carry"):
+    with pytest.warns(CloisonneWarning, match="The run used a sampler object, which the image's scene does not record"):
         result = cl.generate(SCENE, tiny, sampler=Mine(ends_clean=True))
     assert torch.equal(result.latents, cl.generate(SCENE, tiny, sampler="euler").latents)
     assert cl.compile(SCENE, tiny, sampler=Mine()).sampler == Mine()
@@ -278,7 +278,7 @@ def test_the_plan_of_a_scene_draws_what_generate_draws(tiny: Model) -> None:
     over = cl.compile({**DATA, "background": GREY}, tiny)
     assert len(over.plan.refines) == len(prepared.plan.refines) + 1
     assert "\n" not in repr(prepared)
-    with pytest.raises(SceneError, match="concept is only known once the background is inverted"):
+    with pytest.raises(SceneError, match="concept depends on the background's inversion"):
         cl.compile({"background": GREY, "regions": [{"box": [0, 0, 1, 1], "concept": GREY}]}, tiny)
 
 
@@ -291,11 +291,11 @@ def test_attention_of_a_phrase(tiny: Model) -> None:
     assert torch.equal(result.attention["pet"], result.attention["a cat"])
     assert ((result.attention["pet"] >= 0) & (result.attention["pet"] <= 1)).all()
     torch.testing.assert_close(result.latents, plain.latents)
-    with pytest.raises(KeyError, match='no attention of "dog": there are pet'):
+    with pytest.raises(KeyError, match='no attention map of "dog": there are pet'):
         result.attention["dog"]
     silent = cl.generate({**DATA, "regions": [{**PET, "weight": 0.0}]}, tiny, attention=True).attention
     assert silent is not None
-    with pytest.raises(KeyError, match="it does not count"):
+    with pytest.raises(KeyError, match="it is inactive"):
         silent["pet"]
 
 
@@ -310,7 +310,7 @@ def test_representations_are_one_line(tiny: Model) -> None:
     for thing in (result, latent, edited, maps, result.attention, cl.evaluate(GREY, SCENE), cl.compile(SCENE, tiny)):
         assert "\n" not in repr(thing)
         assert len(repr(thing)) < 120
-    assert "2 pictures of 64 x 64" in repr(result)
+    assert "2 images of 64 x 64" in repr(result)
     assert "2 tokens on 8 x 8" in repr(maps)
 
 
@@ -330,16 +330,16 @@ class Terminal:
         return True
 
 
-@pytest.mark.parametrize(("progress", "shown"), [({}, True), ({"progress": False}, False), ({"progress": None}, False)])
-def test_a_bar_where_standard_error_is_a_terminal(tiny: Model, monkeypatch, progress, shown: bool) -> None:
+@pytest.mark.parametrize(("progress", "there"), [({}, True), ({"progress": False}, False), ({"progress": None}, False)])
+def test_a_bar_where_standard_error_is_a_terminal(tiny: Model, monkeypatch, progress, there: bool) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     seen: list[int] = []
     cl.generate(SCENE, tiny, callback_on_step_end=lambda end: seen.append(end.step.index), **progress)
-    assert ("drawing" in terminal.text) is shown
+    assert ("sampling" in terminal.text) is there
     assert seen == [0, 1]
     terminal.text = ""
     cl.edit(EDIT, tiny, preset="follow", **progress)
-    assert ("editing" in terminal.text) is shown
+    assert ("editing" in terminal.text) is there
 
 
 def test_no_bar_where_standard_error_is_none(tiny: Model, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -48,39 +50,41 @@ def test_nothing_is_run(idle: Model, method: str) -> None:
 )
 def test_counts_are_those_of_the_run(tiny: Model, method: str, sampler: str, interval: tuple[float, float]) -> None:
     scene = SCENE.replace(method=method, sampler=sampler, guidance_interval=interval)
-    told, report = explain(scene, tiny), generate(scene, tiny, output_type="latent").report
-    assert (told.forwards, told.rows) == (report["forwards"], report["rows"])
+    explained, report = explain(scene, tiny), generate(scene, tiny, output_type="latent").report
+    assert (explained.forwards, explained.rows) == (report["forwards"], report["rows"])
 
 
-def test_words_of_an_explanation(tiny: Model) -> None:
-    told = explain(SCENE, tiny)
-    text = str(told)
-    assert 'View "canvas from 0.0" of "image"' in text
-    assert "6 steps: 6 forwards of 12 rows in all, 1 forwards and 2 rows a step" in text
-    assert "64 x 64 pixels, reco, ddim, guidance 4" in text
-    assert (told.steps, told.tokens) == (6, 77 + 2 * 77)
-    assert told.flops > 0
-    assert told.seconds > 0
-    assert told.memory_bytes > 4 * tiny.parameters
+def test_text_of_an_explanation(tiny: Model) -> None:
+    explained = explain(SCENE, tiny)
+    text = str(explained)
+    assert "view canvas: main network, steps 1-3, guidance 4, mean weight 1.00" in text
+    assert "    conditional: 77 tokens everywhere" in text
+    assert "6 steps: 6 forwards with 12 batch rows (1 and 2 per step)" in text
+    assert "64 x 64 pixels, method reco, sampler ddim, guidance 4" in text
+    assert not re.search(r"\w\(|=|'", text)
+    assert (explained.steps, explained.tokens) == (6, 77 + 2 * 77)
+    assert explained.flops > 0
+    assert explained.seconds > 0
+    assert explained.memory_bytes > 4 * tiny.parameters
 
 
-def test_window_of_an_edit_is_told(tiny: Model) -> None:
+def test_window_of_an_edit_is_printed(tiny: Model) -> None:
     source = np.zeros((200, 300, 3), np.uint8)
     region = Region(box=(0.2, 0.2, 0.4, 0.5), phrase="a cat")
     scene = Scene(background=source, seed=0, regions=(region,), strength=0.5, steps=10)
-    told = explain(scene, tiny)
-    assert "window of 90 x 90 pixels, at (45, 25), of a picture of 300 x 200" in str(told)
-    assert told.steps == 5
+    explained = explain(scene, tiny)
+    assert "window of 90 x 90 pixels, at (45, 25), of a background of 300 x 200" in str(explained)
+    assert explained.steps == 5
     assert "all of it" in str(explain(scene.replace(regions=()), tiny))
     assert explain(scene.replace(strength=0.0), tiny).rows == 0
 
 
-def test_dropped_regions_and_warnings_are_told(tiny: Model) -> None:
+def test_dropped_regions_and_warnings_are_printed(tiny: Model) -> None:
     long = Region(name="long", box=(0.0, 0.0, 0.2, 0.2), phrase=" ".join(["car"] * 60))
-    told = explain(SCENE.replace(regions=(CAT.replace(feather=0.2), long)), tiny)
-    assert told.dropped == ("long",)
-    assert 'dropped: region "long", for lack of tokens' in str(told)
-    assert 'warning: Region "pet": its feather changes nothing here: its words say its box;' in str(told)
+    explained = explain(SCENE.replace(regions=(CAT.replace(feather=0.2), long)), tiny)
+    assert explained.dropped == ("long",)
+    assert 'dropped: region "long", for lack of tokens' in str(explained)
+    assert 'warning: Region "pet": its feather changes nothing here: its words say its box;' in str(explained)
 
 
 def test_what_cannot_be_drawn_cannot_be_explained(tiny: Model) -> None:
@@ -89,7 +93,7 @@ def test_what_cannot_be_drawn_cannot_be_explained(tiny: Model) -> None:
 
 
 def test_operations_are_those_of_a_forward(tiny: Model) -> None:
-    """Of one row; counted again on real numbers, with attention spelt out, since the fused one is not counted."""
+    """Of one row; counted again on real numbers, with attention written out, since the fused one is not counted."""
     stock = UNet2DConditionModel.from_config(tiny.net.unet.config)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         stock(torch.randn(1, 4, 8, 8), torch.tensor(1), torch.randn(1, 77, 16))

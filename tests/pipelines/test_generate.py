@@ -128,9 +128,9 @@ def test_given_latents_do_not_shift_later_noise(tiny: Model) -> None:
 
 
 def test_wrong_numbers_are_refused(tiny: Model) -> None:
-    with pytest.raises(SceneError, match=r"^num_images is 0; ask for at least one picture\.$"):
+    with pytest.raises(SceneError, match=r"^num_images is 0; give at least 1\.$"):
         generate(SCENE, tiny, num_images=0)
-    with pytest.raises(SceneError, match=r"^latents have the shape \[1, 4, 4, 4\]; .* take \[1, 4, 8, 8\]\.$"):
+    with pytest.raises(SceneError, match=r"^latents have the shape \[1, 4, 4, 4\]; .* takes \[1, 4, 8, 8\]\.$"):
         generate(SCENE, tiny, latents=torch.zeros(1, 4, 4, 4))
     with pytest.raises(SceneError, match=r'^output_type is "np"; choose "pil"'):
         generate(SCENE, tiny, output_type="np")  # type: ignore[arg-type]

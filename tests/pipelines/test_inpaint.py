@@ -176,7 +176,7 @@ def test_feather_blends_inwards(tiny: Model) -> None:
 
 @pytest.mark.parametrize("grey", [64, 128, 255])
 def test_grey_acts_once(tiny: Model, grey: int) -> None:
-    """What is pinned during the walk is only what no region touches; grey is applied where the picture is put back."""
+    """Only latents that no region touches are pinned while sampling; grey mask values apply in the final composite."""
     source = np.zeros((64, 64, 3), np.uint8)
     mask = np.zeros((64, 64))
     mask[:, :32] = grey / 255
@@ -242,7 +242,7 @@ def test_outside_of_the_mask_the_canvas_ends_as_it_was_known(tiny: Model) -> Non
 
 
 def test_at_strength_1_nothing_under_the_mask_is_kept(tiny: Model) -> None:
-    """Two pictures that differ only under the mask start alike there: from noise alone."""
+    """Two pictures that differ only under the mask have the same initial latents there: noise alone."""
     first = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     starts = []
     for under in (0, 255):
@@ -258,9 +258,9 @@ def test_at_strength_1_nothing_under_the_mask_is_kept(tiny: Model) -> None:
         starts.append(begin)
         assert torch.equal(begin[..., :4], noise[..., :4])
         first_step = prepared.steps[0]
-        kept = start(pin, noise, first_step, strength=0.5)
-        torch.testing.assert_close(kept, first_step.alpha * pin.known + first_step.s * noise)
-        torch.testing.assert_close(begin[..., 4:], kept[..., 4:])
+        noised = start(pin, noise, first_step, strength=0.5)
+        torch.testing.assert_close(noised, first_step.alpha * pin.known + first_step.s * noise)
+        torch.testing.assert_close(begin[..., 4:], noised[..., 4:])
     assert torch.equal(starts[0][..., :4], starts[1][..., :4])
 
 
@@ -286,9 +286,9 @@ def test_size_of_the_canvas_may_be_given(tiny: Model) -> None:
 
 def test_dropped_regions_are_not_repainted(tiny: Model) -> None:
     source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    kept = Region(name="kept", box=(0.5, 0.0, 1.0, 1.0), phrase=" ".join(["cat"] * 50))
+    whole = Region(name="kept", box=(0.5, 0.0, 1.0, 1.0), phrase=" ".join(["cat"] * 50))
     dropped = Region(name="dropped", box=(0.0, 0.0, 0.3, 1.0), phrase=" ".join(["car"] * 50))
-    result = generate(Scene(background=source, regions=(kept, dropped), seed=1), tiny)
+    result = generate(Scene(background=source, regions=(whole, dropped), seed=1), tiny)
     assert result.report["dropped"] == ["dropped"]
     assert np.array_equal(np.asarray(result.image)[:, :32], source[:, :32])
 
@@ -310,32 +310,32 @@ def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
     assert as_tensor(pixels).max() == 1
 
 
-def test_much_enlarged_repainting_is_said(tiny: Model) -> None:
+def test_a_large_enlargement_is_warned_of(tiny: Model) -> None:
     region = Region(name="all", box=(0.0, 0.0, 1.0, 1.0), phrase="a cat")
     scene = Scene(background=Image.new("RGB", (300, 300)), regions=[region], seed=0, steps=1)
     (warning,) = generate(scene, tiny).report["warnings"]
-    assert "window of 300 x 300 pixels that is drawn at 64 x 64" in warning
+    assert "window of 300 x 300 pixels that is generated at 64 x 64" in warning
     assert "enlarged 4.7 times" in warning
     small = Region(name="small", box=(0.1, 0.1, 0.2, 0.2), phrase="a cat")
     assert generate(scene.replace(regions=[small]), tiny).report["warnings"] == []
 
 
-@pytest.mark.parametrize(("mode", "said"), [("P", "5 colours (mode P)"), ("L", "a grey picture (mode L)"), ("RGB", "")])
-def test_a_background_that_cannot_hold_all_colours_is_told_of(tiny: Model, mode: str, said: str) -> None:
+@pytest.mark.parametrize(("mode", "part"), [("P", "5 colours (mode P)"), ("L", "a grey image (mode L)"), ("RGB", "")])
+def test_a_background_that_cannot_hold_all_colours_is_warned_of(tiny: Model, mode: str, part: str) -> None:
     image = Image.new(mode, (64, 64))
     if mode == "P":
         image.putpalette(list(range(15)))
     region = Region(name="all", box=(0.0, 0.0, 1.0, 1.0), phrase="a cat")
     warnings = generate(Scene(background=image, regions=[region], seed=0, steps=1), tiny).report["warnings"]
-    assert [said in warning for warning in warnings] == ([True] if said else [])
+    assert [part in warning for warning in warnings] == ([True] if part else [])
 
 
 def test_a_hole_for_an_exemplar_is_shown_with_the_picture_around_it() -> None:
     source, exemplar = np.full((400, 400, 3), 100, np.uint8), np.zeros((8, 8, 3), np.uint8)
     box = (0.4, 0.4, 0.5, 0.5)
 
-    def side(native: int, **told: Any) -> int:
-        return PictureEdit.of(Scene(background=source, regions=(Region(box=box, **told),)), native).window.width
+    def side(native: int, **fields: Any) -> int:
+        return PictureEdit.of(Scene(background=source, regions=(Region(box=box, **fields),)), native).window.width
 
     assert side(128, phrase="a cat") == 60
     assert side(128, exemplar=exemplar) == 128
@@ -415,7 +415,7 @@ def test_a_space_of_its_own_is_kept_and_warned_of(tiny: Model, tmp_path: Path) -
     region = Region(name="pet", box=(0.0, 0.0, 0.5, 0.5), phrase="a cat")
     scene = Scene(background=Picture(data=file.getvalue()), regions=[region], seed=0, steps=1)
     result = generate(scene, tiny)
-    assert "gAMA 1, which is kept" in " ".join(result.report["warnings"])
+    assert "gAMA 1, which is preserved" in " ".join(result.report["warnings"])
     result.save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.info["gamma"] == 1
@@ -424,4 +424,4 @@ def test_a_space_of_its_own_is_kept_and_warned_of(tiny: Model, tmp_path: Path) -
     again.save(tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     result.save(tmp_path / "a.webp")
-    assert "a.webp cannot hold the background's colour space (gAMA 1)" in result.report["warnings"][-1]
+    assert "a.webp cannot store the background's colour space (gAMA 1)" in result.report["warnings"][-1]

@@ -105,7 +105,7 @@ def test_a_flat_picture_as_its_own_mask_names_its_alpha(tiny: Model) -> None:
     flat[HOLE, 3] = 0
     own = Picture(data=encoded(Image.fromarray(flat)))
     warnings = generate(scene_of(own, own), tiny).report["warnings"]
-    assert any("the background itself; if what is transparent in its alpha" in warning for warning in warnings)
+    assert any("the background itself; if its transparent area" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_a_flat_picture_as_its_own_mask_names_its_alpha(tiny: Model) -> None:
         ((96, 64), (192, 128), True, "resized"),
         ((96, 64), (192, 128), False, ""),
         ((95, 64), (192, 128), False, ""),
-        ((64, 64), (96, 64), True, "another shape"),
-        ((64, 64), (96, 64), False, "another shape"),
-        ((1000, 650), (96, 64), True, "another shape"),
+        ((64, 64), (96, 64), True, "another aspect ratio"),
+        ((64, 64), (96, 64), False, "another aspect ratio"),
+        ((1000, 650), (96, 64), True, "another aspect ratio"),
         ((1000, 667), (96, 64), True, "resized"),
     ],
 )
@@ -132,7 +132,7 @@ def test_sizes_that_do_not_fit(own: tuple[int, int], whole: tuple[int, int], giv
 def test_a_mask_of_another_size_is_warned_of(tiny: Model, size: tuple[int, int]) -> None:
     mask = np.asarray(Image.fromarray(PLAIN).resize(size, Image.Resampling.NEAREST))
     (warning,) = generate(scene_of(mask), tiny).report["warnings"]
-    assert f"{size[0]} x {size[1]} pixels and the picture 96 x 64" in warning
+    assert f"{size[0]} x {size[1]} pixels and the image 96 x 64" in warning
     drawn = Scene(regions=(Region(name="pet", mask=mask, phrase="a cat"),), seed=1, steps=1, width=96, height=64)
     warnings = [warning for warning in generate(drawn, tiny).report["warnings"] if "mask" in warning]
     assert len(warnings) == (size == (64, 64))
@@ -182,7 +182,7 @@ def test_the_mask_of_outside_is_read_in_the_same_way(tiny: Model, tmp_path: Path
 @pytest.mark.parametrize("field", ["image", "from"])
 @pytest.mark.parametrize(
     ("size", "of_picture", "of_canvas"),
-    [((96, 64), "", ""), ((192, 128), "resized", ""), ((99, 64), "another shape", "another shape")],
+    [((96, 64), "", ""), ((192, 128), "resized", ""), ((99, 64), "another aspect ratio", "another aspect ratio")],
 )
 def test_a_control_s_picture_of_another_size_is_warned_of(
     field: str, size: tuple[int, int], of_picture: str, of_canvas: str

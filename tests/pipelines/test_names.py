@@ -110,8 +110,8 @@ def test_translations_are_those_of_plain_names(tiny: Model, name: str) -> None:
     for own in (name, plain_of(name)):
         concept = Region(name="x", box=(0.0, 0.0, 1.0, 1.0), concept=photo(1))
         car = Region(name=own, box=(0.1, 0.1, 0.5, 0.6), phrase="a red car", start=0.5)
-        told = {"preset": "learned", "rounds": 1, "batch": 1}
-        asked = scene(concept, car, background=photo(0), method="multidiffusion", translating=told)
+        settings = {"preset": "learned", "rounds": 1, "batch": 1}
+        asked = scene(concept, car, background=photo(0), method="multidiffusion", translating=settings)
         made.append(generate(asked, tiny, output_type="latent").latents)
     assert torch.equal(*made)
 

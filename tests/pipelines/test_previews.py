@@ -63,8 +63,8 @@ def test_the_last_one_is_near_the_picture(tmp_path: Path) -> None:
 def test_earlier_ones_are_refused_or_replaced(tiny: Model, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     generate(SCENE, tiny, callback_on_step_end=Previews(out=out, every=1))
-    beside = tmp_path / "a.preview-mine.png"
-    beside.write_bytes(b"mine")
+    unrelated = tmp_path / "a.preview-mine.png"
+    unrelated.write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"a\.preview-001\.png.*overwrite=True"):
         Previews(out=out, every=3).check()
     again = Previews(out=out, every=3, overwrite=True)

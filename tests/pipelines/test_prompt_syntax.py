@@ -100,7 +100,7 @@ def test_what_cannot_be_done_is_refused_or_warned_of(held: dict[str, Any]) -> No
         with pytest.raises(SceneError, match='lora names "ink", but edits'):
             edit(scene, model)
     (warning,) = warned(SCENE.replace(negative="blue <lora:ink:1>"), model)
-    assert warning == 'The scene\'s negative names the LoRA "ink", which is left out: a negative has none.'
+    assert warning == 'The scene\'s negative names the LoRA "ink", which is left out: negative prompts take no LoRAs.'
     bad = SCENE.replace(regions=(PET.replace(phrase="a cat <lora:ink:much>"),))
     with pytest.raises(SceneError, match="write a name and one number") as caught:
         generate(bad, model)
@@ -165,7 +165,7 @@ def test_without_a_seed_all_parts_of_a_run_choose_alike(tiny: Model) -> None:
 def test_several_pictures_share_a_choice_and_say_so(tiny: Model) -> None:
     made = generate(CHOOSING.replace(seed=1), tiny, num_images=2)
     assert made.report["warnings"] == [
-        "All pictures of a run have the same options of each {a|b}, those of its seed; draw each seed by itself."
+        "All images of a run share the choice of each {a|b}, made by the first seed; generate each seed alone."
     ]
     alone = generate(made.scene.replace(seed=2), tiny)
     assert made.images[1].tobytes() == alone.image.tobytes()

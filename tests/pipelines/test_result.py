@@ -84,15 +84,15 @@ def test_existing_files_are_kept_unless_overwriting_is_allowed(drawn: Result, tm
 def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "there.png").write_text("")
-    for path, count, said in [
+    for path, count, expected in [
         (tmp_path / "out.tiff", 1, "no supported extension"),
-        (tmp_path / "out.png", 2, "2 pictures do not fit into the one file"),
+        (tmp_path / "out.png", 2, "2 images do not fit into the one file"),
         (tmp_path / "there.png", 1, "exists"),
         (tmp_path / "nowhere" / "out.png", 1, "no folder"),
         (tmp_path / "nowhere" / "deeper", 1, "no folder"),
         (tmp_path / "file", 1, "no folder"),
     ]:
-        with pytest.raises(OutputError, match=said):
+        with pytest.raises(OutputError, match=expected):
             check_outputs(path, count)
     check_outputs(tmp_path / "there.png", 1, overwrite=True)
     check_outputs(tmp_path / "new", 3)

@@ -19,13 +19,13 @@ from cloisonne.scene import Region, Scene
 
 CAT = Region(name="pet", box=(0.1, 0.1, 0.6, 0.6), phrase="a cat")
 CAR = Region(name="my.car", box=(0.5, 0.5, 1.0, 1.0), phrase="a car")
-SHOWN = Region(name="thing", box=(0.0, 0.6, 0.4, 1.0), exemplar=np.zeros((8, 8, 3), np.uint8))
+THING = Region(name="thing", box=(0.0, 0.6, 0.4, 1.0), exemplar=np.zeros((8, 8, 3), np.uint8))
 EDGES = Region(name="edges", box=(0.6, 0.0, 1.0, 0.4), control={"kind": "canny", "image": np.zeros((8, 8), np.uint8)})
 SCENE = Scene(caption="on the beach", seed=3, steps=3, regions=(CAT, CAR))
 
 
 @pytest.mark.parametrize(
-    ("dial", "values", "changes"),
+    ("field", "values", "changes"),
     [
         ("guidance", [1, 2.5], [{"guidance": 1}, {"guidance": 2.5}]),
         ("seed", [0, 7], [{"seed": 0}, {"seed": 7}]),
@@ -34,8 +34,8 @@ SCENE = Scene(caption="on the beach", seed=3, steps=3, regions=(CAT, CAR))
         ("feather", [0.2], [{"regions": (CAT.replace(feather=0.2), CAR.replace(feather=0.2))}]),
     ],
 )
-def test_each_is_what_generate_draws(tiny: Model, dial: str, values: list[Any], changes: list[dict[str, Any]]) -> None:
-    drawn = cl.sweep(SCENE, tiny, dial, values)
+def test_each_is_what_generate_draws(tiny: Model, field: str, values: list[Any], changes: list[dict[str, Any]]) -> None:
+    drawn = cl.sweep(SCENE, tiny, field, values)
     alone = [cl.generate(SCENE.replace(**change), tiny) for change in changes]
     assert [one.image.tobytes() for one in drawn] == [one.image.tobytes() for one in alone]
     assert [one.scene for one in drawn] == [one.scene for one in alone]
@@ -48,9 +48,9 @@ def test_one_seed_is_drawn_for_all(tiny: Model) -> None:
 
 
 def test_regions_and_their_parts_are_turned() -> None:
-    scene = SCENE.replace(regions=(CAT, CAR, SHOWN, EDGES))
-    (alike,) = swept(scene, "similarity", [3])
-    assert [region.similarity for region in alike.regions] == [None, None, 3.0, None]
+    scene = SCENE.replace(regions=(CAT, CAR, THING, EDGES))
+    (similar,) = swept(scene, "similarity", [3])
+    assert [region.similarity for region in similar.regions] == [None, None, 3.0, None]
     (weak,) = swept(scene, "exemplar.strength", [0.5])
     assert [region.exemplar and region.exemplar.strength for region in weak.regions] == [None, None, 0.5, None]
     (loose,) = swept(scene, "edges.control.strength", [0.25])
@@ -63,12 +63,12 @@ def test_regions_and_their_parts_are_turned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dial", "values", "said"),
+    ("option", "values", "expected"),
     [
-        ("guidence", [1], 'There is no dial "guidence"; did you mean "guidance"?'),
+        ("guidence", [1], 'There is no option "guidence" to sweep; did you mean "guidance"?'),
         ("hue", [1], "choose seed, steps, guidance"),
-        ("pet.featherr", [1], 'Region "pet": There is no dial "featherr"; did you mean "feather"?'),
-        ("dog.feather", [1], 'no region "dog" to turn feather in; the scene\'s regions are: "pet", "my.car"'),
+        ("pet.featherr", [1], 'Region "pet": There is no option "featherr" to sweep; did you mean "feather"?'),
+        ("dog.feather", [1], 'no region "dog" to sweep feather of; the scene\'s regions are: "pet", "my.car"'),
         ("similarity", [1], 'no region gives the field "exemplar"'),
         ("pet.similarity", [1], 'Region "pet": similarity cannot be swept without exemplar'),
         ("guidance", [1, -2], "guidance is -2; give a number from 0 to 100"),
@@ -79,15 +79,15 @@ def test_regions_and_their_parts_are_turned() -> None:
         ("guidance", [], "no values"),
     ],
 )
-def test_refusals(dial: str, values: list[Any], said: str) -> None:
+def test_refusals(option: str, values: list[Any], expected: str) -> None:
     with pytest.raises(SceneError) as refused:
-        swept(SCENE, dial, values)
-    assert said in str(refused.value)
+        swept(SCENE, option, values)
+    assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_a_dial_of_regions_without_regions() -> None:
-    with pytest.raises(SceneError, match="feather is a dial of regions, but the scene has no regions"):
+def test_an_option_of_regions_without_regions() -> None:
+    with pytest.raises(SceneError, match="feather is an option of regions, but the scene has no regions"):
         swept(Scene(caption="x"), "feather", [0.1])
 
 

@@ -63,8 +63,8 @@ def drawn(model: Model, seed: int, **fields: Any) -> bytes:
         Region(name="cat", box=(0.0, 0.1, 0.6, 0.9), phrase="a cat", stop=0.5),
         Region(name="car", ellipse=(0.3, 0.2, 1.0, 0.8), phrase="a red car", strict=True),
     )
-    told = {"caption": "on the beach", "seed": seed, "steps": 4, "regions": regions}
-    return generate(Scene(**{**told, **fields}), model, output_type="latent").latents.numpy().tobytes()
+    defaults = {"caption": "on the beach", "seed": seed, "steps": 4, "regions": regions}
+    return generate(Scene(**{**defaults, **fields}), model, output_type="latent").latents.numpy().tobytes()
 
 
 def translated(model: Model) -> bytes:

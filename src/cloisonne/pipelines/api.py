@@ -1,7 +1,7 @@
-"""The public functions: they take scenes and models in any form, check their keywords, and give warnings.
+"""The public functions: they accept scenes and models in any form, check keywords, and issue warnings.
 
-Each is a shell around the module that does the work. A warning of a result is also a ``CloisonneWarning`` at the line
-that called.
+Each wraps the module that does the work. Every warning of a result is also issued as a ``CloisonneWarning`` at the
+caller's line.
 """
 
 import warnings
@@ -14,7 +14,7 @@ from cloisonne.errors import CloisonneWarning, SceneError
 from cloisonne.eval.evaluate import Evaluation, evaluated
 from cloisonne.models.model import Model
 from cloisonne.pipelines import explain as explaining
-from cloisonne.pipelines import generate as drawing
+from cloisonne.pipelines import generate as generating
 from cloisonne.pipelines import keywords as kw
 from cloisonne.pipelines import sweep as sweeping
 from cloisonne.pipelines.attention_maps.maps import AttentionMaps
@@ -36,22 +36,31 @@ from cloisonne.scene.values import own_names
 
 
 def generate(scene: SceneLike, model: ModelLike, **options: Unpack[kw.GenerateOptions]) -> Result:
-    """Draw a scene; or, where it has a background, repaint its regions in that picture (all of it without regions).
+    """Generate images of a scene, or repaint its background: the regions, or the whole image without regions.
 
-    scene: a ``Scene``, a dict, or the path of a JSON file or of a PNG that carries one. model: what :func:`load` gives,
-    or what it takes. options: fields of the scene in place of its own, such as steps, guidance, sampler, width, and
+    Args:
+        scene: A ``Scene``, a dict, or the path of a JSON file or of a PNG that carries a scene.
+        model: What :func:`load` returns, or what it takes.
+        options: Fields of the scene to override, such as steps, guidance, sampler and width, and
 
-    - seed: of the first picture; picture i has seed + i. num_images: how many, 1 if left out.
-    - sampler: a name, or an object as ``core.samplers.Sampler`` has it. refines: ``core.plan.Refine``, asked of every
-      estimate before a background is put back. readers: attention edits that only read, such as ``TokenMaps``.
-    - attention: with True the result's ``attention`` has a map of each phrase.
-    - output_type: "latent" leaves the pictures out. latents: unit noise [num_images, C, H, W] in place of the seeds'.
-    - callback_on_step_end: is given a ``StepEnd`` after each step; may raise ``Cancelled``. progress: False or None for
-      no bar (there is one only on a terminal), or a function that is given what is done, at, count and the loss.
-    - cache: a folder where learning a concept is kept and gone on with.
+            - seed: seed of the first image; image i has seed + i. num_images: 1 if left out.
+            - sampler: a name, or a ``core.samplers.Sampler`` object. refines: ``core.plan.Refine`` objects, applied to
+              every estimate before the background is restored. readers: attention edits that only read, such as
+              ``TokenMaps``.
+            - attention: True adds a map of each phrase to the result's ``attention``.
+            - output_type: "latent" decodes no images. latents: unit noise [num_images, C, H, W] that replaces the
+              seeds' noise.
+            - callback_on_step_end: receives a ``StepEnd`` after each step; may raise ``Cancelled``.
+            - progress: False or None for no progress bar (it appears only on a terminal), or a function that receives
+              the stage, the step reached, the number of steps, and the loss.
+            - cache: a folder for checkpoints of learning a concept, which are resumed or reused.
 
-    Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn, TypeError for a
-    keyword that there is not. What is not honoured is a ``CloisonneWarning``.
+    Returns:
+        The images, the resolved scene and a report. Requests that are not honoured give a ``CloisonneWarning``.
+
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: The scene cannot be generated.
+        TypeError: An unknown keyword.
     """
     kw.check_keywords(generate, options, kw.GenerateOptions)
     fields, run = kw.divided(options)
@@ -61,7 +70,7 @@ def generate(scene: SceneLike, model: ModelLike, **options: Unpack[kw.GenerateOp
 
 
 def generate_many(scenes: Iterable[SceneLike], model: ModelLike, **options: Unpack[kw.GenerateOptions]) -> list[Result]:
-    """Several scenes, each drawn as :func:`generate` draws it alone; options are those of ``generate``."""
+    """Generate several scenes, each as :func:`generate` alone does; options: as for ``generate``."""
     kw.check_keywords(generate_many, options, kw.GenerateOptions)
     fields, run = kw.divided(options)
     asked, loaded = [as_scene(scene, fields) for scene in scenes], as_model(model)
@@ -80,15 +89,19 @@ def fill(
     mask_channel: Channel = "auto",
     **options: Unpack[kw.RepaintOptions],
 ) -> Result:
-    """Repaint a picture by words where a mask is white: :func:`generate` for a scene of one region.
+    """Inpaint an image by a phrase where a mask is white: :func:`generate` for a scene of one region.
 
-    source, mask: a path, a PIL image, an array or a tensor. feather: soft edge inwards, a fraction of the shorter side
-    of the mask's bounding box. mask_channel: what of the mask is read, ``auto``, ``luminance``, ``alpha`` or
-    ``transparency``. options: those of ``generate``; at strength 1 nothing of what is under the mask is kept.
+    Args:
+        source, mask: A path, a PIL image, an array or a tensor.
+        phrase: What to generate under the mask.
+        model: What :func:`load` returns, or what it takes.
+        feather: Width of the soft edge inside the mask, as a fraction of the shorter side of its bounding box.
+        mask_channel: Channel to read: ``auto``, ``luminance``, ``alpha`` or ``transparency``.
+        options: As for ``generate``. At strength 1 nothing under the mask is retained.
     """
     kw.check_keywords(fill, options, kw.RepaintOptions)
     result = _repainted(
-        source, drawing.filled(mask, phrase, feather=feather, mask_channel=mask_channel), model, options
+        source, generating.filled(mask, phrase, feather=feather, mask_channel=mask_channel), model, options
     )
     _warn(result.warnings)
     return result
@@ -106,39 +119,50 @@ def paint(
     mask_channel: Channel = "auto",
     **options: Unpack[kw.RepaintOptions],
 ) -> Result:
-    """Paint the subject of another picture where a mask is white: :func:`generate` for a scene of one region.
+    """Inpaint an image by an exemplar image where a mask is white: :func:`generate` for a scene of one region.
 
-    Paint by Example, arXiv 2211.13227. source, mask, exemplar: a path, a PIL image, an array or a tensor. similarity:
-    how much like the exemplar, from 1 (its kind) to 5 and above; None means 5, or with an IP-Adapter the guidance.
-    phrase: words for the same region, where the model takes words. feather, options: as of :func:`fill`;
-    ``composite=False`` gives the raw decode.
+    Paint by Example, arXiv 2211.13227.
+
+    Args:
+        source, mask, exemplar: A path, a PIL image, an array or a tensor.
+        model: What :func:`load` returns, or what it takes.
+        similarity: Similarity to the exemplar, from 1 (same category) to 5 and above; None means 5, or with an
+            IP-Adapter the guidance scale.
+        phrase: Text for the same region, where the model takes text.
+        feather, mask_channel, options: As for :func:`fill`; ``composite=False`` returns the raw decode.
     """
     kw.check_keywords(paint, options, kw.RepaintOptions)
     given: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
-    region = drawing.painted(mask, exemplar, feather=feather, **given)
+    region = generating.painted(mask, exemplar, feather=feather, **given)
     result = _repainted(source, region, model, options)
     _warn(result.warnings)
     return result
 
 
 def edit(scene: SceneLike, model: ModelLike, **options: Unpack[kw.EditOptions]) -> Edited:
-    """Draw a scene with edits as two pictures; with a background, that picture is the first one.
+    """Generate a scene with edits as two images, before and after; a background is the image before.
 
-    options: fields of the scene in place of its own, and
+    Args:
+        scene: A scene with edits, in any form.
+        model: What :func:`load` returns, or what it takes.
+        options: Fields of the scene to override, and
 
-    - preset: a way of editing, one of ``methods.mrgd.PRESETS``; the scene's own if left out, or "mrgd", or "follow"
-      where the model has no segmenter. Fields of it that shall be other (``methods.mrgd.Editing``), such as looks, the
-      share of the steps, in [0, 1], in which self-attention is that of the picture before.
-    - callback_on_step_end: is given an ``EditStep`` after each step, of the inversion too; may raise ``Cancelled``.
-      progress: False or None for no bar.
+            - preset: an editing preset, one of ``scene.conditions.edit_presets.PRESETS``. If left out: the scene's own,
+              else "mrgd", or "follow" where the model has no segmenter.
+            - fields of the preset to change (``scene.conditions.edit_presets.Editing``), such as looks: the fraction of
+              the steps, in [0, 1], in which self-attention is that of the image before.
+            - callback_on_step_end: receives an ``EditStep`` after each step, of inversion too; may raise ``Cancelled``.
+            - progress: False or None for no progress bar.
 
-    Raises SceneError, ImageError or CapabilityError where that is refused, TypeError for a keyword that there is not.
+    Raises:
+        SceneError, ImageError, CapabilityError: The scene cannot be edited.
+        TypeError: An unknown keyword.
     """
     kw.check_keywords(edit, options, kw.EditOptions)
     fields, changes = kw.divided(options)
     callback, progress = changes.pop("callback_on_step_end", None), changes.pop("progress", True)
     if "solver" in changes:
-        raise SceneError("sampler is an object, which an edit does not take; give the name of a sampler.")
+        raise SceneError("sampler is an object, but an edit takes only names; give the name of a sampler.")
     asked, loaded = as_scene(scene, fields), as_model(model)
     with progress_bar(progress) as bar:
         if watch := both(bar and bar.edit_step, callback):
@@ -149,27 +173,32 @@ def edit(scene: SceneLike, model: ModelLike, **options: Unpack[kw.EditOptions]) 
 
 
 def translate(source: Any, reference: Any, model: ModelLike, **options: Unpack[kw.TranslateOptions]) -> Translated:
-    """Carry the subject or style of a reference picture over to a source: a scene of one region with a concept.
+    """Transfer the subject or style of a reference image to a source: a scene of one region with a concept.
 
-    source, reference: a path, a PIL image, an array or a tensor. options: fields of the scene, and
+    Args:
+        source, reference: A path, a PIL image, an array or a tensor.
+        model: What :func:`load` returns, or what it takes.
+        options: Fields of the scene, and
 
-    - mask: where it is black, the source keeps its bytes. keep_structure: share of the steps in [0, 1] in which the
-      result's attention is the source's. concept_strength: in [0, 1]; 0 is the source.
-    - preset: one of ``methods.vct.PRESETS``: "fast" and "learned" (ours), "vct" (the paper), "vct-code" (its released
-      code); fields of it that shall be other (``methods.vct.Translating``), such as rounds.
-    - concept: a learned one, in place of learning. word: where learning begins. seed: 0 if left out.
-    - progress, cache: as of :func:`generate`.
+            - mask: the source's pixels stay unchanged where it is black.
+            - keep_structure: fraction of the steps in [0, 1] in which the result's attention is the source's.
+              concept_strength: in [0, 1]; 0 gives the source.
+            - preset: "fast" and "learned" (ours), "vct" (the paper), "vct-code" (its released code); and fields of the
+              preset to change (``scene.conditions.translation_presets.Translating``), such as rounds.
+            - concept: a learned concept, which skips learning. word: the word whose embedding learning starts at.
+            - seed: 0 if left out. progress, cache: as for :func:`generate`.
 
-    Raises SceneError, ImageError, CapabilityError or CheckpointError where that is refused, TypeError for a keyword
-    that there is not.
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: The translation is not possible.
+        TypeError: An unknown keyword.
     """
     kw.check_keywords(translate, options, kw.TranslateOptions)
     given = {name: value for name, value in own_names(options, Scene.model_fields).items() if value is not None}
     progress = options.get("progress", True)
     given.pop("progress", None)
     with progress_bar(progress) as bar:
-        tell = progress if callable(progress) else bar.stage if bar else told_nothing
-        result = translating.translate(source, reference, as_model(model), progress=tell, **given)
+        report = progress if callable(progress) else bar.stage if bar else told_nothing
+        result = translating.translate(source, reference, as_model(model), progress=report, **given)
     _warn(result.warnings)
     return result
 
@@ -177,17 +206,24 @@ def translate(source: Any, reference: Any, model: ModelLike, **options: Unpack[k
 def sweep(
     scene: SceneLike, model: ModelLike, dial: str, values: Sequence[Any], **options: Unpack[kw.SweepOptions]
 ) -> list[Result]:
-    """Draw a scene once for each value of a dial, all else equal; without a seed of its own one is drawn for all.
+    """Generate a scene once for each value of one option; a scene without a seed gets one random seed for all.
 
-    dial: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or one that only
-    regions have, such as "feather", which is then turned in all regions that have it. options: fields of the scene, and
-    callback_on_step_end, progress, cache as of :func:`generate`; a ``StepEnd`` has the value's place as its image.
-    Raises SceneError or CapabilityError, before anything is drawn, where one of the scenes cannot be drawn.
+    Args:
+        scene: A scene, in any form.
+        model: What :func:`load` returns, or what it takes.
+        dial: The option: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or
+            a field that only regions have, such as "feather", which then changes in all regions that can have it.
+        values: The values of the option.
+        options: Fields of the scene to override, and callback_on_step_end, progress and cache as for :func:`generate`;
+            a ``StepEnd`` has the value's index as its image.
+
+    Raises:
+        SceneError, CapabilityError: One of the scenes cannot be generated. Raised before the first image.
     """
     kw.check_keywords(sweep, options, kw.SweepOptions)
     fields, run = kw.divided(options)
     if "solver" in run:
-        raise SceneError("sampler is an object, which a sweep does not take; give the name of a sampler.")
+        raise SceneError("sampler is an object, but a sweep takes only names; give the name of a sampler.")
     asked, loaded = as_scene(scene, fields), as_model(model)
     with _watched(run):
         results = sweeping.sweep(asked, loaded, dial, values, **run)
@@ -196,9 +232,9 @@ def sweep(
 
 
 def explain(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions]) -> Explanation:
-    """What :func:`generate` would do for one picture, and what that would cost; no network is run.
+    """Plan and cost of :func:`generate` for one image; no network is run.
 
-    options: fields of the scene in place of its own; sampler also as an object. Raises what ``generate`` would raise.
+    options: fields of the scene to override; sampler also as an object. Raises what ``generate`` raises.
     """
     kw.check_keywords(explain, options, kw.PlanOptions)
     fields, run = kw.divided(options)
@@ -206,17 +242,17 @@ def explain(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions
 
 
 def compile(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions]) -> Prepared:
-    """A scene as its ``plan``, with the ``steps`` and the ``sampler`` that :func:`generate` would draw it by.
+    """Compile a scene to the ``plan``, ``steps`` and ``sampler`` that :func:`generate` uses.
 
-    options: fields of the scene in place of its own; sampler also as an object. The text encoder is run, the UNet is
-    not. Raises what ``generate`` would raise, and SceneError for a scene with a concept, whose plan inversion makes.
+    The text encoder runs, the UNet does not. options: fields of the scene to override; sampler also as an object.
+    Raises what ``generate`` raises, and SceneError for a scene with a concept, whose plan depends on inversion.
     """
     kw.check_keywords(compile, options, kw.PlanOptions)
     fields, run = kw.divided(options)
     asked = as_scene(scene, fields)
     if asked.translated is not None:
         raise SceneError(
-            "The plan of a region with a concept is only known once the background is inverted; leave the region out.",
+            "The plan of a region with a concept depends on the background's inversion; leave the region out.",
             region=asked.translated.name,
         )
     prepared = prepare(asked, as_model(model), **run)
@@ -225,23 +261,23 @@ def compile(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions
 
 
 def evaluate(image: Any, scene: SceneLike) -> Evaluation:
-    """Whether a picture shows what a scene's phrases ask for, by the judge of the built-in family.
+    """Check whether an image shows the objects of a scene's phrases, with the built-in family's judge.
 
     image: a path, a PIL image, an array or a tensor. The judge knows the built-in family's objects and seven colours;
-    what it does not know is None. Raises SceneError or ImageError.
+    unknown ones give None. Raises SceneError or ImageError.
     """
     return evaluated(image, as_scene(scene))
 
 
 def _drawn(scene: Scene, model: Model, run: Mapping[str, Any]) -> Result:
-    """A scene drawn with the options that are none of its fields."""
+    """Generate a scene with the options that are not its fields."""
     run = dict(run)
     reading = read_words(scene, model) if run.pop("attention", False) else None
     if reading is not None:
         found = [reader for readers in reading.readers.values() for reader in readers]
         run["readers"] = [*run.get("readers", ()), *found]
     with _watched(run) as given:
-        result = drawing.generate(scene, model, **given)
+        result = generating.generate(scene, model, **given)
     if reading is not None:
         result.attention = _attention(reading, result.scene)
     return result
@@ -255,7 +291,7 @@ def _repainted(source: Any, region: Region, model: ModelLike, options: Mapping[s
 
 @contextmanager
 def _watched(run: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Options with callbacks in the place of ``progress``, which move a bar where there is one."""
+    """The options with callbacks that move the progress bar, if there is one."""
     given = dict(run)
     progress, cache = given.pop("progress", True), given.pop("cache", None)
     if cache is not None:
@@ -269,16 +305,16 @@ def _watched(run: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _attention(reading: Reading, scene: Scene) -> AttentionMaps:
     maps = {name: own for name, readers in reading.readers.items() if (own := mean_map(readers)) is not None}
-    silent = {name: "has no words in any step" for name in reading.readers if name not in maps}
+    empty = {name: "has no words in any step" for name in reading.readers if name not in maps}
     return AttentionMaps(
         maps=maps,
         phrases={region.phrase: region.name or "" for region in reversed(scene.regions)},
-        unread=dict(reading.unread) | silent,
+        unread=dict(reading.unread) | empty,
         window=reading.window,
     )
 
 
 def _warn(sentences: Iterable[str]) -> None:
-    """Each sentence once, as of the line that called the function that calls this."""
+    """Issue each sentence once, at the line that called the public function."""
     for sentence in dict.fromkeys(sentences):
         warnings.warn(sentence, CloisonneWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""Pictures side by side on one sheet, each with a line of words above it."""
+"""A contact sheet: images side by side, each with a label above it."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 MIN_SIDE, MAX_SIDE = 256, 1024
-"""Smaller pictures are enlarged by a whole factor, so that labels have room; larger ones are reduced."""
+"""Smaller images are enlarged by an integer factor to fit their labels; larger ones are reduced. In pixels."""
 MOST = 5
-"""Pictures of a row."""
+"""Most images in a row."""
 _MARGIN = 8
 
 
-def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
-    """RGB: the pictures (upright) in reading order, in rows of about equal length, at most ``MOST`` in each."""
-    cells = [_fitted(picture.convert("RGB")) for picture in pictures]
+def contact_sheet(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
+    """RGB: the upright images in reading order, in rows of about equal length, at most ``MOST`` in each."""
+    cells = [_fitted(image.convert("RGB")) for image in images]
     width, height = max(cell.width for cell in cells), max(cell.height for cell in cells)
     size = max(14, width // 20)
     font, head = ImageFont.load_default(size), 2 * _MARGIN + round(1.25 * size)
@@ -29,18 +29,18 @@ def contact_sheet(pictures: Sequence[Image.Image], labels: Sequence[str]) -> Ima
     return sheet
 
 
-def _fitted(picture: Image.Image) -> Image.Image:
-    shorter, longer = min(picture.size), max(picture.size)
+def _fitted(image: Image.Image) -> Image.Image:
+    shorter, longer = min(image.size), max(image.size)
     if longer > MAX_SIDE:
         factor = MAX_SIDE / longer
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        return picture.resize(size, Image.Resampling.LANCZOS)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        return image.resize(size, Image.Resampling.LANCZOS)
     factor = max(1, min(-(-MIN_SIDE // shorter), MAX_SIDE // longer))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The label in one line, or as much of it as there is room for."""
+    """The label in one line, cut to ``width`` pixels."""
     line = " ".join(label.split())
     if font.getlength(line) <= width:
         return line

@@ -1,4 +1,4 @@
-"""Control maps of a scene on its canvas: given or drawn of a photo, in the canvas's window and size."""
+"""Control maps of a scene, given or computed from a photo, cropped and resized to the canvas."""
 
 from collections.abc import Iterable
 
@@ -19,16 +19,18 @@ from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 LINES = ("canny", "sketch", "lineart")
-"""Kinds whose maps are black and white."""
+"""Kinds of control whose maps are black and white."""
 ASPECT = 1.05
-"""How much a map may be stretched one way more than the other."""
+"""Largest allowed change of a map's aspect ratio."""
 
 
 def control_features(
     region: Region, model: Model, edit: PictureEdit | None, size: tuple[int, int], *, blank: bool = False
 ) -> tuple[Tensor, ...]:
-    """Features [C_i, H_i, W_i] of a region's map on a canvas of size (width, height); of a ControlNet, which is asked
-    later, the map alone, [3, height, width]. blank: nothing is read, and no network is asked.
+    """Features of a region's control map on a canvas of size (width, height).
+
+    T2I-Adapter features [C_i, H_i, W_i]; for a ControlNet, which runs at every step, the map alone [3, height, width].
+    blank: read no file and run no network.
     """
     assert region.control is not None, "the region has a control"
     net = model.controlnets.get(region.control.kind)
@@ -41,9 +43,9 @@ def control_features(
 def control_map(
     control: Control, edit: PictureEdit | None, size: tuple[int, int], region: str | None = None
 ) -> NDArray[np.uint8]:
-    """The map, uint8 [height, width] or [height, width, 3], as the adapter is shown it.
+    """The adapter's input map, uint8 [height, width] or [height, width, 3].
 
-    Raises ImageError, about the region, for a map of another shape than the picture.
+    Raises ImageError, naming the region, for a map of another aspect ratio than the image.
     """
     picture = control.photo or control.image
     assert picture is not None, "a control has one of the two"
@@ -52,8 +54,8 @@ def control_map(
     stretched = image.width / image.height / (whole[0] / whole[1])
     if not 1 / ASPECT <= stretched <= ASPECT:
         raise ImageError(
-            f"The control's picture is {image.width} x {image.height} pixels and the canvas has the shape of "
-            f"{whole[0]} x {whole[1]}; crop it to that shape.",
+            f"The control's image is {image.width} x {image.height} pixels, but the canvas has the aspect ratio of "
+            f"{whole[0]} x {whole[1]}; crop the image to that ratio.",
             region=region,
         )
     if edit:
@@ -66,15 +68,15 @@ def control_map(
 
 
 def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:
-    """What is probably not what was meant: a map of another size than the picture, a photo in place of a map of lines.
+    """Warnings about likely mistakes: a map of another size than the background, a photo in place of a line map.
 
-    Where a scene has no background, a map of the canvas's shape fits whatever its size.
+    Without a background, a map of the canvas's aspect ratio fits at any size.
     """
     for region in scene.active_regions:
         control = region.control
         if control is None:
             continue
-        picture, what = (control.image, "map") if control.photo is None else (control.photo, "picture")
+        picture, what = (control.image, "map") if control.photo is None else (control.photo, "image")
         assert picture is not None, "a control has one of the two"
         whole = (edit.source.width, edit.source.height) if edit else (scene.width or 0, scene.height or 0)
         if fault := misfit(seen(picture, "control map", region.name).size, whole, given=edit is not None):
@@ -82,9 +84,9 @@ def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:
         if control.image is None or control.kind not in LINES:
             continue
         grey = np.asarray(seen(control.image, "control map", region.name).convert("L"))
-        between = float(((grey > 50) & (grey < 205)).mean())
-        if between > 0.3:
+        share = float(((grey > 50) & (grey < 205)).mean())
+        if share > 0.3:
             yield (
-                f'Region "{region.name}": its control map is {between:.0%} grey, which looks like a photo and not like '
-                f'{control.kind}; give it as "from" to have the map drawn of it.'
+                f'Region "{region.name}": its control map is {share:.0%} grey, so it is probably a photo and not a '
+                f'{control.kind} map; give it as "from" to compute the map from it.'
             )

@@ -1,4 +1,4 @@
-"""``explain``: what a scene will make a model do, and what that will cost, without doing it."""
+"""``explain``: the plan and cost of a run, without running a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,28 +16,37 @@ from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.model import Model
 from cloisonne.models.unet.cost import Cost, control_cost, decode_cost, forward_cost
 from cloisonne.pipelines.inpaint import PictureEdit
+from cloisonne.pipelines.plan_text import counted, plan_text
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.pipelines.translation.run import Translation
 from cloisonne.scene.prompt import pieces, switches
 from cloisonne.scene.scene import Scene
 
 FLOPS_PER_THREAD = 6e10
-"""Operations a second that one thread of a CPU is taken to do in float32; measured with Stable Diffusion: 8.4e10."""
+"""Assumed operations per second of one CPU thread in float32; measured with Stable Diffusion: 8.4e10."""
 FLOPS_OF_A_GPU = 3e13
-"""The same of any other device, whose speed is not known here."""
+"""Assumed operations per second of any other device."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A run before it happens, for one picture.
+    """The plan and cost of a run for one image; ``str`` gives both as text.
 
-    scene: resolved. window: what of a given picture is worked on, in words. plan: its views and what they are told.
-    steps, forwards, rows: networks asked (ControlNets too) and lines of all their batches, over the whole run, with
-    what inverting a background and learning its concept take at most. tokens: what all rows of the first step hear
-    together. flops, memory_bytes, seconds: estimates; seconds for this machine's threads, or for an average GPU.
-    dropped, warnings: as in a report. learned: the names of the learned words that each text uses, by the text, such as
-    "caption" or 'region "pet"'; texts without any are left out. notes: what was taken where the scene leaves it out,
-    and how the files were read.
+    Attributes:
+        scene: Resolved scene.
+        window: Text: the window of the background that is repainted; None without a background.
+        plan: Text: each view with its network, steps, guidance and conditioning.
+        steps: Denoising steps.
+        forwards: Network forwards of the whole run, ControlNets included. Inversion and learning a concept count at
+            their most.
+        rows: Batch rows of these forwards.
+        tokens: Conditioning tokens of all batch rows of the first step.
+        flops, memory_bytes, seconds: Estimates; seconds for this machine's CPU threads, or for an average GPU.
+        dropped, warnings: As in a report.
+        learned: Names of the learned words in each text, by text: "caption" or 'region "pet"'. Texts without learned
+            words are left out.
+        notes: Defaults in place of fields that the scene leaves out, and how the checkpoint's files were read.
+        setup_forwards, setup_rows: The part of ``forwards`` and ``rows`` before sampling: inversion, learning.
     """
 
     scene: Scene
@@ -55,20 +64,19 @@ class Explanation:
     dropped: tuple[str, ...]
     warnings: tuple[str, ...]
     learned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    setup_forwards: int = 0
+    setup_rows: int = 0
 
     def __str__(self) -> str:
         width, height = size_of(self.scene)
         scene = self.scene
-        head = f"{width} x {height} pixels, {scene.method}, {scene.sampler}, guidance {scene.guidance:g}"
-        each = (
-            f"{self.forwards / self.steps:.3g} forwards and {self.rows / self.steps:.3g} rows" if self.steps else "none"
-        )
+        settings = f"method {scene.method}, sampler {scene.sampler}, guidance {scene.guidance:g}"
         lines = [
-            head,
+            f"{width} x {height} pixels, {settings}",
             *([self.window] if self.window else []),
             self.plan,
-            f"{self.steps} steps: {self.forwards} forwards of {self.rows} rows in all, {each} a step",
-            f"{self.tokens} tokens heard by the rows of the first step",
+            *self._counts(),
+            f"{counted(self.tokens, 'token')} in the batch rows of the first step",
             f"about {self.flops / 1e9:,.2f} GFLOP, {self.seconds:,.1f} s and {self.memory_bytes / 2**20:,.0f} MiB "
             f"on {self.device} (estimates)",
             *(f"learned words: {place}: {', '.join(words)}" for place, words in self.learned.items()),
@@ -78,40 +86,53 @@ class Explanation:
         ]
         return "\n".join(lines)
 
+    def _counts(self) -> list[str]:
+        """Forwards and batch rows: before sampling, and of the steps."""
+        setup, lines = self.setup_forwards, []
+        if setup:
+            rows = counted(self.setup_rows, "batch row")
+            lines.append(f"before sampling, at most: {counted(setup, 'forward')} with {rows}")
+        forwards, rows = self.forwards - setup, self.rows - self.setup_rows
+        each = f" ({forwards / self.steps:.3g} and {rows / self.steps:.3g} per step)" if self.steps else ""
+        total = f"{counted(forwards, 'forward')} with {counted(rows, 'batch row')}"
+        return [*lines, f"{counted(self.steps, 'step')}: {total}{each}"]
+
 
 def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -> Explanation:
-    """What :func:`~cloisonne.pipelines.generate.generate` would do for one picture; no network is run.
+    """Plan and cost of :func:`~cloisonne.pipelines.generate.generate` for one image; no network is run.
 
-    solver: in place of the scene's sampler. Raises what ``generate`` would raise for the scene.
+    solver: replaces the scene's sampler. Raises what ``generate`` raises for the scene.
     """
-    prepared, before = _blank(scene, model, solver)
-    asked = before + _asked(prepared)
+    prepared, setup = _blank(scene, model, solver)
+    calls = setup + _sampling_calls(prepared)
     decoder = decode_cost(model, prepared.grid)
-    nets = {net: _cost(net, model, prepared.grid) for net in {net: None for net, _ in asked}}
-    flops = sum(nets[net].flops * rows for net, rows in asked) + decoder.flops
-    held = model.parameters + max([decoder.numbers, *(nets[net].numbers * rows for net, rows in asked)])
+    nets = {net: _cost(net, model, prepared.grid) for net in {net: None for net, _ in calls}}
+    flops = sum(nets[net].flops * rows for net, rows in calls) + decoder.flops
+    numbers = model.parameters + max([decoder.numbers, *(nets[net].numbers * rows for net, rows in calls)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
         scene=prepared.scene,
         window=None if prepared.edit is None else _window(prepared.edit),
-        plan=repr(prepared.compiled.plan),
+        plan=plan_text(prepared.compiled.plan, model, prepared.steps),
         steps=len(prepared.steps),
-        forwards=len(asked),
-        rows=sum(rows for _, rows in asked),
+        forwards=len(calls),
+        rows=sum(rows for _, rows in calls),
         tokens=_tokens(prepared),
         flops=flops,
-        memory_bytes=held * model.dtype.itemsize,
+        memory_bytes=numbers * model.dtype.itemsize,
         seconds=flops / (FLOPS_PER_THREAD * threads if cpu else FLOPS_OF_A_GPU),
-        device=f"{threads} threads of a CPU" if cpu else str(model.device),
+        device=counted(threads, "CPU thread") if cpu else str(model.device),
         notes=(*_defaults(scene, prepared.scene, model), *model.notes),
         dropped=prepared.compiled.dropped,
         warnings=prepared.compiled.warnings,
         learned=_learned(prepared),
+        setup_forwards=len(setup),
+        setup_rows=sum(rows for _, rows in setup),
     )
 
 
 def _learned(prepared: Prepared) -> dict[str, tuple[str, ...]]:
-    """The learned words of each text, at any time of the run."""
+    """Names of the learned words that each text uses in any step, by text."""
     scene, steps = prepared.scene, len(prepared.steps)
     texts = {"caption": scene.caption, "negative": scene.negative}
     for region in scene.active_regions:
@@ -127,30 +148,30 @@ def _learned(prepared: Prepared) -> dict[str, tuple[str, ...]]:
 
 
 STEPS_ELSEWHERE = 50
-"""Of diffusers' pipelines, where none are given."""
+"""Default number of steps of diffusers' pipelines."""
 
 
 def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
-    """Of a checkpoint that names a scheduler, what a scene is drawn with that leaves sampler or steps out."""
+    """A note where the scene leaves sampler or steps out and the checkpoint names a scheduler of its own."""
     absent = [name for name, value in (("sampler", given.sampler), ("steps", given.steps)) if value is None]
     if not absent or model.scheduler is None or model.family == "builtin" or given.translated is not None:
         return []
     own = SAMPLERS.get(model.scheduler)
     named = model.scheduler if own is None else f'{model.scheduler} (here "{own}")'
     return [
-        f'The scene leaves its {" and ".join(absent)} out: "{scene.sampler}" in {scene.steps} steps draws it; the '
-        f"checkpoint's own scheduler is {named}, which diffusers' pipelines take {STEPS_ELSEWHERE} steps of."
+        f'The scene gives no {" and no ".join(absent)}: it uses "{scene.sampler}" with {scene.steps} steps. The '
+        f"checkpoint's own scheduler is {named}; diffusers' pipelines use it with {STEPS_ELSEWHERE} steps."
     ]
 
 
 def _blank(
     scene: Scene, model: Model, solver: Sampler[Any] | None
 ) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:
-    """The scene, and what is asked before its walk."""
+    """The scene, compiled with zeros in place of encoded inputs, and the forwards before sampling (network, rows)."""
     if scene.translated is None:
         return prepare(scene, model, blank=True, solver=solver), []
     translation = Translation.of(scene, model, blank=True, solver=solver)
-    prepared, before = translation.prepared, translation.asked_before()
+    prepared, before = translation.prepared, translation.setup_rows()
     compiled = replace(
         prepared.compiled,
         plan=translation.planned(),
@@ -160,32 +181,34 @@ def _blank(
 
 
 def _cost(net: ControlNet | None, model: Model, grid: tuple[int, int]) -> Cost:
-    """Of one row. net: None is any main network."""
+    """Cost of one batch row. net: None for a main network."""
     length = model.text.length
     return forward_cost(model, grid, length) if net is None else control_cost(net, model, grid, length)
 
 
-def _asked(prepared: Prepared) -> list[tuple[ControlNet | None, int]]:
-    """Every forward of the walk: a ControlNet or None for a main network, and its rows; counted by walking a sampler
-    that is told nothing."""
-    asked: list[tuple[ControlNet | None, int]] = []
+def _sampling_calls(prepared: Prepared) -> list[tuple[ControlNet | None, int]]:
+    """Every forward of the denoising steps: a ControlNet, or None for a main network, and its batch rows.
+
+    The sampler runs on a dummy canvas, so that solvers with several forwards per step are counted.
+    """
+    calls: list[tuple[ControlNet | None, int]] = []
 
     def count(z: Tensor, step: Step) -> Tensor:
         for asks in passes(_active(prepared, step), step, per_scene=True):
-            asked.append((None, len(asks)))
-            told = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
-            asked.extend((_controlnet(side[0].request.net), len(side)) for side in control_batches(told))
+            calls.append((None, len(asks)))
+            requests = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
+            calls.extend((_controlnet(batch[0].request.net), len(batch)) for batch in control_batches(requests))
         return z
 
     z = torch.zeros(1, 1, 1, 1)
     state = prepared.sampler.init(z)
     for step in prepared.steps:
         z, state = prepared.sampler.step(count, z, step, state, lambda: torch.zeros(1, 1, 1, 1))
-    return asked
+    return calls
 
 
 def _controlnet(net: ResidualNet) -> ControlNet:
-    assert isinstance(net, ControlNet), "no other network is asked beside"
+    assert isinstance(net, ControlNet), "only ControlNets give residuals"
     return net
 
 
@@ -193,9 +216,9 @@ def _tokens(prepared: Prepared) -> int:
     if not prepared.steps:
         return 0
     first = prepared.steps[0]
-    told = [view.branches[name] for view in _active(prepared, first) for name in view.guide.branches(first)]
-    pieces = (piece for said in told if isinstance(said, Conditioning) for piece in (*said.tokens, *said.image_prompts))
-    return sum(len(piece.value) for piece in pieces)
+    branches = [view.branches[name] for view in _active(prepared, first) for name in view.guide.branches(first)]
+    fixed = [branch for branch in branches if isinstance(branch, Conditioning)]
+    return sum(len(piece.value) for branch in fixed for piece in (*branch.tokens, *branch.image_prompts))
 
 
 def _active(prepared: Prepared, step: Step) -> list[View]:
@@ -205,4 +228,4 @@ def _active(prepared: Prepared, step: Step) -> list[View]:
 def _window(edit: PictureEdit) -> str:
     w, source = edit.window, edit.source
     place = f"at ({w.x0}, {w.y0})" if edit.masks else "all of it"
-    return f"window of {w.width} x {w.height} pixels, {place}, of a picture of {source.width} x {source.height}"
+    return f"window of {w.width} x {w.height} pixels, {place}, of a background of {source.width} x {source.height}"

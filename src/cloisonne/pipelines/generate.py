@@ -1,4 +1,4 @@
-"""The use cases: a picture from a scene, and a given picture repainted where a mask says."""
+"""Generate images from a scene, and inpaint a given image where a mask is white."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -31,16 +31,16 @@ from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.mask_reading import Channel
 
-_NOT_CARRIED = "The run used {what}, which a picture does not carry: its own scene does not draw it again."
-_ONE_CHOICE = "All pictures of a run have the same options of each {a|b}, those of its seed; draw each seed by itself."
+_NOT_CARRIED = "The run used {what}, which the image's scene does not record: the scene does not reproduce the image."
+_ONE_CHOICE = "All images of a run share the choice of each {a|b}, made by the first seed; generate each seed alone."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepEnd:
-    """What ``callback_on_step_end`` is told after each step.
+    """What ``callback_on_step_end`` receives after each step.
 
-    image: index of the picture of ``num_images``. step: index, count and noise levels. latents, x0: [C, H, W], the
-    canvas at the step's end and the last estimate of the clean one; not to be changed.
+    image: index of the image, below ``num_images``. step: index, count and noise levels. latents, x0: [C, H, W], the
+    latents at the step's end and the last estimate of the clean ones; do not change them.
     """
 
     image: int
@@ -51,7 +51,7 @@ class StepEnd:
     vae: Vae
 
     def preview(self) -> Image.Image:
-        """The estimate as a small soft picture, at a cost far below a step's: a linear map of the latents."""
+        """A cheap preview of the estimate, by a linear map of the latents."""
         pixels = as_pixels(self.vae.preview(self.x0[None])[0])
         height, width = pixels.shape[:2]
         size = (width * self.vae.factor, height * self.vae.factor)
@@ -59,7 +59,7 @@ class StepEnd:
 
 
 Callback = Callable[[StepEnd], None]
-"""May raise :class:`~cloisonne.errors.Cancelled`: nothing has been written, and the model stays usable."""
+"""May raise :class:`~cloisonne.errors.Cancelled`: nothing is written, and the model stays usable."""
 
 
 def generate(
@@ -77,16 +77,27 @@ def generate(
     progress: Progress = told_nothing,
     cache: Path | None = None,
 ) -> Result:
-    """Draw a scene; or, where it has a background, repaint its regions in that picture (all of it without regions).
+    """Generate images of a scene, or repaint its background: the regions, or the whole image without regions.
 
-    seed: instead of the scene's; picture i has seed + i. output_type: "latent" leaves the pictures out. latents: unit
-    noise [num_images, C, H, W] to start from instead of the seeds'. readers: what reads attention while it runs, such
-    as ``TokenMaps``; of several pictures, all into one. refines: what must hold of each
-    estimate, asked before a background is put back. solver: in place of the scene's sampler. progress: where a concept
-    is carried over, is told what is being done, how far, of how much, and the loss where something is fitted; may raise
-    Cancelled. cache: a folder where learning a concept is kept and gone on with. Every picture is a pass of
-    its own, so that their number changes none of them.
-    Raises SceneError, ImageError, CapabilityError or CheckpointError where the scene cannot be drawn.
+    Each image is a pass of its own, so ``num_images`` changes none of them.
+
+    Args:
+        scene: The scene.
+        model: The model.
+        seed: Replaces the scene's seed; image i has seed + i.
+        num_images: Number of images.
+        callback_on_step_end: Called after each step.
+        output_type: "pil", or "latent" to decode no images.
+        latents: Unit noise [num_images, C, H, W] that replaces the seeds' noise.
+        readers: Attention edits that only read, such as ``TokenMaps``; several images accumulate in one reader.
+        refines: Applied to each estimate, before the background is restored.
+        solver: Replaces the scene's sampler.
+        progress: For a scene with a concept: receives the stage, the step reached, the number of steps, and the loss
+            while fitting; may raise Cancelled.
+        cache: A folder for checkpoints of learning a concept, which are resumed or reused.
+
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: The scene cannot be generated.
     """
     began = time.perf_counter()
     _check_asked(scene, num_images, output_type, latents)
@@ -133,7 +144,7 @@ def generate(
 
 
 def generate_many(scenes: Iterable[Scene], model: Model, **options: Any) -> list[Result]:
-    """Several scenes, each drawn as :func:`generate` draws it alone; options are those of ``generate``."""
+    """Generate several scenes, each as :func:`generate` alone does; options: as for ``generate``."""
     return [generate(scene, model, **options) for scene in scenes]
 
 
@@ -147,12 +158,12 @@ def fill(
     mask_channel: Channel = "auto",
     **options: Any,
 ) -> Result:
-    """Repaint a picture by words where a mask is white: :func:`generate` for a scene of one region.
+    """Inpaint an image by a phrase where a mask is white: :func:`generate` for a scene of one region.
 
-    source, mask: a path, a PIL image or an array. feather: the region's soft edge. mask_channel: what of the mask is
-    read, ``auto``, ``luminance``, ``alpha`` or ``transparency``. options: those of ``generate`` (seed, num_images,
-    callback_on_step_end), and further fields of the scene, such as caption, negative, strength (at 1 nothing of what is
-    under the mask is kept), steps, guidance, sampler and method.
+    source, mask: a path, a PIL image or an array. feather: the region's soft edge. mask_channel: channel to read,
+    ``auto``, ``luminance``, ``alpha`` or ``transparency``. options: those of ``generate`` (seed, num_images,
+    callback_on_step_end), and fields of the scene, such as caption, negative, strength (at 1 nothing under the mask is
+    retained), steps, guidance, sampler and method.
     """
     region = filled(mask, phrase, feather=feather, mask_channel=mask_channel)
     return _repainted(source, region, model, options)
@@ -170,12 +181,12 @@ def paint(
     mask_channel: Channel = "auto",
     **options: Any,
 ) -> Result:
-    """Paint the subject of another picture where a mask is white: :func:`generate` for a scene of one region.
+    """Inpaint an image by an exemplar image where a mask is white: :func:`generate` for a scene of one region.
 
-    Paint by Example, arXiv 2211.13227. source, mask, exemplar: a path, a PIL image or an array. similarity: how much
-    like the exemplar, from 1 (its kind) to 5 and above; None means 5, or with an IP-Adapter the guidance. phrase:
-    words for the same region, where the model hears words. feather, mask_channel, options: as of :func:`fill`;
-    ``composite=False`` gives the raw decode.
+    Paint by Example, arXiv 2211.13227. source, mask, exemplar: a path, a PIL image or an array. similarity: similarity
+    to the exemplar, from 1 (same category) to 5 and above; None means 5, or with an IP-Adapter the guidance scale.
+    phrase: text for the same region, where the model takes text. feather, mask_channel, options: as for :func:`fill`;
+    ``composite=False`` returns the raw decode.
     """
     shown: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
     region = painted(mask, exemplar, feather=feather, **shown)
@@ -198,7 +209,7 @@ def _repainted(source: Any, region: Region, model: Model, options: dict[str, Any
 
 
 class _Painter:
-    """The walks of one prepared scene, and their pictures."""
+    """Samples the images of one prepared scene and decodes them."""
 
     def __init__(self, prepared: Prepared, model: Model, added: Plan, translation: Translation | None) -> None:
         self._prepared = prepared
@@ -216,18 +227,18 @@ class _Painter:
 
     @property
     def has_outside(self) -> bool:
-        """Whether there are pixels that are not to change."""
+        """Whether there are pixels that must not change."""
         return self._edit is not None and bool(self._edit.masks)
 
     def walk(self, scene: Scene, latents: Tensor | None, watch: Watch, run: Run) -> Tensor:
-        """From noise, or from the given picture and noise, to the canvas [C, H, W] of one scene."""
+        """Denoise the latents [C, H, W] of one scene, from noise or from the noised background."""
         assert scene.seed is not None, "a resolved scene has a seed"
         if self._translation is not None:
             with explained(self._model):
                 return self._translation.walk(scene.seed, watch, self._added)
         steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
         noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
-        # Drawn in any case, so that given latents do not shift what stochastic samplers draw later.
+        # Taken in any case, so that given latents do not shift the noise of stochastic samplers.
         z = noise()[0]
         z = z if latents is None else latents.to(z)
         if self._pin is not None:
@@ -240,10 +251,7 @@ class _Painter:
         return z
 
     def picture(self, z: Tensor) -> Image.Image:
-        """The picture of a canvas; of a given picture, that picture with the canvas where it was to change.
-
-        What stands outside of regions is put over it.
-        """
+        """Decode latents; composite them into the background and the scene's ``outside`` image, if there are any."""
         kept = self._prepared.kept
         return self._drawn(z) if kept is None else kept.pasted(self._drawn(z))
 
@@ -259,7 +267,7 @@ class _Painter:
         return self._edit.pasted(pixels, self._covered) if self._prepared.scene.composite else raw
 
     def told_outside(self, images: Sequence[Image.Image]) -> dict[str, bool | int | None]:
-        """What a report says of the pixels that are not to change."""
+        """The report's entries about pixels that must not change."""
         differences = [self.difference_outside(image) for image in images] if self.has_outside else []
         return {
             "identical_outside": max(differences) == 0 if differences else None,
@@ -268,7 +276,7 @@ class _Painter:
         }
 
     def difference_outside(self, image: Image.Image) -> int:
-        """The largest difference of a result to the given picture where nothing was to change."""
+        """Largest difference of a result from the background outside of the regions, in 0 to 255."""
         assert self._edit is not None, "only an edit has an outside"
         return self._edit.difference_outside(image, self._covered)
 
@@ -282,13 +290,13 @@ def _watch(callback: Callback, image: int, num_images: int, vae: Vae) -> Watch:
 
 def _check_asked(scene: Scene, num_images: int, output_type: str, latents: Tensor | None) -> None:
     if output_type not in ("pil", "latent"):
-        raise SceneError(f'output_type is "{output_type}"; choose "pil" for pictures, or "latent" for latents alone.')
+        raise SceneError(f'output_type is "{output_type}"; choose "pil" for images, or "latent" for latents alone.')
     if latents is not None and scene.translated is not None:
-        raise SceneError("latents were given, but a concept begins at the background's own noise; leave them out.")
+        raise SceneError("latents were given, but a concept starts at the background's inverted noise; leave them out.")
     if num_images < 1:
-        raise SceneError(f"num_images is {num_images}; ask for at least one picture.")
+        raise SceneError(f"num_images is {num_images}; give at least 1.")
 
 
 def _check_latents(latents: Tensor | None, shape: tuple[int, ...]) -> None:
     if latents is not None and latents.shape != shape:
-        raise SceneError(f"latents have the shape {list(latents.shape)}; this scene's pictures take {list(shape)}.")
+        raise SceneError(f"latents have the shape {list(latents.shape)}; this scene takes {list(shape)}.")

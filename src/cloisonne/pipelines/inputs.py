@@ -1,4 +1,4 @@
-"""What the public functions take as a scene and as a model."""
+"""The forms of scene and model that the public functions accept."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -11,14 +11,14 @@ from cloisonne.models.model import Model
 from cloisonne.scene.scene import Scene
 
 SceneLike: TypeAlias = Scene | Mapping[str, Any] | str | PathLike[str]
-"""A scene, its JSON object, or the path of a JSON file or of a PNG that carries one."""
+"""A scene, a dict of its fields, or the path of a JSON file or of a PNG that carries one."""
 
 ModelLike: TypeAlias = Model | str | PathLike[str]
-"""A loaded model, or what ``load`` takes: "builtin", a folder, a file or a hub id. It is loaded anew in each call."""
+"""A loaded model, or what ``load`` takes: "builtin", a folder, a file or a hub id, loaded again in each call."""
 
 
 def as_scene(given: SceneLike, fields: Mapping[str, Any] | None = None) -> Scene:
-    """The scene, with ``fields`` that are not None in place of its own. Raises SceneError or ImageError."""
+    """The scene, with ``fields`` that are not None overridden. Raises SceneError or ImageError."""
     if isinstance(given, Scene):
         scene = given
     elif isinstance(given, Mapping):
@@ -35,7 +35,7 @@ def as_scene(given: SceneLike, fields: Mapping[str, Any] | None = None) -> Scene
 
 
 def as_model(given: ModelLike) -> Model:
-    """The model, loaded on the CPU where it is given by name. Raises CheckpointError."""
+    """The model; one given by name is loaded on the CPU. Raises CheckpointError."""
     if isinstance(given, Model):
         return given
     if isinstance(given, str | PathLike):

@@ -1,6 +1,6 @@
 """The keywords of the public functions, for type checkers, and their check at run time.
 
-Names of diffusers (``num_inference_steps``, ``guidance_scale``, ``negative_prompt``) are taken beside our own.
+diffusers' names (``num_inference_steps``, ``guidance_scale``, ``negative_prompt``) are accepted too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from cloisonne.scene.values import closest
 
 
 class DrawingFields(TypedDict, total=False):
-    """Fields of a scene that every function may override; None leaves the scene's own."""
+    """Fields of a scene that every function can override; None leaves the scene's value."""
 
     width: int | None
     height: int | None
@@ -46,7 +46,7 @@ class DrawingFields(TypedDict, total=False):
 
 
 class SceneFields(DrawingFields, total=False):
-    """The same, with those that only whole scenes have."""
+    """The same, with the fields that only whole scenes have."""
 
     background: Any
     editing: Mapping[str, Any] | None
@@ -55,13 +55,13 @@ class SceneFields(DrawingFields, total=False):
 
 
 class PlanOptions(SceneFields, total=False):
-    """Keywords of ``compile`` and ``explain``. sampler: a name, or an object as ``core.samplers.Sampler`` has it."""
+    """Keywords of ``compile`` and ``explain``. sampler: a name, or a ``core.samplers.Sampler`` object."""
 
     sampler: SamplerName | Sampler[Any] | None
 
 
 class RunOptions(TypedDict, total=False):
-    """How a scene is drawn; see ``generate``."""
+    """Options of a run; see ``generate``."""
 
     num_images: int
     callback_on_step_end: Callback | None
@@ -80,7 +80,7 @@ class GenerateOptions(SceneFields, RunOptions, total=False):
 
 
 class RepaintOptions(DrawingFields, RunOptions, total=False):
-    """Keywords of ``fill`` and ``paint``, beside their own."""
+    """Keywords that ``fill`` and ``paint`` share."""
 
 
 class SweepOptions(SceneFields, total=False):
@@ -93,7 +93,7 @@ class SweepOptions(SceneFields, total=False):
 
 
 class EditOptions(SceneFields, total=False):
-    """Keywords of ``edit``: fields of the scene, and of its way of editing (``methods.mrgd.Editing``)."""
+    """Keywords of ``edit``: fields of the scene and of its preset (``scene.conditions.edit_presets.Editing``)."""
 
     sampler: SamplerName | None
     preset: str | None
@@ -124,7 +124,8 @@ class EditOptions(SceneFields, total=False):
 
 
 class TranslateOptions(DrawingFields, total=False):
-    """Keywords of ``translate``: fields of the scene, and of its way of translating (``methods.vct.Translating``)."""
+    """Keywords of ``translate``: fields of the scene and of its preset
+    (``scene.conditions.translation_presets.Translating``)."""
 
     sampler: SamplerName | None
     mask: Any
@@ -154,7 +155,7 @@ FIELDS = frozenset((*SceneFields.__annotations__, "sampler"))
 
 
 def check_keywords(function: Callable[..., Any], given: Mapping[str, Any], options: type) -> None:
-    """TypeError, with the name that was probably meant, for a keyword that a function does not have."""
+    """Raise TypeError, with the closest known name, for an unknown keyword."""
     known = sorted(options.__annotations__)
     for name in given:
         if name not in known:
@@ -164,7 +165,7 @@ def check_keywords(function: Callable[..., Any], given: Mapping[str, Any], optio
 
 
 def divided(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keywords that are fields of the scene, and the others; a sampler that is an object is one of the others."""
+    """Split keywords into fields of the scene and the others; a sampler object is one of the others, as ``solver``."""
     fields = {name: value for name, value in given.items() if name in FIELDS}
     others = {name: value for name, value in given.items() if name not in FIELDS}
     if not isinstance(fields.get("sampler"), str | None):

@@ -1,4 +1,4 @@
-"""Warnings about given masks: how they were read, and what does not fit the picture. One sentence each."""
+"""Warnings about given masks: how they were read, and what does not fit the image. One sentence each."""
 
 import math
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from cloisonne.scene.shapes.mask_reading import ReadMask, read_mask
 from cloisonne.scene.shapes.masks import Mask, extent
 
 ASPECT = 1.01
-"""A picture may be stretched by this factor one way more than the other without a warning."""
+"""Largest change of the aspect ratio without a warning."""
 SPECK = 1e-4
-"""A separate part of a mask with at most this share of its pixels, or SPECK_PIXELS, is a speck."""
+"""A connected part of a mask is a speck if it has at most this fraction of the mask's pixels, or SPECK_PIXELS."""
 SPECK_PIXELS = 4
 SHRINKS = 1.5
-"""Specks are worth a warning where the window would be smaller by this factor without them."""
+"""Specks give a warning if the window's side is this many times larger because of them."""
 
 
 def mask_warnings(scene: Scene, edit: PictureEdit | None, size: tuple[int, int]) -> Iterator[str]:
-    """What a user should know of the masks of a scene whose canvas is of size (width, height)."""
+    """Warnings about the masks of a scene on a canvas of size (width, height)."""
     whole = (edit.source.width, edit.source.height) if edit else size
     for region in scene.active_regions:
         if region.mask is None:
@@ -44,29 +44,29 @@ def mask_warnings(scene: Scene, edit: PictureEdit | None, size: tuple[int, int])
 
 
 def misfit(own: tuple[int, int], whole: tuple[int, int], *, given: bool) -> str:
-    """In words, how a picture of one size (width, height) does not fit one of another; "" where it does.
+    """How an image of size ``own`` (width, height) does not fit one of size ``whole``, as words; "" if it does.
 
-    given: the other is a given picture, whose every pixel matters, and no canvas.
+    given: ``whole`` is a given image, whose exact size matters, and not a canvas.
     """
-    sizes = f"has {own[0]} x {own[1]} pixels and the {'picture' if given else 'canvas'} {whole[0]} x {whole[1]}"
+    sizes = f"has {own[0]} x {own[1]} pixels and the {'image' if given else 'canvas'} {whole[0]} x {whole[1]}"
     ratio = own[0] * whole[1] / (own[1] * whole[0])
     rounding = 1 + 1 / min(*own, *whole)
     if not 1 / max(ASPECT, rounding) <= ratio <= max(ASPECT, rounding):
-        return f"{sizes}, another shape: it is stretched one way to fit, so crop it to the same part."
+        return f"{sizes}, another aspect ratio: it is stretched to fit, so crop it to the same part."
     return f"{sizes}: it is resized, and so are its edges." if given and own != whole else ""
 
 
 def _of_background(region: Region, read: ReadMask) -> Iterator[str]:
-    """What is probably meant by a picture that is its own mask, where that is not what was read."""
+    """Advice where the background is given as its own mask and was not read by its transparency."""
     hole = region.replace(mask_channel="transparency").read_mask().values
     if not hole.any():
-        yield "give a picture in which the region is white on black."
+        yield "give an image in which the region is white on black."
     elif not np.array_equal(hole, read.values):
-        yield 'if what is transparent in its alpha is meant, give the mask channel "transparency".'
+        yield 'if its transparent area is meant, give the mask channel "transparency".'
 
 
 def _specks(region: Region, own: Mask, edit: PictureEdit) -> Iterator[str]:
-    """Whether small separate parts of a mask [h, w] make the window larger than the rest of the mask needs."""
+    """A warning if specks of a mask [h, w] enlarge the window."""
     count, without = _without_specks(own)
     if not count:
         return
@@ -78,13 +78,13 @@ def _specks(region: Region, own: Mask, edit: PictureEdit) -> Iterator[str]:
     if math.sqrt(w.width * w.height / (rest.width * rest.height)) >= SHRINKS:
         what = "1 speck" if count == 1 else f"{count} specks"
         yield (
-            f"has {what} apart from the rest, for which a window of {w.width} x {w.height} pixels is drawn in place of "
-            f"{rest.width} x {rest.height}; erase what is not meant."
+            f"has {what} apart from the rest, which enlarges the window to {w.width} x {w.height} pixels from "
+            f"{rest.width} x {rest.height}; erase specks that are not meant."
         )
 
 
 def _without_specks(mask: Mask) -> tuple[int, Mask]:
-    """The number of specks, and the mask without them; 0 where all of it is specks."""
+    """The number of specks, and the mask without them; 0 and the mask itself if it is all specks."""
     found: Any = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
     count, parts, stats, _ = found
     areas = stats[:, cv2.CC_STAT_AREA]

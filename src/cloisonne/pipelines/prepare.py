@@ -1,4 +1,4 @@
-"""From a scene and a model to all that a run needs; no network but the text encoder is asked."""
+"""Prepare a run: resolve a scene against a model and compile it. Only encoders run, never the denoiser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,10 +33,10 @@ from cloisonne.scene.shapes.masks import Mask
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prepared:
-    """A scene, resolved and compiled. edit: None unless the scene has a background. grid: (H, W) of latents.
+    """A resolved and compiled scene.
 
-    placed: the regions that count, where they lie on that grid. ctx: what it was compiled with. kept: what stands
-    outside of regions, whatever is drawn there; None where nothing does.
+    edit: the background's edit; None without a background. grid: latent size (H, W). placed: the active regions on that
+    grid. ctx: the context of the compilation. kept: the scene's ``outside`` image; None without one.
     """
 
     scene: Scene
@@ -56,23 +56,23 @@ class Prepared:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What of the scene is not honoured, one sentence each."""
+        """Parts of the scene that are not honoured, one sentence each."""
         return (*self.compiled.warnings, *dropped_warnings(self.dropped))
 
     @cached_property
     def covered(self) -> Mask:
-        """[H, W] of the background in [0, 1]: how far each pixel is repainted."""
+        """[H, W] of the background in [0, 1]: how much each pixel is repainted."""
         assert self.edit is not None, "the scene has a background"
         return self.edit.covered(self.dropped)
 
     @cached_property
     def pin(self) -> Pin | None:
-        """What keeps the background's canvas outside of the regions; None without a background."""
+        """The refinement that preserves the background's latents outside of the regions; None without a background."""
         return None if self.edit is None else self.edit.pin(self.ctx.model, size_of(self.scene), self.covered)
 
     @property
     def plan(self) -> Plan:
-        """What a run of the scene follows at every step."""
+        """The plan of every step, the background's ``pin`` included."""
         return self.compiled.plan if self.pin is None else self.compiled.plan + Plan(refines=(self.pin,))
 
     def __repr__(self) -> str:
@@ -91,14 +91,14 @@ def prepare(
 ) -> Prepared:
     """Check the scene against the model and compile it.
 
-    blank: for plans that are only looked at: texts and pictures are zeros, and no network is asked. given: where in the
-    background is worked, if not where the scene's regions are. solver: in place of the scene's sampler. Raises
-    SceneError, ImageError or CapabilityError where the scene cannot be drawn.
+    blank: use zeros for encoded texts and images and run no network, for ``explain``. given: replaces the edit of the
+    scene's own background and regions. solver: replaces the scene's sampler. Raises SceneError, ImageError or
+    CapabilityError where the scene cannot be generated.
     """
     for region in scene.active_regions:
         if region.edit is not None:
             raise SceneError(
-                f"The region has an edit, which makes two pictures; use {spelled('edit(...)', 'cloisonne edit')}.",
+                f"The region has an edit, which makes two images; use {spelled('edit(...)', 'cloisonne edit')}.",
                 region=region.name,
             )
     understood = understand(scene, model)
@@ -160,7 +160,7 @@ def size_of(scene: Scene) -> tuple[int, int]:
 
 
 def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) -> tuple[Tensor, Tensor]:
-    """What is known of the canvas, for networks that are told; zeros where none is."""
+    """Masked-image latents and mask for inpainting and exemplar networks; zeros where no network takes them."""
     width, height = size_of(scene)
     painted = model.exemplar is not None and any(region.exemplar is not None for region in scene.active_regions)
     asked = model.spec.inpaints or painted
@@ -171,7 +171,7 @@ def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) 
 
 
 def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
-    """What every row is given: the canvas's size where the network takes it, and what is known of it (inpainting)."""
+    """Conditioning of every batch row: the canvas size where the network takes it, and inpainting channels."""
     width, height = size_of(scene)
     size = (height, width, 0.0, 0.0, height, width)
     micro = {name: value for name, value in {"size": size}.items() if name in model.spec.micro}
@@ -184,7 +184,7 @@ def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditio
 
 
 def _image_encoder(model: Model, *, blank: bool) -> Callable[[Image.Image | None], Tensor]:
-    """How an exemplar's image becomes tokens: by Paint by Example's encoder, or else the IP-Adapter's."""
+    """The encoder of exemplar images: the exemplar model's, or else the IP-Adapter's; None gives the null image."""
     painter, adapter = model.exemplar, model.ip_adapter
 
     def tokens(picture: Image.Image | None) -> Tensor:
@@ -204,7 +204,7 @@ def _grid(scene: Scene, model: Model) -> tuple[int, int]:
     if width % factor or height % factor:
         nearest = [max(round(side / factor), 1) * factor for side in (width, height)]
         raise CapabilityError(
-            f'The canvas is {width} x {height} pixels, but "{model.name}" draws in multiples of {factor}; '
+            f'The canvas is {width} x {height} pixels, but "{model.name}" needs multiples of {factor}; '
             f"give {nearest[0]} x {nearest[1]}."
         )
     return height // factor, width // factor

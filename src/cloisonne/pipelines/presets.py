@@ -1,4 +1,4 @@
-"""Named settings of which a user may change single fields."""
+"""Presets whose fields a user can change one by one."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def changed(presets: Mapping[str, T], preset: str, changes: Mapping[str, Any], what: str) -> T:
-    """A preset, a dataclass, with some of its fields changed. what: "editing" or "translating".
+    """A preset (a dataclass) with some of its fields changed. what: "editing" or "translating".
 
-    Raises SceneError for a preset or a field that there is not, and for values that the field cannot have.
+    Raises SceneError for an unknown preset or field, and for values that the field cannot have.
     """
     if preset not in presets:
         raise SceneError(f'There is no preset "{preset}" of {what}; choose one of {", ".join(presets)}.')
@@ -22,14 +22,16 @@ def changed(presets: Mapping[str, T], preset: str, changes: Mapping[str, Any], w
     kinds = get_type_hints(type(found))
     for name, value in changes.items():
         if name not in kinds:
-            raise SceneError(f'A way of {what} has no "{name}"; there are {", ".join(sorted(kinds))}.')
+            raise SceneError(
+                f'The preset "{preset}" of {what} has no "{name}"; choose one of {", ".join(sorted(kinds))}.'
+            )
         if wanted := _refused(kinds[name], value):
             raise SceneError(f"{name} is {shown(value)}; give {wanted}.")
     return replace(found, **changes)
 
 
 def _refused(kind: Any, value: Any) -> str:
-    """What to give in place of a value that is not of a kind; "" where it is."""
+    """What to give instead of a value of the wrong type; "" if the value is right."""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     if value is None and type(None) in options:
         return ""

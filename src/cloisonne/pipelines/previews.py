@@ -1,4 +1,4 @@
-"""Pictures of what a walk has come to, beside the pictures: ``name.preview-005.png`` after the fifth step."""
+"""Preview files of a run, next to its images: ``name.preview-005.png`` after the fifth step."""
 
 import re
 from collections.abc import Callable
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False)
 class Previews:
-    """A ``callback_on_step_end`` that writes the current estimate after every so many steps.
+    """A ``callback_on_step_end`` that writes the current estimate after every ``every`` steps.
 
-    out, num_images: as of ``Result.save``. every: steps from one preview to the next; the last step has one where it is
-    such a step. A preview is as large as the canvas, which of a given picture is the window that is worked on. Previews
-    are written at once and whole, and stay whether the run ends well or not; with ``overwrite`` the first one takes
-    away those of an earlier run of the same name.
+    out, num_images: as for ``Result.save``. every: steps between previews; the last step has one only if it is a
+    multiple. overwrite: the first preview deletes those of an earlier run of the same name. A preview has the canvas's
+    size; for a given image that is its window. Each file is written atomically and stays even if the run fails.
     """
 
     out: Path
@@ -32,16 +31,16 @@ class Previews:
     _begun: set[Path] = field(default_factory=set)
 
     def check(self) -> None:
-        """OutputError where previews of an earlier run are in the way; to be asked before any work."""
+        """Raise OutputError where previews of an earlier run exist; call it before any work."""
         for path in output_paths(self.out, self.num_images):
             if (earlier := _earlier(path)) and not self.overwrite:
                 allowed = spelled("overwrite=True", "--overwrite")
                 raise OutputError(
-                    f"The preview {quoted(earlier[0])} exists; choose another name, or allow it with {allowed}."
+                    f"The preview {quoted(earlier[0])} exists; choose another name, or replace it with {allowed}."
                 )
 
     def after(self, callback: "Callable[[StepEnd], None]") -> "Callable[[StepEnd], None]":
-        """A callback that asks another one first."""
+        """A callback that calls another one first."""
 
         def both(end: "StepEnd") -> None:
             callback(end)
@@ -50,7 +49,7 @@ class Previews:
         return both
 
     def __call__(self, end: "StepEnd") -> None:
-        """Write the preview of a step, if it is one of those that have one."""
+        """Write the preview of a step, if it is a multiple of ``every``."""
         done = end.step.index + 1
         if done % self.every:
             return
@@ -64,12 +63,12 @@ class Previews:
 
 
 def preview_path(path: Path, done: int) -> Path:
-    """Where the preview of a picture after ``done`` steps goes."""
+    """The path of an image's preview after ``done`` steps."""
     return path.with_name(f"{path.stem}.preview-{done:03d}.png")
 
 
 def _earlier(path: Path) -> list[Path]:
-    """The previews that lie beside a picture's name."""
+    """Existing previews of an image's path."""
     if not path.parent.is_dir():
         return []
     name = re.compile(re.escape(path.stem) + r"\.preview-\d{3,}\.png")

@@ -1,4 +1,4 @@
-"""A progress bar on standard error for the functions in Python, where that is a terminal."""
+"""A progress bar on standard error for the Python functions, if that is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class ProgressBar:
-    """One bar a stage; a new stage begins where what is done or its length changes."""
+    """One bar per stage; a new stage begins when the name or the number of steps changes."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -15,7 +15,7 @@ class ProgressBar:
         self._counts_stages = False
 
     def stage(self, what: str, at: int, count: int, loss: float | None = None, /) -> None:
-        """What is being done, how far, of how much, and the loss where something is fitted."""
+        """Show the stage, the step reached, the number of steps, and the loss while fitting."""
         self._counts_stages = True
         self._show(what, at, count, loss)
 
@@ -30,16 +30,16 @@ class ProgressBar:
         self._bar.update(at - self._bar.n)
 
     def step(self, end: Any) -> None:
-        """After a step of one of several pictures, a ``StepEnd``; nothing where stages are counted."""
+        """Show a ``StepEnd`` of one of several images; does nothing once stages are displayed."""
         if not self._counts_stages:
-            self._show("drawing", end.image * end.step.count + end.step.index + 1, end.num_images * end.step.count)
+            self._show("sampling", end.image * end.step.count + end.step.index + 1, end.num_images * end.step.count)
 
     def edit_step(self, end: Any) -> None:
-        """After a step of an edit: an ``EditStep``."""
+        """Show an ``EditStep``."""
         self.stage(end.doing, end.done, end.step.count)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
         self._bar = None
@@ -47,7 +47,7 @@ class ProgressBar:
 
 @contextmanager
 def progress_bar(asked: object) -> Iterator[ProgressBar | None]:
-    """A bar where ``asked`` is true and standard error is a terminal; None anywhere else."""
+    """A bar if ``asked`` is True and standard error is a terminal; else None."""
     if asked is not True or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
@@ -59,7 +59,7 @@ def progress_bar(asked: object) -> Iterator[ProgressBar | None]:
 
 
 def both(first: Callable[..., None] | None, second: Callable[..., None] | None) -> Callable[..., None] | None:
-    """A callback that calls two, of which any may be None."""
+    """A callback that calls two others, either of which may be None."""
     if first is None or second is None:
         return first or second
 

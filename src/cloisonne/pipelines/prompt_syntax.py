@@ -1,4 +1,4 @@
-"""What the texts of a scene ask for besides words, brought to fields of the scene; and what a model does not know."""
+"""Prompt syntax: choices, LoRA and embedding tags become fields of the scene; warnings for unknown words."""
 
 import secrets
 from collections.abc import Callable
@@ -18,27 +18,27 @@ from cloisonne.scene.tags import added, untagged
 from cloisonne.scene.values import shown
 
 _Change = Callable[[Region | None, str, str], str]
-"""From the region (None: the scene), the name of a text and the text to another text."""
+"""Maps a region (None for the scene), a text's field name and the text to a new text."""
 _OF_EDITS = ("phrase", "before", "after")
 _FINE = 1000
-"""Steps by which schedules are read, so that all that a text ever holds is."""
+"""Number of steps at which prompt schedules are read, fine enough to find every text they hold."""
 MOST_UNKNOWN = 6
-"""At most so many unknown words of one text are named."""
+"""Most unknown words named in the warning about one text."""
 
 
 @dataclass(frozen=True)
 class Understood:
-    """scene: as given, with its choices made and its tags as fields. warnings: what was left as words or left out."""
+    """scene: with choices made and tags as fields. warnings: syntax that was left as text or left out."""
 
     scene: Scene
     warnings: tuple[str, ...]
 
 
 def understand(scene: Scene, model: Model) -> Understood:
-    """Make the choices by the scene's seed (drawn if there is none), and turn LoRA and embedding tags into what they
-    ask for. Done twice it changes nothing more; only what stays in the texts is warned of again.
+    """Resolve choices by the scene's seed (random if there is none), and LoRA and embedding tags to fields and words.
 
-    Raises SceneError, naming the region, for what cannot be meant.
+    Idempotent, except that warnings about the remaining texts are repeated. Raises SceneError, naming the region, for
+    invalid syntax.
     """
     scene = with_choices(scene)
     warnings: list[str] = []
@@ -50,7 +50,8 @@ def understand(scene: Scene, model: Model) -> Understood:
         warnings.extend(f"{who} holds {note}." for note in found.notes)
         if found.loras and name == "negative":
             warnings.extend(
-                f'{who} names the LoRA "{lora.name}", which is left out: a negative has none.' for lora in found.loras
+                f'{who} names the LoRA "{lora.name}", which is left out: negative prompts take no LoRAs.'
+                for lora in found.loras
             )
         elif found.loras:
             owner = region.name if region else None
@@ -62,7 +63,7 @@ def understand(scene: Scene, model: Model) -> Understood:
 
 
 def with_choices(scene: Scene) -> Scene:
-    """The scene with one option of each ``{a|b}``, by its seed, which it then has."""
+    """The scene with one option of each ``{a|b}``, chosen by its seed; a scene without a seed gets a random one."""
     if not any(list(options(text)) for _, _, text in _texts(scene)):
         return scene
     seed = secrets.randbelow(2**32) if scene.seed is None else scene.seed
@@ -74,28 +75,28 @@ def with_choices(scene: Scene) -> Scene:
 
 
 def _learned_as(word: str, model: Model) -> str | None:
-    """The learned word that an embedding's name means."""
+    """The learned word of an embedding's name; None if there is none."""
     known = {name.casefold(): name for name in _learned(model)}
     return next((known[own] for own in (word.casefold(), f"<{word.casefold()}>") if own in known), None)
 
 
 def _learned(model: Model) -> list[str]:
-    """All learned words of the model, and the added tokens of its tokenizer."""
+    """The model's learned words, and the added tokens of its tokenizer."""
     if not isinstance(model.text, TextEncoder):
         return []
     return [*model.text.learned.ids, *model.text.tokenizer.get_added_vocab()]
 
 
 def _unknown(scene: Scene, model: Model) -> list[str]:
-    """A warning for each text with words that the model's list does not have, if it has a list."""
+    """A warning for each text with words that are not in the model's vocabulary, if it has one."""
     if model.vocabulary is None:
         return []
     who = f"the {TITLES['builtin']}" if model.family == "builtin" else f'the model "{model.name}"'
     learned, warnings = _learned(model), []
     for region, name, text in _texts(scene):
         moments = sorted({0.0, *switches(text, _FINE)})
-        said = [plain(at(text, moment, _FINE)) for moment in moments]
-        unknown = dict.fromkeys(phrase for words in said for phrase in model.vocabulary.unknown(words, learned))
+        texts = [plain(at(text, moment, _FINE)) for moment in moments]
+        unknown = dict.fromkeys(phrase for words in texts for phrase in model.vocabulary.unknown(words, learned))
         if unknown:
             named = [_with_near(phrase, model.vocabulary.near(phrase)) for phrase in unknown][:MOST_UNKNOWN]
             more = f" and {len(unknown) - MOST_UNKNOWN} more" if len(unknown) > MOST_UNKNOWN else ""
@@ -108,14 +109,14 @@ def _with_near(phrase: str, near: list[str]) -> str:
 
 
 def _subject(region: Region | None, name: str) -> str:
-    """The beginning of a sentence about a text."""
+    """The start of a sentence about a text."""
     if region is None:
         return f"The scene's {name}"
     return f'The negative of region "{region.name}"' if name == "negative" else f'Region "{region.name}"'
 
 
 def _texts(scene: Scene) -> list[tuple[Region | None, str, str]]:
-    """All texts of a scene that counts: owner, name, text."""
+    """All non-empty texts of a scene and its active regions: owner, field name, text."""
     found: list[tuple[Region | None, str, str]] = [
         (None, name, getattr(scene, name)) for name in ("caption", "negative")
     ]
@@ -127,23 +128,23 @@ def _texts(scene: Scene) -> list[tuple[Region | None, str, str]]:
 
 
 def _changed(scene: Scene, change: _Change, loras: dict[str | None, tuple[Lora, ...]]) -> Scene:
-    """The scene with its texts changed, and then with more LoRAs by the owner's name."""
+    """The scene with its texts changed, then with LoRAs added by the owner's name."""
     own = {name: change(None, name, getattr(scene, name)) for name in ("caption", "negative")}
     regions = [_region(region, change, loras) if region.active else region for region in scene.regions]
-    told = {**own, "lora": added(scene.lora, loras.get(None, ())), "regions": tuple(regions)}
-    changes = {name: value for name, value in told.items() if value != getattr(scene, name)}
+    new = {**own, "lora": added(scene.lora, loras.get(None, ())), "regions": tuple(regions)}
+    changes = {name: value for name, value in new.items() if value != getattr(scene, name)}
     return scene.replace(**changes) if changes else scene
 
 
 def _region(region: Region, change: _Change, loras: dict[str | None, tuple[Lora, ...]]) -> Region:
     try:
-        told: dict[str, Any] = {name: change(region, name, getattr(region, name)) for name in ("phrase", "negative")}
+        new: dict[str, Any] = {name: change(region, name, getattr(region, name)) for name in ("phrase", "negative")}
         if region.edit is not None:
-            told["edit"] = region.edit.replace(
+            new["edit"] = region.edit.replace(
                 **{name: change(region, name, getattr(region.edit, name)) for name in _OF_EDITS}
             )
-        told["lora"] = added(region.lora, loras.get(region.name, ()))
-        changes = {name: value for name, value in told.items() if value != getattr(region, name)}
+        new["lora"] = added(region.lora, loras.get(region.name, ()))
+        changes = {name: value for name, value in new.items() if value != getattr(region, name)}
         return region.replace(**changes) if changes else region
     except SceneError as error:
         raise error if error.region else SceneError(str(error), region=region.name) from None

@@ -1,4 +1,4 @@
-"""What a run gives back: pictures, the scene they were made from, a report, and how they are written."""
+"""The result of a run: images, the resolved scene, a report, and how they are written."""
 
 import hashlib
 import os
@@ -28,25 +28,29 @@ if TYPE_CHECKING:
     from cloisonne.pipelines.attention_maps.maps import AttentionMaps
 
 REPORT_VERSION = 1
-"""Of the fields of a report."""
+"""Version of the report's fields."""
 
 LOSSY = (".jpg", ".jpeg")
-"""Endings of files whose pixels are not those of the picture that was written."""
+"""File endings of lossy formats."""
 
 _PACKAGES = ("cloisonne", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Result:
-    """The pictures of a run.
+    """The images of a run.
 
-    images: empty where latents alone were asked for. latents: [n, C, H, W], where the walks ended. scene: resolved,
-    with the seed of the first picture; picture i has seed + i. report: what ``--json`` prints: version, outputs (path,
-    seed and sha256 of each picture, None until it is saved), scene, model, seconds, forwards, rows, dropped, warnings,
-    identical_outside and max_difference_outside (None without a background and regions; with "_raw", of what the model
-    made before only the regions were put back). difference_outside: how far a picture is from the background where it
-    was not to change; None where nothing was to stay. attention: by region's name or phrase, where its words were
-    attended to; None unless that was asked for.
+    Attributes:
+        images: PIL images; empty with output_type "latent".
+        latents: Final latents [n, C, H, W].
+        scene: Resolved scene with the seed of the first image; image i has seed + i.
+        report: What ``--json`` prints: version, outputs (path, seed and sha256 of each image; path and sha256 are None
+            until it is saved), scene, model, seconds, forwards, rows, dropped, warnings, identical_outside and
+            max_difference_outside (None without a background and regions). ``max_difference_outside_raw`` is measured
+            before the regions are composited into the background.
+        difference_outside: Largest difference of an image from the background outside of the regions; None where
+            nothing has to stay unchanged.
+        attention: Cross-attention maps by region name or phrase; None unless requested.
     """
 
     images: list[Image.Image]
@@ -59,26 +63,27 @@ class Result:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was asked for and is not in the pictures, one sentence each; dropped regions among them."""
+        """Requests that the images do not honour, one sentence each; includes dropped regions."""
         return warnings_of(self.report)
 
     def __repr__(self) -> str:
         shape = self.latents.shape
         size = "{} x {}".format(*self.images[0].size) if self.images else f"latents {list(shape[1:])}"
-        count = "1 picture" if len(shape) and shape[0] == 1 else f"{shape[0]} pictures"
-        told = f", {len(self.warnings)} warnings" if self.warnings else ""
-        return f"Result of {count} of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{told}"
+        count = "1 image" if len(shape) and shape[0] == 1 else f"{shape[0]} images"
+        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
+        return f"Result of {count} of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{warned}"
 
     @property
     def image(self) -> Image.Image:
-        """The first picture."""
+        """The first image."""
         return self.images[0]
 
     def save(self, path: str | Path, *, overwrite: bool = False, embed: bool = True) -> list[Path]:
-        """Write the picture to a PNG, JPEG or WebP file, or all pictures into a folder as ``0000.png`` and so on.
+        """Write one image to a PNG, JPEG or WebP file, or all images into a folder as ``0000.png`` and so on.
 
-        A PNG carries the whole scene, with its given pictures (up to 8 MB each) unless ``embed`` is false. Raises
-        OutputError, before anything is written, where a file exists (unless ``overwrite``) or cannot be written.
+        A PNG carries the whole scene, with its input images (up to 8 MB each) unless ``embed`` is false. Returns the
+        written paths. Raises OutputError, before anything is written, where a file exists (unless ``overwrite``) or
+        cannot be written.
         """
         check_outputs(path, len(self.images), overwrite=overwrite, like=self.images)
         paths = output_paths(path, len(self.images))
@@ -96,19 +101,18 @@ class Result:
         return paths
 
     def _note_space(self, path: Path) -> None:
-        """Of the ways to name a colour space, only a profile is held by every format."""
+        """Warn where the format cannot store the colour space: only PNG holds one that is no ICC profile."""
         own = self.images[0].info
         if path.suffix.lower() != ".png" and own.get("icc_profile") is None and (space := own_space(own)):
             self.report["warnings"].append(
-                f"{path.name} cannot hold the background's colour space ({space}), so that its colours shift; write a "
-                "PNG."
+                f"{path.name} cannot store the background's colour space ({space}), so its colours shift; write a PNG."
             )
 
     def _note_outside(self, path: Path, difference_outside: Callable[[Image.Image], int]) -> None:
-        """What the files of this save hold is what the report has to be about."""
+        """Update the report's differences for the written files."""
         lossy = path.suffix.lower() in LOSSY
-        held = [opened(Picture(path=path), "output")] if lossy else self.images
-        difference = max(map(difference_outside, held))
+        written = [opened(Picture(path=path), "output")] if lossy else self.images
+        difference = max(map(difference_outside, written))
         self.report["identical_outside"] = difference == 0
         self.report["max_difference_outside"] = difference
         if difference and lossy:
@@ -123,17 +127,17 @@ def warnings_of(report: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def scene_of(scene: Scene, index: int) -> Scene:
-    """The scene that draws picture ``index`` of a run as its first."""
+    """The scene that generates image ``index`` of a run as its first."""
     assert scene.seed is not None, "a resolved scene has a seed"
     return scene.replace(seed=scene.seed + index)
 
 
 def output_paths(path: str | Path, num_images: int) -> list[Path]:
-    """Where ``num_images`` pictures go: ``path`` itself if it is a file's name, else into the folder that it names."""
+    """Paths of ``num_images`` images: ``path`` itself if it names a file, else files in the folder ``path``."""
     path = Path(path)
     if path.suffix and not os.path.isdir(path):
         if num_images != 1:
-            raise OutputError(f'{num_images} pictures do not fit into the one file "{path}"; name a folder.')
+            raise OutputError(f'{num_images} images do not fit into the one file "{path}"; name a folder.')
         return [path]
     return [path / f"{index:04d}.png" for index in range(num_images)]
 
@@ -141,11 +145,11 @@ def output_paths(path: str | Path, num_images: int) -> list[Path]:
 def check_outputs(
     path: str | Path, num_images: int, *, overwrite: bool = False, like: Sequence[Image.Image] = ()
 ) -> None:
-    """OutputError where :meth:`Result.save` could not write; to be asked before any work. like: the pictures."""
+    """Raise OutputError where :meth:`Result.save` could not write; call it before any work. like: the images."""
     path = Path(path)
     targets = output_paths(path, num_images)
     if targets != [path] and not os.path.exists(path):
-        # The folder is made when the first picture is written: now it only has to be possible.
+        # The folder is made when the first image is written; here it only has to be possible.
         check_output(path.with_name(f"{path.name or 'pictures'}.png"), overwrite=True)
         return
     for target, image in zip_longest(targets, like[:num_images]):
@@ -153,7 +157,7 @@ def check_outputs(
 
 
 def make_folder(folder: Path) -> None:
-    """Make an output's folder, whose parent exists; OutputError where that cannot be."""
+    """Make an output folder whose parent exists. Raises OutputError where that fails."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -161,16 +165,16 @@ def make_folder(folder: Path) -> None:
 
 
 def record_of(scene: Scene, model: "Model", folder: Path, embed: bool) -> Record:
-    """What a PNG in a folder carries of the scene, the model and the environment."""
+    """The record of scene, model and environment that a PNG in a folder carries."""
     import torch
 
-    made = model.record()
+    about = model.record()
     return Record(
         scene=self_contained(scene.to_dict(complete=True), folder, embed=embed),
-        model_hash=made["sha256"],
+        model_hash=about["sha256"],
         versions={package: _version(package) for package in _PACKAGES},
-        device=made["device"],
-        dtype=made["dtype"],
+        device=about["device"],
+        dtype=about["dtype"],
         threads=torch.get_num_threads(),
     )
 

@@ -1,4 +1,4 @@
-"""``sweep``: a scene at several values of one dial, each picture drawn as ``generate`` draws it alone."""
+"""``sweep``: a scene at several values of one option, each image as ``generate`` alone makes it."""
 
 import json
 import secrets
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cloisonne.models.model import Model
     from cloisonne.pipelines.generate import Callback, StepEnd
 
-SCENE_DIALS = (
+SCENE_OPTIONS = (
     "seed",
     "steps",
     "guidance",
@@ -36,7 +36,7 @@ SCENE_DIALS = (
     "caption",
     "negative",
 )
-REGION_DIALS = (
+REGION_OPTIONS = (
     "similarity",
     "exemplar.strength",
     "control.strength",
@@ -62,60 +62,60 @@ _NEEDED = {
     "phrase": "phrase",
     "strict": "phrase",
 }
-"""What a region must have for a dial to be one of its."""
+"""The field that a region needs for an option to apply to it."""
 
 
 def sweep(
     scene: Scene,
     model: "Model",
-    dial: str,
+    option: str,
     values: Sequence[Any],
     *,
     callback_on_step_end: "Callback | None" = None,
     progress: Progress = told_nothing,
     cache: Path | None = None,
 ) -> list[Result]:
-    """Draw a scene once for each value of a dial, all else equal; without a seed of its own one is drawn for all.
+    """Generate a scene once for each value of one option; a scene without a seed gets one random seed for all.
 
-    dial: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or one that only
-    regions have, such as "feather", which is then turned in all regions that have it. callback_on_step_end: is told the
-    place of the value as the image's. progress, cache: as of ``generate``; what is learned of a concept is used again
-    at the next value without a cache, too. Raises SceneError or CapabilityError, before anything is drawn, where one of
-    the scenes cannot be drawn.
+    option: the option: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or a
+    field that only regions have, such as "feather", which then changes in all regions that can have it.
+    callback_on_step_end: receives the value's index as the image's. progress, cache: as for ``generate``; a learned
+    concept is reused for the next value even without a cache. Raises SceneError or CapabilityError, before the first
+    image, where one of the scenes cannot be generated.
     """
     from cloisonne.pipelines.generate import generate
     from cloisonne.pipelines.prepare import prepare
 
-    scenes = swept(scene, dial, values)
+    scenes = swept(scene, option, values)
     for one in scenes:
         prepare(one, model, blank=True)
     with TemporaryDirectory() as folder:
-        kept = Path(folder) if cache is None else cache
+        checkpoints = Path(folder) if cache is None else cache
         return [
             generate(
                 one,
                 model,
                 progress=progress,
                 callback_on_step_end=_counting(callback_on_step_end, index, len(scenes)),
-                cache=kept,
+                cache=checkpoints,
             )
             for index, one in enumerate(scenes)
         ]
 
 
-def swept(scene: Scene, dial: str, values: Sequence[Any]) -> list[Scene]:
-    """The scenes of :func:`sweep`; SceneError where there is no such dial, or a value is none of its."""
+def swept(scene: Scene, option: str, values: Sequence[Any]) -> list[Scene]:
+    """The scenes of :func:`sweep`. Raises SceneError for an unknown option or an invalid value."""
     if not values:
-        raise SceneError(f"There are no values of {shown(dial)} to sweep; give some, as in guidance=1,2.5,5.")
-    turned = _dial(scene, dial)
+        raise SceneError(f"There are no values of {shown(option)} to sweep; give some, as in guidance=1,2.5,5.")
+    with_value = _setter(scene, option)
     fixed = scene if scene.seed is not None else scene.replace(seed=secrets.randbelow(2**32))
-    return [turned(fixed, value) for value in values]
+    return [with_value(fixed, value) for value in values]
 
 
-def sheet_of(results: Sequence[Result], dial: str, values: Sequence[Any]) -> Any:
-    """The results' pictures side by side (a PIL image), each under its value."""
+def sheet_of(results: Sequence[Result], option: str, values: Sequence[Any]) -> Any:
+    """The results' images side by side (a PIL image), each under its value."""
     pictures = [turned_upright(result.image, orientation(result.image)) for result in results]
-    labels = [f"{dial} {value if isinstance(value, str) else json.dumps(value)}" for value in values]
+    labels = [f"{option} {value if isinstance(value, str) else json.dumps(value)}" for value in values]
     return contact_sheet(pictures, labels)
 
 
@@ -129,44 +129,46 @@ def _counting(callback: "Callback | None", index: int, count: int) -> "Callback 
     return counted
 
 
-def _dial(scene: Scene, dial: str) -> Callable[[Scene, Any], Scene]:
-    """What turns the dial."""
-    if found := region_field(scene, dial):
+def _setter(scene: Scene, option: str) -> Callable[[Scene, Any], Scene]:
+    """A function that sets the option of a scene to a value."""
+    if found := region_field(scene, option):
         region, own = found
         _check_own(region, own)
         return lambda scene, value: with_region_field(scene, own, value, {region.name or ""})
-    dial = ALIASES.get(dial, dial)
-    if dial in SCENE_DIALS:
-        return lambda scene, value: scene.replace(**{dial: value})
-    if dial not in REGION_DIALS:
-        raise SceneError(_unknown(scene, dial))
-    having = {region.name or "" for region in scene.regions if _has(region, dial)}
+    option = ALIASES.get(option, option)
+    if option in SCENE_OPTIONS:
+        return lambda scene, value: scene.replace(**{option: value})
+    if option not in REGION_OPTIONS:
+        raise SceneError(_unknown(scene, option))
+    having = {region.name or "" for region in scene.regions if _has(region, option)}
     if not having:
-        reason = f'no region gives the field "{_NEEDED[dial]}"' if scene.regions else "the scene has no regions"
-        raise SceneError(f"{dial} is a dial of regions, but {reason}; give one, or sweep another dial.")
-    return lambda scene, value: with_region_field(scene, dial, value, having)
+        reason = f'no region gives the field "{_NEEDED[option]}"' if scene.regions else "the scene has no regions"
+        raise SceneError(f"{option} is an option of regions, but {reason}; give one, or sweep another option.")
+    return lambda scene, value: with_region_field(scene, option, value, having)
 
 
-def _has(region: Region, dial: str) -> bool:
-    return dial not in _NEEDED or bool(getattr(region, _NEEDED[dial]))
+def _has(region: Region, option: str) -> bool:
+    return option not in _NEEDED or bool(getattr(region, _NEEDED[option]))
 
 
-def _check_own(region: Region, dial: str) -> None:
-    if dial not in REGION_DIALS:
-        meant = closest(dial, REGION_DIALS)
-        advice = f'did you mean "{meant}"?' if meant else f"a region has {', '.join(REGION_DIALS)}."
-        raise SceneError(f"There is no dial {shown(dial)}; {advice}", region=region.name)
-    if not _has(region, dial):
-        raise SceneError(f"{dial} cannot be swept without {_NEEDED[dial]}; give the region one.", region=region.name)
+def _check_own(region: Region, option: str) -> None:
+    if option not in REGION_OPTIONS:
+        meant = closest(option, REGION_OPTIONS)
+        advice = f'did you mean "{meant}"?' if meant else f"a region has {', '.join(REGION_OPTIONS)}."
+        raise SceneError(f"There is no option {shown(option)} to sweep; {advice}", region=region.name)
+    if not _has(region, option):
+        raise SceneError(
+            f"{option} cannot be swept without {_NEEDED[option]}; give the region one.", region=region.name
+        )
 
 
-def _unknown(scene: Scene, dial: str) -> str:
-    known = [*SCENE_DIALS, *(one for one in REGION_DIALS if one not in SCENE_DIALS)]
-    owner, point, own = dial.rpartition(".")
-    if point and own in REGION_DIALS:
+def _unknown(scene: Scene, option: str) -> str:
+    known = [*SCENE_OPTIONS, *(one for one in REGION_OPTIONS if one not in SCENE_OPTIONS)]
+    owner, point, own = option.rpartition(".")
+    if point and own in REGION_OPTIONS:
         names = ", ".join(shown(region.name) for region in scene.regions) or "none"
-        return f"There is no region {shown(owner)} to turn {own} in; the scene's regions are: {names}."
-    meant = closest(dial, known)
-    return f"There is no dial {shown(dial)}; " + (
+        return f"There is no region {shown(owner)} to sweep {own} of; the scene's regions are: {names}."
+    meant = closest(option, known)
+    return f"There is no option {shown(option)} to sweep; " + (
         f'did you mean "{meant}"?' if meant else f"choose {', '.join(known)}."
     )

@@ -261,9 +261,9 @@ def test_published_configurations_are_read_without_a_warning(name: str, tmp_path
 
 
 NOTES: dict[str, tuple[dict[str, Any], str | None]] = {
-    "both": ({}, 'leaves its sampler and steps out: "dpmpp-2m" in 20 steps draws it'),
-    "sampler": ({"steps": 9}, 'leaves its sampler out: "dpmpp-2m" in 9 steps draws it'),
-    "steps": ({"sampler": "pndm"}, 'leaves its steps out: "pndm" in 20 steps draws it'),
+    "both": ({}, 'gives no sampler and no steps: it uses "dpmpp-2m" with 20 steps'),
+    "sampler": ({"steps": 9}, 'gives no sampler: it uses "dpmpp-2m" with 9 steps'),
+    "steps": ({"sampler": "pndm"}, 'gives no steps: it uses "pndm" with 20 steps'),
     "neither": ({"sampler": "pndm", "steps": 9}, None),
 }
 
@@ -274,7 +274,7 @@ def test_defaults_that_are_not_the_checkpoints_are_noted(case: str, sd: Path) ->
     scene = Scene(caption="a cat", **fields)
     notes = explain(scene, load(sd)).notes
     assert [expected in note for note in notes] == ([] if expected is None else [True])
-    assert all('DDIMScheduler (here "ddim"), which diffusers\' pipelines take 50 steps of.' in note for note in notes)
+    assert all('DDIMScheduler (here "ddim"); diffusers\' pipelines use it with 50 steps.' in note for note in notes)
 
 
 def test_a_report_names_the_checkpoints_own_scheduler(sd: Path, copied: Path) -> None:

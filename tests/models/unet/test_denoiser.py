@@ -9,7 +9,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
-from cloisonne.core.conditioning import DOWN
+from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Row, Step
 from cloisonne.errors import CapabilityError, CheckpointError

@@ -12,7 +12,7 @@ from cloisonne.errors import OutputError, SceneError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.pipelines.attention_maps.overlay import attention_pictures, shown_steps
+from cloisonne.pipelines.attention_maps.overlay import attention_pictures, mapped_steps
 from cloisonne.pipelines.attention_maps.token_spans import read_words
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Region, Scene
@@ -25,10 +25,10 @@ builtin = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reaso
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dial", [{}, {"strict": True}, {"weight": 2.0}, {"priority": 1}])
-def test_phrases_are_found_where_they_are_heard(tiny: Model, method: str, dial: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{}, {"strict": True}, {"weight": 2.0}, {"priority": 1}])
+def test_phrases_are_found_in_their_views(tiny: Model, method: str, options: dict[str, Any]) -> None:
     twin = CAT.replace(name="twin", box=(0.6, 0.1, 0.9, 0.4))
-    scene = SCENE.replace(method=method, overlap="priority", regions=(CAT.replace(**dial), CAR, twin))
+    scene = SCENE.replace(method=method, overlap="priority", regions=(CAT.replace(**options), CAR, twin))
     reading = read_words(scene, tiny)
     assert list(reading.readers) == ["pet", "my/car", "twin"]
     views = {reader.view for readers in reading.readers.values() for reader in readers}
@@ -47,8 +47,8 @@ def test_a_caption_with_the_same_words_is_not_taken_for_the_phrase(tiny: Model) 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_words_with_weights_and_schedules_are_found(tiny: Model, method: str) -> None:
-    said = CAT.replace(phrase="a (red:1.3) [cat:dog:0.5]")
-    reading = read_words(SCENE.replace(method=method, regions=(said, CAR)), tiny)
+    scheduled = CAT.replace(phrase="a (red:1.3) [cat:dog:0.5]")
+    reading = read_words(SCENE.replace(method=method, regions=(scheduled, CAR)), tiny)
     assert [len(reader.words) for reader in reading.readers["pet"]] == [3, 3]
     assert [(reader.view or "").partition(" from ")[2] for reader in reading.readers["pet"]] == ["0.0", "0.5"]
 
@@ -77,18 +77,18 @@ def test_a_region_of_a_part_of_the_walk_is_read_in_that_part(tiny: Model) -> Non
 
 
 def test_regions_without_words_are_named(tiny: Model) -> None:
-    shown = Region(name="edges", box=(0.6, 0.0, 1.0, 0.4), phrase="a dog", weight=0.0)
-    reading = read_words(SCENE.replace(regions=(CAT, shown)), tiny)
-    assert reading.unread == {"edges": "does not count, by its weight or its interval"}
-    with pytest.raises(SceneError, match=r'"pet" is not heard by its words in the method "caption".*; give a region'):
+    inactive = Region(name="edges", box=(0.6, 0.0, 1.0, 0.4), phrase="a dog", weight=0.0)
+    reading = read_words(SCENE.replace(regions=(CAT, inactive)), tiny)
+    assert reading.unread == {"edges": "is inactive: its weight is 0 or its interval is empty"}
+    with pytest.raises(SceneError, match=r'"pet" is not conditioned on its phrase .* "caption".*; give a region'):
         attention_pictures(SCENE.replace(method="caption"), tiny)
     with pytest.raises(SceneError, match="the scene has no regions"):
         attention_pictures(Scene(caption="x"), tiny)
 
 
 @pytest.mark.parametrize(("count", "steps"), [(1, (0,)), (2, (0, 1)), (4, (0, 1, 2, 3)), (20, (0, 5, 10, 15, 19))])
-def test_steps_that_are_shown(count: int, steps: tuple[int, ...]) -> None:
-    assert shown_steps(count) == steps
+def test_steps_of_a_strip(count: int, steps: tuple[int, ...]) -> None:
+    assert mapped_steps(count) == steps
 
 
 def test_maps_lie_in_the_window_of_a_given_picture(tiny: Model) -> None:

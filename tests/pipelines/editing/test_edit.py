@@ -1,4 +1,4 @@
-"""Edits: a pair of pictures that differ where a region says so, and nowhere else."""
+"""Edits: a pair of pictures that differ in the edited regions and nowhere else."""
 
 import json
 from pathlib import Path
@@ -131,8 +131,8 @@ def test_how_much_of_the_noise_is_fresh(tiny: Model) -> None:
     assert not np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
 
 
-def test_a_given_picture_is_edited_from_near(tiny: Model) -> None:
-    """Only the edited regions are told and in sight; the scene that is told of keeps all, and is drawn so again."""
+def test_a_given_image_is_edited_in_a_close_up_crop(tiny: Model) -> None:
+    """The crop holds only the edited regions; the reported scene has all regions and reproduces the result."""
     near = Region(name="hat", box=(0.7, 0.7, 0.8, 0.8), edit={"kind": "add", "phrase": "a hat"})
     asked = scene(TREE, near, background=photo(200, 160))
     far, close = (edit(asked, tiny, preset="follow", room=room) for room in (0.0, 2.0))
@@ -173,8 +173,8 @@ def test_files_carry_the_scene_and_make_the_pair_again(tiny: Model, workdir: Pat
 
 
 def test_cancelling_writes_nothing(tiny: Model, workdir: Path) -> None:
-    def stop(told: EditStep) -> None:
-        if told.step.index == 2:
+    def stop(end: EditStep) -> None:
+        if end.step.index == 2:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
@@ -183,31 +183,31 @@ def test_cancelling_writes_nothing(tiny: Model, workdir: Path) -> None:
     assert edit(scene(CHANGE), tiny).report["identical_outside"] is True
 
 
-def test_what_cannot_be_edited_is_said(tiny: Model) -> None:
+def test_what_cannot_be_edited_is_refused(tiny: Model) -> None:
     with pytest.raises(SceneError, match="No region has an edit"):
         edit(scene(TREE), tiny)
     with pytest.raises(SceneError, match=r'"hat".*one edit of kind change'):
         edit(scene(ADD, REMOVE.replace(name="other")), tiny)
-    with pytest.raises(SceneError, match=r'"hat".*makes two pictures; use edit\(\.\.\.\)'):
+    with pytest.raises(SceneError, match=r'"hat".*makes two images; use edit\(\.\.\.\)'):
         generate(scene(ADD), tiny)
-    with pytest.raises(SceneError, match=r"fresh is 1\.5; give a share from 0 to 1"):
+    with pytest.raises(SceneError, match=r"fresh is 1\.5; give a number from 0 to 1"):
         edit(scene(ADD), tiny, fresh=1.5)
     with pytest.raises(SceneError, match="looks is 2"):
         edit(scene(ADD), tiny, looks=2.0)
 
 
-def test_an_edit_that_the_text_has_no_room_for_is_refused(tiny: Model) -> None:
+def test_an_edit_that_does_not_fit_the_text_is_refused(tiny: Model) -> None:
     long = [TREE.replace(name=f"t{k}", phrase="red orange blue stars " * 4) for k in range(8)]
-    with pytest.raises(SceneError, match=r'"hat".*no room'):
+    with pytest.raises(SceneError, match=r'"hat".*do not fit'):
         edit(scene(*long, CHANGE.replace(priority=-5), method="reco"), tiny)
 
 
-def test_long_edits_tell_what_they_do_and_show_where_they_are(tiny: Model) -> None:
-    told: list[EditStep] = []
-    edit(scene(CHANGE, background=photo()), tiny, callback_on_step_end=told.append, inversion="null-text")
-    assert [end.doing for end in told] == ["inversion"] * 4 + ["null text"] * 4 + ["editing"] * 4
-    assert [end.done for end in told] == [1, 2, 3, 4] * 3
-    seen = [end.preview() for end in told]
+def test_steps_report_their_stage_and_a_preview(tiny: Model) -> None:
+    ends: list[EditStep] = []
+    edit(scene(CHANGE, background=photo()), tiny, callback_on_step_end=ends.append, inversion="null-text")
+    assert [end.doing for end in ends] == ["inversion"] * 4 + ["null text"] * 4 + ["editing"] * 4
+    assert [end.done for end in ends] == [1, 2, 3, 4] * 3
+    seen = [end.preview() for end in ends]
     assert [image is None for image in seen] == [False] * 4 + [True] * 4 + [False] * 4
     assert seen[-1] is not None
     assert min(seen[-1].size) >= 16

@@ -43,11 +43,11 @@ def pixels(image: Image.Image) -> np.ndarray:
 def test_learned_presets_run_and_are_repeated_by_their_concept(tiny: Model, preset: str, tmp_path: Path) -> None:
     said_so: list[str] = []
 
-    def told(what: str, at: int, count: int, loss: float | None = None, /) -> None:
+    def report(what: str, at: int, count: int, loss: float | None = None, /) -> None:
         said_so.append(what)
         assert (loss is not None) == (what in ("concept", "pivot"))
 
-    made = translate(photo(), photo(1), tiny, preset=preset, progress=told, **FEW)
+    made = translate(photo(), photo(1), tiny, preset=preset, progress=report, **FEW)
     assert made.image.size == (97, 61)
     pivots = set() if preset == "learned" else {"pivot"}
     assert {"concept", "inversion", "translation"} | pivots == set(said_so)
@@ -109,9 +109,9 @@ def test_learning_begins_at_a_word_and_changes_no_weight(family: Model) -> None:
 def test_a_concept_of_a_words_own_vectors_says_the_word(family: Model) -> None:
     text: Any = family.text
     ids = text.tokenizer("cat", add_special_tokens=False).input_ids
-    heard, places = said(text, table_of(text).weight[ids].float())
+    encoded, places = said(text, table_of(text).weight[ids].float())
     assert places == (1,)
-    assert torch.allclose(heard, text.encode(text.ids("cat")), atol=1e-5)
+    assert torch.allclose(encoded, text.encode(text.ids("cat")), atol=1e-5)
 
 
 def test_what_is_shared_follows_the_settings() -> None:
@@ -121,8 +121,8 @@ def test_what_is_shared_follows_the_settings() -> None:
     mapping = edits[1].mapping  # type: ignore[attr-defined]
     assert mapping.sum(0).tolist() == [1, 0, 1, 1]
     assert sharing(translating_of("vct", 0.0, {}), source, target) == ()
-    kept = translating_of("vct", 0.45, {})
-    assert (kept.looks, kept.words, kept.features) == (0.45, pytest.approx(0.1), 0.0)
+    scaled = translating_of("vct", 0.45, {})
+    assert (scaled.looks, scaled.words, scaled.features) == (0.45, pytest.approx(0.1), 0.0)
     assert [type(edit) for edit in sharing(PRESETS["learned"], source, target)] == [
         ShareFeatures,
         ShareSelf,
@@ -181,13 +181,13 @@ def test_cancelling_leaves_the_model_usable(tiny: Model) -> None:
 def test_the_command_writes_the_picture_and_refuses_to_overwrite(workdir: Path) -> None:
     photo().save("a.png")
     photo(1).save("b.png")
-    told = ["translate", "a.png", "--reference", "b.png", "-o", "out.png", "--steps", "2", "--json"]
-    done = CliRunner().invoke(app, told)
+    arguments = ["translate", "a.png", "--reference", "b.png", "-o", "out.png", "--steps", "2", "--json"]
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     with Image.open("out.png") as made:
         assert made.size == (97, 61)
     with pytest.raises(OutputError, match="exists"):
-        CliRunner().invoke(app, told, catch_exceptions=False)
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_guidance_is_that_of_the_concept(family: Model) -> None:

@@ -1,4 +1,4 @@
-"""Where the pictures of a scene's attention go: the files of a folder."""
+"""File names for the attention images of a scene."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,14 @@ from cloisonne.scene import Region, Scene, check_output
 from cloisonne.scene.values import quoted
 
 PICTURE = "picture.png"
-"""The file of the picture itself, which carries its scene."""
+"""File name of the generated image, which carries its scene."""
 
 
 def check_folder(folder: str | Path, scene: Scene, *, overwrite: bool = False) -> None:
-    """OutputError where ``AttentionPictures.save`` could not write; to be asked before any work."""
+    """Raise OutputError where ``AttentionPictures.save`` could not write; call it before any work."""
     place = Path(folder)
     if place.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp") or place.is_file():
-        raise OutputError(f"The output is {quoted(place)}, but each region makes a picture; name a folder.")
+        raise OutputError(f"The output is the file {quoted(place)}, but each region gets an image; name a folder.")
     if not place.is_dir():
         check_output(place.with_name(PICTURE), overwrite=True)
         return
@@ -24,7 +24,7 @@ def check_folder(folder: str | Path, scene: Scene, *, overwrite: bool = False) -
 
 
 def strip_paths(folder: Path, scene: Scene) -> list[tuple[Region, Path]]:
-    """Where each region's strip goes: its place in the scene, and what of its name a file's name can hold."""
+    """Each region's strip: its index in the scene and the characters of its name that a file name can hold."""
     named = [_file_name(region.name or "") for region in scene.regions]
     return [
         (region, folder / f"{index:02d}-{name}.png")

@@ -1,4 +1,4 @@
-"""Where the words of each region's phrase were attended to in a run: what ``generate(attention=True)`` gives."""
+"""Cross-attention maps of each region's phrase: the result of ``generate(attention=True)``."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from cloisonne.scene.shapes.geometry import Window
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AttentionMaps(Mapping[str, Tensor]):
-    """Maps [h, w] in [0, 1] by region's name; ``maps["a cat"]``, a region's phrase, finds it too.
+    """Maps [h, w] in [0, 1] by region name; a region's phrase, such as ``maps["a cat"]``, works too.
 
-    A map is the share of each place's cross-attention that goes to a word of the phrase: the mean over its words, all
-    steps, pictures, heads and layers of that grid. window: where in the picture (upright, in pixels) the maps lie.
-    unread: the regions without a map, and why.
+    A map is the cross-attention probability of the phrase's words at each position: the mean over words, steps, images,
+    heads, and layers of that grid. window: the maps' area in the upright image, in pixels. unread: regions without a
+    map, with the reason.
     """
 
     maps: Mapping[str, Tensor]
@@ -23,12 +23,12 @@ class AttentionMaps(Mapping[str, Tensor]):
     window: Window
 
     def __getitem__(self, name: str) -> Tensor:
-        """The map of a region, by its name or else by its phrase; KeyError says why there is none."""
+        """The map of a region, by name or else by phrase. Raises KeyError with the reason if there is none."""
         found = name if name in self.maps else self.phrases.get(name, name)
         if found in self.maps:
             return self.maps[found]
         reason = f"it {self.unread[found]}" if found in self.unread else f"there are {', '.join(self.maps) or 'none'}"
-        raise KeyError(f'There is no attention of "{name}": {reason}.')
+        raise KeyError(f'There is no attention map of "{name}": {reason}.')
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.maps)

@@ -1,4 +1,4 @@
-"""What each phrase looked at while a scene was drawn: its words' attention, laid over the picture."""
+"""Cross-attention maps of each phrase during sampling, overlaid on the generated image."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from cloisonne.scene.io.images import orientation, turned_upright
 
 @dataclass(kw_only=True, eq=False)
 class AttentionPictures:
-    """A run, and what was looked at in it.
+    """A run and its attention maps.
 
-    maps: by region and index of a step, [h, w] in [0, 1]: how much of the attention of each place goes to a word of the
-    region's phrase, the mean over the phrase's words and over heads and layers of that grid. A region that is not heard
-    at a step has no map of it. steps: the indices, and count of all. window: where in the picture (upright) the maps
-    lie. unread: regions without words to look at, and why.
+    maps: by region and step index, [h, w] in [0, 1]: the cross-attention probability of the phrase's words at each
+    position, the mean over words, heads, and layers of that grid. A region has no map of a step in which it is
+    inactive. steps: the mapped step indices. count: number of all steps. window: the maps' area in the upright image.
+    unread: regions without a map, with the reason.
     """
 
     result: Result
@@ -42,8 +42,8 @@ class AttentionPictures:
     unread: Mapping[str, str]
 
     def strip(self, name: str) -> Image.Image:
-        """RGB: the picture under the maps of one region, step by step; black is the strip's least, yellow its most."""
-        picture = turned_upright(self.result.image, orientation(self.result.image)).convert("RGB")
+        """RGB: the image under one region's maps, step by step, from black (strip minimum) to yellow (maximum)."""
+        image = turned_upright(self.result.image, orientation(self.result.image)).convert("RGB")
         region = next(region for region in self.result.scene.regions if region.name == name)
         own = self.maps[name]
         read = torch.stack(list(own.values()))
@@ -51,12 +51,12 @@ class AttentionPictures:
         panels, labels = [], []
         for step in self.steps:
             heat = None if step not in own else ((own[step] - least) / span).numpy()
-            panels.append(draw_regions(_overlaid(picture, heat, self.window), [region]))
-            labels.append(f"step {step + 1} of {self.count}" + (", not heard" if heat is None else ""))
+            panels.append(draw_regions(_overlaid(image, heat, self.window), [region]))
+            labels.append(f"step {step + 1} of {self.count}" + (", inactive" if heat is None else ""))
         return contact_sheet(panels, labels)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write ``picture.png`` and a strip for each region that was read, such as ``00-pet.png``, into a folder.
+        """Write ``picture.png`` and a strip for each region with maps, such as ``00-pet.png``, into a folder.
 
         Raises OutputError, before anything is written, where a file exists (unless ``overwrite``) or cannot be written.
         """
@@ -78,20 +78,20 @@ def attention_pictures(
     callback_on_step_end: Callable[[StepEnd], None] | None = None,
     progress: Progress = told_nothing,
 ) -> AttentionPictures:
-    """Draw a scene once, as ``generate`` does but for rounding, and read what its phrases look at, at five steps.
+    """Generate a scene once, as ``generate`` does up to rounding, and read its phrases' attention at five steps.
 
-    Raises what ``generate`` would raise for the scene, and SceneError where no region has words to look at.
+    Raises what ``generate`` raises for the scene, and SceneError where no region has a phrase to read.
     """
     scene = with_choices(scene)
     reading = read_words(scene, model)
     if not reading.readers:
-        told = said_of(reading.unread) or "the scene has no regions"
-        raise SceneError(f"There are no words whose attention could be drawn: {told}; give a region a phrase.")
+        reasons = said_of(reading.unread) or "the scene has no regions"
+        raise SceneError(f"No region has a phrase whose attention can be read: {reasons}; give a region a phrase.")
     maps: dict[str, dict[int, Tensor]] = {name: {} for name in reading.readers}
     every = [reader for readers in reading.readers.values() for reader in readers]
 
     def note(end: StepEnd) -> None:
-        if end.step.index in shown_steps(end.step.count):
+        if end.step.index in mapped_steps(end.step.count):
             for name, readers in reading.readers.items():
                 if (found := mean_map(readers)) is not None:
                     maps[name][end.step.index] = found
@@ -104,30 +104,30 @@ def attention_pictures(
     return AttentionPictures(
         result=result,
         maps={name: own for name, own in maps.items() if own},
-        steps=shown_steps(reading.count),
+        steps=mapped_steps(reading.count),
         count=reading.count,
         window=reading.window,
-        unread=reading.unread | {name: "is not heard at these steps" for name, own in maps.items() if not own},
+        unread=reading.unread | {name: "is inactive at these steps" for name, own in maps.items() if not own},
     )
 
 
 def said_of(unread: Mapping[str, str]) -> str:
-    """The regions without words to look at, in one sentence without its point; empty where there are none."""
+    """The unread regions and their reasons as one clause; empty where there are none."""
     return "; ".join(f'"{name}" {reason}' for name, reason in unread.items())
 
 
-def shown_steps(count: int) -> tuple[int, ...]:
-    """The indices of the first step, a quarter, half and three quarters of the way, and the last."""
+def mapped_steps(count: int) -> tuple[int, ...]:
+    """Indices of the first step, the steps at 1/4, 1/2 and 3/4, and the last."""
     return tuple(sorted({0, count // 4, count // 2, 3 * count // 4, count - 1}))
 
 
-def _overlaid(picture: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:
-    """The picture in grey, and in its window the heat [h, w] in [0, 1] from black over red to yellow."""
+def _overlaid(image: Image.Image, heat: NDArray[np.float32] | None, window: Window) -> Image.Image:
+    """The image with the heat map [h, w] in [0, 1], from black over red to yellow, blended into its grey window."""
     if heat is None:
-        return picture
+        return image
     fine = cv2.resize(heat, (window.width, window.height), interpolation=cv2.INTER_LINEAR)
     coloured = cv2.applyColorMap((fine * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    pixels = np.asarray(picture).copy()
+    pixels = np.asarray(image).copy()
     grey = pixels[window.slices].mean(-1, keepdims=True)
     pixels[window.slices] = (0.5 * grey + 0.5 * coloured).round().astype(np.uint8)
     return Image.fromarray(pixels)

@@ -1,4 +1,4 @@
-"""Where the words of each region's phrase lie in what a plan's views hear, and what reads their attention."""
+"""Token positions of each region's phrase in the views' texts, and the readers of their attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,16 @@ from cloisonne.scene.prompt import at, pieces
 from cloisonne.scene.shapes.geometry import area
 
 _NORMALISED = ("reco", "words")
-"""Methods that say phrases in the published clean-up."""
+"""Methods that encode phrases after ReCo's published clean-up."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """readers: by region, one for each view that hears its phrase. unread: the other regions, and why. count: steps of
-    the walk. window: what of the picture is worked on, in pixels."""
+    """Readers of a scene's attention.
+
+    readers: by region, one for each view whose text holds its phrase. unread: the other regions, with the reason.
+    count: number of steps. window: the canvas's area in the image, in pixels.
+    """
 
     readers: dict[str, list[TokenMaps]]
     unread: dict[str, str]
@@ -36,22 +39,22 @@ class Reading:
 
 
 def read_words(scene: Scene, model: Model) -> Reading:
-    """What reads where the phrases of a scene look; no network is asked. Raises what ``generate`` would raise."""
+    """Readers for the phrases of a scene; no network is run. Raises what ``generate`` raises."""
     prepared = prepare(scene, model, blank=True)
     for region in scene.active_regions:
         if region.lora:
             raise SceneError(
-                f'lora names "{region.lora[0].name}", by which texts are split, so that what words look at cannot be '
-                "drawn; leave it out.",
+                f'lora names "{region.lora[0].name}", which splits the texts by region, so attention cannot be read; '
+                "leave it out.",
                 region=region.name,
             )
     if not prepared.steps:
-        raise SceneError("The strength is too small for a single step, so nothing is looked at; raise it.")
-    heard = [p for p in _canonical(prepared) if p.region.phrase and p.name not in prepared.compiled.dropped]
+        raise SceneError("The strength is too small for a single step, so there is no attention to read; raise it.")
+    placed = [p for p in _canonical(prepared) if p.region.phrase and p.name not in prepared.compiled.dropped]
     grid = _grid(model, prepared.grid)
     readers: dict[str, list[TokenMaps]] = {}
     for view in prepared.compiled.plan.views:
-        for name, words in _words_in(view, heard, prepared).items():
+        for name, words in _words_in(view, placed, prepared).items():
             reader = TokenMaps(stream=view.stream, words=words, grid=grid, view=view.name, when=view.when)
             readers.setdefault(name, []).append(reader)
     width, height = size_of(prepared.scene)
@@ -64,43 +67,43 @@ def read_words(scene: Scene, model: Model) -> Reading:
 
 
 def mean_map(readers: Sequence[TokenMaps]) -> Tensor | None:
-    """[h, w] in [0, 1]: of the readers that read something, over their words; None where none did."""
+    """Mean map [h, w] in [0, 1] over words and the readers that read something; None if none did."""
     read = [reader.mean().float().mean(0) for reader in readers if reader.seen]
     return torch.stack(read).mean(0).cpu() if read else None
 
 
 def _why(region: Region, prepared: Prepared) -> str:
-    """The reason why a region is not read, as the end of a sentence that begins with its name."""
+    """Why a region is not read, as the end of a sentence that begins with its name."""
     if not region.active:
-        return "does not count, by its weight or its interval"
+        return "is inactive: its weight is 0 or its interval is empty"
     if not region.phrase:
-        return f"has {'an exemplar' if region.exemplar is not None else 'a control'} and no words"
+        return f"has {'an exemplar' if region.exemplar is not None else 'a control'} and no phrase"
     if region.name in prepared.compiled.dropped:
         return "does not fit the model's text"
-    return f'is not heard by its words in the method "{prepared.scene.method}"'
+    return f'is not conditioned on its phrase by the method "{prepared.scene.method}"'
 
 
 def _canonical(prepared: Prepared) -> list[Placed]:
-    """The regions in the order in which texts say them."""
+    """The regions in the order of their phrases in a text."""
     return sorted(prepared.placed, key=lambda p: (-area(p.box), p.name))
 
 
-def _words_in(view: View, heard: Sequence[Placed], prepared: Prepared) -> dict[str, tuple[int, ...]]:
-    """By region, the positions of its phrase in what a view hears.
+def _words_in(view: View, placed: Sequence[Placed], prepared: Prepared) -> dict[str, tuple[int, ...]]:
+    """By region, the positions of its phrase in a view's text.
 
-    A region with a view of its own is looked for there alone. Phrases are looked for from the end, since what is said
-    of the whole picture comes first and may hold the same words.
+    A region with a view of its own is searched there alone. The search runs from the end, since the caption comes first
+    and may hold the same words.
     """
-    told = view.branches["cond"]
-    if prepared.scene.method == "caption" or callable(told):
+    branch = view.branches["cond"]
+    if prepared.scene.method == "caption" or callable(branch):
         return {}
-    own = [p for p in heard if view.region == p.name]
+    own = [p for p in placed if view.region == p.name]
     if not own and view.name == CANVAS:
-        alone = {v.region for v in prepared.compiled.plan.views}
-        own = [p for p in heard if _within(view, p.region) and p.name not in alone]
+        separate = {v.region for v in prepared.compiled.plan.views}
+        own = [p for p in placed if _within(view, p.region) and p.name not in separate]
     if not own:
         return {}
-    ids = _ids(told, prepared)
+    ids = _ids(branch, prepared)
     backwards = {p.name: _tokens(p.region.phrase, view.when.start, prepared)[::-1] for p in reversed(own)}
     found = spans_of(ids[::-1], backwards)
     return {name: tuple(sorted(len(ids) - 1 - place for place in places)) for name, places in found.items() if places}
@@ -110,21 +113,21 @@ def _within(view: View, region: Region) -> bool:
     return region.start <= view.when.start and view.when.stop <= region.stop
 
 
-def _ids(told: Conditioning, prepared: Prepared) -> list[int]:
-    """The ids of all that a row hears, in the order of its texts; -1 for what is no text."""
-    masked = [piece for piece in told.tokens if piece.mask is not None]
+def _ids(branch: Conditioning, prepared: Prepared) -> list[int]:
+    """The token ids of a branch in the order of its text sequences; -1 for tokens that are no text."""
+    masked = [piece for piece in branch.tokens if piece.mask is not None]
     ids: list[int] = []
-    for piece in (*masked, *(piece for piece in told.tokens if piece.mask is None)):
+    for piece in (*masked, *(piece for piece in branch.tokens if piece.mask is None)):
         ids += piece.ids or [-1] * len(piece.value)
     return ids
 
 
 def _tokens(phrase: str, moment: float, prepared: Prepared) -> list[int]:
-    """The ids of what a phrase says where ``moment`` in [0, 1) of the walk lies behind."""
+    """The token ids of a phrase at ``moment``, the fraction in [0, 1) of the steps that are done."""
     text: Any = prepared.ctx.model.text
-    said = at(phrase, moment, len(prepared.steps))
-    spelt = tidied(said, text.learned) if prepared.scene.method in _NORMALISED else pieces(said)
-    return [i for piece in spelt for i in text.words(piece.words)]
+    plain = at(phrase, moment, len(prepared.steps))
+    parts = tidied(plain, text.learned) if prepared.scene.method in _NORMALISED else pieces(plain)
+    return [i for part in parts for i in text.words(part.words)]
 
 
 def _grid(model: Model, canvas: tuple[int, int]) -> tuple[int, int]:

@@ -1,1 +1,1 @@
-"""Edits of several regions of a before/after pair or a given picture."""
+"""Edits of several regions of a before/after pair or a given image."""

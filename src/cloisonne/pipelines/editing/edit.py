@@ -1,7 +1,7 @@
-"""Edit several regions at once and keep the rest: a pair of pictures, both drawn, or a given one and what it becomes.
+"""Edit several regions at once and preserve the rest: generate an image before and after, or edit a given image.
 
-Two canvases walk in one pass, each told its own half of the scene; what they have to do with one another says a way of
-editing (``methods/mrgd/method.py``). A given picture is walked up to its noise first, by stored offsets.
+Two canvases are denoised in one pass, each conditioned on its own half of the scene; the editing preset decides what
+they share (``methods/mrgd/method.py``). A given image is inverted to its noise first, with stored offsets.
 """
 
 import time
@@ -21,13 +21,13 @@ from cloisonne.methods.mrgd.method import AFTER, BEFORE
 from cloisonne.methods.region_options import refuse_unheard
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
-from cloisonne.pipelines.editing.losses import things
+from cloisonne.pipelines.editing.losses import changed_objects
 from cloisonne.pipelines.editing.pair import Pair
 from cloisonne.pipelines.editing.plan import compares, half_plan, joining
 from cloisonne.pipelines.editing.progress import EditStep, Progress
 from cloisonne.pipelines.editing.result import Edited
 from cloisonne.pipelines.editing.settings import editing_of
-from cloisonne.pipelines.inpaint import ROOM
+from cloisonne.pipelines.inpaint import CROP
 from cloisonne.pipelines.inpaint import start as picture_start
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.pipelines.prompt_syntax import understand
@@ -46,13 +46,21 @@ def edit(
     callback_on_step_end: Progress = lambda step: None,
     **changes: Any,
 ) -> Edited:
-    """Draw a scene with edits as two pictures; with a background, that picture is the first one.
+    """Generate a scene with edits as two images, before and after; a background is the image before.
 
-    preset: a way of editing, one of ``scene.edit_presets.PRESETS``; the scene's own if left out, or "mrgd", or "follow"
-    where the model has nothing that finds words. changes: fields of it that shall be other, as in the scene's
-    ``editing``, such as ``looks``, the share of the walk, in [0, 1], in which things that stay what they are keep how
-    they looked at themselves. callback_on_step_end: called after each step, on the way up and down; it may raise
-    :class:`~cloisonne.errors.Cancelled`. Raises SceneError, ImageError or CapabilityError where that is refused.
+    Args:
+        scene: A scene with edits.
+        model: The model.
+        seed: Replaces the scene's seed.
+        preset: An editing preset, one of ``scene.conditions.edit_presets.PRESETS``. If left out: the scene's own, else
+            "mrgd", or "follow" where the model has no segmenter.
+        callback_on_step_end: Called after each step of inversion and of sampling; may raise
+            :class:`~cloisonne.errors.Cancelled`.
+        changes: Fields of the preset to change, as in the scene's ``editing``, such as ``looks``: the fraction of the
+            steps, in [0, 1], in which unchanged objects take their self-attention from the canvas before.
+
+    Raises:
+        SceneError, ImageError, CapabilityError: The scene cannot be edited.
     """
     began = time.perf_counter()
     given = {**({} if preset else dict(scene.editing)), **changes}
@@ -61,16 +69,16 @@ def edit(
     understood = understand(scene if seed is None else scene.replace(seed=seed), model)
     asked = understood.scene
     room = editing.room_for([region.edit.kind for region in asked.active_regions if region.edit is not None])
-    halves(asked)  # refuses what the regions that stay cannot have, too
-    near = _near(asked) if room and asked.background is not None else asked
-    pair = Pair.of(near, model, "multidiffusion" if editing.regions else None, room or ROOM)
+    halves(asked)  # also checks the regions that a close-up crop leaves out
+    cropped = _edited_only(asked) if room and asked.background is not None else asked
+    pair = Pair.of(cropped, model, "multidiffusion" if editing.regions else None, room or CROP)
     run = Run()
     with explained(model):
-        z = _walk(pair, editing, callback_on_step_end, run)
-    before, after, raw = pair.pictures(z, things(pair) if editing.tight else None)
+        z = _denoised(pair, editing, callback_on_step_end, run)
+    before, after, raw = pair.pictures(z, changed_objects(pair) if editing.tight else None)
     difference = pair.difference_outside(before, after)
-    told = {name: value for name, value in vars(editing).items() if value != getattr(PRESETS[named], name)}
-    resolved = pair.scene.replace(regions=asked.regions, editing={"preset": named, **told})
+    changed = {name: value for name, value in vars(editing).items() if value != getattr(PRESETS[named], name)}
+    resolved = pair.scene.replace(regions=asked.regions, editing={"preset": named, **changed})
     compiled = (pair.before.compiled, pair.after.compiled)
     report = {
         "version": REPORT_VERSION,
@@ -92,13 +100,13 @@ def edit(
     return Edited(before=before, after=after, raw=raw, scene=resolved, model=model, report=report)
 
 
-def _near(scene: Scene) -> Scene:
-    """The scene without the regions that stay: from near, what is edited alone is told."""
+def _edited_only(scene: Scene) -> Scene:
+    """The scene with its edited regions alone, for a close-up crop."""
     return scene.replace(regions=tuple(region for region in scene.regions if region.edit is not None))
 
 
-def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
-    """[2, C, H, W]: the canvases before and after."""
+def _denoised(pair: Pair, editing: Editing, callback: Progress, run: Run) -> Tensor:
+    """The denoised canvases before and after, [2, C, H, W]."""
     device = pair.model.device
     assert pair.before.scene.seed is not None, "a resolved scene has a seed"
     shape = (pair.model.vae.channels, *pair.grid)
@@ -107,12 +115,12 @@ def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
     second = half_plan(pair, pair.after, AFTER, editing)
     if pair.picture is not None and editing.follow and not compares(pair, editing):
         refuse_unheard(pair.scene.active_regions)
-        return _repainted(pair, second, editing, start, noise, told, run)
+        return _repainted(pair, second, editing, start, noise, callback, run)
     first = half_plan(pair, pair.before, BEFORE, editing)
     starts, known, solver = {BEFORE: start, AFTER: start}, None, pair.before.sampler
     if pair.picture is not None:
         known = pair.pin().known
-        found, first, second = _inverted(pair, editing, first, second, known, told, run)
+        found, first, second = _inverted(pair, editing, first, second, known, callback, run)
         starts = {BEFORE: found.noise[0], AFTER: pair.renoised(found.noise[0], start, editing.fresh)}
         solver = found.sampler
     both = first + second
@@ -120,51 +128,51 @@ def _walk(pair: Pair, editing: Editing, told: Progress, run: Run) -> Tensor:
     place = {name: both.streams.index(name) for name in (BEFORE, AFTER)}
     if isinstance(solver, Retrace):
         solver = replace(solver, solver=pair.before.sampler, places=(place[BEFORE],))
-    down = Run()
+    sampling = Run()
     z = both.stack(starts)
-    z = sample(
-        both, solver, z, pair.before.steps, noise=noise, watch=_watch("editing", place[AFTER], pair, told), run=down
-    )
-    run.forwards += down.forwards
-    run.rows += down.rows
+    watch = _watch("editing", place[AFTER], pair, callback)
+    z = sample(both, solver, z, pair.before.steps, noise=noise, watch=watch, run=sampling)
+    run.forwards += sampling.forwards
+    run.rows += sampling.rows
     return z[[place[BEFORE], place[AFTER]]]
 
 
-def _watch(doing: Literal["inversion", "editing"], place: int, pair: Pair, told: Progress) -> Watch:
-    """Tells of the canvas in a place among those that walk."""
-    return lambda step, z, x0: told(EditStep(doing=doing, step=step, x0=x0[place], vae=pair.model.vae))
+def _watch(doing: Literal["inversion", "editing"], place: int, pair: Pair, callback: Progress) -> Watch:
+    """A watcher that reports the canvas at index ``place`` of the batch."""
+    return lambda step, z, x0: callback(EditStep(doing=doing, step=step, x0=x0[place], vae=pair.model.vae))
 
 
 def _repainted(
-    pair: Pair, second: Plan, editing: Editing, start: Tensor, noise: Noise, told: Progress, run: Run
+    pair: Pair, second: Plan, editing: Editing, start: Tensor, noise: Noise, callback: Progress, run: Run
 ) -> Tensor:
-    """The same where nothing asks what the given picture looks like inside: it need not be walked up and down."""
+    """The same without inversion, for edits that use no features of the canvas before."""
     pin = pair.pin()
     plan = second + joining(pair, second, editing, pin.known)
     z = picture_start(pin, start, pair.before.steps[0], 1.0)[None]
     sampler, steps = pair.before.sampler, pair.before.steps
-    z = sample(plan, sampler, z, steps, noise=noise, watch=_watch("editing", 0, pair, told), run=run)
+    z = sample(plan, sampler, z, steps, noise=noise, watch=_watch("editing", 0, pair, callback), run=run)
     return torch.stack([pin.known, z[0]])
 
 
 def _inverted(
-    pair: Pair, editing: Editing, first: Plan, second: Plan, known: Tensor, told: Progress, run: Run
+    pair: Pair, editing: Editing, first: Plan, second: Plan, known: Tensor, callback: Progress, run: Run
 ) -> tuple[Inverted, Plan, Plan]:
-    """A given picture's noise, and what the canvases are told on the way down.
+    """The inverted noise of a given image, and both canvases' plans for sampling.
 
-    Stored offsets put the first canvas back whatever it is told, so it goes unguided; fitted null texts are told both.
+    Stored offsets restore the first canvas under any conditioning, so it needs no guidance. Fitted null embeddings
+    condition both canvases.
     """
     plain = prepare(
         pair.parts.before.replace(guidance=1.0, method=pair.before.scene.method), pair.model, given=pair.picture
     )
     unguided = half_plan(pair, plain, BEFORE, editing)
-    watch = _watch("inversion", 0, pair, told)
+    watch = _watch("inversion", 0, pair, callback)
     found = invert(unguided, known[None], pair.before.steps, "direct", watch=watch, run=run)
     if editing.inversion == "direct":
         return found, first if editing.policies else unguided, second
 
     def fitting(step: Step, error: float) -> None:
-        told(EditStep(doing="null text", step=step, x0=None, vae=pair.model.vae))
+        callback(EditStep(doing="null text", step=step, x0=None, vae=pair.model.vae))
 
     fitted = fit_null(first, found.path, pair.before.steps, run=run, watch=fitting)
     nulls = {view.name: view.branches["null"] for view in fitted.views if isinstance(view.branches.get("null"), Fitted)}

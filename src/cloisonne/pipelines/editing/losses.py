@@ -1,4 +1,4 @@
-"""What MRGD's losses look for on a pair of canvases, and which words its attention says are clearest."""
+"""Inputs of MRGD's losses for a pair of canvases: segmentation prompts, masks, and keywords chosen by attention."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -21,7 +21,7 @@ from cloisonne.methods.mrgd.losses import Losses, RegionEnergy, Wanted
 from cloisonne.methods.mrgd.method import AFTER, BEFORE, CANVAS, WHOLE, latent_box, text_ids, window_feather
 from cloisonne.methods.reco import tidied
 from cloisonne.models.vae import Vae
-from cloisonne.pipelines.editing.pair import Pair, Seen
+from cloisonne.pipelines.editing.pair import Pair, Segment
 from cloisonne.scene.conditions.edit_presets import Editing
 from cloisonne.scene.prompt import escaped, plain
 from cloisonne.scene.region import Region
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from cloisonne.models.adapters.clipseg import Segmenter
 
 SURE = -2.0
-"""Logit above which a pixel is taken for a part of a thing."""
+"""Logit above which a pixel belongs to an object."""
 LEAST = 0.05
-"""Share of a region below which what was found is not believed."""
+"""An object's mask is ignored if it covers less than this fraction of its region."""
 GROWN = 0.04
-"""How far a thing's map is grown, as a share of the picture's longer side; twice as far where nothing shall be left."""
+"""Dilation of an object's mask, as a fraction of the image's longer side; twice as much where an object is removed."""
 
 
 @dataclass(eq=False)
-class Listening:
-    """Which words of the whole picture's view are clearest, asked half and three quarters of the way.
+class KeywordSelection:
+    """Selects the words with the sharpest attention maps in the whole image's view, after 1/2 and 3/4 of the steps.
 
-    reader, boosted: what reads maps, and what they are used for; ``edits`` are both. count: at most so many words.
-    ids: by canvas, the tokens that the view hears; spans: by canvas and region, where its words lie among them. said:
-    what is looked for, by (side, region), once clear words were found.
+    edits: reader and boosted. reader: reads the maps. boosted: strengthens the selected tokens. count: the most words
+    to select. ids: by canvas, the view's token ids. spans: by canvas and region, positions of the region's words among
+    them. prompts: segmentation prompts by (side, region), once words are selected.
     """
 
     edits: tuple[AttentionEdit, ...] = ()
@@ -55,18 +55,18 @@ class Listening:
     ids: dict[str, tuple[int, ...]] = field(default_factory=dict)
     text: Any = None
     wanted: tuple[Region, ...] = ()
-    said: dict[tuple[str, str], str] = field(default_factory=dict)
+    prompts: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, pair: Pair, both: Plan, editing: Editing) -> "Listening":
-        """Of a plan of both canvases; nothing is listened to where the way of editing asks for nothing."""
+    def of(cls, pair: Pair, both: Plan, editing: Editing) -> "KeywordSelection":
+        """For a plan of both canvases; inactive where the settings use neither keywords nor boost."""
         if not editing.keywords and editing.boost == "none":
             return cls()
         view = WHOLE if editing.whole else CANVAS
         own = cls(count=editing.keywords, text=pair.model.text, wanted=pair.scene.active_regions)
-        heard = {v.stream: v for v in both.views if v.name == view}
+        views = {v.stream: v for v in both.views if v.name == view}
         for stream, prepared in ((BEFORE, pair.before), (AFTER, pair.after)):
-            ids = text_ids(heard[stream]) if stream in heard else None
+            ids = text_ids(views[stream]) if stream in views else None
             own.ids[stream] = ids or ()
             phrases = {r.name or "": own.tokens(r.phrase) for r in prepared.scene.active_regions if r.phrase}
             own.spans[stream] = spans_of(own.ids[stream], phrases)
@@ -78,51 +78,51 @@ class Listening:
         return own
 
     def tokens(self, phrase: str) -> list[int]:
-        """A phrase's tokens, as they lie within a longer text."""
+        """Token ids of a phrase inside a longer text."""
         return [i for piece in tidied(escaped(plain(phrase)), self.text.learned) for i in self.text.words(piece.words)]
 
     def words(self, step: Step) -> Mapping[tuple[str, str], str]:
-        """What is looked for of each (side, region), where that is not what its region says."""
+        """Segmentation prompts by (side, region) that replace the region's own phrase."""
         if (
             self.reader is not None
             and self.count
             and step.count - 1 - step.index in (step.count // 2 - 1, step.count // 4 - 1)
         ):
             self._refresh(self.reader)
-        return self.said
+        return self.prompts
 
     def _refresh(self, reader: ClearWords) -> None:
         for stream, side in ((BEFORE, "before"), (AFTER, "after")):
-            among = sorted(chain(*self.spans[stream].values()))
-            chosen = set(reader.clearest(stream, among, self.count))
+            candidates = sorted(chain(*self.spans[stream].values()))
+            chosen = set(reader.clearest(stream, candidates, self.count))
             for region in self.wanted:
                 name = region.name or ""
                 places = [place for place in self.spans[stream].get(name, []) if place in chosen]
                 clear = [self.text.spelt(self.ids[stream][place]).strip() for place in places]
                 found = list(dict.fromkeys([*region.keywords, *clear]))
                 if found:
-                    self.said[side, name] = ",".join(found)
+                    self.prompts[side, name] = ",".join(found)
             if self.boosted is not None:
                 self.boosted.tokens[stream] = tuple(sorted(chosen))
 
 
-def energy(pair: Pair, editing: Editing, listening: Listening) -> RegionEnergy:
-    """MRGD's losses between the canvases. CapabilityError where the model has nothing that finds words."""
+def energy(pair: Pair, editing: Editing, selection: KeywordSelection) -> RegionEnergy:
+    """MRGD's losses between the canvases. Raises CapabilityError where the model has no segmenter."""
     vae = pair.model.vae
     return RegionEnergy(
         source=BEFORE,
         target=AFTER,
         wanted=_wanted(pair),
-        kept=_kept(pair).to(pair.model.device),
+        kept=_preserved(pair).to(pair.model.device),
         weights=Losses(**{f.name: getattr(editing, f.name) for f in fields(Losses)}),
         segmenter=_segmenter(pair),
         decode=vae.decoded if editing.decoder == "vae" else _linear(vae),
-        words=listening.words,
+        words=selection.words,
     )
 
 
 def _linear(vae: Vae) -> Callable[[Tensor], Tensor]:
-    """The linear picture of latents at the size of the real one."""
+    """A linear decoder of latents at the VAE's output size."""
 
     def decode(latents: Tensor) -> Tensor:
         size = (latents.shape[-2] * vae.factor, latents.shape[-1] * vae.factor)
@@ -132,31 +132,32 @@ def _linear(vae: Vae) -> Callable[[Tensor], Tensor]:
     return decode
 
 
-def _kept(pair: Pair) -> Tensor:
-    """[H, W] in [0, 1]: 1, less the feathered windows of what is edited (L_IP's mask)."""
-    kept = torch.ones(pair.grid)
+def _preserved(pair: Pair) -> Tensor:
+    """L_IP's mask [H, W] in [0, 1]: 1 minus the feathered windows of the edited regions."""
+    preserved = torch.ones(pair.grid)
     for p in pair.placed():
         if p.region.edit is not None:
             box = latent_box(p.box, pair.grid)
-            kept[box.window] -= window_feather(box.bottom - box.top, box.right - box.left)
-    return kept.clamp(min=0)
+            preserved[box.window] -= window_feather(box.bottom - box.top, box.right - box.left)
+    return preserved.clamp(min=0)
 
 
 def _wanted(pair: Pair) -> list[Wanted]:
-    """What is looked for, of all regions that say anything, but for backgrounds that stay."""
-    told = [(p, *_looked_for(p)) for p in pair.placed() if p.region.priority >= 0 or p.region.edit is not None]
-    told = [(p, before, after) for p, before, after in told if before or after]
-    boxes = {p.name: (torch.from_numpy(p.mask) > 0).float().to(pair.model.device) for p, _, _ in told}
+    """Segmentation targets of all regions with text, except unedited backgrounds."""
+    candidates = [p for p in pair.placed() if p.region.priority >= 0 or p.region.edit is not None]
+    prompts = [(p, *_segmentation_prompts(p)) for p in candidates]
+    prompts = [(p, before, after) for p, before, after in prompts if before or after]
+    boxes = {p.name: (torch.from_numpy(p.mask) > 0).float().to(pair.model.device) for p, _, _ in prompts}
     found = []
-    for p, before, after in told:
-        alike = [boxes[q.name] for q, b, a in told if {b, a} & {before, after} - {""}]
-        home = torch.stack(alike).amax(0)
+    for p, before, after in prompts:
+        same = [boxes[q.name] for q, b, a in prompts if {b, a} & {before, after} - {""}]
+        home = torch.stack(same).amax(0)
         found.append(Wanted(name=p.name, box=boxes[p.name], home=home, before=before, after=after))
     return found
 
 
-def _looked_for(placed: Placed) -> tuple[str, str]:
-    """Words before and after: a region's keywords, or what it says. Keywords of a change are of what it becomes."""
+def _segmentation_prompts(placed: Placed) -> tuple[str, str]:
+    """Prompts before and after: a region's keywords, else its phrase. A changed region's keywords describe after."""
     region, edit = placed.region, placed.region.edit
     keywords = ", ".join(region.keywords)
     if edit is None:
@@ -168,45 +169,45 @@ def _looked_for(placed: Placed) -> tuple[str, str]:
 
 
 def _segmenter(pair: Pair) -> "Segmenter":
-    """What finds words in pictures. CapabilityError where the model has nothing of the kind."""
+    """The model's segmenter. Raises CapabilityError where it has none."""
     if pair.model.segmenter is None:
         raise CapabilityError(
-            f'The model "{pair.model.name}" has nothing that finds words in pictures, which this way of editing asks; '
-            f"load a CLIPSeg with it, {spelled('load(..., segmenter=FOLDER)', '--segmenter FOLDER')}, or choose the "
-            'preset "follow".'
+            f'The model "{pair.model.name}" has no segmenter, which these editing settings need; load a CLIPSeg with '
+            f"it, {spelled('load(..., segmenter=FOLDER)', '--segmenter FOLDER')}, or choose the preset "
+            '"follow".'
         )
     return pair.model.segmenter()
 
 
-def things(pair: Pair) -> Seen:
-    """Where, of the edited regions, the things that come and go are seen in the pictures before and after.
+def changed_objects(pair: Pair) -> Segment:
+    """A function that segments the changed objects of the edited regions in the decoded images before and after.
 
-    A thing's map is grown and softened; a region where next to nothing is found is taken whole.
+    An object's mask is dilated and blurred. Where almost nothing is found, the whole region counts.
     """
     segmenter, wanted = _segmenter(pair), [w for w in _wanted(pair) if w.before != w.after]
 
     @torch.no_grad()
-    def seen(pictures: Tensor) -> Mask:
-        height, width = pictures.shape[-2:]
+    def segmented(images: Tensor) -> Mask:
+        height, width = images.shape[-2:]
         changed = np.zeros((height, width), np.float32)
-        looked = [segmenter.seen(picture[None]) for picture in pictures]
+        encoded = [segmenter.seen(image[None]) for image in images]
         for region in wanted:
-            told = [(k, text) for k, text in enumerate((region.before, region.after)) if text]
-            maps = [segmenter.found(looked[k], segmenter.words([text])) for k, text in told]
+            prompts = [(k, text) for k, text in enumerate((region.before, region.after)) if text]
+            maps = [segmenter.found(encoded[k], segmenter.words([text])) for k, text in prompts]
             found = torch.cat(maps).amax(0)[None, None]
             found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)[0, 0].cpu().numpy()
             box = F.interpolate(region.box[None, None], (height, width))[0, 0].cpu().numpy() > 0
-            thing = box & (found > SURE)
-            if thing.sum() < LEAST * box.sum():
-                thing = box
-            changed = np.maximum(changed, _softened(thing, GROWN if region.after else 2 * GROWN))
+            mask = box & (found > SURE)
+            if mask.sum() < LEAST * box.sum():
+                mask = box
+            changed = np.maximum(changed, _softened(mask, GROWN if region.after else 2 * GROWN))
         return changed
 
-    return seen
+    return segmented
 
 
-def _softened(thing: NDArray[np.bool_], grown: float) -> Mask:
-    """[h, w] in [0, 1]: about 1 on the thing, then falling."""
-    reach = max(1, round(grown * max(thing.shape)))
-    wide = cv2.dilate(thing.astype(np.float32), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+def _softened(mask: NDArray[np.bool_], grown: float) -> Mask:
+    """The mask dilated and blurred, [h, w] in [0, 1]."""
+    reach = max(1, round(grown * max(mask.shape)))
+    wide = cv2.dilate(mask.astype(np.float32), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     return cv2.GaussianBlur(wide, (0, 0), reach / 2).astype(np.float32)

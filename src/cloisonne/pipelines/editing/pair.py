@@ -1,4 +1,4 @@
-"""A scene of edits, prepared: both halves, the picture that is given, and the way from two canvases to two pictures."""
+"""A prepared scene of edits: both halves, the given image, and the decoding of two canvases to two images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, layout, place
 from cloisonne.models.model import Model
-from cloisonne.pipelines.inpaint import ROOM, PictureEdit, as_pixels
+from cloisonne.pipelines.inpaint import CROP, PictureEdit, as_pixels
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.scene.before_after import Halves, halves
 from cloisonne.scene.overlap import uncovered
@@ -22,14 +22,17 @@ from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import area
 from cloisonne.scene.shapes.masks import Mask, resized
 
-Seen = Callable[[Tensor], Mask]
+Segment = Callable[[Tensor], Mask]
 FRESH = 0.5
-"""Share of the noise that is fresh where a given picture's thing stays what it is; where another comes, all is."""
+"""Fraction of fresh noise where an edit keeps a given image's object; 1 where another object takes its place."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pair:
-    """Both halves, prepared. scene: resolved, with its edits. picture: of the background, if there is one."""
+    """Both halves of a scene, prepared.
+
+    scene: resolved, with its edits. picture: the background's edit, if there is a background.
+    """
 
     scene: Scene
     parts: Halves
@@ -39,20 +42,20 @@ class Pair:
     model: Model
 
     @classmethod
-    def of(cls, scene: Scene, model: Model, method: str | None = None, room: float = ROOM) -> "Pair":
-        """method: how regions reach the network, if not as the scene says. room: as of :meth:`PictureEdit.of`."""
+    def of(cls, scene: Scene, model: Model, method: str | None = None, crop: float = CROP) -> "Pair":
+        """Prepare both halves. method: replaces the scene's. crop: as in :meth:`PictureEdit.of`."""
         parts = halves(scene)
         side = min(model.native.width, model.native.height)
-        picture = None if scene.background is None else PictureEdit.of(scene, side, room)
-        told = {} if method is None else {"method": method}
-        before = prepare(parts.before.replace(**told), model, given=picture)
+        picture = None if scene.background is None else PictureEdit.of(scene, side, crop)
+        changes = {} if method is None else {"method": method}
+        before = prepare(parts.before.replace(**changes), model, given=picture)
         own = {name: getattr(before.scene, name) for name in ("seed", "width", "height")}
-        after = prepare(parts.after.replace(**own, **told), model, given=picture)
+        after = prepare(parts.after.replace(**own, **changes), model, given=picture)
         for name in (*before.compiled.dropped, *after.compiled.dropped):
             if name in parts.edited:
                 raise SceneError(
-                    "The model's text has no room for what is edited here; shorten the phrases, leave regions out, or "
-                    "give this one a higher priority.",
+                    "The edit's phrases do not fit the model's text; shorten the phrases, leave regions out, or give "
+                    "this one a higher priority.",
                     region=name,
                 )
         whole = before.scene.replace(regions=scene.regions)
@@ -69,11 +72,11 @@ class Pair:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(H, W) of latents."""
+        """Size (H, W) of the latents."""
         return self.before.grid
 
     def placed(self) -> list[Placed]:
-        """All regions that count, on the grid of latents."""
+        """All active regions on the latent grid."""
         if self.picture is not None:
             return self.picture.placed(self.scene, self.grid)
         width, height = size_of(self.before.scene)
@@ -81,24 +84,26 @@ class Pair:
         return [place(region, mask, box_of(region, mask), self.grid) for region, mask in masks]
 
     def seeds(self) -> tuple[tuple[int, Tensor], ...]:
-        """(seed, mask [H, W]) of the regions with noise of their own, also of those that only one half has."""
-        gone = {*self.before.compiled.dropped, *self.after.compiled.dropped}
-        kept = sorted((p for p in self.placed() if p.name not in gone), key=lambda p: (-area(p.box), p.name))
-        parts = layout(kept, self.before.ctx, weighted=False).parts
+        """(seed, mask [H, W]) of the regions with a seed of their own, in either half."""
+        dropped = {*self.before.compiled.dropped, *self.after.compiled.dropped}
+        placed = sorted((p for p in self.placed() if p.name not in dropped), key=lambda p: (-area(p.box), p.name))
+        parts = layout(placed, self.before.ctx, weighted=False).parts
         return tuple((part.region.seed, part.share) for part in parts if part.region.seed is not None)
 
     def pin(self) -> Pin:
-        """What is known of a given picture."""
+        """The given image's latents and where they may change."""
         assert self.picture is not None, "there is a background"
         return self.picture.pin(self.model, size_of(self.before.scene), self.covered())
 
     def free(self) -> Tensor:
-        """[H, W] of latents, 1 where any pixel under it may change."""
+        """[H, W] of latents: 1 where any pixel of the cell may change, else 0."""
         return self._cells(self.covered()).to(self.model.device)
 
     def renoised(self, inverted: Tensor, fresh: Tensor, share: float | None = None) -> Tensor:
-        """A mix of noises [C, H, W] with the variance of one, fresh where something is edited: by this share, or as
-        ``FRESH`` says."""
+        """Inverted and fresh noise [C, H, W] mixed to variance 1.
+
+        share: fraction of fresh noise in edited regions; None means 1 where an edit redraws its object, else ``FRESH``.
+        """
         amount = torch.zeros(self.grid)
         for region in self.scene.active_regions:
             if region.edit is not None:
@@ -108,31 +113,31 @@ class Pair:
         return ((1 - amount) * inverted + amount * fresh) / (amount.square() + (1 - amount).square()).sqrt()
 
     def covered(self) -> Mask:
-        """[H, W] of pixels in [0, 1]: how far each is edited."""
+        """[H, W] of pixels in [0, 1]: how much each pixel may change."""
         if self.picture is not None:
             others = [name for name in self.picture.masks if name not in self.parts.edited]
             return self.picture.covered(others)
         width, height = size_of(self.before.scene)
         return 1 - uncovered([self._region_mask(name) for name in self.parts.edited], height, width)
 
-    def pictures(self, z: Tensor, seen: Seen | None = None) -> tuple[Image.Image, Image.Image, Image.Image]:
-        """Before and after, and after as it was decoded, from the canvases [2, C, H, W].
+    def pictures(self, z: Tensor, segment: Segment | None = None) -> tuple[Image.Image, Image.Image, Image.Image]:
+        """The images before, after, and after as decoded, from the canvases [2, C, H, W].
 
-        seen: from both decoded pictures [2, 3, h, w] to how far each of their pixels is changed, [h, w].
+        segment: maps both decoded images [2, 3, h, w] to a mask [h, w] of the changed pixels.
         """
         covered = self.covered()
         decoded = torch.cat([self.model.vae.decode(canvas[None]) for canvas in z])
-        drawn = [as_pixels(picture) for picture in decoded]
-        if seen is not None:
-            covered = covered * self._on_picture(seen(decoded))
+        pixels = [as_pixels(image) for image in decoded]
+        if segment is not None:
+            covered = covered * self._on_picture(segment(decoded))
         if self.picture is not None:
-            after = self.picture.pasted(drawn[1], covered)
-            return self.picture.unchanged(), after, self.picture.whole(drawn[1])
-        after = Image.fromarray(_blended(drawn[0], drawn[1], covered))
-        return Image.fromarray(drawn[0]), after, Image.fromarray(drawn[1])
+            after = self.picture.pasted(pixels[1], covered)
+            return self.picture.unchanged(), after, self.picture.whole(pixels[1])
+        after = Image.fromarray(_blended(pixels[0], pixels[1], covered))
+        return Image.fromarray(pixels[0]), after, Image.fromarray(pixels[1])
 
     def difference_outside(self, before: Image.Image, after: Image.Image) -> int:
-        """Largest difference of the two where nothing is edited."""
+        """Largest difference of the two images outside of the edited regions, in 0 to 255."""
         covered = self.covered()
         if self.picture is not None:
             return self.picture.difference_outside(after, covered)
@@ -140,7 +145,7 @@ class Pair:
         return int(np.abs(pixels[0] - pixels[1])[covered == 0].max(initial=0))
 
     def _on_picture(self, mask: Mask) -> Mask:
-        """A mask of the canvas on the picture, 0 outside of the window that is worked on."""
+        """A mask of the canvas, placed on the background; 0 outside of the window."""
         if self.picture is None:
             return mask
         window, source = self.picture.window, self.picture.source
@@ -160,7 +165,7 @@ class Pair:
 
 
 def _blended(before: NDArray[np.uint8], after: NDArray[np.uint8], covered: Mask) -> NDArray[np.uint8]:
-    """After where it is edited, before to the byte where it is not."""
+    """After where ``covered`` is above 0, mixed by it; exactly before elsewhere."""
     amount = covered[..., None]
     mixed = np.rint(before + amount * (after.astype(np.float32) - before)).clip(0, 255).astype(np.uint8)
     return np.where(amount > 0, mixed, before)

@@ -1,4 +1,4 @@
-"""How a pair of canvases walks by a way of editing: views of both, attention between them, what must hold."""
+"""Plans of an edit: views of both canvases, attention sharing between them, and refinements of the estimate."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,14 +19,14 @@ from cloisonne.methods.mrgd.method import (
     regional_views,
     whole_from,
 )
-from cloisonne.pipelines.editing.losses import Listening, energy
+from cloisonne.pipelines.editing.losses import KeywordSelection, energy
 from cloisonne.pipelines.editing.pair import Pair
 from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.scene.conditions.edit_presets import Editing
 
 
 def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan:
-    """What one canvas is told, on a stream of that name."""
+    """The plan of one canvas, on a stream of that name."""
     plan = half.compiled.plan
     views: tuple[View, ...] = tuple(replace(view, stream=stream) for view in plan.views)
     if editing.regions:
@@ -39,23 +39,23 @@ def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan
 
 
 def compares(pair: Pair, editing: Editing) -> bool:
-    """Whether the canvas after asks anything of the one before but what a given picture says anyhow."""
-    kept = len(pair.parts.redrawn) < len(pair.parts.edited)
-    asks = editing.policies or editing.regions or editing.boost != "none"
-    return kept or asks or bool(editing.loss_is or editing.loss_ip)
+    """Whether the canvas after uses features of the canvas before, so that a given image must be inverted."""
+    preserves = len(pair.parts.redrawn) < len(pair.parts.edited)
+    shares = editing.policies or editing.regions or editing.boost != "none"
+    return preserves or shares or bool(editing.loss_is or editing.loss_ip)
 
 
 def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> Plan:
-    """What the canvases have to do with one another. known: latents [C, H, W] of a given picture."""
-    listening = Listening.of(pair, both, editing)
-    edits: list[AttentionEdit] = list(listening.edits)
+    """Attention edits and refinements between the canvases. known: latents [C, H, W] of a given image."""
+    selection = KeywordSelection.of(pair, both, editing)
+    edits: list[AttentionEdit] = list(selection.edits)
     refines: list[Refine] = []
     if editing.policies:
         edits += policy_edits(both.views, _roles(pair, editing))
     elif editing.looks > 0 and not pair.parts.redrawn:
         edits.append(ShareSelf(source=BEFORE, target=AFTER, when=Interval(0.0, editing.looks)))
     if editing.steers:
-        refines.append(energy(pair, editing, listening))
+        refines.append(energy(pair, editing, selection))
     if editing.follow:
         free = pair.free()
         follow = Follow(source=BEFORE, target=AFTER, mask=free)
@@ -64,16 +64,16 @@ def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> P
 
 
 def _whole_view(pair: Pair, half: Prepared) -> View:
-    """The whole picture, told the caption and all that is in it."""
-    said = [pair.scene.caption, *(region.phrase for region in half.scene.active_regions if region.phrase)]
-    scene = half.scene.replace(caption=", ".join(filter(None, said)), regions=(), method="caption")
+    """A view of the whole image, conditioned on the caption and all phrases."""
+    texts = [pair.scene.caption, *(region.phrase for region in half.scene.active_regions if region.phrase)]
+    scene = half.scene.replace(caption=", ".join(filter(None, texts)), regions=(), method="caption")
     prepared = prepare(scene, pair.model, given=pair.picture)
     (view,) = prepared.compiled.plan.views
     return view
 
 
 def _windows(pair: Pair) -> Windows:
-    """Where regions have their windows; a region's own feather takes the place of the paper's."""
+    """Windows of the regions; a region's feather replaces the paper's."""
     placed = pair.placed()
     boxes = {p.name: latent_box(p.box, pair.grid) for p in placed}
     ratios = {p.name: min(1.0, 2 * p.region.feather) or FEATHER for p in placed}

@@ -1,4 +1,4 @@
-"""What a long edit tells on its way."""
+"""Progress of an edit: the value its callback receives after each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from cloisonne.pipelines.inpaint import as_pixels
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EditStep:
-    """doing: a given picture is walked up ("inversion"), null texts are fitted, or the pair is drawn ("editing").
+    """One step of an edit.
 
-    step: index, count and noise levels. x0: [C, H, W], the estimate of the clean canvas after, or on the way up of the
-    given one; None while texts are fitted. Not to be changed.
+    doing: "inversion" of a given image, fitting of the "null text", or "editing": sampling of the pair. step: index,
+    count and noise levels. x0: estimate [C, H, W] of the clean canvas after, or during inversion of the given one; None
+    while null embeddings are fitted. Do not change it.
     """
 
     doing: Literal["inversion", "null text", "editing"]
@@ -27,11 +28,11 @@ class EditStep:
 
     @property
     def done(self) -> int:
-        """Steps of this kind that are done, of ``step.count``."""
+        """Finished steps of this stage, of ``step.count``."""
         return self.step.count - self.step.index if self.doing == "inversion" else self.step.index + 1
 
     def preview(self) -> Image.Image | None:
-        """The estimate as a small soft picture, by a linear map of the latents; None where there is none."""
+        """A cheap preview of the estimate, by a linear map of the latents; None where there is no estimate."""
         if self.x0 is None:
             return None
         small = Image.fromarray(as_pixels(self.vae.preview(self.x0[None])[0]))
@@ -39,4 +40,4 @@ class EditStep:
 
 
 Progress = Callable[[EditStep], None]
-"""May raise :class:`~cloisonne.errors.Cancelled`: nothing has been written, and the model stays usable."""
+"""May raise :class:`~cloisonne.errors.Cancelled`: nothing is written, and the model stays usable."""

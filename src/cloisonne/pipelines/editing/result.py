@@ -1,4 +1,4 @@
-"""What an edit gives back: two pictures, their difference, and how they are written."""
+"""The result of an edit: two images, their difference, and how they are written."""
 
 import hashlib
 import json
@@ -23,8 +23,11 @@ REPORT = "report.json"
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Edited:
-    """A picture before and after. raw: after as it was decoded, where nothing is put back. scene: resolved, with its
-    edits. report: what ``--json`` prints; see ``Result``."""
+    """Images before and after an edit.
+
+    raw: the image after as decoded, without the unchanged pixels of the image before. scene: resolved, with its edits.
+    report: what ``--json`` prints; see ``Result``.
+    """
 
     before: Image.Image
     after: Image.Image
@@ -35,24 +38,24 @@ class Edited:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was asked for and is not in the pictures, one sentence each; dropped regions among them."""
+        """Requests that the images do not honour, one sentence each; includes dropped regions."""
         return warnings_of(self.report)
 
     def __repr__(self) -> str:
         size = "{} x {}".format(*self.after.size)
-        told = f", {len(self.warnings)} warnings" if self.warnings else ""
-        return f"Edited pair of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{told}"
+        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
+        return f"Edited pair of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{warned}"
 
     @property
     def difference(self) -> Image.Image:
-        """How much each pixel changed: absolute differences, RGB."""
+        """Absolute difference of both images, RGB."""
         a, b = (np.asarray(image.convert("RGB"), int) for image in (self.before, self.after))
         return Image.fromarray(np.abs(a - b).astype(np.uint8))
 
     def save(self, folder: str | Path, *, overwrite: bool = False, embed: bool = True) -> list[Path]:
         """Write ``before.png``, ``after.png``, ``difference.png`` and ``report.json`` into a folder.
 
-        ``after.png`` carries the scene, from which ``cloisonne edit`` makes the pair again. Raises OutputError, before
+        ``after.png`` carries the scene, from which ``cloisonne edit`` reproduces the pair. Raises OutputError, before
         anything is written, where a file exists (unless ``overwrite``) or cannot be written.
         """
         paths = check_outputs(folder, overwrite=overwrite)
@@ -67,14 +70,14 @@ class Edited:
 
 
 def check_outputs(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-    """The files of a folder, which is made; OutputError where one could not be written."""
+    """Make the folder and return its files. Raises OutputError where one could not be written."""
     place = Path(folder)
     if place.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp") or place.is_file():
-        raise OutputError(f'The output is "{folder}"; an edit makes three pictures, so name a folder.')
+        raise OutputError(f'The output is the file "{folder}", but an edit writes three images; name a folder.')
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f'"{folder}" cannot be made ({error.strerror}); choose another place.') from None
+        raise OutputError(f'The folder "{folder}" cannot be made ({error.strerror}); choose another place.') from None
     paths = [place / name for name in NAMES]
     for path in paths:
         check_output(path, overwrite=overwrite)

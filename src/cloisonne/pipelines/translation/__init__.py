@@ -1,1 +1,1 @@
-"""Image-to-image translation by a concept from one reference picture (VCT)."""
+"""Image-to-image translation by a concept from one reference image (VCT)."""

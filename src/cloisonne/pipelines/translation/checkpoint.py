@@ -1,4 +1,4 @@
-"""The state of learning a concept, and a folder where it is kept: tensors beside counters, and nothing that runs."""
+"""Checkpoints of learning a concept: a safetensors file of tensors and counters."""
 
 import hashlib
 import json
@@ -17,14 +17,17 @@ from cloisonne.models.model import Model
 from cloisonne.scene.conditions.translation_presets import Translating
 
 FALLS = 0.001
-"""A loss has fallen if it is lower by this share of itself."""
+"""A loss has fallen if it is lower by at least this fraction of the best."""
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(eq=False)
 class LearningState:
-    """vectors: [N, D], a leaf. rounds: how many were done. best: the lowest loss it was judged by. finished: it no
-    longer falls. rows, seconds: what all rounds took, also those before an interruption."""
+    """State of the training loop.
+
+    vectors: [N, D], a leaf. rounds: training steps done. best: the lowest evaluated loss. finished: the loss no longer
+    falls. rows, seconds: cost of all training steps, those before an interruption included.
+    """
 
     vectors: Tensor
     optimiser: torch.optim.AdamW
@@ -37,25 +40,25 @@ class LearningState:
 
     @classmethod
     def begin(cls, vectors: Tensor, rate: float, generator: torch.Generator) -> Self:
-        """The state before the first round."""
+        """The state before the first training step."""
         leaf = vectors.requires_grad_(True)
         return cls(leaf, torch.optim.AdamW([leaf], lr=rate), generator)
 
     def judge(self, loss: float) -> None:
-        """Ends learning where the loss has not fallen since it was judged last."""
+        """Record an evaluated loss; set ``finished`` if it is not below the best."""
         self.finished = loss > self.best * (1 - FALLS)
         self.best = min(self.best, loss)
 
 
 @dataclass(frozen=True)
 class LearningFolder:
-    """The file of one learning, by the hash of all that decides it: picture, model, settings, word and seed."""
+    """A checkpoint file, named by the hash of what decides the concept: image, model, settings, word, seed."""
 
     file: Path
 
     @classmethod
     def of(cls, folder: Path, known: Tensor, model: Model, translating: Translating, word: str, seed: int) -> Self:
-        """The folder is made; OutputError where that cannot be."""
+        """Make the folder. Raises OutputError where that fails."""
         made = model.record()
         numbers = {
             name: getattr(translating, name) for name in ("vectors", "rounds", "batch", "rate", "l1", "patience")
@@ -70,18 +73,18 @@ class LearningFolder:
         return cls(folder / f"concept-{digest.hexdigest()[:32]}.safetensors")
 
     def restore(self, state: LearningState) -> None:
-        """Bring a state to where the file has it; there may be none. OutputError where it cannot be read."""
+        """Load the file into a state, if there is one. Raises OutputError where it cannot be read."""
         if not self.file.exists():
             return
         try:
-            with safe_open(str(self.file), "pt") as held:
-                found = {name: held.get_tensor(name) for name in ("vectors", "generator", *_MOMENTS)}
-                told: dict[str, Any] = json.loads(held.metadata()["learning"])
-            state.rounds, state.best = int(told["rounds"]), float(told["best"])
-            state.finished = bool(told["finished"])
-            state.rows, state.seconds = int(told.get("rows", 0)), float(told.get("seconds", 0))
+            with safe_open(str(self.file), "pt") as file:
+                found = {name: file.get_tensor(name) for name in ("vectors", "generator", *_MOMENTS)}
+                counters: dict[str, Any] = json.loads(file.metadata()["learning"])
+            state.rounds, state.best = int(counters["rounds"]), float(counters["best"])
+            state.finished = bool(counters["finished"])
+            state.rows, state.seconds = int(counters.get("rows", 0)), float(counters.get("seconds", 0))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-            raise OutputError(f'"{self.file}" cannot be gone on with; remove it, and learning begins anew.') from None
+            raise OutputError(f'"{self.file}" cannot be resumed; remove it, and learning starts again.') from None
         with torch.no_grad():
             state.vectors.copy_(found["vectors"])
         groups = state.optimiser.state_dict()["param_groups"]
@@ -90,14 +93,14 @@ class LearningFolder:
         state.generator.set_state(found["generator"])
 
     def write(self, state: LearningState) -> None:
-        """Replace the file at once, so that an interruption leaves the one or the other."""
+        """Replace the file atomically, so that an interruption leaves either the old or the new one."""
         moments = state.optimiser.state_dict()["state"][0]
         tensors = {name: moments[name].detach().cpu().contiguous() for name in _MOMENTS}
         tensors |= {"vectors": state.vectors.detach().cpu().contiguous(), "generator": state.generator.get_state()}
-        told = {name: getattr(state, name) for name in ("rounds", "best", "finished", "rows", "seconds")}
+        counters = {name: getattr(state, name) for name in ("rounds", "best", "finished", "rows", "seconds")}
         part = self.file.with_suffix(f".{os.getpid()}.part")
         try:
-            part.write_bytes(save(tensors, {"learning": json.dumps(told)}))
+            part.write_bytes(save(tensors, {"learning": json.dumps(counters)}))
             part.replace(self.file)
         except OSError as error:
             raise OutputError(f'"{self.file}" cannot be written ({error.strerror}); choose another cache.') from None

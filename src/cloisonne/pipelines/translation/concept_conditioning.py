@@ -1,4 +1,4 @@
-"""What a network is told of a concept: learned vectors, or a picture that an encoder of exemplars has seen."""
+"""Conditioning on a concept: learned vectors in a text, or an encoded reference image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,11 @@ from cloisonne.models.text.learned_concept import Concept, said
 
 @dataclass(frozen=True, eq=False)
 class ConceptConditioning:
-    """What a network is told of nothing, and of the concept; and the tokens of both, where these are words."""
+    """Conditioning with and without the concept.
+
+    nothing: without it (empty text or null image). concept: with it. ids: token ids of both, empty where the concept is
+    no text.
+    """
 
     net: Net
     nothing: Conditioning
@@ -27,24 +31,24 @@ class ConceptConditioning:
     ids: tuple[list[int], list[int]] = ([], [])
 
 
-def told_learned(model: Model, concept: Concept) -> ConceptConditioning:
-    """A learned concept, alone in a text. CheckpointError where it is none of this model's."""
+def learned_concept(model: Model, concept: Concept) -> ConceptConditioning:
+    """A learned concept as the whole text. Raises CheckpointError where it was learned for another text encoder."""
     text: Any = model.text
     with torch.no_grad():
-        heard, places = said(text, concept.vectors.to(model.device))
+        encoded, places = said(text, concept.vectors.to(model.device))
     source = text.ids("")
-    # The concept's own tokens are like no others.
+    # The concept's own tokens match no other token.
     target = [*source[:1], *(-1 for _ in places), *source[1 : len(source) - len(places)]]
     nothing = Conditioning(tokens=(Tokens(text.encode(source)),))
-    return ConceptConditioning(model.net, nothing, Conditioning(tokens=(Tokens(heard),)), (source, target))
+    return ConceptConditioning(model.net, nothing, Conditioning(tokens=(Tokens(encoded),)), (source, target))
 
 
-def told_picture(
+def reference_concept(
     model: Model, reference: Image.Image, size: tuple[int, int], latents: Callable[[NDArray[np.uint8]], Tensor]
 ) -> ConceptConditioning:
-    """A picture, by what the model sees exemplars with, on a canvas of size (width, height).
+    """A reference image, encoded by the exemplar model or the IP-Adapter, on a canvas of size (width, height).
 
-    CapabilityError for an IP-Adapter on a network for inpainting.
+    Raises CapabilityError for an IP-Adapter on an inpainting network.
     """
     width, height = size
     if model.exemplar is not None:
@@ -52,33 +56,33 @@ def told_picture(
         grey = latents(np.full((height, width, 3), 128, np.uint8))
         channels = engine.channels(grey, torch.zeros(height, width))
         nothing = Conditioning(tokens=(Tokens(engine.null),), channels=channels)
-        shown = Conditioning(tokens=(Tokens(engine.token(reference)),), channels=channels)
-        return ConceptConditioning(engine.net, nothing, shown)
+        concept = Conditioning(tokens=(Tokens(engine.token(reference)),), channels=channels)
+        return ConceptConditioning(engine.net, nothing, concept)
     _check_plain(model)
     adapter: Any = model.ip_adapter
     text: Any = model.text
-    silent = Conditioning(tokens=(Tokens(text.encode(text.ids(""))),))
-    looking = [Conditioning(image_prompts=(Tokens(own),)) for own in (adapter.null, adapter.tokens(reference))]
-    return ConceptConditioning(model.net, silent + looking[0], silent + looking[1])
+    empty = Conditioning(tokens=(Tokens(text.encode(text.ids(""))),))
+    images = [Conditioning(image_prompts=(Tokens(own),)) for own in (adapter.null, adapter.tokens(reference))]
+    return ConceptConditioning(model.net, empty + images[0], empty + images[1])
 
 
-def told_blank(model: Model, *, learned: bool) -> ConceptConditioning:
-    """As much as either, in zeros: no network is asked. Raises what these raise."""
-    by_words = learned or model.exemplar is None
-    tokens = torch.zeros(model.text.length if by_words else 1, model.spec.token_width)
+def blank_concept(model: Model, *, learned: bool) -> ConceptConditioning:
+    """Zeros in the shape of either; runs no network. Raises what the others raise."""
+    as_text = learned or model.exemplar is None
+    tokens = torch.zeros(model.text.length if as_text else 1, model.spec.token_width)
     pictures: tuple[Tokens, ...] = ()
     if not learned and model.exemplar is None:
         _check_plain(model)
-        assert model.ip_adapter is not None, "the model sees exemplars"
+        assert model.ip_adapter is not None, "the model takes exemplars"
         pictures = (Tokens(torch.zeros(model.ip_adapter.num_tokens, model.spec.token_width)),)
     nothing = Conditioning(tokens=(Tokens(tokens),), image_prompts=pictures)
-    net: Net = model.net if by_words else model.exemplar.net  # type: ignore[union-attr]
+    net: Net = model.net if as_text else model.exemplar.net  # type: ignore[union-attr]
     return ConceptConditioning(net, nothing, nothing)
 
 
 def _check_plain(model: Model) -> None:
     if model.spec.extra_channels:
         raise CapabilityError(
-            f'On the model "{model.name}" ({TITLES[model.family]} for inpainting) an IP-Adapter carries no concept '
-            "over; load a plain one, or Paint by Example with it."
+            f'The model "{model.name}" ({TITLES[model.family]} for inpainting) cannot transfer a concept with an '
+            "IP-Adapter; load a text-to-image model, or load Paint by Example with this one."
         )

@@ -1,4 +1,4 @@
-"""What a prepared scene with a concept brings: its background and its concept, as latents and as what was learned."""
+"""Inputs of a translation: latents of the background, and the learned concept."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from cloisonne.scene.io.image_ref import Picture
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a prepared scene brings, before it is encoded."""
+    """Inputs of a prepared scene, before encoding."""
 
     prepared: Prepared
     concept: ConceptImage
@@ -32,16 +32,16 @@ class Given:
     translating: Translating
 
     def latents(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """[C, H, W] of uint8 [height, width, 3]."""
+        """Latents [C, H, W] of uint8 pixels [height, width, 3]."""
         return _latents(pixels, self.model)
 
     def known(self) -> Tensor:
-        """[C, H, W] of the background."""
+        """Latents [C, H, W] of the background's window."""
         edit = edit_of(self.prepared)
         return self.latents(resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene)))
 
     def learned(self, run: Run, progress: Progress, cache: Path | None) -> Concept:
-        """The concept of a file, or what is learned now of the middle of the picture, in the canvas's shape."""
+        """The concept from its file, or learned now from the reference's centre crop in the canvas's shape."""
         if self.concept.file is not None:
             return Concept.read(self.concept.file.read())
         assert self.reference is not None, "a concept has an image or a file"
@@ -61,7 +61,7 @@ class Given:
 
 
 def learned_from(reference: Image.Image, size: tuple[int, int], model: Model) -> Tensor:
-    """[C, H, W]: the middle of a picture, in the shape of a canvas of size (width, height)."""
+    """Latents [C, H, W] of an image's centre crop, resized to a canvas of size (width, height)."""
     return _latents(np.asarray(ImageOps.fit(reference, size, Image.Resampling.LANCZOS)), model)
 
 
@@ -70,19 +70,19 @@ def _latents(pixels: NDArray[np.uint8], model: Model) -> Tensor:
 
 
 def edit_of(prepared: Prepared) -> PictureEdit:
-    """Where the background is worked on."""
+    """The background's edit."""
     assert prepared.edit is not None, "a scene with a concept has a background"
     return prepared.edit
 
 
 def with_learned(prepared: Prepared, learned: Concept) -> Prepared:
-    """The same scene, in which the concept is what was learned."""
+    """The same scene with the learned concept as its file."""
     scene = prepared.scene
     found = scene.translated
     assert found is not None, "the scene has a concept"
     assert found.concept is not None, "the region has a concept"
     if found.concept.file is not None:
         return prepared
-    told = found.replace(concept=found.concept.replace(file=Picture(data=learned.data())))
-    regions = tuple(told if region is found else region for region in scene.regions)
+    own = found.replace(concept=found.concept.replace(file=Picture(data=learned.data())))
+    regions = tuple(own if region is found else region for region in scene.regions)
     return replace(prepared, scene=scene.replace(regions=regions))

@@ -1,4 +1,4 @@
-"""Learning a concept from one picture: multi-concept inversion (VCT, arXiv 2307.14352, section 3.2)."""
+"""Learn a concept from one image: multi-concept inversion (VCT, arXiv 2307.14352, section 3.2)."""
 
 import math
 import time
@@ -22,20 +22,20 @@ from cloisonne.pipelines.translation.checkpoint import LearningFolder, LearningS
 from cloisonne.scene.conditions.translation_presets import Translating
 
 Learning = Callable[[int, int, float], None]
-"""(round, rounds, loss); may raise Cancelled."""
+"""Called with (training step, training steps, loss); may raise Cancelled."""
 EVERY = 10
-"""After so many rounds an interrupted learning can go on."""
+"""Training steps between two checkpoints."""
 LEVELS = 16
-"""Of noise, at which it is judged whether the loss still falls."""
+"""Noise levels at which the loss is evaluated for early stopping."""
 
 
 def check_learns(model: Model) -> None:
-    """CapabilityError for models of two text encoders, and of networks that ask for more than text."""
+    """Raise CapabilityError for models with two text encoders, and for inpainting networks."""
     width_of(model.text)
     if model.spec.extra_channels:
         raise CapabilityError(
-            f'The model "{model.name}" ({TITLES[model.family]} for inpainting) learns no concepts; load a plain one, '
-            'or use the preset "fast".'
+            f'The model "{model.name}" ({TITLES[model.family]} for inpainting) cannot learn concepts; load a '
+            'text-to-image model, or use the preset "fast".'
         )
 
 
@@ -50,7 +50,7 @@ def learn(
     cache: Path | None = None,
     watch: Learning = lambda at, count, loss: None,
 ) -> Concept:
-    """The concept that :func:`fit` comes to."""
+    """The concept that :func:`fit` learns."""
     state = fit(known, model, translating, word=word, seed=seed, run=run, cache=cache, watch=watch)
     return Concept(state.vectors.detach())
 
@@ -66,45 +66,52 @@ def fit(
     cache: Path | None = None,
     watch: Learning = lambda at, count, loss: None,
 ) -> LearningState:
-    """Fit a concept's vectors to the latents [C, H, W] of a picture, alone in a text, at all levels of noise.
+    """Fit a concept's vectors, as the whole text, to the latents [C, H, W] of an image at all noise levels.
 
-    ``L = MSE(eps', eps) + l1 |x0' - z_0|``, by AdamW. word: where the vectors begin; random words if empty. Every
-    ``patience`` rounds the loss is taken at the same levels and noises; where it has not fallen, learning ends. cache:
-    a folder where learning goes on that was interrupted, and where what was finished is found again. Raises
-    CapabilityError where :func:`check_learns` does.
+    ``L = MSE(eps', eps) + l1 |x0' - z_0|``, by AdamW. Every ``patience`` training steps the loss is evaluated at fixed
+    noise levels with fixed noise; where it has not fallen, learning ends.
+
+    word: the word whose embedding the vectors start at; random tokens if empty. cache: a folder for checkpoints: an
+    interrupted run resumes, a finished concept is reused. Raises CapabilityError where :func:`check_learns` does, and
+    NotFiniteError where the loss is NaN or infinite.
     """
     check_learns(model)
     counted = Run() if run is None else run
     generator = torch.Generator("cpu").manual_seed(seed)
     state = LearningState.begin(_begin(model, translating.vectors, word, generator), translating.rate, generator)
-    kept = None if cache is None else LearningFolder.of(cache, known, model, translating, word, seed)
-    if kept is not None:
-        kept.restore(state)
+    checkpoint = None if cache is None else LearningFolder.of(cache, known, model, translating, word, seed)
+    if checkpoint is not None:
+        checkpoint.restore(state)
     while state.rounds < translating.rounds and not state.finished:
         total, began, rows = 0.0, time.perf_counter(), counted.rows
         for _ in range(translating.batch):
             with torch.enable_grad():
                 loss = _loss(state.vectors, known, model, translating, generator, counted) / translating.batch
-                (slope,) = torch.autograd.grad(loss, [state.vectors])
-            state.vectors.grad = slope if state.vectors.grad is None else state.vectors.grad + slope
+                (gradient,) = torch.autograd.grad(loss, [state.vectors])
+            state.vectors.grad = gradient if state.vectors.grad is None else state.vectors.grad + gradient
             total += float(loss.detach())
         if not math.isfinite(total):
-            raise NotFiniteError(f"The loss is NaN or infinite in round {state.rounds + 1} of {translating.rounds}.")
+            raise NotFiniteError(
+                f"The loss is NaN or infinite in training step {state.rounds + 1} of {translating.rounds}."
+            )
         state.optimiser.step()
         state.optimiser.zero_grad()
         state.rounds += 1
         if translating.patience and state.rounds % translating.patience == 0 and state.rounds < translating.rounds:
-            state.judge(_judged(state.vectors, known, model, translating, seed, counted))
+            state.judge(_evaluated(state.vectors, known, model, translating, seed, counted))
         state.rows += counted.rows - rows
         state.seconds += time.perf_counter() - began
-        if kept is not None and (state.rounds % EVERY == 0 or state.finished or state.rounds == translating.rounds):
-            kept.write(state)
+        last = state.finished or state.rounds == translating.rounds
+        if checkpoint is not None and (state.rounds % EVERY == 0 or last):
+            checkpoint.write(state)
         watch(state.rounds - 1, translating.rounds, total)
     return state
 
 
-def _judged(vectors: Tensor, known: Tensor, model: Model, translating: Translating, seed: int, counted: Run) -> float:
-    """The mean loss at levels that are spread evenly, always the same with the same noises."""
+def _evaluated(
+    vectors: Tensor, known: Tensor, model: Model, translating: Translating, seed: int, counted: Run
+) -> float:
+    """Mean loss at evenly spaced noise levels, always with the same noise."""
     generator = torch.Generator("cpu").manual_seed(seed)
     levels = model.schedule.trained()
     chosen = [levels[(2 * k + 1) * len(levels) // (2 * LEVELS)] for k in range(LEVELS)]
@@ -114,7 +121,7 @@ def _judged(vectors: Tensor, known: Tensor, model: Model, translating: Translati
 
 
 def _begin(model: Model, count: int, word: str, generator: torch.Generator) -> Tensor:
-    """[N, D]: the vectors of a word's tokens, each as often as needed; or of tokens drawn at random."""
+    """Initial vectors [N, D]: embeddings of a word's tokens, repeated as needed, or of random tokens."""
     text: Any = model.text
     table = table_of(text).weight.detach().float()
     ids = text.words(word) if word else []
@@ -134,15 +141,15 @@ def _loss(
     counted: Run,
     step: Step | None = None,
 ) -> Tensor:
-    """At a level of noise; at one that is drawn where none is given."""
+    """The loss at one noise level; at a random one if ``step`` is None."""
     step = _level(model, generator) if step is None else step
     noise = torch.randn(known.shape, generator=generator).to(known)
     z = step.alpha * known + step.s * noise
-    heard, _ = said(model.text, vectors)  # type: ignore[arg-type]
+    encoded, _ = said(model.text, vectors)  # type: ignore[arg-type]
     view = View(
         name="concept",
         net=model.net,
-        branches={"cond": Conditioning(tokens=(Tokens(heard),))},
+        branches={"cond": Conditioning(tokens=(Tokens(encoded),))},
         guide=Single(),
         weight=torch.ones(known.shape[-2:], device=known.device),
     )
@@ -154,6 +161,6 @@ def _loss(
 
 
 def _level(model: Model, generator: torch.Generator) -> Step:
-    """A level of noise, drawn evenly from the schedule that the network was trained with."""
+    """A noise level, drawn uniformly from the training schedule."""
     levels = model.schedule.trained()
     return levels[int(torch.randint(0, len(levels), (1,), generator=generator))]

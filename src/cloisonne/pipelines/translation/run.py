@@ -1,6 +1,7 @@
-"""A scene that translates, at work: the background in its window, what its concept says, and how both canvases walk.
+"""A translation run: the background in its window, the concept's conditioning, and two canvases denoised together.
 
-Other regions of the scene are views of the result's canvas in the same pass; the translation has what they leave.
+Other regions of the scene are views of the result's canvas in the same pass; the translation's weight is what they
+leave.
 """
 
 from dataclasses import dataclass, replace
@@ -28,9 +29,9 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.pipelines.translation.concept_conditioning import (
     ConceptConditioning,
-    told_blank,
-    told_learned,
-    told_picture,
+    blank_concept,
+    learned_concept,
+    reference_concept,
 )
 from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
 from cloisonne.pipelines.translation.learn_concept import check_learns
@@ -43,17 +44,18 @@ from cloisonne.scene.scene import Scene
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Translation:
-    """prepared: the scene, resolved, with what was learned of its concept; its other regions compiled.
+    """A prepared translation.
 
-    concept: the region's. scale: w of the guidance. told: what networks hear. known: the background, latents
-    [C, H, W]. run: what was asked so far.
+    prepared: the resolved scene with the learned concept; its other regions are compiled. concept: the region's.
+    scale: guidance scale w. conditioning: with and without the concept. known: latents [C, H, W] of the
+    background. run: counts of the forwards so far.
     """
 
     prepared: Prepared
     concept: ConceptImage
     translating: Translating
     scale: float
-    told: ConceptConditioning
+    conditioning: ConceptConditioning
     known: Tensor
     model: Model
     run: Run
@@ -70,47 +72,48 @@ class Translation:
         blank: bool = False,
         solver: Sampler[Any] | None = None,
     ) -> Self:
-        """Check the scene against the model, lay the canvas out, and learn the concept where that is asked for.
+        """Check the scene against the model, compile it, and learn the concept where the preset learns one.
 
-        cache: a folder where learning is kept, to be gone on with or used again. blank: for plans that are only looked
-        at; no network is asked. solver: in place of the scene's sampler. Raises SceneError, ImageError,
-        CapabilityError or CheckpointError where that is refused.
+        cache: a folder for checkpoints of learning, which are resumed or reused. blank: compile with zeros and run no
+        network, for ``explain``. solver: replaces the scene's sampler. Raises SceneError, ImageError, CapabilityError
+        or CheckpointError.
         """
         region, run = scene.translated, Run()
         assert region is not None, "the scene has a concept"
         concept = region.concept
         assert concept is not None, "the region has a concept"
-        translating, said = asked_of(scene)
+        translating, fields = asked_of(scene)
         check("concept", model, region.name, kind="vct" if translating.learned else "fast")
         if translating.learned:
             check_learns(model)
         elif concept.image is None:
             raise SceneError(
-                'The concept has a file alone, but the preset "fast" of translating takes a picture; give its image, '
+                'The concept has a file and no image, but the translating preset "fast" needs an image; give one, '
                 'or choose the preset "vct".',
                 region=region.name,
             )
         reference = None if concept.image is None else seen(concept.image, "concept", region.name)
-        asked = scene.replace(translating=said, steps=scene.steps or translating.steps)
+        asked = scene.replace(translating=fields, steps=scene.steps or translating.steps)
         prepared = prepare(asked, model, blank=blank, solver=solver)
         if prepared.scene.lora:
             raise SceneError(
-                f'lora names "{prepared.scene.lora[0].name}" for the whole picture, but a concept is carried over '
-                "without it; give it to other regions, or fuse it when the model is loaded."
+                f'lora names "{prepared.scene.lora[0].name}" for the whole image, but a concept region does not take '
+                "it; give it to other regions, or fuse it when the model is loaded."
             )
         given = Given(prepared, concept, reference, model, translating)
         if blank:
-            known, told = (
+            known, conditioning = (
                 torch.zeros(model.vae.channels, *prepared.grid),
-                told_blank(model, learned=translating.learned),
+                blank_concept(model, learned=translating.learned),
             )
         elif translating.learned:
             learned = given.learned(run, progress, cache)
             prepared = with_learned(prepared, learned)
-            known, told = given.known(), told_learned(model, learned)
+            known, conditioning = given.known(), learned_concept(model, learned)
         else:
             assert reference is not None, "checked above"
-            known, told = given.known(), told_picture(model, reference, size_of(prepared.scene), given.latents)
+            size = size_of(prepared.scene)
+            known, conditioning = given.known(), reference_concept(model, reference, size, given.latents)
         native = model.native
         own = native.guidance if translating.learned else native.similarity
         scales = (region.guidance, translating.guidance, own)
@@ -119,7 +122,7 @@ class Translation:
             concept=concept,
             translating=translating,
             scale=next(scale for scale in scales if scale is not None),
-            told=told,
+            conditioning=conditioning,
             known=known,
             model=model,
             run=run,
@@ -127,24 +130,24 @@ class Translation:
         )
 
     def warnings(self) -> list[str]:
-        """What a user should know: a reference that is the source, very few steps, what is not heard."""
+        """Warnings: the reference is the source, very few steps, an unused concept file, an unused caption."""
         found, scene = [], self.prepared.scene
         if self.concept.image is not None:
-            shown, own = np.asarray(seen(self.concept.image, "concept")), edit_of(self.prepared).source.rgb
-            if shown.shape == own.shape and np.array_equal(shown, own):
-                found.append("The reference is the source, so that nothing is carried over; give another picture.")
+            reference, source = np.asarray(seen(self.concept.image, "concept")), edit_of(self.prepared).source.rgb
+            if reference.shape == source.shape and np.array_equal(reference, source):
+                found.append("The reference is the source image, so nothing is transferred; give another image.")
         if self.concept.file is not None and not self.translating.learned:
-            found.append(
-                'The concept\'s file is not used: the preset "fast" looks at its image; choose the preset "vct".'
-            )
+            found.append('The concept\'s file is not used: the preset "fast" uses its image; choose the preset "vct".')
         if len(self.prepared.steps) < FEW:
-            found.append(f"{len(self.prepared.steps)} steps are few for a walk up and down; give at least {FEW}.")
+            found.append(f"{len(self.prepared.steps)} steps are few for inversion and sampling; give at least {FEW}.")
         if (scene.caption or scene.negative) and len(scene.active_regions) == 1:
-            found.append("The scene's caption is not heard: a concept hears no words, and no other region counts.")
+            found.append(
+                "The scene's caption has no effect: the concept region takes no text, and no other region is active."
+            )
         return found
 
     def walk(self, seed: int, watch: Watch = silent, added: Plan | None = None) -> Tensor:
-        """[C, H, W]: the canvas of the result. watch: is shown that canvas alone, [1, C, H, W]. added: to the plan."""
+        """Sample the result's canvas [C, H, W]. watch: receives that canvas alone, [1, C, H, W]. added: extra plan."""
         noise, solver, content, image = self._inverted
         plan = self._plan(content, image) + (added or Plan()) + self._pinned
         place = {name: plan.streams.index(name) for name in (CONTENT, IMAGE)}
@@ -155,25 +158,26 @@ class Translation:
         z = plan.stack({CONTENT: noise, IMAGE: self._renoised(noise, fresh)})
         own = slice(place[IMAGE], place[IMAGE] + 1)
 
-        def shown(step: Any, z: Tensor, x0: Tensor) -> None:
+        def on_step(step: Any, z: Tensor, x0: Tensor) -> None:
             self.progress("translation", step.index + 1, step.count)
             watch(step, z[own], x0[own])
 
-        down = Run()
-        z = sample(plan, solver, z, self.prepared.steps, noise=fresh, watch=shown, run=down)
-        self._count(down)
+        sampling = Run()
+        z = sample(plan, solver, z, self.prepared.steps, noise=fresh, watch=on_step, run=sampling)
+        self._count(sampling)
         return z[place[IMAGE]]
 
     def planned(self) -> Plan:
-        """The plan of the walk down, without what inversion fits."""
+        """The plan of sampling, without the embeddings that inversion fits."""
         content, image = self._views()
         return self._plan(replace(content, guide=Single()) if self.translating.pivot == "none" else content, image)
 
-    def asked_before(self) -> list[int]:
-        """Rows of every forward before the walk down, at most: learning and fitting may end earlier."""
-        way, count = self.translating, len(self.prepared.steps)
-        learning = [1] * (way.rounds * way.batch if way.learned and self.concept.file is None else 0)
-        return learning + [1] * count + [2] * ((ROUNDS + 1) * count if way.pivot != "none" else 0)
+    def setup_rows(self) -> list[int]:
+        """Batch rows of every forward before sampling, at most: learning and fitting may end earlier."""
+        settings, count = self.translating, len(self.prepared.steps)
+        learns = settings.learned and self.concept.file is None
+        learning = [1] * (settings.rounds * settings.batch if learns else 0)
+        return learning + [1] * count + [2] * ((ROUNDS + 1) * count if settings.pivot != "none" else 0)
 
     def _count(self, run: Run) -> None:
         self.run.forwards += run.forwards
@@ -181,7 +185,7 @@ class Translation:
 
     @cached_property
     def _inverted(self) -> tuple[Tensor, Any, View, View]:
-        """The source's noise [C, H, W], what brings it back, and what the canvases are told on the way down."""
+        """The source's inverted noise [C, H, W], the sampler that reconstructs it, and the content and image views."""
         content, image = self._views()
         clamp: tuple[Refine, ...] = ()
         if self.model.clip is not None:
@@ -189,12 +193,12 @@ class Translation:
         alone = replace(content, guide=Single())
         steps, done = self.prepared.steps, [0]
 
-        def climbed(*_: Any) -> None:
+        def on_step(*_: Any) -> None:
             done[0] += 1
             self.progress("inversion", done[0], len(steps))
 
         plan = Plan(views=(alone,), refines=clamp)
-        found = invert(plan, self.known[None], steps, "direct", watch=climbed, run=self.run)
+        found = invert(plan, self.known[None], steps, "direct", watch=on_step, run=self.run)
         if self.translating.pivot == "none":
             return found.noise[0], found.sampler, alone, image
         branch, fit = ("cond", fit_pivot) if self.translating.pivot == "source" else ("null", fit_null)
@@ -211,34 +215,34 @@ class Translation:
 
     def _views(self) -> tuple[View, View]:
         """The content's view and the result's."""
-        told, scale = self.told, self.scale
+        conditioning, scale = self.conditioning, self.scale
         content = View(
             name="translation",
-            net=told.net,
-            branches={"cond": told.nothing, "null": told.nothing},
+            net=conditioning.net,
+            branches={"cond": conditioning.nothing, "null": conditioning.nothing},
             guide=Cfg(scale=scale),
             weight=torch.ones(self.prepared.grid, device=self.model.device),
             stream=CONTENT,
         )
-        branches = {"cond": told.concept, "null": told.nothing}
+        branches = {"cond": conditioning.concept, "null": conditioning.nothing}
         guide = Cfg(scale=scale * self.concept.concept_strength)
         return content, replace(content, branches=branches, guide=guide, stream=IMAGE)
 
     def _plan(self, content: View, image: View) -> Plan:
-        """Both canvases, and on the result's the other regions; one view a part of the walk."""
+        """Both canvases, and the other regions on the result's; one view for each interval of the steps."""
         parts = self.prepared.compiled.translated
         views = list(self.prepared.compiled.plan.views)
         for index, (span, left) in enumerate(parts):
             views.append(replace(content, interval_index=index, when=span))
             views.append(replace(image, interval_index=index, when=span, weight=left))
-        edits = sharing(self.translating, *self.told.ids)
+        edits = sharing(self.translating, *self.conditioning.ids)
         limit = self.model.clip
         clamps = () if limit is None else tuple(Clamp(limit=limit, stream=stream) for stream in (CONTENT, IMAGE))
         return Plan(views=tuple(views), edits=edits, refines=clamps)
 
     @cached_property
     def _pinned(self) -> Plan:
-        """What stays outside of all regions."""
+        """A plan that preserves the background outside of all regions."""
         edit = edit_of(self.prepared)
         covered = edit.covered(self.prepared.compiled.dropped)
         if bool((covered > 0).all()):
@@ -247,7 +251,7 @@ class Translation:
         return Plan(refines=(Pin(known=self.known, mask=mask, stream=IMAGE),))
 
     def _renoised(self, inverted: Tensor, fresh: Noise) -> Tensor:
-        """Noise [C, H, W] of variance 1, fresh where other regions draw from the beginning."""
+        """Noise [C, H, W] of variance 1, fresh where other regions are active from the first step."""
         first = self.prepared.steps[0]
         left = next(left for span, left in self.prepared.compiled.translated if first in span)
         if bool((left >= 1).all()):

@@ -1,6 +1,6 @@
-"""Carry the subject or style of one picture over to another that keeps its structure (VCT, arXiv 2307.14352).
+"""Transfer the subject or style of a reference image to a source image (VCT, arXiv 2307.14352).
 
-A scene whose one region has a concept, drawn by :func:`~cloisonne.pipelines.generate.generate`.
+The scene has one region with a concept; :func:`~cloisonne.pipelines.generate.generate` runs it.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from cloisonne.scene.shapes.mask_reading import Channel
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Translated:
-    """A translated picture.
+    """A translated image.
 
-    result: as ``generate`` gives it. concept: what was learned or given, to be saved and used again; None where the
-    encoder of exemplars needs none.
+    result: as ``generate`` returns it. concept: the learned or given concept, which can be saved and reused; None
+    where the reference is encoded as an exemplar instead.
     """
 
     result: Result
@@ -36,22 +36,22 @@ class Translated:
 
     @property
     def image(self) -> Image.Image:
-        """The result, as large as the source."""
+        """The result, at the source's size."""
         return self.result.image
 
     @property
     def scene(self) -> Scene:
-        """The scene that makes it again."""
+        """The scene that reproduces the result."""
         return self.result.scene
 
     @property
     def report(self) -> dict[str, Any]:
-        """What ``--json`` prints; see ``Result``."""
+        """The report that ``--json`` prints; see ``Result``."""
         return self.result.report
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was asked for and is not in the picture, one sentence each."""
+        """Requests that the image does not honour, one sentence each."""
         return self.result.warnings
 
     def __repr__(self) -> str:
@@ -60,13 +60,13 @@ class Translated:
 
     @cached_property
     def raw(self) -> Image.Image:
-        """The same with nothing put back."""
+        """The decoded image without the source's pixels outside of the mask."""
         edit = PictureEdit.of(self.scene)
         pixels = as_pixels(self.result.model.vae.decode(self.result.latents)[0])
         return edit.whole(pixels)
 
     def save(self, path: str | Path, *, overwrite: bool = False, embed: bool = True) -> Path:
-        """Write the picture; a PNG carries its scene. Raises OutputError as ``Result.save`` does."""
+        """Write the image; a PNG carries its scene. Raises OutputError as ``Result.save`` does."""
         return self.result.save(path, overwrite=overwrite, embed=embed)[0]
 
 
@@ -84,10 +84,10 @@ def scene_of(
     seed: int = 0,
     **fields: Any,
 ) -> Scene:
-    """The scene of a translation. fields: of the scene, or of the preset. Raises what :func:`translate` does."""
+    """The scene of a translation. fields: of the scene or of the preset. Raises what :func:`translate` raises."""
     own = {name: fields.pop(name) for name in tuple(fields) if name in Scene.model_fields}
     translating_of(preset, keep_structure, fields)
-    shown = ConceptImage(
+    given = ConceptImage(
         image=given_concept_image(reference),
         file=None if concept is None else Picture(data=concept.data()),
         keep_structure=keep_structure,
@@ -98,7 +98,7 @@ def scene_of(
     changes = {name: value for name, value in fields.items() if value is not None}
     return Scene(
         background=source,
-        regions=(Region(name=NAME, concept=shown, guidance=own.pop("guidance", None), **shape),),
+        regions=(Region(name=NAME, concept=given, guidance=own.pop("guidance", None), **shape),),
         translating={"preset": preset, **changes},
         seed=seed,
         **{name: value for name, value in own.items() if value is not None},
@@ -114,19 +114,26 @@ def translate(
     cache: str | Path | None = None,
     **options: Any,
 ) -> Translated:
-    """Translate a source by one reference picture: :func:`generate` for a scene of one region with a concept.
+    """Translate a source by one reference image: :func:`generate` for a scene of one region with a concept.
 
-    source, reference: a path, a PIL image or an array. progress: is told what is being done, how far, of how much, and
-    the loss where something is fitted; may raise Cancelled. cache: a folder where learning is kept: an interrupted one
-    goes on there, and a finished one is used again. options:
+    Args:
+        source, reference: A path, a PIL image or an array.
+        model: The model.
+        progress: Receives the stage, the step reached, the number of steps, and the loss while fitting; may raise
+            Cancelled.
+        cache: A folder for checkpoints of learning: an interrupted run resumes, a finished concept is reused.
+        options: Fields of the scene, such as steps, or of the preset, and
 
-    mask: where it is black, the source keeps its bytes. mask_channel: what of the mask is read, ``auto``,
-    ``luminance``, ``alpha`` or ``transparency``. preset: "fast" and "learned"
-    (ours), "vct" (the paper), "vct-code" (its released code); further options are fields of it that shall be other, or
-    fields of the scene, such as steps. keep_structure: share of the walk in [0, 1] that looks as the source does.
-    concept_strength: in [0, 1]; 0 is the source. concept: a learned one, in place of learning. word: where learning
-    begins. seed: 0 if left out. Raises SceneError, ImageError, CapabilityError or CheckpointError where that is
-    refused.
+            - mask: the source's pixels stay unchanged where it is black. mask_channel: channel to read, ``auto``,
+              ``luminance``, ``alpha`` or ``transparency``.
+            - preset: "fast" and "learned" (ours), "vct" (the paper), "vct-code" (its released code).
+            - keep_structure: fraction of the steps in [0, 1] in which the result's attention is the source's.
+            - concept_strength: in [0, 1]; 0 gives the source.
+            - concept: a learned concept, which skips learning. word: the word whose embedding learning starts at.
+            - seed: 0 if left out.
+
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: The translation is not possible.
     """
     scene = scene_of(source, reference, **options)
     result = generate(scene, model, progress=progress, cache=None if cache is None else Path(cache))
