@@ -8,37 +8,37 @@ from cloisonne.models.builtin import BUILTIN, Member, members
 ROOT = Path(__file__).resolve().parents[1]
 
 ROLES = {
-    "vae": "autoencoder, f8, 8 latent channels, over 4 × 4 pixel-unshuffled pictures",
+    "vae": "autoencoder, f8, 8 latent channels, over 4 × 4 pixel-unshuffled images",
     "text_encoder": "CLIP text encoder with 128 position tokens",
     "unet": "v-prediction UNet; captions, ReCo sequences and place words",
-    "clip": "contrastive text and picture towers over all training glyphs",
-    "clipseg": "CLIPSeg's decoder on clip: where words are seen in a picture, for MRGD's losses",
+    "clip": "contrastive text and image encoders over all training glyphs",
+    "clipseg": "CLIPSeg's decoder on clip: segments an image by text, for MRGD's losses",
     "exemplar": "Paint by Example: the UNet's first layer of 17 channels, low-rank changes, head on clip",
     "control-canny": "T2I-Adapter for edges inside of a mask",
-    "control-color": "T2I-Adapter for a palette of colours inside of a mask",
-    "judge": "measures only: dense object map, colour, style, 64-d embedding",
+    "control-color": "T2I-Adapter for a colour palette inside of a mask",
+    "judge": "for measurements only: dense object map, colour, style, 64-d embedding",
 }
 
 CONTROL = (
-    "; the map, dark where it does not act; what is drawn\nfrom it and words for the background; "
-    "and with words for the region, too:"
+    "; the map, dark where it does not act; the image generated\nfrom it with a phrase for the background; "
+    "and with a phrase for the region, too:"
 )
 SHEETS = {
-    "exemplar": "Pictures with holes, an exemplar that no training has seen, and what is painted:",
-    "control-canny": f"A picture of the world whose edges are given{CONTROL}",
-    "control-color": f"The same with its palette of colours{CONTROL}",
+    "exemplar": "Images with holes, a held-out exemplar, and the result:",
+    "control-canny": f"A world image whose edges are given{CONTROL}",
+    "control-color": f"The same with its colour palette{CONTROL}",
 }
 
 HEAD = """# Model card: the built-in family
 
 A small text-to-image family with region control, 128 × 128 pixels, trained by `cloisonne train family` on
-pictures that `cloisonne draw` makes: 64 emoji-like objects (some in seven colours) on eleven kinds of
-background. It exists so that everything can be run, tested and measured without downloading a model. Weights
-are float16 safetensors; code commit, seeds, device, minutes, pictures, figures and the hashes of its parents
-stand in each member's `provenance.json`, and loading a member with another parent is an error.
+images from `cloisonne draw`: 64 emoji-like objects (some in seven colours) on eleven kinds of background. It
+exists so that everything can be run, tested and measured without downloading a model. Weights are float16
+safetensors; code commit, seeds, device, minutes, images, figures and the hashes of its parents are in each
+member's `provenance.json`, and loading a member with another parent is an error.
 
 **Intended use**: trying and testing region control, and measuring methods side by side. **Not for**:
-photographs, people, text, or anything outside its small world. **Data**: drawn from Noto Color Emoji (SIL OFL
+photographs, people, text, or anything outside its small world. **Data**: rendered from Noto Color Emoji (SIL OFL
 1.1, see NOTICE); the font is not part of the models.
 
 """
@@ -48,38 +48,38 @@ def card(family: Path = BUILTIN) -> str:
     """The text of MODEL_CARD.md."""
     lines = [
         HEAD,
-        "| member | role | MiB | device | minutes | pictures seen | figures |",
+        "| member | role | MiB | device | minutes | training images | figures |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_row(member) for member in members(family)]
     total = sum(member.bytes for member in members(family)) / 2**20
     lines += [
         "",
-        f"All weights together: {total:.1f} MiB. `psnr_mean` is the mean over pictures in dB, `psnr` that of the",
+        f"All weights together: {total:.1f} MiB. `psnr_mean` is the mean over images in dB, `psnr` that of the",
         "mean squared error; `crops` is the share of unoccluded core objects whose crop the judge names right, on true",
         "pixels and through the autoencoder; `named` is the share of object cells that the UNet's features name right",
         "at t > 700 while training.",
-        "clipseg's `iou`: mean over 150 pictures of what is found of a present object with what is there; `false`: "
-        "mean share of a picture that is found of an object that is not there.",
-        "clip's `top1` and `top5`: of 500 glyphs drawn large on plain colours, each told from 1,012 names.",
-        "The first base and judge were trained with a recipe that changed on the way: see docs/training.md.",
-        "What the methods reach stands in [docs/results.md](docs/results.md).",
+        "clipseg's `iou`: mean over 150 images of the IoU of its mask of a present object with the true one; `false`: "
+        "mean share of the image in its mask of an absent object.",
+        "clip's `top1` and `top5`: of 500 glyphs rendered large on plain colours, each classified among 1,012 names.",
+        "The recipe of the first base and judge changed during training: see docs/training.md.",
+        "[docs/results.md](docs/results.md) measures the methods.",
         "",
         "## Samples",
         "",
-        "Scenes told as regions (`reco`), 20 steps, guidance 2.5, seed 0 each, not chosen:",
+        "Scenes with regions (`reco`), 20 steps, guidance 2.5, seed 0 each, not selected:",
         "",
         "![Eight scenes with their regions](docs/images/sheet-unet.png)",
         "",
-        "Pictures of the world, and what the autoencoder makes of them:",
+        "World images, and their reconstructions by the autoencoder:",
         "",
-        "![True pictures above their reconstructions](docs/images/sheet-vae.png)",
+        "![Originals above their reconstructions](docs/images/sheet-vae.png)",
         "",
     ]
     there = {member.name for member in members(family)}
-    for name, told in SHEETS.items():
+    for name, title in SHEETS.items():
         if name in there:
-            lines += [told, "", f"![Sample sheet of {name}](docs/images/sheet-{name}.png)", ""]
+            lines += [title, "", f"![Sample sheet of {name}](docs/images/sheet-{name}.png)", ""]
     return "\n".join(lines)
 
 

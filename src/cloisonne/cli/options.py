@@ -20,7 +20,7 @@ Caption = Annotated[str | None, typer.Option(help="Prompt for the whole image; r
 Regions = Annotated[
     list[str] | None,
     typer.Option(
-        "--region", metavar="BOX:PHRASE", help='Add "x0,y0,x1,y1:phrase", fractions of the canvas. Repeatable.'
+        "--region", metavar="BOX:PHRASE", help='Add "x0,y0,x1,y1:phrase", in fractions of the canvas. Repeatable.'
     ),
 ]
 Overwrite = Annotated[bool, typer.Option(help="Replace existing outputs.")]
