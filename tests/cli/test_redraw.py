@@ -170,9 +170,7 @@ def test_an_image_with_a_background_is_changed_too(run: Run, builtin: Model) -> 
     assert Path("again.png").read_bytes() == Path("new.png").read_bytes()
 
 
-def test_impossible_changes_are_refused_before_any_work(
-    run: Run, old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_impossible_changes_are_refused_before_any_work(run: Run, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloisonne.models.load.load", lambda *_, **__: pytest.fail("the model was loaded"))
     Path("scene.json").write_text(MIXED.to_json())
     Path("own.png").write_bytes(old.read_bytes())

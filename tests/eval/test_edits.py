@@ -43,9 +43,7 @@ class Greyer:
 
 def evaluated(out: Path, make: Greyer, about: str = "", **settings: object) -> str:
     given = {"limit": 1, "report": lambda line: None, **settings}
-    return evaluate_edits(
-        {"grey": Row(make=make, about=about)}, judge, similarity, lambda rgb: rgb // 2, out, **given
-    )
+    return evaluate_edits({"grey": Row(make=make, about=about)}, judge, similarity, lambda rgb: rgb // 2, out, **given)
 
 
 def cells(text: str, row: str) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ def write_map(picture: Path, kind: str, out: Path, *, overwrite: bool = False) -
     if kind not in DRAWN:
         raise SceneError(f'A map of kind "{kind}" cannot be computed here; choose one of {", ".join(DRAWN)}.')
     rgb = np.asarray(seen(Picture(path=picture), "picture"))
-    drawn = Image.fromarray(DRAWN[kind](rgb))
-    check_output(out, overwrite=overwrite, like=drawn)
-    write_picture(drawn, out, overwrite=overwrite)
+    control_map = Image.fromarray(DRAWN[kind](rgb))
+    check_output(out, overwrite=overwrite, like=control_map)
+    write_picture(control_map, out, overwrite=overwrite)
     return out

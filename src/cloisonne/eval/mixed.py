@@ -105,12 +105,12 @@ def _scenes(case: Case, *, given: bool, together: bool) -> dict[str, Scene]:
     return {**found, **own, TOGETHER: case.together(KINDS, given=given)}
 
 
-def _item(case: Case, drawn: Mapping[str, Generated], judge: Judging, known: Gallery) -> dict[str, Any]:
+def _item(case: Case, images: Mapping[str, Generated], judge: Judging, known: Gallery) -> dict[str, Any]:
     true = edges(case.truth)
     item: dict[str, Any] = {
-        name: {"rows": one.rows, "calls": one.calls, "seconds": one.seconds} for name, one in drawn.items()
+        name: {"rows": one.rows, "calls": one.calls, "seconds": one.seconds} for name, one in images.items()
     }
-    for name, one in drawn.items():
+    for name, one in images.items():
         own = name.startswith(TOGETHER)
         at = {kind: case.place("phrase" if own else kind) for kind in KINDS}
         seen = measure(one.rgb, [at[kind] for kind in KINDS], judge)
@@ -127,16 +127,16 @@ def _item(case: Case, drawn: Mapping[str, Generated], judge: Judging, known: Gal
             "similarity": similarity,
             "boundary F": edge,
         }
-    item["leakage"] = {kind: _moved(case, drawn, kind) for kind in KINDS}
+    item["leakage"] = {kind: _moved(case, images, kind) for kind in KINDS}
     return item
 
 
-def _moved(case: Case, drawn: Mapping[str, Generated], kind: Kind) -> list[float]:
+def _moved(case: Case, images: Mapping[str, Generated], kind: Kind) -> list[float]:
     """Mean differences in a kind's region, in grey levels: alone against mixed, alone against a scene without it."""
     mask = case.mask(kind)
-    without = drawn[KINDS[(KINDS.index(kind) + 1) % len(KINDS)]]
-    alone = drawn[kind].rgb[mask].astype(float)
-    return [float(np.abs(alone - other.rgb[mask]).mean()) for other in (drawn[MIXED], without)]
+    without = images[KINDS[(KINDS.index(kind) + 1) % len(KINDS)]]
+    alone = images[kind].rgb[mask].astype(float)
+    return [float(np.abs(alone - other.rgb[mask]).mean()) for other in (images[MIXED], without)]
 
 
 def _embedded(rgb: PictureArray, judge: Judging) -> Any:

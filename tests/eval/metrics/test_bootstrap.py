@@ -124,7 +124,7 @@ def test_pairs_are_as_many_as_the_references_where_only_these_differ() -> None:
     few = width(Sample(references, np.ones(10, int)))
     assert width(crossed) == pytest.approx(few, rel=0.1)
     assert width(crossed) > 2 * width(alone(crossed))
-    own = Sample(crossed.totals, crossed.counts, (np.arange(100), crossed.drawn[1]))
+    own = Sample(crossed.totals, crossed.counts, (np.arange(100), crossed.factors[1]))
     assert width(own) == pytest.approx(few, rel=0.1)
 
 
@@ -155,8 +155,8 @@ def test_interval_over_a_grid_has_at_least_its_nominal_coverage() -> None:
 def test_rows_over_a_grid_are_compared_pair_by_pair() -> None:
     rng = np.random.default_rng(10)
     a = grid(3 * rng.standard_normal(10) + rng.standard_normal((10, 10)))
-    shift = rng.standard_normal(10)[a.drawn[0]]
-    b = Sample(a.totals + shift, a.counts, a.drawn)
+    shift = rng.standard_normal(10)[a.factors[0]]
+    b = Sample(a.totals + shift, a.counts, a.factors)
     gain, again = difference(b, a), difference(b, a)
     assert gain is not None
     assert gain == again

@@ -31,13 +31,13 @@ class Estimate:
 class Sample:
     """A quantity over scenes: its sum in each scene and the number of observations (regions); both [scenes].
 
-    drawn: the level of each scene, [scenes], for each factor that is resampled instead of scenes; empty to resample
+    factors: the level of each scene, [scenes], for each factor that is resampled instead of scenes; empty to resample
     scenes. Combinations may be absent.
     """
 
     totals: np.ndarray
     counts: np.ndarray
-    drawn: tuple[np.ndarray, ...] = ()
+    factors: tuple[np.ndarray, ...] = ()
 
 
 def mean(sample: Sample) -> Estimate | None:
@@ -92,15 +92,15 @@ def _times(sample: Sample) -> np.ndarray:
     # The seed is the number of scenes, so that all rows of a table share their resamples.
     rng = np.random.default_rng(scenes)
     times = np.ones((DRAWS, scenes), int)
-    for place in _crossed(sample.drawn) or [np.arange(scenes)]:
+    for place in _crossed(sample.factors) or [np.arange(scenes)]:
         there = place.max() + 1
         times *= rng.multinomial(there, np.full(there, 1 / there), size=DRAWS)[:, place]
     return times
 
 
-def _crossed(drawn: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _crossed(factors: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Level indices of each factor; factors nested in another one are dropped in favour of it."""
-    places = [np.unique(kind, return_inverse=True)[1] for kind in drawn]
+    places = [np.unique(kind, return_inverse=True)[1] for kind in factors]
     for fine in reversed(places):
         others = [place for place in places if place is not fine]
         if any(len(np.unique([fine, place], axis=1).T) == fine.max() + 1 for place in others):

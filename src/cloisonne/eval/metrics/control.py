@@ -29,16 +29,16 @@ def edges(rgb: NDArray[np.uint8]) -> Edges:
     return canny(rgb) > 0
 
 
-def edge_figures(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
+def edge_figures(generated: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
     """All figures of an image's edges against the true ones inside the mask [H, W]."""
     return {
-        **boundary(drawn, true, mask),
-        **low_frequency(drawn, true, mask),
-        "outside": float(drawn[~mask].sum()) if not mask.all() else None,
+        **boundary(generated, true, mask),
+        **low_frequency(generated, true, mask),
+        "outside": float(generated[~mask].sum()) if not mask.all() else None,
     }
 
 
-def boundary(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
+def boundary(generated: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
     """F-measure of the edges inside, with a tolerance of ``TOLERANCE`` pixels.
 
     precision: fraction of the generated edge pixels inside with a true one within the tolerance; None without any.
@@ -46,7 +46,7 @@ def boundary(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
     inside are counted; their counterparts may lie across the mask's border. f: the harmonic mean; 1 if neither has an
     edge inside and 0 if only one has. All are None for an empty mask.
     """
-    precision, recall = _near(drawn & mask, true), _near(true & mask, drawn)
+    precision, recall = _near(generated & mask, true), _near(true & mask, generated)
     if not mask.any():
         f = None
     elif precision is None or recall is None:
@@ -66,7 +66,7 @@ def _near(counted: Edges, others: Edges) -> float | None:
     return float(reached[counted].mean())
 
 
-def low_frequency(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
+def low_frequency(generated: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
     """LFMSE and DiffCC, on coarse maps [H/8, W/8] in 0..1.
 
     lfmse_in: mean squared error inside. lfmse_out: outside, against ones; lower the more edges there are.
@@ -74,7 +74,7 @@ def low_frequency(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures
     hallucination_in: fraction of the inside where the image exceeds the truth. hallucination_out: fraction of the
     outside where the image has any edges.
     """
-    a, b = _coarse(drawn), _coarse(true)
+    a, b = _coarse(generated), _coarse(true)
     size = (mask.shape[1] // _COARSER, mask.shape[0] // _COARSER)
     inside = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     lfmse_in, lfmse_out = _mean(((a - b) ** 2)[inside]), _mean(((a - 1) ** 2)[~inside])
