@@ -53,13 +53,16 @@ def generate(
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(help="Denoising strength, 0 to 1: 0 preserves the background, 1 ignores it. Default: 1."),
+        typer.Option(
+            help="Denoising strength, 0 to 1: 0 preserves the background, 1 ignores it. Default: the scene's, else 1."
+        ),
     ] = None,
     cache: Cache = None,
 ) -> None:
     """Generate an image from a scene.
 
     With --background, repaint the regions in that image. With --change, change the scene and generate it again.
+    Options that are left out take the value of the scene, else of the model.
     """
     from cloisonne.cli.redraw import Original
 

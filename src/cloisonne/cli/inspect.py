@@ -32,7 +32,10 @@ def sweep(
     overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report of all images to stdout.")] = False,
 ) -> None:
-    """Generate a scene at several values of one field. Writes a labelled contact sheet."""
+    """Generate a scene at several values of one field. Writes a labelled contact sheet.
+
+    Options that are left out take the value of the scene, else of the model.
+    """
     from cloisonne.cli.scene_arguments import dial_and_values, scene_from
     from cloisonne.cli.scene_checks import check_scene
     from cloisonne.pipelines.result import REPORT_VERSION
@@ -75,7 +78,10 @@ def explain(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Print what a scene compiles to. Lists views, batch rows, tokens, forward passes per step, memory and time."""
+    """Print what a scene compiles to. Lists views, batch rows, tokens, forward passes per step, memory and time.
+
+    Options that are left out take the value of the scene, else of the model.
+    """
     from cloisonne.cli.scene_arguments import scene_from
     from cloisonne.cli.scene_checks import check_scene
     from cloisonne.pipelines.attention_maps.files import check_folder

@@ -66,7 +66,10 @@ def edit(
     no_embed: Annotated[bool, typer.Option("--no-embed", help="Do not embed input images in the PNG.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report to stdout.")] = False,
 ) -> None:
-    """Edit regions of an image and preserve the rest. Writes the images before and after the edit."""
+    """Edit regions of an image and preserve the rest. Writes the images before and after the edit.
+
+    Options that are left out take the value of the scene, else of the model.
+    """
     from cloisonne.cli.scene_arguments import scene_from
     from cloisonne.cli.scene_checks import check_scene
     from cloisonne.pipelines.editing.result import check_outputs
