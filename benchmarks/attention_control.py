@@ -1,9 +1,11 @@
-"""What attention control costs at one layer: two canvases under an edit, against the same two without.
+"""Cost of attention control at one layer: two canvases with an edit, against the
+same two without.
 
     python benchmarks/attention_control.py
 
-Head shapes of Stable Diffusion 1.5 at 32 x 32 (8 heads of 80) and 64 x 64 (8 of 40) pixels, 77 words, float32, one
-thread, rows interleaved, the best of 15 rounds. ``materialised`` builds the maps, as the published code does.
+Head shapes of Stable Diffusion 1.5 at 32 x 32 (8 heads of 80) and 64 x 64 (8
+of 40) pixels, 77 tokens, float32, one thread, rows interleaved, the best of 15
+rounds. ``materialised`` builds the maps, as the published code does.
 """
 
 import argparse
@@ -28,7 +30,7 @@ SHAPES = {32: 640, 64: 320}
 
 
 class Materialised:
-    """The maps of the source for the target, by probabilities."""
+    """Replaces the target's attention probabilities by the source's."""
 
     def touches(self, site: Site, call: Call) -> bool:
         return True
@@ -54,8 +56,8 @@ class Materialised:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=Path("attention_control.json"))
+    parser.add_argument("--rounds", type=int, default=15, help="timed runs of each row (default: 15)")
+    parser.add_argument("--out", type=Path, default=Path("attention_control.json"), help="JSON file to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     found = {}

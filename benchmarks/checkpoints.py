@@ -1,13 +1,17 @@
-"""Published shapes with random weights: cloisonne against diffusers' pipeline on the same networks, in one run.
+"""Times published network shapes against diffusers' pipelines, in one run.
 
-    python benchmarks/checkpoints.py                                 on a CPU: float32, 256 x 256 pixels, 2 steps
-    python benchmarks/checkpoints.py --device cuda                   bfloat16, native size, 20 steps
-    python benchmarks/checkpoints.py --device cuda --mode compiled   the UNet compiled; "graph": under a CUDA graph too
+    python benchmarks/checkpoints.py
+    python benchmarks/checkpoints.py --device cuda
+    python benchmarks/checkpoints.py --device cuda --mode compiled
 
-Both sides draw from the same latents and the same text, guided, to latents and without the autoencoder; they take
-turns, each shows its best round, and the difference of their latents stands beside. With --regions K, cloisonne also
-draws a scene of K disjoint regions (method attention), which diffusers has no counterpart for. Weights are random; only
-their shape matters.
+A CPU runs float32, 256 x 256 pixels, 2 steps; a GPU bfloat16, native size, 20
+steps. Mode compiled compiles the UNet, graph also captures a CUDA graph.
+
+Both generate latents from the same initial latents and prompt, with guidance
+and without the autoencoder. They alternate; each row is its best round, with
+the difference of the latents. With --regions K, cloisonne also generates a
+scene of K disjoint regions (method attention), which diffusers has no
+counterpart for. Weights are random; only their shape matters.
 """
 
 import argparse
@@ -69,14 +73,14 @@ UNETS: dict[str, dict[str, Any]] = {
         "sample_size": 16,
     },
 }
-"""UNets by their config; "tiny" shows that the benchmark runs, its times mean nothing."""
+"""UNets by their config; "tiny" only checks that the benchmark runs."""
 
 PROMPT = "a cat in the snow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One row: seconds of the best round, and relative to diffusers'. difference: of latents, relative (L2)."""
+    """One row: seconds of the best round, also relative to diffusers'. difference: of the latents, relative (L2)."""
 
     shape: str
     side: str
@@ -89,15 +93,17 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", choices=UNETS, default=["sd15", "sdxl"])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--mode", choices=["eager", "compiled", "graph"], default="eager")
-    parser.add_argument("--pixels", type=int, help="side of the picture (256 on a CPU, else the network's own)")
-    parser.add_argument("--steps", type=int, help="(2 on a CPU, else 20)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--regions", type=int, nargs="*", default=[8], help="scenes of so many regions (8)")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints.json"), help="the rows as JSON")
+    parser.add_argument("--shapes", nargs="+", choices=UNETS, default=["sd15", "sdxl"], help="(default: sd15 sdxl)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument(
+        "--mode", choices=["eager", "compiled", "graph"], default="eager", help="execution of the UNet (default: eager)"
+    )
+    parser.add_argument("--pixels", type=int, help="side of the image (default: 256 on a CPU, else the native size)")
+    parser.add_argument("--steps", type=int, help="denoising steps (default: 2 on a CPU, else 20)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each row (default: 5)")
+    parser.add_argument("--regions", type=int, nargs="*", default=[8], help="numbers of regions (default: 8)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("checkpoints.json"), help="JSON file to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     rows = [row for shape in options.shapes for row in measure(shape, options)]
@@ -109,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @torch.no_grad()
 def measure(shape: str, options: argparse.Namespace) -> list[Result]:
-    """One shape: all its rows take turns."""
+    """Measure one shape; its rows alternate."""
     cpu = options.device == "cpu"
     pixels = options.pixels or (256 if cpu else 8 * UNETS[shape]["sample_size"])
     steps = options.steps or (2 if cpu else 20)
@@ -121,18 +127,18 @@ def measure(shape: str, options: argparse.Namespace) -> list[Result]:
     latents = torch.randn(1, 4, pixels // 8, pixels // 8, generator=torch.Generator().manual_seed(0))
     latents = latents.to(options.device)
 
-    def diffusers_s() -> Tensor:
+    def run_diffusers() -> Tensor:
         size = {"height": pixels, "width": pixels, "num_inference_steps": steps, "guidance_scale": 5.0}
         given = latents.to(pipeline.unet.dtype)
         return pipeline(PROMPT, negative_prompt="dog", latents=given, output_type="latent", **size).images
 
     def scene_of(count: int) -> Callable[[], Tensor]:
         given = {"width": pixels, "height": pixels, "steps": steps, "guidance": 5.0, "sampler": "ddim"}
-        words = {"caption": PROMPT, "negative": "dog", "method": "attention"}
-        scene = Scene(seed=0, regions=strips(count), **given, **words)
+        prompts = {"caption": PROMPT, "negative": "dog", "method": "attention"}
+        scene = Scene(seed=0, regions=strips(count), **given, **prompts)
         return lambda: generate(scene, model, latents=latents, output_type="latent").latents
 
-    sides: dict[str, tuple[dict[str, Any], Callable[[], Tensor]]] = {"diffusers": (theirs, diffusers_s)}
+    sides: dict[str, tuple[dict[str, Any], Callable[[], Tensor]]] = {"diffusers": (theirs, run_diffusers)}
     for count in (0, *options.regions):
         sides[f"cloisonne, {count} regions" if count else "cloisonne"] = (ours, scene_of(count))
     seconds, outputs = take_turns(parts.unet, sides, options)
@@ -152,8 +158,8 @@ def measure(shape: str, options: argparse.Namespace) -> list[Result]:
                 difference=difference,
             )
         )
-        shown = "" if difference is None else f"{difference:10.1e}"
-        print(f"{shape:6}{side:24}{pixels:6} px{steps:4} steps{seconds[side]:10.3f} s{ratio:8.3f}{shown}")
+        printed = "" if difference is None else f"{difference:10.1e}"
+        print(f"{shape:6}{side:24}{pixels:6} px{steps:4} steps{seconds[side]:10.3f} s{ratio:8.3f}{printed}")
     return rows
 
 
@@ -162,19 +168,19 @@ def take_turns(
     sides: dict[str, tuple[dict[str, Any], Callable[[], Tensor]]],
     options: argparse.Namespace,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """The best of all rounds, and what came out. The sides share one UNet; each brings its attention processors."""
+    """Best time and last output of each side. The sides share one UNet; each sets its own attention processors."""
     compiled = {"compiled": "default", "graph": "reduce-overhead"}.get(options.mode)
     forwards: dict[str, Any] = {}
     plain = unet.forward
     seconds, outputs = dict.fromkeys(sides, float("inf")), dict[str, Tensor]()
     for turn in range(options.rounds + 1):
-        for side, (processors, draw) in sides.items():
+        for side, (processors, run) in sides.items():
             unet.set_attn_processor(dict(processors))
             if compiled:
                 forwards.setdefault(side, torch.compile(plain, mode=compiled))
                 unet.forward = forwards[side]
             begin = time.perf_counter()
-            outputs[side] = draw()
+            outputs[side] = run()
             if options.device.startswith("cuda"):
                 torch.cuda.synchronize()
             if turn > 0:
@@ -196,7 +202,7 @@ def random_parts(shape: str, dtype: torch.dtype, device: str) -> Parts:
     xl = shape == "sdxl"
     with torch.device(device):
         unet = UNet2DConditionModel(**UNETS[shape]).to(dtype).eval()
-        # Never asked: both sides stop at latents.
+        # Unused: both sides stop at latents.
         vae = AutoencoderKL(
             block_out_channels=(32,) * 4,
             down_block_types=("DownEncoderBlock2D",) * 4,

@@ -1,12 +1,14 @@
-"""What each way of inversion costs and how near it comes back: pictures of the world up to noise and down again.
+"""Cost and reconstruction error of the inversion methods, on world images.
 
-    python benchmarks/inversion.py                 24 pictures, 20 and 50 steps
+    python benchmarks/inversion.py                 24 images, 20 and 50 steps
     python benchmarks/inversion.py --pictures 60 --steps 20
 
-Each picture is encoded, walked up with its own words, walked down again with the same, and decoded. A guidance above 1
-is used in both directions but in the rows of null text and the negative prompt, which go up at 1. Evaluations count
-rows of the network, up and down, a picture. The ceiling is the autoencoder's own round trip. Seconds are of one thread
-and compare rows of one run only.
+Each image is encoded, inverted with its own prompt, sampled with the same
+prompt, and decoded. A guidance above 1 is used in both directions, except by
+null text and the negative prompt, which invert at 1. Evaluations count network
+rows per image, in inversion (up) and sampling (down). The ceiling is the
+autoencoder's own round trip. Times are of one thread and comparable within one
+run only.
 """
 
 import argparse
@@ -38,7 +40,7 @@ FIRST_SEED = 7 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Means over pictures. up, down: rows of the network. latent: root mean squared error. psnr, ceiling: dB."""
+    """Means over images. up, down: network rows. latent: root mean squared error. psnr, ceiling: dB."""
 
     way: str
     guidance: float
@@ -52,8 +54,8 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trip:
-    """One picture there and back: the canvas that came back, and the counts of both walks."""
+class RoundTrip:
+    """One image inverted and sampled again: the resulting latents, and the network rows of both directions."""
 
     z: Tensor
     up: Run
@@ -62,57 +64,57 @@ class Trip:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="builtin", help='"builtin" or a diffusers folder')
-    parser.add_argument("--pictures", type=int, default=24, help="pictures of the world (24)")
-    parser.add_argument("--steps", type=int, nargs="+", default=[20, 50], help="steps of a walk (20 50)")
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.5], help="scales of guidance (1 2.5)")
-    parser.add_argument("--out", type=Path, default=Path("inversion.json"), help="the table as JSON (inversion.json)")
+    parser.add_argument("--model", default="builtin", help='"builtin" or a diffusers folder (default: builtin)')
+    parser.add_argument("--pictures", type=int, default=24, help="world images (default: 24)")
+    parser.add_argument("--steps", type=int, nargs="+", default=[20, 50], help="denoising steps (default: 20 50)")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.5], help="scales (default: 1 2.5)")
+    parser.add_argument("--out", type=Path, default=Path("inversion.json"), help="JSON file (default: inversion.json)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = load(options.model)
     results = []
     for count in options.steps:
         for guidance in options.guidance:
-            for name, there_and_back in trips(guidance).items():
-                results.append(measure(name, there_and_back, model, options.pictures, count, guidance))
+            for name, method in methods(guidance).items():
+                results.append(measure(name, method, model, options.pictures, count, guidance))
                 show(results[-1])
     found = {"torch": torch.__version__, "threads": 1, "pictures": options.pictures}
     options.out.write_text(json.dumps({**found, "results": [asdict(result) for result in results]}, indent=1) + "\n")
 
 
-Journey = Callable[[Scene, Model, Tensor], Trip]
+Method = Callable[[Scene, Model, Tensor], RoundTrip]
 
 
-def trips(guidance: float) -> dict[str, Journey]:
+def methods(guidance: float) -> dict[str, Method]:
     """The rows of a table, by name."""
-    ways = {way: lambda scene, model, z, way=way: plain(way, scene, model, z) for way in INVERSION_METHODS}
-    return ways if guidance == 1 else {**ways, "negative-prompt": negative_prompt, "null-text": null_text}
+    found = {way: lambda scene, model, z, way=way: plain(way, scene, model, z) for way in INVERSION_METHODS}
+    return found if guidance == 1 else {**found, "negative-prompt": negative_prompt, "null-text": null_text}
 
 
-def plain(way: InversionMethod, scene: Scene, model: Model, z: Tensor) -> Trip:
-    """Up and down by the same plan."""
+def plain(way: InversionMethod, scene: Scene, model: Model, z: Tensor) -> RoundTrip:
+    """Invert and sample with the same plan."""
     plan, steps = compiled(scene, model)
     found = invert(plan, z, steps, way)
     return back(plan, found.sampler, found.noise, steps, found.run)
 
 
-def negative_prompt(scene: Scene, model: Model, z: Tensor) -> Trip:
-    """Up without guidance; down with it, the null branch told the words."""
+def negative_prompt(scene: Scene, model: Model, z: Tensor) -> RoundTrip:
+    """Invert without guidance; sample with it, with the prompt in the null branch."""
     plan, steps = compiled(scene, model)
     found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps, "ddim")
     return back(negative_prompt_inversion(plan), Ddim(), found.noise, steps, found.run)
 
 
-def null_text(scene: Scene, model: Model, z: Tensor) -> Trip:
-    """Up without guidance, null tokens fitted to the path; the fit counts as part of the way up."""
+def null_text(scene: Scene, model: Model, z: Tensor) -> RoundTrip:
+    """Invert without guidance and fit null tokens to the path; the fit counts as inversion."""
     plan, steps = compiled(scene, model)
     found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps, "ddim")
     return back(fit_null(plan, found.path, steps, run=found.run), Ddim(), found.noise, steps, found.run)
 
 
-def back(plan: Plan, sampler: Sampler, noise: Tensor, steps: Sequence[Step], up: Run) -> Trip:  # type: ignore[type-arg]
+def back(plan: Plan, sampler: Sampler, noise: Tensor, steps: Sequence[Step], up: Run) -> RoundTrip:  # type: ignore[type-arg]
     down = Run()
-    return Trip(z=sample(plan, sampler, noise, steps, noise=lambda: noise, run=down), up=up, down=down)
+    return RoundTrip(z=sample(plan, sampler, noise, steps, noise=lambda: noise, run=down), up=up, down=down)
 
 
 def compiled(scene: Scene, model: Model) -> tuple[Plan, tuple[Step, ...]]:
@@ -120,19 +122,19 @@ def compiled(scene: Scene, model: Model) -> tuple[Plan, tuple[Step, ...]]:
     return prepared.compiled.plan, prepared.steps
 
 
-def measure(name: str, journey: Journey, model: Model, pictures: int, count: int, guidance: float) -> Result:
+def measure(name: str, method: Method, model: Model, pictures: int, count: int, guidance: float) -> Result:
     rows = []
     for layout in scan(pictures, FIRST_SEED):
         rgb = layout.truth().rgb
         scene = layout.scene().replace(steps=count, guidance=guidance, sampler="ddim", seed=0)
         z = model.vae.encode(as_tensor(rgb))
         began = time.perf_counter()
-        trip = journey(scene, model, z)
+        trip = method(scene, model, z)
         seconds = time.perf_counter() - began
         with torch.no_grad():
-            came, ceiling = (as_pixels(model.vae.decode(canvas)[0]) for canvas in (trip.z, z))
+            reconstruction, ceiling = (as_pixels(model.vae.decode(canvas)[0]) for canvas in (trip.z, z))
         error = float((trip.z - z).square().mean().sqrt())
-        rows.append((trip.up.rows, trip.down.rows, seconds, error, psnr(came, rgb), psnr(ceiling, rgb)))
+        rows.append((trip.up.rows, trip.down.rows, seconds, error, psnr(reconstruction, rgb), psnr(ceiling, rgb)))
     up, down, seconds, error, own, ceiling = np.mean(rows, axis=0).tolist()
     return Result(
         way=name,

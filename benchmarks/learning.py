@@ -1,16 +1,20 @@
-"""What each choice of the recipe brings to the base: one training a row, all on the same number of pictures.
+"""Ablation of the base's training recipe, on the same number of images per row.
 
-    python benchmarks/learning.py -o out                        every row, 12,800 pictures each
-    python benchmarks/learning.py -o out --pictures 25600 --row plain --row adamw
+    python benchmarks/learning.py -o out
+    python benchmarks/learning.py -o out --pictures 25600 --row adamw
 
-`plain` is the recipe without its start on half the canvas; each other row changes one choice of it. All begin with the
-same weights and see the same pictures in the same order, as far as their batch and canvas allow; `again` is plain with
-other initial weights, so that rows can be held against chance. Then the averaged weights predict v on pictures that no
-training has seen, told as ReCo sequences, by captions and not at all, the same noise in every row: mean squared
-error by t, `named` the share of object cells that the features name right above t = 700 (of no meaning without labels).
-`told - caption`: how much less the error above t = 700 is for knowing the regions, which is what makes boxes obeyed. In
-brackets the difference from plain, paired by picture, +- 1.96 standard errors; another training would come out
-otherwise by what `again` shows. Finished rows are kept in the folder and not trained again.
+`plain` is the recipe without its start on half the canvas; each other row
+changes one choice. All start from the same weights and use the same images in
+the same order, as far as their batch and canvas allow; `again` is plain with
+other initial weights, to measure the variance. Then the averaged weights
+predict v on held-out images, conditioned on ReCo sequences, on captions and on
+nothing, with the same noise in every row: mean squared error by t, and
+`named`, the fraction of object cells that the features classify correctly
+above t = 700 (meaningless without labels). `reco - caption` is the error above
+t = 700 with regions minus that with a caption: what the network gains from the
+boxes. In brackets the difference from plain, paired by image, +- 1.96 standard
+errors; `again` estimates the variance over trainings. Finished rows stay in
+the folder and are not trained again.
 """
 
 import argparse
@@ -29,7 +33,7 @@ from cloisonne.methods.reco import Vocabulary
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import networks as base
-from cloisonne.train.base import stage as lessons
+from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.captions import tell
 from cloisonne.train.base.grounding import Seen
 from cloisonne.train.base.latents import LatentStore, fill
@@ -40,7 +44,7 @@ from cloisonne.train.loop import load_average, run
 FIRST_SEED = 9 << 20
 STORED = 40_000
 HELD_OUT = 256
-TOLD = ("reco", "caption", "null")
+CONDITIONINGS = ("reco", "caption", "null")
 
 PLAIN = replace(RECIPE, half=0.0)
 ROWS: dict[str, BaseRecipe] = {
@@ -56,15 +60,21 @@ ROWS: dict[str, BaseRecipe] = {
     "batch 96": replace(PLAIN, batch=96),
     "bins normal": replace(PLAIN, sines=False),
     "simple first": replace(PLAIN, simple=0.3),
-    "half canvas first": replace(PLAIN, half=0.5),  # of the pictures: about what RECIPE is of the time
+    "half canvas first": replace(PLAIN, half=0.5),  # fraction of the images; about RECIPE's fraction of the time
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=12_800, help="that each row is trained on")
-    parser.add_argument("--row", action="append", choices=list(ROWS), help="may be given several times; by default all")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for trainings and results")
+    parser.add_argument("--pictures", type=int, default=12_800, help="training images of each row (default: 12800)")
+    parser.add_argument(
+        "--row",
+        action="append",
+        choices=list(ROWS),
+        metavar="NAME",
+        help="row to train: {}; repeatable (default: all)".format(", ".join(ROWS)),
+    )
     options = parser.parse_args()
     stores = _stores(options.out)
     for name in options.row or list(ROWS):
@@ -72,11 +82,11 @@ def main() -> None:
         if not file.is_file():
             result = _row(name, options.pictures, options.out, stores)
             file.write_text(json.dumps(result))
-        print(_told(options.out, options.pictures), flush=True)
+        print(_table(options.out, options.pictures), flush=True)
 
 
 def _stores(out: Path) -> tuple[LatentStore, LatentStore, LatentStore]:
-    """Training pictures, the same half as large, and pictures that no training sees."""
+    """Training images, the same at half size, and held-out images."""
     vae = Vae(base.load_autoencoder(BUILTIN / "vae"))
     whole = LatentStore(out / "latents", family.RECIPE, (8, 16, 16), STORED)
     half = LatentStore(out / "latents-half", family.RECIPE, (8, 8, 8), STORED)
@@ -88,11 +98,11 @@ def _stores(out: Path) -> tuple[LatentStore, LatentStore, LatentStore]:
 
 def _row(name: str, pictures: int, out: Path, stores: tuple[LatentStore, LatentStore, LatentStore]) -> dict[str, Any]:
     whole, half, unseen = stores
-    learning = ROWS[name]
+    recipe = ROWS[name]
     words = base.load_tokenizer(BUILTIN / "tokenizer")
     torch.manual_seed(1 if name == "again" else 0)
-    text, unet = base.build_text(words, sines=learning.sines), base.build_unet()
-    stage = lessons.stage(text, unet, words, whole, 1.0, recipe=learning, half=half)
+    text, unet = base.build_text(words, sines=recipe.sines), base.build_unet()
+    stage = base_stage.stage(text, unet, words, whole, 1.0, recipe=recipe, half=half)
     stage = replace(stage, pictures=pictures)
     folder = out / f"state {name} {pictures}"
     began = time.monotonic()
@@ -104,7 +114,7 @@ def _row(name: str, pictures: int, out: Path, stores: tuple[LatentStore, LatentS
 
 @torch.no_grad()
 def _measure(text: Any, unet: Any, labels: Any, words: Any, store: LatentStore) -> dict[str, list[float]]:
-    """Squared error on v of each picture, by how it is told and where t lies; and what the features name."""
+    """Squared error on v of each image, by conditioning and range of t, and the accuracy of the features."""
     v, abar = Vocabulary.of(words), base.alphas()
     features = Seen()
     unet.up_blocks[-2].register_forward_hook(lambda module, args, out: features.all.append(out))
@@ -116,16 +126,16 @@ def _measure(text: Any, unet: Any, labels: Any, words: Any, store: LatentStore) 
             generator = torch.Generator().manual_seed(start + low)
             noise, t = torch.randn(z0.shape, generator=generator), torch.randint(low, high, (32,), generator=generator)
             a, s = abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
-            for way in TOLD:
-                ids = [tell(store, int(k), way, np.random.default_rng([int(k), 3]), words, v).ids for k in chosen]
+            for kind in CONDITIONINGS:
+                ids = [tell(store, int(k), kind, np.random.default_rng([int(k), 3]), words, v).ids for k in chosen]
                 features.all.clear()
                 with torch.autocast("cpu", torch.bfloat16):
-                    heard = text(torch.tensor(ids)).last_hidden_state
-                    out = unet(a * z0 + s * noise, t, encoder_hidden_states=heard).sample
+                    embeddings = text(torch.tensor(ids)).last_hidden_state
+                    out = unet(a * z0 + s * noise, t, encoder_hidden_states=embeddings).sample
                     seen = labels.classes(features.all[0]).argmax(1)
                 error = (out.float() - (a * noise - s * z0)).square().mean((1, 2, 3))
-                figures.setdefault(f"{way} {low}", []).extend(error.tolist())
-                if way == "reco" and low == 700:
+                figures.setdefault(f"{kind} {low}", []).extend(error.tolist())
+                if kind == "reco" and low == 700:
                     right = ((seen == classes) & (classes > 0)).sum((1, 2)) / (classes > 0).sum((1, 2)).clamp(min=1)
                     figures.setdefault("named", []).extend(right.tolist())
     return figures
@@ -135,16 +145,16 @@ COLUMNS: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {
     "v, t < 400": lambda f: f["reco 0"],
     "v, 400 to 699": lambda f: f["reco 400"],
     "v, t from 700": lambda f: f["reco 700"],
-    "told - caption": lambda f: f["reco 700"] - f["caption 700"],
-    "told - null": lambda f: f["reco 700"] - f["null 700"],
+    "reco - caption": lambda f: f["reco 700"] - f["caption 700"],
+    "reco - null": lambda f: f["reco 700"] - f["null 700"],
     "named": lambda f: f["named"],
 }
 
 
-def _told(out: Path, pictures: int) -> str:
-    """The table of all rows that are there; below each figure of a row its difference from plain's, paired."""
+def _table(out: Path, pictures: int) -> str:
+    """The table of all finished rows, with the paired difference from plain after each figure."""
     rows = {n: json.loads(f.read_text()) for n in ROWS if (f := out / f"{n} {pictures}.json").is_file()}
-    lines = [f"{pictures} pictures a row, measured on {HELD_OUT} others.", ""]
+    lines = [f"{pictures} images per row, measured on {HELD_OUT} others.", ""]
     lines += [f"| row | steps | minutes | {' | '.join(COLUMNS)} |", "|---" * (3 + len(COLUMNS)) + "|"]
     values = {
         name: {c: of({k: torch.tensor(v) for k, v in row.items() if isinstance(v, list)}) for c, of in COLUMNS.items()}

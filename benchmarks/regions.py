@@ -1,12 +1,18 @@
-"""What K regions cost: one guided prediction with K texts, against the same prediction with one.
+"""Cost of K regions: one guided prediction with K text sequences, against the
+same prediction with one.
 
-    python benchmarks/regions.py                  the shape of Stable Diffusion 1.5, and of the built-in UNet
-    python benchmarks/regions.py --shapes small   92 million parameters, 32 x 32 latents
+    python benchmarks/regions.py
+    python benchmarks/regions.py --shapes small
 
-Weights are random; only their shape matters. One thread; all rows of a table take turns, and each shows its best round,
-with counted operations beside it. Regions are the Voronoi cells of K random points: disjoint, of different sizes, their
-edges anywhere. ``gathered`` is what cloisonne does, ``dense`` lets every pixel attend to every text and mixes by mask,
-``separate`` predicts each region by itself, as MultiDiffusion does.
+The default shapes are Stable Diffusion 1.5 and the built-in UNet; small has 92
+million parameters and 32 x 32 latents.
+
+Weights are random; only their shape matters. One thread; the rows of a table
+alternate, and each reports its best round and its FLOPs. Regions are the
+Voronoi cells of K random points: disjoint and of different sizes. ``gathered``
+is cloisonne's attention; in ``dense`` every pixel attends to every text
+sequence and the results are mixed by mask; ``separate`` predicts each region
+by itself, like MultiDiffusion.
 """
 
 import argparse
@@ -46,15 +52,15 @@ SHAPES: dict[str, dict[str, Any]] = {
     "small": {**ATTENTION, "block_out_channels": (128, 256, 384, 384), "sample_size": 32},
     "tiny": {**ATTENTION, "block_out_channels": (32, 32, 64, 64), "sample_size": 16, "layers_per_block": 1},
 }
-"""UNets by their config; "tiny" shows that the benchmark runs, its times mean nothing."""
+"""UNets by their config; "tiny" only checks that the benchmark runs."""
 
 MOST_SEPARATE = {"sd15": 2}
-"""Separate passes are timed up to this K, where more would take hours; the default is 8."""
+"""Largest K for which separate passes are timed, since more would take hours; the default is 8."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row of a table: how the regions are attended, their number, and a prediction of it."""
+    """One row of a table: form of attention, number of regions, and the prediction to time."""
 
     form: str
     regions: int
@@ -64,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """seconds: the best round. time, operations: relative to one region. difference: largest, from the dense form."""
+    """seconds: of the best round. time, operations: relative to one region. difference: maximum, to the dense form."""
 
     form: str
     regions: int
@@ -77,13 +83,21 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", choices=[*SHAPES, "builtin"], help="(sd15, and builtin if it is there)")
-    parser.add_argument("--rounds", type=int, default=15, help="each row of a table is timed so often (15)")
-    parser.add_argument("--dense-rounds", type=int, default=15, help="the rows of dense masks and separate passes (15)")
     parser.add_argument(
-        "--regions", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of regions (1 2 4 8 16)"
+        "--shapes",
+        nargs="+",
+        choices=[*SHAPES, "builtin"],
+        metavar="SHAPE",
+        help="sd15, small, tiny or builtin (default: sd15 builtin)",
     )
-    parser.add_argument("--out", type=Path, default=Path("regions.json"), help="the tables as JSON (regions.json)")
+    parser.add_argument("--rounds", type=int, default=15, help="timed runs of each row (default: 15)")
+    parser.add_argument(
+        "--dense-rounds", type=int, default=15, help="timed runs of the dense and separate rows (default: 15)"
+    )
+    parser.add_argument(
+        "--regions", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of regions (default: 1 2 4 8 16)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("regions.json"), help="JSON file (default: regions.json)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     shapes = options.shapes or ["sd15", *(["builtin"] if builtin_config().exists() else [])]
@@ -102,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @torch.no_grad()
 def measure(shape: str, regions: Sequence[int], rounds: int, dense_rounds: int) -> list[Result]:
-    """One table: the cases take turns, so that a busy moment does not hit one of them alone."""
+    """Measure one table. The cases alternate, so that a busy moment does not affect only one of them."""
     unet = random_unet(shape)
     cases = list(cases_of(unet, sorted({1, *regions}), MOST_SEPARATE.get(shape, 8)))
     millions = sum(parameter.numel() for parameter in unet.parameters()) / 1e6
@@ -150,11 +164,11 @@ def cases_of(unet: UNet2DConditionModel, regions: Sequence[int], most_separate: 
                 View(
                     name=f"view {i}",
                     net=net,
-                    branches={"cond": told, "null": Conditioning(tokens=(null,))},
+                    branches={"cond": cond, "null": Conditioning(tokens=(null,))},
                     guide=Cfg(scale=4.0),
                     weight=weight,
                 )
-                for i, (told, weight) in enumerate(views)
+                for i, (cond, weight) in enumerate(views)
             )
         )
         run = Run()
@@ -163,10 +177,10 @@ def cases_of(unet: UNet2DConditionModel, regions: Sequence[int], most_separate: 
     cases = []
     for count in regions:
         masks = cells(count, side)
-        told = [Tokens(phrase.value, mask) for phrase, mask in zip(phrases, masks, strict=False)]
+        tokens = [Tokens(phrase.value, mask) for phrase, mask in zip(phrases, masks, strict=False)]
         everywhere = torch.ones(side, side)
-        cases.append(case("gathered", count, [(Conditioning(tokens=tuple(told)), everywhere)]))
-        cases.append(case("dense", count, [(Conditioning(tokens=tuple(told)), everywhere)]))
+        cases.append(case("gathered", count, [(Conditioning(tokens=tuple(tokens)), everywhere)]))
+        cases.append(case("dense", count, [(Conditioning(tokens=tuple(tokens)), everywhere)]))
         if 1 < count <= most_separate:
             alone = [Conditioning(tokens=(phrase,)) for phrase in phrases[:count]]
             cases.append(case("separate", count, list(zip(alone, masks, strict=True))))
@@ -185,7 +199,7 @@ def count_operations(case: Case) -> int:
     def attention(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, **__: Any) -> int:
         return sdpa_flop_count(q, k, v)
 
-    # What torch's counter leaves out.
+    # An operator that torch's counter omits.
     left_out = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
     with FlopCounterMode(display=False, custom_mapping=left_out) as counter:
         case.predict()

@@ -1,11 +1,12 @@
-"""Pictures a second while the base is trained, and while its pictures are drawn.
+"""Images per second in training the base and in drawing its images.
 
     python benchmarks/training.py
 
-Each row takes whole steps (pictures chosen and told, forward, backward, optimiser) on stored latents; the first
-step is not counted. `split` shares every operator between the cores, `parts` gives each core a part of the batch.
-Drawing is of the pictures of the base, in one process and in one a core. Run it on an idle machine: rows compare within
-one run only.
+Each row takes whole steps (batch, captions, forward, backward, optimiser) on
+stored latents; the first step is not counted. `split` divides every operator
+between the cores, `parts` gives each core a part of the batch. Drawing is of
+the base's images, in one process and in one per core. Run it on an idle
+machine: rows are comparable within one run only.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import torch
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import networks as base
-from cloisonne.train.base import stage as lessons
+from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.latents import LatentStore, fill
 from cloisonne.train.base.recipe import RECIPE, BaseRecipe
 from cloisonne.train.builtin import family
@@ -37,14 +38,14 @@ STORED = 960
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20, help="that each row is timed for")
+    parser.add_argument("--seconds", type=float, default=20, help="time of each row in seconds (default: 20)")
     options = parser.parse_args()
     cores = torch.get_num_threads()
-    print(f"{cores} threads\n\n| row | batch | pictures/s | to the first |\n|---|---:|---:|---:|", flush=True)
+    print(f"{cores} threads\n\n| row | batch | images/s | relative to the first |\n|---|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         stores = _stores(Path(folder))
         first = 0.0
-        for row, parts, learning in (
+        for row, parts, recipe in (
             ("split", 1, replace(RECIPE, batch=32, half=0.0)),
             ("split", 1, replace(RECIPE, batch=96, half=0.0)),
             ("parts", cores, replace(RECIPE, batch=32, half=0.0)),
@@ -52,10 +53,10 @@ def main() -> None:
             ("parts, half the canvas", cores, replace(RECIPE, batch=32, half=1.0)),
             ("parts, half the canvas", cores, replace(RECIPE, batch=96, half=1.0)),
         ):
-            speed = _training(stores, learning, parts, options.seconds)
+            speed = _training(stores, recipe, parts, options.seconds)
             first = first or speed
-            print(f"| {row} | {learning.batch} | {speed:.1f} | {speed / first:.2f} |", flush=True)
-    print("\n| drawing | pictures/s |\n|---|---:|")
+            print(f"| {row} | {recipe.batch} | {speed:.1f} | {speed / first:.2f} |", flush=True)
+    print("\n| drawing | images/s |\n|---|---:|")
     for workers in sorted({1, os.cpu_count() or 1}):
         print(f"| {workers} processes | {_drawing(workers, options.seconds):.0f} |", flush=True)
 
@@ -68,11 +69,11 @@ def _stores(folder: Path) -> tuple[LatentStore, LatentStore]:
     return stores[0], stores[1]
 
 
-def _training(stores: tuple[LatentStore, LatentStore], learning: BaseRecipe, parts: int, seconds: float) -> float:
+def _training(stores: tuple[LatentStore, LatentStore], recipe: BaseRecipe, parts: int, seconds: float) -> float:
     words = base.load_tokenizer(BUILTIN / "tokenizer")
     torch.manual_seed(0)
     text, unet = base.build_text(words), base.build_unet()
-    stage = lessons.stage(text, unet, words, stores[0], 1.0, recipe=learning, half=stores[1], parts=parts)
+    stage = base_stage.stage(text, unet, words, stores[0], 1.0, recipe=recipe, half=stores[1], parts=parts)
     named = [(f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters()]
     optimiser = Mixed(named, lr=stage.lr, outer=stage.outer, muon=stage.muon)
     with Parts(stage.losses, [p for _, p in named]) as work:
@@ -83,7 +84,7 @@ def _training(stores: tuple[LatentStore, LatentStore], learning: BaseRecipe, par
             step += 1
             if step == 1:
                 began = time.perf_counter()
-        return (step - 1) * learning.batch / (time.perf_counter() - began)
+        return (step - 1) * recipe.batch / (time.perf_counter() - began)
 
 
 def _drawing(workers: int, seconds: float) -> float:
@@ -93,7 +94,7 @@ def _drawing(workers: int, seconds: float) -> float:
 
 
 def _draw(work: tuple[float, int]) -> float:
-    """Pictures a second of one process."""
+    """Images per second of one process."""
     seconds, which = work
     count, began = 0, time.perf_counter()
     while count < 48 or time.perf_counter() - began < seconds:

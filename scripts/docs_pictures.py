@@ -1,4 +1,4 @@
-"""Draws the pictures of README and docs: ``python scripts/docs_pictures.py`` (needs the installed package)."""
+"""Generates the images of README and docs: ``python scripts/docs_pictures.py`` (needs the installed package)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ PICTURES = ROOT / "docs" / "images"
 
 
 def overlap(side: int = 240) -> Image.Image:
-    """Who counts how much where three regions overlap, one panel for each rule; grey is the caption's share."""
+    """The weights of three overlapping regions, one panel for each rule; grey is the weight of the caption."""
     across = np.linspace(0, 1, side, dtype=np.float32)
     soft = np.clip(1.15 - 2.6 * np.hypot(across[:, None] - 0.62, across[None] - 0.3), 0, 1)
     regions = [
@@ -36,7 +36,7 @@ def overlap(side: int = 240) -> Image.Image:
 
 
 def scene_and_result(scene: Scene, size: int = 384) -> Image.Image:
-    """The scene's regions and maps on an empty canvas, beside the picture that the built-in model draws of it."""
+    """The scene's regions and control maps on an empty canvas, next to the image that the built-in model generates."""
     from cloisonne import generate, load
 
     result = generate(scene, load(scene.model)).image
@@ -54,7 +54,7 @@ def scene_and_result(scene: Scene, size: int = 384) -> Image.Image:
 
 
 def mixed(scene: Scene, size: int = 384) -> Image.Image:
-    """The scene as :func:`scene_and_result` shows it, its exemplars inside of their regions."""
+    """The image of :func:`scene_and_result`, with the exemplars inside their regions."""
     out = scene_and_result(scene, size)
     for region in scene.regions:
         if region.exemplar is not None:
@@ -65,8 +65,8 @@ def mixed(scene: Scene, size: int = 384) -> Image.Image:
     return out
 
 
-def told_in_turn(scene: Scene, size: int = 224) -> Image.Image:
-    """A region's exemplar and edges, and the scene by its words alone, with the one, with the other, with both."""
+def conditions_in_turn(scene: Scene, size: int = 224) -> Image.Image:
+    """A region's exemplar and edges, then the scene with its phrase alone, with either condition, and with both."""
     from cloisonne import generate, load
 
     (region,) = scene.regions
@@ -74,25 +74,25 @@ def told_in_turn(scene: Scene, size: int = 224) -> Image.Image:
     assert region.control is not None
     assert region.control.image is not None
     model = load(scene.model)
-    ways = ({"exemplar": None, "control": None}, {"control": None}, {"exemplar": None}, {})
+    changes = ({"exemplar": None, "control": None}, {"control": None}, {"exemplar": None}, {})
     panels = [opened(region.exemplar.image, "exemplar"), opened(region.control.image, "map")]
-    panels += [generate(scene.replace(regions=(region.replace(**way),)), model).image for way in ways]
+    panels += [generate(scene.replace(regions=(region.replace(**change),)), model).image for change in changes]
     return _row(panels, size)
 
 
 def concept(scene: Scene, size: int = 256) -> Image.Image:
-    """The given picture, the one whose concept it takes over, and what becomes of it."""
+    """The background, the image that gives the concept, and the result."""
     from cloisonne import generate, load
 
-    (told,) = (region.concept for region in scene.regions if region.concept is not None)
+    (given,) = (region.concept for region in scene.regions if region.concept is not None)
     assert scene.background is not None
-    assert told.image is not None
+    assert given.image is not None
     made = generate(scene, load(scene.model)).image
-    return _row([opened(scene.background, "background"), opened(told.image, "concept"), made], size)
+    return _row([opened(scene.background, "background"), opened(given.image, "concept"), made], size)
 
 
 def translated(source: Path, reference: Path, size: int = 256) -> Image.Image:
-    """A source, a reference, and what ``translate`` makes of them."""
+    """A source, a reference, and the result of ``translate``."""
     from cloisonne import load, translate
 
     panels = [Image.open(source), Image.open(reference), translate(source, reference, load("builtin")).image]
@@ -100,7 +100,7 @@ def translated(source: Path, reference: Path, size: int = 256) -> Image.Image:
 
 
 def _row(panels: list[Image.Image], size: int) -> Image.Image:
-    """Pictures as squares, side by side."""
+    """Images resized to squares, side by side."""
     out = Image.new("RGB", ((size + 6) * len(panels) - 6, size), (255, 255, 255))
     for column, panel in enumerate(panels):
         out.paste(panel.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (column * (size + 6), 0))
@@ -108,7 +108,7 @@ def _row(panels: list[Image.Image], size: int) -> Image.Image:
 
 
 def before_and_after(scene: Scene, size: int = 384) -> Image.Image:
-    """The picture before with the regions that are edited, and the picture after."""
+    """The image before with the edited regions outlined, and the image after."""
     from cloisonne import edit, load
 
     made = edit(scene, load(scene.model))
@@ -121,7 +121,7 @@ def before_and_after(scene: Scene, size: int = 384) -> Image.Image:
 
 
 def edits(count: int = 8, side: int = 128) -> Image.Image:
-    """The first pairs of ``evaluate edits``, one a column: before, what it could become, and what it becomes."""
+    """The first pairs of ``evaluate edits``, one per column: image before, ground truth, and result."""
     from cloisonne import edit, load
     from cloisonne.eval.pairs import pair
 
@@ -137,7 +137,7 @@ def edits(count: int = 8, side: int = 128) -> Image.Image:
 
 
 def translations(side: int = 128) -> Image.Image:
-    """Sources in the first row, references of several styles in the first column, and what becomes of each pair."""
+    """Sources in the first row, references of several styles in the first column, and the result of each pair."""
     from cloisonne import load, translate
     from cloisonne.world.draw import draw
     from cloisonne.world.picture import STYLES, Recipe, sample
@@ -145,8 +145,8 @@ def translations(side: int = 128) -> Image.Image:
     model = load("builtin")
     sources = [draw(sample(6_000_000 + k, Recipe(counts=(2,)))).rgb for k in range(4)]
     styles = [STYLES[k] for k in (1, 4, 5, 7)]
-    shown = [draw(sample(6_000_100 + k, Recipe(counts=(2,)))).picture for k in range(4)]
-    references = [draw(replace(p, style=style)).rgb for p, style in zip(shown, styles, strict=True)]
+    pictures = [draw(sample(6_000_100 + k, Recipe(counts=(2,)))).picture for k in range(4)]
+    references = [draw(replace(p, style=style)).rgb for p, style in zip(pictures, styles, strict=True)]
     sheet = Image.new("RGB", ((side + 4) * 5, (side + 4) * 5), (255, 255, 255))
     for column, source in enumerate(sources, 1):
         sheet.paste(Image.fromarray(source), (column * (side + 4), 0))
@@ -158,13 +158,13 @@ def translations(side: int = 128) -> Image.Image:
 
 
 def main() -> None:
-    """Write all of them into docs/images."""
+    """Write all images into docs/images."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     overlap().save(PICTURES / "overlap.png", optimize=True)
     for name in ("beach", "castle"):
         scene_and_result(Scene.load(ROOT / "examples" / f"{name}.json")).save(PICTURES / f"{name}.png", optimize=True)
     mixed(Scene.load(ROOT / "examples" / "mixed.json")).save(PICTURES / "mixed.png", optimize=True)
-    told_in_turn(Scene.load(ROOT / "examples" / "mixed-one.json")).save(PICTURES / "mixed-one.png", optimize=True)
+    conditions_in_turn(Scene.load(ROOT / "examples" / "mixed-one.json")).save(PICTURES / "mixed-one.png", optimize=True)
     concept(Scene.load(ROOT / "examples" / "concept.json")).save(PICTURES / "concept.png", optimize=True)
     robot = translated(ROOT / "examples" / "robot.png", ROOT / "examples" / "blueprint.png")
     robot.save(PICTURES / "translate.png", optimize=True)

@@ -1,11 +1,13 @@
-"""Keeps the built-in family's base in training, in a process of its own that survives the shell that began it.
+"""Trains the built-in family's base in a background process that outlives the
+shell.
 
     python scripts/family_training.py on --out ../family
     python scripts/family_training.py status --out ../family
     python scripts/family_training.py stop --out ../family
 
-`on` starts, or goes on from the last checkpoint (one is written every two minutes); where there is none it begins with
-the family in the package. It says where the training stands, and does nothing further while one runs.
+`on` starts training, or resumes from the last checkpoint (one is written every
+two minutes); without a checkpoint it starts from the family in the package. It
+prints the progress, and does nothing else if training already runs.
 """
 
 import argparse
@@ -22,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the action of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("on", "status", "stop"))
-    parser.add_argument("--out", type=Path, required=True, help="folder of the training's state")
-    parser.add_argument("--threads", type=int, default=2, help="cores that it may use")
+    parser.add_argument("action", choices=("on", "status", "stop"), help="start or resume, print the progress, or stop")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training state")
+    parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
     options = parser.parse_args()
     pid = running(options.out)
     if options.action == "stop":
@@ -38,7 +40,7 @@ def main() -> None:
 
 
 def running(out: Path) -> int | None:
-    """The process that trains into a folder, if there is one."""
+    """The id of the process that trains into a folder, or None."""
     try:
         pid = int((out / "pid").read_text())
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -48,7 +50,7 @@ def running(out: Path) -> int | None:
 
 
 def start(out: Path, threads: int) -> int:
-    """Train in the background at the lowest priority; what it reports goes to ``log`` in the folder."""
+    """Start training in the background at the lowest priority; its output goes to ``log`` in the folder."""
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "cloisonne", "train", "base", "--out", str(out.resolve())]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -63,7 +65,7 @@ def start(out: Path, threads: int) -> int:
             start_new_session=True,
         )
     (out / "pid").write_text(str(process.pid))
-    # Linux may schedule each session as a group, between which a process's own niceness does not count.
+    # Linux may schedule each session as a group; a process's niceness has no effect between groups.
     group = Path(f"/proc/{process.pid}/autogroup")
     if group.is_file():
         group.write_text("19")
@@ -71,7 +73,7 @@ def start(out: Path, threads: int) -> int:
 
 
 def stop(pid: int | None) -> None:
-    """End the process and wait until it is gone; the last checkpoint stays."""
+    """Terminate the process and wait for its end; the last checkpoint remains."""
     if pid is None:
         return
     os.kill(pid, signal.SIGTERM)

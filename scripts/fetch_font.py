@@ -1,7 +1,7 @@
-"""Put the one pinned version of Noto Color Emoji into .font/: ``make font``.
+"""Install the pinned version of Noto Color Emoji into .font/: ``make font``.
 
-The font comes from ``CLOISONNE_FONT``, from the system's font folders, or, without root, out of Debian's package. The
-procedural world's pictures follow from the glyphs' pixels, so only the pinned version, known by its SHA-256, is taken.
+The font comes from ``CLOISONNE_FONT``, from the system's font folders, or from Debian's package, without root. The
+images of the procedural world depend on the glyphs' pixels, so only the version with the pinned SHA-256 is accepted.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ BY_HAND = (
 
 
 class FontError(RuntimeError):
-    """The pinned font can be had nowhere; the message says how to get it by hand."""
+    """The pinned font was not found; the message explains how to get it manually."""
 
 
 def fetch_font(target: Path = TARGET) -> Path:
-    """Make ``target`` the pinned font, from the nearest place that has it, and return it; done when it already is.
+    """Copy the pinned font to ``target``, unless it is there, and return ``target``.
 
-    Raises FontError when CLOISONNE_FONT names another file, or when neither this machine nor apt has the font.
+    Raises FontError if CLOISONNE_FONT names another file, or if neither this machine nor apt has the font.
     """
     if is_pinned(target):
         return target
@@ -66,7 +66,7 @@ def system_fonts() -> Iterator[Path]:
 
 
 def install(font: Path, target: Path) -> Path:
-    """Copy ``font`` to ``target`` in one step, so that no reader ever sees half a font."""
+    """Copy ``font`` to ``target`` in one step, so that no reader sees an incomplete font."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as copy:
         copy.write(font.read_bytes())
@@ -78,11 +78,11 @@ def install(font: Path, target: Path) -> Path:
 def download(folder: Path) -> Path:
     """Download the Debian package into ``folder`` with apt-get and return it.
 
-    The system's package lists are tried first; where they are missing or stale, lists of our own are fetched into
-    ``folder``. Another version is taken when the pinned one is gone, since the font in it may be the same.
+    The system's package lists are tried first; if they are missing or stale, separate lists are fetched into
+    ``folder``. If the pinned version is gone, another one is downloaded, since its font may be the same.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise FontError(f"The emoji font is not on this machine, and there is no apt-get to fetch it with: {BY_HAND}")
+        raise FontError(f"The emoji font is not on this machine, and there is no apt-get to download it: {BY_HAND}")
     lists, cache = folder / "lists", folder / "cache"
     (lists / "partial").mkdir(parents=True)
     (cache / "archives" / "partial").mkdir(parents=True)
@@ -94,15 +94,15 @@ def download(folder: Path) -> Path:
         (own_lists, ("download", PACKAGE)),
     )
     for options, command in attempts:
-        said = apt_get(folder, options, command)
+        output = apt_get(folder, options, command)
         if package := next(folder.glob("*.deb"), None):
             return package
-    raise FontError(f"apt-get could not fetch the emoji font ({said}): mend the connection and repeat, or {BY_HAND}")
+    raise FontError(f"apt-get could not fetch the emoji font ({output}): check the connection and retry, or {BY_HAND}")
 
 
 def apt_get(folder: Path, options: tuple[str, ...], command: tuple[str, ...]) -> str:
-    """Run ``apt-get COMMAND`` in ``folder`` without root and return the last line it said."""
-    # Root's apt drops to a user who may not write into our folder.
+    """Run ``apt-get COMMAND`` in ``folder`` without root and return the last line of its output."""
+    # apt run by root switches to a user without write access to the folder.
     settings = ("APT::Sandbox::User=root", "Acquire::Retries=1", "Acquire::http::Timeout=30", *options)
     flags = [flag for setting in settings for flag in ("-o", setting)]
     run = subprocess.run(
@@ -112,7 +112,7 @@ def apt_get(folder: Path, options: tuple[str, ...], command: tuple[str, ...]) ->
 
 
 def unpack(package: Path) -> Path:
-    """Unpack a Debian package beside itself and return the font in it; FontError when that is not the pinned one."""
+    """Unpack a Debian package next to itself and return its font. Raises FontError if it is not the pinned one."""
     folder = package.parent / "unpacked"
     subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True)
     for font in folder.rglob(TARGET.name):
@@ -122,7 +122,7 @@ def unpack(package: Path) -> Path:
 
 
 def main() -> int:
-    """Fetch the font; print where it lies, or one sentence that says how to get it."""
+    """Fetch the font and print its path, or one sentence on how to get it."""
     try:
         print(f"The emoji font is {fetch_font()}")
     except FontError as error:

@@ -77,9 +77,9 @@ def card(family: Path = BUILTIN) -> str:
         "",
     ]
     there = {member.name for member in members(family)}
-    for name, legend in SHEETS.items():
+    for name, title in SHEETS.items():
         if name in there:
-            lines += [legend, "", f"![Sample sheet of {name}](docs/images/sheet-{name}.png)", ""]
+            lines += [title, "", f"![Sample sheet of {name}](docs/images/sheet-{name}.png)", ""]
     return "\n".join(lines)
 
 

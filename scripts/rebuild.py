@@ -1,12 +1,14 @@
-"""Rebuilds the built-in family and all that depends on it.
+"""Rebuilds the built-in family and everything that depends on it.
 
     python scripts/rebuild.py --out family --minutes 120
-    python scripts/rebuild.py --out family --minutes 120 --device cuda --slice-minutes 8 --limit 400
+    python scripts/rebuild.py --out family --minutes 120 --device cuda \\
+        --slice-minutes 8 --limit 400
 
-Trains every member (`cloisonne train family`; call again to go on, as after a slice), puts them into the package,
-writes the model card with its sheets and the pictures of README and docs, and measures the new family into
-`family/tables`. Evaluations go on where they stopped, too, so the one command can be called until it says that it is
-done.
+Trains every member (`cloisonne train family`; run again to resume, as after a
+slice), installs them into the package, writes the model card with its sheets
+and the images of README and docs, and measures the new family into
+`family/tables`. Evaluations resume too, so run the command again until it
+prints "Done".
 """
 
 import argparse
@@ -20,36 +22,36 @@ from cloisonne.train.builtin.family import finished
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 48 << 20
-"""Of all weights together."""
+"""Limit of all weights together."""
 BENCHMARKS = ("layouts", "control", "exemplars", "edits", "translations", "mixed")
 
 
 def main() -> None:
-    """Train, and if that is finished, install, draw and measure."""
+    """Train; when that is finished, install the family, generate the images and measure."""
     options = parser().parse_args()
     family = options.out / "family"
     if not finished(family):
         call(training(options))
     if not finished(family):
-        print("Not finished: call again to go on.")
+        print("Not finished: run again to resume.")
         return
     install(family)
     for script in ("model_card.py", "docs_pictures.py"):
         call([sys.executable, str(ROOT / "scripts" / script)])
     for command in measuring(options):
         call(command)
-    print(f"Done: the tables lie in {options.out / 'tables'}, for docs/results.md.")
+    print(f"Done: the tables for docs/results.md are in {options.out / 'tables'}.")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; those of training are those of `cloisonne train family`."""
+    """The options; those of training match `cloisonne train family`."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, required=True, help="folder of the training, its state and the tables")
-    made.add_argument("--minutes", type=float, required=True, help="training time of all members together")
-    made.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    made.add_argument("--slice-minutes", type=float, help="stop training after this long")
-    made.add_argument("--begin", help='"builtin" or a finished family, to train it on; from nothing without')
-    made.add_argument("--limit", type=int, help="items of each benchmark; its own number without")
+    made.add_argument("--out", type=Path, required=True, help="folder of the family, the training state and the tables")
+    made.add_argument("--minutes", type=float, required=True, help="total training time in minutes")
+    made.add_argument("--device", default="auto", help="device: auto, cpu or cuda (default: auto)")
+    made.add_argument("--slice-minutes", type=float, help="stop training after this many minutes")
+    made.add_argument("--begin", help='continue from "builtin" or a finished family (default: from scratch)')
+    made.add_argument("--limit", type=int, help="items of each benchmark (default: that of the benchmark)")
     return made
 
 
@@ -71,13 +73,13 @@ def measuring(options: argparse.Namespace) -> list[list[str]]:
 
 
 def install(family: Path) -> None:
-    """Put a finished family in the place of the package's, if it is small enough."""
+    """Replace the package's family by a finished one, if it is small enough."""
     size = sum(file.stat().st_size for file in family.rglob("*.safetensors"))
     if size > MOST_BYTES:
         sys.exit(
-            f"{family} has {size / 2**20:.1f} MiB of weights, {MOST_BYTES >> 20} are the most: nothing was replaced."
+            f"{family} has {size / 2**20:.1f} MiB of weights, the limit is {MOST_BYTES >> 20}: nothing was replaced."
         )
-    members(family)  # raises if one was made from other parents
+    members(family)  # raises if one was trained from other parents
     partial = BUILTIN.with_name("weights.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(family, partial)
@@ -86,12 +88,12 @@ def install(family: Path) -> None:
 
 
 def cloisonne(*words: str) -> list[str]:
-    """A command line of the package that this script runs in."""
+    """A command of the package, run by this Python."""
     return [sys.executable, "-m", "cloisonne", *words]
 
 
 def call(command: list[str]) -> None:
-    """Run a command; its failure is this script's."""
+    """Run a command; exit with its code if it fails."""
     print("+", *command[1:], flush=True)
     if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
         sys.exit(code)

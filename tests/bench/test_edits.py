@@ -1,4 +1,4 @@
-"""Rows of ``evaluate edits`` as they are written on the command line, and what they ask of the editor."""
+"""Rows of ``evaluate edits`` on the command line, and the options that reach the editor."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cloisonne.bench import edits as measure_edits
-from cloisonne.bench.edits import asked_of, row_of
+from cloisonne.bench.edits import parse_rows, row_of
 from cloisonne.cli import main as cli
 from cloisonne.errors import SceneError
 from cloisonne.eval.pairs import Pair, pair
@@ -20,7 +20,7 @@ from cloisonne.scene.before_after import halves
 
 
 def test_rows() -> None:
-    assert asked_of(["follow", "words", "own=follow,looks=0.5,follow=true,keywords=3,boost=none"]) == {
+    assert parse_rows(["follow", "words", "own=follow,looks=0.5,follow=true,keywords=3,boost=none"]) == {
         "follow": ("follow", {}),
         "words": ("words", {}),
         "own": ("follow", {"looks": 0.5, "follow": True, "keywords": 3, "boost": "none"}),
@@ -30,7 +30,7 @@ def test_rows() -> None:
 @pytest.mark.parametrize("text", ["", "a=", "=x", "follow,looks=1", "a=follow,looks", "a=words,looks=1", "../a=follow"])
 def test_an_unknown_row_is_one_clear_sentence(text: str) -> None:
     with pytest.raises(SceneError, match="give PRESET, or NAME=PRESET") as refused:
-        asked_of([text])
+        parse_rows([text])
     assert f'"{text}"' in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
@@ -38,23 +38,23 @@ def test_an_unknown_row_is_one_clear_sentence(text: str) -> None:
 @pytest.mark.parametrize("text", ["magic", "a=magic", "a=follow,magic=1"])
 def test_an_unknown_preset_or_option_is_named(text: str) -> None:
     with pytest.raises(SceneError, match="magic"):
-        asked_of([text])
+        parse_rows([text])
 
 
 @pytest.mark.parametrize("rows", [["truth=follow"], ["copy=words"], ["a=follow", "a=words"]])
-def test_a_name_that_is_taken(rows: list[str]) -> None:
+def test_a_name_in_use_is_refused(rows: list[str]) -> None:
     with pytest.raises(SceneError, match="another name"):
-        asked_of(rows)
+        parse_rows(rows)
 
 
 class Editor:
-    """In place of ``edit``: gives back what it is given, and keeps what it was told."""
+    """Replaces ``edit``: returns an image and records its arguments."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.calls: list[dict[str, Any]] = []
 
-    def __call__(self, scene: Scene, model: Model, **told: Any) -> SimpleNamespace:
-        self.told.append({"scene": scene, **told})
+    def __call__(self, scene: Scene, model: Model, **options: Any) -> SimpleNamespace:
+        self.calls.append({"scene": scene, **options})
         image = generate(Scene(width=64, height=64, steps=1), model, seed=0).image.resize((128, 128))
         return SimpleNamespace(before=image, after=image, raw=image, report={"rows": 8, "seconds": 0.5})
 
@@ -66,7 +66,7 @@ def test_options_reach_the_editor(tiny: Model, monkeypatch: pytest.MonkeyPatch) 
     for mode in ("real", "generated"):
         made = row_of("follow", {"looks": 0.5}, tiny, mode).make(item, 7)
         assert (made.rows, made.seconds, made.after.shape) == (8, 0.5, (128, 128, 3))
-    given, drawn = editor.told
+    given, drawn = editor.calls
     assert (given["preset"], given["looks"], given["seed"]) == ("follow", 0.5, 7)
     assert given["scene"].background is not None
     assert drawn["scene"].background is None
@@ -74,7 +74,7 @@ def test_options_reach_the_editor(tiny: Model, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("index", [1, 3])
-def test_words_fill_the_places_and_nothing_else(tiny: Model, index: int) -> None:
+def test_words_fill_the_boxes_and_nothing_else(tiny: Model, index: int) -> None:
     item = pair(index)
     made = row_of("words", {}, tiny, "real").make(item, 7)
     assert made.raw is not None
@@ -86,7 +86,7 @@ def test_words_fill_the_places_and_nothing_else(tiny: Model, index: int) -> None
     assert made.rows == 2 * tiny.native.steps
 
 
-def test_words_are_filled_into_a_drawn_picture(tiny: Model) -> None:
+def test_words_are_filled_into_a_generated_image(tiny: Model) -> None:
     item: Pair = pair(0)
     made = row_of("words", {}, tiny, "generated").make(item, 7)
     drawn = generate(halves(item.scene(None, 7)).before, tiny)
@@ -107,10 +107,10 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_famil
     out = tmp_path / "out"
     given = ["-o", out, "--model", tiny_family, "--row", "own=follow,looks=0.5", "--limit", 1, "--task", "change"]
     assert run(monkeypatch, *given, "--save-pictures") == 0
-    shown = capsys.readouterr().out
-    assert "#### change, n = 1 pairs" in shown
-    assert "| own |" in shown
-    assert len(editor.told) == 1
+    output = capsys.readouterr().out
+    assert "#### change, n = 1 pairs" in output
+    assert "| own |" in output
+    assert len(editor.calls) == 1
     assert (out / "pictures" / "own" / "0002.png").is_file()
 
 

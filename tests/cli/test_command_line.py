@@ -1,4 +1,4 @@
-"""The command line in this process: options beside scene files, help, warnings, and in whose words it refuses."""
+"""The command line in this process: options next to scene files, help, warnings, and the wording of refusals."""
 
 import json
 import re
@@ -29,7 +29,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(workdir: Path, tiny_family: Path) -> Run:
-    """A command with the tiny family, in a folder with a scene, a photo and a mask."""
+    """Run a command with the tiny family, in a folder with a scene, a photo and a mask."""
     Path("scene.json").write_text(json.dumps(DATA))
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save("photo.png")
@@ -70,6 +70,7 @@ def test_help_is_whole_in_80_columns(names: tuple[str, ...], monkeypatch: pytest
         command = command.commands[name]
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
+    assert "..." not in text.partition("\nCommands:")[2]
     spaced = " ".join(text.split())
     for parameter in command.params:
         if getattr(parameter, "hidden", False) or parameter.param_type_name != "option":
@@ -98,7 +99,7 @@ def test_a_box_is_a_mask(run: Run) -> None:
     [
         ([], "neither --mask nor --box"),
         (["--mask", "mask.png", "--box", "0,0,1,1"], "both --mask and --box"),
-        (["--box", "0,0,1"], '--box is "0,0,1"; give "x0,y0,x1,y1" with fractions of the picture'),
+        (["--box", "0,0,1"], '--box is "0,0,1"; give "x0,y0,x1,y1" with fractions of the image'),
         (["--box", "0,0,40,40"], "reaches outside the canvas"),
     ],
 )
@@ -109,7 +110,7 @@ def test_one_shape_is_given(run: Run, command: str, shape: list[str], wrong: str
     assert wrong in str(refused.exception)
 
 
-def test_a_range_of_seeds_is_a_picture_of_each(run: Run) -> None:
+def test_a_range_of_seeds_gives_one_image_each(run: Run) -> None:
     several = report(run("generate", "scene.json", "--seed", "4-6", "-o", "several", "--json"))
     assert [one["seed"] for one in several["outputs"]] == [4, 5, 6]
     assert run("generate", "scene.json", "--seed", 5, "-o", "one.png").exit_code == 0
@@ -126,7 +127,7 @@ def test_a_range_of_seeds_is_a_picture_of_each(run: Run) -> None:
         (["--seed", "5-4"], '--seed is "5-4"'),
         (["--seed", "1-99999"], "of at most 10000"),
         (["--seed", "-3"], '--seed is "-3"'),
-        (["--seed", "1-3", "--num-images", "2"], "--seed 1-3 is 3 pictures, but --num-images is 2; leave one"),
+        (["--seed", "1-3", "--num-images", "2"], "--seed 1-3 is 3 images, but --num-images is 2; leave one"),
     ],
 )
 def test_other_seeds_are_refused(run: Run, given: list[str], wrong: str) -> None:
@@ -191,7 +192,7 @@ def test_warnings_are_printed_once(run: Run) -> None:
         assert result.stderr.count("lost") == 1
 
 
-def test_advice_is_spelt_as_on_the_surface(run: Run) -> None:
+def test_advice_names_options_or_arguments_of_its_surface(run: Run) -> None:
     assert spelled("overwrite=True", "--overwrite") == "overwrite=True"
     with on_command_line():
         assert spelled("overwrite=True", "--overwrite") == "--overwrite"
@@ -207,7 +208,7 @@ def test_advice_is_spelt_as_on_the_surface(run: Run) -> None:
 @pytest.mark.parametrize(
     "field", [{"exemplar": "photo.png"}, {"control": {"kind": "canny", "image": "photo.png"}}, {"lora": "ink"}]
 )
-def test_what_to_load_is_spelt_as_on_the_surface(run: Run, tiny_family: Path, field: dict[str, Any]) -> None:
+def test_what_to_load_is_named_as_on_its_surface(run: Run, tiny_family: Path, field: dict[str, Any]) -> None:
     region = DATA["regions"][0] | field
     Path("asks.json").write_text(json.dumps({**DATA, "regions": [region]}))
     option = str(run("generate", "asks.json", "-o", "out.png").exception)

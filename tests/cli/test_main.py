@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, reports, outputs whole or absent, one sentence for bad input."""
+"""The command line: exit codes, reports, no partial outputs, one sentence for bad input."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def scene(tmp_path):
-    """A scene file and the folder it lies in."""
+    """A scene file."""
     file = tmp_path / "scene.json"
     file.write_text(
         json.dumps(
@@ -58,10 +58,10 @@ def test_help_answers_without_heavy_imports():
         "import sys, cloisonne.cli.main; sys.exit(' '.join({'torch', 'diffusers', 'cv2'} & set(sys.modules)) or 0)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
-    shown = subprocess.run([sys.executable, "-m", "cloisonne", "--help"], capture_output=True, text=True)
-    assert shown.returncode == 0
+    answer = subprocess.run([sys.executable, "-m", "cloisonne", "--help"], capture_output=True, text=True)
+    assert answer.returncode == 0
     for command in ("generate", "fill", "sweep", "explain", "draw", "models", "train", "evaluate"):
-        assert command in shown.stdout
+        assert command in answer.stdout
 
 
 @pytest.mark.parametrize("command", ["generate", "fill", "sweep", "explain", "draw", "models", "train", "evaluate"])
@@ -74,7 +74,7 @@ def test_version(run):
     assert (code, out.split()[0]) == (0, "cloisonne")
 
 
-def test_a_picture_from_a_scene_file_and_the_same_bytes_from_the_picture(run, scene, tmp_path):
+def test_an_image_of_a_scene_file_and_the_same_bytes_from_that_image(run, scene, tmp_path):
     code, out, _ = run("generate", scene, "-o", tmp_path / "a.png", "--json")
     assert code == 0
     report = json.loads(out)
@@ -87,7 +87,7 @@ def test_a_picture_from_a_scene_file_and_the_same_bytes_from_the_picture(run, sc
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "a.png").read_bytes()
 
 
-def test_a_folder_of_pictures_with_overlays(run, tmp_path):
+def test_a_folder_of_images_with_overlays(run, tmp_path):
     code, out, _ = run("generate", *BEACH, "-o", tmp_path / "out", "--num-images", 2, "--overlay")
     assert code == 0
     assert out.splitlines() == [str(tmp_path / "out" / "0000.png"), str(tmp_path / "out" / "0001.png")]
@@ -96,7 +96,7 @@ def test_a_folder_of_pictures_with_overlays(run, tmp_path):
     assert cloisonne.Scene.from_png(tmp_path / "out" / "0001.png").seed == 2
 
 
-def test_fill_keeps_every_other_byte(run, tmp_path):
+def test_fill_preserves_every_byte_outside_the_mask(run, tmp_path):
     rng = np.random.default_rng(0)
     source = rng.integers(0, 256, (100, 140, 3), dtype=np.uint8)
     mask = np.zeros((100, 140), np.uint8)
@@ -129,7 +129,7 @@ def test_models_lists_the_family(run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["generate", "nowhere.json", "-o", "a.png"], "nowhere.json"),
         (["generate", *BEACH, "-o", "a.gif"], ".png"),
@@ -158,18 +158,18 @@ def test_models_lists_the_family(run):
         (["evaluate", "control", "--kind", "depth", "-o", "out"], "depth"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(run, workdir, arguments, said):
+def test_bad_input_is_one_sentence_and_exit_code_2(run, workdir, arguments, message):
     before = sorted(workdir.rglob("*"))
     code, out, err = run(*arguments)
     assert code == 2
     assert out == ""
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
     assert sorted(workdir.rglob("*")) == before
 
 
-def test_an_existing_output_is_refused_and_kept(run, scene, tmp_path):
+def test_an_existing_output_is_refused_and_preserved(run, scene, tmp_path):
     taken = tmp_path / "taken.png"
     taken.write_bytes(b"mine")
     code, _, err = run("generate", scene, "-o", taken)
@@ -191,7 +191,7 @@ def test_a_failure_while_running_is_exit_code_1_and_leaves_nothing(run, scene, t
     assert not (tmp_path / "a.png").exists()
 
 
-def test_ctrl_c_says_so_and_leaves_nothing(run, scene, tmp_path, monkeypatch):
+def test_ctrl_c_is_reported_and_leaves_nothing(run, scene, tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -205,7 +205,7 @@ def test_ctrl_c_says_so_and_leaves_nothing(run, scene, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("mode", "ending"), [("RGBA", ".jpg"), ("L", ".webp")])
 def test_an_ending_that_cannot_hold_the_source_is_refused_before_any_work(run, tmp_path, monkeypatch, mode, ending):
     def worked(*args, **kwargs):
-        raise AssertionError("the walk began")
+        raise AssertionError("sampling began")
 
     monkeypatch.setattr("cloisonne.pipelines.generate.sample", worked)
     Image.new(mode, (64, 64)).save(tmp_path / "source.png")
@@ -216,7 +216,7 @@ def test_an_ending_that_cannot_hold_the_source_is_refused_before_any_work(run, t
     assert ".png" in err
 
 
-def test_fill_says_how_it_read_the_mask_and_takes_a_channel(run, tmp_path):
+def test_fill_reports_the_mask_channel_and_takes_another(run, tmp_path):
     source = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
     strokes = np.zeros((100, 140, 4), np.uint8)
     strokes[20:70, 30:90, 3] = 255
@@ -228,13 +228,13 @@ def test_fill_says_how_it_read_the_mask_and_takes_a_channel(run, tmp_path):
     (warning,) = json.loads(out)["warnings"]
     assert "alpha" in warning
     assert f"Warning: {warning}" in err
-    kept = (np.asarray(Image.open(tmp_path / "a.png")) == source).all(axis=2)
-    assert kept[strokes[..., 3] == 0].all()
-    assert not kept[strokes[..., 3] > 0].all()
+    same = (np.asarray(Image.open(tmp_path / "a.png")) == source).all(axis=2)
+    assert same[strokes[..., 3] == 0].all()
+    assert not same[strokes[..., 3] > 0].all()
     code, out, err = run(*given, "-o", tmp_path / "b.png", "--mask-channel", "transparency", "--seed", 1)
     assert (code, "Warning" in err) == (0, False)
-    kept = (np.asarray(Image.open(tmp_path / "b.png")) == source).all(axis=2)
-    assert kept[strokes[..., 3] > 0].all()
+    same = (np.asarray(Image.open(tmp_path / "b.png")) == source).all(axis=2)
+    assert same[strokes[..., 3] > 0].all()
     code, _, err = run(*given, "-o", tmp_path / "c.png", "--mask-channel", "luminance")
     assert (code, 'give the mask channel "alpha"' in err) == (2, True)
     code, _, err = run(*given, "-o", tmp_path / "c.png", "--mask-channel", "red")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they load."""
+"""Options shared by several commands, and what they load."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_groups_are_spread_into_options() -> None:
     @small.command()
     @grouped
     def run(name: Annotated[str, typer.Argument()], two: Two, last: bool = False) -> None:
-        """Say what was given."""
+        """Record the arguments."""
         seen.append((name, two, last))
 
     result = CliRunner().invoke(small, ["x", "--first", "3", "--other", "y", "--last"])
@@ -52,7 +52,7 @@ def test_regional_loras_have_names(tiny_sd: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"dtype": "int8"}, '--dtype is "int8"; choose one of float32'),
         ({"prediction": "x"}, '--prediction is "x"'),
@@ -60,12 +60,12 @@ def test_regional_loras_have_names(tiny_sd: Path, tmp_path: Path) -> None:
         ({"regional_lora": ["=x"]}, '--regional-lora is "=x"; give a name .* and a path, as in ink=file'),
     ],
 )
-def test_what_is_not_known_is_refused(tiny_sd: Path, given: dict[str, Any], said: str) -> None:
-    with pytest.raises(SceneError, match=said):
+def test_unknown_values_are_refused(tiny_sd: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SceneError, match=message):
         Loading(**given).load(str(tiny_sd))
 
 
-def test_paint_writes_a_picture_that_draws_again(workdir: Path) -> None:
+def test_paint_writes_an_image_that_generates_again(workdir: Path) -> None:
     write_exemplar(workdir / "pbe")
     Image.new("RGB", (64, 64), "green").save("photo.png")
     Image.new("RGB", (30, 20), "red").save("cat.png")
@@ -86,7 +86,7 @@ def test_paint_writes_a_picture_that_draws_again(workdir: Path) -> None:
     assert Image.open("out.png").getpixel((0, 0)) == (0, 128, 0)
 
 
-def test_control_draws_a_map(workdir: Path) -> None:
+def test_control_writes_a_map(workdir: Path) -> None:
     photo = Image.new("RGB", (64, 48))
     photo.paste((255, 255, 255), (16, 8, 40, 40))
     photo.save("photo.png")

@@ -1,4 +1,4 @@
-"""A mixed picture drawn again with a change of one region: what stays, what the report says, and the same bytes."""
+"""A mixed image generated again with one region changed: what is preserved, the report, and the same bytes."""
 
 import json
 from collections.abc import Callable
@@ -21,16 +21,16 @@ from cloisonne.scene.changes import with_changes
 pytestmark = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is not there")
 
 Run = Callable[..., tuple[int, str, str]]
-SHOWN = np.zeros((32, 32, 3), np.uint8)
-SHOWN[8:24, 8:24] = (250, 60, 20)
+EXEMPLAR = np.zeros((32, 32, 3), np.uint8)
+EXEMPLAR[8:24, 8:24] = (250, 60, 20)
 MIXED = Scene(
     caption="on the beach",
     seed=5,
     steps=2,
     regions=(
         Region(name="hat", box=(0.05, 0.05, 0.45, 0.45), phrase="a doughnut", feather=0.2, strict=True),
-        Region(name="tree", box=(0.55, 0.05, 0.95, 0.45), exemplar=SHOWN, similarity=3.0),
-        Region(name="edges", box=(0.3, 0.55, 0.9, 0.95), phrase="a car", control={"kind": "canny", "from": SHOWN}),
+        Region(name="tree", box=(0.55, 0.05, 0.95, 0.45), exemplar=EXEMPLAR, similarity=3.0),
+        Region(name="edges", box=(0.3, 0.55, 0.9, 0.95), phrase="a car", control={"kind": "canny", "from": EXEMPLAR}),
     ),
 )
 
@@ -42,7 +42,7 @@ def builtin() -> Model:
 
 @pytest.fixture(scope="module")
 def old(builtin: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The picture of the mixed scene."""
+    """The image of the mixed scene."""
     return cl.generate(MIXED, builtin).save(tmp_path_factory.mktemp("mixed") / "old.png")[0]
 
 
@@ -73,7 +73,7 @@ def inside(*regions: Region) -> NDArray[np.bool_]:
 
 
 def test_the_report_says_how_much_changed_outside(run: Run, old: Path) -> None:
-    code, out, said = run(old, "--change", "hat=a green hat", "-o", "new.png", "--json")
+    code, out, err = run(old, "--change", "hat=a green hat", "-o", "new.png", "--json")
     assert code == 0
     difference = np.abs(pixels(old) - pixels("new.png"))
     hat, tree, edges = (inside(region) for region in MIXED.regions)
@@ -83,11 +83,11 @@ def test_the_report_says_how_much_changed_outside(run: Run, old: Path) -> None:
     assert changes["outside"]["mean"] == pytest.approx(difference[~hat].mean(), abs=1e-4)
     assert changes["regions"]["tree"] == pytest.approx(difference[tree].mean(), abs=1e-4)
     assert changes["regions"]["edges"] == pytest.approx(difference[edges].mean(), abs=1e-4)
-    assert f"differ by {changes['outside']['mean']:.2f} on average and {changes['outside']['max']} at most" in said
+    assert f"differ by {changes['outside']['mean']:.2f} on average and {changes['outside']['max']} at most" in err
     assert difference[hat].mean() > difference[~hat].mean()
 
 
-def test_what_is_kept_is_the_old_bytes_and_the_new_picture_draws_itself(run: Run, old: Path) -> None:
+def test_the_outside_has_the_old_bytes_and_the_new_image_generates_itself(run: Run, old: Path) -> None:
     change = ["--change", "hat=a green hat", "--change", "hat.box=[0.1, 0.1, 0.5, 0.5]"]
     assert run(old, *change, "-o", "free.png")[0] == 0
     code, out, _ = run(old, *change, "--keep-outside", "-o", "new.png", "--json")
@@ -104,7 +104,7 @@ def test_what_is_kept_is_the_old_bytes_and_the_new_picture_draws_itself(run: Run
     assert Path("again.png").read_bytes() == Path("new.png").read_bytes()
 
 
-def test_a_second_change_keeps_what_the_first_one_made_and_carries_no_chain(run: Run, old: Path) -> None:
+def test_a_second_change_preserves_the_first_and_embeds_no_chain(run: Run, old: Path) -> None:
     assert run(old, "--change", "hat=a green hat", "--keep-outside", "-o", "a.png")[0] == 0
     assert run("a.png", "--change", "tree.similarity=6", "--keep-outside", "-o", "b.png")[0] == 0
     tree = inside(MIXED.regions[1])
@@ -127,7 +127,7 @@ def test_other_seeds_of_what_was_changed(run: Run, old: Path) -> None:
 
 
 def test_a_field_of_the_scene_changes_everything(run: Run, old: Path) -> None:
-    code, out, said = run(old, "--change", "hat=a hat", "--seed", 6, "-o", "new.png", "--json")
+    code, out, err = run(old, "--change", "hat=a hat", "--seed", 6, "-o", "new.png", "--json")
     assert code == 0
     changes = json.loads(out)["changes"]
     assert changes == {
@@ -136,17 +136,17 @@ def test_a_field_of_the_scene_changes_everything(run: Run, old: Path) -> None:
         "outside": None,
         "regions": {"tree": None, "edges": None},
     }
-    assert "hat, seed of the whole scene; nothing of the picture lies outside" in said
+    assert "hat, seed of the whole scene; no pixel of the image is unaffected" in err
     code, out, _ = run(old, "-o", "same.png", "--json")
     assert "changes" not in json.loads(out)
     assert Path("same.png").read_bytes() == old.read_bytes()
 
 
-def test_the_picture_may_be_named_by_its_hash(builtin: Model, workdir: Path) -> None:
+def test_the_image_may_be_recorded_by_hash(builtin: Model, workdir: Path) -> None:
     scene = MIXED.replace(regions=MIXED.regions[:1])
     cl.generate(scene, builtin).save("old.png")
-    kept = with_changes(Scene.from_png("old.png"), {"hat": "a hat"}, outside="old.png")
-    (path,) = cl.generate(kept, builtin).save("new.png", embed=False)
+    changed = with_changes(Scene.from_png("old.png"), {"hat": "a hat"}, outside="old.png")
+    (path,) = cl.generate(changed, builtin).save("new.png", embed=False)
     carried = Scene.from_png(path).outside
     assert carried is not None
     assert (carried.image.data, carried.image.path) == (None, Path("old.png"))
@@ -154,7 +154,7 @@ def test_the_picture_may_be_named_by_its_hash(builtin: Model, workdir: Path) -> 
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_a_picture_with_a_background_is_changed_too(run: Run, builtin: Model) -> None:
+def test_an_image_with_a_background_is_changed_too(run: Run, builtin: Model) -> None:
     below = np.random.default_rng(1).integers(0, 256, (90, 120, 4), np.uint8)
     words = (MIXED.regions[0].replace(feather=0.0), MIXED.regions[2].replace(control=None))
     cl.generate(MIXED.replace(background=below, regions=words), builtin).save("old.png")
@@ -170,24 +170,24 @@ def test_a_picture_with_a_background_is_changed_too(run: Run, builtin: Model) ->
     assert Path("again.png").read_bytes() == Path("new.png").read_bytes()
 
 
-def test_what_cannot_be_kept_is_refused_before_any_work(run: Run, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_changes_are_refused_before_any_work(run: Run, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloisonne.models.load.load", lambda *_, **__: pytest.fail("the model was loaded"))
     Path("scene.json").write_text(MIXED.to_json())
     Path("own.png").write_bytes(old.read_bytes())
-    for arguments, said in [
+    for arguments, message in [
         ([old], "nothing was changed"),
         ([old, "--seed", 9], "only seed of the whole scene was changed"),
-        (["scene.json", "--change", "hat=a hat"], "no picture was given"),
+        (["scene.json", "--change", "hat=a hat"], "no image was given"),
         ([old, "--change", "hut=a hat"], 'did you mean "hat"?'),
-        (["own.png", "--change", "hat=a hat", "--no-embed"], "would replace the picture that it keeps"),
+        (["own.png", "--change", "hat=a hat", "--no-embed"], "would replace the input image"),
     ]:
         code, _, error = run(*arguments, "--keep-outside", "-o", "own.png", "--overwrite")
-        assert (code, said in error) == (2, True), error
+        assert (code, message in error) == (2, True), error
     assert Path("own.png").read_bytes() == old.read_bytes()
 
 
-def test_a_picture_of_another_size_is_refused(builtin: Model) -> None:
-    small = MIXED.replace(outside={"image": SHOWN, "regions": ["hat"]})
+def test_an_image_of_another_size_is_refused(builtin: Model) -> None:
+    small = MIXED.replace(outside={"image": EXEMPLAR, "regions": ["hat"]})
     with pytest.raises(SceneError, match="has 32 x 32 pixels, but the scene is generated at 128 x 128"):
         cl.generate(small, builtin)
     added = {"name": "hat", "box": [0, 0, 1, 1], "edit": {"kind": "add", "phrase": "a hat"}}

@@ -1,4 +1,4 @@
-"""What a command imports before it answers: a refusal needs no tensor library, and waiting threads do not spin."""
+"""What a command imports: a refusal needs no tensor library, and idle threads do not spin."""
 
 import json
 import os
@@ -41,7 +41,7 @@ for arguments in json.loads(sys.stdin.read()):
 with open("all.json", "w") as file:
     json.dump(found, file)
 """
-"""Each command in a process of its own, forked from one that has imported what all of them do."""
+"""Runs each command in a process of its own, forked from one with the common imports."""
 
 BOX = {"name": "pet", "box": [0.1, 0.1, 0.9, 0.9]}
 SCENES = {
@@ -126,7 +126,7 @@ REFUSED = [
     *(f"train {name} --base absent --data world -o trained" for name in ("reco", "exemplar", "control")),
     "train reco --base builtin --data world -o trained --train-batch-size 0",
 ]
-"""Commands that cannot be done as asked, in a folder with old.png, damaged.png, model.ckpt, named/ and the scenes."""
+"""Commands that are refused, in a folder with old.png, damaged.png, model.ckpt, named/ and the scenes."""
 ANSWERED = ["--help", "--version", "generate --help", "train reco --help", "evaluate edits --help", "models"]
 
 
@@ -171,13 +171,13 @@ def test_a_refusal_imports_no_tensor_library(found: dict[str, dict[str, Any]], a
 
 
 @pytest.mark.parametrize("arguments", ANSWERED)
-def test_what_asks_no_network_imports_no_tensor_library(found: dict[str, dict[str, Any]], arguments: str) -> None:
+def test_commands_without_a_network_import_no_tensor_library(found: dict[str, dict[str, Any]], arguments: str) -> None:
     assert found[arguments]["code"] == 0
     assert [library for library in TENSOR_LIBRARIES if library in found[arguments]["modules"]] == []
 
 
 @pytest.mark.parametrize("given", [None, "ACTIVE"])
-def test_threads_wait_passively_unless_the_environment_says_otherwise(folder: Path, given: str | None) -> None:
+def test_threads_wait_passively_unless_the_environment_sets_a_policy(folder: Path, given: str | None) -> None:
     own = {} if given is None else {"OMP_WAIT_POLICY": given}
     assert seen(folder, ["models"], **own)["models"]["wait"] == (given or "PASSIVE")
 
@@ -188,7 +188,7 @@ LEFT = (
     *(f"cloisonne.models.adapters.{name}" for name in ("clipseg", "coadapter", "controlnet", "ip_adapter")),
     *(f"cloisonne.models.checkpoints.{name}" for name in ("lora.fuse", "convert", "hub", "ip_adapter_file")),
 )
-"""What a model without such members never asks, and the parts of the package that draw nothing."""
+"""Modules that a model without such members never needs, and those that generate nothing."""
 ADAPTER = ("diffusers.models.adapter", "cloisonne.models.adapters.t2i_adapter")
 DRAWN = "generate --caption cat --steps 1 --seed 1 -o drawn.png --overwrite"
 
@@ -202,7 +202,7 @@ DRAWN = "generate --caption cat --steps 1 --seed 1 -o drawn.png --overwrite"
         pytest.param(" --model tiny", (*LEFT, *ADAPTER), id="a folder without adapters"),
     ],
 )
-def test_drawing_imports_what_the_members_of_its_model_need(folder: Path, more: str, left: tuple[str, ...]) -> None:
+def test_generate_imports_what_the_members_of_its_model_need(folder: Path, more: str, left: tuple[str, ...]) -> None:
     if more:
         write_checkpoint(folder / "tiny")
     modules = seen(folder, [DRAWN + more])[DRAWN + more]

@@ -22,7 +22,7 @@ CHAR_OF = {region.phrase: region.char for layout in layouts() for region in layo
 
 
 class Painter:
-    """Paints each region in a colour that says its class; from a caption it can only guess the middle."""
+    """Paints each region in the colour of its class; from a caption it can only guess the middle."""
 
     def __init__(self, stop_after: int = 1_000_000) -> None:
         self.calls: list[tuple[Scene, str, int]] = []
@@ -80,7 +80,7 @@ def test_a_generator_that_obeys_is_found_and_one_that_cannot_know_is_not(tmp_pat
     assert reco["frechet_whole"] is None, "12 pictures are too few"
 
 
-def test_rows_are_asked_alike(tmp_path: Path) -> None:
+def test_rows_get_the_same_scenes_and_seeds(tmp_path: Path) -> None:
     painter = Painter()
     run(tmp_path, painter, seed=5)
     asked = {method: [(s, seed) for s, m, seed in painter.calls if m == method] for method in METHODS}

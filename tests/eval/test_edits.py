@@ -1,4 +1,4 @@
-"""The benchmark of edits from end to end, with a judge that sees no objects and words that fit alike."""
+"""The benchmark of edits from end to end, with a judge that finds no objects and a constant text similarity."""
 
 from pathlib import Path
 
@@ -15,19 +15,19 @@ from cloisonne.eval.pairs import Pair
 
 @torch.no_grad()
 def judge(pictures: Tensor) -> Verdict:
-    """Every cell shows nothing, and as a crop the first glyph; colours are unknown."""
+    """Every cell is empty, and every crop is the first glyph; colours are unknown."""
     n = len(pictures)
     classes = torch.zeros(n, 3, 16, 16)
     classes[:, 0] = 9.0
     return Verdict(classes, torch.zeros(n, 8, 16, 16), torch.zeros(n, 8), torch.zeros(n, EMBEDDING))
 
 
-def alike(crops: object, texts: list[str]) -> list[float]:
+def similarity(crops: object, texts: list[str]) -> list[float]:
     return [50.0] * len(texts)
 
 
 class Greyer:
-    """Fills the places with grey, and says that it cost 40 rows and a second and a half."""
+    """Fills the boxes with grey and reports 40 rows and 1.5 seconds."""
 
     def __init__(self, stop_after: int = 10**6) -> None:
         self.left, self.seeds = stop_after, []
@@ -43,7 +43,7 @@ class Greyer:
 
 def evaluated(out: Path, make: Greyer, about: str = "", **settings: object) -> str:
     given = {"limit": 1, "report": lambda line: None, **settings}
-    return evaluate_edits({"grey": Row(make=make, about=about)}, judge, alike, lambda rgb: rgb // 2, out, **given)
+    return evaluate_edits({"grey": Row(make=make, about=about)}, judge, similarity, lambda rgb: rgb // 2, out, **given)
 
 
 def cells(text: str, row: str) -> list[dict[str, str]]:
@@ -58,7 +58,7 @@ def cells(text: str, row: str) -> list[dict[str, str]]:
     return found
 
 
-def test_a_stopped_run_goes_on_to_the_same_tables(tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_tables(tmp_path: Path) -> None:
     lines: list[str] = []
     whole = evaluated(tmp_path / "a", Greyer(), report=lines.append)
     assert lines == [f"{done} of 4 pairs" for done in (1, 2, 3, 4)]
@@ -108,11 +108,11 @@ def test_tasks_can_be_chosen(tmp_path: Path) -> None:
     assert cells(text, "grey")[0]["text"] == "–"
 
 
-def test_drawn_pairs_have_no_known_answer(tmp_path: Path) -> None:
+def test_generated_pairs_have_no_ground_truth(tmp_path: Path) -> None:
     text = evaluated(tmp_path, Greyer(), mode="generated", tasks=["add"], save_pictures=True)
     assert cells(text, "truth") == cells(text, "copy") == []
     assert cells(text, "grey")[0]["truth PSNR"] == "–"
-    assert "Both pictures are drawn." in text
+    assert "Both images are generated." in text
     assert [file.name for file in (tmp_path / "pictures" / "grey").iterdir()] == ["0000.png"]
 
 

@@ -95,7 +95,7 @@ def test_truth_is_what_the_layout_says(layout: Layout) -> None:
 
 @pytest.mark.parametrize("layout", layouts()[::23], ids=lambda layout: str(layout.index))
 def test_words(layout: Layout) -> None:
-    """Phrases name the object and its colour, the caption neither; the sentence says everything but where."""
+    """Phrases name the object and its colour, the caption neither; the sentence names everything but positions."""
     for region in layout.regions:
         assert region.char in {core.char for core in CORE}
         assert any(word in region.phrase for word in words_of(region.char))

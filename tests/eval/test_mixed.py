@@ -1,4 +1,4 @@
-"""mixed-v1: the cases, how each condition is asked for alone and with the others, and runs that go on."""
+"""mixed-v1: the cases, the scenes with each condition alone and with the others, and runs that resume."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from cloisonne.bench.mixed import mixed
 from cloisonne.errors import CapabilityError, OutputError
 from cloisonne.eval.judge import Judge
-from cloisonne.eval.mixed import Drawn, evaluate_mixed
+from cloisonne.eval.mixed import Generated, evaluate_mixed
 from cloisonne.eval.mixed_cases import KINDS, OBJECTS, Case, cases
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.scene import Scene
@@ -20,10 +20,10 @@ def first() -> list[Case]:
     return list(cases(2))
 
 
-def test_cases_follow_from_their_places(first: list[Case]) -> None:
+def test_cases_are_determined_by_their_index(first: list[Case]) -> None:
     (again,) = cases(1)
     assert np.array_equal(again.truth, first[0].truth)
-    assert np.array_equal(again.shown, first[0].shown)
+    assert np.array_equal(again.exemplar, first[0].exemplar)
     assert len({case.layout.seed for case in first}) == len(first)
     for index, case in enumerate(first):
         assert case.index == index
@@ -40,12 +40,12 @@ def test_every_condition_has_a_region_of_its_own_or_all_share_one(first: list[Ca
     scene = case.scene(KINDS, given=False)
     assert [region.name for region in scene.regions] == list(KINDS)
     assert scene.caption.startswith(case.place("control").phrase)
-    words, shown, edges = scene.regions
-    assert (bool(words.phrase), words.exemplar, words.control) == (True, None, None)
-    assert (shown.phrase, shown.exemplar is not None, shown.control) == ("", True, None)
+    phrase, exemplar, edges = scene.regions
+    assert (bool(phrase.phrase), phrase.exemplar, phrase.control) == (True, None, None)
+    assert (exemplar.phrase, exemplar.exemplar is not None, exemplar.control) == ("", True, None)
     assert (edges.phrase, edges.exemplar, edges.control is not None) == ("", None, True)
     (alone,) = case.scene(("exemplar",), given=True).regions
-    assert alone.box == shown.box
+    assert alone.box == exemplar.box
     assert case.scene(("exemplar",), given=True).background is not None
     (region,) = case.together(KINDS, given=False).regions
     assert region.phrase
@@ -53,16 +53,16 @@ def test_every_condition_has_a_region_of_its_own_or_all_share_one(first: list[Ca
     assert region.control is not None
 
 
-def test_what_is_obeyed_alike_alone_and_mixed_has_no_difference(tmp_path: Path, first: list[Case]) -> None:
-    """A generator that always draws the truth: conditions are obeyed, and nothing leaks."""
+def test_conditions_met_equally_alone_and_mixed_have_no_difference(tmp_path: Path, first: list[Case]) -> None:
+    """A generator that always returns the truth: conditions are met, and nothing leaks."""
     judge, seeds = Judge.load(BUILTIN / "judge"), []
     truths = {case.layout.caption: case.truth for case in first}
 
-    def truth(scene: Scene, seed: int) -> Drawn:
+    def truth(scene: Scene, seed: int) -> Generated:
         seeds.append(seed)
         rows = 4 if len(scene.regions) == len(KINDS) else 2
         (found,) = (rgb for caption, rgb in truths.items() if scene.caption.endswith(caption))
-        return Drawn(rgb=found, rows=rows, calls=1, seconds=1.0)
+        return Generated(rgb=found, rows=rows, calls=1, seconds=1.0)
 
     def run(limit: int) -> str:
         return evaluate_mixed(truth, judge, tmp_path, limit=limit, seed=10, report=lines.append)

@@ -1,4 +1,4 @@
-"""The pairs: what differs, what stays, and in which words it is asked for."""
+"""The pairs: the differences, the unchanged objects, and the phrases of the edits."""
 
 import numpy as np
 from PIL import Image
@@ -14,16 +14,16 @@ ITEMS = [pair(index) for index in range(64)]
 KINDS = {"add": {"add"}, "remove": {"remove"}, "change": {"change"}}
 
 
-def told(item: Pair) -> list[Wanted]:
-    """All objects that an item names, before and after."""
-    return [*item.kept.values(), *(one for edit in item.edits for one in (edit.before, edit.after) if one)]
+def objects(item: Pair) -> list[Wanted]:
+    """All objects of an item, before and after."""
+    return [*item.unchanged.values(), *(one for edit in item.edits for one in (edit.before, edit.after) if one)]
 
 
-def test_a_pair_follows_from_its_number() -> None:
+def test_a_pair_is_determined_by_its_index() -> None:
     again = pair(7)
     np.testing.assert_array_equal(again.before, ITEMS[7].before)
     np.testing.assert_array_equal(again.after, ITEMS[7].after)
-    assert (again.caption, again.kept, again.edits) == (ITEMS[7].caption, ITEMS[7].kept, ITEMS[7].edits)
+    assert (again.caption, again.unchanged, again.edits) == (ITEMS[7].caption, ITEMS[7].unchanged, ITEMS[7].edits)
 
 
 def test_tasks_take_turns_and_ask_for_their_kinds() -> None:
@@ -35,10 +35,10 @@ def test_tasks_take_turns_and_ask_for_their_kinds() -> None:
         else:
             assert set(kinds) == KINDS[item.task]
             assert len(kinds) == 1
-        assert item.kept
+        assert item.unchanged
 
 
-def test_pictures_differ_in_the_edits_boxes_and_nowhere_else() -> None:
+def test_images_differ_only_in_the_edits_boxes() -> None:
     for item in ITEMS:
         differs = (item.before != item.after).any(-1)
         assert not differs[~item.mask].any()
@@ -62,34 +62,34 @@ def test_mixed_pairs_add_as_often_as_they_remove() -> None:
 def test_no_class_is_seen_twice_and_all_have_names() -> None:
     core = {row.char for row in CORE}
     for item in ITEMS:
-        chars = [one.char for one in item.kept.values()]
+        chars = [one.char for one in item.unchanged.values()]
         for edit in item.edits:
             chars += {one.char for one in (edit.before, edit.after) if one}
         assert len(chars) == len(set(chars))
         assert set(chars) <= core
-    names = {one.phrase for item in ITEMS for one in told(item)}
+    names = {one.phrase for item in ITEMS for one in objects(item)}
     assert all(name.startswith("an " if name.split()[1][0] in "aeiou" else "a ") for name in names)
 
 
-def test_training_draws_all_compositions() -> None:
+def test_all_compositions_are_in_the_training_data() -> None:
     rng = np.random.default_rng(0)
     kinds = {background_words(kind, rng): kind for kind in BACKGROUNDS for _ in range(60)}
     for item in ITEMS:
-        assert not any(is_held_out(one.char, one.colour, kinds[item.caption]) for one in told(item))
+        assert not any(is_held_out(one.char, one.colour, kinds[item.caption]) for one in objects(item))
 
 
-def test_the_scene_tells_both_halves() -> None:
+def test_the_scene_has_both_halves() -> None:
     for item in ITEMS[:8]:
         both = halves(item.scene(None, 5))
-        kept = {(name, one.phrase) for name, one in item.kept.items()}
+        unchanged = {(name, one.phrase) for name, one in item.unchanged.items()}
         gone = {(edit.name, edit.before.phrase) for edit in item.edits if edit.before}
         come = {(edit.name, edit.after.phrase) for edit in item.edits if edit.after}
-        assert {(r.name, r.phrase) for r in both.before.regions} == kept | gone
-        assert {(r.name, r.phrase) for r in both.after.regions} == kept | come
+        assert {(r.name, r.phrase) for r in both.before.regions} == unchanged | gone
+        assert {(r.name, r.phrase) for r in both.after.regions} == unchanged | come
         assert (both.before.width, both.before.seed, both.before.caption) == (SIZE, 5, item.caption)
 
 
-def test_a_scene_of_a_given_picture_carries_it() -> None:
+def test_a_scene_of_a_given_image_embeds_it() -> None:
     item = ITEMS[0]
     scene = item.scene(Image.fromarray(item.before), 1)
     assert scene.background is not None

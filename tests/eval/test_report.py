@@ -1,4 +1,4 @@
-"""What tables look like."""
+"""The format of tables."""
 
 import pytest
 
@@ -15,14 +15,14 @@ def test_figures() -> None:
 
 
 @pytest.mark.parametrize("percent", [True, False])
-def test_an_interval_of_few_scenes_is_a_dash_that_says_how_many_it_takes(percent: bool) -> None:
-    shown = [
+def test_an_interval_of_few_scenes_is_a_dash_with_the_minimum(percent: bool) -> None:
+    cells = [
         figure(Estimate(value=0.5, low=0.25, high=0.75, n=100, scenes=scenes), percent=percent)
         for scenes in (1, SMALLEST - 1, SMALLEST)
     ]
     value = "50.0" if percent else "0.50"
-    assert shown[0] == shown[1] == f"{value} [–, n < {SMALLEST}]"
-    assert shown[2] == ("50.0 [25.0, 75.0]" if percent else "0.50 [0.25, 0.75]")
+    assert cells[0] == cells[1] == f"{value} [–, n < {SMALLEST}]"
+    assert cells[2] == ("50.0 [25.0, 75.0]" if percent else "0.50 [0.25, 0.75]")
 
 
 def test_table() -> None:

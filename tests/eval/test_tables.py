@@ -79,10 +79,10 @@ def test_markdown(results: Results) -> None:
     text = results.markdown()
     all_, overlapped, held_out, legend = text.split("### ")[1:]
     assert all_.startswith("Compositions of the training world\n\nn = 408 scenes, ")
-    assert "real pictures against other real ones: whole " in all_
+    assert "real images against other real ones: whole " in all_
     assert "Row minus reco, paired by scene:" in all_
     assert "| reco | 8" in all_
-    assert "Fréchet distances are given from 400 pictures on." in overlapped
+    assert "Fréchet distances need at least 400 images." in overlapped
     assert "–" in held_out
     assert all(f"- {heading}: " in legend for heading in MEASURES.values())
     header, rule, *body = [line for line in all_.splitlines() if line.startswith("|")][:5]

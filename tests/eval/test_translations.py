@@ -1,4 +1,4 @@
-"""translations-v2: the items, what is measured of them, rows of all kinds, and runs that go on."""
+"""translations-v2: the items, their figures, rows of all kinds, and runs that resume."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from cloisonne.errors import CapabilityError, OutputError, SceneError
 from cloisonne.eval.items import Items, open_folder
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.metrics.bootstrap import Sample, mean
-from cloisonne.eval.translation_items import Asked, asked, places
+from cloisonne.eval.translation_items import TranslationItem, places, translation_item
 from cloisonne.eval.translations import MEASURES, Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
@@ -26,14 +26,14 @@ from cloisonne.world.glyphs import HELD_OUT
 from cloisonne.world.picture import STYLES
 
 
-def test_items_follow_from_their_numbers() -> None:
+def test_items_are_determined_by_their_index() -> None:
     for index in range(6):
-        item, again = asked(index), asked(index)
+        item, again = translation_item(index), translation_item(index)
         assert np.array_equal(item.truth, again.truth)
         assert (item.before, item.after) == (again.before, again.after)
         assert item.task == ("style", "subject")[index % 2]
         assert not np.array_equal(item.source, item.truth)
-    assert [asked(2 * k).wanted for k in range(7)] == list(STYLES[1:])
+    assert [translation_item(2 * k).wanted for k in range(7)] == list(STYLES[1:])
 
 
 @pytest.mark.parametrize("task", [0, 1])
@@ -41,7 +41,7 @@ def test_items_follow_from_their_numbers() -> None:
 def test_a_hundred_items_are_ten_sources_by_ten_references(task: int, grid: int) -> None:
     found = [places(2 * j + task) for j in range(100 * grid, 100 * grid + 100)]
     numbers = range(10 * grid, 10 * grid + 10)
-    assert sorted(found) == [(source, shown) for source in numbers for shown in numbers]
+    assert sorted(found) == [(source, reference) for source in numbers for reference in numbers]
     for start in range(0, 100, 10):
         sources, references = zip(*found[start : start + 10], strict=True)
         assert sorted(sources) == sorted(references) == list(numbers)
@@ -49,7 +49,7 @@ def test_a_hundred_items_are_ten_sources_by_ten_references(task: int, grid: int)
 
 @pytest.mark.parametrize("task", [0, 1])
 def test_what_items_of_a_grid_share_is_the_same(task: int) -> None:
-    first, same_source, same_reference = (asked(2 * j + task) for j in (0, 10, 19))
+    first, same_source, same_reference = (translation_item(2 * j + task) for j in (0, 10, 19))
     assert np.array_equal(first.source, same_source.source)
     assert first.before == same_source.before
     assert not np.array_equal(first.reference, same_source.reference)
@@ -59,21 +59,21 @@ def test_what_items_of_a_grid_share_is_the_same(task: int) -> None:
 
 
 def test_references_of_a_grid_are_all_styles_and_ten_glyphs() -> None:
-    assert {asked(2 * j).wanted for j in range(10)} == set(STYLES[1:])
-    glyphs = [asked(2 * j + 1).wanted for j in range(10)]
+    assert {translation_item(2 * j).wanted for j in range(10)} == set(STYLES[1:])
+    glyphs = [translation_item(2 * j + 1).wanted for j in range(10)]
     assert len(set(glyphs)) == 10
     assert set(glyphs) <= set(HELD_OUT)
 
 
-def test_words_say_the_style_behind_the_rest() -> None:
+def test_captions_name_the_style_at_the_end() -> None:
     for j in range(10):
-        item = asked(2 * j)
+        item = translation_item(2 * j)
         assert item.after.startswith(item.before)
         assert item.after.endswith(item.wanted)
 
 
-def test_a_subject_changes_at_its_place_alone() -> None:
-    item = asked(1)
+def test_a_subject_changes_only_in_its_place() -> None:
+    item = translation_item(1)
     changed = np.abs(item.source.astype(int) - item.truth).max(-1) > 0
     x0, y0, x1, y1 = (round(v * 128) for v in item.box)
     near = np.zeros_like(changed)
@@ -85,7 +85,7 @@ def test_a_subject_changes_at_its_place_alone() -> None:
 def test_copies_and_truth_are_where_they_should_be(tmp_path: Path) -> None:
     judge, calls = Judge.load(BUILTIN / "judge"), []
 
-    def truth(item: Asked, seed: int) -> Translated:
+    def truth(item: TranslationItem, seed: int) -> Translated:
         calls.append(item.index)
         return Translated(image=item.truth, rows=3, seconds=1.0)
 
@@ -107,10 +107,10 @@ def test_intervals_are_over_sources_and_references(tmp_path: Path) -> None:
     open_folder(tmp_path, {"benchmark": "translations-v2", "seed": 0})
     worth = np.random.default_rng(0).random(10)
     for row in ("copy-source", "copy-reference", "truth-vae"):
-        kept = Items(tmp_path / f"items-{row}.jsonl")
+        items = Items(tmp_path / f"items-{row}.jsonl")
         for index in range(200):
             figures = dict.fromkeys(MEASURES, float(worth[places(index)[1]]))
-            kept.add(index, figures | {"rows": None, "seconds": None})
+            items.add(index, figures | {"rows": None, "seconds": None})
     text = evaluate_translations({}, Judge.load(BUILTIN / "judge"), lambda rgb: rgb, tmp_path, limit=100)
     assert "95 % interval, bootstrapped over sources and references" in text
     ten = mean(Sample(worth, np.ones(10, int)))
@@ -127,7 +127,7 @@ def test_a_folder_of_other_items_is_refused(tmp_path: Path) -> None:
         evaluate_translations({}, Judge.load(BUILTIN / "judge"), lambda rgb: rgb, tmp_path, limit=1)
 
 
-def test_rows_in_words_draw_both_tasks(tmp_path: Path) -> None:
+def test_rows_with_prompts_generate_both_tasks(tmp_path: Path) -> None:
     translations(
         tmp_path,
         "builtin",
@@ -145,7 +145,7 @@ def test_rows_in_words_draw_both_tasks(tmp_path: Path) -> None:
         assert len(list((tmp_path / "pictures" / row).iterdir())) == 2
 
 
-def test_rows_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_unknown_rows_are_refused(tmp_path: Path) -> None:
     cases = (
         ("slow", "no preset"),
         ("a=fast,b", "The row"),
@@ -154,8 +154,8 @@ def test_rows_that_cannot_be_are_refused(tmp_path: Path) -> None:
         ("a=p2p,rounds=2", 'no "rounds"'),
         ("a=p2p,inversion=slow", "null-text"),
     )
-    for row, said in cases:
-        with pytest.raises(SceneError, match=said):
+    for row, message in cases:
+        with pytest.raises(SceneError, match=message):
             translations(tmp_path, "builtin", rows=[row], limit=1, seed=0, device="cpu", save_pictures=False)
 
 
@@ -167,47 +167,49 @@ def test_a_model_without_edges_has_no_row_of_control(tmp_path: Path, tiny_sd: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_reference_is_learned_once_and_its_cost_is_told_everywhere(tmp_path: Path, tiny: Model) -> None:
-    way = translating_of("vct", None, {"rounds": 2, "batch": 3, "patience": 0})
+def test_a_reference_is_learned_once_and_every_row_reports_its_cost(tmp_path: Path, tiny: Model) -> None:
+    settings = translating_of("vct", None, {"rounds": 2, "batch": 3, "patience": 0})
     concepts = Concepts(tmp_path / "concepts", tiny, 5)
-    first, shared, other = (concepts.of(asked(2 * j), way) for j in (1, 10, 2))
+    first, shared, other = (concepts.of(translation_item(2 * j), settings) for j in (1, 10, 2))
     assert first.rows == 6
     assert first.seconds > 0
     assert torch.equal(first.concept.vectors, shared.concept.vectors)
     assert (first.rows, first.seconds) == (shared.rows, shared.seconds)
     assert not torch.equal(first.concept.vectors, other.concept.vectors)
-    longer = concepts.of(asked(2), translating_of("vct-code", None, {"rounds": 3, "batch": 3, "patience": 0}))
+    longer = concepts.of(
+        translation_item(2), translating_of("vct-code", None, {"rounds": 3, "batch": 3, "patience": 0})
+    )
     assert longer.rows == 9
     assert len(list((tmp_path / "concepts").glob("*.safetensors"))) == 3
 
 
-def test_learning_for_a_row_goes_on_where_it_was_stopped(tmp_path: Path, tiny: Model) -> None:
-    way = translating_of("vct", None, {"rounds": 60, "batch": 1, "patience": 0})
-    whole = Concepts(tmp_path / "whole", tiny, 5).of(asked(2), way)
+def test_learning_resumes_where_it_was_stopped(tmp_path: Path, tiny: Model) -> None:
+    settings = translating_of("vct", None, {"rounds": 60, "batch": 1, "patience": 0})
+    whole = Concepts(tmp_path / "whole", tiny, 5).of(translation_item(2), settings)
 
     def stop(line: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Concepts(tmp_path / "parts", tiny, 5, report=stop).of(asked(2), way)
+        Concepts(tmp_path / "parts", tiny, 5, report=stop).of(translation_item(2), settings)
     lines: list[str] = []
-    rest = Concepts(tmp_path / "parts", tiny, 5, report=lines.append).of(asked(2), way)
+    rest = Concepts(tmp_path / "parts", tiny, 5, report=lines.append).of(translation_item(2), settings)
     assert lines == [], "fifty rounds are behind it"
     assert torch.equal(rest.concept.vectors, whole.concept.vectors)
     assert rest.rows == whole.rows == 60
     assert rest.seconds > 0
 
 
-def test_learned_rows_share_what_is_learned_as_a_translation_would_learn_it(tmp_path: Path) -> None:
+def test_learned_rows_share_the_concept_that_a_translation_learns(tmp_path: Path) -> None:
     few = "rounds=2,batch=1,steps=3"
     rows = [f"paper=vct,{few}", f"code=vct-code,{few}"]
     translations(tmp_path, "builtin", rows=rows, limit=1, seed=0, device="cpu", save_pictures=True, report=len)
     learned = sorted((tmp_path / "concepts").glob("*.safetensors"))
     assert [file.name.split("-")[0] for file in learned] == ["style", "subject"]
-    item = asked(0)
+    item = translation_item(0)
     pictures = Image.fromarray(item.source), Image.fromarray(item.reference)
     alone = translate(*pictures, load("builtin"), preset="vct", seed=0, rounds=2, batch=1, steps=3)
-    shown = np.asarray(Image.open(tmp_path / "pictures" / "paper" / "0000.png"))
-    assert np.array_equal(shown[:, -128:], np.asarray(alone.image))
-    told = json.loads((tmp_path / "items-paper.jsonl").read_text().splitlines()[0])
-    assert told["rows"] == alone.report["rows"]
+    panels = np.asarray(Image.open(tmp_path / "pictures" / "paper" / "0000.png"))
+    assert np.array_equal(panels[:, -128:], np.asarray(alone.image))
+    record = json.loads((tmp_path / "items-paper.jsonl").read_text().splitlines()[0])
+    assert record["rows"] == alone.report["rows"]

@@ -107,7 +107,7 @@ def test_a_callback_is_told_the_place_of_the_value(tiny: Model) -> None:
 def test_values_are_read() -> None:
     assert dial_and_values("a.b=1, 2.5,true,ddim,nan") == ("a.b", [1, 2.5, True, "ddim", "nan"])
     for text in ("guidance", "=1", "guidance=", "guidance=1,,2"):
-        with pytest.raises(SceneError, match="give a dial and its values"):
+        with pytest.raises(SceneError, match="give a field and its values"):
             dial_and_values(text)
 
 

@@ -1,1 +1,1 @@
-"""The benchmarks, run with this package's own pipelines."""
+"""Runs the benchmarks with this package's own pipelines."""

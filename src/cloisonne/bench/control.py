@@ -1,4 +1,4 @@
-"""The control benchmark with our own generator in the chair of what is measured."""
+"""Runs the control benchmark with this package's generator."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A row before its adapter is read."""
+class RowSpec:
+    """A row of the command line, before its adapter is loaded."""
 
     name: str
     use: Use
@@ -53,30 +53,28 @@ def control(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> Results:
-    """``evaluate control``: pictures of a model with adapters, measured by their edges; see eval.control.
+    """``evaluate control``: generate images with control adapters and measure their edges; see ``eval.control``.
 
-    rows: see :func:`asked_of`; None means the model's own adapter, masked. The networks of the model are shared by all
-    rows; each has an adapter of its own.
+    rows: see :func:`parse_rows`; None measures the model's own adapter, masked. All rows share the networks of the
+    model; each has its own adapter.
     """
     if kind not in DRAWN:
-        raise SceneError(f'A map of kind "{kind}" cannot be drawn here; choose one of {", ".join(DRAWN)}.')
-    asked = asked_of(rows or ())
+        raise SceneError(f'A map of kind "{kind}" cannot be computed here; choose one of {", ".join(DRAWN)}.')
+    specs = parse_rows(rows or ())
     base, judge = load(source, device=device), Judge.load(BUILTIN / "judge")
-    if not asked and kind not in base.adapters:
-        raise CapabilityError(
-            f'"{base.name}" has no adapter for {kind} of its own; give one to measure, as in --row NAME=FOLDER.'
-        )
+    if not specs and kind not in base.adapters:
+        raise CapabilityError(f'"{base.name}" has no {kind} adapter; give one to measure, as in --row NAME=FOLDER.')
     plain = replace(base, adapters={})
-    models = {NONE: plain, **{row.name: _with(base, row.adapter, source, kind, device) for row in asked}}
-    described = {row.name: Row(use=row.use, adapter=models[row.name].hash) for row in asked}
-    if not asked:
+    models = {NONE: plain, **{row.name: _with(base, row.adapter, source, kind, device) for row in specs}}
+    described = {row.name: Row(use=row.use, adapter=models[row.name].hash) for row in specs}
+    if not specs:
         models[OWN], described = base, {OWN: Row(use="masked", adapter=base.hash)}
 
-    def drawn(scene: Scene, row: str, seed: int) -> np.ndarray:
+    def run(scene: Scene, row: str, seed: int) -> np.ndarray:
         return np.asarray(generate(scene, models[row], seed=seed).image)
 
     return evaluate_control(
-        drawn,
+        run,
         judge,
         through_vae(base),
         _mask_of,
@@ -92,30 +90,29 @@ def control(
     )
 
 
-def asked_of(rows: Sequence[str]) -> list[Asked]:
-    """Rows from "NAME=ADAPTER" (a folder or file), used masked, or "NAME:unmasked=ADAPTER" or "NAME:map=ADAPTER".
+def parse_rows(rows: Sequence[str]) -> list[RowSpec]:
+    """Parse "NAME=ADAPTER" (a folder or file, used masked), "NAME:unmasked=ADAPTER" or "NAME:map=ADAPTER".
 
-    The row of the latter is called NAME-unmasked or NAME-map. SceneError where a row is none of these, or its name is
-    taken.
+    The latter two are called NAME-unmasked and NAME-map. Raises SceneError for any other text or a name in use.
     """
-    found: list[Asked] = []
+    found: list[RowSpec] = []
     for text in rows:
-        told, equals, adapter = text.partition("=")
-        name, colon, use = told.partition(":")
+        left, equals, adapter = text.partition("=")
+        name, colon, use = left.partition(":")
         if not (equals and adapter and _NAME.fullmatch(name) and use in _USES and bool(use) == bool(colon)):
             raise SceneError(
-                f'--row is "{text}"; give NAME=FOLDER, with ":unmasked" or ":map" behind the name if the mask is not '
-                "to be put on the features."
+                f'--row is "{text}"; give NAME=FOLDER, or NAME:unmasked=FOLDER or NAME:map=FOLDER to leave the '
+                "features unmasked."
             )
         full = f"{name}-{use}" if use else name
         if full in (*_TAKEN, *(row.name for row in found)):
             raise SceneError(f'There is a row "{full}" already; give --row "{text}" another name.')
-        found.append(Asked(full, _USES[use], Path(adapter)))
+        found.append(RowSpec(full, _USES[use], Path(adapter)))
     return found
 
 
 def _with(base: Model, adapter: Path, source: str, kind: str, device: str) -> Model:
-    """The model with this adapter, on the networks of ``base``, so that they are held once."""
+    """``base`` with this adapter; the other networks are shared."""
     loaded = load(source, device=device, adapters={kind: adapter})
     own = {found: one for found, one in loaded.adapters.items() if found == kind}
     return replace(base, adapters=own, controlnets=loaded.controlnets, files=loaded.files)

@@ -1,4 +1,4 @@
-"""The benchmark of region edits with our own editor in the chair of what is measured."""
+"""Runs the benchmark of region edits with this package's editor."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.bench.rows import rows_asked
+from cloisonne.bench.rows import preset_rows
 from cloisonne.errors import SceneError
 from cloisonne.eval.edits import COPY, MODES, TRUTH, TRUTH_VAE, Made, Row, evaluate_edits
 from cloisonne.eval.judge import Judge
@@ -25,9 +25,9 @@ from cloisonne.scene import Region, Scene
 from cloisonne.scene.before_after import halves
 
 WORDS = "words"
-"""The row that fills the edits' boxes by the words after, and knows nothing of what was there."""
+"""The row that inpaints the edits' boxes from the target phrases, without the source inside them."""
 ROWS = ("follow", WORDS)
-"""What is measured where no rows are named."""
+"""The rows measured by default."""
 _TAKEN = (TRUTH, TRUTH_VAE, COPY)
 _ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "norse=mrgd,loss_is=0"'
 
@@ -45,15 +45,15 @@ def edits(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate edits``: the tables, in markdown. rows: see :func:`asked_of`; None means ``ROWS``."""
+    """``evaluate edits``: the tables in markdown. rows: see :func:`parse_rows`; None means ``ROWS``."""
     if unknown := [task for task in tasks or () if task not in TASKS]:
         raise SceneError(f'There is no task "{unknown[0]}"; choose from {", ".join(TASKS)}.')
     if mode not in MODES:
         raise SceneError(f'There is no mode "{mode}"; choose one of {", ".join(MODES)}.')
-    asked = asked_of(rows or ROWS)
+    presets = parse_rows(rows or ROWS)
     model = load(source, device=device)
     return evaluate_edits(
-        {name: row_of(preset, options, model, mode) for name, (preset, options) in asked.items()},
+        {name: row_of(preset, options, model, mode) for name, (preset, options) in presets.items()},
         Judge.load(BUILTIN / "judge"),
         ClipSimilarity(BUILTIN),
         through_vae(model),
@@ -68,22 +68,22 @@ def edits(
     )
 
 
-def asked_of(rows: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Preset and options by name, from "PRESET" or "NAME=PRESET[,option=value...]"; the preset "words" takes none.
+def parse_rows(rows: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Parse "PRESET" or "NAME=PRESET[,option=value...]" into preset and options by name; "words" takes no options.
 
-    SceneError where a row is none of these, its name is taken, or ``edit`` has no such preset or option.
+    Raises SceneError for any other text, a name in use, or an unknown preset or option of ``edit``.
     """
-    return rows_asked(rows, _ADVICE, editing_of, _TAKEN, WORDS)
+    return preset_rows(rows, _ADVICE, editing_of, _TAKEN, WORDS)
 
 
 def row_of(preset: str, options: dict[str, Any], model: Model, mode: str) -> Row:
-    """How a row makes its pictures, and what it is."""
+    """The row of a preset and its options. mode: "real" edits the given image, "generated" generates it first."""
     given = mode == "real"
     if preset == WORDS:
         return Row(make=lambda item, seed: _filled(item, seed, model, given=given), about=preset)
-    told = ",".join([preset, *(f"{name}={value}" for name, value in sorted(options.items()))])
+    about = ",".join([preset, *(f"{name}={value}" for name, value in sorted(options.items()))])
     changes = {"preset": preset, **options}
-    return Row(make=lambda item, seed: _edited(item, seed, model, changes, given=given), about=told)
+    return Row(make=lambda item, seed: _edited(item, seed, model, changes, given=given), about=about)
 
 
 def _edited(item: Pair, seed: int, model: Model, changes: dict[str, Any], *, given: bool) -> Made:
@@ -98,24 +98,24 @@ def _edited(item: Pair, seed: int, model: Model, changes: dict[str, Any], *, giv
 
 
 def _filled(item: Pair, seed: int, model: Model, *, given: bool) -> Made:
-    """Each edit's box repainted by its words, or by the caption where something was removed.
+    """Inpaint each edit's box from its phrase, or from the caption if the object is removed.
 
-    It is ``fill`` of each box in one walk. A picture that is not given is drawn first, as its scene alone.
+    All boxes are inpainted in one run. If the image is not given, it is generated first from the scene before.
     """
-    drawn = [] if given else [generate(halves(item.scene(None, seed)).before, model)]
-    before = _pixels(drawn[0].image) if drawn else item.before
+    results = [] if given else [generate(halves(item.scene(None, seed)).before, model)]
+    before = _pixels(results[0].image) if results else item.before
     regions = [
         Region(name=one.name, box=one.box, phrase=one.after.phrase if one.after else item.caption) for one in item.edits
     ]
-    asked = Scene(background=_image(before), caption=item.caption, regions=tuple(regions), seed=seed, composite=False)
-    drawn.append(generate(asked, model))
-    raw = _pixels(drawn[-1].image)
+    scene = Scene(background=_image(before), caption=item.caption, regions=tuple(regions), seed=seed, composite=False)
+    results.append(generate(scene, model))
+    raw = _pixels(results[-1].image)
     return Made(
         before=before,
         after=np.where(item.mask[..., None], raw, before),
         raw=raw,
-        rows=sum(one.report["rows"] for one in drawn),
-        seconds=sum(one.report["seconds"] for one in drawn),
+        rows=sum(one.report["rows"] for one in results),
+        seconds=sum(one.report["seconds"] for one in results),
     )
 
 

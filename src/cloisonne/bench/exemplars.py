@@ -1,4 +1,4 @@
-"""The exemplar benchmark with our own generator in the chair of what is measured."""
+"""Runs the exemplar benchmark with this package's generator."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import fill, paint
 
 WORDS = "words"
-"""The row that is told words in place of the exemplar."""
+"""The row that inpaints from the phrase instead of the exemplar."""
 
 
 def exemplars(
@@ -33,10 +33,10 @@ def exemplars(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate exemplars``. rows: see :func:`row_of`; None means the model's own exemplars, and words."""
+    """``evaluate exemplars``. rows: see :func:`row_of`; None measures the model's own exemplars, and the phrase."""
     model = load(source, device=device)
     if not model.takes_exemplars and not rows:
-        raise SceneError(f'The model "{source}" draws no exemplars; name rows of trained ones, "--row NAME=FOLDER".')
+        raise SceneError(f'The model "{source}" has no exemplar network; give one to measure, as in --row NAME=FOLDER.')
     fills = dict(row_of(text, model, source, device) for text in (rows or ["exemplar", WORDS]))
     return evaluate_exemplars(
         fills,
@@ -53,26 +53,26 @@ def exemplars(
 
 
 def row_of(text: str, model: Model, source: str, device: str) -> tuple[str, Fill]:
-    """A row's name and how it fills: "NAME[=FOLDER][@SIMILARITY]", or "words".
+    """The name and fill function of a row "NAME[=FOLDER][@SIMILARITY]" or "words".
 
-    FOLDER: of Paint by Example, as ``train exemplar`` writes it; without one the model's own exemplars are drawn.
+    FOLDER: a Paint by Example folder, as ``train exemplar`` writes it; default: the model's own exemplar network.
     """
     named, _, similarity = text.partition("@")
     name, _, folder = named.partition("=")
     if not name or (similarity and not similarity.replace(".", "", 1).isdigit()):
         raise SceneError(f'The row is "{text}"; give NAME, NAME=FOLDER, or either with @SIMILARITY, such as own@3.')
     if name == WORDS:
-        return name, lambda item, seed: _words(item, seed, model)
+        return name, lambda item, seed: _from_phrase(item, seed, model)
     own = load(source, device=device, exemplar=folder) if folder else model
     options = {"similarity": float(similarity)} if similarity else {}
-    return name, lambda item, seed: _painted(item, seed, own, options)
+    return name, lambda item, seed: _from_exemplar(item, seed, own, options)
 
 
-def _words(item: Hole, seed: int, model: Model) -> np.ndarray:
+def _from_phrase(item: Hole, seed: int, model: Model) -> np.ndarray:
     return np.asarray(fill(_image(item.source), _mask(item), item.phrase, model, seed=seed).image)
 
 
-def _painted(item: Hole, seed: int, model: Model, options: Mapping[str, Any]) -> np.ndarray:
+def _from_exemplar(item: Hole, seed: int, model: Model, options: Mapping[str, Any]) -> np.ndarray:
     made = paint(_image(item.source), _mask(item), _image(item.exemplar), model, seed=seed, **options)
     return np.asarray(made.image)
 

@@ -1,4 +1,4 @@
-"""The benchmarks with our own generator in the chair of what is measured."""
+"""Runs the layouts benchmark with this package's generator."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,17 +28,17 @@ def layouts(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> Results:
-    """``evaluate layouts``: pictures of a model, measured by the built-in judge; see eval.benchmark."""
+    """``evaluate layouts``: generate the layouts and measure them with the judge; see ``eval.benchmark``."""
     chosen = tuple(methods or METHODS)
     if unknown := [name for name in chosen if name not in METHODS]:
         raise SceneError(f'There is no method "{unknown[0]}" to measure; choose from {", ".join(METHODS)}.')
     model, judge = load(source, device=device), Judge.load(BUILTIN / "judge")
 
-    def drawn(scene: Scene, method: str, seed: int) -> np.ndarray:
+    def run(scene: Scene, method: str, seed: int) -> np.ndarray:
         return np.asarray(generate(scene.replace(method=method), model, seed=seed).image)
 
     return evaluate_layouts(
-        drawn,
+        run,
         judge,
         through_vae(model),
         out,
@@ -52,7 +52,7 @@ def layouts(
 
 
 def through_vae(model: Model) -> RoundTrip:
-    """How a picture, uint8 [h, w, 3], comes through the model's VAE and back."""
+    """A function that encodes and decodes an image, uint8 [h, w, 3], with the model's VAE."""
 
     def round_trip(rgb: np.ndarray) -> np.ndarray:
         return as_pixels(model.vae.decode(model.vae.encode(as_tensor(rgb).to(model.device)))[0])
@@ -61,7 +61,7 @@ def through_vae(model: Model) -> RoundTrip:
 
 
 def facts(model: Model) -> dict[str, str | int | float]:
-    """What makes results of two runs comparable: the model and its native values, the judge, the device."""
+    """The facts that two comparable runs share: the model, its native values, the judge, the device."""
     return {
         "model": model.name,
         "model_hash": model.hash,

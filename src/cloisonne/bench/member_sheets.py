@@ -1,4 +1,4 @@
-"""Sample sheets of the built-in family's members: what training wrote, for people to look at."""
+"""Sample sheets of the built-in family's networks."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cloisonne.world.picture import EVERYTHING, Recipe, sample
 from cloisonne.world.words import background_words, phrase
 
 FIRST_SEED = 4_000_000
-"""Seeds of the pictures on the autoencoder's sheet: training never draws them."""
+"""First seed of the images on the autoencoder's sheet; training never uses these seeds."""
 
 Box = tuple[float, float, float, float]
 _SCENES: tuple[tuple[str, tuple[tuple[Box, str], ...]], ...] = (
@@ -42,7 +42,7 @@ _SCENES: tuple[tuple[str, tuple[tuple[Box, str], ...]], ...] = (
 
 
 def write_sheet(member: str, family: Path, folder: Path) -> Path | None:
-    """Write ``folder/sheet-<member>.png``; None for members that have nothing to show. The family must load."""
+    """Write ``folder/sheet-<member>.png``; None for members without a sheet. The family must load."""
     kind = member.removeprefix("control-")
     drawn = {"vae": autoencoder_sheet, "unet": scenes_sheet, "exemplar": exemplars_sheet}.get(member)
     if drawn is None and kind == member:
@@ -56,7 +56,7 @@ def write_sheet(member: str, family: Path, folder: Path) -> Path | None:
 
 
 def autoencoder_sheet(model: Model, count: int = 8) -> Image.Image:
-    """Pictures of the world above what the autoencoder makes of them: half of core glyphs, half of all, with styles."""
+    """World images above their VAE reconstructions: half with core glyphs, half with all glyphs and styles."""
     recipes = (Recipe(styled=0.2), EVERYTHING)
     true = np.stack([draw(sample(FIRST_SEED + k, recipes[k % 2])).rgb for k in range(count)])
     pixels = torch.from_numpy(true).permute(0, 3, 1, 2).float().to(model.device) / 127.5 - 1
@@ -65,10 +65,10 @@ def autoencoder_sheet(model: Model, count: int = 8) -> Image.Image:
 
 
 def scenes_sheet(model: Model, method: str = "reco", size: int = 256) -> Image.Image:
-    """Eight fixed scenes, four in a row, with their regions outlined; seed 0 each."""
+    """Eight fixed scenes, four per row, with their regions outlined; seed 0."""
     panels = []
-    for caption, told in _SCENES:
-        regions = tuple(Region(name=phrase, box=box, phrase=phrase) for box, phrase in told)
+    for caption, layout in _SCENES:
+        regions = tuple(Region(name=phrase, box=box, phrase=phrase) for box, phrase in layout)
         picture = generate(Scene(caption=caption, regions=regions, method=method), model, seed=0).image
         panels.append(np.asarray(draw_regions(picture, regions).resize((size, size), Image.Resampling.LANCZOS)))
     rows = [np.concatenate(panels[k : k + 4], 1) for k in range(0, len(panels), 4)]
@@ -76,7 +76,7 @@ def scenes_sheet(model: Model, method: str = "reco", size: int = 256) -> Image.I
 
 
 def exemplars_sheet(model: Model, count: int = 8) -> Image.Image:
-    """Holes of the exemplar benchmark: given picture, hole, exemplar, result; glyphs that no training has seen."""
+    """Holes of the exemplar benchmark: source, hole, exemplar, result. The glyphs are held out from training."""
     columns = []
     for index in range(count):
         item = hole(index)
@@ -89,24 +89,25 @@ def exemplars_sheet(model: Model, count: int = 8) -> Image.Image:
 
 
 def controls_sheet(model: Model, kind: str, count: int = 8) -> Image.Image:
-    """Pictures of the world, their maps inside of a box, and what is drawn by these, without and with a phrase."""
+    """World images, their control maps inside a box, and the results without and with a phrase."""
     columns = []
     for index in range(count):
         drawn = draw(sample(FIRST_SEED + 100 + index))
-        told = background_words(drawn.picture.background, np.random.default_rng(index))
+        background = background_words(drawn.picture.background, np.random.default_rng(index))
         control = {"kind": kind, "from": Image.fromarray(drawn.rgb)}
         region = Region(name=kind, box=_widened(drawn.boxes()[-1]), control=control)
         item = drawn.picture.items[-1]
         named = region.replace(phrase=phrase(item, 0.1, np.random.default_rng(index)))
         scenes = [
-            Scene(caption=told, regions=(region,), method="caption"),
-            Scene(caption=told, regions=(named,)),
+            Scene(caption=background, regions=(region,), method="caption"),
+            Scene(caption=background, regions=(named,)),
         ]
         made = [np.asarray(generate(scene, model, seed=index).image) for scene in scenes]
-        shown = DRAWN[kind](drawn.rgb)
-        shown = shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, -1)
-        inside = region.soft_mask(*shown.shape[:2])[..., None] > 0
-        columns.append(np.concatenate([drawn.rgb, np.where(inside, shown, shown // 4), *made], 0))
+        control_map = DRAWN[kind](drawn.rgb)
+        if control_map.ndim == 2:
+            control_map = np.repeat(control_map[..., None], 3, -1)
+        inside = region.soft_mask(*control_map.shape[:2])[..., None] > 0
+        columns.append(np.concatenate([drawn.rgb, np.where(inside, control_map, control_map // 4), *made], 0))
     return Image.fromarray(np.concatenate(columns, 1).astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of mixed scenes with our own generator in the chair of what is measured."""
+"""Runs the benchmark of mixed scenes with this package's generator."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 
 from cloisonne.bench.layouts import facts
 from cloisonne.eval.judge import Judge
-from cloisonne.eval.mixed import Drawn, evaluate_mixed
+from cloisonne.eval.mixed import Generated, evaluate_mixed
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.capabilities import check
 from cloisonne.models.load import load
@@ -27,19 +27,19 @@ def mixed(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate mixed``: the tables, in markdown. Raises CapabilityError where the model lacks a kind of condition."""
+    """``evaluate mixed``: the tables in markdown. Raises CapabilityError if the model lacks a kind of condition."""
     model = load(source, device=device)
     check("exemplar", model)
     check("control", model, kind="canny")
 
-    def drawn(scene: Scene, seed: int) -> Drawn:
+    def run(scene: Scene, seed: int) -> Generated:
         made = generate(scene, model, seed=seed)
-        told = made.report
+        costs = made.report
         rgb = np.asarray(made.image.convert("RGB"), np.uint8)
-        return Drawn(rgb=rgb, rows=told["rows"], calls=told["forwards"], seconds=told["seconds"])
+        return Generated(rgb=rgb, rows=costs["rows"], calls=costs["forwards"], seconds=costs["seconds"])
 
     return evaluate_mixed(
-        drawn,
+        run,
         Judge.load(BUILTIN / "judge"),
         out,
         limit=limit,

@@ -1,10 +1,10 @@
-"""What translations are compared with that are told in words, not by a reference: edges and words, prompt-to-prompt."""
+"""Translation baselines from a prompt instead of a reference: prompt and edges, and prompt-to-prompt."""
 
 from typing import Any
 
 from PIL import Image
 
-from cloisonne.eval.translation_items import Asked
+from cloisonne.eval.translation_items import TranslationItem
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.editing.result import Edited
@@ -17,34 +17,36 @@ from cloisonne.scene.conditions.edit import Edit
 P2P = "p2p"
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _EDGE = 1e-6
-"""So narrow a feather that the window of all of the picture has no soft edge, at which the background would count."""
+"""A feather so narrow that the whole-image window has no soft edge where the background would count."""
 
 
 def p2p_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of ``edit``: prompt-to-prompt as published, from the noise that null-text inversion finds, if not asked
-    otherwise. SceneError where there are none such."""
+    """Options of ``edit`` for prompt-to-prompt as published, with null-text inversion unless overridden.
+
+    Raises SceneError for an unknown option.
+    """
     changes = {"inversion": "null-text", "fresh": 0.0, **options}
     editing_of(P2P, changes)
     return {"preset": P2P, **changes}
 
 
-def controlled(item: Asked, seed: int, model: Model) -> Result:
-    """The truth in words along the source's edges: all anew for a style, in the object's box for a subject."""
+def controlled(item: TranslationItem, seed: int, model: Model) -> Result:
+    """Generate from the target prompt and the source's edges: the whole image for a style, the box for a subject."""
     source = Image.fromarray(item.source)
     edges = {"kind": "canny", "from": source}
     if item.task == "style":
         region, size = Region(name="all", box=_WHOLE, control=edges), {"width": source.width, "height": source.height}
         return generate(Scene(caption=item.after, regions=(region,), seed=seed, **size), model)
     region = Region(name="object", box=item.box, phrase=item.after, control=edges)
-    told = f"{item.after} {item.where}"
-    return generate(Scene(background=source, caption=told, regions=(region,), seed=seed), model)
+    caption = f"{item.after} {item.where}"
+    return generate(Scene(background=source, caption=caption, regions=(region,), seed=seed), model)
 
 
-def reworded(item: Asked, seed: int, model: Model, changes: dict[str, Any]) -> Edited:
-    """The source with its words changed: all of it for a style, in the object's box for a subject."""
+def reworded(item: TranslationItem, seed: int, model: Model, changes: dict[str, Any]) -> Edited:
+    """Edit the source's prompt: of the whole image for a style, of the object's box for a subject."""
     styled = item.task == "style"
-    told = Edit(kind="change", before=item.before, after=item.after)
+    change = Edit(kind="change", before=item.before, after=item.after)
     shape = {"box": _WHOLE, "feather": _EDGE} if styled else {"box": item.box}
-    region = Region(name="changed", edit=told, **shape)
+    region = Region(name="changed", edit=change, **shape)
     scene = Scene(background=Image.fromarray(item.source), caption=item.where, regions=(region,), seed=seed)
     return edit(scene, model, **changes)

@@ -1,4 +1,4 @@
-"""The benchmark of translations with our own translator in the chair of what is measured."""
+"""Runs the translation benchmark with this package's translator."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,11 +10,11 @@ from PIL import Image
 
 from cloisonne.bench.concepts import Concepts
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.bench.rows import rows_asked
+from cloisonne.bench.rows import preset_rows
 from cloisonne.bench.translation_baselines import P2P, controlled, p2p_of, reworded
 from cloisonne.errors import SceneError
 from cloisonne.eval.judge import Judge
-from cloisonne.eval.translation_items import Asked
+from cloisonne.eval.translation_items import TranslationItem
 from cloisonne.eval.translations import (
     COPY,
     COPY_REFERENCE,
@@ -31,11 +31,11 @@ from cloisonne.pipelines.generate import paint
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
 
-PAINTED = "paint"
-"""The row in which an exemplar is painted: over the object's box, or the whole picture where a style is asked for."""
+EXEMPLAR = "paint"
+"""The row of exemplar inpainting: in the object's box for a subject, over the whole image for a style."""
 CONTROLLED = "control"
-"""The row that is told words, and the source's edges."""
-ROWS = ("fast", PAINTED)
+"""The row conditioned on the target prompt and the source's edges."""
+ROWS = ("fast", EXEMPLAR)
 _ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "long=vct,rounds=1000"; paint and control take none'
 
 
@@ -50,17 +50,17 @@ def translations(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate translations``: the tables, in markdown. rows: presets by name; None means ``ROWS``.
+    """``evaluate translations``: the tables in markdown. rows: presets by name; None means ``ROWS``.
 
-    Raises SceneError for rows that there are not, CapabilityError where the model cannot draw one.
+    Raises SceneError for an unknown row, CapabilityError if the model does not support one.
     """
-    asked = rows_asked(rows or ROWS, _ADVICE, _check, (COPY, COPY_REFERENCE, TRUTH_VAE), PAINTED)
+    presets = preset_rows(rows or ROWS, _ADVICE, _check, (COPY, COPY_REFERENCE, TRUTH_VAE), EXEMPLAR)
     model = load(source, device=device)
-    if any(preset == CONTROLLED for preset, _ in asked.values()):
+    if any(preset == CONTROLLED for preset, _ in presets.values()):
         check("control", model, kind="canny")
     concepts = Concepts(out / "concepts", model, seed, report)
     return evaluate_translations(
-        {name: _row(preset, options, model, concepts) for name, (preset, options) in asked.items()},
+        {name: _row(preset, options, model, concepts) for name, (preset, options) in presets.items()},
         Judge.load(BUILTIN / "judge"),
         through_vae(model),
         out,
@@ -73,7 +73,7 @@ def translations(
 
 
 def _check(preset: str, options: dict[str, Any]) -> None:
-    """SceneError where there is no such row."""
+    """Raise SceneError for an unknown preset or option."""
     if preset == P2P:
         p2p_of(options)
     elif preset != CONTROLLED:
@@ -83,15 +83,15 @@ def _check(preset: str, options: dict[str, Any]) -> None:
 
 
 def _row(preset: str, options: dict[str, Any], model: Model, concepts: Concepts) -> Row:
-    if preset == PAINTED:
-        return lambda item, seed: _painted(item, seed, model)
+    if preset == EXEMPLAR:
+        return lambda item, seed: _from_exemplar(item, seed, model)
     if preset in (P2P, CONTROLLED):
-        return lambda item, seed: _in_words(item, seed, model, preset, options)
-    way = translating_of(preset, None, options)
+        return lambda item, seed: _from_prompt(item, seed, model, preset, options)
+    settings = translating_of(preset, None, options)
 
-    def made(item: Asked, seed: int) -> Translated:
+    def made(item: TranslationItem, seed: int) -> Translated:
         pictures = Image.fromarray(item.source), Image.fromarray(item.reference)
-        learned = concepts.of(item, way) if way.learned else None
+        learned = concepts.of(item, settings) if settings.learned else None
         known = None if learned is None else learned.concept
         result = translate(*pictures, model, preset=preset, seed=seed, concept=known, **options)
         translated = _of(result.image, result.report)
@@ -103,7 +103,7 @@ def _row(preset: str, options: dict[str, Any], model: Model, concepts: Concepts)
     return made
 
 
-def _painted(item: Asked, seed: int, model: Model) -> Translated:
+def _from_exemplar(item: TranslationItem, seed: int, model: Model) -> Translated:
     mask = np.full(item.source.shape[:2], 255, np.uint8)
     if item.task == "subject":
         x0, y0, x1, y1 = (round(v * len(mask)) for v in item.box)
@@ -114,10 +114,10 @@ def _painted(item: Asked, seed: int, model: Model) -> Translated:
     return _of(made.image, made.report)
 
 
-def _in_words(item: Asked, seed: int, model: Model, preset: str, options: dict[str, Any]) -> Translated:
+def _from_prompt(item: TranslationItem, seed: int, model: Model, preset: str, options: dict[str, Any]) -> Translated:
     if preset == CONTROLLED:
-        drawn = controlled(item, seed, model)
-        return _of(drawn.image, drawn.report)
+        result = controlled(item, seed, model)
+        return _of(result.image, result.report)
     edited = reworded(item, seed, model, p2p_of(options))
     return _of(edited.after, edited.report)
 

@@ -1,1 +1,1 @@
-"""The command line: ``cloisonne generate SCENE -o OUT`` and its siblings."""
+"""The command line: ``cloisonne generate SCENE -o OUT`` and the other commands."""

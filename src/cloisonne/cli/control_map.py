@@ -1,4 +1,4 @@
-"""``cloisonne control``: a control map of a picture, written to a file."""
+"""``cloisonne control``: compute a control map of an image and write it to a file."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from cloisonne.scene.io.output import check_output, write_picture
 
 
 def write_map(picture: Path, kind: str, out: Path, *, overwrite: bool = False) -> Path:
-    """Draw a map of a picture and write it. SceneError where no such map can be drawn, ImageError, OutputError."""
+    """Compute a control map of an image and write it. Raises SceneError, ImageError or OutputError."""
     if kind not in DRAWN:
-        raise SceneError(f'A map of kind "{kind}" cannot be drawn here; choose one of {", ".join(DRAWN)}.')
+        raise SceneError(f'A map of kind "{kind}" cannot be computed here; choose one of {", ".join(DRAWN)}.')
     rgb = np.asarray(seen(Picture(path=picture), "picture"))
-    drawn = Image.fromarray(DRAWN[kind](rgb))
-    check_output(out, overwrite=overwrite, like=drawn)
-    write_picture(drawn, out, overwrite=overwrite)
+    control_map = Image.fromarray(DRAWN[kind](rgb))
+    check_output(out, overwrite=overwrite, like=control_map)
+    write_picture(control_map, out, overwrite=overwrite)
     return out

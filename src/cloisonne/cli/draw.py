@@ -1,4 +1,4 @@
-"""``cloisonne generate``, ``fill`` and ``paint``: commands that draw pictures. Heavy imports happen inside."""
+"""``cloisonne generate``, ``fill`` and ``paint``: the commands that generate images. Heavy imports happen inside."""
 
 import json
 import time
@@ -22,17 +22,18 @@ from cloisonne.cli.options import (
 )
 from cloisonne.cli.terminal import progress, running, took, warn
 
-Out = Annotated[Path, typer.Option("--output", "-o", help="A picture's name, or a folder for 0000.png and so on.")]
-Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The picture to repaint.")]
-Mask = Annotated[Path | None, typer.Option(help="Picture of the same canvas: white changes, black stays.")]
+Out = Annotated[Path, typer.Option("--output", "-o", help="Image file to write, or folder for 0000.png, 0001.png, ...")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Image to repaint.")]
+Mask = Annotated[Path | None, typer.Option(help="Mask image: white is repainted, black is preserved.")]
 Box = Annotated[
     str | None,
-    typer.Option(metavar="X0,Y0,X1,Y1", help="In place of a mask: what changes, in fractions of the picture."),
+    typer.Option(metavar="X0,Y0,X1,Y1", help="Box to repaint instead of a mask, as fractions of the image."),
 ]
-Strength = Annotated[float, typer.Option(help="0 keeps what is there, 1 draws anew.")]
-Feather = Annotated[float, typer.Option(help="Soft edge inwards, as a fraction of the mask's shorter side.")]
+Strength = Annotated[float, typer.Option(help="Denoising strength, 0 to 1: 0 preserves the source, 1 ignores it.")]
+Feather = Annotated[float, typer.Option(help="Inward soft edge, as a fraction of the mask's shorter side.")]
 NoComposite = Annotated[
-    bool, typer.Option("--no-composite", help="Show the model's whole window, not only what was to change.")
+    bool,
+    typer.Option("--no-composite", help="Return the model's whole output window, without pasting the source back."),
 ]
 
 
@@ -47,14 +48,22 @@ def generate(
     caption: Caption = None,
     region: Regions = None,
     background: Annotated[
-        Path | None, typer.Option(help="A picture of which the regions are repainted; all of it without regions.")
+        Path | None,
+        typer.Option(help="Image whose regions are repainted; without regions, the start of image-to-image."),
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="Of a background: 0 keeps what is there, 1 draws anew.")
+        float | None,
+        typer.Option(
+            help="Denoising strength, 0 to 1: 0 preserves the background, 1 ignores it. Default: the scene's, else 1."
+        ),
     ] = None,
     cache: Cache = None,
 ) -> None:
-    """Draw a scene, or repaint the regions of its background; with --change, draw a picture again with a change."""
+    """Generate an image from a scene.
+
+    With --background, repaint the regions in that image. With --change, change the scene and generate it again.
+    Options that are left out take the value of the scene, else of the model.
+    """
     from cloisonne.cli.redraw import Original
 
     original = Original.of(scene, caption, region or [])
@@ -70,25 +79,26 @@ def generate(
 def fill(
     source: Source,
     out: Out,
-    phrase: Annotated[str, typer.Option(help="What belongs where the mask is white, or in the box.")],
+    phrase: Annotated[str, typer.Option(help="Prompt for the masked area or box.")],
     loading: Loading,
     drawing: Drawing,
     writing: Writing,
     mask: Mask = None,
     box: Box = None,
-    caption: Annotated[str, typer.Option(help="What the whole picture shows.")] = "",
+    caption: Annotated[str, typer.Option(help="Prompt for the whole image.")] = "",
     strength: Strength = 1.0,
     feather: Feather = 0.0,
     mask_channel: MaskChannel = "auto",
     no_composite: NoComposite = False,
 ) -> None:
-    """Repaint a picture by words where a mask is white or in a box; every other pixel stays as it is."""
+    """Inpaint an area of an image from a prompt. Every pixel outside the mask or box is preserved."""
     from cloisonne.cli.scene_arguments import where
     from cloisonne.scene import Region, Scene
 
     region = Region(name="fill", phrase=phrase, feather=feather, **where(mask, box, mask_channel))
-    told = {"caption": caption, "strength": strength, "composite": not no_composite}
-    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(several=True, model=loading.model))
+    overrides = drawing.given(several=True, model=loading.model)
+    fields = {"caption": caption, "strength": strength, "composite": not no_composite}
+    asked = Scene(background=str(source), regions=[region], **fields, **overrides)
     _draw(asked, out, loading, _counted(drawing, writing))
 
 
@@ -96,32 +106,35 @@ def fill(
 def paint(
     source: Source,
     out: Out,
-    exemplar: Annotated[Path, typer.Option(help="Picture of what belongs where the mask is white, or in the box.")],
+    exemplar: Annotated[Path, typer.Option(help="Image of the subject for the masked area or box.")],
     loading: Loading,
     drawing: Drawing,
     writing: Writing,
     mask: Mask = None,
     box: Box = None,
-    similarity: Annotated[float | None, typer.Option(help="How much like the exemplar: 1 its kind, 5 itself.")] = None,
-    phrase: Annotated[str, typer.Option(help="Words for the same place, where the model hears words.")] = "",
+    similarity: Annotated[
+        float | None, typer.Option(help="Guidance scale of the exemplar: 1 matches its kind, 5 its appearance.")
+    ] = None,
+    phrase: Annotated[str, typer.Option(help="Prompt for the same area, if the model takes text.")] = "",
     strength: Strength = 1.0,
     feather: Feather = 0.0,
     mask_channel: MaskChannel = "auto",
     no_composite: NoComposite = False,
 ) -> None:
-    """Paint the subject of another picture where a mask is white or in a box; every other pixel stays as it is."""
+    """Inpaint an area of an image from an exemplar image. Every pixel outside the mask or box is preserved."""
     from cloisonne.cli.scene_arguments import where
     from cloisonne.scene import Region, Scene
 
-    shown = {"exemplar": str(exemplar), "similarity": similarity, "phrase": phrase}
-    region = Region(name="paint", feather=feather, **shown, **where(mask, box, mask_channel))
-    told = {"strength": strength, "composite": not no_composite}
-    asked = Scene(background=str(source), regions=[region], **told, **drawing.given(several=True, model=loading.model))
+    conditions = {"exemplar": str(exemplar), "similarity": similarity, "phrase": phrase}
+    region = Region(name="paint", feather=feather, **conditions, **where(mask, box, mask_channel))
+    overrides = drawing.given(several=True, model=loading.model)
+    fields = {"strength": strength, "composite": not no_composite}
+    asked = Scene(background=str(source), regions=[region], **fields, **overrides)
     _draw(asked, out, loading, _counted(drawing, writing))
 
 
 def _counted(drawing: Drawing, writing: Writing) -> Writing:
-    """As many pictures as seeds were given."""
+    """``writing`` with one image per seed."""
     return replace(writing, num_images=drawing.count(writing.num_images))
 
 
@@ -149,8 +162,8 @@ def _draw(
     from cloisonne.pipelines.generate import generate as run
 
     with running(), progress(count) as bar:
-        watched = bar.step if previews is None else previews.after(bar.step)
-        result = run(asked, model, num_images=count, callback_on_step_end=watched, progress=bar.stage, cache=cache)
+        on_step = bar.step if previews is None else previews.after(bar.step)
+        result = run(asked, model, num_images=count, callback_on_step_end=on_step, progress=bar.stage, cache=cache)
         paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
         if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)

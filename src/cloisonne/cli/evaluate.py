@@ -1,4 +1,4 @@
-"""``cloisonne evaluate``: the benchmarks. Heavy imports happen inside the commands."""
+"""``cloisonne evaluate``: run the benchmarks. Heavy imports happen inside the commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,25 +7,27 @@ import typer
 
 from cloisonne.cli.terminal import to_stderr
 
-evaluate = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure pictures against what was asked for.")
+evaluate = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run the benchmarks of a model.")
 
-Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for items and tables; continues what is there.")]
-Source = Annotated[str, typer.Option(help='"builtin" or a diffusers folder.')]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")]
-SavePictures = Annotated[bool, typer.Option(help="Keep the pictures.")]
+Out = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for measurements and tables; an unfinished run in it is resumed.")
+]
+Source = Annotated[str, typer.Option(help='Model to measure: "builtin" or a diffusers folder.')]
+Device = Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps.")]
+SavePictures = Annotated[bool, typer.Option(help="Also write the images.")]
 
 
 @evaluate.command("layouts")
 def evaluate_layouts(
     out: Out,
     model: Source = "builtin",
-    method: Annotated[list[str] | None, typer.Option(help="Rows to measure; all without.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first scenes of layouts-v1.")] = None,
-    seed: Annotated[int, typer.Option(help="Added to every layout's own seed.")] = 0,
+    method: Annotated[list[str] | None, typer.Option(help="Method to measure. Repeatable. Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of scenes, from the first. Default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Offset added to the seed of every layout.")] = 0,
     device: Device = "cpu",
     save_pictures: SavePictures = False,
 ) -> None:
-    """Measure region control on layouts-v1: objects in their boxes, classes, colours, leakage, Fréchet distance."""
+    """Measure region control on layouts-v1. Tables: objects in boxes, classes, colours, leakage, Fréchet distance."""
     _check(model)
     from cloisonne.bench.layouts import layouts
 
@@ -46,22 +48,22 @@ def evaluate_layouts(
 def evaluate_control(
     out: Out,
     model: Source = "builtin",
-    kind: Annotated[str, typer.Option(help="Of the map: canny, sobel or color; edges are measured of all.")] = "canny",
+    kind: Annotated[str, typer.Option(help="Kind of map: canny, sobel or color.")] = "canny",
     row: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=ADAPTER",
-            help="An adapter to measure, its features masked; several times. NAME:unmasked=... uses it on the whole "
-            "canvas, NAME:map=... masks the map only. The model's own without.",
+            help="Adapter to measure with masked features. NAME:unmasked=... applies it to the whole canvas, "
+            "NAME:map=... masks only its map. Repeatable. Default: the model's own adapter.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Only the first scenes.")] = 300,
-    seed: Annotated[int, typer.Option(help="Added to every scene's own seed.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Number of scenes, from the first.")] = 300,
+    seed: Annotated[int, typer.Option(help="Offset added to the seed of every scene.")] = 0,
     device: Device = "cpu",
-    diversity: Annotated[int, typer.Option(min=0, help="On so many scenes, compare eight seeds; 0 for none.")] = 0,
+    diversity: Annotated[int, typer.Option(min=0, help="Number of scenes on which eight seeds are compared.")] = 0,
     save_pictures: SavePictures = False,
 ) -> None:
-    """Measure localized control: edges obeyed inside of a mask, and free outside."""
+    """Measure localized control. Edges are to be followed inside a mask and free outside."""
     _check(model)
     from cloisonne.bench.control import control
 
@@ -88,17 +90,17 @@ def evaluate_exemplars(
         list[str] | None,
         typer.Option(
             metavar="NAME[=FOLDER][@SIMILARITY]",
-            help='What fills the holes: the model\'s own exemplars, those of a folder of Paint by Example, or "words"; '
-            "several times. The model's own and words without.",
+            help='Filler to measure: the model\'s exemplar network, a Paint by Example folder, or "words" (only a '
+            "prompt). Repeatable. Default: exemplar and words.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Only the first holes.")] = 400,
-    seed: Annotated[int, typer.Option(help="Added to every hole's own seed.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Number of holes, from the first.")] = 400,
+    seed: Annotated[int, typer.Option(help="Offset added to the seed of every hole.")] = 0,
     device: Device = "cpu",
-    spread: Annotated[int, typer.Option(min=0, help="On so many holes, compare four seeds; 0 for none.")] = 0,
+    spread: Annotated[int, typer.Option(min=0, help="Number of holes on which four seeds are compared.")] = 0,
     save_pictures: SavePictures = False,
 ) -> None:
-    """Measure exemplars: holes filled with subjects that no training has seen."""
+    """Measure inpainting from exemplars. The subjects are held out from training."""
     _check(model)
     from cloisonne.bench.exemplars import exemplars
 
@@ -124,20 +126,20 @@ def evaluate_edits(
         list[str] | None,
         typer.Option(
             metavar="NAME[=PRESET,OPTION=VALUE...]",
-            help='What edits: a preset of "cloisonne edit", one with other options, such as norse=mrgd,loss_is=0, or '
-            '"words", which fills the places; several times. follow and words without.',
+            help='Editor to measure: a preset of "cloisonne edit", one with options, as in norse=mrgd,loss_is=0, or '
+            '"words", which inpaints the boxes from the prompt. Repeatable. Default: follow and words.',
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Only the first pairs of each task.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Number of pairs of each task, from the first.")] = 50,
     task: Annotated[
-        list[str] | None, typer.Option(help="add, remove, change or mixed; several times. All without.")
+        list[str] | None, typer.Option(help="Task: add, remove, change or mixed. Repeatable. Default: all.")
     ] = None,
-    mode: Annotated[str, typer.Option(help="real: the picture before is given. generated: both are drawn.")] = "real",
-    seed: Annotated[int, typer.Option(help="Added to every pair's own seed.")] = 0,
+    mode: Annotated[str, typer.Option(help="real: edit given images. generated: generate them first.")] = "real",
+    seed: Annotated[int, typer.Option(help="Offset added to the seed of every pair.")] = 0,
     device: Device = "cpu",
     save_pictures: SavePictures = False,
 ) -> None:
-    """Measure edits of regions: whether they came, what stayed, and how near they are to the known answer."""
+    """Measure region edits. Tables: success, preservation of the rest, distance to the ground truth."""
     _check(model)
     from cloisonne.bench.edits import edits
 
@@ -164,18 +166,18 @@ def evaluate_translations(
         list[str] | None,
         typer.Option(
             metavar="NAME[=PRESET,OPTION=VALUE...]",
-            help='What translates: a preset of "cloisonne translate", one with other options, such as '
-            'long=vct,rounds=1000, "paint", which paints exemplars, "control", which is told words and edges, or '
-            '"p2p", prompt-to-prompt after null-text inversion (quick=p2p,inversion=direct); several times. fast and '
-            "paint without.",
+            help='Translator to measure: a preset of "cloisonne translate", one with options, as in '
+            'long=vct,rounds=1000; "paint" (exemplar inpainting); "control" (prompt and edge map); or "p2p" '
+            "(prompt-to-prompt after null-text inversion; quick=p2p,inversion=direct). Repeatable. Default: fast and "
+            "paint.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Only the first pairs of each task.")] = 50,
-    seed: Annotated[int, typer.Option(help="Added to every pair's own seed.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Number of pairs of each task, from the first.")] = 50,
+    seed: Annotated[int, typer.Option(help="Offset added to the seed of every pair.")] = 0,
     device: Device = "cpu",
     save_pictures: SavePictures = False,
 ) -> None:
-    """Measure translations of style and subject by their nearness to the known answer."""
+    """Measure translations of style and subject. Compares them with the ground truth."""
     _check(model)
     from cloisonne.bench.translations import translations
 
@@ -196,14 +198,14 @@ def evaluate_translations(
 def evaluate_mixed(
     out: Out,
     model: Source = "builtin",
-    limit: Annotated[int, typer.Option(min=1, help="Only the first scenes.")] = 200,
-    given: Annotated[bool, typer.Option(help="Over a picture of the background, in place of nothing.")] = False,
-    together: Annotated[bool, typer.Option(help="Also scenes of one region that is told in all ways.")] = True,
-    seed: Annotated[int, typer.Option(help="Added to every scene's number.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Number of scenes, from the first.")] = 200,
+    given: Annotated[bool, typer.Option(help="Inpaint into a given background image.")] = False,
+    together: Annotated[bool, typer.Option(help="Also measure scenes with all conditions on one region.")] = True,
+    seed: Annotated[int, typer.Option(help="Offset added to the seed of every scene.")] = 0,
     device: Device = "cpu",
     save_pictures: SavePictures = False,
 ) -> None:
-    """Measure scenes that mix words, exemplars and edges: what each condition loses beside the others, and the cost."""
+    """Measure scenes that mix phrases, exemplars and edges. Tables: what each loses next to the others, cost."""
     _check(model)
     from cloisonne.bench.mixed import mixed
 
@@ -222,7 +224,7 @@ def evaluate_mixed(
 
 
 def _check(model: str) -> None:
-    """CheckpointError where there is no such model, before a network library is imported."""
+    """Raise CheckpointError for a missing model, before a network library is imported."""
     from cloisonne.models.checkpoints.sources import check_source
 
     check_source(model)

@@ -1,4 +1,4 @@
-"""Commands to see what a scene does: ``cloisonne sweep`` and ``cloisonne explain``. Heavy imports happen inside."""
+"""Commands that inspect a scene: ``cloisonne sweep``, ``explain`` and ``words``. Heavy imports happen inside."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from cloisonne.cli.terminal import progress, running, to_stderr, took, warn
 
 @grouped
 def sweep(
-    out: Annotated[Path, typer.Option("--output", "-o", help="The contact sheet's name.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Contact sheet to write.")],
     values: Annotated[
         str,
         typer.Option(
             "--sweep",
-            metavar="DIAL=VALUES",
-            help="A dial and its values, as in guidance=1,2.5,5; of a region, as in pet.similarity=1,3,5.",
+            metavar="FIELD=VALUES",
+            help="Scene field to vary and its values, as in guidance=1,2.5,5; of a region, as in pet.similarity=1,3,5.",
         ),
     ],
     loading: Loading,
@@ -30,11 +30,12 @@ def sweep(
     region: Regions = None,
     cache: Cache = None,
     overwrite: Overwrite = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the reports of all pictures and nothing else.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report of all images to stdout.")] = False,
 ) -> None:
-    """Draw a scene at several values of one dial, or with several seeds, as one sheet with the values beside."""
+    """Generate a scene at several values of one field. Writes a labelled contact sheet.
+
+    Options that are left out take the value of the scene, else of the model.
+    """
     from cloisonne.cli.scene_arguments import dial_and_values, scene_from
     from cloisonne.cli.scene_checks import check_scene
     from cloisonne.pipelines.result import REPORT_VERSION
@@ -44,14 +45,14 @@ def sweep(
 
     began = time.perf_counter()
     asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
-    dial, given = dial_and_values(values)
-    swept(asked, dial, given)  # refuses before anything is loaded
+    field, given = dial_and_values(values)
+    swept(asked, field, given)  # refuses before anything is loaded
     check_scene(asked)
     check_output(out, overwrite=overwrite)
     model = loading.load(asked.model)
     with running(), progress(len(given)) as bar:
-        results = run(asked, model, dial, given, callback_on_step_end=bar.step, progress=bar.stage, cache=cache)
-        write_picture(sheet_of(results, dial, given), out, overwrite=overwrite)
+        results = run(asked, model, field, given, callback_on_step_end=bar.step, progress=bar.stage, cache=cache)
+        write_picture(sheet_of(results, field, given), out, overwrite=overwrite)
     warn(warning for result in results for warning in result.warnings)
     if not as_json:
         typer.echo(str(out))
@@ -59,7 +60,7 @@ def sweep(
         return
     sheet = {"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
     pictures = [{"value": value, "report": result.report} for value, result in zip(given, results, strict=True)]
-    report = {"version": REPORT_VERSION, "sheet": sheet, "dial": dial, "pictures": pictures}
+    report = {"version": REPORT_VERSION, "sheet": sheet, "dial": field, "pictures": pictures}
     typer.echo(json.dumps(report, ensure_ascii=False))
     took(began)
 
@@ -73,11 +74,14 @@ def explain(
     region: Regions = None,
     attention: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Draw the scene once, and write there what each phrase looked at."),
+        typer.Option(metavar="FOLDER", help="Generate the scene once and write the attention map of each phrase here."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Print what a scene compiles to: views, rows, tokens, forwards a step, memory and time. Draws nothing."""
+    """Print what a scene compiles to. Lists views, batch rows, tokens, forward passes per step, memory and time.
+
+    Options that are left out take the value of the scene, else of the model.
+    """
     from cloisonne.cli.scene_arguments import scene_from
     from cloisonne.cli.scene_checks import check_scene
     from cloisonne.pipelines.attention_maps.files import check_folder
@@ -95,23 +99,23 @@ def explain(
     from cloisonne.pipelines.attention_maps.overlay import attention_pictures, said_of
 
     began = time.perf_counter()
-    told = explained(asked, model)
+    text = explained(asked, model)
     with running(), progress() as bar:
-        looked = attention_pictures(asked, model, callback_on_step_end=bar.step, progress=bar.stage)
-        paths = looked.save(attention, overwrite=overwrite)
-    warn(looked.result.warnings)
-    if looked.unread:
-        to_stderr(f"Regions without words to look at: {said_of(looked.unread)}.")
-    for line in (told, *paths):
+        maps = attention_pictures(asked, model, callback_on_step_end=bar.step, progress=bar.stage)
+        paths = maps.save(attention, overwrite=overwrite)
+    warn(maps.result.warnings)
+    if maps.unread:
+        to_stderr(f"Regions without text have no attention map: {said_of(maps.unread)}.")
+    for line in (text, *paths):
         typer.echo(str(line))
     took(began)
 
 
 def words(
-    model: Annotated[str, typer.Option(help='"builtin", or a model folder that carries a list.')] = "builtin",
+    model: Annotated[str, typer.Option(help='"builtin", or a model folder with a vocabulary file.')] = "builtin",
     as_json: Annotated[bool, typer.Option("--json", help="Print the groups as JSON.")] = False,
 ) -> None:
-    """List the words that a family knows, by group: things, colours, sizes, places, styles, positions."""
+    """List the vocabulary of a model. Groups: things, colours, sizes, places, styles, positions."""
     from cloisonne.errors import CheckpointError
     from cloisonne.models.builtin import BUILTIN
     from cloisonne.models.text.vocabulary import WORDS, Vocabulary
@@ -119,7 +123,7 @@ def words(
     folder = BUILTIN if model == "builtin" else Path(model).expanduser()
     found = Vocabulary.read(folder)
     if found is None:
-        raise CheckpointError(f'"{model}" carries no list of words ({WORDS}), so that none are checked; name another.')
+        raise CheckpointError(f'"{model}" has no vocabulary file ({WORDS}); give a model folder that has one.')
     if as_json:
         typer.echo(json.dumps({group: list(map(list, own)) for group, own in found.groups.items()}, ensure_ascii=False))
         return

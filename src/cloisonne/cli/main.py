@@ -1,4 +1,4 @@
-"""The command line: ``cloisonne generate SCENE -o OUT`` and its siblings. ``cloisonne --help`` lists them.
+"""The command line: ``cloisonne generate SCENE -o OUT`` and the other commands. ``cloisonne --help`` lists them.
 
 Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
@@ -27,13 +27,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its tables cut names and texts in narrow terminals
-    help="Draw and repaint pictures region by region with diffusion models.",
+    help="Generate and edit images region by region with diffusion models.",
 )
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
-"""Exit codes: what was asked for cannot be done as asked; something broke while doing it."""
+"""Exit codes: the request is refused; the run failed; the shell's code for Ctrl-C."""
 
 app.command()(generate)
 app.command()(fill)
@@ -43,21 +43,33 @@ app.command()(paint)
 @app.command()
 @grouped
 def edit(
-    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for before, after, difference and report.")],
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the images before and after, their difference and the report."),
+    ],
     loading: Loading,
     drawing: Drawing,
-    scene: Annotated[str, typer.Argument(metavar="SCENE", help="JSON file, PNG that carries a scene, or -.")],
+    scene: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCENE", help="Scene to read: a JSON file, a PNG with an embedded scene, or - for stdin."
+        ),
+    ],
     preset: Annotated[
-        str | None, typer.Option(help="Way of editing: follow, mrgd, official, p2p or multidiffusion.")
+        str | None, typer.Option(help="Editing method: follow, mrgd, official, p2p or multidiffusion.")
     ] = None,
     looks: Annotated[
-        float | None, typer.Option(help="0 to 1: how long changed regions keep how they looked at themselves.")
+        float | None,
+        typer.Option(help="Fraction of the steps, 0 to 1, in which edited regions reuse the source's self-attention."),
     ] = None,
     overwrite: Overwrite = False,
-    no_embed: Annotated[bool, typer.Option("--no-embed", help="Leave given pictures out of the PNG.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report and nothing else.")] = False,
+    no_embed: Annotated[bool, typer.Option("--no-embed", help="Do not embed input images in the PNG.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report to stdout.")] = False,
 ) -> None:
-    """Change regions of a picture and keep the rest: draws a scene with edits as a picture before and one after."""
+    """Edit regions of an image and preserve the rest. Writes the images before and after the edit.
+
+    Options that are left out take the value of the scene, else of the model.
+    """
     from cloisonne.cli.scene_arguments import scene_from
     from cloisonne.cli.scene_checks import check_scene
     from cloisonne.pipelines.editing.result import check_outputs
@@ -65,16 +77,16 @@ def edit(
 
     began = time.perf_counter()
     asked = scene_from(scene, None, [], drawing.given(model=loading.model))
-    told: dict[str, Any] = {} if looks is None else {"looks": looks}
-    check_editing(asked, preset, told)
+    options: dict[str, Any] = {} if looks is None else {"looks": looks}
+    check_editing(asked, preset, options)
     check_scene(asked)
     check_outputs(out, overwrite=overwrite)
     model = loading.load(asked.model)
     from cloisonne.pipelines.editing.edit import edit as edited
 
     with running(), progress() as bar:
-        told["callback_on_step_end"] = lambda end: bar.stage(end.doing, end.done, end.step.count)
-        result = edited(asked, model, preset=preset, **told)
+        options["callback_on_step_end"] = lambda end: bar.stage(end.doing, end.done, end.step.count)
+        result = edited(asked, model, preset=preset, **options)
         paths = result.save(out, overwrite=overwrite, embed=not no_embed)
     warn(result.warnings)
     typer.echo(json.dumps(result.report) if as_json else "\n".join(map(str, paths)))
@@ -89,12 +101,12 @@ app.command()(words)
 
 @app.command()
 def control(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="The picture to draw a control map of.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="The map's name.")],
-    kind: Annotated[str, typer.Option(help="canny, sobel or color.")] = "canny",
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="Image to compute the control map from.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Control map to write.")],
+    kind: Annotated[str, typer.Option(help="Kind of map: canny (edges), sobel (gradients) or color.")] = "canny",
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw a control map of a picture: edges, gradients or colours, for a region's control."""
+    """Compute a control map of an image. Use it as the control of a region."""
     from cloisonne.cli.control_map import write_map
 
     typer.echo(str(write_map(picture, kind, out, overwrite=overwrite)))
@@ -103,55 +115,59 @@ def control(
 @app.command()
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="IN", help='"builtin", a checkpoint\'s file, or a diffusers folder.')
+        str, typer.Argument(metavar="IN", help='Model to convert: "builtin", a checkpoint file or a diffusers folder.')
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder, or a .safetensors file for a pickle.")],
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder of the tokenizer, for a single file.")] = None,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write, or .safetensors file if IN is a pickle.")
+    ],
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer folder, for a single-file model.")] = None,
     prediction: Annotated[
-        str | None, typer.Option(help="epsilon or v_prediction, for a file that does not say.")
+        str | None,
+        typer.Option(help="Prediction type of a file that does not record it: epsilon or v_prediction."),
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; as it is, if left out.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Precision to write: float32, float16 or bfloat16. Default: that of IN."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a checkpoint as a folder of safetensors; pickles are read once, without running what is in them."""
+    """Convert a checkpoint to a folder of safetensors. Pickles are read without running the code in them."""
     from cloisonne.models.checkpoints.sources import check_conversion
 
-    told = Loading(dtype=dtype, prediction=prediction)
-    told.check_words()
+    loading = Loading(dtype=dtype, prediction=prediction)
+    loading.check_choices()
     check_conversion(source, out, overwrite=overwrite)
     from cloisonne.models.checkpoints.convert import convert as converted
 
-    options = {"prediction": told.predicts(), "dtype": told.precision(), "overwrite": overwrite}
+    options = {"prediction": loading.prediction_type(), "dtype": loading.precision(), "overwrite": overwrite}
     with running():
         typer.echo(str(converted(source, out, tokenizer=tokenizer, **options)))
 
 
 @app.command()
 def draw(
-    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures, scenes, masks and annotations.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture.")] = 0,
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for images, scene files, masks and annotations.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image.")] = 0,
     num_images: NumImages = 1,
-    size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 128,
+    size: Annotated[int, typer.Option(help="Width and height of each image in pixels.")] = 128,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw scenes of the procedural world with their truth: pictures, scene files, masks, COCO annotations."""
+    """Draw scenes of the procedural world. Writes images, scene files, masks and COCO annotations."""
     from cloisonne.world.export import export
 
     paths = export(range(seed, seed + num_images), out, width=size, height=size, overwrite=overwrite)
-    typer.echo(f"{len(paths)} pictures in {out}")
+    typer.echo(f"{len(paths)} images in {out}")
 
 
 @app.command()
 def models() -> None:
-    """List the built-in family: its members, what they were made of, and their figures."""
+    """List the networks of the built-in family. Prints size, training images and metrics of each."""
     from cloisonne.models.builtin import members
 
     for member in members():
         made = member.provenance
         figures = ", ".join(f"{name} {value:g}" for name, value in made.get("metrics", {}).items())
-        typer.echo(
-            f"{member.name:13} {member.bytes / 2**20:5.1f} MiB  {made.get('pictures', 0):>8} pictures  {figures}"
-        )
+        typer.echo(f"{member.name:13} {member.bytes / 2**20:5.1f} MiB  {made.get('pictures', 0):>8} images  {figures}")
 
 
 def _show_version(asked: bool) -> None:
@@ -169,12 +185,12 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Draw and repaint pictures region by region with diffusion models."""
+    """Generate and edit images region by region with diffusion models."""
     ctx.with_resource(on_command_line())
 
 
 def main() -> None:
-    """Run the command line; the exit code is 0, 1 for a failure while running, 2 for what cannot be done as asked."""
+    """Run the command line. Exit codes: 0, 1 for a failed or cancelled run, 2 for a refused request."""
     wait_passively()
     try:
         app()
@@ -188,5 +204,5 @@ def main() -> None:
         # typer turns Ctrl-C into the exit code of a shell's interrupted command.
         if stop.code != INTERRUPTED:
             raise
-        to_stderr("Cancelled; no picture was left half written.")
+        to_stderr("Cancelled; no partial image was written.")
         sys.exit(FAILURE)

@@ -1,4 +1,4 @@
-"""Groups of options that several commands take: a dataclass whose fields are options, and how a command takes it."""
+"""Option groups shared by several commands: dataclasses whose fields are options, and :func:`grouped` to add them."""
 
 import functools
 import inspect
@@ -6,85 +6,92 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from cloisonne.errors import SceneError
 
 SceneFile = Annotated[
-    str | None, typer.Argument(metavar="SCENE", help="JSON file, PNG that carries a scene, or - for standard input.")
+    str | None,
+    typer.Argument(metavar="SCENE", help="Scene to read: a JSON file, a PNG with an embedded scene, or - for stdin."),
 ]
-Caption = Annotated[str | None, typer.Option(help="What the whole picture shows (in place of a scene file).")]
-Regions = Annotated[list[str] | None, typer.Option("--region", metavar="BOX:PHRASE", help='"x0,y0,x1,y1:phrase"')]
-Overwrite = Annotated[bool, typer.Option(help="Replace outputs that exist.")]
+Caption = Annotated[str | None, typer.Option(help="Prompt for the whole image; replaces the scene file.")]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region", metavar="BOX:PHRASE", help='Add "x0,y0,x1,y1:phrase", in fractions of the canvas. Repeatable.'
+    ),
+]
+Overwrite = Annotated[bool, typer.Option(help="Replace existing outputs.")]
 Cache = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Where learning is kept: gone on with, or used again.")
+    Path | None, typer.Option(metavar="FOLDER", help="Store learned concepts here; resume or reuse those there.")
 ]
 MaskChannel = Annotated[
-    str, typer.Option(help="What of the mask is read: auto, luminance, alpha, or transparency (1 - alpha).")
+    str, typer.Option(help="Mask channel to read: auto, luminance, alpha or transparency (1 - alpha).")
 ]
+PRECISIONS = ("float32", "float16", "bfloat16")
 MAX_IMAGES = 10_000
-NumImages = Annotated[int, typer.Option(min=1, max=MAX_IMAGES, help="How many pictures.")]
+NumImages = Annotated[int, typer.Option(min=1, max=MAX_IMAGES, help="Number of images to generate.")]
 
 
 def also(name: str) -> tuple[str, str]:
-    """An option under a name of diffusers, with dashes or underscores."""
+    """The option names of a diffusers argument, with dashes and with underscores."""
     return f"--{name.replace('_', '-')}", f"--{name}"
-
-
-PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How a model is loaded."""
+    """Options that select and load a model."""
 
     model: Annotated[
-        str | None, typer.Option(help='"builtin", a diffusers folder, a .safetensors file or a hub id ("owner/name").')
+        str | None,
+        typer.Option(
+            help='Model to load: "builtin", a diffusers folder, a .safetensors file or a hub id ("owner/name"). '
+            "Default: the scene's, else builtin."
+        ),
     ] = None
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
+    device: Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps.")] = "cpu"
     dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; float32 on a CPU, else float16, if left out.")
+        str | None,
+        typer.Option(help="Precision: float32, float16 or bfloat16. Default: float32 on a CPU, else float16."),
     ] = None
     lora: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="FILE[:SCALE]", help="Apply a LoRA to the whole image; SCALE defaults to 1. Repeatable."),
     ] = None
     regional_lora: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FILE", help="A LoRA for the regions that name it, such as ink=file; several times."),
+        typer.Option(metavar="NAME=FILE", help="Load a LoRA for the regions that name it, as in ink=file. Repeatable."),
     ] = None
-    embedding: Annotated[
-        list[Path] | None, typer.Option(help="A textual inversion's file; may be given several times.")
-    ] = None
+    embedding: Annotated[list[Path] | None, typer.Option(help="Load a textual inversion file. Repeatable.")] = None
     exemplar_model: Annotated[
-        Path | None, typer.Option(help="What draws exemplars: Paint by Example's folder, or an IP-Adapter's file.")
+        Path | None, typer.Option(help="Model for exemplars: a Paint by Example folder or an IP-Adapter file.")
     ] = None
     image_encoder: Annotated[
-        Path | None, typer.Option(help="Folder of an IP-Adapter's image encoder, where it is not beside the file.")
+        Path | None, typer.Option(help="Image encoder folder of the IP-Adapter, if not next to its file.")
     ] = None
     adapter: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=PATH", help="A T2I-Adapter or ControlNet, such as canny=folder; several times."),
+        typer.Option(metavar="KIND=PATH", help="Load a T2I-Adapter or ControlNet, as in canny=folder. Repeatable."),
     ] = None
-    fuser: Annotated[
-        Path | None, typer.Option(help="A CoAdapter's fuser, for T2I-Adapters that were trained with it.")
-    ] = None
-    segmenter: Annotated[Path | None, typer.Option(help="Folder of CLIPSeg, which finds words in pictures.")] = None
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder of the tokenizer, for a single file.")] = None
+    fuser: Annotated[Path | None, typer.Option(help="CoAdapter fuser, for the T2I-Adapters trained with it.")] = None
+    segmenter: Annotated[Path | None, typer.Option(help="CLIPSeg folder, to segment an image by text.")] = None
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer folder, for a single-file model.")] = None
     prediction: Annotated[
-        str | None, typer.Option(help="epsilon or v_prediction, for a single file that does not say.")
+        str | None,
+        typer.Option(help="Prediction type of a single-file model that does not record it: epsilon or v_prediction."),
     ] = None
     variant: Annotated[
-        str | None, typer.Option(help="Of a folder's weights, such as fp16; the plain ones, if left out.")
+        str | None, typer.Option(help="Weight variant of a diffusers folder, such as fp16. Default: none.")
     ] = None
     offload: Annotated[
-        bool, typer.Option("--offload", help="Keep networks in the CPU's memory but while they are asked.")
+        bool, typer.Option("--offload", help="Keep each network in CPU memory except while it runs.")
     ] = False
-    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large pictures in tiles.")] = False
+    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large images in tiles.")] = False
 
     def load(self, name: str) -> Any:
-        """The model that a scene names, with these options. What can be refused without torch is, before its import."""
+        """Load the model ``name`` with these options. Checks what it can before torch is imported."""
         loras = [_scaled(text) for text in self.lora or []]
         regional = dict(_named(text, "--regional-lora", "ink=file") for text in self.regional_lora or [])
         adapters = dict(_named(text, "--adapter", "canny=folder") for text in self.adapter or [])
@@ -104,7 +111,7 @@ class Loading:
             fuser=self.fuser,
             segmenter=self.segmenter,
             tokenizer=self.tokenizer,
-            prediction=self.predicts(),
+            prediction=self.prediction_type(),
             variant=self.variant,
             offload=self.offload,
             vae_tiling=self.vae_tiling,
@@ -113,13 +120,13 @@ class Loading:
     def _check(self, name: str, loras: list[str], adapters: dict[str, str]) -> None:
         from cloisonne.models.checkpoints.sources import check_kinds, check_path, check_source
 
-        self.check_words()
+        self.check_choices()
         check_source(name)
         check_kinds(adapters)
         paths: dict[str, Iterable[Any]] = {
             "LoRA": loras,
             "embedding": self.embedding or [],
-            "model of exemplars": [self.exemplar_model],
+            "exemplar model": [self.exemplar_model],
             "image encoder": [self.image_encoder],
             "adapter": adapters.values(),
             "fuser": [self.fuser],
@@ -131,21 +138,21 @@ class Loading:
                 if path is not None:
                     check_path(path, what)
 
-    def check_words(self) -> None:
-        """SceneError where the dtype or the prediction is none that there is."""
+    def check_choices(self) -> None:
+        """Raise SceneError for an unknown dtype or prediction type."""
         if self.dtype not in (None, *PRECISIONS):
             raise SceneError(f'--dtype is "{self.dtype}"; choose one of {", ".join(PRECISIONS)}.')
-        self.predicts()
+        self.prediction_type()
 
     def precision(self) -> Any:
-        """The dtype that was asked for; None where none was."""
+        """The requested torch dtype, or None."""
         import torch
 
-        self.check_words()
+        self.check_choices()
         return None if self.dtype is None else getattr(torch, self.dtype)
 
-    def predicts(self) -> Any:
-        """The prediction that was asked for; None where none was."""
+    def prediction_type(self) -> Any:
+        """The requested prediction type, or None."""
         if self.prediction not in (None, "epsilon", "v_prediction"):
             raise SceneError(f'--prediction is "{self.prediction}"; choose "epsilon" or "v_prediction".')
         return self.prediction
@@ -153,43 +160,47 @@ class Loading:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """How a scene is drawn: what overrides its own values."""
+    """Generation options; each overrides the scene's own value."""
 
     seed: Annotated[
         str | None,
         typer.Option(
             metavar="SEED[-LAST]",
-            help="Seed of the first picture; picture i has seed + i. A range, such as 1-8, draws a picture of each.",
+            help="Seed of the first image; image i uses SEED + i. A range such as 1-8 generates one image per seed. "
+            "Default: the scene's, else random.",
         ),
     ] = None
-    width: Annotated[int | None, typer.Option(help="Of the canvas in pixels, a multiple of 8.")] = None
-    height: Annotated[int | None, typer.Option(help="Of the canvas in pixels, a multiple of 8.")] = None
-    negative: Annotated[str | None, typer.Option(help="What shall not be in the picture; also --negative-prompt.")] = (
+    width: Annotated[int | None, typer.Option(help="Canvas width in pixels, a multiple of 8.")] = None
+    height: Annotated[int | None, typer.Option(help="Canvas height in pixels, a multiple of 8.")] = None
+    negative: Annotated[str | None, typer.Option(help="Negative prompt; also --negative-prompt.")] = None
+    negative_prompt: Annotated[str | None, typer.Option(*also("negative_prompt"), hidden=True)] = None
+    steps: Annotated[int | None, typer.Option(help="Number of denoising steps; also --num-inference-steps.")] = None
+    num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale; also --guidance-scale.")] = (
         None
     )
-    negative_prompt: Annotated[str | None, typer.Option(*also("negative_prompt"), hidden=True)] = None
-    steps: Annotated[int | None, typer.Option(help="Denoising steps; also --num-inference-steps.")] = None
-    num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None
-    guidance: Annotated[
-        float | None, typer.Option(help="Scale of classifier-free guidance; also --guidance-scale.")
-    ] = None
     guidance_scale: Annotated[float | None, typer.Option(*also("guidance_scale"), hidden=True)] = None
-    sampler: Annotated[str | None, typer.Option(help="ddim, euler, euler-ancestral, heun, dpmpp-2m or pndm.")] = None
-    method: Annotated[str | None, typer.Option(help="reco, attention, multidiffusion, words or caption.")] = None
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler: ddim, euler, euler-ancestral, heun, dpmpp-2m or pndm.")
+    ] = None
+    method: Annotated[
+        str | None, typer.Option(help="Region method: reco, attention, multidiffusion, words or caption.")
+    ] = None
 
     def given(self, *, several: bool = False, **more: Any) -> dict[str, Any]:
-        """The values that were given, and further ones. several: a range of seeds is allowed, and its first is given.
+        """The options that are set, and ``more``, as scene fields.
 
-        Raises SceneError for a seed that is none.
+        With ``several`` a range of seeds is allowed and stands for its first seed. Raises SceneError for an invalid
+        seed.
         """
         seeds = self.seeds()
         if len(seeds) > 1 and not several:
             raise SceneError(f'--seed is "{self.seed}", but this command takes a single seed; give one.')
-        told = vars(self) | {"seed": seeds[0] if seeds else None} | more
-        return {name: value for name, value in told.items() if value is not None}
+        options = vars(self) | {"seed": seeds[0] if seeds else None} | more
+        return {name: value for name, value in options.items() if value is not None}
 
     def seeds(self) -> range:
-        """The seeds of "7" or "1-8"; empty where none was given. Raises SceneError for any other text."""
+        """The seeds of "7" or "1-8"; empty without --seed. Raises SceneError for any other text."""
         if self.seed is None:
             return range(0)
         found = re.fullmatch(r"(\d{1,16})(?:-(\d{1,16}))?", self.seed.strip())
@@ -201,48 +212,49 @@ class Drawing:
         return range(first, last + 1)
 
     def count(self, num_images: int) -> int:
-        """How many pictures to draw: as many as seeds were given, or ``num_images``. Raises SceneError for both."""
+        """Number of images: the number of seeds, or ``num_images``. Raises SceneError if both are given and differ."""
         seeds = len(self.seeds())
         if seeds > 1 and num_images not in (1, seeds):
             raise SceneError(
-                f"--seed {self.seed} is {seeds} pictures, but --num-images is {num_images}; leave one of them out."
+                f"--seed {self.seed} is {seeds} images, but --num-images is {num_images}; leave one of them out."
             )
         return max(seeds, num_images)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changing:
-    """What is changed of a scene before it is drawn."""
+    """Options that change a scene before it is generated."""
 
     change: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help='hat="a green hat", hat.weight=0, caption=...; several times.'),
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help='Change a field, as in hat="a green hat", hat.weight=0 or caption=... Repeatable.',
+        ),
     ] = None
     keep_outside: Annotated[
-        bool, typer.Option("--keep-outside", help="Outside of changed regions, keep the PNG's pixels.")
+        bool, typer.Option("--keep-outside", help="Keep the pixels of the input PNG outside the changed regions.")
     ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """How pictures are written."""
+    """Options for writing images."""
 
     num_images: NumImages = 1
-    overlay: Annotated[bool, typer.Option(help="Also write each picture with its regions drawn.")] = False
+    overlay: Annotated[bool, typer.Option(help="Also write each image with its regions drawn on it.")] = False
     preview: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Every N-th step, write what the picture has come to.")
+        int | None, typer.Option(min=1, metavar="N", help="Write a preview of the image every N steps.")
     ] = None
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON report on standard output, and nothing else there.")
-    ] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report to stdout.")] = False
     overwrite: Overwrite = False
     no_embed: Annotated[
-        bool, typer.Option("--no-embed", help="Name given pictures by path and hash, do not embed them.")
+        bool, typer.Option("--no-embed", help="Record input images by path and hash; do not embed them in the PNG.")
     ] = False
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters of a dataclass's type are spread into that dataclass's fields, as options."""
+    """Replace each parameter of a command whose type is a dataclass by one option per field of that dataclass."""
     hints = get_type_hints(command, include_extras=True)
     parameters = inspect.signature(command).parameters
     groups = {name: hints[name] for name in parameters if is_dataclass(hints[name])}
@@ -268,27 +280,17 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def masked(mask: Path, channel: str) -> dict[str, Any]:
-    """The fields of a region for ``--mask`` and ``--mask-channel``."""
-    from cloisonne.scene.shapes.mask_reading import Channel
-
-    channels = get_args(Channel)
-    if channel not in channels:
-        raise SceneError(f'--mask-channel is "{channel}"; choose one of {", ".join(channels)}.')
-    return {"mask": str(mask), "mask_channel": channel}
-
-
 def _named(text: str, option: str, example: str) -> tuple[str, str]:
-    """ "canny=folder" as (canny, folder)."""
+    """Split "canny=folder" into (canny, folder). Raises SceneError."""
     name, equals, path = text.partition("=")
     if not name or not equals or not path:
-        what = "the kind of control" if option == "--adapter" else "a name for regions to call it by"
+        what = "the kind of control" if option == "--adapter" else "a name for regions to refer to"
         raise SceneError(f'{option} is "{text}"; give {what} and a path, as in {example}.')
     return name, path
 
 
 def _scaled(text: str) -> tuple[str, float]:
-    """ "file:0.8" as (file, 0.8); a name may hold colons of its own."""
+    """Split "file:0.8" into (file, 0.8). The file name may contain colons; the scale defaults to 1."""
     file, colon, scale = text.rpartition(":")
     try:
         return (file, float(scale)) if colon else (text, 1.0)

@@ -1,4 +1,4 @@
-"""A scene that is drawn again with something changed, and how far the rest of its picture stayed what it was.
+"""Generate a PNG's scene again with a change, and measure how much the rest of the image differs.
 
 ``cloisonne generate picture.png --change hat="a green hat" -o new.png``
 """
@@ -28,14 +28,17 @@ from cloisonne.scene.values import quoted
 if TYPE_CHECKING:
     from cloisonne.models.model import Model
 
-SAID = 5
-"""Of the regions that were not changed, so many are named in a sentence: those that differ most."""
+MOST_NAMED = 5
+"""How many unchanged regions the summary names: those that differ most."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Original:
-    """A scene as it was given. file: of the PNG that carried it, None where none did. data: that file's bytes, which
-    the new picture may replace. record: what the PNG says it was made with."""
+    """The input scene of ``generate``.
+
+    file: the PNG with the scene, or None. data: that file's bytes, because the new image may replace the file.
+    record: the generation record of the PNG.
+    """
 
     scene: Scene
     file: str | None = None
@@ -44,7 +47,7 @@ class Original:
 
     @classmethod
     def of(cls, file: str | None, caption: str | None, regions: Sequence[str]) -> "Original":
-        """The scene of a file ("-" is standard input), or of words as :func:`scene_from` takes them."""
+        """The scene of a file ("-" is standard input), or of a caption and regions; see :func:`scene_from`."""
         if file is None or caption is not None or regions:
             return cls(scene=scene_from(file, caption, regions, {}))
         data, base = wire.read(file), Path() if file == "-" else Path(file).parent
@@ -54,28 +57,31 @@ class Original:
         return cls(scene=Scene.from_dict(record.scene, base=base), file=file, data=data, record=record)
 
     def asked(self, overrides: Mapping[str, Any], changing: Changing) -> Scene:
-        """The scene to draw. Raises SceneError for a change that there cannot be, or where nothing would be kept."""
-        told = {**overrides, **dict(read_change(self.scene, text) for text in changing.change or [])}
+        """The changed scene. Raises SceneError for an invalid change, or if nothing would be preserved."""
+        changes = {**overrides, **dict(read_change(self.scene, text) for text in changing.change or [])}
         if not changing.keep_outside:
-            return with_changes(self.scene, told)
+            return with_changes(self.scene, changes)
         if self.file is None:
             raise SceneError(
-                "--keep-outside needs the picture that the scene drew, but no picture was given; give the PNG as SCENE."
+                "--keep-outside needs the image of the scene, but no image was given; give its PNG as SCENE."
             )
-        kept = Picture(data=self.data) if self.file == "-" else Picture(path=Path(self.file))
-        return with_changes(self.scene, told, outside=kept)
+        original = Picture(data=self.data) if self.file == "-" else Picture(path=Path(self.file))
+        return with_changes(self.scene, changes, outside=original)
 
     def check_output(self, out: Path, changing: Changing, *, embed: bool) -> None:
-        """OutputError where the new picture would replace the one that it names as what it keeps."""
+        """Raise OutputError if the new image would replace the file that it refers to by path."""
         if changing.keep_outside and not embed and self.file and out.exists() and out.samefile(self.file):
             raise OutputError(
-                f"The output {quoted(out)} would replace the picture that it keeps and, with --no-embed, only names; "
+                f"The output {quoted(out)} would replace the input image, which it only refers to with --no-embed; "
                 "choose another name, or leave --no-embed out."
             )
 
     def note(self, result: Result, paths: Sequence[Path]) -> None:
-        """Say how far the first picture, as it was written, is from the original, on standard error and as ``changes``
-        of the report; nothing where the scene came from no picture or is the same."""
+        """Compare the first written image with the original.
+
+        The comparison goes to standard error and to ``changes`` of the report. Does nothing if the scene came from no
+        PNG or is unchanged.
+        """
         changes = Changes.between(self.scene, result.scene)
         if self.record is None or not changes:
             return
@@ -88,12 +94,11 @@ class Original:
 
 
 def compared(changes: Changes, old: NDArray[np.uint8], new: NDArray[np.uint8]) -> dict[str, Any]:
-    """How far two pictures differ where nothing was changed: grey levels, 0 to 255, of uint8 [H, W, 3].
+    """Absolute differences of two images, uint8 [H, W, 3], where nothing was changed, in grey levels, 0 to 255.
 
-    changed, fields: names of regions, and of fields of the scene. outside: the mean and the largest difference outside
-    of the changed regions' masks, before and after; None where no pixel is. regions: by the name of a region that
-    counts and was not changed, the mean inside of its mask, without what changed regions cover of it; None where
-    nothing is left of it.
+    changed, fields: names of the changed regions and scene fields. outside: mean and maximum outside the changed
+    regions' masks, before and after; None if no pixel is outside. regions: for each unchanged active region, the mean
+    inside its mask, less what changed regions cover; None if nothing is left.
     """
     height, width = old.shape[:2]
     outside = _unchanged(changes, height, width) & (old.shape == new.shape)
@@ -113,10 +118,10 @@ def compared(changes: Changes, old: NDArray[np.uint8], new: NDArray[np.uint8]) -
 
 
 def _unchanged(changes: Changes, height: int, width: int) -> NDArray[np.bool_]:
-    """[H, W]: where nothing was changed. A field of the scene changes all that no picture stands over."""
-    covered, kept = changes.covered(height, width), changes.after.outside
+    """[H, W]: True where nothing was changed. A changed scene field counts everywhere but under a preserved image."""
+    covered, outside = changes.covered(height, width), changes.after.outside
     if changes.fields:
-        drawn = np.ones((height, width)) if kept is None else kept.covered(changes.after.regions, height, width)
+        drawn = np.ones((height, width)) if outside is None else outside.covered(changes.after.regions, height, width)
         covered = covered + drawn
     return covered == 0
 
@@ -124,17 +129,17 @@ def _unchanged(changes: Changes, height: int, width: int) -> NDArray[np.bool_]:
 def _sentence(found: Mapping[str, Any]) -> str:
     changed = ", ".join([*found["changed"], *(f"{name} of the whole scene" for name in found["fields"])])
     if found["outside"] is None:
-        return f"Changed: {changed}; nothing of the picture lies outside of that."
+        return f"Changed: {changed}; no pixel of the image is unaffected."
     largest = sorted(((mean, name) for name, mean in found["regions"].items() if mean is not None), reverse=True)
-    inside = ", ".join(f"{name} {mean:.2f}" for mean, name in largest[:SAID])
+    inside = ", ".join(f"{name} {mean:.2f}" for mean, name in largest[:MOST_NAMED])
     return (
-        f"Changed: {changed}; outside of that grey levels differ by {found['outside']['mean']:.2f} on average and "
+        f"Changed: {changed}; elsewhere grey levels differ by {found['outside']['mean']:.2f} on average and "
         f"{found['outside']['max']} at most" + (f" ({inside})." if inside else ".")
     )
 
 
 def _made_otherwise(record: Record, model: "Model") -> list[str]:
-    """A warning where more than the scene's changes makes a difference."""
+    """A warning if the image was generated with other weights, device, dtype or thread count."""
     import torch
 
     made = model.record()
@@ -143,5 +148,5 @@ def _made_otherwise(record: Record, model: "Model") -> list[str]:
     other = [name for name, value in now.items() if value != then[name]]
     if torch.get_num_threads() != record.threads:
         other.append("OMP_NUM_THREADS")
-    told = f"The picture was made with another {' and another '.join(other)}, so more than what was changed differs."
-    return [told] if other else []
+    warning = f"The image was generated with another {' and another '.join(other)}, so the rest differs too."
+    return [warning] if other else []

@@ -1,4 +1,4 @@
-"""What can be refused of a scene before any network library is imported, so that a refusal costs no wait."""
+"""Checks of a scene that need no network library, so that a refusal comes at once."""
 
 from cloisonne.pipelines.translation.settings import asked_of
 from cloisonne.scene.io.images import load_mask, seen
@@ -7,7 +7,7 @@ from cloisonne.scene.scene import Scene
 
 
 def check_scene(scene: Scene) -> None:
-    """SceneError for a translation that there is not, ImageError for a picture that is missing or damaged."""
+    """Raise SceneError for invalid translation settings, ImageError for a missing or damaged image."""
     if scene.translated is not None:
         asked_of(scene)
     if scene.background is not None:

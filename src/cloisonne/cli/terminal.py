@@ -1,4 +1,4 @@
-"""What commands show while they run: progress and messages on standard error, and failures apart from refusals."""
+"""Progress and messages on standard error, and the exception for a failed run."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from cloisonne.errors import CloisonneError, OutputError
 
 @contextmanager
 def running() -> Iterator[None]:
-    """From here on an error that is not about what was asked for is a failure of the run."""
+    """Turn errors that are not about the request into :class:`Failed`."""
     try:
         yield
     except (OSError, RuntimeError, MemoryError) as error:
@@ -24,7 +24,7 @@ def running() -> Iterator[None]:
 
 
 class Failed(Exception):
-    """A failure while running."""
+    """A run that failed."""
 
 
 def _bar() -> Any:
@@ -38,28 +38,28 @@ def _bar() -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Bar:
-    """A bar on standard error; silent where that is no terminal. num_images: whose steps it counts."""
+    """A progress bar on standard error; silent if that is no terminal. It counts the steps of ``num_images`` images."""
 
     num_images: int
-    shown: Any
+    bar: Any
     task: Any
 
     def step(self, end: Any) -> None:
-        """Of all pictures, after a step of one."""
+        """Advance after a denoising step of one image."""
         total, done = end.step.count * self.num_images, end.image * end.step.count + end.step.index + 1
-        self.shown.update(self.task, description="drawing", total=total, completed=done)
+        self.bar.update(self.task, description="generating", total=total, completed=done)
 
     def stage(self, what: str, at: int, count: int, loss: float | None = None, /) -> None:
-        """What is being done, how far, of how much, and the loss where something is fitted."""
-        said = what if loss is None else f"{what}, loss {loss:.4g}"
-        self.shown.update(self.task, description=said, total=count, completed=at)
+        """Show step ``at`` of ``count`` of a stage, with its loss if something is fitted."""
+        description = what if loss is None else f"{what}, loss {loss:.4g}"
+        self.bar.update(self.task, description=description, total=count, completed=at)
 
 
 @contextmanager
 def progress(num_images: int = 1) -> Iterator[Bar]:
-    """A bar that goes away at the end."""
-    with _bar() as shown:
-        yield Bar(num_images, shown, shown.add_task("beginning"))
+    """A progress bar that is removed at the end."""
+    with _bar() as bar:
+        yield Bar(num_images, bar, bar.add_task("starting"))
 
 
 def warn(sentences: Iterable[str]) -> None:
@@ -69,10 +69,10 @@ def warn(sentences: Iterable[str]) -> None:
 
 
 def took(began: float) -> None:
-    """Print how long a command has run. began: of ``time.perf_counter()``."""
+    """Print how long a command took, since ``began`` of ``time.perf_counter()``."""
     to_stderr(f"Done in {time.perf_counter() - began:.1f} s.")
 
 
 def to_stderr(line: str) -> None:
-    """Print a line that is not the result."""
+    """Print a line to standard error."""
     typer.echo(line, err=True)

@@ -25,20 +25,23 @@ _ALIASES = {
     "output": ("-o", "--output_dir"),
     "adapter": ("--adapter_model_name_or_path",),
 }
-"""What diffusers' training scripts call it."""
+"""The names of these settings in diffusers' training scripts."""
 
 
 @train.command("family")
 def train_family(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the family and the state of its training.")],
-    minutes: Annotated[float, typer.Option(help="Training time of all members together.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    slice_minutes: Annotated[float | None, typer.Option(help="Stop after this long; call again to go on.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the family and its training state.")],
+    minutes: Annotated[float, typer.Option(help="Total training time in minutes.")],
+    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda.")] = "auto",
+    slice_minutes: Annotated[
+        float | None, typer.Option(help="Stop after this many minutes; run again to resume.")
+    ] = None,
     begin: Annotated[
-        str | None, typer.Option(help='"builtin" or a finished family: train its base, exemplar and controls on.')
+        str | None,
+        typer.Option(help='Continue from "builtin" or a finished family: its base, exemplar network and controls.'),
     ] = None,
 ) -> None:
-    """Rebuild the built-in family from nothing, or go on where the last call stopped."""
+    """Train the built-in family from scratch. Resumes where the last call stopped."""
     from cloisonne.bench.member_sheets import write_sheet
     from cloisonne.models.builtin import BUILTIN
     from cloisonne.train.builtin.family import train_family as rebuilt
@@ -50,19 +53,21 @@ def train_family(
     finished = rebuilt(
         out, minutes, device=device, slice_minutes=slice_minutes, begin=first, report=to_stderr, made=made
     )
-    typer.echo(f"{'The family lies' if finished else 'Not finished, call again; so far'} in {out / 'family'}")
+    typer.echo(
+        f"{'Family written to' if finished else 'Not finished, run again to resume; so far in'} {out / 'family'}"
+    )
 
 
 @train.command("base")
 def train_base(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the state of the training.")],
-    begin: Annotated[str, typer.Option(help='"builtin" or a finished family.')] = "builtin",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    slice_minutes: Annotated[float, typer.Option(help="Encode further pictures after so many minutes.")] = 15.0,
-    pictures: Annotated[int, typer.Option(help="Most pictures that are kept encoded.")] = 400_000,
-    slices: Annotated[int | None, typer.Option(help="Stop after so many slices; until stopped without.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the training state.")],
+    begin: Annotated[str, typer.Option(help='Family to continue from: "builtin" or a finished family.')] = "builtin",
+    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda.")] = "auto",
+    slice_minutes: Annotated[float, typer.Option(help="Minutes between two rounds of encoding new images.")] = 15.0,
+    pictures: Annotated[int, typer.Option(help="Maximum number of stored encoded images.")] = 400_000,
+    slices: Annotated[int | None, typer.Option(help="Stop after this many slices. Default: run until stopped.")] = None,
 ) -> None:
-    """Train a family's base on at a constant learning rate until stopped; call again to go on."""
+    """Continue training a family's base until stopped. The learning rate is constant; run again to resume."""
     import math
 
     from cloisonne.models.builtin import BUILTIN
@@ -77,43 +82,43 @@ def train_base(
 
 
 def train_reco(settings: reco.Settings) -> None:
-    """Teach a Stable Diffusion 1.x or 2.x checkpoint regions: ReCo, on pictures with COCO annotations.
+    """Train ReCo for Stable Diffusion 1.x or 2.x. The data are images with COCO annotations.
 
     Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train reco ...
     """
     from cloisonne.train.reco.task import train as trained
 
     trained(settings, report=to_stderr)
-    typer.echo(f"The pipeline lies in {settings.output}")
+    typer.echo(f"Pipeline written to {settings.output}")
 
 
 def train_exemplar(settings: exemplar.Settings) -> None:
-    """Teach a Stable Diffusion 1.x or 2.x checkpoint exemplars: Paint by Example, on pictures with COCO boxes.
+    """Train Paint by Example for Stable Diffusion 1.x or 2.x. The data are images with COCO boxes.
 
     Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train exemplar
     """
     from cloisonne.train.exemplar.task import train as trained
 
     trained(settings, report=to_stderr)
-    typer.echo(f"The pipeline lies in {settings.output}")
+    typer.echo(f"Pipeline written to {settings.output}")
 
 
 def train_control(settings: control.Settings) -> None:
-    """Train an adapter that obeys a map inside of a mask, for a Stable Diffusion 1.x or 2.x checkpoint.
+    """Train a masked control adapter for Stable Diffusion 1.x or 2.x. It follows a map inside a mask.
 
     Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train control
     """
     from cloisonne.train.control.task import train as trained
 
     trained(settings, report=to_stderr)
-    typer.echo(f"The adapter lies in {settings.output}")
+    typer.echo(f"Adapter written to {settings.output}")
 
 
 def _spread(command: Callable[[Any], None], kind: type[engine.Settings]) -> Callable[..., None]:
-    """A command with an option for each field of its settings, and ``--resume``."""
+    """A command with one option per field of its settings, and ``--resume``."""
     hints = get_type_hints(kind, include_extras=True)
     options = [_option(field, hints[field.name]) for field in fields(kind)]
-    resume = typer.Option("--resume", help="The same as --resume_from_checkpoint latest.")
+    resume = typer.Option("--resume", help="Same as --resume_from_checkpoint latest.")
     options.append(_parameter("resume", Annotated[bool, resume], False))
 
     @functools.wraps(command)
@@ -134,12 +139,12 @@ def _spread(command: Callable[[Any], None], kind: type[engine.Settings]) -> Call
 
 
 def _option(field: Field[Any], hint: Any) -> inspect.Parameter:
-    assert get_origin(hint) is Annotated, "a setting's type carries its help"
-    kind, told = get_args(hint)
+    assert get_origin(hint) is Annotated, "a setting's annotation holds its help text"
+    kind, text = get_args(hint)
     name = f"--{field.name}"
     switch = f"{name}/--no_{field.name}" if field.default is True else name
     names = (switch, *_ALIASES.get(field.name, ()))
-    return _parameter(field.name, Annotated[kind, typer.Option(*names, help=told)], field.default)
+    return _parameter(field.name, Annotated[kind, typer.Option(*names, help=text)], field.default)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -148,7 +153,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _dashed(name: str) -> str:
-    """diffusers writes its options with underscores, we with dashes: both are read."""
+    """Accept the underscores of diffusers' option names as well as dashes."""
     return name.replace("_", "-")
 
 

@@ -7,43 +7,57 @@ from typing import Annotated
 
 import typer
 
-from cloisonne.cli.options import Cache, Loading, MaskChannel, Overwrite, also, grouped, masked
+from cloisonne.cli.options import Cache, Loading, MaskChannel, Overwrite, also, grouped
 from cloisonne.cli.terminal import progress, running, took, warn
 
 
 @grouped
 def translate(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The picture whose structure stays.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="The result's name.")],
-    reference: Annotated[Path, typer.Option(help="The picture whose subject or style is taken.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Image whose structure is preserved.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")],
+    reference: Annotated[Path, typer.Option(help="Image that gives the subject or style.")],
     loading: Loading,
-    mask: Annotated[Path | None, typer.Option(help="White changes; elsewhere every byte stays.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Mask image: white is translated, black is preserved byte for byte.")
+    ] = None,
     mask_channel: MaskChannel = "auto",
     preset: Annotated[
         str,
         typer.Option(
-            help="fast; learned (the same of a learned concept); vct (the paper); vct-code (its released code)."
+            help="Method: fast (an image encoder gives the concept), learned (fit the concept to the reference), "
+            "vct (the paper) or vct-code (its released code)."
         ),
     ] = "fast",
     keep_structure: Annotated[
-        float | None, typer.Option(help="0 to 1: how long the result looks as the source does.")
+        float | None,
+        typer.Option(
+            help="Fraction of the steps, 0 to 1, that reuse the source's self-attention. Default: the preset's."
+        ),
     ] = None,
-    concept_strength: Annotated[float, typer.Option(help="0 to 1; 0 is the source.")] = 1.0,
-    concept: Annotated[Path | None, typer.Option(help="A learned concept's file, in place of learning.")] = None,
-    save_concept: Annotated[Path | None, typer.Option(help="Where to keep what was learned.")] = None,
+    concept_strength: Annotated[
+        float, typer.Option(help="Strength of the concept, 0 to 1; 0 returns the source.")
+    ] = 1.0,
+    concept: Annotated[Path | None, typer.Option(help="Learned concept file to use instead of learning one.")] = None,
+    save_concept: Annotated[Path | None, typer.Option(help="File to write the learned concept to.")] = None,
     cache: Cache = None,
-    word: Annotated[str, typer.Option(help="A word that learning begins at.")] = "",
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; also --num-inference-steps.")] = None,
+    word: Annotated[str, typer.Option(help="Word whose embedding initialises the learned concept.")] = "",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Number of denoising steps; also --num-inference-steps.")
+    ] = None,
     num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Steps of learning a concept.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides what learning sees.")] = 0,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of a learned concept. Default: the preset's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the concept's training batches.")] = 0,
     overwrite: Overwrite = False,
     no_embed: Annotated[
-        bool, typer.Option("--no-embed", help="Name both pictures by path and hash, do not embed them.")
+        bool,
+        typer.Option("--no-embed", help="Record both input images by path and hash; do not embed them in the PNG."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report to stdout.")] = False,
 ) -> None:
-    """Carry the subject or style of one picture over to another that keeps its structure."""
+    """Transfer the subject or style of a reference image. The structure of SOURCE is preserved."""
+    from cloisonne.cli.scene_arguments import masked
     from cloisonne.models.checkpoints.sources import check_path
     from cloisonne.pipelines.translation.settings import NAME, translating_of
     from cloisonne.scene import Source, check_output

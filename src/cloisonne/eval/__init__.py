@@ -1,1 +1,1 @@
-"""How pictures are judged: the judge, metrics, benchmarks and their tables."""
+"""Evaluation: the judge, metrics, benchmarks and their tables."""

@@ -1,8 +1,8 @@
-"""The layouts benchmark: every row draws the scenes of layouts-v1, the judge measures, and tables come out.
+"""The layouts benchmark: each row generates the scenes of layouts-v1, and the judge measures the images.
 
-OUT/run.json                what was run; another run is refused
-OUT/items-<row>.jsonl       one line a scene, written as it is measured
-OUT/pictures/<row>/*.png    the pictures, if asked for
+OUT/run.json                the settings of the run; other settings are refused
+OUT/items-<row>.jsonl       one line per scene, written when it is measured
+OUT/pictures/<row>/*.png    the images, if requested
 OUT/layouts.md, .json       the tables
 """
 
@@ -20,14 +20,14 @@ from cloisonne.scene import Scene
 
 METHODS = ("reco", "words", "caption", "attention", "multidiffusion")
 CEILINGS = ("truth-vae", "truth")
-"""Rows that no generator can beat: the true pictures through the VAE, and as they are."""
+"""Upper bounds: the ground-truth images through the VAE, and as they are."""
 
 Generate = Callable[[Scene, str, int], np.ndarray]
-"""(scene without method and seed, method, seed) -> picture, uint8 RGB [128, 128, 3]."""
+"""(scene without method and seed, method, seed) -> image, uint8 RGB [128, 128, 3]."""
 RoundTrip = Callable[[np.ndarray], np.ndarray]
-"""A picture through the VAE and back, both uint8 RGB [128, 128, 3]."""
+"""Encode and decode an image with the VAE; both uint8 RGB [128, 128, 3]."""
 
-# Real pictures of other scenes: the far side of the Fréchet distances, not a row of the tables.
+# Real images of other scenes for the Fréchet distances; not a row of the tables.
 _REFERENCE = "reference"
 
 
@@ -44,28 +44,28 @@ def evaluate_layouts(
     save_pictures: bool = False,
     report: Callable[[str], None] = print,
 ) -> Results:
-    """Measure ``methods`` and the ceilings on the first ``limit`` layouts (all without), and write the tables.
+    """Measure ``methods`` and the ceilings on the first ``limit`` layouts (None: all), and write the tables.
 
-    What is already in ``out`` is kept, so the same call continues a run that was stopped, adds methods or raises the
-    limit. The picture of a layout has seed ``seed + layout.seed`` in every row. ``about`` describes the models
-    (hashes, steps, guidance, device); with the seed and the list's hash it must be the same when a run is continued.
-    The rows advance together, scene by scene: a run that was stopped has its tables at a smaller limit.
+    Measurements already in ``out`` are reused: the same call resumes a stopped run, adds methods or raises the limit.
+    Every row uses seed ``seed + layout.seed``. ``about`` describes the models
+    (hashes, steps, guidance, device); with the seed and the list's hash it must be the same when a run is resumed.
+    The rows advance together, scene by scene, so a stopped run is complete up to a smaller limit.
 
-    Raises OutputError for a folder that holds another run, and ValueError for a limit below 1.
+    Raises OutputError if the folder holds another run, and ValueError for a limit below 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: at least one layout must be evaluated.")
     open_folder(out, {"benchmark": "layouts-v1", "layouts": SHA256, "seed": seed, **(about or {})})
     chosen = layouts()[:limit]
-    drawing = {method: _method(generate, method, seed) for method in methods}
-    drawing |= {"truth-vae": lambda layout: round_trip(_truth(layout)), "truth": _truth}
-    rows = {row: Items(out / f"items-{row}.jsonl") for row in (*drawing, _REFERENCE)}
+    makers = {method: _method(generate, method, seed) for method in methods}
+    makers |= {"truth-vae": lambda layout: round_trip(_truth(layout)), "truth": _truth}
+    rows = {row: Items(out / f"items-{row}.jsonl") for row in (*makers, _REFERENCE)}
     references = tuple(scan(len(chosen), REFERENCE_SEED))
     for layout, reference in zip(chosen, references, strict=True):
-        known = all(layout.index in rows[row] for row in drawing) and reference.index in rows[_REFERENCE]
-        for row, draw_row in drawing.items():
+        known = all(layout.index in rows[row] for row in makers) and reference.index in rows[_REFERENCE]
+        for row, make in makers.items():
             if layout.index not in rows[row]:
-                rgb = draw_row(layout)
+                rgb = make(layout)
                 if save_pictures:
                     save_picture(rgb, out / "pictures" / row / f"{layout.index:04d}.png")
                 rows[row].add(layout.index, _item(measure(rgb, layout.regions, judge)))
@@ -74,20 +74,20 @@ def evaluate_layouts(
             rows[_REFERENCE].add(reference.index, _item(seen))
         if not known or layout is chosen[-1]:
             report(f"{layout.index + 1} of {len(chosen)} layouts")
-    results = summarise(chosen, references, {row: rows[row] for row in drawing}, rows[_REFERENCE])
+    results = summarise(chosen, references, {row: rows[row] for row in makers}, rows[_REFERENCE])
     write_whole(out / "layouts.json", results.json())
     write_whole(out / "layouts.md", results.markdown())
     return results
 
 
 def _method(generate: Generate, method: str, seed: int) -> Callable[[Layout], np.ndarray]:
-    """How a method's row draws a layout; ``caption`` is told the objects in words, the others in regions."""
+    """The generator of a method; ``caption`` names the objects in the prompt, the others in regions."""
 
-    def drawn(layout: Layout) -> np.ndarray:
+    def run(layout: Layout) -> np.ndarray:
         scene = layout.captioned() if method == "caption" else layout.scene()
         return generate(scene, method, seed + layout.seed)
 
-    return drawn
+    return run
 
 
 def _truth(layout: Layout) -> np.ndarray:

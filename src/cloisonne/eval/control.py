@@ -1,10 +1,10 @@
-"""The control benchmark: every row draws the scenes of control-v1, and their edges are measured in and out of the mask.
+"""The control benchmark: each row generates the scenes of control-v1; edges are measured inside and outside the mask.
 
-OUT/run.json                    what was run; another run is refused
-OUT/rows/<row>/run.json         what the row is; another adapter of the same name is refused
-OUT/rows/<row>/items.jsonl      one line a scene, written as it is measured
-OUT/rows/<row>/variety.jsonl    how far the pictures of several seeds lie apart, one line a scene, if asked for
-OUT/pictures/<row>/*.png        the pictures, if asked for
+OUT/run.json                    the settings of the run; other settings are refused
+OUT/rows/<row>/run.json         the settings of the row; another adapter of the same name is refused
+OUT/rows/<row>/items.jsonl      one line per scene, written when it is measured
+OUT/rows/<row>/variety.jsonl    how much images of several seeds differ, one line per scene, if requested
+OUT/pictures/<row>/*.png        the images, if requested
 OUT/control.md, .json           the tables
 """
 
@@ -29,21 +29,21 @@ from cloisonne.scene import Scene
 from cloisonne.scene.conditions.control import ControlKind
 
 NONE = "none"
-"""The row that is told the caption alone: what the densities outside are divided by."""
+"""The row conditioned on the caption alone; edge densities outside are relative to it."""
 SEEDS = 8
-"""Pictures of one scene that are compared with each other."""
+"""Images per scene that are compared with each other."""
 
 Generate = Callable[[Scene, str, int], np.ndarray]
-"""(scene without seed, row, seed) -> picture, uint8 RGB [128, 128, 3]."""
-Draw = Callable[[Case, int], np.ndarray]
-"""(case, seed) -> the same."""
+"""(scene without seed, row, seed) -> image, uint8 RGB [128, 128, 3]."""
+Make = Callable[[Case, int], np.ndarray]
+"""(case, seed) -> image, uint8 RGB [128, 128, 3]."""
 
 _REFERENCE = "reference"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """How a row uses which adapter; ``adapter`` is the hash of its files."""
+    """How a row uses its adapter; ``adapter`` is the hash of the adapter's files."""
 
     use: Use
     adapter: str
@@ -67,49 +67,49 @@ def evaluate_control(
 ) -> Results:
     """Measure the row without control, ``rows`` and the ceilings on the first ``limit`` scenes, and write the tables.
 
-    What is already in ``out`` is kept, so the same call continues a run that was stopped, adds rows or raises the
-    limit. The picture of a scene has seed ``seed + layout.seed`` in every row. ``diversity``: on so many scenes also
-    draw ``SEEDS`` seeds and measure how far their pictures lie apart. ``about`` describes the model and the judge.
+    Measurements already in ``out`` are reused: the same call resumes a stopped run, adds rows or raises the limit.
+    Every row uses seed ``seed + layout.seed``. ``diversity``: number of scenes on which ``SEEDS`` seeds are generated
+    and compared. ``about`` describes the model and the judge.
 
-    Raises OutputError for a folder that holds another run, and ValueError for a limit below 1 or no rows.
+    Raises OutputError if the folder holds another run, and ValueError for a limit below 1 or no rows.
     """
     if limit < 1 or not rows:
         raise ValueError(f"limit is {limit} and there are {len(rows)} rows: at least one of each must be evaluated.")
     run = {"benchmark": "control-v1", "scenes": fingerprint(mask_of), "kind": kind, "seed": seed, **(about or {})}
     open_folder(out, run)
-    asked = {NONE: Row(use="none", adapter=""), **rows}
-    drawing = {name: _drawn(generate, name, row, kind) for name, row in asked.items()}
-    ceilings: dict[str, Draw] = {CEILINGS[0]: lambda case, seed: round_trip(case.truth)}
+    described = {NONE: Row(use="none", adapter=""), **rows}
+    makers = {name: _maker(generate, name, row, kind) for name, row in described.items()}
+    ceilings: dict[str, Make] = {CEILINGS[0]: lambda case, seed: round_trip(case.truth)}
     ceilings[CEILINGS[1]] = lambda case, seed: case.truth
-    folders = {name: _folder(out, name, vars(row)) for name, row in asked.items()}
+    folders = {name: _folder(out, name, vars(row)) for name, row in described.items()}
     folders |= {name: _folder(out, name, {}) for name in (*ceilings, _REFERENCE)}
     items = {name: Items(folder / "items.jsonl") for name, folder in folders.items()}
-    apart = {name: Items(folders[name] / "variety.jsonl") for name in drawing}
+    apart = {name: Items(folders[name] / "variety.jsonl") for name in makers}
     chosen = list(cases(limit, mask_of))
     for case in chosen:
         at = seed + case.layout.seed
-        known = all(case.index in items[name] for name in drawing | ceilings)
+        known = all(case.index in items[name] for name in makers | ceilings)
         known &= case.index >= diversity or all(case.index in own for own in apart.values())
-        for name, draw in (drawing | ceilings).items():
+        for name, make in (makers | ceilings).items():
             if case.index not in items[name]:
-                rgb = draw(case, at)
+                rgb = make(case, at)
                 if save_pictures:
                     save_picture(rgb, out / "pictures" / name / f"{case.index:04d}.png")
                 items[name].add(case.index, _item(rgb, case, judge))
-        for name, draw in drawing.items():
+        for name, make in makers.items():
             if case.index < diversity and case.index not in apart[name]:
-                pictures = [draw(case, at + k) for k in range(SEEDS)]
+                pictures = [make(case, at + k) for k in range(SEEDS)]
                 apart[name].add(case.index, variety(pictures, case.mask, partial(_embedding, judge=judge)))
         if not known or case is chosen[-1]:
             report(f"{case.index + 1} of {limit} scenes")
     real = _real(items.pop(_REFERENCE), judge, limit)
-    results = summarise(chosen, items, apart, real, unled=NONE, first=next(iter(rows)), diversity=diversity)
+    results = summarise(chosen, items, apart, real, baseline=NONE, first=next(iter(rows)), diversity=diversity)
     write_whole(out / "control.json", results.json())
     write_whole(out / "control.md", results.markdown())
     return results
 
 
-def _drawn(generate: Generate, name: str, row: Row, kind: ControlKind) -> Draw:
+def _maker(generate: Generate, name: str, row: Row, kind: ControlKind) -> Make:
     return lambda case, seed: generate(case.scene(row.use, kind), name, seed)
 
 
@@ -124,7 +124,7 @@ def _item(rgb: np.ndarray, case: Case, judge: Judging) -> dict[str, Any]:
     found = [region.somewhere for region in seen.regions]
     return {
         **edge_figures(edges(rgb), edges(case.truth), case.mask),
-        "found_outside": [told for told, outside in zip(found, case.outside(), strict=True) if outside],
+        "found_outside": [flag for flag, outside in zip(found, case.outside(), strict=True) if outside],
         "whole": short(seen.whole),
     }
 
@@ -134,7 +134,7 @@ def _embedding(rgb: np.ndarray, judge: Judging) -> Tensor:
 
 
 def _real(items: Items, judge: Judging, count: int) -> list[np.ndarray]:
-    """Embeddings [1, D] of real pictures of other scenes; none where there are too few for a distance."""
+    """Embeddings [1, D] of real images of other scenes; empty if they are too few for a distance."""
     if count < MIN_PICTURES:
         return []
     for layout in scan(count, REFERENCE_SEED):

@@ -1,4 +1,4 @@
-"""From the items of the control benchmark to tables: means, ratios and paired differences, with intervals."""
+"""Tables of the control benchmark: means, ratios and paired differences, with intervals."""
 
 import dataclasses
 import json
@@ -31,26 +31,27 @@ MEASURES = {
     FRECHET: "Fréchet, whole",
 }
 VARIETY = {"inside": "inside", "outside": "outside", SPREAD: "outside / inside", "whole": "whole, embedding"}
-"""Key of a figure and its heading."""
+"""Key and heading of each figure."""
 _PLAIN = (DENSITY, FRECHET, SPREAD, "whole")
-"""Figures that are no shares, not printed in percent."""
+"""Figures that are not printed in percent."""
 
 _LEGEND = """### Columns
 
-- boundary F: of the edges inside of the mask, against those of the true picture, with a tolerance of 2 pixels; 1 where
-  neither picture has edges inside, 0 where only one has. precision: share of the drawn edge pixels that are near a true
-  one; recall: share of the true ones near a drawn one
-- outside edge density ratio: edge pixels outside of the mask, summed over scenes, divided by those of the row without
-  control; 1.00 is ideal: the map takes nothing from the rest and adds nothing to it
-- LFMSE: mean squared error of blurred edges at an eighth of the size (arXiv 2602.01991), in hundredths; outside against
-  ones, so that fewer edges cost more; total is the sum. Lower is better
-- coincidence, hallucination: DiffCC of the same blurred maps (arXiv 2602.01991): 1 less the share of what the truth has
-  inside that is fainter in the picture; share of the inside with more than the truth; share of the outside with any
-- objects outside found: the judge finds, anywhere in the picture, an object of the captioned class, of those objects
-  whose middle lies outside of the mask in the true picture
-- Fréchet, whole: squared Fréchet distance to real pictures of other scenes on the judge's embedding
+- boundary F: F-measure of the edges inside the mask against the ground truth's, with a tolerance of 2 pixels; 1 if
+  neither image has edges inside, 0 if only one has. precision: fraction of the generated edge pixels near a true one;
+  recall: fraction of the true ones near a generated one
+- outside edge density ratio: edge pixels outside the mask, summed over scenes, divided by those of the row without
+  control; 1.00 is ideal: the map neither removes nor adds edges there
+- LFMSE: mean squared error of blurred edges at an eighth of the size (arXiv 2602.01991), in hundredths; outside
+  against ones, so fewer edges give a larger error; total is the sum. Lower is better
+- coincidence, hallucination: DiffCC of the same blurred maps (arXiv 2602.01991): 1 minus the fraction of the ground
+  truth's edges inside that are fainter in the image; fraction of the inside with more edges than the ground truth;
+  fraction of the outside with any
+- objects outside found: fraction of the objects centred outside the mask whose class the judge finds anywhere in the
+  image
+- Fréchet, whole: squared Fréchet distance to real images of other scenes on the judge's embedding
 
-Every row is told the same captions, which name the objects, with the same seeds; none has no control.
+Every row has the same captions, which name the objects, and the same seeds; row none has no control.
 """
 _TITLES = {"truth-vae": "truth through the VAE"}
 
@@ -59,7 +60,7 @@ Figures = dict[str, Estimate | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The tables of a run: row -> key of ``MEASURES`` or ``VARIETY`` -> estimate, or None where there is none."""
+    """The tables of a run: row -> key of ``MEASURES`` or ``VARIETY`` -> estimate, or None."""
 
     scenes: int
     objects: int
@@ -75,23 +76,23 @@ class Results:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
     def markdown(self) -> str:
-        """The tables for people."""
+        """The tables in markdown."""
         edged, traced = (self.rows["truth"][name] for name in ("recall", "lfmse_in"))
-        told = (
-            f"n = {self.scenes} scenes ({_n(edged)} with edges in the mask, {_n(traced)} with a mask that shows at an "
-            f"eighth of the size), {self.objects} objects outside of the masks. Percent, but for the ratio and the "
+        summary = (
+            f"n = {self.scenes} scenes ({_n(edged)} with edges in the mask, {_n(traced)} with a non-empty mask at an "
+            f"eighth of the size), {self.objects} objects outside the masks. Percent, except the ratio and the "
             "distance [95 % interval, bootstrapped over scenes]."
         )
         if self.scenes < MIN_PICTURES:
-            told += f" Fréchet distances are given from {MIN_PICTURES} pictures on."
-        parts = ["### Localized control\n", f"{told}\n", _table(MEASURES, self.rows)]
+            summary += f" Fréchet distances need at least {MIN_PICTURES} images."
+        parts = ["### Localized control\n", f"{summary}\n", _table(MEASURES, self.rows)]
         parts += [f"Row minus {self.first}, paired by scene:\n", _table(MEASURES, self.differences, but=(FRECHET,))]
         if self.diversity:
             parts += [
                 "### Diversity\n",
-                f"n = {self.diversity} scenes, 8 seeds each: mean absolute difference of two pictures, in percent "
-                "of the full range, inside and outside of the mask, their ratio, and the distance of the judge's "
-                "embeddings of whole pictures.\n",
+                f"n = {self.diversity} scenes, 8 seeds each: mean absolute difference of two images, in percent "
+                "of the full range, inside and outside the mask, their ratio, and the distance of the judge's "
+                "embeddings of whole images.\n",
                 _table(VARIETY, self.variety),
                 f"Row minus {self.first}, paired by scene:\n",
                 _table(VARIETY, self.variety_differences, but=(SPREAD,)),
@@ -105,20 +106,20 @@ def summarise(
     apart: Mapping[str, Items],
     real: Sequence[np.ndarray],
     *,
-    unled: str,
+    baseline: str,
     first: str,
     diversity: int,
 ) -> Results:
     """Tables over ``chosen`` of ``rows``, which hold an item for each of them.
 
-    apart: items of the varieties on the first ``diversity`` scenes. real: embeddings [1, D] of real pictures. unled:
-    the row whose edges outside are the measure of the others'. first: the row that differences are from.
+    apart: items with the variety of the first ``diversity`` scenes. real: embeddings [1, D] of real images. baseline:
+    the row that the edge densities outside are divided by. first: the row that differences are taken from.
     """
     indices = [case.index for case in chosen]
     own = [name for name in MEASURES if name not in (DENSITY, FRECHET)]
     samples = {row: {name: _sample(items, indices, name) for name in own} for row, items in rows.items()}
     outside = {row: _sample(items, indices, "outside") for row, items in rows.items()}
-    base = outside[unled]
+    base = outside[baseline]
     spread_over = indices[:diversity]
     spreads = {
         row: {name: _sample(items, spread_over, name) for name in VARIETY if name != SPREAD}
@@ -152,11 +153,11 @@ def summarise(
 
 
 def _sample(items: Items, indices: Sequence[int], name: str) -> Sample:
-    """A figure of every scene, or a list of them; None is left out."""
+    """One figure of every scene, or a list of figures; None is skipped."""
     values = [items[index][name] for index in indices]
     listed: list[list[Any]] = [value if isinstance(value, list) else [value] for value in values]
-    said = [[value for value in scene if value is not None] for scene in listed]
-    return Sample(np.array([sum(scene) for scene in said], float), np.array([len(scene) for scene in said]))
+    present = [[value for value in scene if value is not None] for scene in listed]
+    return Sample(np.array([sum(scene) for scene in present], float), np.array([len(scene) for scene in present]))
 
 
 def _differences(a: Mapping[str, Sample], b: Mapping[str, Sample]) -> Figures:
@@ -164,7 +165,7 @@ def _differences(a: Mapping[str, Sample], b: Mapping[str, Sample]) -> Figures:
 
 
 def _paired(a: Sample, b: Sample) -> tuple[Sample, Sample]:
-    """Both, of the scenes alone that have a figure in both."""
+    """Both samples, restricted to the scenes that have a figure in both."""
     both = (a.counts > 0) & (b.counts > 0)
     return Sample(a.totals * both, a.counts * both), Sample(b.totals * both, b.counts * both)
 

@@ -1,9 +1,9 @@
-"""The benchmark of region edits: every row edits the same pairs, the judge and the truth measure, and tables come out.
+"""The benchmark of region edits: each row edits the same pairs; the judge and the ground truth measure the results.
 
-OUT/run.json                 what was run; another run is refused
-OUT/rows/<row>/run.json      what the row is; another one of the same name is refused
-OUT/rows/<row>/items.jsonl   one line a pair, written as it is measured
-OUT/pictures/<row>/*.png     before, truth and after, if asked for; with drawn pictures before and after
+OUT/run.json                 the settings of the run; other settings are refused
+OUT/rows/<row>/run.json      the settings of the row; another row of the same name is refused
+OUT/rows/<row>/items.jsonl   one line per pair, written when it is measured
+OUT/pictures/<row>/*.png     images before, truth and after, if requested; in mode "generated" before and after
 OUT/edits.md                 the tables
 """
 
@@ -28,9 +28,9 @@ TRUTH, TRUTH_VAE, COPY = "truth", "truth-vae", "copy"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Made:
-    """What a row made of a pair; pictures uint8 [128, 128, 3].
+    """The result of a row for a pair; images uint8 [128, 128, 3].
 
-    raw: after as it was decoded, where nothing is put back. rows: of the network. seconds: of the whole edit.
+    raw: ``after`` as decoded, before compositing. rows: network rows. seconds: time of the whole edit.
     """
 
     before: Picture
@@ -42,7 +42,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """make: (pair, seed) -> what is measured. about: what tells it from another row of the same name."""
+    """make: (pair, seed) -> result. about: describes the row, to distinguish it from another of the same name."""
 
     make: Callable[[Pair, int], Made]
     about: str = ""
@@ -67,30 +67,30 @@ MEASURES = {
     "rows": ("rows", False),
     "seconds": ("seconds", False),
 }
-"""Heading of each figure, and whether it is a share."""
+"""Heading of each figure, and whether it is printed in percent."""
 
 LEGEND = """### Columns
 
-- before: objects that the picture before should show and does, by the crops of their boxes. Where a row draws it
-  without the thing to be removed, its success in removing is empty
-- success: all edits of a pair came. Added or changed: the judge takes the crop of the edit's box for the new class, and
-  for the colour where one is told. Removed: no object of the class has an IoU of 0.3 with the box, and the crop is not
-  taken for it. edits: the same, of single edits
-- kept: objects of the other regions that are found in their boxes, IoU at least one half
-- leakage: share of the cells more than one cell away from an edit's box that show its new class
-- text: 100 x cosine of the built-in CLIP, crop of the edit's box and the words after; additions and changes
-- SSIM-e, SSIM-i: structural similarity of the lumas before and after, in the edited boxes (those of what comes or goes
-  grown by 20 % of half of their shorter side) and in the boxes of kept objects without the edited ones; mapped on whole
-  pictures. SSIM-e is 100 where nothing was done
-- background PSNR (dB; 99 = identical), MSE, SSIM: PIE-Bench's names; before against after, outside of the edited boxes.
-  The map of SSIM is taken of whole pictures, so that windows at the border see the edit
-- structure: our stand-in for PIE-Bench's distance on DINO's keys: mean squared difference of the cosine similarities of
+- before: fraction of the requested objects found in the image before, by the crops of their boxes. If a row does
+  not generate the object to be removed, its success in removing it means nothing
+- success: fraction of the pairs with all edits successful. Added or changed: the judge classifies the crop of the
+  edit's box as the new class, and as the colour if one is given. Removed: no object of the class has an IoU of 0.3 with
+  the box, and the crop is not classified as it. edits: the same for single edits
+- kept: fraction of the objects of unedited regions found in their boxes, IoU at least one half
+- leakage: fraction of the cells more than one cell away from an edit's box that show its new class
+- text: 100 x CLIP cosine (built-in CLIP) of the crop of the edit's box and the target phrase; additions and changes
+- SSIM-e, SSIM-i: structural similarity of the lumas before and after, in the edited boxes (for additions and removals
+  grown by 20 % of half of their shorter side) and in the boxes of unedited objects without the edited ones; computed on
+  whole images. SSIM-e is 100 if nothing changed
+- background PSNR (dB; 99 = identical), MSE, SSIM: PIE-Bench's names; before against after, outside the edited boxes.
+  SSIM is computed on whole images, so windows at the border include the edit
+- structure: in place of PIE-Bench's distance on DINO keys: mean squared difference of the cosine similarities of
   all of the judge's 16 x 16 cells, by its class probabilities
-- truth PSNR: dB, in the edited boxes, against the known answer; given pictures only
-- raw outside: difference to the picture before, in grey levels, outside of the edited boxes, of the picture after as
-  decoded, before anything is put back; what lies outside of the window that a row works on counts as 0
-- rows, seconds: what an edit cost: rows of the network, and time
-- truth, truth-vae, copy: the known answer, the same with its edited boxes through the VAE, and nothing done
+- truth PSNR: dB, in the edited boxes, against the ground truth; given images only
+- raw outside: difference in grey levels, outside the edited boxes, between the image before and the image after as
+  decoded, before compositing; pixels outside a row's working window count as 0
+- rows, seconds: network rows and time of an edit
+- truth, truth-vae, copy: the ground truth, the same with its edited boxes through the VAE, and the image before
 """
 
 
@@ -109,11 +109,11 @@ def evaluate_edits(
     save_pictures: bool = False,
     report: Callable[[str], None] = print,
 ) -> str:
-    """Measure ``rows`` on the first ``limit`` pairs of each of ``tasks`` (None = all); returns the tables, in markdown.
+    """Measure ``rows`` on the first ``limit`` pairs of each of ``tasks`` (None = all); returns the tables in markdown.
 
-    mode: "real" gives rows the picture before, beside the ceilings and the copy; "generated" has them draw both. What
-    is already in ``out`` is kept, so the same call continues a run that was stopped, adds rows or tasks, or raises the
-    limit. Raises OutputError for a folder that holds another run, and ValueError for an impossible request.
+    mode: "real" gives the rows the image before, and adds the upper bounds and the copy; "generated" has them generate
+    both. Measurements already in ``out`` are reused: the same call resumes a stopped run, adds rows or tasks, or raises
+    the limit. Raises OutputError if the folder holds another run, and ValueError for an invalid argument.
     """
     chosen = tuple(task for task in TASKS if task in (tasks or TASKS))
     if limit < 1 or mode not in MODES or set(tasks or ()) - set(TASKS):
@@ -122,30 +122,30 @@ def evaluate_edits(
             f"tasks of {', '.join(TASKS)} and one of the modes {', '.join(MODES)}."
         )
     if not rows and mode != "real":
-        raise ValueError("There are no rows: with drawn pictures at least one must be evaluated.")
+        raise ValueError("There are no rows: mode generated needs at least one.")
     open_folder(out, {"benchmark": "edits-v1", "mode": mode, "seed": seed, **(about or {})})
-    making = dict(rows) | (_references(round_trip) if mode == "real" else {})
-    kept = {name: _items(out / "rows" / name, row) for name, row in making.items()}
+    makers = dict(rows) | (_references(round_trip) if mode == "real" else {})
+    items = {name: _items(out / "rows" / name, row) for name, row in makers.items()}
     indices = [index for index in range(limit * len(TASKS)) if TASKS[index % len(TASKS)] in chosen]
     for done, index in enumerate(indices, 1):
-        missing = [name for name in making if index not in kept[name]]
+        missing = [name for name in makers if index not in items[name]]
         item = pair(index) if missing else None
         for name in missing:
             assert item is not None
-            made = making[name].make(item, seed + index)
-            kept[name].add(index, _line(made, item, judge, similarity, known=mode == "real"))
+            made = makers[name].make(item, seed + index)
+            items[name].add(index, _line(made, item, judge, similarity, known=mode == "real"))
             if save_pictures:
-                shown = [made.before, item.after, made.after] if mode == "real" else [made.before, made.after]
-                save_picture(np.concatenate(shown, 1), out / "pictures" / name / f"{index:04d}.png")
+                panels = [made.before, item.after, made.after] if mode == "real" else [made.before, made.after]
+                save_picture(np.concatenate(panels, 1), out / "pictures" / name / f"{index:04d}.png")
         if missing or done == len(indices):
             report(f"{done} of {len(indices)} pairs")
-    text = _tables(kept, indices, chosen, mode)
+    text = _tables(items, indices, chosen, mode)
     write_whole(out / "edits.md", text)
     return text
 
 
 def _references(round_trip: Callable[[Picture], Picture]) -> dict[str, Row]:
-    """What a given picture's rows are held against."""
+    """The reference rows of mode "real"."""
 
     def through_vae(item: Pair, seed: int) -> Made:
         decoded = round_trip(item.after)
@@ -168,16 +168,16 @@ def _line(made: Made, item: Pair, judge: Judging, similarity: Similarity, *, kno
     return {**vars(figures), "rows": made.rows, "seconds": made.seconds}
 
 
-def _tables(kept: Mapping[str, Items], indices: Sequence[int], tasks: Sequence[str], mode: str) -> str:
-    given = "The picture before is given." if mode == "real" else "Both pictures are drawn."
+def _tables(items: Mapping[str, Items], indices: Sequence[int], tasks: Sequence[str], mode: str) -> str:
+    given = "The image before is given." if mode == "real" else "Both images are generated."
     parts = [
-        f"### Edits of {'given' if mode == 'real' else 'drawn'} pictures\n",
-        f"{given} Percent, but for what is told in other units [95 % interval, bootstrapped over pairs].\n",
+        f"### Edits of {'given' if mode == 'real' else 'generated'} images\n",
+        f"{given} Percent, unless another unit is given [95 % interval, bootstrapped over pairs].\n",
     ]
     for task in tasks:
         own = [index for index in indices if TASKS[index % len(TASKS)] == task]
-        parts += [f"#### {task}, n = {len(own)} pairs\n", _table(_samples(kept, own))]
-    samples = _samples(kept, indices)
+        parts += [f"#### {task}, n = {len(own)} pairs\n", _table(_samples(items, own))]
+    samples = _samples(items, indices)
     if len(tasks) > 1:
         parts += [f"#### all tasks, n = {len(indices)} pairs\n", _table(samples)]
     first, *rest = samples
@@ -206,19 +206,19 @@ def _table(samples: Mapping[str, Mapping[str, Sample]]) -> str:
     return table(_header(), body)
 
 
-def _samples(kept: Mapping[str, Items], indices: Sequence[int]) -> dict[str, dict[str, Sample]]:
-    return {row: {name: _sample(items, indices, name) for name in MEASURES} for row, items in kept.items()}
+def _samples(items: Mapping[str, Items], indices: Sequence[int]) -> dict[str, dict[str, Sample]]:
+    return {row: {name: _sample(own, indices, name) for name in MEASURES} for row, own in items.items()}
 
 
 def _sample(items: Items, indices: Sequence[int], name: str) -> Sample:
-    """A figure of every pair, or a list of them; None is left out."""
+    """One figure of every pair, or a list of figures; None is skipped."""
     values = [items[index][name] for index in indices]
     listed: list[list[Any]] = [value if isinstance(value, list) else [value] for value in values]
-    said = [[value for value in one if value is not None] for one in listed]
-    return Sample(np.array([sum(one) for one in said], float), np.array([len(one) for one in said]))
+    present = [[value for value in one if value is not None] for one in listed]
+    return Sample(np.array([sum(one) for one in present], float), np.array([len(one) for one in present]))
 
 
 def _paired(a: Sample, b: Sample) -> tuple[Sample, Sample]:
-    """Both, of the pairs alone that have a figure in both."""
+    """Both samples, restricted to the pairs that have a figure in both."""
     both = (a.counts > 0) & (b.counts > 0)
     return Sample(a.totals * both, a.counts * both), Sample(b.totals * both, b.counts * both)

@@ -1,4 +1,4 @@
-"""One's own picture against its scene: whether each region shows what its phrase asks for."""
+"""Evaluates an image against its scene: whether each region shows the object of its phrase."""
 
 import functools
 import re
@@ -23,13 +23,13 @@ _RECOLOURABLE = {row.char for row in CORE if row.recolourable}
 
 @dataclass(frozen=True, kw_only=True)
 class RegionEvaluation:
-    """One region. object: what the judge looked for, by its name; None, and all else, where the phrase names no single
-    object that it knows.
+    """The evaluation of one region.
 
-    found: an object of that class has an IoU of at least one half with the region's box; iou: that IoU, in [0, 1].
-    class_right: the box alone is taken for that class. colour_right: it has the colour that the phrase names; None
-    where it names none of the seven, or the object comes in one colour. leakage: share, in [0, 1], of what lies outside
-    of the box that shows the class.
+    object: name of the object class in the phrase; None, like all other figures, if the phrase does not name exactly
+    one class that the judge knows. found: an object of that class has an IoU of at least 0.5 with the region's box.
+    iou: that IoU, in [0, 1]. class_right: the crop of the box is classified as that class. colour_right: it has the
+    colour in the phrase; None if the phrase names none of the seven colours, or the object has a single colour.
+    leakage: fraction, in [0, 1], of the area outside the box that shows the class.
     """
 
     name: str
@@ -51,7 +51,7 @@ class RegionEvaluation:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation:
-    """A picture's regions, in the scene's order; ``evaluation["pet"]`` is that region's."""
+    """The evaluations of an image's regions, in the scene's order; ``evaluation["pet"]`` is that of region pet."""
 
     regions: tuple[RegionEvaluation, ...]
 
@@ -80,9 +80,9 @@ class Evaluation:
 
 
 def evaluated(image: Any, scene: Scene) -> Evaluation:
-    """Judge a picture (a path, a PIL image, an array or a tensor) by the phrases and boxes of a scene's regions.
+    """Evaluate an image (a path, PIL image, array or tensor) by the phrases and boxes of a scene's regions.
 
-    Regions that do not count, by their weight or interval, are left out. Raises ImageError or CheckpointError.
+    Regions that are inactive, by their weight or interval, are skipped. Raises ImageError or CheckpointError.
     """
     rgb = np.asarray(seen(given_picture(image), "picture"))
     regions = scene.active_regions
@@ -108,7 +108,7 @@ def evaluated(image: Any, scene: Scene) -> Evaluation:
 
 
 def _wanted(region: Region) -> Wanted | None:
-    """What the judge looks for in a region; None where the phrase names no object that it knows, or several."""
+    """The object of a region's phrase; None if the phrase names no known object, or several."""
     text = plain(region.phrase).lower()
     named: set[str] = set()
     for words, char in _objects():
@@ -126,7 +126,7 @@ def _wanted(region: Region) -> Wanted | None:
 
 @functools.cache
 def _objects() -> tuple[tuple[str, str], ...]:
-    """Every name of an object and its glyph, the longest name first; the first glyph has a name that two share."""
+    """All object names with their glyphs, longest name first; a shared name belongs to the first glyph."""
     names: dict[str, str] = {}
     for char in TRAINING:
         for words in words_of(char):

@@ -1,9 +1,9 @@
-"""The exemplar benchmark: every row fills the same holes, the judge measures, and tables come out.
+"""The exemplar benchmark: each row fills the same holes, and the judge measures the images.
 
-OUT/run.json                 what was run; another run is refused
-OUT/items-<row>.jsonl        one line a hole, written as it is measured
-OUT/spread-<row>.jsonl       how much the pictures of several seeds differ, one line a hole
-OUT/pictures/<row>/*.png     the pictures, if asked for
+OUT/run.json                 the settings of the run; other settings are refused
+OUT/items-<row>.jsonl        one line per hole, written when it is measured
+OUT/spread-<row>.jsonl       how much images of several seeds differ, one line per hole
+OUT/pictures/<row>/*.png     the images, if requested
 OUT/exemplars.md, .json      the tables
 """
 
@@ -28,7 +28,7 @@ from cloisonne.eval.tables import distance
 
 Picture = NDArray[np.uint8]
 Fill = Callable[[Hole, int], Picture]
-"""(item, seed) -> picture, uint8 RGB [128, 128, 3]."""
+"""(item, seed) -> image, uint8 RGB [128, 128, 3]."""
 
 TRUTH, TRUTH_VAE, PASTED = "truth", "truth-vae", "copy-paste"
 SPREAD_SEEDS = 4
@@ -41,18 +41,18 @@ MEASURES = {
     "fits": ("IoU with blob", True),
     "fits_box": ("IoU with its box", True),
 }
-"""Heading of each figure, and whether it is a share."""
+"""Heading of each figure, and whether it is printed in percent."""
 
 LEGEND = """### Columns
 
 - identity: among the 60 held-out glyphs, the hole's crop is nearest (by the judge's embedding) to the exemplar's
 - similarity: cosine of the judge's embeddings of the hole's crop and the exemplar; a pure paste maximises it
-- QS: share of real crops that are less likely than the picture's, under a mixture of 20 Gaussians fitted on real ones
+- QS: fraction of real crops less likely than the image's under a mixture of 20 Gaussians fitted to real ones
 - Fréchet: distance of the crops with a margin of 25 % to real ones
 - seam: mean difference of neighbouring pixels across the hole's border, in grey levels
-- outside, max: largest difference outside of the hole
-- IoU with blob, with its box: what the judge takes for an object, against the irregular mask and its bounding box
-- spread: mean difference in the hole between pictures of four seeds, in percent of full scale
+- outside, max: largest difference outside the hole, in grey levels
+- IoU with blob, with its box: the judge's object map against the irregular mask and its bounding box
+- spread: mean difference in the hole between images of four seeds, in percent of full scale
 """
 
 
@@ -69,55 +69,55 @@ def evaluate_exemplars(
     save_pictures: bool = False,
     report: Callable[[str], None] = print,
 ) -> str:
-    """Measure ``rows``, the ceilings and copy-paste on the first ``limit`` holes; returns the tables, in markdown.
+    """Measure ``rows``, the ceilings and copy-paste on the first ``limit`` holes; returns the tables in markdown.
 
-    What is already in ``out`` is kept, so the same call continues a run that was stopped, adds rows or raises the
-    limit. ``spread_items``: on so many holes also draw four seeds and measure how much they differ.
+    Measurements already in ``out`` are reused: the same call resumes a stopped run, adds rows or raises the limit.
+    ``spread_items``: number of holes on which four seeds are generated and compared.
 
-    Raises OutputError for a folder that holds another run, and ValueError for a limit below 1.
+    Raises OutputError if the folder holds another run, and ValueError for a limit below 1.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}: at least one hole must be evaluated.")
     open_folder(out, {"benchmark": "exemplars-v1", "seed": seed, **(about or {})})
-    drawing: dict[str, Fill] = dict(rows)
-    drawing |= {
+    makers: dict[str, Fill] = dict(rows)
+    makers |= {
         PASTED: lambda item, seed: pasted(item),
         TRUTH_VAE: lambda item, seed: np.where(item.mask[..., None], round_trip(item.truth), item.source),
         TRUTH: lambda item, seed: np.where(item.mask[..., None], item.truth, item.source),
     }
-    kept = {row: Items(out / f"items-{row}.jsonl") for row in drawing}
+    items = {row: Items(out / f"items-{row}.jsonl") for row in makers}
     spreads = {row: Items(out / f"spread-{row}.jsonl") for row in rows}
     known = Gallery(judge)
     for index in range(limit):
-        missing = [row for row in drawing if index not in kept[row]]
+        missing = [row for row in makers if index not in items[row]]
         wanted = [row for row in rows if index < spread_items and index not in spreads[row]]
         item = hole(index) if missing or wanted else None
         for row in missing:
             assert item is not None
-            rgb = drawing[row](item, seed + index)
-            kept[row].add(index, _line(fill_figures(rgb, item, judge, known)))
+            rgb = makers[row](item, seed + index)
+            items[row].add(index, _line(fill_figures(rgb, item, judge, known)))
             if save_pictures:
-                save_picture(np.concatenate([_shown(item), rgb], 1), out / "pictures" / row / f"{index:04d}.png")
+                save_picture(np.concatenate([_inputs(item), rgb], 1), out / "pictures" / row / f"{index:04d}.png")
         for row in wanted:
             assert item is not None
-            pictures = np.stack([drawing[row](item, seed + index + (k << 20)) for k in range(SPREAD_SEEDS)])
+            pictures = np.stack([makers[row](item, seed + index + (k << 20)) for k in range(SPREAD_SEEDS)])
             spreads[row].add(index, {"spread": spread(pictures, item.mask)})
         if missing or wanted or index + 1 == limit:
             report(f"{index + 1} of {limit} holes")
-    text = _tables(kept, spreads, _real_crops(out, judge, max(limit, MIN_PICTURES)), limit, spread_items)
+    text = _tables(items, spreads, _real_crops(out, judge, max(limit, MIN_PICTURES)), limit, spread_items)
     write_whole(out / "exemplars.md", text)
     return text
 
 
 def _real_crops(out: Path, judge: Judging, count: int) -> NDArray[np.float64]:
-    """Embeddings [count, 64] of crops of other holes' truths."""
-    kept = Items(out / "items-reference.jsonl")
+    """Embeddings [count, 64] of ground-truth crops of other holes."""
+    items = Items(out / "items-reference.jsonl")
     for index in range(count):
-        if index not in kept:
+        if index not in items:
             item = hole(REFERENCE + index)
             crop = cut(item.truth, item.box, CONTEXT)
-            kept.add(index, {"crop": short(judge(batch(crop[None])).embedding[0])})
-    return np.array([kept[index]["crop"] for index in range(count)])
+            items.add(index, {"crop": short(judge(batch(crop[None])).embedding[0])})
+    return np.array([items[index]["crop"] for index in range(count)])
 
 
 def _line(filled: Filled) -> dict[str, Any]:
@@ -125,13 +125,12 @@ def _line(filled: Filled) -> dict[str, Any]:
 
 
 def _tables(
-    kept: Mapping[str, Items], spreads: Mapping[str, Items], real: NDArray[np.float64], limit: int, spread_items: int
+    items: Mapping[str, Items], spreads: Mapping[str, Items], real: NDArray[np.float64], limit: int, spread_items: int
 ) -> str:
     mixture = Mixture.fit(real)
-    crops = {row: np.array([items[k]["crop"] for k in range(limit)]) for row, items in kept.items()}
+    crops = {row: np.array([own[k]["crop"] for k in range(limit)]) for row, own in items.items()}
     samples = {
-        row: {name: _sample(items, crops[row], mixture, name, limit) for name in MEASURES}
-        for row, items in kept.items()
+        row: {name: _sample(own, crops[row], mixture, name, limit) for name in MEASURES} for row, own in items.items()
     }
     header = ["", *(title for title, _ in MEASURES.values()), "Fréchet", "spread"]
     body = []
@@ -170,7 +169,7 @@ def _sample(items: Items, crops: NDArray[np.float64], mixture: Mixture, name: st
     )
 
 
-def _shown(item: Hole) -> Picture:
-    """Source with its hole in grey, and the exemplar, side by side."""
+def _inputs(item: Hole) -> Picture:
+    """The source with its hole in grey, and the exemplar, side by side."""
     holed = np.where(item.mask[..., None], 128, item.source).astype(np.uint8)
     return np.concatenate([holed, np.asarray(Image.fromarray(item.exemplar).resize((SIZE, SIZE)))], 1)

@@ -1,8 +1,8 @@
-"""exemplars-v1: holes in world pictures, to be filled with the subject of another picture that no training has seen.
+"""exemplars-v1: holes in world images, to be filled with a held-out subject of another image.
 
-Everything about item k follows from its number. The hole covers an object of a training glyph; the truth shows a
-held-out glyph in its place; the exemplar is another picture of that glyph: on another background, turned, in half of
-the items mirrored, in a quarter recoloured (the truth then too).
+Item k is determined by its index. The hole covers an object of a training glyph; the ground truth has a held-out glyph
+in its place; the exemplar is another image of that glyph: on another background, rotated, mirrored in half of the
+items, recoloured in a quarter (together with the ground truth).
 """
 
 from dataclasses import dataclass, replace
@@ -20,19 +20,19 @@ from cloisonne.world.picture import BACKGROUNDS, Item, Picture, Recipe, sample
 FIRST_SEED = 3 << 20
 """Far above the seeds of the layouts' lists, far below those of any training."""
 REFERENCE = 1 << 18
-"""Numbers from here on are of real pictures that no row draws: the far side of the Fréchet distances."""
+"""Indices from here on are real images for the Fréchet distances; no row generates them."""
 SIZE = 128
 MARGIN = 0.12
-"""The hole reaches beyond the objects' boxes by up to this share of their longer side."""
+"""The hole extends beyond the objects' boxes by up to this fraction of their longer side."""
 _RECIPE = Recipe(counts=(1, 2, 2, 3), overlapping=0.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hole:
-    """One item. Pictures are uint8 [128, 128, 3].
+    """One item. Images are uint8 [128, 128, 3].
 
-    source: what is given. mask: bool [128, 128], True = change. truth: what could be there. exemplar: another picture
-    of the same subject, cut to it. char, colour: the subject. blob: whether the mask is no rectangle.
+    source: the given image. mask: bool [128, 128], True = inpaint. truth: a possible answer. exemplar: another image
+    of the same subject, cropped to it. char, colour: the subject. blob: whether the mask is irregular.
     """
 
     index: int
@@ -51,7 +51,7 @@ class Hole:
 
     @property
     def phrase(self) -> str:
-        """The subject in words, for rows that are told words."""
+        """The subject as a phrase, for rows that inpaint from text."""
         noun = words_of(self.char)[0]
         return f"a {self.colour} {noun}" if self.colour else f"a {noun}"
 
@@ -81,7 +81,7 @@ def hole(index: int) -> Hole:
 
 
 def exemplar(char: str, colour: str | None, unlike: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A picture of the glyph on a background other than ``unlike``, cut to it with a little around."""
+    """An image of the glyph on a background other than ``unlike``, cropped to it with a small margin."""
     backgrounds = [name for name in BACKGROUNDS if name != unlike]
     item = Item(
         char=char,
@@ -100,7 +100,7 @@ def exemplar(char: str, colour: str | None, unlike: str, rng: np.random.Generato
 
 
 def pasted(item: Hole) -> NDArray[np.uint8]:
-    """Copy and paste: the whole exemplar squashed into the mask's box."""
+    """Copy and paste: the whole exemplar resized to the mask's box."""
     out = item.source.copy()
     x0, y0, x1, y1 = (round(v * SIZE) for v in item.box)
     out[y0:y1, x0:x1] = cv2.resize(item.exemplar, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
@@ -108,9 +108,9 @@ def pasted(item: Hole) -> NDArray[np.uint8]:
 
 
 def gallery(rng: np.random.Generator, each: int = 8) -> NDArray[np.uint8]:
-    """Pictures of all held-out glyphs, [60, each, 128, 128, 3], for naming what was painted."""
-    shown = [[exemplar(char, None, "", rng) for _ in range(each)] for char in HELD_OUT]
-    return np.stack([np.stack([cv2.resize(p, (SIZE, SIZE)) for p in row]) for row in shown]).astype(np.uint8)
+    """Images of all held-out glyphs, [60, each, 128, 128, 3], for classifying what was generated."""
+    images = [[exemplar(char, None, "", rng) for _ in range(each)] for char in HELD_OUT]
+    return np.stack([np.stack([cv2.resize(p, (SIZE, SIZE)) for p in row]) for row in images]).astype(np.uint8)
 
 
 def box_of(mask: NDArray[np.bool_]) -> Box:
@@ -121,7 +121,7 @@ def box_of(mask: NDArray[np.bool_]) -> Box:
 
 
 def _joined(a: Box, b: Box) -> Box:
-    """Both boxes, and two pixels more for their soft edges."""
+    """The box around both boxes, plus two pixels for their soft edges."""
     e = 2 / SIZE
     return (
         max(0.0, min(a[0], b[0]) - e),

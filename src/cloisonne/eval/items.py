@@ -1,4 +1,4 @@
-"""Results on disk, one JSON line an item, so that an evaluation continues where it was stopped."""
+"""Measurements on disk, one JSON line per item, so that a stopped evaluation can resume."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from cloisonne.errors import OutputError
 
 
 class Items:
-    """The items of one row, by index, in a file that grows by a line for each.
+    """The items of one row, by index, in a file with one line per item.
 
-    A last line that was cut off while being written is dropped when the file is opened again.
+    A truncated last line is dropped when the file is opened again.
     """
 
     def __init__(self, file: Path) -> None:
@@ -36,7 +36,7 @@ class Items:
         return self._items[index]
 
     def add(self, index: int, item: Mapping[str, Any]) -> None:
-        """Keep an item, on disk before this returns."""
+        """Append an item; it is on disk when this returns."""
         entry = {"index": index, **item}
         with self._file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(entry) + "\n")
@@ -44,9 +44,9 @@ class Items:
 
 
 def open_folder(folder: Path, about: Mapping[str, Any]) -> None:
-    """Make a folder for results of the run that ``about`` describes (JSON values), or find it there to be continued.
+    """Create or reopen a folder for the results of the run that ``about`` describes (JSON values).
 
-    Raises OutputError when it holds results of another run: items of two runs must not meet in one table.
+    Raises OutputError if it holds results of another run, so that a table never mixes two runs.
     """
     file = folder / "run.json"
     wanted = json.loads(json.dumps(about))
@@ -66,18 +66,18 @@ def open_folder(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name first, so that it is never there in part."""
+    """Write a file under a temporary name and rename it, so that it is never incomplete."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, "utf-8")
     os.replace(partial, path)
 
 
 def save_picture(rgb: np.ndarray, path: Path) -> None:
-    """Write a picture, uint8 [H, W, 3], and the folder that it lies in."""
+    """Write an image, uint8 [H, W, 3], and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(path)
 
 
 def short(embedding: Tensor) -> list[float]:
-    """An embedding [D] in JSON, with five digits."""
+    """An embedding [D] as a list, rounded to five significant digits."""
     return [float(f"{value:.5g}") for value in embedding.tolist()]

@@ -1,4 +1,4 @@
-"""The judge: a small network that says what is where in a world picture. It measures only; no method uses it."""
+"""The judge: a small network that locates and classifies objects in world images. No method uses it."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ CLASS_OF = {char: k + 1 for k, char in enumerate(TRAINING)}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge sees; R pictures, 16 × 16 cells."""
+    """The judge's output for R images, on 16 × 16 cells."""
 
     classes: Tensor
     """Logits [R, 1 + glyphs, 16, 16]; class 0 is none."""
@@ -56,7 +56,7 @@ class _Block(nn.Module):
 
 
 class Judge(nn.Module):
-    """Pictures [R, 3, 128, 128] in -1..1 -> Verdict. About 1.5 M parameters."""
+    """Images [R, 3, 128, 128] in [-1, 1] -> Verdict. About 1.5 M parameters."""
 
     def __init__(self, widths: tuple[int, int, int] = (56, 112, 128), glyphs: int = len(TRAINING)) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Judge(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "Judge":
-        """The frozen judge of a folder with ``config.json`` and ``model.safetensors``."""
+        """Load the frozen judge from ``config.json`` and ``model.safetensors`` in a folder. Raises CheckpointError."""
         try:
             config = json.loads((folder / "config.json").read_text())
             tensors = load_file(folder / "model.safetensors")

@@ -1,9 +1,9 @@
-"""layouts-v1: the fixed list of world scenes that layout-to-image is measured on.
+"""layouts-v1: the fixed list of world scenes for layout-to-image.
 
-The list lies resolved beside this file, so it is the same wherever it is read, font or not; ``scan`` is where it came
-from. Every fifth scene shows held-out compositions only (object × colour or object × background pairs that training
-never draws), and within each kind a quarter of the scenes, apart from the rest, has objects made to overlap. Kinds
-alternate, so that any prefix (``--limit``) is a fair sample.
+The resolved list is stored next to this file, so it does not depend on the font; ``scan`` generates it. Every fifth
+scene has held-out compositions only (object × colour or object × background pairs that are not in the training data),
+and in a quarter of the scenes of each kind objects overlap. Kinds alternate, so that any prefix (``--limit``) is a fair
+sample.
 """
 
 import functools
@@ -22,27 +22,27 @@ from cloisonne.world.export import scene_of
 from cloisonne.world.picture import MAX_AREA, MAX_IOU, MIN_AREA, MIN_SIDE, MIN_VISIBLE, Recipe, sample
 
 SHA256 = "f33d0e927304af364d2a4c9caf08551ad60d3ce8842d00fd661af35878fe7980"
-"""Of ``dump(layouts())``: tables made with the same hash are about the same scenes."""
+"""Hash of ``dump(layouts())``: tables with the same hash are about the same scenes."""
 COUNT = 1000
 CANVAS = 128
-"""Side in pixels at which the scenes were drawn; the boxes are whole pixels of it."""
+"""Side of the canvas in pixels; boxes are whole pixels."""
 FIRST_SEED = 1 << 20
-"""Where the scan for the list began: far above the seeds of examples and tests, far below those of any training."""
+"""First seed of the scan for the list: far above the seeds of examples and tests, far below those of any training."""
 REFERENCE_SEED = 1 << 21
-"""Where the scan for real pictures of other scenes begins: the other side of a Fréchet distance."""
+"""First seed of the scan for real images of other scenes, for the Fréchet distances."""
 
 _MAX_ASPECT = 2.0
-_APART, _OVERLAPPING = 0.02, 0.05  # IoU of two boxes: at most, at least; scenes with a pair in between are passed over
+_APART, _OVERLAPPING = 0.02, 0.05  # IoU of two boxes: at most, at least; scenes in between are skipped
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What one region asks for: a glyph, the colour that the phrase names (None = it names none), where, in words."""
+    """The object requested in one region: glyph, colour in the phrase (None: none), box and phrase."""
 
     char: str
     colour: str | None
     box: Box
-    """Tight box of the drawn truth, hidden parts included: fractions (x0, y0, x1, y1)."""
+    """Tight box of the object in the ground truth, hidden parts included: fractions (x0, y0, x1, y1)."""
     phrase: str
 
 
@@ -53,26 +53,26 @@ class Layout:
     index: int
     seed: int
     caption: str
-    """The background's words only: "on a beach"."""
+    """Describes only the background: "on a beach"."""
     regions: tuple[Wanted, ...]
 
     @property
     def held_out(self) -> bool:
-        """Whether every object is a composition that training never draws."""
+        """Whether every object is a held-out composition."""
         return _held_out(self.index)
 
     @property
     def sentence(self) -> str:
-        """A caption that names the objects, in the regions' own words and without places: "a cat and a dog on a beach".
+        """A caption with the regions' phrases, without positions: "a cat and a dog on a beach".
 
-        It is what the row ``caption`` is told in place of regions; without it that row could not know the objects.
+        It is the prompt of the row ``caption``, which has no regions.
         """
         phrases = [region.phrase for region in self.regions]
         things = phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
         return f"{things} {self.caption}"
 
     def overlapped(self, k: int) -> bool:
-        """Whether region k and another one overlap on purpose (IoU of at least 0.05)."""
+        """Whether region k overlaps another one (IoU of at least 0.05)."""
         return any(iou(self.regions[k].box, r.box) >= _OVERLAPPING for j, r in enumerate(self.regions) if j != k)
 
     def scene(self) -> Scene:
@@ -81,17 +81,17 @@ class Layout:
         return Scene(width=CANVAS, height=CANVAS, caption=self.caption, regions=regions)
 
     def captioned(self) -> Scene:
-        """The scene that has no regions and says everything in its caption."""
+        """The scene without regions, whose caption names all objects."""
         return Scene(width=CANVAS, height=CANVAS, caption=self.sentence)
 
     def truth(self) -> Drawn:
-        """The true picture, [128, 128]; drawing it needs the font or its atlas."""
+        """The ground-truth image, [128, 128]. Needs the font or its atlas."""
         return draw(sample(self.seed, _recipe(self.index)), CANVAS, CANVAS)
 
 
 @functools.cache
 def layouts() -> tuple[Layout, ...]:
-    """The whole list; CheckpointError when the file beside this one is not the one that the hash names."""
+    """The whole list. Raises CheckpointError if the stored file does not match the hash."""
     text = resources.files("cloisonne.eval").joinpath("layouts-v1.jsonl").read_text("utf-8")
     if hashlib.sha256(text.encode()).hexdigest() != SHA256:
         raise CheckpointError("layouts-v1.jsonl is not the published list (its SHA-256 differs): reinstall cloisonne.")
@@ -99,7 +99,7 @@ def layouts() -> tuple[Layout, ...]:
 
 
 def dump(items: Iterable[Layout]) -> str:
-    """The list as text, one JSON line a layout; boxes in pixels of the canvas. The file is ``dump(scan())``."""
+    """The list as text, one JSON line per layout; boxes in pixels. The stored file is ``dump(scan())``."""
     return "".join(
         json.dumps(
             {
@@ -116,11 +116,11 @@ def dump(items: Iterable[Layout]) -> str:
 
 
 def scan(count: int = COUNT, first_seed: int = FIRST_SEED) -> Iterator[Layout]:
-    """The list from its seeds: each place takes the next seed whose picture keeps the rules of that place.
+    """Generate the list from its seeds: each index takes the next seed whose image obeys the rules of that index.
 
     The rules: tight boxes of area 0.04 to 0.36, shorter side at least 0.2, aspect 0.5 to 2; every object at least 60 %
-    visible and unlike the others (a class seen twice would leave open which region it answers); boxes apart
-    (IoU ≤ 0.02), but at the places of overlap at least one pair with IoU 0.05 to 0.3.
+    visible and of a class of its own (a class seen twice would be ambiguous); boxes apart (IoU ≤ 0.02), except at
+    overlapping indices, where at least one pair has IoU 0.05 to 0.3.
     """
     seed = first_seed
     for index in range(count):

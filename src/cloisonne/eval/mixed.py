@@ -1,8 +1,8 @@
-"""The benchmark of mixed scenes: is each condition obeyed beside the others as it is alone, and at which price?
+"""The benchmark of mixed scenes: what each condition loses next to the others, and the cost of mixing.
 
-OUT/run.json         what was run; another run is refused
-OUT/items.jsonl      one line a case, written as it is measured
-OUT/pictures/*.png   the pictures, if asked for: what is drawn alone, then together
+OUT/run.json         the settings of the run; other settings are refused
+OUT/items.jsonl      one line per case, written when it is measured
+OUT/pictures/*.png   the images, if requested: each condition alone, then together
 OUT/mixed.md         the tables
 """
 
@@ -30,22 +30,23 @@ MEASURES: Mapping[Kind, tuple[str, ...]] = {
     "exemplar": ("identity", "similarity"),
     "control": ("boundary F",),
 }
-"""The figures of each kind of condition, all of them shares."""
+"""The figures of each kind of condition, all printed in percent."""
 LEGEND = """### Columns
 
-- found, crop: the phrase's object is found in its box with an IoU of at least one half; the box's crop is taken for it
+- found, crop: the phrase's object is found in its box with an IoU of at least one half; the box's crop is classified
+  as it
 - identity, similarity: the crop of the exemplar's box is nearest to the exemplar's glyph among 60 held-out ones (in the
-  scenes of one region: is taken for its class); cosine of the judge's embeddings of crop and exemplar
+  scenes of one region: is classified as it); cosine of the judge's embeddings of crop and exemplar
 - boundary F: of the edges in the control's box against the map's
-- leakage: mean difference in a region between the picture with it alone and that with the others too, as a share of the
-  difference between the picture with it and that without it
-- rows, time: of the network, and of a picture, as a multiple of the dearest scene of a single condition
+- leakage: mean difference in a region between the image with it alone and the image with all, relative to the
+  difference between the image with it and one without it
+- rows, time: network rows; time of an image, relative to the slowest scene with a single condition
 """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Drawn:
-    """rgb: uint8 [128, 128, 3]. rows: of the networks. calls: of the networks, over all steps. seconds: of all."""
+class Generated:
+    """A generated image. rgb: uint8 [128, 128, 3]. rows, calls: of all networks over all steps. seconds: total time."""
 
     rgb: PictureArray
     rows: int
@@ -54,7 +55,7 @@ class Drawn:
 
 
 def evaluate_mixed(
-    generate: Callable[[Scene, int], Drawn],
+    generate: Callable[[Scene, int], Generated],
     judge: Judging,
     out: Path,
     *,
@@ -66,37 +67,37 @@ def evaluate_mixed(
     save_pictures: bool = False,
     report: Callable[[str], None] = print,
 ) -> str:
-    """Draw the first ``limit`` scenes with each region alone and with all, and measure every condition in both.
+    """Generate the first ``limit`` scenes with each region alone and with all, and measure every condition in both.
 
-    given: over a picture of the background; otherwise from nothing. together: also the scene of one region that is told
-    in all three ways. What is already in ``out`` is kept, so the same call continues a run that was stopped or raises
-    the limit. Returns the tables, in markdown. Raises OutputError for a folder that holds another run, and ValueError
-    for a limit below 1.
+    given: inpaint into the background image; otherwise generate the whole canvas. together: add a scene of one region
+    with all three conditions. Measurements already in ``out`` are reused: the same call resumes a stopped run or raises
+    the limit. Returns the tables in markdown. Raises OutputError if the folder holds another run, and ValueError for a
+    limit below 1.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}: at least one scene must be evaluated.")
     open_folder(out, {"benchmark": "mixed-v1", "given": given, "together": together, "seed": seed, **(about or {})})
-    kept, known = Items(out / "items.jsonl"), Gallery(judge)
+    items, known = Items(out / "items.jsonl"), Gallery(judge)
     for case in cases(limit):
-        missing = case.index not in kept
+        missing = case.index not in items
         if missing:
-            drawn = {
+            images = {
                 name: generate(scene, seed + case.index)
                 for name, scene in _scenes(case, given=given, together=together).items()
             }
-            kept.add(case.index, _item(case, drawn, judge, known))
+            items.add(case.index, _item(case, images, judge, known))
             if save_pictures:
-                row = [case.truth, *(one.rgb for one in drawn.values())]
+                row = [case.truth, *(one.rgb for one in images.values())]
                 save_picture(np.concatenate(row, 1), out / "pictures" / f"{case.index:04d}.png")
         if missing or case.index + 1 == limit:
             report(f"{case.index + 1} of {limit} scenes")
-    text = _tables([kept[k] for k in range(limit)], given=given, together=together)
+    text = _tables([items[k] for k in range(limit)], given=given, together=together)
     write_whole(out / "mixed.md", text)
     return text
 
 
 def _scenes(case: Case, *, given: bool, together: bool) -> dict[str, Scene]:
-    """Every condition alone, then all of them; the same in one region."""
+    """Scenes with each condition alone, then with all; likewise in one region."""
     found = {kind: case.scene((kind,), given=given) for kind in KINDS} | {MIXED: case.scene(KINDS, given=given)}
     if not together:
         return dict(found)
@@ -104,38 +105,38 @@ def _scenes(case: Case, *, given: bool, together: bool) -> dict[str, Scene]:
     return {**found, **own, TOGETHER: case.together(KINDS, given=given)}
 
 
-def _item(case: Case, drawn: Mapping[str, Drawn], judge: Judging, known: Gallery) -> dict[str, Any]:
+def _item(case: Case, images: Mapping[str, Generated], judge: Judging, known: Gallery) -> dict[str, Any]:
     true = edges(case.truth)
     item: dict[str, Any] = {
-        name: {"rows": one.rows, "calls": one.calls, "seconds": one.seconds} for name, one in drawn.items()
+        name: {"rows": one.rows, "calls": one.calls, "seconds": one.seconds} for name, one in images.items()
     }
-    for name, one in drawn.items():
+    for name, one in images.items():
         own = name.startswith(TOGETHER)
         at = {kind: case.place("phrase" if own else kind) for kind in KINDS}
         seen = measure(one.rgb, [at[kind] for kind in KINDS], judge)
-        shown = F.normalize(_embedded(case.own if own else case.shown, judge), dim=0)
+        exemplar = F.normalize(_embedded(case.own if own else case.exemplar, judge), dim=0)
         crops = {kind: seen.crops[k] for k, kind in enumerate(KINDS)}
-        alike = float(F.normalize(crops["exemplar"], dim=0) @ shown)
-        named = seen.regions[1].crop if own else known.nearest(crops["exemplar"]) == case.char
+        similarity = float(F.normalize(crops["exemplar"], dim=0) @ exemplar)
+        identity = seen.regions[1].crop if own else known.nearest(crops["exemplar"]) == case.char
         edge = boundary(edges(one.rgb), true, case.mask("phrase" if own else "control"))["f"]
         first = seen.regions[0]
         item[name] |= {
             "found": first.found,
             "crop": first.crop,
-            "identity": named,
-            "similarity": alike,
+            "identity": identity,
+            "similarity": similarity,
             "boundary F": edge,
         }
-    item["leakage"] = {kind: _moved(case, drawn, kind) for kind in KINDS}
+    item["leakage"] = {kind: _moved(case, images, kind) for kind in KINDS}
     return item
 
 
-def _moved(case: Case, drawn: Mapping[str, Drawn], kind: Kind) -> list[float]:
-    """In a kind's region, mean differences in grey levels: alone to mixed, and alone to a scene without it."""
+def _moved(case: Case, images: Mapping[str, Generated], kind: Kind) -> list[float]:
+    """Mean differences in a kind's region, in grey levels: alone against mixed, alone against a scene without it."""
     mask = case.mask(kind)
-    without = drawn[KINDS[(KINDS.index(kind) + 1) % len(KINDS)]]
-    alone = drawn[kind].rgb[mask].astype(float)
-    return [float(np.abs(alone - other.rgb[mask]).mean()) for other in (drawn[MIXED], without)]
+    without = images[KINDS[(KINDS.index(kind) + 1) % len(KINDS)]]
+    alone = images[kind].rgb[mask].astype(float)
+    return [float(np.abs(alone - other.rgb[mask]).mean()) for other in (images[MIXED], without)]
 
 
 def _embedded(rgb: PictureArray, judge: Judging) -> Any:
@@ -143,9 +144,9 @@ def _embedded(rgb: PictureArray, judge: Judging) -> Any:
 
 
 def _tables(items: list[dict[str, Any]], *, given: bool, together: bool) -> str:
-    canvas = "over a picture of the background" if given else "from nothing"
+    canvas = "over a background image" if given else "from scratch"
     parts = [
-        f"### Scenes drawn {canvas}\n",
+        f"### Scenes generated {canvas}\n",
         f"n = {len(items)} scenes. Percent [95 % interval, bootstrapped over scenes]; differences are paired.\n",
         _compared(items, {kind: (kind, MIXED) for kind in KINDS}, leaks=True),
     ]
@@ -157,7 +158,7 @@ def _tables(items: list[dict[str, Any]], *, given: bool, together: bool) -> str:
 
 
 def _compared(items: list[dict[str, Any]], rows: Mapping[Kind, tuple[str, str]], *, leaks: bool) -> str:
-    """Every kind's figures where it is alone, and where all are."""
+    """The figures of each kind alone and with the others."""
     header = ["condition", "figure", "alone", "with the others", "difference", *(["leakage"] if leaks else [])]
     body = []
     for kind, (alone, both) in rows.items():
@@ -176,14 +177,14 @@ def _costs(items: list[dict[str, Any]], *, together: bool) -> str:
     for prefix, whole in (("", MIXED), (f"{TOGETHER} ", TOGETHER)) if together else (("", MIXED),):
         names = [*(f"{prefix}{kind}" for kind in KINDS), whole]
         spent = {name: _sample([item[name]["seconds"] for item in items]) for name in names}
-        dearest = max(names[:-1], key=lambda name: spent[name].totals.sum())
+        slowest = max(names[:-1], key=lambda name: spent[name].totals.sum())
         for name in names:
             rows, calls = (mean(_sample([item[name][what] for item in items])) for what in ("rows", "calls"))
-            times = figure(ratio(spent[name], spent[dearest]), percent=False)
+            times = figure(ratio(spent[name], spent[slowest]), percent=False)
             body.append([name, figure(rows, percent=False), figure(calls, percent=False), times])
     return table(["scene", "rows", "calls of networks", "time, of the dearest single"], body)
 
 
 def _sample(values: list[Any]) -> Sample:
-    said = np.array([value is not None for value in values])
-    return Sample(np.array([0.0 if value is None else float(value) for value in values]), said.astype(int))
+    present = np.array([value is not None for value in values])
+    return Sample(np.array([0.0 if value is None else float(value) for value in values]), present.astype(int))

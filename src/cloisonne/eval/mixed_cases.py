@@ -1,7 +1,7 @@
-"""mixed-v1: world scenes of three objects, each asked for in its own way: by words, by a picture, by its edges.
+"""mixed-v1: world scenes of three objects, one conditioned on a phrase, one on an exemplar, one on its edges.
 
-Everything about case k follows from its place in the list. The objects are those of training compositions and apart
-from each other. In a drawn case the canvas is empty; in a given one the background lies there.
+Case k is determined by its index. The objects form compositions of the training data and lie apart from each other.
+The canvas is either empty or holds the background image.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,55 +29,55 @@ _SCANNED = 1 << 20  # more than any list is long
 Kind = Literal["phrase", "exemplar", "control"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MIXED = "mixed"
-"""The scene of all three regions."""
+"""The name of the scene with all three regions."""
 TOGETHER = "together"
-"""The scene of one region that is told in all three ways."""
+"""The name of the scene with one region and all three conditions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """One scene.
+    """One scene. Images are uint8 [h, w, 3].
 
-    layout: what it shows and where. Its first region is asked for by words, the second by ``shown``, a picture of the
-    held-out glyph ``char``, the third by the edges of ``truth`` and its name in the caption, as edges are trained.
-    own: a picture of the first region's object, for the scene in which one region is told everything. empty: the
-    background alone. Pictures are uint8 [h, w, 3].
+    layout: the objects and their boxes. The first region has a phrase, the second the exemplar ``exemplar`` of the
+    held-out glyph ``char``, the third the edges of ``truth`` and its phrase in the caption, as edges are trained.
+    own: an exemplar of the first region's object, for the scene of one region with all conditions. empty: the
+    background alone.
     """
 
     index: int
     layout: Layout
     truth: NDArray[np.uint8]
     empty: NDArray[np.uint8]
-    shown: NDArray[np.uint8]
+    exemplar: NDArray[np.uint8]
     char: str
     own: NDArray[np.uint8]
 
     def place(self, kind: Kind) -> Wanted:
-        """The object whose place a kind of condition has."""
+        """The object of a kind of condition."""
         return self.layout.regions[KINDS.index(kind)]
 
     def mask(self, kind: Kind) -> NDArray[np.bool_]:
-        """That place, bool [128, 128]."""
+        """The object's box, bool [128, 128]."""
         return inside(self.place(kind))
 
     def scene(self, kinds: tuple[Kind, ...], *, given: bool) -> Scene:
-        """The scene with the regions of some kinds alone. given: over the background's picture."""
-        told: Mapping[Kind, dict[str, Any]] = {
+        """The scene with the regions of ``kinds``. given: over the background image."""
+        conditions: Mapping[Kind, dict[str, Any]] = {
             "phrase": {"phrase": self.place("phrase").phrase},
-            "exemplar": {"exemplar": Image.fromarray(self.shown)},
+            "exemplar": {"exemplar": Image.fromarray(self.exemplar)},
             "control": {"control": self._edges()},
         }
-        regions = [Region(name=kind, box=self.place(kind).box, **told[kind]) for kind in kinds]
+        regions = [Region(name=kind, box=self.place(kind).box, **conditions[kind]) for kind in kinds]
         return self._over(f"{self.place('control').phrase} {self.layout.caption}", regions, given)
 
     def together(self, kinds: tuple[Kind, ...], *, given: bool) -> Scene:
-        """The first object alone, asked for in one region in some ways at once."""
-        told: Mapping[Kind, dict[str, Any]] = {
+        """The scene of the first object alone, in one region with the conditions of ``kinds``."""
+        conditions: Mapping[Kind, dict[str, Any]] = {
             "phrase": {"phrase": self.place("phrase").phrase},
             "exemplar": {"exemplar": Image.fromarray(self.own)},
             "control": {"control": self._edges()},
         }
-        fields = {name: value for kind in kinds for name, value in told[kind].items()}
+        fields = {name: value for kind in kinds for name, value in conditions[kind].items()}
         region = Region(name=TOGETHER, box=self.place("phrase").box, **fields)
         return self._over(f"{self.place('phrase').phrase} {self.layout.caption}", [region], given)
 
@@ -85,12 +85,12 @@ class Case:
         return {"kind": "canny", "image": DRAWN["canny"](self.truth)}
 
     def _over(self, caption: str, regions: list[Region], given: bool) -> Scene:
-        drawn = {"background": Image.fromarray(self.empty)} if given else {"width": CANVAS, "height": CANVAS}
-        return Scene(caption=caption, regions=tuple(regions), **drawn)
+        canvas = {"background": Image.fromarray(self.empty)} if given else {"width": CANVAS, "height": CANVAS}
+        return Scene(caption=caption, regions=tuple(regions), **canvas)
 
 
 def inside(place: Wanted) -> NDArray[np.bool_]:
-    """The place's box, bool [128, 128]."""
+    """An object's box, bool [128, 128]."""
     x0, y0, x1, y1 = (round(v * CANVAS) for v in place.box)
     mask = np.zeros((CANVAS, CANVAS), bool)
     mask[y0:y1, x0:x1] = True
@@ -118,7 +118,7 @@ def _case(index: int, layout: Layout) -> Case:
         layout=layout,
         truth=drawn.rgb,
         empty=draw(empty, CANVAS, CANVAS).rgb,
-        shown=exemplar(char, None, drawn.picture.background, rng),
+        exemplar=exemplar(char, None, drawn.picture.background, rng),
         char=char,
         own=exemplar(first.char, first.colour, drawn.picture.background, rng),
     )

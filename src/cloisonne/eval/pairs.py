@@ -1,9 +1,9 @@
-"""edits-v1: pairs of world pictures of which one is the other with something added, removed or changed.
+"""edits-v1: pairs of world images that differ by an added, removed or changed object.
 
-Everything about pair k follows from its number. Its task is k % 4: add, remove, change, or mixed, which is one change
-and one addition or removal. What comes or goes is the picture's last item, so that the others stay the same to the
-byte; what changes does so at its place, in half of the pairs to another colour and in half to another glyph. No class
-is seen twice, and no composition is one that training never draws.
+Pair k is determined by its index. Its task is k % 4: add, remove, change, or mixed, which is one change and one
+addition or removal. The added or removed object is the image's last item, so that the others stay byte-identical; a
+changed object stays in place and changes its colour in half of the pairs, its glyph in the other half. No class occurs
+twice, and no composition is held out.
 """
 
 import itertools
@@ -28,10 +28,10 @@ FIRST_SEED = 5 << 20
 TASKS = ("add", "remove", "change", "mixed")
 SIZE = 128
 MARGIN = 2
-"""Pixels around what changes that belong to the edit: the soft edges."""
+"""Margin of an edit's box in pixels, for the soft edges of its objects."""
 _TRIES = 64
 _APART = 0.02
-"""IoU that two boxes of a pair have at most."""
+"""Maximum IoU of two boxes of a pair."""
 _RECIPE = Recipe(counts=(2, 2, 3), overlapping=0.0)
 _MIXED = Recipe(counts=(3,), overlapping=0.0)
 _RECOLOURABLE = {row.char for row in CORE if row.recolourable}
@@ -39,9 +39,9 @@ _RECOLOURABLE = {row.char for row in CORE if row.recolourable}
 
 @dataclass(frozen=True, kw_only=True)
 class Edited:
-    """One edit. box: what may change, around the object before and after, whole pixels as fractions.
+    """One edit. box: the area that may change, around the object before and after; whole pixels as fractions.
 
-    before, after: what is there, None where nothing is; their box is the edit's.
+    before, after: the object, or None; its box is that of the edit.
     """
 
     name: str
@@ -52,19 +52,19 @@ class Edited:
 
     @property
     def edit(self) -> Edit:
-        """In the form of a scene's region."""
+        """The edit as a field of a region."""
         if self.before and self.after:
             return Edit(kind="change", before=self.before.phrase, after=self.after.phrase)
-        told = self.before or self.after
-        assert told is not None, "an edit has one of both"
-        return Edit(kind=self.kind, phrase=told.phrase)
+        wanted = self.before or self.after
+        assert wanted is not None, "an edit has one of both"
+        return Edit(kind=self.kind, phrase=wanted.phrase)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pair:
-    """One item. before, after: uint8 [128, 128, 3]. caption: the background's words only, "on a beach".
+    """One item. before, after: uint8 [128, 128, 3]. caption: describes only the background, "on a beach".
 
-    kept: objects that are the same in both, by the names of their regions. edits: one, or two of a mixed pair.
+    unchanged: the objects that are the same in both, by region name. edits: one, or two for a mixed pair.
     """
 
     index: int
@@ -72,7 +72,7 @@ class Pair:
     caption: str
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
-    kept: dict[str, Wanted]
+    unchanged: dict[str, Wanted]
     edits: tuple[Edited, ...]
 
     @property
@@ -81,20 +81,20 @@ class Pair:
         return covered([edit.box for edit in self.edits])
 
     def scene(self, background: Image.Image | None, seed: int) -> Scene:
-        """The edits and what is kept as regions; background: the picture before, or None to have it drawn."""
-        regions = [Region(name=name, box=item.box, phrase=item.phrase) for name, item in self.kept.items()]
+        """The edits and unchanged objects as regions. background: the image before, or None to generate it."""
+        regions = [Region(name=name, box=item.box, phrase=item.phrase) for name, item in self.unchanged.items()]
         regions += [Region(name=edit.name, box=edit.box, edit=edit.edit) for edit in self.edits]
         size = {} if background else {"width": SIZE, "height": SIZE}
         return Scene(caption=self.caption, seed=seed, background=background, regions=tuple(regions), **size)
 
 
 def pair(index: int) -> Pair:
-    """Item ``index``: the first of its candidates whose edits touch no other object and stay in their boxes."""
+    """Item ``index``: its first candidate whose edits touch no other object and stay inside their boxes."""
     return next(found for found in map(_resolve, itertools.repeat(index), range(_TRIES)) if found is not None)
 
 
 def covered(boxes: list[Box]) -> NDArray[np.bool_]:
-    """[128, 128], True in any of the boxes."""
+    """[128, 128], True inside any of the boxes."""
     mask = np.zeros((SIZE, SIZE), bool)
     for x0, y0, x1, y1 in (pixels(box) for box in boxes):
         mask[y0:y1, x0:x1] = True
@@ -124,10 +124,10 @@ def _resolve(index: int, attempt: int) -> Pair | None:
     if comes is not None:
         (before if comes else after).pop()
     drawn = [draw(replace(picture, items=tuple(items))) for items in (before, after)]
-    kept, edits = _told(*drawn)
-    boxes = [item.box for item in kept.values()] + [edit.box for edit in edits]
-    chars = [item.char for item in kept.values()]
-    chars += [char for edit in edits for char in {told.char for told in (edit.before, edit.after) if told}]
+    unchanged, edits = _differences(*drawn)
+    boxes = [item.box for item in unchanged.values()] + [edit.box for edit in edits]
+    chars = [item.char for item in unchanged.values()]
+    chars += [char for edit in edits for char in {one.char for one in (edit.before, edit.after) if one}]
     if len(set(chars)) < len(chars) or any(iou(a, b) > _APART for a, b in itertools.combinations(boxes, 2)):
         return None
     found = Pair(
@@ -136,21 +136,21 @@ def _resolve(index: int, attempt: int) -> Pair | None:
         caption=background_words(picture.background, rng),
         before=drawn[0].rgb,
         after=drawn[1].rgb,
-        kept=kept,
+        unchanged=unchanged,
         edits=edits,
     )
-    # Fine parts of a few glyphs, too faint for a tight box, reach out of it.
+    # A few glyphs have faint parts outside their tight box.
     return None if ((found.before != found.after).any(-1) & ~found.mask).any() else found
 
 
 def _changed(picture: Picture, rng: np.random.Generator, *, colour: bool, but: int | None) -> int | None:
-    """The place of the item that changes; None where no item could."""
+    """The index of the item to change, or None if there is none."""
     places = [k for k, item in enumerate(picture.items) if k != but and (item.colour or not colour)]
     return places[int(rng.integers(len(places)))] if places else None
 
 
 def _other(item: Item, picture: Picture, rng: np.random.Generator, *, colour: bool) -> Item:
-    """The item in another colour, or as another glyph, which keeps the colour where it comes in colours."""
+    """The item in another colour, or as another glyph, with the same colour if the glyph is recolourable."""
     if colour:
         choices = [replace(item, colour=other) for other in COLOURS if other != item.colour]
     else:
@@ -160,16 +160,16 @@ def _other(item: Item, picture: Picture, rng: np.random.Generator, *, colour: bo
     return allowed[int(rng.integers(len(allowed)))]
 
 
-def _told(before: Drawn, after: Drawn) -> tuple[dict[str, Wanted], tuple[Edited, ...]]:
-    """What stays, and what does not, of two pictures whose items are the same by their places, but for a last one."""
-    kept: dict[str, Wanted] = {}
+def _differences(before: Drawn, after: Drawn) -> tuple[dict[str, Wanted], tuple[Edited, ...]]:
+    """The unchanged objects and the edits of two images whose items correspond by index, except a last one."""
+    unchanged: dict[str, Wanted] = {}
     edits: list[Edited] = []
     ends = itertools.zip_longest(_items(before), _items(after))
     for k, (old, new) in enumerate(ends):
         if old == new:
-            kept[f"kept-{k}"] = old
+            unchanged[f"kept-{k}"] = old
             continue
-        box = _around([one.box for one in (old, new) if one is not None])
+        box = _enclosing([one.box for one in (old, new) if one is not None])
         edits.append(
             Edited(
                 name=f"edit-{k}",
@@ -179,7 +179,7 @@ def _told(before: Drawn, after: Drawn) -> tuple[dict[str, Wanted], tuple[Edited,
                 after=new and replace(new, box=box),
             )
         )
-    return kept, tuple(edits)
+    return unchanged, tuple(edits)
 
 
 def _items(drawn: Drawn) -> Iterator[Wanted]:
@@ -193,8 +193,8 @@ def _phrase(item: Item) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _around(boxes: list[Box]) -> Box:
-    """All of the boxes and their margins, whole pixels as fractions."""
+def _enclosing(boxes: list[Box]) -> Box:
+    """The box around all boxes, with margin; whole pixels as fractions."""
     edges = np.array([pixels(box) for box in boxes])
     low = np.maximum(edges[:, :2].min(0) - MARGIN, 0) / SIZE
     high = np.minimum(edges[:, 2:].max(0) + MARGIN, SIZE) / SIZE

@@ -6,9 +6,9 @@ from cloisonne.eval.metrics.bootstrap import SMALLEST, Estimate
 
 
 def figure(estimate: Estimate | None, *, percent: bool = True) -> str:
-    """A value with its interval, "91.3 [89.0, 93.2]"; a dash for what there is none of.
+    """Format a value with its interval, "91.3 [89.0, 93.2]"; a dash for None.
 
-    An interval of fewer than ``SMALLEST`` scenes is none, "91.3 [–, n < 10]".
+    Fewer than ``SMALLEST`` scenes give no interval: "91.3 [–, n < 10]".
     """
     if estimate is None:
         return "–"

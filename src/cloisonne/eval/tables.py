@@ -1,4 +1,4 @@
-"""From measured items to tables: means with intervals, paired differences, Fréchet distances, in three groups."""
+"""Tables of the layouts benchmark: means with intervals, paired differences, Fréchet distances, in three groups."""
 
 import dataclasses
 import json
@@ -21,22 +21,23 @@ MEASURES = {
     "leakage": "leakage",
     "somewhere": "found anywhere",
 }
-"""Key of a region's figure and its heading; all of them are shares, printed in percent."""
+"""Key and heading of each figure of a region; all are printed in percent."""
 DISTANCES = {"frechet_whole": "Fréchet, whole", "frechet_crops": "Fréchet, crops"}
 
 _LEGEND = """### Columns
 
 - found in the box: the judge's dense map shows an object of the right class whose box has an IoU of at least 0.5 with
   the requested one
-- class on the crop: the requested box, seen alone, is taken for the right one of all training glyphs
-- mIoU: of the requested box with the nearest found object of the right class, 0 where there is none
-- colour: the crop shows the colour, where the phrase names one
-- leakage: share of the cells more than one cell outside of the box that show its class
-- found anywhere: an object of the right class is somewhere in the picture
-- Fréchet: squared Fréchet distance to real pictures of other scenes on the judge's embedding, of whole pictures and of
-  the requested boxes' crops
+- class on the crop: the crop of the requested box is classified correctly among all training glyphs
+- mIoU: of the requested box with the nearest found object of the right class, 0 if there is none
+- colour: the crop has the colour in the phrase, if the phrase names one
+- leakage: fraction of the cells more than one cell outside the box that show its class
+- found anywhere: an object of the right class is somewhere in the image
+- Fréchet: squared Fréchet distance to real images of other scenes on the judge's embedding, of whole images and of the
+  requested boxes' crops
 
-The row caption is told the objects in its caption and no boxes; the other rows are told the background and the regions.
+The row caption names the objects in its prompt and has no boxes; the other rows have the background as prompt, and the
+regions.
 """
 _TITLES = {"truth-vae": "truth through the VAE"}
 
@@ -46,12 +47,12 @@ GROUPS: dict[str, tuple[str, Belongs]] = {
     "overlapped": ("Overlapped boxes among these", lambda layout, k: not layout.held_out and layout.overlapped(k)),
     "held-out": ("Held-out compositions", lambda layout, k: layout.held_out),
 }
-"""Title of each group, and whether region k of a layout belongs to it. The first one is the headline."""
+"""Title of each group, and whether region k of a layout belongs to it. The first group is the main result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The table of one group: row -> key of ``MEASURES`` or ``DISTANCES`` -> estimate, or None where there is none."""
+    """The table of one group: row -> key of ``MEASURES`` or ``DISTANCES`` -> estimate, or None."""
 
     title: str
     scenes: int
@@ -72,15 +73,17 @@ class Results:
         return json.dumps({"layouts": SHA256, "groups": groups}, indent=1) + "\n"
 
     def markdown(self) -> str:
-        """The tables for people: percent with 95 % intervals, distances in the judge's units."""
+        """The tables in markdown: percent with 95 % intervals, distances in the judge's units."""
         return "\n".join([*(_section(group) for group in self.groups.values() if group.scenes), _LEGEND])
 
 
 def summarise(
     chosen: Sequence[Layout], references: Sequence[Layout], rows: Mapping[str, Items], reference: Items
 ) -> Results:
-    """Tables over ``chosen`` of ``rows``, which hold an item for each of them; ``reference`` has one for each of
-    ``references``, real pictures of other scenes."""
+    """Tables of ``rows``, which have an item for each layout in ``chosen``.
+
+    ``reference`` has an item for each of ``references``, real images of other scenes.
+    """
     groups = {}
     for key, (title, belongs) in GROUPS.items():
         members = _members(chosen, belongs)
@@ -106,26 +109,26 @@ def summarise(
 
 
 def _members(items: Sequence[Layout], belongs: Belongs) -> dict[int, list[int]]:
-    """Index of each layout that has regions in the group -> which ones."""
+    """Index of each layout with regions in the group -> the indices of these regions."""
     regions = {layout.index: [k for k in range(len(layout.regions)) if belongs(layout, k)] for layout in items}
     return {index: own for index, own in regions.items() if own}
 
 
 def _sample(items: Items, members: dict[int, list[int]], name: str) -> Sample:
     values = [[items[index]["regions"][k][name] for k in own] for index, own in members.items()]
-    said = [[value for value in scene if value is not None] for scene in values]
-    return Sample(np.array([sum(scene) for scene in said], float), np.array([len(scene) for scene in said]))
+    present = [[value for value in scene if value is not None] for scene in values]
+    return Sample(np.array([sum(scene) for scene in present], float), np.array([len(scene) for scene in present]))
 
 
 def _embeddings(items: Items, members: dict[int, list[int]], name: str) -> list[np.ndarray]:
-    """Of each scene its embeddings [n, 64]: of the picture, or of the crops of its regions in the group."""
+    """The embeddings [n, 64] of each scene: of the image, or of the crops of its regions in the group."""
     if name == "frechet_whole":
         return [np.array([items[index]["whole"]]) for index in members]
     return [np.array(items[index]["crops"])[own] for index, own in members.items()]
 
 
 def distance(scenes: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Estimate | None:
-    """Fréchet distance of embeddings, [n, D] a scene, to those of real pictures; None where there are too few."""
+    """Fréchet distance of embeddings, [n, D] per scene, to those of real images; None if there are too few."""
     n = sum(map(len, scenes))
     if min(n, sum(map(len, real))) < MIN_PICTURES:
         return None
@@ -157,16 +160,16 @@ def _section(group: Group) -> str:
 
 
 def _about(group: Group) -> str:
-    """What the numbers of a section are, and of how many."""
+    """The summary line of a section: sample sizes and units."""
     coloured = next(iter(group.rows.values()))["colour"]
-    told = (
-        f"n = {group.scenes} scenes, {group.regions} boxes, {coloured.n if coloured else 0} with a colour in words. "
+    summary = (
+        f"n = {group.scenes} scenes, {group.regions} boxes, {coloured.n if coloured else 0} with a colour. "
         "Percent [95 % interval, bootstrapped over scenes]."
     )
     if min(group.scenes, group.regions) < MIN_PICTURES:
-        told += f" Fréchet distances are given from {MIN_PICTURES} pictures on."
+        summary += f" Fréchet distances need at least {MIN_PICTURES} images."
     if floor := group.rows.get("truth", {}).get("frechet_whole"):
-        told += f" Floor of the Fréchet distance, real pictures against other real ones: whole {floor.value:.2f}"
+        summary += f" Floor of the Fréchet distance, real images against other real ones: whole {floor.value:.2f}"
         crops = group.rows["truth"]["frechet_crops"]
-        told += f", crops {crops.value:.2f}." if crops else "."
-    return told
+        summary += f", crops {crops.value:.2f}." if crops else "."
+    return summary

@@ -1,10 +1,10 @@
-"""translations-v2: a source, a reference, and what the source would be with the reference's style or subject.
+"""translations-v2: a source, a reference, and the source with the reference's style or subject.
 
-Everything about item k follows from its number. Even ones are of style: the reference is another picture of a style,
-the truth the source in that style. Odd ones are of subject: the reference shows a held-out glyph, the truth the source
-with it in the place of its object. The items of a task are grids of ten sources by ten references: item j has source
-j % 10 and reference (j + j // 10) % 10, so that ten in a row share nothing and a hundred are the grid; then comes the
-next one.
+Item k is determined by its index. Even items are of style: the reference is another image of a style, the truth is the
+source in that style. Odd items are of subject: the reference is an image of a held-out glyph, the truth is the source
+with that glyph in place of its object. The items of a task form grids of ten sources by ten references: item j has
+source j % 10 and reference (j + j // 10) % 10, so that ten consecutive items share nothing and a hundred items fill
+one grid.
 """
 
 import itertools
@@ -24,18 +24,18 @@ from cloisonne.world.words import background_words, caption
 FIRST_SEED = 6 << 20
 REFERENCES = 1 << 18
 SIDE = 10
-"""Sources of a grid, and its references."""
+"""Number of sources, and of references, of a grid."""
 Pixels = NDArray[np.uint8]
 Task = Literal["style", "subject"]
 TASKS: tuple[Task, ...] = ("style", "subject")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Asked:
-    """One item; pictures uint8 [128, 128, 3], the reference any size.
+class TranslationItem:
+    """One item; images uint8 [128, 128, 3], the reference of any size.
 
-    box: of the source's object. wanted: the style, or the glyph. before, after: in words, what the source and the truth
-    show: of style all of it, of subject the object. where: the background, in words.
+    box: of the source's object. wanted: the style, or the glyph. before, after: captions of the source and the truth
+    for a style, phrases of their objects for a subject. where: the background as a phrase.
     """
 
     index: int
@@ -51,25 +51,25 @@ class Asked:
 
 
 def places(index: int) -> tuple[int, int]:
-    """Numbers of an item's source and of its reference, each among those of its task."""
+    """Indices of an item's source and of its reference, within its task."""
     grid, j = divmod(index // len(TASKS), SIDE * SIDE)
     return grid * SIDE + j % SIDE, grid * SIDE + (j + j // SIDE) % SIDE
 
 
-def asked(index: int) -> Asked:
+def translation_item(index: int) -> TranslationItem:
     """Item ``index``."""
     return _of_style(index) if index % 2 == 0 else _of_subject(index)
 
 
-def _of_style(index: int) -> Asked:
-    place, shown = places(index)
+def _of_style(index: int) -> TranslationItem:
+    place, reference = places(index)
     seed = FIRST_SEED + 2 * place
     picture = sample(seed, Recipe(counts=(1, 2, 2, 3), overlapping=0.0))
-    style = STYLES[1 + shown % (len(STYLES) - 1)]
-    other = sample(FIRST_SEED + REFERENCES + 2 * shown, Recipe(counts=(1, 2, 2, 3)))
+    style = STYLES[1 + reference % (len(STYLES) - 1)]
+    other = sample(FIRST_SEED + REFERENCES + 2 * reference, Recipe(counts=(1, 2, 2, 3)))
     source, styled = draw(picture), replace(picture, style=style)
     before, after = _captions(picture, styled, source.boxes())
-    return Asked(
+    return TranslationItem(
         index=index,
         task="style",
         source=source.rgb,
@@ -83,18 +83,18 @@ def _of_style(index: int) -> Asked:
     )
 
 
-def _of_subject(index: int) -> Asked:
-    place, shown = places(index)
+def _of_subject(index: int) -> TranslationItem:
+    place, reference = places(index)
     seed = FIRST_SEED + 2 * place + 1
     picture = sample(seed, Recipe(counts=(1,)))
-    char = _glyph(shown)
+    char = _glyph(reference)
     item = replace(picture.items[0], char=char, colour=None)
     source = draw(picture)
-    return Asked(
+    return TranslationItem(
         index=index,
         task="subject",
         source=source.rgb,
-        reference=exemplar(char, None, "", np.random.default_rng([FIRST_SEED + REFERENCES + 2 * shown + 1, 20267])),
+        reference=exemplar(char, None, "", np.random.default_rng([FIRST_SEED + REFERENCES + 2 * reference + 1, 20267])),
         truth=draw(replace(picture, items=(item,))).rgb,
         box=source.boxes()[0],
         wanted=char,
@@ -104,21 +104,21 @@ def _of_subject(index: int) -> Asked:
     )
 
 
-def _glyph(shown: int) -> str:
-    """Of a reference: all held-out glyphs in turn, each round in another order."""
-    turn, place = divmod(shown, len(HELD_OUT))
+def _glyph(reference: int) -> str:
+    """The glyph of a reference: all held-out glyphs in turn, in a new order each time."""
+    turn, place = divmod(reference, len(HELD_OUT))
     return HELD_OUT[int(np.random.default_rng([FIRST_SEED, turn, 20267]).permutation(len(HELD_OUT))[place])]
 
 
 def _captions(picture: Picture, styled: Picture, boxes: list[Box]) -> tuple[str, str]:
-    """The same words twice, the style behind them: prompt-to-prompt finds what both say at the same places."""
+    """Two captions that differ only by the style at the end, so that prompt-to-prompt can align their tokens."""
     for attempt in itertools.count():
         before, after = (
             caption(one, boxes, _wording(picture.seed, attempt), objects=True) for one in (picture, styled)
         )
         if after.startswith(before):
             return before, after
-    raise AssertionError("every style has words that stand behind")
+    raise AssertionError("every style is named at the end of the caption")
 
 
 def _wording(seed: int, attempt: int) -> np.random.Generator:

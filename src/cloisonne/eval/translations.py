@@ -1,4 +1,4 @@
-"""How near translations come to the true answers of ``translation_items.py``, and at what cost."""
+"""The translation benchmark: distance to the ground truth of ``translation_items.py``, and cost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from cloisonne.eval.metrics.edits import structure
 from cloisonne.eval.metrics.holes import Gallery, batch
 from cloisonne.eval.metrics.layouts import Judging, crop
 from cloisonne.eval.report import figure, table
-from cloisonne.eval.translation_items import TASKS, Asked, asked, places
+from cloisonne.eval.translation_items import TASKS, TranslationItem, places, translation_item
 from cloisonne.world.picture import STYLES
 
 SIZE = 128
@@ -30,33 +30,33 @@ MEASURES = {
     "rows": ("rows", False),
     "seconds": ("seconds", False),
 }
-"""Heading of each figure, and whether it is a share."""
+"""Heading of each figure, and whether it is printed in percent."""
 RESAMPLED = (
-    "bootstrapped over sources and references: both are drawn anew, and a pair counts as often as its source times as "
-    "often as its reference"
+    "bootstrapped over sources and references: both are resampled, and a pair counts as often as its source times its "
+    "reference"
 )
 LEGEND = """### Columns
 
-- closeness: to the true answer, by the root mean squared difference of pixels: 0 where the source is copied, 1 for the
-  truth through the VAE; below 0 is further away than the source
-- concept: style: what the judge gives to the reference's style; subject: the crop's nearest of the 60 held-out glyphs
-  is the reference's
+- closeness: to the ground truth, by the root mean squared difference of pixels: 0 for a copy of the source, 1 for the
+  ground truth through the VAE; below 0 is further away than the source
+- concept: style: the judge's probability of the reference's style; subject: the crop's nearest of the 60 held-out
+  glyphs is the reference's
 - structure: mean squared difference of the cosine similarities of all of the judge's 16 x 16 cells to the source's
-- rows, seconds: of the network, with those of learning; of a pair
+- rows, seconds: network rows and time of a pair, including those of learning a concept
 """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Translated:
-    """What a row made of an item: its picture, rows of the network, and time."""
+    """The result of a row for an item: image, network rows and time in seconds."""
 
     image: Picture
     rows: int | None = None
     seconds: float | None = None
 
 
-Row = Callable[[Asked, int], Translated]
-"""(item, seed) -> what is measured."""
+Row = Callable[[TranslationItem, int], Translated]
+"""(item, seed) -> result."""
 
 
 def evaluate_translations(
@@ -71,40 +71,41 @@ def evaluate_translations(
     save_pictures: bool = False,
     report: Callable[[str], None] = print,
 ) -> str:
-    """Measure ``rows``, both copies and the ceiling on the first ``limit`` items of each task; returns the tables.
+    """Measure ``rows``, both copies and the upper bound on the first ``limit`` items of each task.
 
-    What is already in ``out`` is kept. Raises OutputError for a folder that holds another run.
+    Returns the tables in markdown. Measurements already in ``out`` are reused. Raises OutputError if the folder holds
+    another run.
     """
     open_folder(out, {"benchmark": "translations-v2", "seed": seed, **(about or {})})
-    drawing: dict[str, Row] = dict(rows)
-    drawing |= {
+    makers: dict[str, Row] = dict(rows)
+    makers |= {
         COPY: lambda item, seed: Translated(image=item.source),
         COPY_REFERENCE: lambda item, seed: Translated(image=_large(item.reference)),
         TRUTH_VAE: lambda item, seed: Translated(image=round_trip(item.truth)),
     }
-    kept = {row: Items(out / f"items-{row}.jsonl") for row in drawing}
+    items = {row: Items(out / f"items-{row}.jsonl") for row in makers}
     known = Gallery(judge)
     count = 2 * limit
     for index in range(count):
-        missing = [row for row in drawing if index not in kept[row]]
-        item = asked(index) if missing else None
+        missing = [row for row in makers if index not in items[row]]
+        item = translation_item(index) if missing else None
         for row in missing:
             assert item is not None
-            made = drawing[row](item, seed + index)
+            made = makers[row](item, seed + index)
             ceiling = _apart(round_trip(item.truth), item.truth)
-            kept[row].add(index, _figures(made, item, judge, known, ceiling))
+            items[row].add(index, _figures(made, item, judge, known, ceiling))
             if save_pictures:
-                shown = [item.source, _large(item.reference), item.truth, made.image]
-                save_picture(np.concatenate(shown, 1), out / "pictures" / row / f"{index:04d}.png")
+                panels = [item.source, _large(item.reference), item.truth, made.image]
+                save_picture(np.concatenate(panels, 1), out / "pictures" / row / f"{index:04d}.png")
         if missing or index + 1 == count:
             report(f"{index + 1} of {count} pairs")
-    text = _tables(kept, count)
+    text = _tables(items, count)
     write_whole(out / "translations.md", text)
     return text
 
 
 @torch.no_grad()
-def _figures(made: Translated, item: Asked, judge: Judging, known: Gallery, ceiling: float) -> dict[str, Any]:
+def _figures(made: Translated, item: TranslationItem, judge: Judging, known: Gallery, ceiling: float) -> dict[str, Any]:
     worst = _apart(item.source, item.truth)
     if item.task == "style":
         verdict = judge(batch(made.image[None]))
@@ -129,11 +130,11 @@ def _large(rgb: Picture) -> Picture:
     return np.asarray(cv2.resize(rgb, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _tables(kept: Mapping[str, Items], count: int) -> str:
+def _tables(items: Mapping[str, Items], count: int) -> str:
     parts = []
     for place, task in enumerate(TASKS):
         indices = range(place, count, 2)
-        samples = {row: {name: _sample(items, indices, name) for name in MEASURES} for row, items in kept.items()}
+        samples = {row: {name: _sample(own, indices, name) for name in MEASURES} for row, own in items.items()}
         header = ["", *(title for title, _ in MEASURES.values())]
         body = [
             [row, *(figure(mean(own[name]), percent=share) for name, (_, share) in MEASURES.items())]
@@ -148,7 +149,7 @@ def _tables(kept: Mapping[str, Items], count: int) -> str:
             if row != first
         ]
         parts += [f"Row minus {first}, paired:\n", table(["", *(MEASURES[n][0] for n in names)], apart)]
-    head = f"Percent, but for structure, rows and seconds [95 % interval, {RESAMPLED}].\n"
+    head = f"Percent, except structure, rows and seconds [95 % interval, {RESAMPLED}].\n"
     return "\n".join([head, *parts, LEGEND])
 
 

@@ -1,4 +1,4 @@
-"""Intervals hold what they promise, and rows are compared scene by scene."""
+"""Intervals have their nominal coverage, and rows are compared scene by scene."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import pytest
 from cloisonne.eval.metrics.bootstrap import Sample, deviation, difference, mean, ratio
 
 
-def flips(rng: np.random.Generator, scenes: int = 100, alike: bool = False) -> Sample:
-    """Two regions a scene, each right in 7 of 10 cases; ``alike``: both or none."""
+def flips(rng: np.random.Generator, scenes: int = 100, together: bool = False) -> Sample:
+    """Two regions a scene, each right in 7 of 10 cases; ``together``: both or none."""
     right = rng.random((scenes, 2)) < 0.7
-    return Sample((2.0 * right[:, 0]) if alike else right.sum(1).astype(float), np.full(scenes, 2))
+    return Sample((2.0 * right[:, 0]) if together else right.sum(1).astype(float), np.full(scenes, 2))
 
 
 def test_mean_is_over_things_not_over_scenes() -> None:
@@ -31,11 +31,11 @@ def test_nothing_gives_nothing() -> None:
     assert mean(Sample(np.zeros(0), np.zeros(0, int))) is None
 
 
-@pytest.mark.parametrize("alike", [False, True])
-def test_interval_holds_the_truth_as_often_as_it_says(alike: bool) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_interval_has_its_nominal_coverage(together: bool) -> None:
     """Also where the regions of a scene stand and fall together, and independent ones would promise too much."""
     rng = np.random.default_rng(0)
-    estimates = [mean(flips(rng, alike=alike)) for _ in range(120)]
+    estimates = [mean(flips(rng, together=together)) for _ in range(120)]
     holds = [e is not None and e.low <= 0.7 <= e.high for e in estimates]
     assert 0.88 <= np.mean(holds) <= 0.99
 
@@ -124,7 +124,7 @@ def test_pairs_are_as_many_as_the_references_where_only_these_differ() -> None:
     few = width(Sample(references, np.ones(10, int)))
     assert width(crossed) == pytest.approx(few, rel=0.1)
     assert width(crossed) > 2 * width(alone(crossed))
-    own = Sample(crossed.totals, crossed.counts, (np.arange(100), crossed.drawn[1]))
+    own = Sample(crossed.totals, crossed.counts, (np.arange(100), crossed.factors[1]))
     assert width(own) == pytest.approx(few, rel=0.1)
 
 
@@ -139,7 +139,7 @@ def test_a_grid_in_part_counts_only_the_pairs_that_are_there() -> None:
     assert width(part) > width(alone(part))
 
 
-def test_interval_over_a_grid_holds_the_truth_at_least_as_often_as_it_says() -> None:
+def test_interval_over_a_grid_has_at_least_its_nominal_coverage() -> None:
     """One over pairs does so far too seldom."""
     rng = np.random.default_rng(9)
     holds = []
@@ -152,11 +152,11 @@ def test_interval_over_a_grid_holds_the_truth_at_least_as_often_as_it_says() -> 
     assert plain < 0.6
 
 
-def test_rows_over_a_grid_are_compared_pair_by_pair_and_always_alike() -> None:
+def test_rows_over_a_grid_are_compared_pair_by_pair() -> None:
     rng = np.random.default_rng(10)
     a = grid(3 * rng.standard_normal(10) + rng.standard_normal((10, 10)))
-    shift = rng.standard_normal(10)[a.drawn[0]]
-    b = Sample(a.totals + shift, a.counts, a.drawn)
+    shift = rng.standard_normal(10)[a.factors[0]]
+    b = Sample(a.totals + shift, a.counts, a.factors)
     gain, again = difference(b, a), difference(b, a)
     assert gain is not None
     assert gain == again

@@ -1,4 +1,4 @@
-"""Figures of edits: of pictures made by hand, and of known answers as the built-in judge sees them."""
+"""Figures of edits: of hand-made images, and of ground truths with the built-in judge."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def noise(seed: int) -> Picture:
 
 def test_the_truth_succeeds_and_nothing_done_does_not(item: Pair, measured: dict[str, EditFigures]) -> None:
     truth, copy = measured["truth"], measured["copy"]
-    assert truth.shown == [True] * (len(item.kept) + sum(edit.before is not None for edit in item.edits))
+    assert truth.shown == [True] * (len(item.unchanged) + sum(edit.before is not None for edit in item.edits))
     assert truth.success
     assert truth.edits == [True] * len(item.edits)
     assert not copy.success
@@ -71,15 +71,15 @@ def test_the_truth_is_near_itself_and_leaves_the_rest(measured: dict[str, EditFi
     assert truth.structure > 1
 
 
-def test_words_after_fit_the_truth_better(item: Pair, measured: dict[str, EditFigures]) -> None:
+def test_target_phrases_fit_the_truth_better(item: Pair, measured: dict[str, EditFigures]) -> None:
     truth, copy = measured["truth"], measured["copy"]
-    shown = [edit for edit in item.edits if edit.after]
-    assert len(truth.text) == len(truth.leakage) == len(shown)
+    targets = [edit for edit in item.edits if edit.after]
+    assert len(truth.text) == len(truth.leakage) == len(targets)
     assert all(a > b for a, b in zip(truth.text, copy.text, strict=True))
     assert all(-100 <= value <= 100 for value in truth.text)
 
 
-def test_a_picture_before_that_shows_nothing_is_told(judge: Judge, similarity: ClipSimilarity) -> None:
+def test_an_image_before_without_objects_is_reported(judge: Judge, similarity: ClipSimilarity) -> None:
     item = ITEMS[1]
     grey = np.full_like(item.before, 128)
     found = edit_figures(grey, grey, None, item, judge, similarity, known=False)
@@ -87,13 +87,13 @@ def test_a_picture_before_that_shows_nothing_is_told(judge: Judge, similarity: C
     assert found.shown == [False, False]
 
 
-def test_figures_of_what_is_not_known_are_left_out(judge: Judge, similarity: ClipSimilarity) -> None:
+def test_figures_without_a_ground_truth_are_left_out(judge: Judge, similarity: ClipSimilarity) -> None:
     item = ITEMS[0]
     found = edit_figures(item.before, item.after, None, item, judge, similarity, known=False)
     assert (found.truth_psnr, found.raw_mean, found.raw_max) == (None, None, None)
 
 
-def test_the_raw_picture_counts_outside_alone(judge: Judge, similarity: ClipSimilarity) -> None:
+def test_the_raw_image_counts_only_outside(judge: Judge, similarity: ClipSimilarity) -> None:
     item = ITEMS[0]
     raw = np.where(item.mask[..., None], 255 - item.before, item.before)
     raw[~item.mask] = np.where(item.before[~item.mask] < 128, item.before[~item.mask] + 2, item.before[~item.mask] - 2)
@@ -141,9 +141,9 @@ def test_structure_is_symmetric_and_nothing_of_itself(judge: Judge) -> None:
 
 
 def test_similarity_knows_what_a_crop_shows(similarity: ClipSimilarity) -> None:
-    shown, other = ITEMS[0].kept["kept-0"], ITEMS[1].kept["kept-0"]
-    x0, y0, x1, y1 = pixels(shown.box)
+    own_object, other = ITEMS[0].unchanged["kept-0"], ITEMS[1].unchanged["kept-0"]
+    x0, y0, x1, y1 = pixels(own_object.box)
     crop = ITEMS[0].before[y0:y1, x0:x1]
-    own, strange = similarity([crop, crop], [shown.phrase, other.phrase])
+    own, strange = similarity([crop, crop], [own_object.phrase, other.phrase])
     assert own > strange + 20
     assert similarity([], []) == []

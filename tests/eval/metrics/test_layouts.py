@@ -1,4 +1,4 @@
-"""Figures of one picture: hand-made verdicts have known answers, and true ones reach the ceiling."""
+"""Figures of one image: hand-made verdicts have known answers, and ground truths reach the upper bound."""
 
 import math
 
@@ -32,7 +32,7 @@ def wanted(char: str = CAT, colour: str | None = None, box: tuple[float, float, 
     return Wanted(char=char, colour=colour, box=box, phrase="")
 
 
-def says(whole: Tensor, crops: Tensor | None = None, colour: int = 0):
+def verdict_of(whole: Tensor, crops: Tensor | None = None, colour: int = 0):
     """A judge that sees ``whole`` in the picture and ``crops`` in every crop, all of one colour."""
 
     def judge(pictures: Tensor) -> Verdict:
@@ -49,7 +49,7 @@ IN_BOX = classes((CAT, slice(4, 8), slice(4, 8)))
 
 
 def test_object_in_its_box_is_found() -> None:
-    (cat,) = measure(BLANK, [wanted()], says(IN_BOX)).regions
+    (cat,) = measure(BLANK, [wanted()], verdict_of(IN_BOX)).regions
     assert cat.iou == 1.0
     assert cat.found
     assert cat.somewhere
@@ -58,7 +58,7 @@ def test_object_in_its_box_is_found() -> None:
 
 
 def test_object_of_another_class_is_not_found() -> None:
-    (dog,) = measure(BLANK, [wanted(DOG)], says(IN_BOX)).regions
+    (dog,) = measure(BLANK, [wanted(DOG)], verdict_of(IN_BOX)).regions
     assert (dog.iou, dog.found, dog.somewhere, dog.crop, dog.leakage) == (0, False, False, False, 0)
 
 
@@ -72,7 +72,7 @@ def test_object_of_another_class_is_not_found() -> None:
     ],
 )
 def test_iou_is_that_of_the_objects_box(rows: slice, columns: slice, expected: float) -> None:
-    (cat,) = measure(BLANK, [wanted()], says(classes((CAT, rows, columns)))).regions
+    (cat,) = measure(BLANK, [wanted()], verdict_of(classes((CAT, rows, columns)))).regions
     assert cat.iou == pytest.approx(expected)
     assert cat.found == (expected >= 0.5)
     assert cat.somewhere
@@ -92,7 +92,7 @@ def test_objects_are_connected_pieces_and_specks_are_none() -> None:
 
 def test_the_nearest_object_counts() -> None:
     two = classes((CAT, slice(4, 8), slice(4, 8)), (CAT, slice(10, 15), slice(10, 15)))
-    (cat,) = measure(BLANK, [wanted()], says(two)).regions
+    (cat,) = measure(BLANK, [wanted()], verdict_of(two)).regions
     assert cat.iou == 1.0
     outside = 16 * 16 - 6 * 6
     assert cat.leakage == pytest.approx(25 / outside)
@@ -100,16 +100,16 @@ def test_the_nearest_object_counts() -> None:
 
 def test_leakage_begins_beyond_the_next_cell() -> None:
     grown = classes((CAT, slice(3, 9), slice(3, 9)))
-    (cat,) = measure(BLANK, [wanted()], says(grown)).regions
+    (cat,) = measure(BLANK, [wanted()], verdict_of(grown)).regions
     assert cat.leakage == 0
     grown = classes((CAT, slice(2, 10), slice(2, 10)))
-    (cat,) = measure(BLANK, [wanted()], says(grown)).regions
+    (cat,) = measure(BLANK, [wanted()], verdict_of(grown)).regions
     assert cat.leakage == pytest.approx((64 - 36) / (256 - 36))
 
 
 def test_object_in_front_ends_the_one_behind() -> None:
     both = classes((CAT, slice(4, 8), slice(4, 8)), (DOG, slice(4, 8), slice(7, 12)))
-    cat, dog = measure(BLANK, [wanted(), wanted(DOG, box=(7 / 16, 0.25, 0.75, 0.5))], says(both)).regions
+    cat, dog = measure(BLANK, [wanted(), wanted(DOG, box=(7 / 16, 0.25, 0.75, 0.5))], verdict_of(both)).regions
     assert cat.iou == pytest.approx(12 / 16)
     assert dog.iou == 1.0
 
@@ -125,21 +125,21 @@ def test_edges_lie_between_cells_where_the_judge_is_unsure() -> None:
 
 def test_crop_is_named_among_all_glyphs() -> None:
     crops = classes((DOG, slice(0, 16), slice(0, 10)), (CAT, slice(0, 16), slice(10, 16)))
-    cat, dog = measure(BLANK, [wanted(CAT), wanted(DOG)], says(IN_BOX, crops)).regions
+    cat, dog = measure(BLANK, [wanted(CAT), wanted(DOG)], verdict_of(IN_BOX, crops)).regions
     assert not cat.crop
     assert dog.crop
 
 
-@pytest.mark.parametrize("shown", range(8))
-def test_colour_counts_where_the_phrase_names_one(shown: int) -> None:
+@pytest.mark.parametrize("colour", range(8))
+def test_colour_counts_where_the_phrase_names_one(colour: int) -> None:
     asked = [wanted(), *(wanted(colour=colour) for colour in COLOURS)]
-    regions = measure(BLANK, asked, says(IN_BOX, colour=shown)).regions
+    regions = measure(BLANK, asked, verdict_of(IN_BOX, colour=colour)).regions
     assert regions[0].colour is None
-    assert [region.colour for region in regions[1:]] == [k + 1 == shown for k in range(7)]
+    assert [region.colour for region in regions[1:]] == [k + 1 == colour for k in range(7)]
 
 
-def test_picture_and_crops_are_told_apart() -> None:
-    seen = measure(BLANK, [wanted(), wanted(DOG)], says(IN_BOX))
+def test_image_and_crops_are_measured_separately() -> None:
+    seen = measure(BLANK, [wanted(), wanted(DOG)], verdict_of(IN_BOX))
     assert seen.whole.tolist() == [0] * EMBEDDING
     assert seen.crops[:, 0].tolist() == [1, 2]
 
@@ -157,7 +157,7 @@ def test_judge_sees_pictures_of_any_size_in_its_range() -> None:
 
     def judge(pictures: Tensor) -> Verdict:
         asked.append(pictures)
-        return says(IN_BOX)(pictures)
+        return verdict_of(IN_BOX)(pictures)
 
     measure(np.full((192, 96, 3), 255, np.uint8), [wanted()], judge)
     assert asked[0].shape == (2, 3, 128, 128)
@@ -183,6 +183,6 @@ def test_true_pictures_reach_the_ceiling() -> None:
             seen = torch.from_numpy(drawn.labels == k + 1).float()
             share[CLASS_OF[region.char]] = seen.view(16, 8, 16, 8).mean((1, 3))
         share[0] = (1 - share.sum(0)) * 0.3  # the weight of none in the judge's training
-        verdict = says((share / share.sum(0) + 1e-9).log())
+        verdict = verdict_of((share / share.sum(0) + 1e-9).log())
         found += [region.found for region in measure(drawn.rgb, layout.regions, verdict).regions]
     assert np.mean(found) >= 0.98

@@ -17,7 +17,7 @@ def test_pictures_train_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_sd: Pat
     more = ("--kind", "sobel", "--x0-loss", "laplacian", "--normalize_by_area", "--train_batch_size", 2)
     code, out, err = run(*given, *more, "--device", "cpu", "--max-train-steps", 1)
     assert code == 0, err
-    assert out.endswith(f"The adapter lies in {tmp_path / 'out'}\n")
+    assert out.endswith(f"Adapter written to {tmp_path / 'out'}\n")
     assert err.startswith("step 1 of 1: loss ")
     made = json.loads((tmp_path / "out" / "training.json").read_text())
     assert (made["settings"]["x0_loss"], made["settings"]["normalize_by_area"]) == ("laplacian", True)

@@ -17,7 +17,7 @@ def test_pictures_train_it_and_it_goes_on(run: Run, tmp_path: Path, tiny_sd: Pat
     more = ("--image-encoder", tower, "--mapper_blocks", 2, "--train_batch_size", 2, "--device", "cpu", "--no-augment")
     code, out, err = run(*given, *more, "--max-train-steps", 1)
     assert code == 0, err
-    assert out.endswith(f"The pipeline lies in {tmp_path / 'out'}\n")
+    assert out.endswith(f"Pipeline written to {tmp_path / 'out'}\n")
     assert err.startswith("step 1 of 1: loss ")
     assert json.loads((tmp_path / "out" / "training.json").read_text())["settings"]["augment"] is False
     code, _, err = run(*given, *more, "--max_train_steps", 2)

@@ -24,7 +24,7 @@ def test_drawn_pictures_train_it(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
     rest = ("--output_dir", tmp_path / "out", "--train_batch_size", 2, "--max-train-steps", 2, "--no-random-flip")
     code, out, err = run(*names, *rest, "--device", "cpu")
     assert code == 0, err
-    assert out.endswith(f"The pipeline lies in {tmp_path / 'out'}\n")
+    assert out.endswith(f"Pipeline written to {tmp_path / 'out'}\n")
     assert err.startswith("step 2 of 2: loss ")
     assert json.loads((tmp_path / "out" / "training.json").read_text())["settings"]["random_flip"] is False
     assert load(tmp_path / "out").native.method == "reco"

@@ -1,1 +1,1 @@
-"""Metrics of layouts, control, edits and holes, and their intervals."""
+"""Metrics of layouts, control, edits and holes, and their confidence intervals."""

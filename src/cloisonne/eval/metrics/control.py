@@ -1,4 +1,4 @@
-"""What the edges of a picture say against those that were to be obeyed inside of a mask, and how far pictures differ.
+"""Edges of an image against the edges to be followed inside a mask, and variety over seeds.
 
 Edges are bool [H, W], from ``scene.maps.canny``. LFMSE and DiffCC are those of arXiv 2602.01991, as its code computes
 them: on maps blurred with 11 x 11 pixels, sigma 5, and at an eighth of their size.
@@ -16,37 +16,37 @@ from torch import Tensor
 from cloisonne.scene.control_maps import canny
 
 TOLERANCE = 2
-"""Pixels that an edge may be off and still count."""
+"""Tolerance of an edge's position in pixels."""
 _KERNEL, _SIGMA, _COARSER = (11, 11), 5, 8
 
 Edges = NDArray[np.bool_]
 Figures = dict[str, float | None]
-"""Name -> figure; None where there is nothing to measure it on."""
+"""Name -> figure; None if there is nothing to measure."""
 
 
 def edges(rgb: NDArray[np.uint8]) -> Edges:
-    """The edges [H, W] of a picture uint8 [H, W, 3]."""
+    """The edges [H, W] of an image, uint8 [H, W, 3]."""
     return canny(rgb) > 0
 
 
-def edge_figures(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
-    """All figures of a picture's edges against the true ones; the mask [H, W] is where these count."""
+def edge_figures(generated: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
+    """All figures of an image's edges against the true ones inside the mask [H, W]."""
     return {
-        **boundary(drawn, true, mask),
-        **low_frequency(drawn, true, mask),
-        "outside": float(drawn[~mask].sum()) if not mask.all() else None,
+        **boundary(generated, true, mask),
+        **low_frequency(generated, true, mask),
+        "outside": float(generated[~mask].sum()) if not mask.all() else None,
     }
 
 
-def boundary(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
+def boundary(generated: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
     """F-measure of the edges inside, with a tolerance of ``TOLERANCE`` pixels.
 
-    precision: share of the drawn edge pixels inside that have a true one within the tolerance; None where nothing is
-    drawn. recall: the other way round; None where there is nothing to obey. Only pixels inside are counted; their
-    counterparts may lie across the mask's border. f: the harmonic mean; as usual for boundaries, 1 where neither has an
-    edge inside and 0 where only one has. All are None for an empty mask.
+    precision: fraction of the generated edge pixels inside with a true one within the tolerance; None without any.
+    recall: fraction of the true ones inside with a generated one within the tolerance; None without any. Only pixels
+    inside are counted; their counterparts may lie across the mask's border. f: the harmonic mean; 1 if neither has an
+    edge inside and 0 if only one has. All are None for an empty mask.
     """
-    precision, recall = _near(drawn & mask, true), _near(true & mask, drawn)
+    precision, recall = _near(generated & mask, true), _near(true & mask, generated)
     if not mask.any():
         f = None
     elif precision is None or recall is None:
@@ -57,7 +57,7 @@ def boundary(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
 
 
 def _near(counted: Edges, others: Edges) -> float | None:
-    """Share of the counted pixels with one of the others within the tolerance."""
+    """Fraction of the counted pixels with one of the others within the tolerance."""
     if not counted.any():
         return None
     offsets = np.arange(-TOLERANCE, TOLERANCE + 1) ** 2
@@ -66,15 +66,15 @@ def _near(counted: Edges, others: Edges) -> float | None:
     return float(reached[counted].mean())
 
 
-def low_frequency(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
+def low_frequency(generated: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures:
     """LFMSE and DiffCC, on coarse maps [H/8, W/8] in 0..1.
 
-    lfmse_in: mean squared error inside. lfmse_out: outside, against ones: it is lower the more edges there are.
-    lfmse_tot: their sum. coincidence: 1 less the share of what the truth has inside that is fainter in the picture.
-    hallucination_in: share of the inside where the picture has more than the truth. hallucination_out: share of the
-    outside where it has anything.
+    lfmse_in: mean squared error inside. lfmse_out: outside, against ones; lower the more edges there are.
+    lfmse_tot: their sum. coincidence: 1 minus the fraction of the truth's edges inside that are fainter in the image.
+    hallucination_in: fraction of the inside where the image exceeds the truth. hallucination_out: fraction of the
+    outside where the image has any edges.
     """
-    a, b = _coarse(drawn), _coarse(true)
+    a, b = _coarse(generated), _coarse(true)
     size = (mask.shape[1] // _COARSER, mask.shape[0] // _COARSER)
     inside = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     lfmse_in, lfmse_out = _mean(((a - b) ** 2)[inside]), _mean(((a - 1) ** 2)[~inside])
@@ -90,7 +90,7 @@ def low_frequency(drawn: Edges, true: Edges, mask: NDArray[np.bool_]) -> Figures
 
 
 def _coarse(found: Edges) -> NDArray[np.floating]:
-    # The blur is rounded to whole grey levels, as in the published code: fainter traces than half a level are none.
+    # The blur is rounded to whole grey levels, as in the published code; traces below half a level vanish.
     blurred = cv2.GaussianBlur(found.astype(np.uint8) * 255, _KERNEL, _SIGMA)
     size = (found.shape[1] // _COARSER, found.shape[0] // _COARSER)
     return np.asarray(cv2.resize(blurred, size), np.float32) / 255
@@ -104,7 +104,7 @@ def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float | None:
 def variety(
     pictures: Sequence[NDArray[np.uint8]], mask: NDArray[np.bool_], embed: Callable[[NDArray[np.uint8]], Tensor]
 ) -> Figures:
-    """How far pictures of different seeds, uint8 [H, W, 3], lie apart: means over all pairs.
+    """Differences of images of several seeds, uint8 [H, W, 3]: means over all pairs.
 
     inside, outside: mean absolute difference of the pixels, in 0..1. whole: distance of the embeddings [D].
     """

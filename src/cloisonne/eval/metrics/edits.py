@@ -1,7 +1,7 @@
-"""What is measured of an edited picture: whether the edits came, what stayed, how well they sit, what was touched.
+"""Metrics of an edited image: success of the edits, preservation of the rest, structure, distance to the truth.
 
-Pictures are uint8 [128, 128, 3]. SSIM is mapped on whole pictures and averaged over a part of the map afterwards, so
-that no constant area counts as alike.
+Images are uint8 [128, 128, 3]. SSIM is computed on whole images and then averaged over a part of the map, so that no
+constant area counts as similar.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,30 +27,29 @@ from cloisonne.scene import Box
 
 Picture = NDArray[np.uint8]
 Similarity = Callable[[Sequence[Picture], Sequence[str]], list[float]]
-"""Crops of any size and as many texts -> 100 times the cosine of each with its own."""
+"""Crops of any size and as many texts -> 100 times the cosine of each pair."""
 
 GONE = 0.3
-"""A removed object is there still where one of its class has at least this IoU with the edit's box."""
+"""A removal fails if an object of the class has at least this IoU with the edit's box."""
 FEATHER = 0.2
-"""Share of half of the shorter side by which boxes of what comes or goes grow for SSIM-e."""
+"""Fraction of half the shorter side by which boxes of additions and removals grow for SSIM-e."""
 MOST_PSNR = 99.0
-"""PSNR, dB, of what is identical."""
+"""PSNR in dB of identical images."""
 _C1, _C2 = 0.01**2, 0.03**2
-"""Of SSIM, for a range of 1."""
+"""Constants of SSIM for a range of 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditFigures:
-    """One pair's figures; None where there is nothing to measure.
+    """The figures of one pair; None if there is nothing to measure. The field names are those of the JSON records.
 
-    shown: whether the picture before shows each object that it should, by its box's crop: without it nothing is there
-    to be removed. success: every edit came. edits: whether each did. kept: whether each kept object is found in its
-    box. leakage: of each edit that shows something new, the share of the cells more than one cell away from its box
-    that show that class. text: 100 x cosine of the built-in CLIP, crop and words, of the same edits. ssim_e, ssim_i: in
-    the edited places, and in those of kept objects, before against after. background_psnr (dB), background_mse,
-    background_ssim: outside of the edits' boxes, before against after. structure: see :func:`structure`. truth_psnr:
-    dB, in the edits' boxes, against the known answer. raw_mean, raw_max: differences outside, in grey levels, of the
-    picture as decoded.
+    shown: whether each requested object is found in the image before, by its box's crop. success: all edits succeeded.
+    edits: whether each did. kept: whether each unedited object is found in its box. leakage: for each addition or
+    change, the fraction of the cells more than one cell away from its box that show the new class. text: 100 x CLIP
+    cosine of the crop and the phrase, for the same edits. ssim_e, ssim_i: in the edited boxes, and in those of unedited
+    objects, before against after. background_psnr (dB), background_mse, background_ssim: outside the edits' boxes,
+    before against after. structure: see :func:`structure`. truth_psnr: dB, in the edits' boxes, against the ground
+    truth. raw_mean, raw_max: differences outside, in grey levels, of the image before compositing.
     """
 
     shown: list[bool]
@@ -80,32 +79,32 @@ def edit_figures(
     *,
     known: bool,
 ) -> EditFigures:
-    """Measure an edit of ``before`` by what the item asks.
+    """Measure an edit of ``before`` against the item.
 
-    raw: after as it was decoded. known: before is the item's own, so that its after is the answer.
+    raw: ``after`` before compositing. known: ``before`` is the item's own, so that the item's ``after`` is the truth.
     """
     wanted = [edit.after or edit.before for edit in item.edits]
-    regions = measure(after, [*item.kept.values(), *(one for one in wanted if one)], judge).regions
-    asked = [*item.kept.values(), *(edit.before for edit in item.edits if edit.before)]
-    of_edits = list(zip(item.edits, regions[len(item.kept) :], strict=True))
-    came = [_came(edit, seen) for edit, seen in of_edits]
-    shown = [(edit.box, edit.after.phrase) for edit in item.edits if edit.after]
-    likeness = ssim_map(before, after)
+    regions = measure(after, [*item.unchanged.values(), *(one for one in wanted if one)], judge).regions
+    requested = [*item.unchanged.values(), *(edit.before for edit in item.edits if edit.before)]
+    of_edits = list(zip(item.edits, regions[len(item.unchanged) :], strict=True))
+    succeeded = [_succeeded(edit, seen) for edit, seen in of_edits]
+    targets = [(edit.box, edit.after.phrase) for edit in item.edits if edit.after]
+    similarities = ssim_map(before, after)
     outside = ~item.mask
-    inherent = covered([one.box for one in item.kept.values()]) & outside
+    inherent = covered([one.box for one in item.unchanged.values()]) & outside
     apart = None if raw is None else np.abs(raw.astype(int) - before)[outside]
     return EditFigures(
-        shown=[seen.crop for seen in measure(before, asked, judge).regions],
-        success=all(came),
-        edits=came,
-        kept=[seen.found for seen in regions[: len(item.kept)]],
+        shown=[seen.crop for seen in measure(before, requested, judge).regions],
+        success=all(succeeded),
+        edits=succeeded,
+        kept=[seen.found for seen in regions[: len(item.unchanged)]],
         leakage=[seen.leakage for edit, seen in of_edits if edit.after],
-        text=similarity([_cut(after, box) for box, _ in shown], [phrase for _, phrase in shown]),
-        ssim_e=float(likeness[_around_edits(item)].mean()),
-        ssim_i=float(likeness[inherent].mean()) if inherent.any() else None,
+        text=similarity([_cut(after, box) for box, _ in targets], [phrase for _, phrase in targets]),
+        ssim_e=float(similarities[_edit_areas(item)].mean()),
+        ssim_i=float(similarities[inherent].mean()) if inherent.any() else None,
         background_psnr=psnr(before, after, outside),
         background_mse=mse(before, after, outside) * 1e4,
-        background_ssim=float(likeness[outside].mean()) * 1e2,
+        background_ssim=float(similarities[outside].mean()) * 1e2,
         structure=structure(before, after, judge) * 1e3,
         truth_psnr=psnr(item.after, after, item.mask) if known else None,
         raw_mean=None if apart is None else float(apart.mean()),
@@ -131,17 +130,17 @@ def mse(a: Picture, b: Picture, where: NDArray[np.bool_]) -> float:
 
 
 def psnr(a: Picture, b: Picture, where: NDArray[np.bool_]) -> float:
-    """dB over the pixels ``where`` [h, w]; at most 99, which is what identical ones have."""
+    """PSNR in dB over the pixels ``where`` [h, w]; at most 99, for identical pixels."""
     error = mse(a, b, where)
     return min(MOST_PSNR, float(-10 * np.log10(error))) if error else MOST_PSNR
 
 
 @torch.no_grad()
 def structure(a: Picture, b: Picture, judge: Judging) -> float:
-    """Mean squared difference of how like each other the places of a picture are, in a and in b.
+    """Mean squared difference of the self-similarity matrices of a and b.
 
-    Likeness: cosine of the judge's class probabilities in two of its 16 x 16 cells. It stands in for PIE-Bench's
-    structure distance, which takes keys of DINO, and is on another scale.
+    The similarity of two of the judge's 16 x 16 cells is the cosine of their class probabilities. It replaces the
+    structure distance of PIE-Bench on DINO keys, and has another scale.
     """
     probabilities = judge(batch(np.stack([a, b]))).classes.softmax(1).flatten(2)
     places = F.normalize(probabilities, dim=1)
@@ -150,10 +149,10 @@ def structure(a: Picture, b: Picture, judge: Judging) -> float:
 
 
 class ClipSimilarity:
-    """How well crops fit words, by a family's contrastive pair of towers."""
+    """CLIP similarity of crops and texts, by a family's ``clip`` model."""
 
     def __init__(self, folder: Path) -> None:
-        """folder: of the family. Raises CheckpointError where it lacks ``clip`` or ``tokenizer``."""
+        """folder: of the family. Raises CheckpointError if ``clip`` or ``tokenizer`` is missing."""
         self._clip: Any = read(folder / "clip", partial(pretrained, CLIPModel, dtype=torch.float32)).eval()
         self._tokenizer: Any = read(folder / "tokenizer", partial(AutoTokenizer.from_pretrained, local_files_only=True))
 
@@ -163,24 +162,24 @@ class ClipSimilarity:
             return []
         config = self._clip.config
         length, side = config.text_config.max_position_embeddings, config.vision_config.image_size
-        told = self._tokenizer(
+        tokens = self._tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
         sized = [np.asarray(cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR)) for crop in crops]
-        out = self._clip(input_ids=told.input_ids, pixel_values=normalised(np.stack(sized).astype(np.uint8)))
+        out = self._clip(input_ids=tokens.input_ids, pixel_values=normalised(np.stack(sized).astype(np.uint8)))
         cosines: Tensor = F.cosine_similarity(out.image_embeds, out.text_embeds)
         return [100 * float(value) for value in cosines]
 
 
-def _came(edit: Edited, seen: Measured) -> bool:
-    """Whether an edit succeeded. seen: in its box, for what is wanted there, or for what was removed."""
+def _succeeded(edit: Edited, seen: Measured) -> bool:
+    """Whether an edit succeeded. seen: the figures of its box for the new object, or for the removed one."""
     if edit.kind == "remove":
         return not (seen.iou >= GONE or seen.crop)
     return seen.crop and seen.colour is not False
 
 
-def _around_edits(item: Pair) -> NDArray[np.bool_]:
-    """[128, 128]: the edits' boxes, those of what comes or goes grown by the feather."""
+def _edit_areas(item: Pair) -> NDArray[np.bool_]:
+    """[128, 128]: the edits' boxes; those of additions and removals grow by ``FEATHER``."""
     boxes = []
     for edit in item.edits:
         x0, y0, x1, y1 = pixels(edit.box)

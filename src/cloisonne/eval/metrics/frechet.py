@@ -3,14 +3,14 @@
 import numpy as np
 
 MIN_PICTURES = 400
-"""Below this number the covariance of 64 dimensions is too uncertain for a figure."""
+"""Fewest embeddings for a reliable covariance of 64 dimensions."""
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """The distance of [n, D] and [m, D]; ValueError where either has fewer than ``MIN_PICTURES``.
+    """The distance of [n, D] and [m, D]; ValueError if either has fewer than ``MIN_PICTURES``.
 
-    It shrinks as n grows: compare rows of the same n only, and read each against real pictures' distance to other real
-    pictures.
+    It shrinks as n grows: compare only rows of the same n, and relate each to the distance between two sets of real
+    images.
     """
     fewest = min(len(a), len(b))
     if fewest < MIN_PICTURES:
@@ -21,7 +21,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def gaussian_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """|mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½), in float64: the square, as is usual, of any two sets."""
+    """|mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½), in float64: the squared distance, as is usual."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     gap = a.mean(0) - b.mean(0)
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)

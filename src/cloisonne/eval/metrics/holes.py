@@ -1,4 +1,4 @@
-"""What is measured of a filled hole: whose picture it is, how like the exemplar, how well it sits, what stayed."""
+"""Metrics of a filled hole: identity, similarity to the exemplar, seam, preservation of the rest."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,16 @@ from cloisonne.scene import Box
 from cloisonne.world.glyphs import HELD_OUT
 
 CONTEXT = 0.25
-"""The crops of the Fréchet distance reach beyond the mask's box by this share of its sides."""
+"""The crops of the Fréchet distance extend beyond the mask's box by this fraction of its sides."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """One item's figures.
+    """The figures of one item.
 
     identity: the crop's nearest of the held-out glyphs is the exemplar's. similarity: cosine with the exemplar.
-    seam: mean difference across the hole's border, in grey levels of 255. outside: largest difference outside of the
-    hole. fits, fits_box: IoU of what the judge takes for an object with the mask, and with the mask's box (blobs only).
+    seam: mean difference across the hole's border, in grey levels of 255. outside: largest difference outside the
+    hole. fits, fits_box: IoU of the judge's object map with the mask, and with the mask's box (blobs only).
     crop: embedding of the hole with context, for distances.
     """
 
@@ -39,7 +39,7 @@ class Filled:
 
 
 class Gallery:
-    """Unit vectors [60, 64] of the held-out glyphs, each the mean of eight pictures, and naming by the nearest."""
+    """Unit vectors [60, 64] of the held-out glyphs, each the mean of eight images; classifies by the nearest."""
 
     def __init__(self, judge: Judging) -> None:
         pictures = gallery(np.random.default_rng(7))
@@ -47,30 +47,30 @@ class Gallery:
         self.vectors = F.normalize(torch.stack(seen), dim=1)
 
     def nearest(self, embedding: Tensor) -> str:
-        """The glyph of an embedding [64]."""
+        """The glyph nearest to an embedding [64]."""
         return HELD_OUT[int((self.vectors @ F.normalize(embedding, dim=0)).argmax())]
 
 
 @torch.no_grad()
 def fill_figures(rgb: NDArray[np.uint8], item: Hole, judge: Judging, known: Gallery) -> Filled:
-    """Measure a picture, uint8 [128, 128, 3], in which the item's hole was filled."""
+    """Measure an image, uint8 [128, 128, 3], in which the item's hole was filled."""
     inner, outer = cut(rgb, item.box, 0.0), cut(rgb, item.box, CONTEXT)
     verdict: Verdict = judge(
         batch(np.stack([rgb, inner, outer, np.asarray(cv2.resize(item.exemplar, (SIZE, SIZE)), np.uint8)]))
     )
-    own, shown = verdict.embedding[1], verdict.embedding[3]
+    own, exemplar = verdict.embedding[1], verdict.embedding[3]
     fits = fits_box = None
     if item.blob:
         likely = 1 - verdict.classes[0].softmax(0)[NONE]
         fine = F.interpolate(likely[None, None], size=(SIZE, SIZE), mode="bilinear", align_corners=False)[0, 0]
-        around = np.zeros_like(item.mask)
+        bounding = np.zeros_like(item.mask)
         x0, y0, x1, y1 = (round(v * SIZE) for v in item.box)
-        around[y0:y1, x0:x1] = True
-        thing = (fine > 0.5).numpy() & around
-        fits, fits_box = _iou(thing, item.mask), _iou(thing, around)
+        bounding[y0:y1, x0:x1] = True
+        thing = (fine > 0.5).numpy() & bounding
+        fits, fits_box = _iou(thing, item.mask), _iou(thing, bounding)
     return Filled(
         identity=known.nearest(own) == item.char,
-        similarity=float(F.cosine_similarity(own, shown, dim=0)),
+        similarity=float(F.cosine_similarity(own, exemplar, dim=0)),
         seam=seam(rgb, item.mask),
         outside=int(np.abs(rgb.astype(int) - item.source)[~item.mask].max(initial=0)),
         fits=fits,
@@ -80,7 +80,7 @@ def fill_figures(rgb: NDArray[np.uint8], item: Hole, judge: Judging, known: Gall
 
 
 def cut(rgb: NDArray[np.uint8], box: Box, context: float) -> NDArray[np.uint8]:
-    """The box, wider by ``context`` of its sides on each side, at the judge's size."""
+    """The crop of a box, extended by ``context`` of its sides on each side, at the judge's size."""
     height, width = rgb.shape[:2]
     dx, dy = context * (box[2] - box[0]), context * (box[3] - box[1])
     x0, y0 = max(0, int((box[0] - dx) * width)), max(0, int((box[1] - dy) * height))
@@ -89,7 +89,7 @@ def cut(rgb: NDArray[np.uint8], box: Box, context: float) -> NDArray[np.uint8]:
 
 
 def seam(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
-    """Mean absolute difference of neighbours of which one is in the hole and one is not."""
+    """Mean absolute difference of neighbouring pixels across the hole's border, in grey levels."""
     grey = rgb.astype(np.float32).mean(2)
     across = [np.abs(np.diff(grey, axis=axis))[np.diff(mask, axis=axis)] for axis in (0, 1)]
     found = np.concatenate(across)
@@ -97,7 +97,7 @@ def seam(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
 
 
 def spread(pictures: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
-    """Mean absolute difference in the hole between pictures [n, h, w, 3] of different seeds, in 0..1."""
+    """Mean absolute difference in the hole between images [n, h, w, 3] of different seeds, in [0, 1]."""
     inside = pictures[:, mask].astype(np.float32) / 255
     pairs = [np.abs(a - b).mean() for i, a in enumerate(inside) for b in inside[i + 1 :]]
     return float(np.mean(pairs))
@@ -108,5 +108,5 @@ def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 def batch(rgb: NDArray[np.uint8]) -> Tensor:
-    """Pictures uint8 [n, 128, 128, 3] as the judge takes them."""
+    """Images, uint8 [n, 128, 128, 3], as input of the judge."""
     return torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 127.5 - 1

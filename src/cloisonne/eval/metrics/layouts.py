@@ -1,6 +1,6 @@
-"""What the judge says of one picture, region by region.
+"""The judge's figures of one image, by region.
 
-The judge looks at the whole picture (dense map, 16 × 16 cells) and at the crop of every requested box.
+The judge classifies the whole image (dense map, 16 × 16 cells) and the crop of every requested box.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,39 +19,39 @@ from cloisonne.scene.shapes.geometry import iou
 from cloisonne.world.glyphs import COLOURS
 
 MIN_AREA = 0.01
-"""Smallest object that counts, as a share of the canvas: a quarter of the smallest box that is asked for."""
+"""Area of the smallest object that counts, as a fraction of the canvas: a quarter of the smallest requested box."""
 MIN_IOU = 0.5
 
 COLOUR_OF = {colour: k + 1 for k, colour in enumerate(COLOURS)}
 
 Judging = Callable[[Tensor], Verdict]
-"""Pictures [R, 3, 128, 128] in -1..1 -> Verdict: the judge, or a stand-in."""
+"""Images [R, 3, 128, 128] in [-1, 1] -> Verdict: the judge, or a substitute."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One region's figures."""
+    """The figures of one region."""
 
     iou: float
-    """Of the requested box with the nearest found object of the requested class; 0 where there is none."""
+    """IoU of the requested box with the nearest object of the requested class; 0 if there is none."""
     crop: bool
-    """Whether the box's crop, seen alone, is taken for the requested class among all glyphs."""
+    """Whether the box's crop is classified as the requested class among all glyphs."""
     colour: bool | None
-    """Whether the crop's objects have the colour that the phrase names; None where it names none."""
+    """Whether the crop's objects have the colour in the phrase; None if it names none."""
     leakage: float
-    """Share of the cells more than one cell away from the box that show the requested class."""
+    """Fraction of the cells more than one cell away from the box that show the requested class."""
     somewhere: bool
-    """Whether an object of the requested class is found anywhere in the picture."""
+    """Whether an object of the requested class is found anywhere in the image."""
 
     @property
     def found(self) -> bool:
-        """The headline: an object of the right class whose IoU with the requested box is at least one half."""
+        """Whether an object of the requested class has an IoU of at least 0.5 with the requested box."""
         return self.iou >= MIN_IOU
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One picture's figures, and its embeddings for Fréchet distances."""
+    """The figures of one image, and its embeddings for Fréchet distances."""
 
     regions: tuple[Measured, ...]
     whole: Tensor
@@ -61,25 +61,25 @@ class Seen:
 
 
 class DenseMap:
-    """What is where in one picture, from the judge's class logits [1 + glyphs, cells, cells].
+    """The objects of one image, from the judge's class logits [1 + glyphs, cells, cells].
 
-    A cell shows the glyph that is likeliest there, as far as it shows any: with probability 1 - p(none). An *object* of
-    a class is a connected piece (8 neighbours) of the pixels where this probability, interpolated bilinearly from the
-    middles of the class's cells, is above one half. Interpolating finds edges within cells; a box around whole cells
-    can be off by a cell on every side, a third of a small object. A piece below ``MIN_AREA`` is noise.
+    A cell's class is its most likely glyph, with probability 1 - p(none). An *object* of a class is a connected
+    component (8 neighbours) of the pixels where this probability, interpolated bilinearly from the centres of the
+    class's cells, is above one half. Interpolation locates edges within cells; a box around whole cells can be off by a
+    cell on every side, a third of a small object. A component below ``MIN_AREA`` is noise.
 
     The judge is trained with *none* weighted down (0.3), so that one half means that a quarter of a cell's surroundings
-    is object. This makes up for the thin parts of a glyph (wings, wheels, tails) that belong to its tight box.
+    is object. This compensates for the thin parts of a glyph (wings, wheels, tails) that belong to its tight box.
     """
 
     def __init__(self, classes: Tensor) -> None:
         probabilities = classes.softmax(0)
         self._any = 1 - probabilities[NONE]
-        self._shown = probabilities[1:].argmax(0) + 1
+        self._class = probabilities[1:].argmax(0) + 1
 
     def objects(self, number: int) -> list[Box]:
         """Boxes, as fractions, of the objects of a class (its number in ``CLASS_OF``)."""
-        likely = torch.where(self._shown == number, self._any, 0.0)
+        likely = torch.where(self._class == number, self._any, 0.0)
         fine = F.interpolate(likely[None, None], size=(SIZE, SIZE), mode="bilinear", align_corners=False)[0, 0]
         mask = (fine > 0.5).numpy().astype(np.uint8)
         _, _, pieces, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -87,18 +87,18 @@ class DenseMap:
         return [(x / SIZE, y / SIZE, (x + w) / SIZE, (y + h) / SIZE) for x, y, w, h, _ in large]
 
     def leakage(self, number: int, box: Box) -> float:
-        """Share of the cells more than one cell outside of the box that show the class."""
+        """Fraction of the cells more than one cell outside the box that show the class."""
         side = self._any.shape[0]
         middle = (torch.arange(side) + 0.5) / side
         x0, y0, x1, y1 = (v + e / side for v, e in zip(box, (-1, -1, 1, 1), strict=True))
         inside = ((middle >= y0) & (middle <= y1))[:, None] & ((middle >= x0) & (middle <= x1))[None]
-        shows = (self._shown == number) & (self._any > 0.5)
+        shows = (self._class == number) & (self._any > 0.5)
         return float(shows[~inside].float().mean()) if bool((~inside).any()) else 0.0
 
 
 @torch.no_grad()
 def measure(rgb: np.ndarray, wanted: Sequence[Wanted], judge: Judging) -> Seen:
-    """Judge a picture, uint8 [h, w, 3], against the regions that were asked of it."""
+    """Measure an image, uint8 [h, w, 3], against the requested regions."""
     verdict = judge(_pictures([rgb, *(crop(rgb, region.box) for region in wanted)]))
     dense = DenseMap(verdict.classes[0])
     class_of_crop = verdict.object_scores()[1:].argmax(1) + 1
@@ -120,7 +120,7 @@ def measure(rgb: np.ndarray, wanted: Sequence[Wanted], judge: Judging) -> Seen:
 
 
 def crop(rgb: np.ndarray, box: Box) -> np.ndarray:
-    """The box's pixels, whole ones, of uint8 [h, w, 3], at the judge's size."""
+    """The crop of a box, in whole pixels of an image uint8 [h, w, 3], resized to the judge's size."""
     h, w = rgb.shape[:2]
     x0, y0, x1, y1 = int(box[0] * w), int(box[1] * h), int(np.ceil(box[2] * w)), int(np.ceil(box[3] * h))
     return cv2.resize(rgb[y0:y1, x0:x1], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)

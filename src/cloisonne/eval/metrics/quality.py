@@ -1,7 +1,7 @@
-"""How likely a picture is among real ones, after the QS of Paint by Example (arXiv 2211.13227, section 4.1).
+"""Quality score of an image, after the QS of Paint by Example (arXiv 2211.13227, section 4.1).
 
-The paper's score is a log-likelihood under a mixture of 20 Gaussians of CLIP's features, scaled by constants that fit
-these. Ours is read off real pictures: the share of them that are less likely, so that real ones score 50 % on average.
+The paper's score is a log-likelihood under a mixture of 20 Gaussians of CLIP features, scaled by fitted constants. Ours
+is the fraction of real images that are less likely, so that real ones score 50 % on average.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ COMPONENTS = 20
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A fitted mixture, and the log-likelihoods of real pictures that it was not fitted on, in ascending order."""
+    """A fitted mixture, and the log-likelihoods of real images that it was not fitted to, in ascending order."""
 
     model: Any
     real: NDArray[np.float64]
 
     @classmethod
     def fit(cls, real: NDArray[np.float64]) -> "Mixture":
-        """Fit on every second one of real embeddings [n, D], to be read off the others."""
+        """Fit to every second one of real embeddings [n, D]; the others are the reference."""
         try:
             from sklearn.mixture import GaussianMixture
         except ImportError as error:
@@ -36,5 +36,5 @@ class Mixture:
         return cls(model, np.sort(model.score_samples(real[1::2])))
 
     def quality(self, embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[n]: of embeddings [n, D], the share of real pictures that are less likely."""
+        """For each of embeddings [n, D], the fraction of real images that are less likely; [n]."""
         return np.searchsorted(self.real, self.model.score_samples(embeddings)) / len(self.real)
