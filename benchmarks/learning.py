@@ -34,7 +34,7 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
-from cloisonne.train.base.captions import tell
+from cloisonne.train.base.captions import caption_tokens
 from cloisonne.train.base.grounding import Seen
 from cloisonne.train.base.latents import LatentStore, fill
 from cloisonne.train.base.recipe import RECIPE, BaseRecipe
@@ -127,7 +127,10 @@ def _measure(text: Any, unet: Any, labels: Any, words: Any, store: LatentStore) 
             noise, t = torch.randn(z0.shape, generator=generator), torch.randint(low, high, (32,), generator=generator)
             a, s = abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
             for kind in CONDITIONINGS:
-                ids = [tell(store, int(k), kind, np.random.default_rng([int(k), 3]), words, v).ids for k in chosen]
+                ids = [
+                    caption_tokens(store, int(k), kind, np.random.default_rng([int(k), 3]), words, v).ids
+                    for k in chosen
+                ]
                 features.all.clear()
                 with torch.autocast("cpu", torch.bfloat16):
                     embeddings = text(torch.tensor(ids)).last_hidden_state

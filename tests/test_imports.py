@@ -78,7 +78,7 @@ def third_party_allowed(layer: str, library: str) -> bool:
 
 def method_allowed(file: str, target_file: str) -> bool:
     """A method stands alone on what all share; only the package, what joins methods and the baselines see others."""
-    return target_file in ("base", "context", "layout") or file in ("", "compile", "baselines")
+    return target_file in ("base", "context", "contribution", "layout") or file in ("", "compile", "baselines")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -85,7 +85,7 @@ def test_interval_is_half_open() -> None:
 
 @pytest.mark.parametrize(("start", "stop"), [(-0.1, 1.0), (0.0, 1.5), (float("nan"), 1.0)])
 def test_interval_stays_inside_of_the_walk(start: float, stop: float) -> None:
-    with pytest.raises(SceneError, match="leaves the walk"):
+    with pytest.raises(SceneError, match="is no part of the steps"):
         Interval(start, stop)
 
 

@@ -216,7 +216,7 @@ def test_canvas_without_any_view_is_named(plain: Plan, view: Views, say: Say, sc
 
 
 def test_pixels_that_hear_nothing_are_counted(view: Views, say: Say, left: Tensor) -> None:
-    with pytest.raises(SceneError, match='View "shoe": 112 latent pixels hear no text in branch "cond"'):
+    with pytest.raises(SceneError, match='View "shoe": 112 latent pixels attend to no text in branch "cond"'):
         predict(Plan(views=(view("shoe", say(1, mask=left)),)), torch.randn(1, *SHAPE), STEP)
 
 

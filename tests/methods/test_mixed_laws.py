@@ -53,9 +53,11 @@ def test_order_of_regions_changes_nothing(builtin: Model, overlap: Any, backgrou
 
 @pytest.mark.parametrize("name", [region.name for region in REGIONS])
 def test_weight_0_is_absent(builtin: Model, name: str) -> None:
-    mute = [region.replace(weight=0.0) if region.name == name else region for region in REGIONS]
+    control_only = [region.replace(weight=0.0) if region.name == name else region for region in REGIONS]
     without = [region for region in REGIONS if region.name != name]
-    assert torch.equal(drawn(builtin, SCENE.replace(regions=mute)), drawn(builtin, SCENE.replace(regions=without)))
+    assert torch.equal(
+        drawn(builtin, SCENE.replace(regions=control_only)), drawn(builtin, SCENE.replace(regions=without))
+    )
 
 
 def test_each_network_is_asked_once_a_step_whatever_the_number_of_regions(builtin: Model) -> None:

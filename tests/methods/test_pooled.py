@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cloisonne.core.plan import Plan
 from cloisonne.methods.baselines import scene_in_words
-from cloisonne.methods.reco import tidied
+from cloisonne.methods.reco import cleaned
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_words import LearnedWords
@@ -24,7 +24,7 @@ NONE = LearnedWords({})
 CAT = Region(name="pet", box=(0.1, 0.1, 0.6, 0.7), phrase="a cat")
 CAR = Region(name="car", box=(0.4, 0.3, 1.0, 0.9), phrase="a red car", negative="dog")
 SCENE = Scene(caption="on the beach", negative="blue", seed=3, steps=2, regions=(CAT, CAR))
-IN_WORDS = written(tidied(scene_in_words("on the beach", [(r.box, r.phrase) for r in (CAR, CAT) if r.box]), NONE))
+IN_WORDS = written(cleaned(scene_in_words("on the beach", [(r.box, r.phrase) for r in (CAR, CAT) if r.box]), NONE))
 
 
 @pytest.fixture(scope="module")

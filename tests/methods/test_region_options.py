@@ -1,4 +1,4 @@
-"""Every dial of a region, for every kind of condition: it changes the region, or the refusal or warning names it."""
+"""Every option of a region, for every kind of condition: it changes the region, or the refusal or warning names it."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from tiny import write_checkpoint, write_exemplar
 from torch import Tensor
 
 from cloisonne.errors import CloisonneError, SceneError
-from cloisonne.methods.region_options import DIALS, KINDS, Answer, markdown
+from cloisonne.methods.region_options import KINDS, OPTIONS, Answer, markdown
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
@@ -57,10 +57,12 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 """What a mark asks for besides: of the region, or the overlap rule of the scene."""
 CELLS = [
-    (kind, dial)
+    (kind, option)
     for kind in KINDS
-    for dial in DIALS
-    if kind not in ("edit", "concept") and KINDS[kind][dial].mark != "as its words" and (kind, dial) != ("lora", "lora")
+    for option in OPTIONS
+    if kind not in ("edit", "concept")
+    and KINDS[kind][option].mark != "as its words"
+    and (kind, option) != ("lora", "lora")
 ]
 
 
@@ -117,14 +119,14 @@ def model_of(kind: str, models: dict[str, Model]) -> Model:
     return models["phrase" if kind.startswith("phrase") else kind]
 
 
-@pytest.mark.parametrize(("kind", "dial"), CELLS)
-def test_cell(models: dict[str, Model], kind: str, dial: str) -> None:
+@pytest.mark.parametrize(("kind", "option"), CELLS)
+def test_cell(models: dict[str, Model], kind: str, option: str) -> None:
     """Where it counts, the region is another; where not, the table says what becomes of it."""
-    model, answer = model_of(kind, models), KINDS[kind][dial]
+    model, answer = model_of(kind, models), KINDS[kind][option]
     needs = NEEDS.get(answer.mark, {})
-    rival = dial == "priority"
+    rival = option == "priority"
     plain, _ = drawn(model, scene_of(kind, rival=rival, **needs))
-    changed = scene_of(kind, rival=rival, **needs, **CHANGES[dial])
+    changed = scene_of(kind, rival=rival, **needs, **CHANGES[option])
     if answer.refused:
         with pytest.raises(CloisonneError, match=r'^Region "subject": .*(negative is "dog", but|LoRA|lora)'):
             drawn(model, changed)
@@ -134,28 +136,28 @@ def test_cell(models: dict[str, Model], kind: str, dial: str) -> None:
     if answer.mark == "no":
         assert difference == 0
         (said,) = (warning for warning in warnings if warning.startswith('Region "subject": the method'))
-        assert dial in said or dial == "mask"
+        assert option in said or option == "mask"
     elif answer.mark in ("always", "who has room"):
         assert difference == 0
         assert not warnings
     else:
         assert difference > 1e-3
-        assert not any(f"its {dial}" in warning for warning in warnings)
+        assert not any(f"its {option}" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(
-    ("kind", "dial"),
-    [(kind, dial) for kind, dial in CELLS if KINDS[kind][dial].mark in NEEDS and dial != "mask"],
+    ("kind", "option"),
+    [(kind, option) for kind, option in CELLS if KINDS[kind][option].mark in NEEDS and option != "mask"],
 )
-def test_without_what_it_needs_it_is_said(models: dict[str, Model], kind: str, dial: str) -> None:
-    answer: Answer = KINDS[kind][dial]
+def test_without_what_it_needs_it_is_said(models: dict[str, Model], kind: str, option: str) -> None:
+    answer: Answer = KINDS[kind][option]
     plain, _ = drawn(model_of(kind, models), scene_of(kind))
-    found, warnings = drawn(model_of(kind, models), scene_of(kind, **CHANGES[dial]))
+    found, warnings = drawn(model_of(kind, models), scene_of(kind, **CHANGES[option]))
     assert torch.equal(found, plain)
     if answer.mark.endswith("who has room"):
         assert not warnings
     else:
-        assert f'Region "subject": its {dial} changes nothing here: {answer.advice}.' in warnings
+        assert f'Region "subject": its {option} changes nothing here: {answer.advice}.' in warnings
 
 
 @pytest.mark.parametrize("kind", ["phrase, method reco", "phrase, method attention", "exemplar, IP-Adapter", "control"])
@@ -163,7 +165,10 @@ def test_a_union_has_no_weights(models: dict[str, Model], kind: str) -> None:
     plain, _ = drawn(model_of(kind, models), scene_of(kind, overlap="union"))
     found, warnings = drawn(model_of(kind, models), scene_of(kind, overlap="union", weight=0.4))
     assert torch.equal(found, plain)
-    assert 'its weight changes nothing here: with "overlap": "union" all count alike, choose "blend".' in warnings[0]
+    assert (
+        'its weight changes nothing here: with "overlap": "union" all have equal weights, choose "blend".'
+        in warnings[0]
+    )
 
 
 def test_a_region_of_several_kinds_turns_a_dial_for_those_it_counts_for(models: dict[str, Model]) -> None:
@@ -186,12 +191,12 @@ def test_while_no_exemplar_counts_the_hole_is_painted_without(models: dict[str, 
     assert (result.report["forwards"], result.report["rows"]) == (4, 6)
 
 
-@pytest.mark.parametrize("dial", [dial for dial in DIALS if dial not in ("strict", "lora")])
-def test_edits_honour_what_their_words_do(tiny: Model, dial: str) -> None:
-    needs = {"overlap": "priority"} if dial == "priority" else {}
-    rival = dial == "priority"
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in ("strict", "lora")])
+def test_edits_honour_what_their_words_do(tiny: Model, option: str) -> None:
+    needs = {"overlap": "priority"} if option == "priority" else {}
+    rival = option == "priority"
     plain = edit(scene_of("edit", rival=rival, **needs), tiny).raw
-    changed = edit(scene_of("edit", rival=rival, **needs, **CHANGES[dial]), tiny).raw
+    changed = edit(scene_of("edit", rival=rival, **needs, **CHANGES[option]), tiny).raw
     assert (np.asarray(plain) != np.asarray(changed))[:, :32].any()
 
 

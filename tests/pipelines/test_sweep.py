@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import cloisonne as cl
 from cloisonne.cli.main import app
-from cloisonne.cli.scene_arguments import dial_and_values
+from cloisonne.cli.scene_arguments import option_and_values
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -105,10 +105,10 @@ def test_a_callback_is_told_the_place_of_the_value(tiny: Model) -> None:
 
 
 def test_values_are_read() -> None:
-    assert dial_and_values("a.b=1, 2.5,true,ddim,nan") == ("a.b", [1, 2.5, True, "ddim", "nan"])
+    assert option_and_values("a.b=1, 2.5,true,ddim,nan") == ("a.b", [1, 2.5, True, "ddim", "nan"])
     for text in ("guidance", "=1", "guidance=", "guidance=1,,2"):
         with pytest.raises(SceneError, match="give a field and its values"):
-            dial_and_values(text)
+            option_and_values(text)
 
 
 def test_a_sheet_holds_the_pictures_in_rows() -> None:

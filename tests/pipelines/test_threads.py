@@ -16,7 +16,7 @@ from torch import nn
 
 from cloisonne.models.model import Model
 from cloisonne.models.text.encoder import TextEncoder
-from cloisonne.models.text.learned_concept import said
+from cloisonne.models.text.learned_concept import encode_concept
 from cloisonne.pipelines.attention_maps.overlay import attention_pictures
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
@@ -114,7 +114,7 @@ def test_a_concept_stands_in_its_own_text_alone(tiny: Model) -> None:
 
     def learned() -> bytes:
         with torch.no_grad():
-            return said(text, vectors)[0].numpy().tobytes()
+            return encode_concept(text, vectors)[0].numpy().tobytes()
 
     def words() -> bytes:
         return text.encode(text.ids("a red car")).numpy().tobytes()

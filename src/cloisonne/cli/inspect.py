@@ -36,7 +36,7 @@ def sweep(
 
     Options that are left out take the value of the scene, else of the model.
     """
-    from cloisonne.cli.scene_arguments import dial_and_values, scene_from
+    from cloisonne.cli.scene_arguments import option_and_values, scene_from
     from cloisonne.cli.scene_checks import check_scene
     from cloisonne.pipelines.result import REPORT_VERSION
     from cloisonne.pipelines.sweep import sheet_of, swept
@@ -45,7 +45,7 @@ def sweep(
 
     began = time.perf_counter()
     asked = scene_from(scene, caption, region or [], drawing.given(model=loading.model))
-    field, given = dial_and_values(values)
+    field, given = option_and_values(values)
     swept(asked, field, given)  # refuses before anything is loaded
     check_scene(asked)
     check_output(out, overwrite=overwrite)
@@ -96,7 +96,7 @@ def explain(
     if attention is None:
         typer.echo(str(explained(asked, model)))
         return
-    from cloisonne.pipelines.attention_maps.overlay import attention_pictures, said_of
+    from cloisonne.pipelines.attention_maps.overlay import attention_pictures, unread_reasons
 
     began = time.perf_counter()
     text = explained(asked, model)
@@ -105,7 +105,7 @@ def explain(
         paths = maps.save(attention, overwrite=overwrite)
     warn(maps.result.warnings)
     if maps.unread:
-        to_stderr(f"Regions without text have no attention map: {said_of(maps.unread)}.")
+        to_stderr(f"Regions without text have no attention map: {unread_reasons(maps.unread)}.")
     for line in (text, *paths):
         typer.echo(str(line))
     took(began)

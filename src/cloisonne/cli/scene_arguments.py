@@ -9,7 +9,7 @@ from typing import Any, get_args
 from cloisonne.errors import SceneError
 from cloisonne.scene import Region, Scene
 from cloisonne.scene.shapes.mask_reading import Channel
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 
 def scene_from(file: str | None, caption: str | None, regions: Sequence[str], overrides: dict[str, Any]) -> Scene:
@@ -78,12 +78,12 @@ def _region(text: str, name: str) -> Region:
     return Region(name=name, box=numbers, phrase=phrase.strip())
 
 
-def dial_and_values(text: str) -> tuple[str, list[Any]]:
+def option_and_values(text: str) -> tuple[str, list[Any]]:
     """Split "pet.similarity=1,2.5" into a field and its values: numbers, booleans, else text. Raises SceneError."""
     field, equals, values = text.partition("=")
     parts = [part.strip() for part in values.split(",")]
     if not equals or not field.strip() or not all(parts):
-        raise SceneError(f"--sweep is {shown(text)}; give a field and its values, as in guidance=1,2.5,5.")
+        raise SceneError(f"--sweep is {brief(text)}; give a field and its values, as in guidance=1,2.5,5.")
     return field.strip(), [_value(part) for part in parts]
 
 

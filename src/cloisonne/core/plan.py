@@ -239,9 +239,9 @@ class View:
 
     def __repr__(self) -> str:
         place = "whole canvas" if self.box is None else f"{self.box}"
-        told = [f"    {name}: {'depends on the step' if callable(b) else b}" for name, b in self.branches.items()]
+        described = [f"    {name}: {'depends on the step' if callable(b) else b}" for name, b in self.branches.items()]
         head = f'  View "{self.name}" of "{self.stream}": {place}, mean weight {float(self.weight.mean()):.2f}'
-        return "\n".join([f"{head}, {self.when}, {self.guide}", *told])
+        return "\n".join([f"{head}, {self.when}, {self.guide}", *described])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -27,7 +27,7 @@ Images: TypeAlias = tuple[tuple[Tokens, ...], ...]
 class Run:
     """What one walk of one plan keeps between its steps, and what it counts.
 
-    forwards, rows: networks asked (those beside too), and lines of all their batches. texts: what was said in each
+    forwards, rows: networks asked (those beside too), and lines of all their batches. texts: what was outputs in each
     batch, and its texts with their keys and values; pictures, loras: the same of these. shares: the normalised weights
     of each set of active views.
     """
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class RowRequest:
-    """One line of a batch before it is one: its name, its view, what it is told."""
+    """One line of a batch before it is one: its name, its view, what it is conditionings."""
 
     row: Row
     view: View
@@ -61,14 +61,14 @@ def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None) -> Tensor
     views = tuple(sorted(active, key=lambda view: (view.stream, view.name)))
     windows = {view: view.crop(z[streams.index(view.stream)]) for view in views}
     assert all(view.weight.shape == window.shape[-2:] for view, window in windows.items()), "weights fit their windows"
-    said: dict[Row, Tensor] = {}
+    outputs: dict[Row, Tensor] = {}
     found: dict[View, Tensor] = {}
     for asks in passes(views, step, per_scene=z.device.type == "cpu"):
         call = collate(_surrounded(asks, z, streams, found), [windows[ask.view] for ask in asks], step, plan.edits, run)
-        said |= zip(call.rows, asks[0].view.net(call), strict=True)
+        outputs |= zip(call.rows, asks[0].view.net(call), strict=True)
         run.forwards += 1
         run.rows += len(asks)
-        found |= {view: _guided(view, said, windows[view], step) for view in {ask.view: None for ask in asks}}
+        found |= {view: _guided(view, outputs, windows[view], step) for view in {ask.view: None for ask in asks}}
     x0 = fuse(z, streams, {view: found[view] for view in views}, run)
     for refine in plan.refines:
         if step in refine.when:
@@ -77,9 +77,9 @@ def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None) -> Tensor
     return x0
 
 
-def _guided(view: View, said: Mapping[Row, Tensor], window: Tensor, step: Step) -> Tensor:
+def _guided(view: View, outputs: Mapping[Row, Tensor], window: Tensor, step: Step) -> Tensor:
     """A view's estimate of its window, [C, H, W]."""
-    own = {branch: said[Row(view.name, view.stream, branch)] for branch in view.guide.branches(step)}
+    own = {branch: outputs[Row(view.name, view.stream, branch)] for branch in view.guide.branches(step)}
     return view.guide(own, window, step)
 
 
@@ -95,10 +95,10 @@ def _surrounded(
         view.crop(total[place]).add_(view.weight)
         view.crop(estimate[place]).add_(view.weight * x0)
     estimate = torch.where(total > 0, estimate / total.clamp_min(1e-6), 0)
-    return [_shown(ask, ask.view.crop(estimate[streams.index(ask.view.stream)])) for ask in asks]
+    return [_with_context(ask, ask.view.crop(estimate[streams.index(ask.view.stream)])) for ask in asks]
 
 
-def _shown(ask: RowRequest, estimate: Tensor) -> RowRequest:
+def _with_context(ask: RowRequest, estimate: Tensor) -> RowRequest:
     if callable(ask.branch) or ask.branch.inpaint_context is None:
         return ask
     channels = ask.branch.inpaint_context.channels(estimate)
@@ -134,29 +134,31 @@ def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[R
 def collate(
     asks: Sequence[RowRequest], windows: Sequence[Tensor], step: Step, edits: tuple[AttentionEdit, ...], run: Run
 ) -> Call:
-    """One batch from the windows [C, H, W] of the canvas and what each row is told."""
+    """One batch from the windows [C, H, W] of the canvas and what each row is conditionings."""
     rows = tuple(ask.row for ask in asks)
     z = torch.stack(list(windows))
-    told = [ask.branch(own, step) if callable(ask.branch) else ask.branch for ask, own in zip(asks, z, strict=True)]
-    pooled = _stack("pooled text", rows, [c.pooled for c in told])
-    micro = _micro(rows, told, z)
-    for batch in control_batches([c.controlnets for c in told]):
-        found = residuals_of(batch, z, step, _summaries(batch, rows, told), pooled, micro.get("size"))
+    conditionings = [
+        ask.branch(own, step) if callable(ask.branch) else ask.branch for ask, own in zip(asks, z, strict=True)
+    ]
+    pooled = _stack("pooled text", rows, [c.pooled for c in conditionings])
+    micro = _micro(rows, conditionings, z)
+    for batch in control_batches([c.controlnets for c in conditionings]):
+        found = residuals_of(batch, z, step, _summaries(batch, rows, conditionings), pooled, micro.get("size"))
         for one, levels in zip(batch, found, strict=True):
-            told[one.row] += Conditioning(residuals={SKIP_MID: levels})
+            conditionings[one.row] += Conditioning(residuals={SKIP_MID: levels})
         run.forwards += 1
         run.rows += len(batch)
     return Call(
         z=z,
         step=step,
         rows=rows,
-        texts=_texts(rows, told, (z.shape[-2], z.shape[-1]), run),
-        image_prompts=_pictures(rows, told, run),
-        channels=_stack("input channels", rows, [c.channels for c in told]),
+        texts=_texts(rows, conditionings, (z.shape[-2], z.shape[-1]), run),
+        image_prompts=_pictures(rows, conditionings, run),
+        channels=_stack("input channels", rows, [c.channels for c in conditionings]),
         pooled=pooled,
         micro=micro,
-        residuals=_residuals([c.residuals for c in told]),
-        loras=_loras(rows, told, z, run),
+        residuals=_residuals([c.residuals for c in conditionings]),
+        loras=_loras(rows, conditionings, z, run),
         edits=edits,
     )
 
@@ -190,47 +192,51 @@ def _shares(z: Tensor, streams: tuple[str, ...], views: tuple[View, ...]) -> tup
     return tuple(view.weight / view.crop(total[streams.index(view.stream)]) for view in views)
 
 
-def _texts(rows: tuple[Row, ...], told: Sequence[Conditioning], size: tuple[int, int], run: Run) -> TextSequences:
+def _texts(
+    rows: tuple[Row, ...], conditionings: Sequence[Conditioning], size: tuple[int, int], run: Run
+) -> TextSequences:
     """The batch's texts; those of the step before, with their keys and values, if every row says the same objects."""
-    said = tuple((conditioning.tokens, conditioning.region_loras) for conditioning in told)
-    if rows in run.texts and run.texts[rows][0] == said:
+    pieces_by_row = tuple((conditioning.tokens, conditioning.region_loras) for conditioning in conditionings)
+    if rows in run.texts and run.texts[rows][0] == pieces_by_row:
         return run.texts[rows][1]
-    masks = [mask for tokens, _ in said for piece in tokens for mask in (piece.mask, piece.bias_mask)]
-    masks += [adapted.mask for _, loras in said for adapted in loras]
+    masks = [mask for tokens, _ in pieces_by_row for piece in tokens for mask in (piece.mask, piece.bias_mask)]
+    masks += [adapted.mask for _, loras in pieces_by_row for adapted in loras]
     assert all(mask.shape == size for mask in masks if mask is not None), "masks fit their windows"
-    texts = TextSequences([text for i, own in enumerate(said) for text in _heard(i, rows[i], *own)], len(rows))
+    texts = TextSequences(
+        [text for i, own in enumerate(pieces_by_row) for text in _sequences(i, rows[i], *own)], len(rows)
+    )
     for row, weight in zip(rows, texts.coverage(size), strict=True):
-        if deaf := int((weight <= 0).sum()):
+        if bare := int((weight <= 0).sum()):
             raise SceneError(
-                f'View "{row.view}": {deaf} latent pixels hear no text in branch "{row.branch}"; '
-                "let the caption be heard where no region is."
+                f'View "{row.view}": {bare} latent pixels attend to no text in branch "{row.branch}"; '
+                "give the caption weight where no region is."
             )
-    run.texts[rows] = (said, texts)
+    run.texts[rows] = (pieces_by_row, texts)
     return texts
 
 
-def _pictures(rows: tuple[Row, ...], told: Sequence[Conditioning], run: Run) -> ImagePrompts | None:
+def _pictures(rows: tuple[Row, ...], conditionings: Sequence[Conditioning], run: Run) -> ImagePrompts | None:
     """The batch's pictures, kept like its texts; None where no row looks at any."""
-    said = tuple(conditioning.image_prompts for conditioning in told)
-    if not any(said):
+    pieces_by_row = tuple(conditioning.image_prompts for conditioning in conditionings)
+    if not any(pieces_by_row):
         return None
-    if rows not in run.image_prompts or run.image_prompts[rows][0] != said:
-        seen = [TextSequence(place, p.value, p.mask) for place, pieces in enumerate(said) for p in pieces]
-        run.image_prompts[rows] = (said, ImagePrompts(seen))
+    if rows not in run.image_prompts or run.image_prompts[rows][0] != pieces_by_row:
+        seen = [TextSequence(place, p.value, p.mask) for place, pieces in enumerate(pieces_by_row) for p in pieces]
+        run.image_prompts[rows] = (pieces_by_row, ImagePrompts(seen))
     return run.image_prompts[rows][1]
 
 
-def _loras(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor, run: Run) -> BatchLoras | None:
+def _loras(rows: tuple[Row, ...], conditionings: Sequence[Conditioning], z: Tensor, run: Run) -> BatchLoras | None:
     """The batch's LoRAs, kept like its texts; None where no row has any."""
-    said = tuple(conditioning.region_loras for conditioning in told)
-    if not any(said):
+    pieces_by_row = tuple(conditioning.region_loras for conditioning in conditionings)
+    if not any(pieces_by_row):
         return None
-    if rows not in run.loras or run.loras[rows][0] != said:
-        run.loras[rows] = (said, BatchLoras(said, z))
+    if rows not in run.loras or run.loras[rows][0] != pieces_by_row:
+        run.loras[rows] = (pieces_by_row, BatchLoras(pieces_by_row, z))
     return run.loras[rows][1]
 
 
-def _heard(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
+def _sequences(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
     """One sequence of all pieces without a mask, and one of each piece with a mask; by LoRA of the pixels that hear."""
     shared = [piece for piece in tokens if piece.mask is None]
     texts = [TextSequence(place, p.value, p.mask, _within([p])) for p in tokens if p.mask is not None]
@@ -265,12 +271,12 @@ def _stack(what: str, rows: tuple[Row, ...], parts: Sequence[Tensor | None]) -> 
 
 
 def _summaries(
-    batch: Sequence[ControlNetRow], rows: tuple[Row, ...], told: Sequence[Conditioning]
+    batch: Sequence[ControlNetRow], rows: tuple[Row, ...], conditionings: Sequence[Conditioning]
 ) -> dict[int, Tensor]:
     """[N, D] by the row that a ControlNet's row belongs to."""
     found = {}
     for one in batch:
-        summary = told[one.row].summary
+        summary = conditionings[one.row].summary
         if summary is None:
             row = rows[one.row]
             raise CapabilityError(
@@ -280,10 +286,10 @@ def _summaries(
     return found
 
 
-def _micro(rows: tuple[Row, ...], told: Sequence[Conditioning], z: Tensor) -> dict[str, Tensor]:
+def _micro(rows: tuple[Row, ...], conditionings: Sequence[Conditioning], z: Tensor) -> dict[str, Tensor]:
     """[R, ...] of each micro-conditioning by name."""
-    names = dict.fromkeys(name for conditioning in told for name in conditioning.micro)
-    found = {name: [z.new_tensor(c.micro[name]) if name in c.micro else None for c in told] for name in names}
+    names = dict.fromkeys(name for conditioning in conditionings for name in conditioning.micro)
+    found = {name: [z.new_tensor(c.micro[name]) if name in c.micro else None for c in conditionings] for name in names}
     stacked = {name: _stack(f"{name} conditioning", rows, values) for name, values in found.items()}
     return {name: value for name, value in stacked.items() if value is not None}
 

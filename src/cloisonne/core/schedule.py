@@ -99,10 +99,10 @@ class Schedule:
                 "The scheduler starts at zero terminal SNR with epsilon prediction, which says nothing about the "
                 'picture there; use a v-prediction model, or "timestep_spacing": "leading".'
             )
-        walked = [*levels[count - int(count * strength) :], (0.0, *((1.0, 0.0) if ends_clean else self.final))]
+        taken = [*levels[count - int(count * strength) :], (0.0, *((1.0, 0.0) if ends_clean else self.final))]
         return tuple(
-            Step(index=i, count=len(walked) - 1, t=t, alpha=a, s=s, t_next=t_next, alpha_next=a_next, s_next=s_next)
-            for i, ((t, a, s), (t_next, a_next, s_next)) in enumerate(pairwise(walked))
+            Step(index=i, count=len(taken) - 1, t=t, alpha=a, s=s, t_next=t_next, alpha_next=a_next, s_next=s_next)
+            for i, ((t, a, s), (t_next, a_next, s_next)) in enumerate(pairwise(taken))
         )
 
     def _level(self, t: float) -> Level:

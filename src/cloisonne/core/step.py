@@ -47,7 +47,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.start <= 1.0 and 0.0 <= self.stop <= 1.0):
-            raise SceneError(f"An interval of {self.start} to {self.stop} leaves the walk; give fractions from 0 to 1.")
+            raise SceneError(f"An interval of {self.start} to {self.stop} is no part of the steps; give 0 to 1.")
 
     def __contains__(self, step: Step) -> bool:
         return self.start <= step.progress < self.stop

@@ -49,7 +49,7 @@ def within_budget(placed: Sequence[Placed], costs: Sequence[int], room: int) -> 
     for p, cost in zip(placed, costs, strict=True):
         if cost > room:
             raise SceneError(
-                f"Its phrase takes {cost} tokens with those for its place, but beside the caption the model reads at "
+                f"Its phrase takes {cost} tokens with those for its place, but next to the caption the model reads at "
                 f"most {room}; shorten the phrase or the caption.",
                 region=p.name,
             )

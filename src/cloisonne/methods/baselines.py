@@ -6,7 +6,7 @@ from cloisonne.core.plan import Conditioning, View
 from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.layout import Layout, Placed
-from cloisonne.methods.reco import tidied
+from cloisonne.methods.reco import cleaned
 from cloisonne.models.text.encoder import EncodedText
 from cloisonne.scene.prompt import written
 from cloisonne.scene.region import Region
@@ -29,15 +29,17 @@ class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        ctx.encode(written(tidied(ctx.scene.caption, ctx.model.text.learned)))  # too long alone, it is the one to blame
+        ctx.encode(
+            written(cleaned(ctx.scene.caption, ctx.model.text.learned))
+        )  # too long alone, it is the one to blame
         room = ctx.model.text.length - len(_tokens(ctx.scene.caption, ctx)) - 2
         # One token more where there is no caption before the first comma.
         costs = [len(_tokens(f"a, {region_in_words(p.box, p.region.phrase)}", ctx)) - 1 for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        told = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
-        text = written(tidied(told, ctx.model.text.learned))
+        in_words = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
+        text = written(cleaned(in_words, ctx.model.text.learned))
         conditioning = Conditioning(tokens=(tokens_of(ctx.encode(text)),))
         return Fragment(text=conditioning, summary=text, parts=layout.parts)
 
@@ -45,7 +47,7 @@ class Words:
 def _tokens(text: str, ctx: Context) -> list[int]:
     """The ids of a text's words, without those of its weights."""
     encoder = ctx.model.text
-    return [i for piece in tidied(text, encoder.learned) for i in encoder.words(piece.words)]
+    return [i for piece in cleaned(text, encoder.learned) for i in encoder.words(piece.words)]
 
 
 def region_in_words(box: Box, phrase: str) -> str:

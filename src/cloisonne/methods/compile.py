@@ -88,7 +88,7 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
         seeds=tuple((part.region.seed, part.share) for part in shares if part.region.seed is not None),
         dropped=dropped,
         warnings=(
-            *(said for p in kept for said in warnings(p.region, ctx.scene, ctx.model)),
+            *(now for p in kept for now in warnings(p.region, ctx.scene, ctx.model)),
             *lora_warnings(ctx.scene, kept, ctx.model),
         ),
         translated=tuple(translated),
@@ -99,9 +99,9 @@ def _fitting(method: Method, counting: Sequence[Placed], ctx: Context) -> list[P
     """The regions there is room for whatever they and the caption say in any part of the walk."""
     kept = list(counting)
     for moment in sorted({0.0} | _switches(counting, ctx) - {1.0}):
-        said = {p.name: p.at_progress(moment, ctx.num_steps) for p in kept}
-        fits = method.fitting([p for p in said.values() if p.region.phrase], ctx.at_progress(moment))
-        kept = [p for p in kept if said[p.name] in fits or not said[p.name].region.phrase]
+        now = {p.name: p.at_progress(moment, ctx.num_steps) for p in kept}
+        fits = method.fitting([p for p in now.values() if p.region.phrase], ctx.at_progress(moment))
+        kept = [p for p in kept if now[p.name] in fits or not now[p.name].region.phrase]
     return kept
 
 
@@ -121,8 +121,8 @@ def _switches(placed: Sequence[Placed], ctx: Context) -> set[float]:
 def _active(kept: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed]:
     """The regions that count in a part of the walk, as they say it there; without words, as pictures and maps do."""
     inside = (p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop)
-    said = (p.at_progress(span.start, ctx.num_steps) for p in inside)
-    return [p for p in said if p.region.phrase or p.region.exemplar is not None or p.region.control is not None]
+    now = (p.at_progress(span.start, ctx.num_steps) for p in inside)
+    return [p for p in now if p.region.phrase or p.region.exemplar is not None or p.region.control is not None]
 
 
 def _left_to(concept: Placed, whole: Layout) -> Tensor:
@@ -166,8 +166,8 @@ def _text_views(method: Method, layout: Layout, ctx: Context, added: Contributio
     """The views that text conditions; that of the whole canvas has the weight that the others leave."""
     worded = _of_text(layout, ctx)
     fragment = method.compile(worded, ctx)
-    negative = _with_wordless(fragment.parts, worded.rest, _wordless(layout, ctx, "negative"))
-    guided = _with_wordless(fragment.parts, worded.rest, _wordless(layout, ctx, "guidance"))
+    negative = _with_phraseless(fragment.parts, worded.rest, _without_phrase(layout, ctx, "negative"))
+    guided = _with_phraseless(fragment.parts, worded.rest, _without_phrase(layout, ctx, "guidance"))
     canvas = View(
         name="canvas",
         net=ctx.model.net,
@@ -195,8 +195,8 @@ def _of_text(layout: Layout, ctx: Context) -> Layout:
     )
     rest = _rest(layout, ctx)
     total = torch.stack([rest, *(part.share for part in parts)]).sum(0)
-    mute = tuple(part for part in layout.parts if part.region.control is not None and not part.region.phrase)
-    return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)), mute=mute)
+    control_only = tuple(part for part in layout.parts if part.region.control is not None and not part.region.phrase)
+    return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)), control_only=control_only)
 
 
 def _rest(layout: Layout, ctx: Context) -> Tensor:
@@ -226,7 +226,7 @@ def _negative(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning
     return Conditioning(tokens=tokens) + ctx.negative_summary(everywhere[0] if everywhere else None)
 
 
-def _wordless(layout: Layout, ctx: Context, option: Literal["negative", "guidance"]) -> list[Part]:
+def _without_phrase(layout: Layout, ctx: Context, option: Literal["negative", "guidance"]) -> list[Part]:
     """The regions without a phrase that set an option of the canvas's network, by a control or an image prompt."""
     prompted = prompted_parts(layout.parts, ctx)
     setting = [part for part in layout.parts if part in prompted or part.region.control is not None]
@@ -234,17 +234,17 @@ def _wordless(layout: Layout, ctx: Context, option: Literal["negative", "guidanc
         setting = [part for part in setting if part.region.negative]
     else:
         setting = [part for part in setting if part in prompted or part.region.guidance is not None]
-    wordless = [part for part in setting if not part.region.phrase]
+    found = [part for part in setting if not part.region.phrase]
     return [
-        replace(part, share=part.share * (1 - own)) if (own := _taken(part.region, ctx)) else part for part in wordless
+        replace(part, share=part.share * (1 - own)) if (own := _taken(part.region, ctx)) else part for part in found
     ]
 
 
-def _with_wordless(parts: Sequence[Part], rest: Tensor, wordless: Sequence[Part]) -> tuple[Sequence[Part], Tensor]:
+def _with_phraseless(parts: Sequence[Part], rest: Tensor, found: Sequence[Part]) -> tuple[Sequence[Part], Tensor]:
     """The regions with a phrase and those without, and what they leave of the canvas."""
-    if not wordless:
+    if not found:
         return parts, rest
-    counted = [*parts, *wordless]
+    counted = [*parts, *found]
     return counted, (1 - torch.stack([part.share for part in counted]).sum(0)).clamp_min(0)
 
 

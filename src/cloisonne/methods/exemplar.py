@@ -2,7 +2,7 @@
 
 Yang et al., CVPR 2023, arXiv 2211.13227. One network paints all exemplars of a scene in one row a branch: it hears one
 token a picture, and with one token its cross-attention is a bias that does not depend on the pixel, so that several
-exemplars are heard each where its region is (exact for one; ours for several). Beside words, the picture around the
+exemplars are pieces each where its region is (exact for one; ours for several). Beside words, the picture around the
 hole is what the words' network makes of it at that step (``core/inpaint_context.py``; ours).
 """
 
@@ -64,9 +64,10 @@ def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
 def nothing_painted(ctx: Context) -> View:
     """The whole canvas by the network that paints exemplars, while none of them counts."""
     assert ctx.model.exemplar is not None, "the model paints exemplars"
-    told = Conditioning(tokens=(Tokens(ctx.null_image_tokens()),), channels=ctx.model.exemplar.channels(*ctx.hole))
+    tokens = (Tokens(ctx.null_image_tokens()),)
+    null = Conditioning(tokens=tokens, channels=ctx.model.exemplar.channels(*ctx.hole))
     weight = torch.ones(ctx.grid, device=ctx.model.device)
-    return View(name="exemplars", net=ctx.model.exemplar.net, branches={"cond": told}, guide=Single(), weight=weight)
+    return View(name="exemplars", net=ctx.model.exemplar.net, branches={"cond": null}, guide=Single(), weight=weight)
 
 
 def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Tokens, ...]:
@@ -76,15 +77,15 @@ def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Toke
     if len(tokens) == 1 and not strict[0]:
         return (Tokens(tokens[0]),)
     nowhere = (shares.sum(0) <= 0).to(shares)
-    heard = tuple(
+    pieces = tuple(
         Tokens(token, mask=share if within else share + nowhere)
         for token, share, within in zip(tokens, shares, strict, strict=True)
     )
     if not all(strict):
-        return heard
+        return pieces
     # A network that paints alone also leaves soft edges and weak exemplars to no picture.
     left = (1 - shares.sum(0)).clamp_min(0) if ctx.model.image_only else nowhere
-    return (*heard, Tokens(ctx.null_image_tokens(), mask=left)) if bool((left > 0).any()) else heard
+    return (*pieces, Tokens(ctx.null_image_tokens(), mask=left)) if bool((left > 0).any()) else pieces
 
 
 def _similarity(painted: Sequence[Part], shares: Tensor, native: float) -> float | Tensor:

@@ -76,16 +76,16 @@ class Part:
 class Layout:
     """The regions that count in one part of the walk, in canonical order.
 
-    rest: [H, W], the caption's share. mute: where words are shared, the regions that obey a control and have none.
+    rest: [H, W], the caption's share. control_only: where texts share it, the regions with a control and no phrase.
     """
 
     parts: tuple[Part, ...]
     rest: Tensor
-    mute: tuple[Part, ...] = ()
+    control_only: tuple[Part, ...] = ()
 
 
 def layout(placed: Sequence[Placed], ctx: Context, *, weighted: bool = True) -> Layout:
-    """The overlap rule on the grid of latents. weighted: by the regions' weights; else all that count, count alike."""
+    """The overlap rule on the grid of latents. weighted: by the regions' weights; else all that count, count even."""
     masks, overlap = [p.mask for p in placed], ctx.scene.overlap
     priorities = [p.region.priority if overlap == "priority" else 0 for p in placed]
     seen = region_weights(masks, [1.0] * len(placed), priorities, overlap)
@@ -101,9 +101,9 @@ def layout(placed: Sequence[Placed], ctx: Context, *, weighted: bool = True) -> 
                 share=ctx.tensor(share),
                 open=ctx.tensor(left_open(priority, masks, priorities)),
                 weight=weight,
-                relative=ctx.tensor(np.divide(share, alike, out=np.ones_like(share), where=alike > 0)),
+                relative=ctx.tensor(np.divide(share, even, out=np.ones_like(share), where=even > 0)),
             )
-            for p, mask, share, alike, weight, priority in zip(
+            for p, mask, share, even, weight, priority in zip(
                 placed, seen, shares, equal, numbers, priorities, strict=True
             )
         ),

@@ -69,13 +69,13 @@ def normalise(text: str) -> str:
     return " ".join(_spaced(text.lower().lstrip(_MARKS)).split())
 
 
-def tidied(text: str, learned: LearnedWords) -> list[Piece]:
+def cleaned(text: str, learned: LearnedWords) -> list[Piece]:
     """The same clean-up of a text with weights; between its pieces marks and spaces stay, learned words as they are."""
-    said = [
+    parts = [
         Piece(_clean(piece.words, learned, first=k == 0), piece.weight)
         for k, piece in enumerate(pieces(text) or [Piece("")])
     ]
-    return said if len(said) > 1 else [Piece(" ".join(said[0].words.split()), said[0].weight)]
+    return parts if len(parts) > 1 else [Piece(" ".join(parts[0].words.split()), parts[0].weight)]
 
 
 def _clean(text: str, learned: LearnedWords, *, first: bool) -> str:
@@ -89,7 +89,7 @@ def _spaced(text: str) -> str:
     return text.replace("-", " ").replace("/", " ")
 
 
-class Spelt(NamedTuple):
+class TokenIds(NamedTuple):
     """Ids, and how much each of these tokens counts."""
 
     ids: list[int]
@@ -133,28 +133,28 @@ def _ids_by(tokenizer: Any) -> Spelling:
     return lambda text: tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
 
-def _caption(spell: Spelling, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
-    spelt = _words(spell, v, said)
-    if (count := len(spelt.ids)) > v.length:
+def _caption(spell: Spelling, v: Vocabulary, parts: Sequence[Piece]) -> TokenIds:
+    encoded_parts = _words(spell, v, parts)
+    if (count := len(encoded_parts.ids)) > v.length:
         raise SceneError(f"The caption takes {count} tokens, but the model reads at most {v.length}; shorten it.")
-    return spelt
+    return encoded_parts
 
 
-def _region(spell: Spelling, v: Vocabulary, box: Box, said: Sequence[Piece]) -> Spelt:
-    ids, weights = _words(spell, v, said)
+def _region(spell: Spelling, v: Vocabulary, box: Box, parts: Sequence[Piece]) -> TokenIds:
+    ids, weights = _words(spell, v, parts)
     place = [v.position(value) for value in box]
-    return Spelt(place + ids, [1.0] * len(place) + weights)
+    return TokenIds(place + ids, [1.0] * len(place) + weights)
 
 
-def _words(spell: Spelling, v: Vocabulary, said: Sequence[Piece]) -> Spelt:
+def _words(spell: Spelling, v: Vocabulary, parts: Sequence[Piece]) -> TokenIds:
     """Start, words, end; what is no word has weight 1."""
-    spelt = [spell(piece.words) for piece in said]
-    ids = [i for own in spelt for i in own]
+    encoded_parts = [spell(piece.words) for piece in parts]
+    ids = [i for own in encoded_parts for i in own]
     if any(i in (v.start, v.end) or v.first_bin <= i < v.first_bin + v.bins for i in ids):
-        text = "".join(piece.words for piece in said)
+        text = "".join(piece.words for piece in parts)
         raise SceneError(f'"{text}" holds a token that sequences are built of, such as <bin000>; leave it out.')
-    weights = [piece.weight for piece, own in zip(said, spelt, strict=True) for _ in own]
-    return Spelt([v.start, *ids, v.end], [1.0, *weights, 1.0])
+    weights = [piece.weight for piece, own in zip(parts, encoded_parts, strict=True) for _ in own]
+    return TokenIds([v.start, *ids, v.end], [1.0, *weights, 1.0])
 
 
 class Reco:
@@ -169,28 +169,30 @@ class Reco:
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
         text, v = ctx.model.text, _vocabulary(ctx)
-        room = v.length - len(_caption(text.words, v, tidied(ctx.scene.caption, text.learned)).ids)
-        costs = [len(_region(text.words, v, p.box, tidied(p.region.phrase, text.learned)).ids) for p in placed]
+        room = v.length - len(_caption(text.words, v, cleaned(ctx.scene.caption, text.learned)).ids)
+        costs = [len(_region(text.words, v, p.box, cleaned(p.region.phrase, text.learned)).ids) for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         text, v = ctx.model.text, _vocabulary(ctx)
-        caption = tidied(ctx.scene.caption, text.learned)
-        spelt = [_caption(text.words, v, caption)]
-        said = [
-            (part, _region(text.words, v, part.box, tidied(part.region.phrase, text.learned))) for part in layout.parts
+        caption = cleaned(ctx.scene.caption, text.learned)
+        encoded_parts = [_caption(text.words, v, caption)]
+        parts = [
+            (part, _region(text.words, v, part.box, cleaned(part.region.phrase, text.learned))) for part in layout.parts
         ]
-        if said and ctx.scene.caption:
-            mute = [(part, _region(text.words, v, part.box, caption)) for part in layout.mute]
-            said += _fitting(mute, v.length - sum(len(own.ids) for own in (*spelt, *(own for _, own in said))))
-        said.sort(key=lambda one: (-area(one[0].box), one[0].name))
-        spelt += [own for _, own in said]
-        ends = list(accumulate(len(own.ids) for own in spelt))
+        if parts and ctx.scene.caption:
+            control_only = [(part, _region(text.words, v, part.box, caption)) for part in layout.control_only]
+            parts += _fitting(
+                control_only, v.length - sum(len(own.ids) for own in (*encoded_parts, *(own for _, own in parts)))
+            )
+        parts.sort(key=lambda one: (-area(one[0].box), one[0].name))
+        encoded_parts += [own for _, own in parts]
+        ends = list(accumulate(len(own.ids) for own in encoded_parts))
         left = v.length - ends[-1]
-        ids = [i for own in spelt for i in own.ids] + [v.end] * left
-        weights = [weight for own in spelt for weight in own.weights] + [1.0] * left
+        ids = [i for own in encoded_parts for i in own.ids] + [v.end] * left
+        weights = [weight for own in encoded_parts for weight in own.weights] + [1.0] * left
         encoded = ctx.encode_tokens(ids, weights)
-        pieces_of = [(part.name, _bias_mask(part)) for part, _ in said]
+        pieces_of = [(part.name, _bias_mask(part)) for part, _ in parts]
         text = Conditioning(tokens=_pieces(encoded, ends, pieces_of))
         return Fragment(text=text, summary=ctx.scene.caption, parts=layout.parts)
 
@@ -208,10 +210,10 @@ def _bias_mask(part: Part) -> Tensor | None:
     return None if bool((counted == 1).all()) else counted
 
 
-def _fitting(said: Sequence[tuple[Part, Spelt]], room: int) -> list[tuple[Part, Spelt]]:
+def _fitting(parts: Sequence[tuple[Part, TokenIds]], room: int) -> list[tuple[Part, TokenIds]]:
     """The first of them, as far as there is room for their tokens."""
-    ends = accumulate(len(own.ids) for _, own in said)
-    return [one for one, end in zip(said, ends, strict=True) if end <= room]
+    ends = accumulate(len(own.ids) for _, own in parts)
+    return [one for one, end in zip(parts, ends, strict=True) if end <= room]
 
 
 def _pieces(text: EncodedText, ends: Sequence[int], regions: Sequence[tuple[str, Tensor | None]]) -> tuple[Tokens, ...]:

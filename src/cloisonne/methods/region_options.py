@@ -1,4 +1,4 @@
-"""Which dial of a region counts for which kind of condition. What cannot count is refused or said, naming the region.
+"""Which option of a region counts for which kind of condition. What cannot count is refused or said, naming the region.
 
 The table in docs/region-options.md is this one with the model families of ``models/capabilities.py`` (tested).
 """
@@ -12,15 +12,17 @@ from cloisonne.models.checkpoints.parts import Family
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 Condition = Callable[[Region, Scene], bool]
-"""Whether a dial counts in this region of this scene."""
+"""Whether an option counts in this region of this scene."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What becomes of a dial. mark: how the table says it. where: when it counts. advice: what to do where it does not.
+    """What becomes of an option.
+
+    mark: as the table has it. where: when it counts. advice: what to do where it does not.
 
     refused: where it does not count, the scene is refused; otherwise it is drawn and its report has a warning.
     """
@@ -59,14 +61,14 @@ def _seeded(region: Region, scene: Scene) -> bool:
 
 
 def _rivalled(region: Region, scene: Scene) -> bool:
-    """Whether anything but the region's own exemplar is looked at by a network without words."""
+    """Whether anything but the region's own exemplar conditions a network without text."""
     return region.strict or len(scene.active_regions) > 1
 
 
 YES = Answer("yes")
 ALWAYS = Answer("always")
-"""So it is in any case; the dial is welcome and changes nothing."""
-IN_OVERLAP = Answer("yes, but in a union", 'with "overlap": "union" all count alike, choose "blend"', _weighed)
+"""So it is in any case; the option is welcome and changes nothing."""
+IN_OVERLAP = Answer("yes, but in a union", 'with "overlap": "union" all have equal weights, choose "blend"', _weighed)
 RANKED = Answer("with `priority`", 'it ranks regions where the scene has "overlap": "priority"', _ranked)
 ROOM = Answer("who has room")
 RANKED_ROOM = Answer("with `priority`; who has room")
@@ -78,8 +80,8 @@ BOXED = Answer(
 WORDED = Answer(
     "of negative, guidance, seed", "its words say where it is; choose the method attention or reco", _masked
 )
-SEEDED = Answer("of its seed", "the method caption hears no region; choose another", _seeded)
-UNHEARD = Answer("no", where=_never)
+SEEDED = Answer("of its seed", "the method caption uses no region; choose another", _seeded)
+UNUSED = Answer("no", where=_never)
 RIVALLED = Answer("with strict", "nothing else is painted there that it could leave room to; set strict", _rivalled)
 PASTED = Answer(
     "with strict",
@@ -88,7 +90,7 @@ PASTED = Answer(
 )
 NO_NEGATIVE = Answer(
     "refused",
-    "Paint by Example hears no words; give the region a phrase, which can have a negative, or leave it out",
+    "Paint by Example takes no text; give the region a phrase, which can have a negative, or leave it out",
     _never,
     refused=True,
 )
@@ -102,7 +104,7 @@ AS_WORDS = Answer("as its words")
 LEFT_TO_WORDS = Answer("as its words", where=_never)
 """Nothing to a LoRA, which changes the network in every branch."""
 
-DIALS: Mapping[str, Callable[[Region], bool]] = {
+OPTIONS: Mapping[str, Callable[[Region], bool]] = {
     "weight": lambda region: region.weight != 1,
     "start, stop": lambda region: (region.start, region.stop) != (0, 1),
     "feather": lambda region: region.feather > 0,
@@ -116,9 +118,9 @@ DIALS: Mapping[str, Callable[[Region], bool]] = {
 }
 """Whether a region turns it. ``mask`` is the shape itself and its grey; ``similarity`` is guidance of an exemplar."""
 
-_ALL = dict.fromkeys(DIALS, YES) | {"weight": IN_OVERLAP, "priority": RANKED}
+_ALL = dict.fromkeys(OPTIONS, YES) | {"weight": IN_OVERLAP, "priority": RANKED}
 _MASKED = _ALL | {"strict": ALWAYS}
-_CAPTION = {"start, stop": UNHEARD, "feather": SEEDED, "mask": SEEDED, "priority": UNHEARD}
+_CAPTION = {"start, stop": UNUSED, "feather": SEEDED, "mask": SEEDED, "priority": UNUSED}
 
 _NOT_A_CONCEPTS = dict.fromkeys(
     ("start, stop", "negative", "seed", "lora"), Answer("refused", where=_never, refused=True)
@@ -130,19 +132,21 @@ KINDS: Mapping[str, Mapping[str, Answer]] = {
     "phrase, method attention": _MASKED,
     "phrase, method multidiffusion": _MASKED,
     "phrase, method words": _ALL
-    | {"weight": UNHEARD, "feather": WORDED, "mask": WORDED, "priority": ROOM, "strict": UNHEARD},
-    "phrase, method caption": dict.fromkeys(DIALS, UNHEARD) | _CAPTION | {"seed": YES, "lora": YES},
+    | {"weight": UNUSED, "feather": WORDED, "mask": WORDED, "priority": ROOM, "strict": UNUSED},
+    "phrase, method caption": dict.fromkeys(OPTIONS, UNUSED) | _CAPTION | {"seed": YES, "lora": YES},
     "exemplar, IP-Adapter": _MASKED,
     "exemplar, Paint by Example": _ALL | {"negative": NO_NEGATIVE, "lora": NO_LORA},
     "exemplar, Paint by Example alone": _ALL
     | {"weight": RIVALLED, "feather": PASTED, "mask": PASTED, "negative": NO_NEGATIVE, "lora": NO_LORA},
     "control": _MASKED,
     "lora": _ALL | dict.fromkeys(("negative", "guidance", "seed", "strict"), LEFT_TO_WORDS),
-    "edit": dict.fromkeys(DIALS, AS_WORDS) | {"seed": YES, "lora": Answer("refused")},
+    "edit": dict.fromkeys(OPTIONS, AS_WORDS) | {"seed": YES, "lora": Answer("refused")},
     "concept": _MASKED | _NOT_A_CONCEPTS,
 }
-"""What becomes of each dial of ``DIALS``, by kind of condition. A region of several kinds turns a dial for those it
-counts for; it is refused, or said to be of no use, where it counts for none."""
+"""What becomes of each option of ``OPTIONS``, by kind of condition.
+
+A region of several kinds sets an option for those it counts for; it is refused, or warned of, where it counts for none.
+"""
 
 
 def kinds(region: Region, scene: Scene, model: Model) -> Iterator[str]:
@@ -163,23 +167,23 @@ def kinds(region: Region, scene: Scene, model: Model) -> Iterator[str]:
 def idle(region: Region, scene: Scene, model: Model) -> dict[str, Answer]:
     """The dials that a region turns, and that count for none of its kinds. SceneError where that is refused."""
     found: dict[str, Answer] = {}
-    for dial, turned in DIALS.items():
-        answers = [KINDS[kind][dial] for kind in kinds(region, scene, model)]
+    for option, turned in OPTIONS.items():
+        answers = [KINDS[kind][option] for kind in kinds(region, scene, model)]
         if not turned(region) or any(answer.where(region, scene) for answer in answers):
             continue
         for answer in answers:
             if answer.refused:
-                given = shown(getattr(region, dial))
-                raise SceneError(f"{dial} is {given}, but cannot count here: {answer.advice}.", region=region.name)
-            found[dial] = answer
+                given = brief(getattr(region, option))
+                raise SceneError(f"{option} is {given}, but cannot count here: {answer.advice}.", region=region.name)
+            found[option] = answer
     return found
 
 
 def warnings(region: Region, scene: Scene, model: Model) -> Iterator[str]:
     """What is not honoured of a region, one sentence for each reason, though it is drawn."""
     reasons: dict[str, list[str]] = {"": ["phrase"]} if region.phrase and scene.method == "caption" else {}
-    for dial, answer in idle(region, scene, model).items():
-        reasons.setdefault(answer.advice, []).append(dial)
+    for option, answer in idle(region, scene, model).items():
+        reasons.setdefault(answer.advice, []).append(option)
     for advice, named in reasons.items():
         fields = " and ".join(named)
         if advice:
@@ -188,13 +192,13 @@ def warnings(region: Region, scene: Scene, model: Model) -> Iterator[str]:
             yield f'Region "{region.name}": the method "{scene.method}" does not use its {fields}.'
 
 
-def refuse_unheard(regions: Sequence[Region]) -> None:
-    """SceneError where something is removed and a dial is turned that only words have: there are none after."""
-    heard = ("weight", "start, stop", "negative", "guidance", "strict")
+def refuse_unused(regions: Sequence[Region]) -> None:
+    """SceneError where something is removed and an option is turned that only words have: there are none after."""
+    of_text = ("weight", "start, stop", "negative", "guidance", "strict")
     for region in regions:
         if region.edit is None or region.edit.kind != "remove":
             continue
-        if turned := next((dial for dial in heard if DIALS[dial](region)), None):
+        if turned := next((option for option in of_text if OPTIONS[option](region)), None):
             raise SceneError(
                 f"The region sets {turned}, but it removes something from a given picture and says nothing of its own "
                 f'afterwards; leave {turned} out, or write it as an edit of kind change with words for "to".',
@@ -204,8 +208,8 @@ def refuse_unheard(regions: Sequence[Region]) -> None:
 
 def markdown() -> str:
     """The table for people."""
-    head = ["kind", *DIALS, "lines of checkpoints"]
-    rows = [[kind, *(answers[dial].mark for dial in DIALS), _lines(kind)] for kind, answers in KINDS.items()]
+    head = ["kind", *OPTIONS, "lines of checkpoints"]
+    rows = [[kind, *(answers[option].mark for option in OPTIONS), _lines(kind)] for kind, answers in KINDS.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 

@@ -27,7 +27,7 @@ from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.pipelines.progress_bar import both, progress_bar
 from cloisonne.pipelines.result import Result
 from cloisonne.pipelines.translation import translate as translating
-from cloisonne.pipelines.translation.run import told_nothing
+from cloisonne.pipelines.translation.run import no_progress
 from cloisonne.pipelines.translation.translate import Translated
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -197,21 +197,21 @@ def translate(source: Any, reference: Any, model: ModelLike, **options: Unpack[k
     progress = options.get("progress", True)
     given.pop("progress", None)
     with progress_bar(progress) as bar:
-        report = progress if callable(progress) else bar.stage if bar else told_nothing
+        report = progress if callable(progress) else bar.stage if bar else no_progress
         result = translating.translate(source, reference, as_model(model), progress=report, **given)
     _warn(result.warnings)
     return result
 
 
 def sweep(
-    scene: SceneLike, model: ModelLike, dial: str, values: Sequence[Any], **options: Unpack[kw.SweepOptions]
+    scene: SceneLike, model: ModelLike, field: str, values: Sequence[Any], **options: Unpack[kw.SweepOptions]
 ) -> list[Result]:
     """Generate a scene once for each value of one option; a scene without a seed gets one random seed for all.
 
     Args:
         scene: A scene, in any form.
         model: What :func:`load` returns, or what it takes.
-        dial: The option: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or
+        field: A field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or
             a field that only regions have, such as "feather", which then changes in all regions that can have it.
         values: The values of the option.
         options: Fields of the scene to override, and callback_on_step_end, progress and cache as for :func:`generate`;
@@ -226,7 +226,7 @@ def sweep(
         raise SceneError("sampler is an object, but a sweep takes only names; give the name of a sampler.")
     asked, loaded = as_scene(scene, fields), as_model(model)
     with _watched(run):
-        results = sweeping.sweep(asked, loaded, dial, values, **run)
+        results = sweeping.sweep(asked, loaded, field, values, **run)
     _warn(sentence for result in results for sentence in result.warnings)
     return results
 

@@ -37,7 +37,7 @@ def control_features(
     if blank:
         return () if net is None else (torch.zeros(3, size[1], size[0]),)
     pixels = control_map(region.control, edit, size, region.name)
-    return model.adapters[region.control.kind].features(pixels) if net is None else (net.shown(pixels),)
+    return model.adapters[region.control.kind].features(pixels) if net is None else (net.control_image(pixels),)
 
 
 def control_map(

@@ -26,7 +26,7 @@ from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.pipelines.prompt_syntax import with_choices
 from cloisonne.pipelines.result import REPORT_VERSION, Result, scene_of
 from cloisonne.pipelines.translation.run import Translation
-from cloisonne.pipelines.translation.settings import Progress, told_nothing
+from cloisonne.pipelines.translation.settings import Progress, no_progress
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.mask_reading import Channel
@@ -74,7 +74,7 @@ def generate(
     readers: Sequence[AttentionEdit] = (),
     refines: Sequence[Refine] = (),
     solver: Sampler[Any] | None = None,
-    progress: Progress = told_nothing,
+    progress: Progress = no_progress,
     cache: Path | None = None,
 ) -> Result:
     """Generate images of a scene, or repaint its background: the regions, or the whole image without regions.
@@ -114,7 +114,7 @@ def generate(
     for index, one in enumerate(scenes):
         watch = silent if callback_on_step_end is None else _watch(callback_on_step_end, index, num_images, model.vae)
         noise = None if latents is None else latents[index]
-        ends.append(painter.walk(one, noise, watch, run))
+        ends.append(painter.sample(one, noise, watch, run))
         images += [painter.picture(ends[-1])] if output_type == "pil" else []
     warnings = list(translation.warnings()) if translation else []
     carried = {"given latents": latents is None, "a sampler object": solver is None, "given refines": not refines}
@@ -131,7 +131,7 @@ def generate(
         "rows": run.rows,
         "dropped": list(prepared.compiled.dropped),
         "warnings": [*prepared.compiled.warnings, *warnings],
-        **painter.told_outside(images),
+        **painter.outside_report(images),
     }
     return Result(
         images=images,
@@ -188,8 +188,8 @@ def paint(
     phrase: text for the same region, where the model takes text. feather, mask_channel, options: as for :func:`fill`;
     ``composite=False`` returns the raw decode.
     """
-    shown: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
-    region = painted(mask, exemplar, feather=feather, **shown)
+    given: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
+    region = painted(mask, exemplar, feather=feather, **given)
     return _repainted(source, region, model, options)
 
 
@@ -230,12 +230,12 @@ class _Painter:
         """Whether there are pixels that must not change."""
         return self._edit is not None and bool(self._edit.masks)
 
-    def walk(self, scene: Scene, latents: Tensor | None, watch: Watch, run: Run) -> Tensor:
+    def sample(self, scene: Scene, latents: Tensor | None, watch: Watch, run: Run) -> Tensor:
         """Denoise the latents [C, H, W] of one scene, from noise or from the noised background."""
         assert scene.seed is not None, "a resolved scene has a seed"
         if self._translation is not None:
             with explained(self._model):
-                return self._translation.walk(scene.seed, watch, self._added)
+                return self._translation.sample(scene.seed, watch, self._added)
         steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
         noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
         # Taken in any case, so that given latents do not shift the noise of stochastic samplers.
@@ -243,11 +243,11 @@ class _Painter:
         z = z if latents is None else latents.to(z)
         if self._pin is not None:
             z = start(self._pin, z, steps[0], scene.strength) if steps else self._pin.known
-        walked = Run()
+        own_run = Run()
         with explained(self._model):
-            z = sample(self._plan, self._prepared.sampler, z[None], steps, noise=noise, watch=watch, run=walked)[0]
-        run.forwards += walked.forwards
-        run.rows += walked.rows
+            z = sample(self._plan, self._prepared.sampler, z[None], steps, noise=noise, watch=watch, run=own_run)[0]
+        run.forwards += own_run.forwards
+        run.rows += own_run.rows
         return z
 
     def picture(self, z: Tensor) -> Image.Image:
@@ -266,7 +266,7 @@ class _Painter:
             self.raw_differences.append(self.difference_outside(raw))
         return self._edit.pasted(pixels, self._covered) if self._prepared.scene.composite else raw
 
-    def told_outside(self, images: Sequence[Image.Image]) -> dict[str, bool | int | None]:
+    def outside_report(self, images: Sequence[Image.Image]) -> dict[str, bool | int | None]:
         """The report's entries about pixels that must not change."""
         differences = [self.difference_outside(image) for image in images] if self.has_outside else []
         return {

@@ -119,7 +119,7 @@ def prepare(
     grid = _grid(resolved, model)
     kept = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
     hole = _hole(resolved, model, edit, blank=blank)
-    walker, steps = _walk(resolved, model, solver, grid)
+    solver_of_scene, steps = _sampling(resolved, model, solver, grid)
     ctx = Context(
         scene=resolved,
         model=model,
@@ -146,7 +146,7 @@ def prepare(
         edit=edit,
         kept=kept,
         grid=grid,
-        sampler=walker,
+        sampler=solver_of_scene,
         steps=steps,
     )
 
@@ -216,15 +216,17 @@ def _placed(scene: Scene, grid: tuple[int, int]) -> list[Placed]:
     return [place(region, mask, box_of(region, mask), grid) for region, mask in masks]
 
 
-def _walk(
+def _sampling(
     scene: Scene, model: Model, solver: Sampler[Any] | None, grid: tuple[int, int]
 ) -> tuple[Sampler[Any], tuple[Step, ...]]:
     assert scene.sampler, "a resolved scene has a sampler"
     assert scene.steps, "a resolved scene has steps"
-    walker = sampler(scene.sampler, scene.eta) if solver is None else check_sampler(solver)
+    solver_of_scene = sampler(scene.sampler, scene.eta) if solver is None else check_sampler(solver)
     schedule = model.schedule
     if scene.spacing != "default":
         schedule = schedule.spaced(scene.spacing, SPREADS[scene.sampler])
     tokens = grid[0] * grid[1] // model.spec.patch**2
-    steps = schedule.steps(scene.steps, ends_clean=walker.ends_clean, strength=scene.strength, num_tokens=tokens)
-    return walker, steps
+    steps = schedule.steps(
+        scene.steps, ends_clean=solver_of_scene.ends_clean, strength=scene.strength, num_tokens=tokens
+    )
+    return solver_of_scene, steps

@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def changed(presets: Mapping[str, T], preset: str, changes: Mapping[str, Any], w
                 f'The preset "{preset}" of {what} has no "{name}"; choose one of {", ".join(sorted(kinds))}.'
             )
         if wanted := _refused(kinds[name], value):
-            raise SceneError(f"{name} is {shown(value)}; give {wanted}.")
+            raise SceneError(f"{name} is {brief(value)}; give {wanted}.")
     return replace(found, **changes)
 
 

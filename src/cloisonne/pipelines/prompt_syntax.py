@@ -15,7 +15,7 @@ from cloisonne.scene.prompt import at, plain, switches
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.tags import added, untagged
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 _Change = Callable[[Region | None, str, str], str]
 """Maps a region (None for the scene), a text's field name and the text to a new text."""
@@ -105,7 +105,7 @@ def _unknown(scene: Scene, model: Model) -> list[str]:
 
 
 def _with_near(phrase: str, near: list[str]) -> str:
-    return shown(phrase) + (f" (it knows {', '.join(map(shown, near))})" if near else "")
+    return brief(phrase) + (f" (it knows {', '.join(map(brief, near))})" if near else "")
 
 
 def _subject(region: Region | None, name: str) -> str:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from cloisonne.errors import SceneError
 from cloisonne.pipelines.contact_sheet import contact_sheet
 from cloisonne.pipelines.result import Result
-from cloisonne.pipelines.translation.settings import Progress, told_nothing
+from cloisonne.pipelines.translation.settings import Progress, no_progress
 from cloisonne.scene.fields import region_field, with_region_field
 from cloisonne.scene.io.images import orientation, turned_upright
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
-from cloisonne.scene.values import ALIASES, closest, shown
+from cloisonne.scene.values import ALIASES, brief, closest
 
 if TYPE_CHECKING:
     from cloisonne.models.model import Model
@@ -72,7 +72,7 @@ def sweep(
     values: Sequence[Any],
     *,
     callback_on_step_end: "Callback | None" = None,
-    progress: Progress = told_nothing,
+    progress: Progress = no_progress,
     cache: Path | None = None,
 ) -> list[Result]:
     """Generate a scene once for each value of one option; a scene without a seed gets one random seed for all.
@@ -106,7 +106,7 @@ def sweep(
 def swept(scene: Scene, option: str, values: Sequence[Any]) -> list[Scene]:
     """The scenes of :func:`sweep`. Raises SceneError for an unknown option or an invalid value."""
     if not values:
-        raise SceneError(f"There are no values of {shown(option)} to sweep; give some, as in guidance=1,2.5,5.")
+        raise SceneError(f"There are no values of {brief(option)} to sweep; give some, as in guidance=1,2.5,5.")
     with_value = _setter(scene, option)
     fixed = scene if scene.seed is not None else scene.replace(seed=secrets.randbelow(2**32))
     return [with_value(fixed, value) for value in values]
@@ -155,7 +155,7 @@ def _check_own(region: Region, option: str) -> None:
     if option not in REGION_OPTIONS:
         meant = closest(option, REGION_OPTIONS)
         advice = f'did you mean "{meant}"?' if meant else f"a region has {', '.join(REGION_OPTIONS)}."
-        raise SceneError(f"There is no option {shown(option)} to sweep; {advice}", region=region.name)
+        raise SceneError(f"There is no option {brief(option)} to sweep; {advice}", region=region.name)
     if not _has(region, option):
         raise SceneError(
             f"{option} cannot be swept without {_NEEDED[option]}; give the region one.", region=region.name
@@ -166,9 +166,9 @@ def _unknown(scene: Scene, option: str) -> str:
     known = [*SCENE_OPTIONS, *(one for one in REGION_OPTIONS if one not in SCENE_OPTIONS)]
     owner, point, own = option.rpartition(".")
     if point and own in REGION_OPTIONS:
-        names = ", ".join(shown(region.name) for region in scene.regions) or "none"
-        return f"There is no region {shown(owner)} to sweep {own} of; the scene's regions are: {names}."
+        names = ", ".join(brief(region.name) for region in scene.regions) or "none"
+        return f"There is no region {brief(owner)} to sweep {own} of; the scene's regions are: {names}."
     meant = closest(option, known)
-    return f"There is no option {shown(option)} to sweep; " + (
+    return f"There is no option {brief(option)} to sweep; " + (
         f'did you mean "{meant}"?' if meant else f"choose {', '.join(known)}."
     )

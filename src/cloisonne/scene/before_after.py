@@ -7,7 +7,7 @@ from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import iou
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def _refuse_schedules(scene: Scene) -> None:
     for name, text in texts:
         if switches(text, 1):
             raise SceneError(
-                f"The text {shown(text)} changes during sampling, but an edit uses the same text at every step; remove "
+                f"The text {brief(text)} changes during sampling, but an edit uses the same text at every step; remove "
                 "its [from:to:when].",
                 region=name,
             )

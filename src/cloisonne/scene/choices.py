@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 _BRACES = re.compile(r"\\.|\{([^}]*)\}", re.DOTALL)
 _BAR = re.compile(r"(?<!\\)\|")
@@ -27,7 +27,7 @@ def check_choices(text: str) -> None:
     for option in (option for found in options(text) for option in found):
         if _WEIGHTED.match(option):
             raise SceneError(
-                f"The text {shown(text)} has an option with a weight or a count, {shown(option)}, which is not "
+                f"The text {brief(text)} has an option with a weight or a count, {brief(option)}, which is not "
                 "supported; write {red|blue}, and repeat an option to pick it more often."
             )
 

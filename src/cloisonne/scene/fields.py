@@ -8,7 +8,7 @@ from cloisonne.errors import SceneError
 from cloisonne.scene.io.image_ref import CONCEPT_FILE
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
-from cloisonne.scene.values import ALIASES, Value, closest, shown
+from cloisonne.scene.values import ALIASES, Value, brief, closest
 
 
 def region_field(scene: Scene, name: str) -> tuple[Region, str] | None:
@@ -106,7 +106,7 @@ def read_change(scene: Scene, text: str) -> tuple[str, Any]:
     """
     name, equals, given = (part.strip() for part in text.partition("="))
     if not equals or not name:
-        raise SceneError(f'The change is {shown(text)}; give a field and its value, as in hat="a green hat".')
+        raise SceneError(f'The change is {brief(text)}; give a field and its value, as in hat="a green hat".')
     owner, field = _resolve(scene, name)
     try:
         value = json.loads(given)
@@ -122,9 +122,9 @@ def _resolve(scene: Scene, name: str) -> tuple[Region | None, str]:
     named = any(region.name == name for region in scene.regions)
     found = region_field(scene, name)
     if named and (found or name in _own_fields(scene)):
-        other = "a field of the scene" if found is None else f"the {found[1]} of the region {shown(found[0].name)}"
+        other = "a field of the scene" if found is None else f"the {found[1]} of the region {brief(found[0].name)}"
         raise SceneError(
-            f"{shown(name)} is both the name of a region and {other}; write {shown(f'{name}.phrase')} for the region, "
+            f"{brief(name)} is both the name of a region and {other}; write {brief(f'{name}.phrase')} for the region, "
             "or rename it."
         )
     if found:
@@ -150,16 +150,16 @@ def _check_field(owner: Value, field: str, region: str | None) -> None:
     if whole not in known:
         meant = closest(whole, known)
         advice = f'did you mean "{meant}"?' if meant else f"the fields of a region are {', '.join(known)}."
-        raise SceneError(f"There is no field {shown(whole)} to change; {advice}", region=region)
+        raise SceneError(f"There is no field {brief(whole)} to change; {advice}", region=region)
 
 
 def _unknown(scene: Scene, name: str) -> str:
     regions = [region.name or "" for region in scene.regions]
     owner, point, _ = name.partition(".")
-    what = f"region {shown(owner)}" if point else f"region or field of the scene {shown(name)}"
+    what = f"region {brief(owner)}" if point else f"region or field of the scene {brief(name)}"
     meant = closest(owner, [*regions, *([] if point else type(scene).model_fields)])
     advice = f'did you mean "{meant}"? ' if meant else ""
-    named = ", ".join(map(shown, regions)) or "none"
+    named = ", ".join(map(brief, regions)) or "none"
     fields = "" if point else f" Fields of the scene are {', '.join(_own_fields(scene))}."
     return f"There is no {what} to change; {advice}The scene's regions are: {named}.{fields}"
 
@@ -167,4 +167,4 @@ def _unknown(scene: Scene, name: str) -> str:
 def _no_subfield(whole: str, field: str, *, missing: bool) -> str:
     if missing:
         return f"{field} cannot be set, because there is no {whole}; set {whole} as a whole."
-    return f"There is no field {shown(field)} to change; {whole} has no fields of its own, so set it as a whole."
+    return f"There is no field {brief(field)} to change; {whole} has no fields of its own, so set it as a whole."

@@ -11,7 +11,7 @@ from cloisonne.scene.overlap import uncovered
 from cloisonne.scene.region import Region
 from cloisonne.scene.shapes.mask_reading import read_mask
 from cloisonne.scene.shapes.masks import Mask, resized
-from cloisonne.scene.values import Text, Value, shown
+from cloisonne.scene.values import Text, Value, brief
 
 
 class Outside(Value):
@@ -53,7 +53,7 @@ def given_outside(value: Any) -> Any:
     if value is None or isinstance(value, Outside):
         return value
     if not isinstance(value, Mapping):
-        raise SceneError(f'outside is {shown(value)}; give an object {{"image": "old.png", "regions": ["hat"]}}.')
+        raise SceneError(f'outside is {brief(value)}; give an object {{"image": "old.png", "regions": ["hat"]}}.')
     return Outside(**value)
 
 

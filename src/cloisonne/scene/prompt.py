@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.choices import check_choices, options
-from cloisonne.scene.values import Text, shown
+from cloisonne.scene.values import Text, brief
 
 MORE = 1.1
 """Weight of parentheses without a number; square brackets have its inverse."""
@@ -205,7 +205,7 @@ class _Parser:
         weight = _number(parts[-1].source)
         if weight is None or weight > MAX_WEIGHT:
             self._fail(
-                f"has the weight {shown(parts[-1].source)}",
+                f"has the weight {brief(parts[-1].source)}",
                 rf"write a number from 0 to {MAX_WEIGHT:g}, as in (word:1.2), or \: for a literal colon",
             )
         first, *others = (part.leaves for part in parts[:-1])
@@ -215,7 +215,7 @@ class _Parser:
         when = _number(parts[-1].source)
         if len(parts) > 3 or when is None or (when > 1 and when % 1):
             self._fail(
-                f"has the schedule {shown('[' + ':'.join(part.source for part in parts) + ']')}",
+                f"has the schedule {brief('[' + ':'.join(part.source for part in parts) + ']')}",
                 "write [from:to:when], where when is a fraction of the steps from 0 to 1 or a whole number of steps "
                 r"above 1, or \: for a literal colon",
             )
@@ -235,7 +235,7 @@ class _Parser:
         self._fail(f"has a {bracket} at character {place + 1} {wrong}", advice)
 
     def _fail(self, wrong: str, advice: str) -> NoReturn:
-        raise SceneError(f"The text {shown(self._text)} {wrong}; {advice}.")
+        raise SceneError(f"The text {brief(self._text)} {wrong}; {advice}.")
 
 
 def _times(leaves: Iterable[_Leaf], weight: float) -> list[_Leaf]:

@@ -20,7 +20,7 @@ from cloisonne.scene.shapes.geometry import Box, Point, bounds
 from cloisonne.scene.shapes.mask_reading import Channel, ReadMask, read_mask
 from cloisonne.scene.shapes.masks import Mask, box_mask, ellipse_mask, extent, feathered, polygon_mask, resized, sampled
 from cloisonne.scene.shapes.rle import Rle
-from cloisonne.scene.values import Fraction, Seed, Text, Value, shown
+from cloisonne.scene.values import Fraction, Seed, Text, Value, brief
 
 SHAPES = ("box", "ellipse", "polygon", "mask", "rle")
 MAX_POINTS = 10_000
@@ -44,7 +44,7 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
 
 def _checked_box(value: Any, info: ValidationInfo) -> Any:
     box = _numbers(value, 4)
-    given = f"{info.field_name} is {shown(value)}"
+    given = f"{info.field_name} is {brief(value)}"
     if box is None:
         raise SceneError(f"{given}; give four numbers [x0, y0, x1, y1], fractions of the canvas from 0 to 1.")
     if not all(0 <= number <= 1 for number in box):
@@ -57,18 +57,18 @@ def _checked_box(value: Any, info: ValidationInfo) -> Any:
 def _checked_polygon(value: Any) -> Any:
     plain = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(plain, list | tuple) or not 3 <= len(plain) <= MAX_POINTS:
-        raise SceneError(f"polygon is {shown(plain)}; give a list of 3 to {MAX_POINTS} points [x, y].")
+        raise SceneError(f"polygon is {brief(plain)}; give a list of 3 to {MAX_POINTS} points [x, y].")
     points = [_numbers(point, 2) for point in plain]
     for point, given in zip(points, plain, strict=True):
         if point is None:
-            raise SceneError(f"polygon has the point {shown(given)}; give two numbers [x, y], fractions of the canvas.")
+            raise SceneError(f"polygon has the point {brief(given)}; give two numbers [x, y], fractions of the canvas.")
         if not all(0 <= number <= 1 for number in point):
             raise SceneError(
-                f"polygon has the point {shown(given)}, which lies outside the canvas; "
+                f"polygon has the point {brief(given)}, which lies outside the canvas; "
                 "keep its fractions (not pixels) from 0 to 1."
             )
     if _on_a_line(np.array(points)):
-        raise SceneError(f"polygon is {shown(plain)}, whose points lie on a line; give corners around an area.")
+        raise SceneError(f"polygon is {brief(plain)}, whose points lie on a line; give corners around an area.")
     return tuple(points)
 
 
@@ -80,14 +80,14 @@ def _on_a_line(points: NDArray[np.float64]) -> bool:
 
 def _checked_rle(value: Any) -> Any:
     if not isinstance(value, Mapping | Rle):
-        raise SceneError(f'rle is {shown(value)}; give an object {{"size": [height, width], "counts": [...]}}.')
+        raise SceneError(f'rle is {brief(value)}; give an object {{"size": [height, width], "counts": [...]}}.')
     return value
 
 
 def _checked_keywords(value: Any) -> Any:
     words = value if isinstance(value, list | tuple) else [None]
     if len(words) > MAX_KEYWORDS or not all(isinstance(word, str) and word.strip() for word in words):
-        raise SceneError(f"keywords is {shown(value)}; give a list of at most {MAX_KEYWORDS} words or phrases.")
+        raise SceneError(f"keywords is {brief(value)}; give a list of at most {MAX_KEYWORDS} words or phrases.")
     return value
 
 
@@ -166,7 +166,7 @@ class Region(Value):
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
         if name is not None and not _is_name(name):
-            raise SceneError(f"name is {shown(name)}; give one line of at most {MAX_NAME} characters, or leave it out.")
+            raise SceneError(f"name is {brief(name)}; give one line of at most {MAX_NAME} characters, or leave it out.")
         return name
 
     @model_validator(mode="after")
@@ -206,7 +206,7 @@ class Region(Value):
     def _check_edit(self) -> None:
         for name in ("phrase", "exemplar", "control", "concept"):
             if given := getattr(self, name):
-                text = f" ({shown(given)})" if name == "phrase" else ""
+                text = f" ({brief(given)})" if name == "phrase" else ""
                 raise SceneError(
                     f"The region has both edit and {name}{text}, but an edit has its own texts; remove {name}."
                 )

@@ -27,7 +27,7 @@ from cloisonne.scene.outside import OutsideField
 from cloisonne.scene.overlap import Overlap
 from cloisonne.scene.prompt import Prompt, at
 from cloisonne.scene.region import Region
-from cloisonne.scene.values import Fraction, Seed, Text, Value, quoted, shown
+from cloisonne.scene.values import Fraction, Seed, Text, Value, brief, quoted
 
 VERSION = 1
 MAX_REGIONS = 256
@@ -43,7 +43,7 @@ def _checked_interval(value: Any) -> Any:
     numbers = value.tolist() if isinstance(value, np.ndarray) else value
     right = isinstance(numbers, list | tuple) and len(numbers) == 2 and all(type(n) in (int, float) for n in numbers)
     if not right or not 0 <= numbers[0] <= numbers[1] <= 1:
-        raise SceneError(f"guidance_interval is {shown(value)}; give [start, stop] with 0 <= start <= stop <= 1.")
+        raise SceneError(f"guidance_interval is {brief(value)}; give [start, stop] with 0 <= start <= stop <= 1.")
     return numbers
 
 
@@ -58,7 +58,7 @@ def _checked_settings(value: Any, info: ValidationInfo) -> Any:
         return value
     if not isinstance(value, Mapping) or not all(isinstance(v, str | float | int | bool) for v in value.values()):
         name = info.field_name or ""
-        raise SceneError(f'{name} is {shown(value)}; give an object such as {{"preset": "{_PRESETS[name]}"}}.')
+        raise SceneError(f'{name} is {brief(value)}; give an object such as {{"preset": "{_PRESETS[name]}"}}.')
     return tuple(sorted(value.items()))
 
 
@@ -135,20 +135,20 @@ class Scene(Value):
         # First, because other versions may have other fields.
         version = data.get("version", VERSION)
         if type(version) is not int or version != VERSION:
-            raise SceneError(f"version is {shown(version)}; write the scene as version {VERSION}, or update cloisonne.")
+            raise SceneError(f"version is {brief(version)}; write the scene as version {VERSION}, or update cloisonne.")
         super()._refuse_unknown(data)
 
     @field_validator("regions", mode="before")
     @classmethod
     def _check_list(cls, regions: Any) -> Any:
         if not isinstance(regions, list | tuple):
-            raise SceneError(f"regions is {shown(regions)}; give a list of regions.")
+            raise SceneError(f"regions is {brief(regions)}; give a list of regions.")
         if len(regions) > MAX_REGIONS:
             raise SceneError(f"The scene has {len(regions)} regions; give at most {MAX_REGIONS}.")
         for index, region in enumerate(regions):
             if not isinstance(region, Region | Mapping):
                 raise SceneError(
-                    f"The region is {shown(region)}; give an object with a shape and a phrase.",
+                    f"The region is {brief(region)}; give an object with a shape and a phrase.",
                     region=f"region-{index}",
                 )
         return regions
@@ -176,9 +176,9 @@ class Scene(Value):
         names = [region.name for region in self.regions]
         for name in self.outside.regions if self.outside else ():
             if name not in names:
-                there = ", ".join(map(shown, names)) or "none"
+                there = ", ".join(map(brief, names)) or "none"
                 raise SceneError(
-                    f"outside names the region {shown(name)}, but the scene's regions are: {there}; name one of these."
+                    f"outside names the region {brief(name)}, but the scene's regions are: {there}; name one of these."
                 )
         if (region := translated_region(self.active_regions)) is not None:
             check_background(region, self.background, self.strength)

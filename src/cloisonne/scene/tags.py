@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.conditions.lora import Lora
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 _TAGS = re.compile(
     r"(?P<quoted>\\.|\{[^}]*\})|(?P<bracket>[\[\]])"
@@ -60,28 +60,28 @@ class _Reader:
         elif match["word"]:
             if (word := self.learned(match["word"])) is not None:
                 return word
-            self.notes.append(f"{shown(match[0])}, but the model has no such embedding; load its file")
+            self.notes.append(f"{brief(match[0])}, but the model has no such embedding; load its file")
         # Only capitals are operators, and only in a text that is not all capitals.
         elif match["control"] in ("BREAK", "AND") and self.text != self.text.upper():
             self.notes.append(f'"{match[0]}", but {_ADVICE[match[0]]}')
         elif match["wildcard"]:
-            self.notes.append(f"{shown(match[0])}, but {_ADVICE['wildcard']}")
+            self.notes.append(f"{brief(match[0])}, but {_ADVICE['wildcard']}")
         return match[0]
 
     def _extension(self, match: re.Match[str]) -> str:
         if match["kind"].lower() == "hypernet":
-            self.notes.append(f"{shown(match[0])}, but {_ADVICE['hypernet']}")
+            self.notes.append(f"{brief(match[0])}, but {_ADVICE['hypernet']}")
             return match[0]
         if self.depth:
             raise SceneError(
-                f"The text {shown(self.text)} has {shown(match[0])} inside square brackets, but a LoRA cannot be "
+                f"The text {brief(self.text)} has {brief(match[0])} inside square brackets, but a LoRA cannot be "
                 "scheduled; move it outside the brackets, or give its region start and stop."
             )
         try:
             scale = float((match["scale"] or ":1")[1:])
         except ValueError:
             raise SceneError(
-                f"The text {shown(self.text)} has {shown(match[0])}; write a name and one number, as in <lora:ink:0.8>."
+                f"The text {brief(self.text)} has {brief(match[0])}; write a name and one number, as in <lora:ink:0.8>."
             ) from None
         self.loras.append(Lora(name=match["name"].strip(), scale=scale))
         return ""

@@ -120,10 +120,10 @@ class Value(BaseModel):
             return cause if cause.region is not None or owner is None else type(cause)(str(cause), region=owner)
         if not first["loc"]:
             return SceneError(
-                f"{cls.__name__} cannot be made from {shown(first['input'])}; give an object with its fields."
+                f"{cls.__name__} cannot be made from {brief(first['input'])}; give an object with its fields."
             )
         field = str(first["loc"][0])
-        given = "missing" if first["type"] == "missing" else shown(first["input"])
+        given = "missing" if first["type"] == "missing" else brief(first["input"])
         wanted = _wanted(cls.model_json_schema()["properties"][field])
         return SceneError(f"{field} is {given}; give {wanted}.", region=owner)
 
@@ -132,7 +132,7 @@ def _frozen(value: Value, name: str) -> str:
     return f"The {type(value).__name__} is frozen, so its {name} cannot be set; make a copy with replace({name}=...)."
 
 
-def shown(value: object) -> str:
+def brief(value: object) -> str:
     """Format a value for a message: as JSON, on one line, cut after 60 characters if longer than 80."""
     try:
         text = json.dumps(value, ensure_ascii=False)
@@ -161,7 +161,7 @@ def closest(name: str, known: Sequence[str]) -> str | None:
 
 def _unknown(name: str, known: Sequence[str]) -> str:
     meant = closest(name, known)
-    return f"There is no field {shown(name)}; " + (
+    return f"There is no field {brief(name)}; " + (
         f'did you mean "{meant}"?' if meant else f"the fields are {', '.join(known)}."
     )
 
@@ -188,12 +188,12 @@ def _wanted(schema: Mapping[str, Any]) -> str:
 def _readable(text: str) -> str:
     if len(text) > MAX_TEXT:
         raise SceneError(
-            f"A text has {len(text)} characters, but at most {MAX_TEXT} are allowed; shorten {shown(text)}."
+            f"A text has {len(text)} characters, but at most {MAX_TEXT} are allowed; shorten {brief(text)}."
         )
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t":
             raise SceneError(
-                f"The text {shown(text)} contains the character {character!a}, which is not allowed; remove it."
+                f"The text {brief(text)} contains the character {character!a}, which is not allowed; remove it."
             )
     return text
 

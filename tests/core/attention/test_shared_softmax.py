@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention import shared_softmax as module
-from cloisonne.core.attention.shared_softmax import alike
+from cloisonne.core.attention.shared_softmax import shared_softmax
 
 ROWS, HEADS, WIDTH = 5, 3, 8
 PAIRS = [[], [(0, 1)], [(1, 0), (3, 4)], [(0, 1), (0, 2), (0, 4)], [(2, 0), (2, 1), (2, 3), (2, 4)]]
@@ -35,14 +35,18 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, pairs: list[tuple[int, int]]) ->
 def test_each_row_is_as_by_itself(monkeypatch, pairs, queries: int, keys: int, cross: bool, at_once: int) -> None:
     monkeypatch.setattr(module, "AT_ONCE", at_once)
     q, k, v = made(queries, keys)
-    torch.testing.assert_close(alike(q, k, v, pairs, cross=cross), one_by_one(q, k, v, pairs), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        shared_softmax(q, k, v, pairs, cross=cross), one_by_one(q, k, v, pairs), atol=2e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("pairs", PAIRS)
 @pytest.mark.parametrize("cross", [False, True])
 def test_half_precision_keeps_to_the_fused_kernel(pairs, cross: bool) -> None:
     q, k, v = made(36, 36, torch.bfloat16)
-    torch.testing.assert_close(alike(q, k, v, pairs, cross=cross), one_by_one(q, k, v, pairs), atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(
+        shared_softmax(q, k, v, pairs, cross=cross), one_by_one(q, k, v, pairs), atol=2e-2, rtol=2e-2
+    )
 
 
 def test_no_block_of_probabilities_is_larger_than_allowed(monkeypatch) -> None:
@@ -55,6 +59,6 @@ def test_no_block_of_probabilities_is_larger_than_allowed(monkeypatch) -> None:
 
     monkeypatch.setattr(torch, "softmax", noted)
     monkeypatch.setattr(module, "AT_ONCE", 100)
-    alike(*made(36, 36), [(0, 1)], cross=False)
+    shared_softmax(*made(36, 36), [(0, 1)], cross=False)
     assert max(sizes) <= 100
     assert sum(sizes) == HEADS * 36 * 36

@@ -16,7 +16,7 @@ from cloisonne.errors import Cancelled, CapabilityError, CheckpointError, ImageE
 from cloisonne.methods.vct import PRESETS, sharing
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.models.text.learned_concept import Concept, said, table_of
+from cloisonne.models.text.learned_concept import Concept, encode_concept, table_of
 from cloisonne.pipelines.translation.learn_concept import learn
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
@@ -109,7 +109,7 @@ def test_learning_begins_at_a_word_and_changes_no_weight(family: Model) -> None:
 def test_a_concept_of_a_words_own_vectors_says_the_word(family: Model) -> None:
     text: Any = family.text
     ids = text.tokenizer("cat", add_special_tokens=False).input_ids
-    encoded, places = said(text, table_of(text).weight[ids].float())
+    encoded, places = encode_concept(text, table_of(text).weight[ids].float())
     assert places == (1,)
     assert torch.allclose(encoded, text.encode(text.ids("cat")), atol=1e-5)
 

@@ -8,7 +8,7 @@ import pytest
 from cloisonne.methods.baselines import scene_in_words
 from cloisonne.methods.reco import Vocabulary, normalise, sequence
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.train.base.captions import tell
+from cloisonne.train.base.captions import caption_tokens
 from cloisonne.train.base.networks import load_tokenizer
 from cloisonne.world import words
 from cloisonne.world.picture import Recipe, sample
@@ -44,7 +44,7 @@ def expected_texts(store, index, mode):
 def test_sequences_are_those_of_the_methods(store, tokenizer, index):
     v = Vocabulary.of(tokenizer)
     for mode in ("reco", "caption", "words", "null"):
-        tokens = tell(store, index, mode, np.random.default_rng(index), tokenizer, v)
+        tokens = caption_tokens(store, index, mode, np.random.default_rng(index), tokenizer, v)
         assert len(tokens.ids) == len(tokens.owners) == v.length
         caption, regions = expected_texts(store, index, mode) if mode != "null" else ("", [])
         if mode == "words":
@@ -57,7 +57,7 @@ def test_sequences_are_those_of_the_methods(store, tokenizer, index):
 
 def test_owners_name_the_item_of_each_token(store, tokenizer):
     v = Vocabulary.of(tokenizer)
-    tokens = tell(store, 3, "reco", np.random.default_rng(3), tokenizer, v)
+    tokens = caption_tokens(store, 3, "reco", np.random.default_rng(3), tokenizer, v)
     _, regions = expected_texts(store, 3, "reco")
     boxes = store.boxes(3)
     for box, _ in regions:
@@ -71,6 +71,7 @@ def test_half_of_the_captions_name_the_style(store, tokenizer):
     recipe = Recipe(styled=1.0, styles=("blueprint",))
     styled = SimpleNamespace(picture=lambda index: sample(index, recipe), boxes=store.boxes)
     texts = [
-        tokenizer.decode(tell(styled, k, "caption", np.random.default_rng(k), tokenizer, v).ids) for k in range(200)
+        tokenizer.decode(caption_tokens(styled, k, "caption", np.random.default_rng(k), tokenizer, v).ids)
+        for k in range(200)
     ]
     assert 70 < sum("blueprint" in text for text in texts) < 130

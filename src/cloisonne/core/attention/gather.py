@@ -53,7 +53,7 @@ class Gathering:
         return pixels if self.order is None else pixels.index_select(0, self.order)
 
     def unsort(self, attended: Tensor) -> Tensor:
-        """[slots, C] to [R * Q, C]: the mean of what each pixel heard, by shares."""
+        """[slots, C] to [R * Q, C]: the mean of what each pixel covered, by shares."""
         if self.order is None:
             return attended
         if self.shares is None:
@@ -72,26 +72,26 @@ def gathering(
     """
     device, num_pixels = shares.device, shares.shape[1]
     shares = shares.cpu()
-    heard = [share.nonzero().flatten() for share in shares]
-    counts = [len(pixels) for pixels in heard]
+    covered = [share.nonzero().flatten() for share in shares]
+    counts = [len(pixels) for pixels in covered]
     blocks: list[Block] = []
     order: list[Tensor] = []
     slots = [torch.empty(0, dtype=torch.long)] * len(rows)
     start = 0
     for texts in _batches(lengths, counts, [bias is not None for bias in biases]):
         queries = counts[texts[0]]
-        padded = {i: torch.cat([heard[i], heard[i][:1].expand(queries - counts[i])]) for i in texts}
+        padded = {i: torch.cat([covered[i], covered[i][:1].expand(queries - counts[i])]) for i in texts}
         for place, i in enumerate(texts):
             order.append(padded[i] + rows[i] * num_pixels)
             slots[i] = start + place * queries + torch.arange(counts[i])
         bias = [b[padded[i].to(b.device)] for i in texts if (b := biases[i]) is not None]
         blocks.append(Block(tuple(texts), start, queries, torch.stack(bias)[:, None].to(device) if bias else None))
         start = blocks[-1].stop
-    pixels = torch.cat([heard[i] + row * num_pixels for i, row in enumerate(rows)])
+    pixels = torch.cat([covered[i] + row * num_pixels for i, row in enumerate(rows)])
     by_pixel = pixels.argsort(stable=True)
     alone = len(pixels) == int(pixels.max()) + 1
     unsorted = alone and torch.equal(torch.cat(order), torch.arange(start))
-    share = torch.cat([share[own] for share, own in zip(shares, heard, strict=True)])
+    share = torch.cat([share[own] for share, own in zip(shares, covered, strict=True)])
     return Gathering(
         blocks=tuple(blocks),
         order=None if unsorted else torch.cat(order).to(device),
@@ -106,8 +106,8 @@ def _batches(lengths: Sequence[int], counts: Sequence[int], biased: Sequence[boo
 
     Only texts of equal length share a launch; from most pixels to least, each launch takes some that follow each other.
     """
-    heard = [i for i, count in enumerate(counts) if count]
-    texts = sorted(heard, key=lambda i: (biased[i], lengths[i], -counts[i], i))
+    covered = [i for i, count in enumerate(counts) if count]
+    texts = sorted(covered, key=lambda i: (biased[i], lengths[i], -counts[i], i))
     # best[j]: least cost of the first j texts, and where its last launch begins.
     best: list[tuple[int, int]] = [(0, 0)]
     for j in range(1, len(texts) + 1):

@@ -1,4 +1,4 @@
-"""The one place where attention is computed: self-attention, text heard by region, and edits of either.
+"""The one place where attention is computed: self-attention, text project by region, and edits of either.
 
 Without edits and masks the result is bit-identical to diffusers' ``AttnProcessor2_0``. Shapes: R rows, Q queries,
 K keys, C = heads * d channels; ``q`` is what the layer's projection returned, heads not yet split.
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
-from cloisonne.core.attention.shared_softmax import alike
+from cloisonne.core.attention.shared_softmax import shared_softmax
 from cloisonne.core.attention.text_sequences import Projection, TextSequences
 from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Site
 from cloisonne.core.region_lora import LoraScales
@@ -35,7 +35,7 @@ def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call:
     if not edits:
         return attend(q, heads, project, site, call.texts)
     k, v = call.texts.by_row(site.layer, _splitting(project, heads))
-    return _edited(_split(q, heads), k, v, site, call, edits, None if call.texts.alike else call.texts)
+    return _edited(_split(q, heads), k, v, site, call, edits, None if call.texts.uniform else call.texts)
 
 
 def is_bias(site: Site, call: Call) -> bool:
@@ -43,13 +43,13 @@ def is_bias(site: Site, call: Call) -> bool:
     return call.texts.single and call.image_prompts is None and call.loras is None and not _touching(site, call)
 
 
-def text_bias(heard: Callable[[Tensor], Tensor], site: Site, texts: TextSequences) -> Tensor:
+def text_bias(project: Callable[[Tensor], Tensor], site: Site, texts: TextSequences) -> Tensor:
     """[R, Q, C]: what pixels hear of texts of one token each, which does not depend on what they ask.
 
-    A softmax of one logit is 1, so that attention is ``sum_r w_r(p) heard(token_r)``; heard: tokens [T, 1, D] to
+    A softmax of one logit is 1, so that attention is ``sum_r w_r(p) project(token_r)``; project: tokens [T, 1, D] to
     [T, 1, C], values and output projection of the layer. Computed once a run and layer, but for the sum by masks.
     """
-    values, shares = texts.by_token(site.layer, heard), texts.shares(site.grid)
+    values, shares = texts.by_token(site.layer, project), texts.shares(site.grid)
     out = values.new_zeros(texts.num_rows, shares.shape[1], values.shape[-1])
     for text, value, share in zip(texts.texts, values, shares.to(values), strict=True):
         out[text.row] += share[:, None] * value
@@ -93,8 +93,8 @@ def dense(q: Tensor, heads: int, project: Projection, site: Site, texts: TextSeq
     for i, (text, (k, v)) in enumerate(zip(texts.texts, keys_values, strict=True)):
         query = _split(q[text.row : text.row + 1], heads)
         bias = None if (b := biases[i]) is None else b.to(q.dtype)
-        heard = F.scaled_dot_product_attention(query, k, v, attn_mask=bias)
-        out[text.row] += shares[i][:, None].to(q.dtype) * _merge(heard)[0]
+        attended = F.scaled_dot_product_attention(query, k, v, attn_mask=bias)
+        out[text.row] += shares[i][:, None].to(q.dtype) * _merge(attended)[0]
     return out
 
 
@@ -115,7 +115,11 @@ def _edited(
         q, k, v = edit.qkv(q, k, v, site, call)
     readers = [edit for edit in edits if edit.wants_probs(site, call)]
     if not readers and texts is None:
-        out = alike(q, k, v, pairs, cross=site.cross) if pairs else _merge(F.scaled_dot_product_attention(q, k, v))
+        out = (
+            shared_softmax(q, k, v, pairs, cross=site.cross)
+            if pairs
+            else _merge(F.scaled_dot_product_attention(q, k, v))
+        )
         for term in terms:
             out[list(term.rows)] += _merge(F.scaled_dot_product_attention(term.q, term.k, term.v))
         return out

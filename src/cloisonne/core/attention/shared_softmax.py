@@ -10,7 +10,7 @@ AT_ONCE = 1 << 19
 """Most probabilities that exist at a time on a CPU: what stays in a core's cache."""
 
 
-def alike(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]], *, cross: bool) -> Tensor:
+def shared_softmax(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]], *, cross: bool) -> Tensor:
     """[R, Q, heads * d]: attention of all rows, where b of a pair (a, b) looks as a does.
 
     q: [R, heads, Q, d]; k, v: [R, heads, K, d]. Memory is O(Q d + K d): on a CPU a block of probabilities at a time is

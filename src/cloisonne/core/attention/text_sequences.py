@@ -69,7 +69,7 @@ class TextSequences:
         self._projected: dict[tuple[str, str], tuple[tuple[Tensor, Tensor], ...]] = {}
 
     @property
-    def alike(self) -> bool:
+    def uniform(self) -> bool:
         """Every row hears one text, all of the same length: what stock attention can do, whatever their masks."""
         lengths = {len(text.value) for text in self.texts}
         return (
@@ -126,12 +126,12 @@ class TextSequences:
         """Keys and values of each text, T = 1 each."""
         return self._project(("text", layer), project, lambda: [(i,) for i in range(len(self.texts))])
 
-    def by_token(self, layer: str, heard: Callable[[Tensor], Tensor]) -> Tensor:
+    def by_token(self, layer: str, project: Callable[[Tensor], Tensor]) -> Tensor:
         """[T, C] from :attr:`single` texts."""
         key = ("token", layer)
         if key not in self._projected:
             tokens = torch.stack([text.value for text in self.texts])
-            self._projected[key] = ((heard(tokens), tokens),)
+            self._projected[key] = ((project(tokens), tokens),)
         return self._projected[key][0][0][:, 0]
 
     def by_row(self, layer: str, project: Projection) -> tuple[Tensor, Tensor]:

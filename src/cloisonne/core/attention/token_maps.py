@@ -1,4 +1,4 @@
-"""Where words are looked at, read off the attention as it runs, and what is kept where none of them is."""
+"""Maps of the attention to words, read while it runs, and a refine that preserves what they leave."""
 
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,7 @@ LATE = Interval(0.2, 1.0)
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TokenMaps(AttentionEdit):
-    """Where each word of some rows is looked at: the mean over layers, heads and steps so far, read off and not stored.
+    """The attention to each word of some rows: the mean over layers, heads and steps so far, read and not stored.
 
     words: positions of the tokens among all text tokens of a row, one sequence after the other (``spans`` of
     ``TextSequences``). Each sequence has a softmax of its own, times its share of the pixel.
@@ -38,10 +38,10 @@ class TokenMaps(AttentionEdit):
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """Reads, and changes nothing: one-hot values in place of v give the probabilities of the words."""
         rows = self._rows(call)
-        if not call.texts.alike:
+        if not call.texts.uniform:
             logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-            looked = softmax_by_text(logits, site, call.texts)[rows][..., list(self.words)].mean(1)
-            self._note(call, rows, looked)
+            attention = softmax_by_text(logits, site, call.texts)[rows][..., list(self.words)].mean(1)
+            self._note(call, rows, attention)
             return q, k, v
         width = v.shape[-1]
         for start in range(0, len(self.words), width):
@@ -49,8 +49,8 @@ class TokenMaps(AttentionEdit):
             marks = v.new_zeros(len(rows), v.shape[1], k.shape[2], width)
             for place, word in enumerate(chunk):
                 marks[:, :, word, place] = 1
-            looked = F.scaled_dot_product_attention(q[rows], k[rows], marks).mean(1)[..., : len(chunk)]
-            self._note(call, rows, looked)
+            attention = F.scaled_dot_product_attention(q[rows], k[rows], marks).mean(1)[..., : len(chunk)]
+            self._note(call, rows, attention)
         return q, k, v
 
     def in_scene(self, scene: str) -> "TokenMaps":
@@ -68,9 +68,9 @@ class TokenMaps(AttentionEdit):
             return torch.zeros(len(self.words), *self.grid)
         return torch.stack([torch.stack(own).mean(0) for own in map(self._chunks, self.seen.values())]).mean(0)
 
-    def _note(self, call: Call, rows: list[int], looked: Tensor) -> None:
-        """looked: [len(rows), Q, words]."""
-        for i, own in zip(rows, looked, strict=True):
+    def _note(self, call: Call, rows: list[int], attention: Tensor) -> None:
+        """attention: [len(rows), Q, words]."""
+        for i, own in zip(rows, attention, strict=True):
             self.seen.setdefault(call.rows[i], []).append(own.T.unflatten(1, self.grid).detach())
 
     def _chunks(self, read: list[Tensor]) -> list[Tensor]:
@@ -93,7 +93,7 @@ class TokenMaps(AttentionEdit):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LocalBlend:
-    """A refine: where the words are looked at in neither canvas, the target's estimate is the source's (section 3.2).
+    """A refine: where no canvas attends to the words, the target's estimate is the source's (section 3.2).
 
     source, target: names of the streams. maps: those of the words in either. threshold: of the strongest place.
     """
@@ -115,7 +115,7 @@ class LocalBlend:
         return torch.stack([x0[0], mask * x0[1] + (1 - mask) * x0[0]])
 
     def mask(self, size: tuple[int, int]) -> Tensor:
-        """[H, W], 1 where any of the words is looked at."""
+        """[H, W], 1 where any of the words is attended to."""
         found = [
             (own / own.amax((1, 2), keepdim=True).clamp_min(1e-8)).amax(0) for own in map(TokenMaps.mean, self.maps)
         ]

@@ -79,7 +79,7 @@ class Lattice:
     def _held(self, u: Tensor, i: int) -> Tensor:
         held = u * (self.scales[i] / QUANTUM)
         if not bool((held.abs() < LARGEST).all()):
-            raise SceneError("The walk leaves the lattice; take fewer steps, or another inversion.")
+            raise SceneError("The latents leave the lattice; take fewer steps, or another inversion.")
         return held.round().long()
 
     def _length(self, i: int) -> float:

@@ -1,4 +1,4 @@
-"""Inversion under guidance by what the null branch is told: fitted step by step, or simply the words themselves."""
+"""Inversion under guidance by what the null branch is by_step: fitted step by step, or simply the words themselves."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ RATE, ROUNDS, ENOUGH = 1e-2, 10, 1e-5
 
 
 def negative_prompt_inversion(plan: Plan) -> Plan:
-    """Negative-prompt inversion (arXiv 2305.16807): the null branch is told what "cond" is, so guidance is idle."""
+    """Negative-prompt inversion (arXiv 2305.16807): the null branch is conditioned as "cond", so guidance is idle."""
     views = (
         replace(view, branches={**view.branches, "null": view.branches["cond"]}) if "null" in view.branches else view
         for view in plan.views
@@ -56,11 +56,10 @@ def fit_pivot(
     run: Run | None = None,
     watch: Callable[[Step, float], None] = lambda step, error: None,
 ) -> Plan:
-    """Pivot turning inversion (Cheng et al., ICCV 2023, arXiv 2307.14352): the same of what the "cond" branch is told,
-    so that the guided estimate of the clean canvas is the one that the path ends at.
+    """Pivot turning inversion (Cheng et al., ICCV 2023, arXiv 2307.14352): the same for the "cond" branch, so that the
+    guided estimate of the clean canvas is the one that the path ends at.
 
-    An error of the clean canvas is that of the noise times ``(s / alpha)^2``, and is weighed back before it is said to
-    be enough.
+    An error of the clean canvas is that of the noise times ``(s / alpha)^2``, and is weighed back before that.
     """
     return _fitted(plan, "cond", path, path[-1], steps, rounds, run or Run(), watch)
 
@@ -79,8 +78,8 @@ def _fitted(
     keys = [_key(view) for view in plan.views if "null" in view.branches]
     if not keys:
         raise SceneError("No view has a null branch to fit; give the scene a guidance other than 1.")
-    started = {_key(view): _told_by(view, branch) for view in plan.views if "null" in view.branches}
-    values = {key: told.tokens[0].value.detach().clone() for key, told in started.items()}
+    started = {_key(view): _text_of(view, branch) for view in plan.views if "null" in view.branches}
+    values = {key: conditioned.tokens[0].value.detach().clone() for key, conditioned in started.items()}
     fitted: dict[Key, list[Tensor]] = {key: [] for key in keys}
     z = path[0]
     for step in steps:
@@ -89,11 +88,11 @@ def _fitted(
         error = float("inf")
         for _ in range(rounds):
             with torch.enable_grad():
-                told = _with(plan, branch, started, leaves)
+                conditioned = _with(plan, branch, started, leaves)
                 if clean is None:
-                    loss = torch.nn.functional.mse_loss(_next(told, z, step, counted), path[step.index + 1])
+                    loss = torch.nn.functional.mse_loss(_next(conditioned, z, step, counted), path[step.index + 1])
                 else:
-                    loss = torch.nn.functional.mse_loss(_estimate(told, z, step, counted), clean)
+                    loss = torch.nn.functional.mse_loss(_estimate(conditioned, z, step, counted), clean)
             weight = 1.0 if clean is None else step.alpha**2 / step.s**2
             error = float(loss.detach()) * weight
             if error < ENOUGH + step.index * 2 * ENOUGH:
@@ -109,18 +108,18 @@ def _fitted(
             z = _next(_with(plan, branch, started, values), z, step, counted)
         check_finite(z, step, "the fit of step")
         watch(step, error)
-    said = {key: tuple(_said(started[key], value) for value in own) for key, own in fitted.items()}
-    return _replaced(plan, branch, {key: Fitted(own) for key, own in said.items()})
+    fitted_branches = {key: tuple(_with_value(started[key], value) for value in own) for key, own in fitted.items()}
+    return _replaced(plan, branch, {key: Fitted(own) for key, own in fitted_branches.items()})
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A branch that is told something of its own at each step."""
+    """A branch that is conditioned something of its own at each step."""
 
-    told: tuple[Conditioning, ...]
+    by_step: tuple[Conditioning, ...]
 
     def __call__(self, z: Tensor, step: Step) -> Conditioning:
-        return self.told[step.index]
+        return self.by_step[step.index]
 
 
 def _estimate(plan: Plan, z: Tensor, step: Step, counted: Run) -> Tensor:
@@ -140,26 +139,29 @@ def _key(view: View) -> Key:
     return view.key
 
 
-def _told_by(view: View, branch: str) -> Conditioning:
-    told = view.branches[branch]
-    if callable(told) or len(told.tokens) != 1:
+def _text_of(view: View, branch: str) -> Conditioning:
+    conditioned = view.branches[branch]
+    if callable(conditioned) or len(conditioned.tokens) != 1:
         raise SceneError(
             f'View "{view.name}": its branch "{branch}" is no single text, and only such a one can be fitted.'
         )
-    return told
+    return conditioned
 
 
-def _said(told: Conditioning, value: Tensor) -> Conditioning:
-    return replace(told, tokens=(Tokens(value, told.tokens[0].mask, told.tokens[0].bias_mask),))
+def _with_value(conditioned: Conditioning, value: Tensor) -> Conditioning:
+    first = conditioned.tokens[0]
+    return replace(conditioned, tokens=(Tokens(value, first.mask, first.bias_mask),))
 
 
 def _with(plan: Plan, branch: str, started: Mapping[Key, Conditioning], values: Mapping[Key, Tensor]) -> Plan:
-    return _replaced(plan, branch, {key: _said(started[key], value) for key, value in values.items()})
+    return _replaced(plan, branch, {key: _with_value(started[key], value) for key, value in values.items()})
 
 
-def _replaced(plan: Plan, branch: str, told: Mapping[Key, Branch]) -> Plan:
+def _replaced(plan: Plan, branch: str, conditioned: Mapping[Key, Branch]) -> Plan:
     views = (
-        replace(view, branches={**view.branches, branch: told[_key(view)]}) if _key(view) in told else view
+        replace(view, branches={**view.branches, branch: conditioned[_key(view)]})
+        if _key(view) in conditioned
+        else view
         for view in plan.views
     )
     return replace(plan, views=tuple(views))

@@ -1,4 +1,4 @@
-"""What MRGD reads off the attention of the whole picture: its clearest words, and where they are looked at."""
+"""What MRGD reads off the attention of the whole picture: its clearest words, and where they are attention at."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from cloisonne.core.plan import AttentionEdit, Call, Row, Site
 READ = 16
 """Maps are read on the finest grid that is not finer than this."""
 BOOST = 1.5
-"""How much more the keys count at which the words are looked for."""
+"""How much more the keys count at which the words are attention for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClearWords(AttentionEdit):
-    """The running mean of where each token of a view is looked at, and which tokens have the clearest maps.
+    """The running mean of where each token of a view is attention at, and which tokens have the clearest maps.
 
     view: start of the names of the views that are read, on both canvases. seen: by stream and grid, the sum [N, h, w]
     of what was read, and how often; the object is of one run.
@@ -34,8 +34,8 @@ class ClearWords(AttentionEdit):
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """Reads, and changes nothing."""
         for i in self._rows(call):
-            looked = (q[i] @ k[i].transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).mean(0)
-            maps = looked.detach().float().T.unflatten(1, site.grid)
+            attention = (q[i] @ k[i].transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).mean(0)
+            maps = attention.detach().float().T.unflatten(1, site.grid)
             by_grid = self.seen.setdefault(call.rows[i].stream, {})
             total, count = by_grid.get(site.grid, (torch.zeros_like(maps), 0))
             by_grid[site.grid] = (total + maps, count + 1)

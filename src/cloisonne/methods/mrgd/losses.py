@@ -24,7 +24,7 @@ from torch import Tensor
 from cloisonne.core.step import ALWAYS, Interval, Step
 
 LATENT = 0.18215
-"""Stable Diffusion's scale of latents, in which the weights are told."""
+"""Stable Diffusion's scale of latents, in which the weights are targets."""
 PUBLISHED = 4 * 64 * 64
 TEMPERATURE = 0.07
 
@@ -70,7 +70,7 @@ class RegionEnergy:
     """A refine: the estimate of the canvas after, a step down the losses; see the module.
 
     source, target: names of the canvases before and after. kept: [H, W] in [0, 1], where L_IP counts. segmenter: a
-    ``models.clipseg.Segmenter``. words: what is looked for at a step, if not what the regions say. told: words that
+    ``models.clipseg.Segmenter``. words: what is looked for at a step, if not what the regions say. targets: words that
     were encoded; the object is of one run.
     """
 
@@ -83,7 +83,7 @@ class RegionEnergy:
     decode: Decode
     when: Interval = ALWAYS
     words: Callable[[Step], EncodedText] = lambda step: {}
-    told: dict[str, Tensor] = field(default_factory=dict)
+    embedded: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -111,11 +111,11 @@ class RegionEnergy:
         weights, left = self.weights, step.count - 1 - step.index
         compares = bool(weights.loss_is) and left <= 0.7 * step.count
         keeps = bool(weights.loss_ip) and left <= 0.8 * step.count
-        said, after = self.words(step), self.decode(x0[-1:])
+        keywords, after = self.words(step), self.decode(x0[-1:])
         before = self.decode(x0[:1]) if compares or keeps else None
         total = x0.new_zeros(())
         if weights.loss_rs or weights.loss_gone or weights.loss_seen or compares:
-            maps, gone = self._sides(after, said)
+            maps, gone = self._sides(after, keywords)
             for w in self.wanted:
                 if w.name in maps:
                     total = total + weights.loss_rs * (maps[w.name] * (1 - w.home)).mean()
@@ -124,28 +124,28 @@ class RegionEnergy:
                 if w.name in gone:
                     total = total + weights.loss_gone * (gone[w.name] * w.box).mean()
             if compares and before is not None:
-                total = total + weights.loss_is * self._contrast(before, maps, said)
+                total = total + weights.loss_is * self._contrast(before, maps, keywords)
         if keeps and before is not None:
             amount = weights.loss_ip if left > 0.5 * step.count else weights.loss_ip / 2
             total = total + amount * kept_loss(torch.cat([before, after]), x0 / LATENT, self.kept)
         return total
 
-    def _sides(self, after: Tensor, said: EncodedText) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _sides(self, after: Tensor, keywords: EncodedText) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Where the words after are found in the picture after, and where those of what was removed are."""
-        told = [(w.name, said.get(("after", w.name), w.after)) for w in self.wanted if w.after]
+        targets = [(w.name, keywords.get(("after", w.name), w.after)) for w in self.wanted if w.after]
         gone = [(w.name, w.before) for w in self.wanted if w.before and not w.after and self.weights.loss_gone]
-        found = self._maps(after, [text for _, text in (*told, *gone)])
-        names = [name for name, _ in (*told, *gone)]
-        return dict(zip(names[: len(told)], found, strict=False)), dict(
-            zip(names[len(told) :], found[len(told) :], strict=True)
+        found = self._maps(after, [text for _, text in (*targets, *gone)])
+        names = [name for name, _ in (*targets, *gone)]
+        return dict(zip(names[: len(targets)], found, strict=False)), dict(
+            zip(names[len(targets) :], found[len(targets) :], strict=True)
         )
 
-    def _contrast(self, before: Tensor, after: Mapping[str, Tensor], said: EncodedText) -> Tensor:
+    def _contrast(self, before: Tensor, after: Mapping[str, Tensor], keywords: EncodedText) -> Tensor:
         """L_IS of the regions that say something on both canvases; nothing where these are fewer than two."""
         shared = [w for w in self.wanted if w.before and w.name in after]
         if len(shared) < 2:
             return before.new_zeros(())
-        own = self._maps(before, [said.get(("before", w.name), w.before) for w in shared])
+        own = self._maps(before, [keywords.get(("before", w.name), w.before) for w in shared])
         theirs = [after[w.name] for w in shared]
         rows = [torch.stack([one.flatten() for one in maps]) for maps in (own, theirs)]
         return contrast(rows[0], rows[1], self.weights.contrast)
@@ -155,15 +155,15 @@ class RegionEnergy:
         if not texts:
             return []
         for text in texts:
-            if text not in self.told:
-                self.told[text] = self.segmenter.words([text])[0]
+            if text not in self.embedded:
+                self.embedded[text] = self.segmenter.words([text])[0]
         seen = self.segmenter.seen(picture, normalise=self.weights.normalise)
-        logits = self.segmenter.found(seen, torch.stack([self.told[text] for text in texts]))
+        logits = self.segmenter.found(seen, torch.stack([self.embedded[text] for text in texts]))
         return list(F.adaptive_max_pool2d(logits[:, None], self.kept.shape)[:, 0].sigmoid())
 
     def in_scene(self, scene: str) -> "RegionEnergy":
         """The same between the scene's streams."""
-        return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}", told={})
+        return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}", targets={})
 
     def __repr__(self) -> str:
         return f'RegionEnergy of {len(self.wanted)} regions on "{self.target}", {self.when}'

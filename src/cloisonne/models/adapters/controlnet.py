@@ -36,13 +36,13 @@ class ControlNet:
     device: torch.device
     warnings: tuple[str, ...] = ()
 
-    def shown(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def control_image(self, pixels: NDArray[np.uint8]) -> Tensor:
         """The control image [3, height, width], float32 in [0, 1], of a map uint8 [height, width] or [..., 3]."""
         rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(rgb, -1, 0), np.float32) / 255).to(self.device)
 
     def __call__(
-        self, z: Tensor, step: Step, heard: Tensor, shown: Tensor, pooled: Tensor | None, size: Tensor | None
+        self, z: Tensor, step: Step, text: Tensor, image: Tensor, pooled: Tensor | None, size: Tensor | None
     ) -> tuple[Tensor, ...]:
         """Residuals [R, C_i, H_i, W_i], float32, of the down blocks and then of the middle one."""
         module: Any = self.module
@@ -53,8 +53,8 @@ class ControlNet:
         down, middle = module(
             z.to(dtype),
             torch.full((len(z),), step.t, device=z.device),
-            encoder_hidden_states=heard.to(dtype),
-            controlnet_cond=shown.to(dtype),
+            encoder_hidden_states=text.to(dtype),
+            controlnet_cond=image.to(dtype),
             added_cond_kwargs=added,
             return_dict=False,
         )

@@ -74,7 +74,7 @@ class TextEncoder:
                 found += self.tokenizer(part, add_special_tokens=False, verbose=False).input_ids
         return found
 
-    def spelt(self, token: int) -> str:
+    def token_text(self, token: int) -> str:
         """The text of one token id."""
         return self.learned.name_of(token) or self.tokenizer.decode([token])
 

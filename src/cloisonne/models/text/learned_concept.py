@@ -89,7 +89,7 @@ def table_of(text: TextEncoder) -> Any:
     return text.module.get_input_embeddings()
 
 
-def said(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def encode_concept(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Encode a text of the concept alone: [length, D], with a gradient to its vectors [N, D], and their positions.
 
     Raises CheckpointError where the vectors have another width, or are too many for a text.

@@ -19,7 +19,7 @@ from cloisonne.pipelines.contact_sheet import contact_sheet
 from cloisonne.pipelines.generate import StepEnd, generate
 from cloisonne.pipelines.prompt_syntax import with_choices
 from cloisonne.pipelines.result import Result, make_folder
-from cloisonne.pipelines.translation.settings import Progress, told_nothing
+from cloisonne.pipelines.translation.settings import Progress, no_progress
 from cloisonne.scene import Scene, Window, draw_regions, write_picture
 from cloisonne.scene.io.images import orientation, turned_upright
 
@@ -76,7 +76,7 @@ def attention_pictures(
     model: Model,
     *,
     callback_on_step_end: Callable[[StepEnd], None] | None = None,
-    progress: Progress = told_nothing,
+    progress: Progress = no_progress,
 ) -> AttentionPictures:
     """Generate a scene once, as ``generate`` does up to rounding, and read its phrases' attention at five steps.
 
@@ -85,7 +85,7 @@ def attention_pictures(
     scene = with_choices(scene)
     reading = read_words(scene, model)
     if not reading.readers:
-        reasons = said_of(reading.unread) or "the scene has no regions"
+        reasons = unread_reasons(reading.unread) or "the scene has no regions"
         raise SceneError(f"No region has a phrase whose attention can be read: {reasons}; give a region a phrase.")
     maps: dict[str, dict[int, Tensor]] = {name: {} for name in reading.readers}
     every = [reader for readers in reading.readers.values() for reader in readers]
@@ -111,7 +111,7 @@ def attention_pictures(
     )
 
 
-def said_of(unread: Mapping[str, str]) -> str:
+def unread_reasons(unread: Mapping[str, str]) -> str:
     """The unread regions and their reasons as one clause; empty where there are none."""
     return "; ".join(f'"{name}" {reason}' for name, reason in unread.items())
 

@@ -13,7 +13,7 @@ from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd.attention import READ, spans_of
 from cloisonne.methods.mrgd.method import CANVAS
-from cloisonne.methods.reco import tidied
+from cloisonne.methods.reco import cleaned
 from cloisonne.models.model import Model
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.scene import Region, Scene, Window
@@ -126,7 +126,7 @@ def _tokens(phrase: str, moment: float, prepared: Prepared) -> list[int]:
     """The token ids of a phrase at ``moment``, the fraction in [0, 1) of the steps that are done."""
     text: Any = prepared.ctx.model.text
     plain = at(phrase, moment, len(prepared.steps))
-    parts = tidied(plain, text.learned) if prepared.scene.method in _NORMALISED else pieces(plain)
+    parts = cleaned(plain, text.learned) if prepared.scene.method in _NORMALISED else pieces(plain)
     return [i for part in parts for i in text.words(part.words)]
 
 

@@ -18,7 +18,7 @@ from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import Run
 from cloisonne.core.sample import Watch, sample
 from cloisonne.methods.mrgd.method import AFTER, BEFORE
-from cloisonne.methods.region_options import refuse_unheard
+from cloisonne.methods.region_options import refuse_unused
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.losses import changed_objects
@@ -114,7 +114,7 @@ def _denoised(pair: Pair, editing: Editing, callback: Progress, run: Run) -> Ten
     start = noise()[0]
     second = half_plan(pair, pair.after, AFTER, editing)
     if pair.picture is not None and editing.follow and not compares(pair, editing):
-        refuse_unheard(pair.scene.active_regions)
+        refuse_unused(pair.scene.active_regions)
         return _repainted(pair, second, editing, start, noise, callback, run)
     first = half_plan(pair, pair.before, BEFORE, editing)
     starts, known, solver = {BEFORE: start, AFTER: start}, None, pair.before.sampler

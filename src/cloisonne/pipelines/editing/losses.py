@@ -19,7 +19,7 @@ from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd.attention import Boosted, ClearWords, spans_of
 from cloisonne.methods.mrgd.losses import Losses, RegionEnergy, Wanted
 from cloisonne.methods.mrgd.method import AFTER, BEFORE, CANVAS, WHOLE, latent_box, text_ids, window_feather
-from cloisonne.methods.reco import tidied
+from cloisonne.methods.reco import cleaned
 from cloisonne.models.vae import Vae
 from cloisonne.pipelines.editing.pair import Pair, Segment
 from cloisonne.scene.conditions.edit_presets import Editing
@@ -79,7 +79,7 @@ class KeywordSelection:
 
     def tokens(self, phrase: str) -> list[int]:
         """Token ids of a phrase inside a longer text."""
-        return [i for piece in tidied(escaped(plain(phrase)), self.text.learned) for i in self.text.words(piece.words)]
+        return [i for piece in cleaned(escaped(plain(phrase)), self.text.learned) for i in self.text.words(piece.words)]
 
     def words(self, step: Step) -> Mapping[tuple[str, str], str]:
         """Segmentation prompts by (side, region) that replace the region's own phrase."""
@@ -98,7 +98,7 @@ class KeywordSelection:
             for region in self.wanted:
                 name = region.name or ""
                 places = [place for place in self.spans[stream].get(name, []) if place in chosen]
-                clear = [self.text.spelt(self.ids[stream][place]).strip() for place in places]
+                clear = [self.text.token_text(self.ids[stream][place]).strip() for place in places]
                 found = list(dict.fromkeys([*region.keywords, *clear]))
                 if found:
                     self.prompts[side, name] = ",".join(found)

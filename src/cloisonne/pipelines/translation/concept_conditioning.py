@@ -14,7 +14,7 @@ from cloisonne.core.plan import Conditioning, Net, Tokens
 from cloisonne.errors import CapabilityError
 from cloisonne.models.capabilities import TITLES
 from cloisonne.models.model import Model
-from cloisonne.models.text.learned_concept import Concept, said
+from cloisonne.models.text.learned_concept import Concept, encode_concept
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ def learned_concept(model: Model, concept: Concept) -> ConceptConditioning:
     """A learned concept as the whole text. Raises CheckpointError where it was learned for another text encoder."""
     text: Any = model.text
     with torch.no_grad():
-        encoded, places = said(text, concept.vectors.to(model.device))
+        encoded, places = encode_concept(text, concept.vectors.to(model.device))
     source = text.ids("")
     # The concept's own tokens match no other token.
     target = [*source[:1], *(-1 for _ in places), *source[1 : len(source) - len(places)]]

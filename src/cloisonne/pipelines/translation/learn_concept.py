@@ -17,7 +17,7 @@ from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, NotFiniteError
 from cloisonne.models.capabilities import TITLES
 from cloisonne.models.model import Model
-from cloisonne.models.text.learned_concept import Concept, said, table_of, width_of
+from cloisonne.models.text.learned_concept import Concept, encode_concept, table_of, width_of
 from cloisonne.pipelines.translation.checkpoint import LearningFolder, LearningState
 from cloisonne.scene.conditions.translation_presets import Translating
 
@@ -145,7 +145,7 @@ def _loss(
     step = _level(model, generator) if step is None else step
     noise = torch.randn(known.shape, generator=generator).to(known)
     z = step.alpha * known + step.s * noise
-    encoded, _ = said(model.text, vectors)  # type: ignore[arg-type]
+    encoded, _ = encode_concept(model.text, vectors)  # type: ignore[arg-type]
     view = View(
         name="concept",
         net=model.net,

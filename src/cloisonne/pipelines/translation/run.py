@@ -35,7 +35,7 @@ from cloisonne.pipelines.translation.concept_conditioning import (
 )
 from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
 from cloisonne.pipelines.translation.learn_concept import check_learns
-from cloisonne.pipelines.translation.settings import FEW, Progress, asked_of, told_nothing
+from cloisonne.pipelines.translation.settings import FEW, Progress, asked_of, no_progress
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
 from cloisonne.scene.io.images import seen
@@ -67,7 +67,7 @@ class Translation:
         scene: Scene,
         model: Model,
         *,
-        progress: Progress = told_nothing,
+        progress: Progress = no_progress,
         cache: Path | None = None,
         blank: bool = False,
         solver: Sampler[Any] | None = None,
@@ -146,7 +146,7 @@ class Translation:
             )
         return found
 
-    def walk(self, seed: int, watch: Watch = silent, added: Plan | None = None) -> Tensor:
+    def sample(self, seed: int, watch: Watch = silent, added: Plan | None = None) -> Tensor:
         """Sample the result's canvas [C, H, W]. watch: receives that canvas alone, [1, C, H, W]. added: extra plan."""
         noise, solver, content, image = self._inverted
         plan = self._plan(content, image) + (added or Plan()) + self._pinned

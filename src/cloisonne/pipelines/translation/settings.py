@@ -21,7 +21,7 @@ class Progress(Protocol):
     def __call__(self, what: str, at: int, count: int, loss: float | None = None, /) -> None: ...
 
 
-def told_nothing(what: str, at: int, count: int, loss: float | None = None, /) -> None:
+def no_progress(what: str, at: int, count: int, loss: float | None = None, /) -> None:
     """A progress callback that does nothing."""
 
 

@@ -15,7 +15,7 @@ from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import PictureEdit, as_pixels
 from cloisonne.pipelines.result import Result
-from cloisonne.pipelines.translation.settings import NAME, Progress, told_nothing, translating_of
+from cloisonne.pipelines.translation.settings import NAME, Progress, no_progress, translating_of
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.io.image_ref import Picture, given_concept_image
 from cloisonne.scene.region import Region
@@ -110,7 +110,7 @@ def translate(
     reference: Any,
     model: Model,
     *,
-    progress: Progress = told_nothing,
+    progress: Progress = no_progress,
     cache: str | Path | None = None,
     **options: Any,
 ) -> Translated:

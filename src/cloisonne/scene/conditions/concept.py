@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io.image_ref import ConceptPicture, LearnedFile
-from cloisonne.scene.values import Fraction, Text, Value, shown
+from cloisonne.scene.values import Fraction, Text, Value, brief
 
 
 class ConceptImage(Value):
@@ -48,7 +48,7 @@ def given_concept(value: Any) -> Any:
         return value
     if isinstance(value, Mapping) and not ("path" in value or "sha256" in value):
         if not value:
-            raise SceneError(f'concept is {shown(value)}; give an image, or an object {{"image": "ref.png"}}.')
+            raise SceneError(f'concept is {brief(value)}; give an image, or an object {{"image": "ref.png"}}.')
         return ConceptImage(**value)
     return ConceptImage.model_validate({"image": value})
 

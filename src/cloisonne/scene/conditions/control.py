@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 from cloisonne.errors import SceneError
 from cloisonne.scene.control_maps import DRAWN
 from cloisonne.scene.io.image_ref import ControlPicture
-from cloisonne.scene.values import Value, shown
+from cloisonne.scene.values import Value, brief
 
 ControlKind = Literal["canny", "sobel", "color", "sketch", "lineart", "depth", "openpose", "keypose", "seg"]
 
@@ -51,7 +51,7 @@ def given_control(value: Any) -> Any:
     if value is None or isinstance(value, Control):
         return value
     if not isinstance(value, Mapping):
-        raise SceneError(f'control is {shown(value)}; give an object {{"kind": "canny", "image": "edges.png"}}.')
+        raise SceneError(f'control is {brief(value)}; give an object {{"kind": "canny", "image": "edges.png"}}.')
     return Control(**{"photo" if name == "from" else name: part for name, part in value.items()})
 
 

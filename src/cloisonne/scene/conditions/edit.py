@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.prompt import Prompt, is_empty, plain
-from cloisonne.scene.values import Value, shown
+from cloisonne.scene.values import Value, brief
 
 EditKind = Literal["add", "remove", "change"]
 
@@ -35,7 +35,7 @@ class Edit(Value):
                 raise SceneError(f'edit of kind {self.kind} has no "{_NAMES[name]}"; describe the object in words.')
             if name not in needed and given:
                 raise SceneError(
-                    f'edit of kind {self.kind} takes no "{_NAMES[name]}", but it is {shown(given)}; remove it.'
+                    f'edit of kind {self.kind} takes no "{_NAMES[name]}", but it is {brief(given)}; remove it.'
                 )
         return self
 
@@ -76,7 +76,7 @@ def given_edit(value: Any) -> Any:
     if value is None or isinstance(value, Edit):
         return value
     if not isinstance(value, Mapping):
-        raise SceneError(f'edit is {shown(value)}; give an object {{"kind": "add", "phrase": "a crown"}}.')
+        raise SceneError(f'edit is {brief(value)}; give an object {{"kind": "add", "phrase": "a crown"}}.')
     fields: dict[str, Any] = {_FIELDS.get(name, str(name)): part for name, part in value.items()}
     return Edit(**fields)
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 from cloisonne.errors import SceneError
 from cloisonne.scene.io.image_ref import ExemplarPicture
 from cloisonne.scene.io.images import seen
-from cloisonne.scene.values import Fraction, Value, shown
+from cloisonne.scene.values import Fraction, Value, brief
 
 
 class Exemplar(Value):
@@ -35,7 +35,7 @@ def given_exemplar(value: Any) -> Any:
     if isinstance(value, Mapping) and "image" in value:
         return Exemplar(**value)
     if isinstance(value, Mapping) and not set(value) <= {"path", "sha256"}:
-        raise SceneError(f'exemplar is {shown(value)}; give an image, or an object {{"image": ..., "strength": 1.0}}.')
+        raise SceneError(f'exemplar is {brief(value)}; give an image, or an object {{"image": ..., "strength": 1.0}}.')
     return Exemplar.model_validate({"image": value})
 
 

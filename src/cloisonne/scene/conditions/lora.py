@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.values import Text, Value, shown
+from cloisonne.scene.values import Text, Value, brief
 
 MAX_LORAS = 16
 MAX_NAME = 100
@@ -28,7 +28,7 @@ class Lora(Value):
     def _check_name(cls, name: str) -> str:
         if not name.strip() or len(name) > MAX_NAME or not set("\n\r\t=").isdisjoint(name):
             raise SceneError(
-                f'The LoRA\'s name is {shown(name)}; give one line of at most {MAX_NAME} characters without "=".'
+                f'The LoRA\'s name is {brief(name)}; give one line of at most {MAX_NAME} characters without "=".'
             )
         return name
 
@@ -39,7 +39,7 @@ def given_loras(value: Any) -> Any:
     found = [lora for entry in entries for lora in _given(entry, value)]
     names = [lora.name for lora in found]
     if len(set(names)) < len(names) or len(names) > MAX_LORAS:
-        raise SceneError(f"lora is {shown(value)}; name each LoRA once, and at most {MAX_LORAS}.")
+        raise SceneError(f"lora is {brief(value)}; name each LoRA once, and at most {MAX_LORAS}.")
     return tuple(sorted(found, key=lambda lora: lora.name))
 
 
@@ -52,7 +52,7 @@ def _given(entry: Any, value: Any) -> list[Lora]:
         return [Lora(**entry)]
     if isinstance(entry, Mapping) and all(isinstance(name, str) for name in entry):
         return [Lora(name=name, scale=scale) for name, scale in entry.items()]
-    raise SceneError(f'lora is {shown(value)}; give a name, such as "ink", or names with scales, {{"ink": 0.8}}.')
+    raise SceneError(f'lora is {brief(value)}; give a name, such as "ink", or names with scales, {{"ink": 0.8}}.')
 
 
 LoraField = Annotated[tuple[Lora, ...], BeforeValidator(given_loras), Field(max_length=MAX_LORAS)]

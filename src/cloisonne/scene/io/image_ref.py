@@ -16,7 +16,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from cloisonne.errors import ImageError
 from cloisonne.scene.io.arrays import colour_array, is_array, mask_array
 from cloisonne.scene.io.colour_space import png_options
-from cloisonne.scene.values import quoted, shown
+from cloisonne.scene.values import brief, quoted
 
 CONCEPT_FILE = "file"
 """Field and role of a learned concept: a file that is not an image."""
@@ -169,11 +169,11 @@ def _given(value: object, field: str) -> Picture:
     if isinstance(value, str) and value.startswith("data:"):
         return Picture(data=_from_data_uri(value, field))
     if isinstance(value, str) and "://" in value:
-        raise ImageError(f"{field} is {shown(value)}, but URLs are not fetched; give the path of a file.")
+        raise ImageError(f"{field} is {brief(value)}, but URLs are not fetched; give the path of a file.")
     if isinstance(value, str | os.PathLike) and str(value):
         return Picture(path=Path(value))
     raise ImageError(
-        f"{field} is {shown(value)}; give the path of {'a file' if field == CONCEPT_FILE else 'an image'}."
+        f"{field} is {brief(value)}; give the path of {'a file' if field == CONCEPT_FILE else 'an image'}."
     )
 
 
@@ -181,7 +181,7 @@ def _from_data_uri(text: str, field: str) -> bytes:
     head, _, body = text.partition(",")
     kind = _BYTES if field == CONCEPT_FILE else "data:image/png"
     if not (head.startswith(kind.removesuffix("png")) and head.endswith(";base64")):
-        raise ImageError(f"{field} is {shown(text)}; give a data URI that begins with {kind};base64,.")
+        raise ImageError(f"{field} is {brief(text)}; give a data URI that begins with {kind};base64,.")
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error:

@@ -16,7 +16,7 @@ from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Box, Point, area, clipped
 from cloisonne.scene.shapes.masks import polygon_mask
 from cloisonne.scene.shapes.rle import Rle
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 _ROUNDING = 1e-6
 """Shapes outside by less than this fraction of the image are clipped without a warning."""
@@ -133,7 +133,7 @@ def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene
 def _entries(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     entries = data.get(name, []) if isinstance(data, Mapping) else None
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise SceneError(f"The COCO annotations have no list of objects {shown(name)}; give COCO's annotation JSON.")
+        raise SceneError(f"The COCO annotations have no list of objects {brief(name)}; give COCO's annotation JSON.")
     return entries
 
 
@@ -147,7 +147,7 @@ def _coco_image(images: list[Mapping[str, Any]], image_id: int | str | None) -> 
         )
     size = [found[0].get(side) for side in ("width", "height")]
     if not all(isinstance(side, int | float) and 1 <= side < 10**6 for side in size):
-        raise SceneError(f"The COCO image {found[0].get('id')} has the size {shown(size)}; give its width and height.")
+        raise SceneError(f"The COCO image {found[0].get('id')} has the size {brief(size)}; give its width and height.")
     return found[0]
 
 
@@ -160,7 +160,7 @@ def _coco_shape(
     width, height = image["width"], image["height"]
     if segmentation:
         if not isinstance(segmentation, list):
-            raise SceneError(f"segmentation is {shown(segmentation)}; give polygons or an RLE.", region=name)
+            raise SceneError(f"segmentation is {brief(segmentation)}; give polygons or an RLE.", region=name)
         rings = [_ring(flat, width, height, name, warnings) for flat in segmentation]
         if len(rings) == 1:
             return {"polygon": rings[0]}
@@ -192,7 +192,7 @@ def _inside(box: tuple[float, ...], name: str, warnings: list[str]) -> Box:
 
 
 def _rounded(box: Box) -> str:
-    return shown([round(number, 4) for number in box])
+    return brief([round(number, 4) for number in box])
 
 
 def _numbers(values: Any, count: int, what: str, name: str) -> tuple[float, ...]:
@@ -201,5 +201,5 @@ def _numbers(values: Any, count: int, what: str, name: str) -> tuple[float, ...]
     except (TypeError, ValueError, OverflowError):
         numbers = ()
     if len(numbers) != count or not np.isfinite(numbers).all():
-        raise SceneError(f"{what} is {shown(values)}; give {count} numbers.", region=name)
+        raise SceneError(f"{what} is {brief(values)}; give {count} numbers.", region=name)
     return numbers

@@ -9,7 +9,7 @@ from typing import Any
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io.image_ref import CONCEPT_FILE
-from cloisonne.scene.values import quoted, shown
+from cloisonne.scene.values import brief, quoted
 
 MAX_BYTES = 256 * 2**20
 """Longest text of a scene that is read."""
@@ -48,7 +48,7 @@ def parse(text: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise SceneError(f"The scene is not JSON that can be read ({error}); write it as in the examples.") from None
     if not isinstance(data, dict):
-        raise SceneError(f"The scene is {shown(data)}; give a JSON object with caption and regions.")
+        raise SceneError(f"The scene is {brief(data)}; give a JSON object with caption and regions.")
     return data
 
 
@@ -56,7 +56,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise SceneError(f"The field {shown(name)} is given twice in one object; keep one of them.")
+            raise SceneError(f"The field {brief(name)} is given twice in one object; keep one of them.")
         found[name] = value
     return found
 

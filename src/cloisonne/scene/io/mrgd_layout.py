@@ -13,7 +13,7 @@ from typing import Any
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.shapes.geometry import Box
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 KEY = "bbox_controls"
 BEHIND = -1
@@ -41,7 +41,7 @@ def layout_of(text: str) -> dict[str, Any]:
     records = value.get("Region control") if isinstance(value, Mapping) else None
     if not isinstance(records, Mapping):
         raise SceneError(
-            f'The text {shown(text[:60])} has no "Tiled Diffusion: ..." with a "Region control"; give the parameters '
+            f'The text {brief(text[:60])} has no "Tiled Diffusion: ..." with a "Region control"; give the parameters '
             "text of an image that MRGD generated with regions."
         )
     return {KEY: list(records.values())}
@@ -68,23 +68,23 @@ def scene_fields(
     """
     records = data.get(KEY)
     if not isinstance(records, Sequence) or isinstance(records, str) or not records:
-        raise SceneError(f"{KEY} is {shown(records)}; give a list of records with x, y, w, h, prompt and blend_mode.")
+        raise SceneError(f"{KEY} is {brief(records)}; give a list of records with x, y, w, h, prompt and blend_mode.")
     named = [(f"region-{k}", record) for k, record in enumerate(records)]
     enabled = [(name, record) for name, record in named if _enabled(record, name)]
     if not enabled:
         raise SceneError(f"None of the {len(records)} records of {KEY} is enabled; enable one.")
     for name, record in enabled:
         if (mode := record.get("blend_mode")) not in _MODES:
-            raise SceneError(f"blend_mode is {shown(mode)}; give one of {', '.join(_MODES)}.", region=name)
+            raise SceneError(f"blend_mode is {brief(mode)}; give one of {', '.join(_MODES)}.", region=name)
     return {"caption": caption, "regions": _joined([(name, r, _box(r, name, report)) for name, r in enabled])}
 
 
 def _enabled(record: Any, name: str) -> bool:
     if not isinstance(record, Mapping):
-        raise SceneError(f"The record is {shown(record)}; give an object with x, y, w, h and blend_mode.", region=name)
+        raise SceneError(f"The record is {brief(record)}; give an object with x, y, w, h and blend_mode.", region=name)
     enable = record.get("enable", True)
     if not isinstance(enable, bool):
-        raise SceneError(f"enable is {shown(enable)}; give true or false.", region=name)
+        raise SceneError(f"enable is {brief(enable)}; give true or false.", region=name)
     return enable
 
 
@@ -130,14 +130,14 @@ def _common(record: Mapping[str, Any], name: str, box: Box) -> dict[str, Any]:
 def _text(record: Mapping[str, Any], field: str, name: str) -> str:
     text = record.get(field) or ""
     if not isinstance(text, str):
-        raise SceneError(f"{field} is {shown(text)}; give text, or leave it out.", region=name)
+        raise SceneError(f"{field} is {brief(text)}; give text, or leave it out.", region=name)
     return text.strip()
 
 
 def _prompt(record: Mapping[str, Any], name: str) -> str:
     prompt = record.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
-        raise SceneError(f"prompt is {shown(prompt)}; describe what belongs there.", region=name)
+        raise SceneError(f"prompt is {brief(prompt)}; describe what belongs there.", region=name)
     return prompt.strip()
 
 
@@ -156,5 +156,5 @@ def _number(record: Mapping[str, Any], field: str, name: str, missing: float | N
     value = record.get(field, missing)
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not 0 <= number <= 1:
-        raise SceneError(f"{field} is {shown(value)}; give a fraction from 0 to 1.", region=name)
+        raise SceneError(f"{field} is {brief(value)}; give a fraction from 0 to 1.", region=name)
     return float(number)

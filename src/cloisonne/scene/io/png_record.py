@@ -27,7 +27,7 @@ from cloisonne.scene.io.image_ref import (
 )
 from cloisonne.scene.io.images import opened
 from cloisonne.scene.shapes.mask_reading import Channel, read_mask
-from cloisonne.scene.values import Text, Value, shown
+from cloisonne.scene.values import Text, Value, brief
 
 KEY = "cloisonne"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -39,7 +39,7 @@ MAX_RECORD_BYTES = 32 * 2**20
 
 def _relative_only(text: str) -> str:
     if _is_absolute(text):
-        raise SceneError(f"{shown(text)} is an absolute path, which an image's metadata must not contain; give a name.")
+        raise SceneError(f"{brief(text)} is an absolute path, which an image's metadata must not contain; give a name.")
     return text
 
 
@@ -52,7 +52,7 @@ def _checked_image(picture: Any, role: str, region: str | None) -> Any:
     by_hash = isinstance(picture, Mapping) and picture.get("sha256") and not _is_absolute(str(picture.get("path", "")))
     if not by_hash and not str(picture).startswith("data:"):
         wanted = "neither embedded nor a relative path with its sha256"
-        raise SceneError(f"The {role} {shown(picture)} is {wanted}; give the scene as JSON instead.")
+        raise SceneError(f"The {role} {brief(picture)} is {wanted}; give the scene as JSON instead.")
     return picture
 
 

@@ -8,7 +8,7 @@ from cloisonne.scene.prompt import escaped
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Box
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 BINS = 1000
 """Number of position tokens of the published models."""
@@ -52,5 +52,5 @@ def from_reco(text: str, *, official_bins: bool = False) -> Scene:
 
 def _malformed(text: str) -> SceneError:
     return SceneError(
-        f"The text {shown(text)} has a region without exactly four positions; write <x0> <y0> <x1> <y1> phrase."
+        f"The text {brief(text)} has a region without exactly four positions; write <x0> <y0> <x1> <y1> phrase."
     )

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io.images import MAX_PIXELS
-from cloisonne.scene.values import Value, shown
+from cloisonne.scene.values import Value, brief
 
 
 class Rle(Value):
@@ -32,11 +32,11 @@ class Rle(Value):
         size, counts = data.get("size"), data.get("counts")
         if not _whole_numbers(size, 1) or len(size) != 2 or size[0] * size[1] > MAX_PIXELS:
             limit = f"at most {MAX_PIXELS // 10**6} megapixels"
-            raise SceneError(f"rle has the size {shown(size)}; give [height, width], {limit}.")
+            raise SceneError(f"rle has the size {brief(size)}; give [height, width], {limit}.")
         if isinstance(counts, str):
             counts = decompress(counts)
         if not _whole_numbers(counts, 0):
-            raise SceneError(f"rle has the counts {shown(counts)}; give the lengths of its runs.")
+            raise SceneError(f"rle has the counts {brief(counts)}; give the lengths of its runs.")
         height, width = size
         if sum(counts) != height * width:
             raise SceneError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.methods.reco import Vocabulary
-from cloisonne.train.base.captions import SHARES, tell
+from cloisonne.train.base.captions import SHARES, caption_tokens
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.recipe import BaseRecipe
 
@@ -68,7 +68,7 @@ class Batches:
         modes = rng.choice(list(SHARES), count, p=list(SHARES.values()))
         v = Vocabulary.of(self.tokenizer)
         captions = [
-            tell(store, int(chosen[k]), str(modes[k]), np.random.default_rng([step, 7, k]), self.tokenizer, v)
+            caption_tokens(store, int(chosen[k]), str(modes[k]), np.random.default_rng([step, 7, k]), self.tokenizer, v)
             for k in range(count)[rows]
         ]
         generator = torch.Generator().manual_seed(zlib.crc32(f"base {step}".encode()))

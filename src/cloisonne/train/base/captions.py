@@ -24,7 +24,7 @@ class CaptionTokens:
     placed: bool
 
 
-def tell(
+def caption_tokens(
     store: LatentStore, index: int, mode: str, rng: np.random.Generator, tokenizer: Any, v: Vocabulary
 ) -> CaptionTokens:
     """Token ids of a stored image in a mode of ``SHARES``; items in descending area, as at inference."""

@@ -20,7 +20,7 @@ from cloisonne.scene.io.image_ref import Picture
 from cloisonne.scene.io.importers import coco_id
 from cloisonne.scene.io.source_image import Source
 from cloisonne.scene.shapes.geometry import Box, area, clipped
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 from cloisonne.train.datasets.coco_files import Coco, read_coco
 from cloisonne.train.datasets.training_image import TrainingImage
 
@@ -118,7 +118,7 @@ def _add(
     key = coco_id(given)
     if not isinstance(given, int | float | str) or key not in coco.images:
         raise TrainingError(
-            f"An annotation refers to image {shown(given)}, which is not listed; "
+            f"An annotation refers to image {brief(given)}, which is not listed; "
             "add the image, or remove the annotation."
         )
     if not annotation.get("bbox"):
@@ -126,7 +126,7 @@ def _add(
     elif not annotation.get("iscrowd"):
         texts = _texts(annotation.get("caption") or coco.categories.get(coco_id(annotation.get("category_id"))), given)
         if not (texts or image_only):
-            raise TrainingError(f"A bbox of image {shown(given)} has neither a caption nor a category; add one.")
+            raise TrainingError(f"A bbox of image {brief(given)} has neither a caption nor a category; add one.")
         box = _box(annotation["bbox"], coco.images[key])
         regions[key] += [(box, text) for text in ([""] if image_only else texts)]
 
@@ -136,9 +136,9 @@ def _texts(value: Any, key: Any) -> list[str]:
     texts = value if isinstance(value, list) else [value or ""]
     for text in texts:
         if not isinstance(text, str):
-            raise TrainingError(f"Image {shown(key)} has the caption {shown(text)}; give a text.")
+            raise TrainingError(f"Image {brief(key)} has the caption {brief(text)}; give a text.")
         if found := _STRUCTURE.search(text):
-            raise TrainingError(f"A text of image {shown(key)} contains the reserved token {found.group()}; remove it.")
+            raise TrainingError(f"A text of image {brief(key)} contains the reserved token {found.group()}; remove it.")
     return [text.strip() for text in texts if text.strip()]
 
 
@@ -147,7 +147,7 @@ def _size(image: Mapping[str, Any]) -> tuple[float, float] | None:
     if size == (None, None):
         return None
     if not all(isinstance(side, int | float) and 1 <= side < 10**6 for side in size):
-        raise TrainingError(f"Image {shown(image.get('id'))} has the size {shown(size)}; give its width and height.")
+        raise TrainingError(f"Image {brief(image.get('id'))} has the size {brief(size)}; give its width and height.")
     return size  # type: ignore[return-value]
 
 
@@ -162,13 +162,13 @@ def _box(bbox: Any, image: Mapping[str, Any]) -> Box:
     size = _size(image)
     if not finite or size is None:
         raise TrainingError(
-            f"Image {shown(image.get('id'))} has the bbox {shown(bbox)} and the size {shown(size)}; "
+            f"Image {brief(image.get('id'))} has the bbox {brief(bbox)} and the size {brief(size)}; "
             "give x, y, width, height in pixels, and the image's width and height."
         )
     box = clipped((x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1]))
     if area(box) <= 0:
         raise TrainingError(
-            f"Image {shown(image.get('id'))} has the bbox {shown(bbox)}, but nothing lies inside the image; remove it."
+            f"Image {brief(image.get('id'))} has the bbox {brief(bbox)}, but nothing lies inside the image; remove it."
         )
     return box
 
@@ -177,11 +177,11 @@ def _file(folder: Path, image: Mapping[str, Any]) -> Path:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
         raise TrainingError(
-            f"Image {shown(image.get('id'))} has the file_name {shown(name)}; give the path of its file."
+            f"Image {brief(image.get('id'))} has the file_name {brief(name)}; give the path of its file."
         )
     kinds = (PurePosixPath(name), PureWindowsPath(name))
     if any(kind.is_absolute() or ".." in kind.parts or kind.drive for kind in kinds):
-        raise TrainingError(f'The file_name {shown(name)} points outside of "{folder}"; move the file into the folder.')
+        raise TrainingError(f'The file_name {brief(name)} points outside of "{folder}"; move the file into the folder.')
     if not (folder / name).is_file():
-        raise TrainingError(f'There is no file {shown(name)} in "{folder}"; add it, or remove its image.')
+        raise TrainingError(f'There is no file {brief(name)} in "{folder}"; add it, or remove its image.')
     return folder / name

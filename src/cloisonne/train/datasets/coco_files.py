@@ -9,7 +9,7 @@ from typing import Any
 
 from cloisonne.errors import TrainingError
 from cloisonne.scene.io.importers import coco_id
-from cloisonne.scene.values import shown
+from cloisonne.scene.values import brief
 
 MAIN = "annotations.json"
 
@@ -64,8 +64,8 @@ def _parsed(file: Path, data: bytes) -> Mapping[str, Any]:
 def _entries(file: Path, found: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     entries = found.get(name, [])
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise TrainingError(f'"{file}" has {shown(entries)} as its {name}; give a list of objects, as COCO does.')
+        raise TrainingError(f'"{file}" has {brief(entries)} as its {name}; give a list of objects, as COCO does.')
     for entry in entries:
         if name != "annotations" and not isinstance(entry.get("id"), int | str):
-            raise TrainingError(f'"{file}" has {shown(entry.get("id"))} as an id in {name}; give a number.')
+            raise TrainingError(f'"{file}" has {brief(entry.get("id"))} as an id in {name}; give a number.')
     return entries
