@@ -111,6 +111,7 @@ class Loading:
         )
 
     def _check(self, name: str, loras: list[str], adapters: dict[str, str]) -> None:
+        from cloisonne.models.checkpoints.load_options import check_options
         from cloisonne.models.checkpoints.sources import check_kinds, check_path, check_source
 
         self.check_words()
@@ -130,6 +131,9 @@ class Loading:
             for path in given:
                 if path is not None:
                     check_path(path, what)
+        check_options(
+            name, vars(self) | {"exemplar": self.exemplar_model, "adapters": adapters, "embeddings": self.embedding}
+        )
 
     def check_words(self) -> None:
         """SceneError where the dtype or the prediction is none that there is."""

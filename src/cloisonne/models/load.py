@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CapabilityError, CheckpointError, spelled
+from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.adapters.paint_by_example import Resampling
 from cloisonne.models.add_ons import (
     read_regional,
@@ -23,7 +24,8 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.assemble import Placement, assemble, base_name
 from cloisonne.models.checkpoints.files import quiet
 from cloisonne.models.checkpoints.folder import native_of, read_folder
-from cloisonne.models.checkpoints.paint_by_example_folder import is_exemplar_folder, model_of, read_exemplar_folder
+from cloisonne.models.checkpoints.load_options import check_options, is_exemplar_folder
+from cloisonne.models.checkpoints.paint_by_example_folder import model_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_source
 from cloisonne.models.family_members import with_relatives
@@ -69,32 +71,34 @@ def load(
     image_encoder where that is not beside it as published. adapters: T2I-Adapters or ControlNets by kind of control,
     {"canny": PATH}. fuser: a CoAdapter's file, by which T2I-Adapters hear of one another. segmenter: a folder of
     CLIPSeg, which MRGD's losses ask. tokenizer: a folder, for single files, which hold none. prediction: what the
-    network predicts, where a single file does not say. variant: of a folder's weights, such as "fp16"; None takes the
-    plain ones, or what there is in place of them. offload: keep networks in the CPU's memory but while they are
-    asked. vae_tiling, vae_slicing: decode in tiles (a little different where they meet), or picture by picture.
+    network predicts, where a single file does not say; of a folder, only what its scheduler states. variant: of a
+    folder's weights, such as "fp16"; None takes the plain ones, or what there is in place of them. offload: keep
+    networks in the CPU's memory but while they are asked. vae_tiling, vae_slicing: decode in tiles (a little different
+    where they meet), or picture by picture.
     mask_resampling: of holes for exemplars, "nearest" as diffusers' pipeline has it; published weights were trained
     with "bilinear".
 
-    Raises CheckpointError where the source is not what it should be, CapabilityError where the device is not there.
+    Raises CheckpointError where the source is not what it should be, CapabilityError where the device is not there or
+    the source has no use for an option.
     """
     place = _device(device)
     placement = Placement(place, dtype or (torch.float32 if place.type == "cpu" else torch.float16), offload)
     name = "builtin" if source == "builtin" else base_name(source)
-    path = Path(source).expanduser()
+    given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings, "exemplar": exemplar}
+    given |= {"image_encoder": image_encoder, "adapters": adapters, "fuser": fuser, "segmenter": segmenter}
+    given |= {"tokenizer": tokenizer, "prediction": prediction, "variant": variant}
+    path = _local(source, given, variant)
     if is_exemplar_folder(path):
-        given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings}
-        alone = _alone(path, name, placement, [option for option, value in given.items() if value], variant)
+        alone = _alone(path, name, placement, variant, tiling=vae_tiling, slicing=vae_slicing)
         return _masking(alone, mask_resampling)
-    folder, parts = _read(source, placement.dtype, tokenizer, prediction, variant)
+    folder, parts = _read(path, placement.dtype, tokenizer, prediction, variant)
     parts, options = _amend(parts, _listed(lora), _listed(embeddings))
     held = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
     loras = read_regional(parts, held)
     options += [f"regional lora {name} {_sha256(file)}" for name, file in sorted(held.items())]
-    if vae_tiling:
-        parts.vae.enable_tiling()
-        options.append("vae tiling")
-    if vae_slicing:
-        parts.vae.enable_slicing()
+    if prediction is not None and folder is None:
+        options.append(f"prediction {prediction}")
+    options += _decoding(parts.vae, tiling=vae_tiling, slicing=vae_slicing)
     native = None if folder is None else native_of(folder)
     model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
     if folder is not None:
@@ -114,15 +118,20 @@ def load(
     return _masking(model, mask_resampling)
 
 
-def _alone(folder: Path, name: str, placement: Placement, given: Sequence[str], variant: str | None) -> Model:
-    """A folder of Paint by Example as the model itself. given: options of which it takes none."""
-    if given:
-        what = "no embeddings" if given[0] == "embeddings" else "no LoRAs"
-        raise CapabilityError(
-            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with the rest, and '
-            f"the folder with it: {spelled('load(..., exemplar=FOLDER)', '--exemplar-model FOLDER')}."
-        )
-    return model_of(read_exemplar_folder(folder, placement.dtype, variant), name=name, placement=placement)
+def _alone(folder: Path, name: str, placement: Placement, variant: str | None, *, tiling: bool, slicing: bool) -> Model:
+    """A folder of Paint by Example as the model itself."""
+    parts = read_exemplar_folder(folder, placement.dtype, variant)
+    options = _decoding(parts.vae, tiling=tiling, slicing=slicing)
+    return replace(model_of(parts, name=name, placement=placement), options=tuple(options))
+
+
+def _decoding(vae: AutoencoderKL, *, tiling: bool, slicing: bool) -> list[str]:
+    """Make an autoencoder decode in tiles or picture by picture; what a record says of it."""
+    if slicing:
+        vae.enable_slicing()
+    if tiling:
+        vae.enable_tiling()
+    return ["vae tiling"] if tiling else []
 
 
 def _amend(parts: Parts, lora: Sequence[Added], embeddings: Sequence[str | Path]) -> tuple[Parts, list[str]]:
@@ -142,37 +151,49 @@ def _masking(model: Model, resampling: Resampling) -> Model:
     """The model, its holes for exemplars resampled so."""
     if resampling not in get_args(Resampling):
         raise CapabilityError(f'mask_resampling is "{resampling}"; choose one of {", ".join(get_args(Resampling))}.')
-    if resampling == "bilinear" or model.exemplar is None:
+    if resampling == "bilinear":
         return model
+    if model.exemplar is None:
+        raise CapabilityError(
+            f'mask_resampling is "{resampling}", which is of Paint by Example\'s holes, and "{model.name}" has none of '
+            "its networks; leave it out."
+        )
     engine = replace(model.exemplar, mask_resampling=resampling)
     return replace(model, exemplar=engine, options=(*model.options, f"mask resampling {resampling}"))
 
 
+def _local(source: str | Path, given: Mapping[str, Any], variant: str | None) -> Path:
+    """The folder or file of a source, its options checked; a hub id's folder is fetched if need be."""
+    check_options(source, given)
+    if source == "builtin":
+        if not (BUILTIN / "model_index.json").is_file():
+            raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
+        return BUILTIN
+    path = Path(source).expanduser()
+    check_source(source)
+    if path.exists():
+        return path
+    from cloisonne.models.checkpoints.hub import snapshot
+
+    folder = snapshot(str(source), variant)
+    check_options(folder, given)
+    return folder
+
+
 def _read(
-    source: str | Path,
+    path: Path,
     dtype: torch.dtype,
     tokenizer: str | Path | None,
     prediction: Parameterization | None,
     variant: str | None,
 ) -> tuple[Path | None, Parts]:
     """The folder of a source that is one, and its parts."""
-    if source == "builtin":
-        if not (BUILTIN / "model_index.json").is_file():
-            raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
-        return BUILTIN, read_folder(BUILTIN, dtype)
-    check_source(source)
-    path = Path(source).expanduser()
     if path.is_dir():
         return path, read_folder(path, dtype, variant)
-    if path.is_file():
-        from cloisonne.models.checkpoints.ldm.single_file import read_single_file
+    from cloisonne.models.checkpoints.ldm.single_file import read_single_file
 
-        words = None if tokenizer is None else Path(tokenizer).expanduser()
-        return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
-    from cloisonne.models.checkpoints.hub import snapshot
-
-    folder = snapshot(str(source), variant)
-    return folder, read_folder(folder, dtype, variant)
+    words = None if tokenizer is None else Path(tokenizer).expanduser()
+    return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
 
 
 def _listed(values: Any) -> list[Any]:

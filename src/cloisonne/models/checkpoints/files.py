@@ -1,6 +1,5 @@
 """Reading a checkpoint's files: safetensors and JSON only, nothing outside of a member's folder, one kind of error."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from cloisonne.errors import CheckpointError, CloisonneError
+from cloisonne.models.checkpoints.json_file import read_json as read_json
 from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed, reason
 
 T = TypeVar("T")
@@ -98,19 +98,6 @@ def variant_notes(name: str, variants: Mapping[str, str | None]) -> tuple[tuple[
         members = ", ".join(member for member, own in variants.items() if own == variant)
         said[variant not in VARIANTS].append(f'"{name}" holds the variant "{variant}" alone of {members}; it was read.')
     return tuple(said[0]), tuple(said[1])
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; CheckpointError where the file holds none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f'"{path.parent}" has no {path.name}; download it again.') from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f'"{path}" cannot be read as JSON; download it again.') from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f'"{path}" is not a JSON object; download it again.')
-    return value
 
 
 def read(path: Path, reader: Callable[[Path], T]) -> T:

@@ -26,11 +26,6 @@ LAYERS = "ip_adapter."
 """Before the names of the layers' tensors."""
 
 
-def is_ip_adapter(path: Path) -> bool:
-    """Whether an exemplar engine given as this path is meant as an IP-Adapter: a file, not a folder."""
-    return path.suffix in (".safetensors", *PICKLES) and not path.is_dir()
-
-
 def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placement: Placement) -> Model:
     """The model with an IP-Adapter, which takes the place of any other exemplar engine.
 

@@ -38,12 +38,6 @@ class ExemplarParts:
     warnings: tuple[str, ...] = ()
 
 
-def is_exemplar_folder(folder: Path) -> bool:
-    """Whether a folder is of Paint by Example: pictures are its only condition."""
-    index = folder / "model_index.json"
-    return index.is_file() and "image_encoder" in (found := read_json(index)) and found.get("text_encoder") is None
-
-
 def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> ExemplarParts:
     """The parts in a folder. Raises CheckpointError, in one sentence, where it is damaged. variant: of its weights."""
     taken = {member: check_weights(folder / member, variant=variant) for member in ("unet", "vae", "image_encoder")}

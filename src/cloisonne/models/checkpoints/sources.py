@@ -19,6 +19,11 @@ def is_hub_id(source: str) -> bool:
     return _ID.fullmatch(source) is not None
 
 
+def is_ip_adapter(path: Path) -> bool:
+    """Whether an exemplar engine given as this path is meant as an IP-Adapter: a file, not a folder."""
+    return path.suffix in (".safetensors", *PICKLES) and not path.is_dir()
+
+
 def check_source(source: str | Path) -> None:
     """CheckpointError where ``load`` could not find its source, or where that is a pickle; nothing is read."""
     path = Path(source).expanduser()
