@@ -14,16 +14,6 @@ TEXT_ONLY = (
 )
 """Options which only a model with a text encoder takes."""
 
-OPTIONS = {
-    "regional_lora": "--regional-lora",
-    "embeddings": "--embedding",
-    "exemplar": "--exemplar-model",
-    "image_encoder": "--image-encoder",
-    "adapters": "--adapter",
-}
-"""Spellings on the command line that are not the argument's name behind two dashes."""
-
-
 NOUNS = {
     "lora": "LoRAs",
     "regional_lora": "LoRAs",
@@ -95,4 +85,10 @@ def _check_prediction(folder: Path, prediction: str | None) -> None:
 
 def named(option: str) -> str:
     """An option of ``load`` as it is spelt on the surface in use."""
-    return spelled(f"{option}=", OPTIONS.get(option, f"--{option}"))
+    spellings = {
+        "exemplar": spelled("exemplar=", "--exemplar-model"),
+        "image_encoder": spelled("image_encoder=", "--image-encoder"),
+        "adapters": spelled("adapters=", "--adapter"),
+        "prediction": spelled("prediction=", "--prediction"),
+    }
+    return spellings[option]
