@@ -118,7 +118,7 @@ def _check_keys(file: Path, config: Mapping[str, Any], kind: Any, also: Collecti
         off = value is None or value is False or value == {} or value == []
         # "text_config_dict" is an older "text_config".
         newer = config.get(key.removesuffix("_dict")) if key.endswith("_config_dict") else None
-        again = isinstance(newer, Mapping) and all(newer.get(name) == own for name, own in value.items())
+        again = isinstance(newer, Mapping) and isinstance(value, Mapping) and value.items() <= newer.items()
         if not key.startswith("_") and key not in known and not off and not again:
             raise CheckpointError(
                 f'"{file}" has {key} {_shown(value)}, which {kind.__name__} of the installed transformers does not '

@@ -9,15 +9,17 @@ import torch
 from torch import nn
 
 from cloisonne.errors import CheckpointError, spelled
+from cloisonne.models.checkpoints.embedding_file import add_bundled
 from cloisonne.models.checkpoints.lora.changes import Change
 from cloisonne.models.checkpoints.lora.file import LoraFile
 from cloisonne.models.checkpoints.lora.names import modules_of
 from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmaskable
 
 
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
-    """The parts with LoRAs of any trainer fused into UNet and text encoders, each at its scale.
+    """The parts with LoRAs of any trainer fused into UNet and text encoders, each at its scale, and their words.
 
     Raises CheckpointError, in one sentence, for a file that is none, is of a form that is not read, or was made for
     another line; what of a file is not used is told in the parts' warnings.
@@ -26,6 +28,7 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
     for file, scale in loras:
         found = LoraFile.read(file, parts)
         warnings += found.warnings
+        parts = add_bundled(parts, file, found.bundled)
         if not scale:
             continue
         modules = modules_of(parts)
@@ -54,6 +57,11 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     Raises CheckpointError as :func:`add_loras` does, and for one that changes layers which belong to no place.
     """
     found = LoraFile.read(file, parts)
+    if found.bundled:
+        raise CheckpointError(
+            f'"{file}" is a LoRA that bundles the learned words {listed(found.bundled)}, which cannot count by region; '
+            f"fuse it for all of the picture: {spelled('load(..., lora=FILE)', '--lora FILE')}."
+        )
     own = {layer.name: change for layer, change in found.changes.items() if layer.part == 0}
     words = any(layer.part > 0 and not change.is_zero for layer, change in found.changes.items())
     if magnitudes := [name for name, change in own.items() if change.has_magnitude]:
