@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cloisonne.bench.control import Asked, asked_of
+from cloisonne.bench.arguments import ControlRow as Asked
+from cloisonne.bench.arguments import control_rows as asked_of
 from cloisonne.errors import SceneError
 
 

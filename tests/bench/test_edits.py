@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cloisonne.bench import edits as measure_edits
-from cloisonne.bench.edits import asked_of, row_of
+from cloisonne.bench.arguments import edit_rows as asked_of
+from cloisonne.bench.edits import row_of
 from cloisonne.cli import main as cli
 from cloisonne.errors import SceneError
 from cloisonne.eval.pairs import Pair, pair

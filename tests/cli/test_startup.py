@@ -129,6 +129,20 @@ REFUSED = [
         f"evaluate {name} -o results --model absent"
         for name in ("layouts", "control", "exemplars", "edits", "translations", "mixed")
     ),
+    "evaluate layouts -o results --method best",
+    "evaluate layouts -o results --device gpu",
+    "evaluate control -o results --kind depth",
+    "evaluate control -o results --row own",
+    "evaluate control -o results --row own=absent",
+    "evaluate exemplars -o results --row own@much",
+    "evaluate exemplars -o results --row own=absent",
+    "evaluate edits -o results --task paint",
+    "evaluate edits -o results --mode drawn",
+    "evaluate edits -o results --row own=follow,look=1",
+    "evaluate translations -o results --row own=best",
+    "evaluate translations -o results --row control,steps=2",
+    "evaluate mixed -o results --device cuda:x",
+    "generate plain.json -o new.png --device gpu",
     *(f"train {name} --base absent --data world -o trained" for name in ("reco", "exemplar", "control")),
     "train reco --base builtin --data world -o trained --train-batch-size 0",
 ]

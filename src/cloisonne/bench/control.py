@@ -1,19 +1,18 @@
 """The control benchmark with our own generator in the chair of what is measured."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloisonne.bench.arguments import check_control
+from cloisonne.bench.arguments import control_rows as asked_of
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.errors import CapabilityError, SceneError
-from cloisonne.eval.benchmark import CEILINGS
+from cloisonne.errors import CapabilityError
 from cloisonne.eval.control import NONE, Row, evaluate_control
-from cloisonne.eval.control_cases import Use
 from cloisonne.eval.control_tables import Results
 from cloisonne.eval.judge import SIZE, Judge
 from cloisonne.models.builtin import BUILTIN
@@ -21,23 +20,10 @@ from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Scene
-from cloisonne.scene.control_maps import DRAWN
 from cloisonne.train.control.masks import training_mask
 
 OWN = "own"
 """The row of the model's own adapter."""
-_USES: Mapping[str, Use] = {"": "masked", "unmasked": "unmasked", "map": "map"}
-_TAKEN = (NONE, *CEILINGS, "reference")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A row before its adapter is read."""
-
-    name: str
-    use: Use
-    adapter: Path
 
 
 def control(
@@ -58,8 +44,7 @@ def control(
     rows: see :func:`asked_of`; None means the model's own adapter, masked. The networks of the model are shared by all
     rows; each has an adapter of its own.
     """
-    if kind not in DRAWN:
-        raise SceneError(f'A map of kind "{kind}" cannot be drawn here; choose one of {", ".join(DRAWN)}.')
+    check_control(kind, rows)
     asked = asked_of(rows or ())
     base, judge = load(source, device=device), Judge.load(BUILTIN / "judge")
     if not asked and kind not in base.adapters:
@@ -90,28 +75,6 @@ def control(
         save_pictures=save_pictures,
         report=report,
     )
-
-
-def asked_of(rows: Sequence[str]) -> list[Asked]:
-    """Rows from "NAME=ADAPTER" (a folder or file), used masked, or "NAME:unmasked=ADAPTER" or "NAME:map=ADAPTER".
-
-    The row of the latter is called NAME-unmasked or NAME-map. SceneError where a row is none of these, or its name is
-    taken.
-    """
-    found: list[Asked] = []
-    for text in rows:
-        told, equals, adapter = text.partition("=")
-        name, colon, use = told.partition(":")
-        if not (equals and adapter and _NAME.fullmatch(name) and use in _USES and bool(use) == bool(colon)):
-            raise SceneError(
-                f'--row is "{text}"; give NAME=FOLDER, with ":unmasked" or ":map" behind the name if the mask is not '
-                "to be put on the features."
-            )
-        full = f"{name}-{use}" if use else name
-        if full in (*_TAKEN, *(row.name for row in found)):
-            raise SceneError(f'There is a row "{full}" already; give --row "{text}" another name.')
-        found.append(Asked(full, _USES[use], Path(adapter)))
-    return found
 
 
 def _with(base: Model, adapter: Path, source: str, kind: str, device: str) -> Model:

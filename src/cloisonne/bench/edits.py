@@ -8,28 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cloisonne.bench.arguments import EDITS as ROWS
+from cloisonne.bench.arguments import WORDS, check_edits
+from cloisonne.bench.arguments import edit_rows as asked_of
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.bench.rows import rows_asked
-from cloisonne.errors import SceneError
-from cloisonne.eval.edits import COPY, MODES, TRUTH, TRUTH_VAE, Made, Row, evaluate_edits
+from cloisonne.eval.edits import Made, Row, evaluate_edits
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.metrics.edits import ClipSimilarity
-from cloisonne.eval.pairs import TASKS, Pair
+from cloisonne.eval.pairs import Pair
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
-from cloisonne.pipelines.editing.settings import editing_of
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Region, Scene
 from cloisonne.scene.before_after import halves
-
-WORDS = "words"
-"""The row that fills the edits' boxes by the words after, and knows nothing of what was there."""
-ROWS = ("follow", WORDS)
-"""What is measured where no rows are named."""
-_TAKEN = (TRUTH, TRUTH_VAE, COPY)
-_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "norse=mrgd,loss_is=0"'
 
 
 def edits(
@@ -46,10 +39,7 @@ def edits(
     report: Callable[[str], None] = print,
 ) -> str:
     """``evaluate edits``: the tables, in markdown. rows: see :func:`asked_of`; None means ``ROWS``."""
-    if unknown := [task for task in tasks or () if task not in TASKS]:
-        raise SceneError(f'There is no task "{unknown[0]}"; choose from {", ".join(TASKS)}.')
-    if mode not in MODES:
-        raise SceneError(f'There is no mode "{mode}"; choose one of {", ".join(MODES)}.')
+    check_edits(rows, tasks, mode)
     asked = asked_of(rows or ROWS)
     model = load(source, device=device)
     return evaluate_edits(
@@ -66,14 +56,6 @@ def edits(
         save_pictures=save_pictures,
         report=report,
     )
-
-
-def asked_of(rows: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Preset and options by name, from "PRESET" or "NAME=PRESET[,option=value...]"; the preset "words" takes none.
-
-    SceneError where a row is none of these, its name is taken, or ``edit`` has no such preset or option.
-    """
-    return rows_asked(rows, _ADVICE, editing_of, _TAKEN, WORDS)
 
 
 def row_of(preset: str, options: dict[str, Any], model: Model, mode: str) -> Row:

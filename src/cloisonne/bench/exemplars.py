@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cloisonne.bench.arguments import EXEMPLARS, WORDS, exemplar_row
 from cloisonne.bench.layouts import facts, through_vae
 from cloisonne.errors import SceneError
 from cloisonne.eval.exemplars import Fill, evaluate_exemplars
@@ -16,9 +17,6 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import fill, paint
-
-WORDS = "words"
-"""The row that is told words in place of the exemplar."""
 
 
 def exemplars(
@@ -37,7 +35,7 @@ def exemplars(
     model = load(source, device=device)
     if not model.takes_exemplars and not rows:
         raise SceneError(f'The model "{source}" draws no exemplars; name rows of trained ones, "--row NAME=FOLDER".')
-    fills = dict(row_of(text, model, source, device) for text in (rows or ["exemplar", WORDS]))
+    fills = dict(row_of(text, model, source, device) for text in (rows or EXEMPLARS))
     return evaluate_exemplars(
         fills,
         Judge.load(BUILTIN / "judge"),
@@ -57,14 +55,10 @@ def row_of(text: str, model: Model, source: str, device: str) -> tuple[str, Fill
 
     FOLDER: of Paint by Example, as ``train exemplar`` writes it; without one the model's own exemplars are drawn.
     """
-    named, _, similarity = text.partition("@")
-    name, _, folder = named.partition("=")
-    if not name or (similarity and not similarity.replace(".", "", 1).isdigit()):
-        raise SceneError(f'The row is "{text}"; give NAME, NAME=FOLDER, or either with @SIMILARITY, such as own@3.')
+    name, folder, options = exemplar_row(text)
     if name == WORDS:
         return name, lambda item, seed: _words(item, seed, model)
     own = load(source, device=device, exemplar=folder) if folder else model
-    options = {"similarity": float(similarity)} if similarity else {}
     return name, lambda item, seed: _painted(item, seed, own, options)
 
 

@@ -8,24 +8,14 @@ from cloisonne.eval.translation_items import Asked
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.editing.result import Edited
-from cloisonne.pipelines.editing.settings import editing_of
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.result import Result
 from cloisonne.scene import Region, Scene
 from cloisonne.scene.conditions.edit import Edit
 
-P2P = "p2p"
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _EDGE = 1e-6
 """So narrow a feather that the window of all of the picture has no soft edge, at which the background would count."""
-
-
-def p2p_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of ``edit``: prompt-to-prompt as published, from the noise that null-text inversion finds, if not asked
-    otherwise. SceneError where there are none such."""
-    changes = {"inversion": "null-text", "fresh": 0.0, **options}
-    editing_of(P2P, changes)
-    return {"preset": P2P, **changes}
 
 
 def controlled(item: Asked, seed: int, model: Model) -> Result:

@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cloisonne.bench.arguments import CONTROLLED, P2P, PAINTED, TRANSLATIONS, p2p_of, translation_rows
 from cloisonne.bench.concepts import Concepts
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.bench.rows import rows_asked
-from cloisonne.bench.translation_baselines import P2P, controlled, p2p_of, reworded
-from cloisonne.errors import SceneError
+from cloisonne.bench.translation_baselines import controlled, reworded
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.translation_items import Asked
 from cloisonne.eval.translations import (
-    COPY,
-    COPY_REFERENCE,
-    TRUTH_VAE,
     Row,
     Translated,
     evaluate_translations,
@@ -30,13 +26,6 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import paint
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
-
-PAINTED = "paint"
-"""The row in which an exemplar is painted: over the object's box, or the whole picture where a style is asked for."""
-CONTROLLED = "control"
-"""The row that is told words, and the source's edges."""
-ROWS = ("fast", PAINTED)
-_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "long=vct,rounds=1000"; paint and control take none'
 
 
 def translations(
@@ -50,11 +39,11 @@ def translations(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate translations``: the tables, in markdown. rows: presets by name; None means ``ROWS``.
+    """``evaluate translations``: the tables, in markdown. rows: presets by name; None means ``TRANSLATIONS``.
 
     Raises SceneError for rows that there are not, CapabilityError where the model cannot draw one.
     """
-    asked = rows_asked(rows or ROWS, _ADVICE, _check, (COPY, COPY_REFERENCE, TRUTH_VAE), PAINTED)
+    asked = translation_rows(rows or TRANSLATIONS)
     model = load(source, device=device)
     if any(preset == CONTROLLED for preset, _ in asked.values()):
         check("control", model, kind="canny")
@@ -70,16 +59,6 @@ def translations(
         save_pictures=save_pictures,
         report=report,
     )
-
-
-def _check(preset: str, options: dict[str, Any]) -> None:
-    """SceneError where there is no such row."""
-    if preset == P2P:
-        p2p_of(options)
-    elif preset != CONTROLLED:
-        translating_of(preset, None, options)
-    elif options:
-        raise SceneError(f'The row "{preset}" has the option "{next(iter(options))}"; {_ADVICE}.')
 
 
 def _row(preset: str, options: dict[str, Any], model: Model, concepts: Concepts) -> Row:

@@ -1,11 +1,14 @@
 """``cloisonne evaluate``: the benchmarks. Heavy imports happen inside the commands."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cloisonne.cli.terminal import to_stderr
+from cloisonne.errors import Cancelled
 
 evaluate = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure pictures against what was asked for.")
 
@@ -15,7 +18,23 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")]
 SavePictures = Annotated[bool, typer.Option(help="Keep the pictures.")]
 
 
+def _goes_on(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that can be stopped: what was measured is kept, and the same command continues it."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        try:
+            command(**given)
+        except KeyboardInterrupt:
+            raise Cancelled(
+                f'Stopped; the items so far are kept in "{given["out"]}". Give the same command again to go on.'
+            ) from None
+
+    return run
+
+
 @evaluate.command("layouts")
+@_goes_on
 def evaluate_layouts(
     out: Out,
     model: Source = "builtin",
@@ -26,7 +45,10 @@ def evaluate_layouts(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure region control on layouts-v1: objects in their boxes, classes, colours, leakage, Fréchet distance."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import layout_methods
+
+    layout_methods(method)
     from cloisonne.bench.layouts import layouts
 
     results = layouts(
@@ -43,6 +65,7 @@ def evaluate_layouts(
 
 
 @evaluate.command("control")
+@_goes_on
 def evaluate_control(
     out: Out,
     model: Source = "builtin",
@@ -62,7 +85,10 @@ def evaluate_control(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure localized control: edges obeyed inside of a mask, and free outside."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import check_control
+
+    check_control(kind, row)
     from cloisonne.bench.control import control
 
     results = control(
@@ -81,6 +107,7 @@ def evaluate_control(
 
 
 @evaluate.command("exemplars")
+@_goes_on
 def evaluate_exemplars(
     out: Out,
     model: Source = "builtin",
@@ -99,7 +126,11 @@ def evaluate_exemplars(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure exemplars: holes filled with subjects that no training has seen."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import exemplar_row
+
+    for text in row or ():
+        exemplar_row(text)
     from cloisonne.bench.exemplars import exemplars
 
     text = exemplars(
@@ -117,6 +148,7 @@ def evaluate_exemplars(
 
 
 @evaluate.command("edits")
+@_goes_on
 def evaluate_edits(
     out: Out,
     model: Source = "builtin",
@@ -138,7 +170,10 @@ def evaluate_edits(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure edits of regions: whether they came, what stayed, and how near they are to the known answer."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import check_edits
+
+    check_edits(row, task, mode)
     from cloisonne.bench.edits import edits
 
     text = edits(
@@ -157,6 +192,7 @@ def evaluate_edits(
 
 
 @evaluate.command("translations")
+@_goes_on
 def evaluate_translations(
     out: Out,
     model: Source = "builtin",
@@ -176,7 +212,10 @@ def evaluate_translations(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure translations of style and subject by their nearness to the known answer."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import translation_rows
+
+    translation_rows(row or ())
     from cloisonne.bench.translations import translations
 
     text = translations(
@@ -193,6 +232,7 @@ def evaluate_translations(
 
 
 @evaluate.command("mixed")
+@_goes_on
 def evaluate_mixed(
     out: Out,
     model: Source = "builtin",
@@ -204,7 +244,7 @@ def evaluate_mixed(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure scenes that mix words, exemplars and edges: what each condition loses beside the others, and the cost."""
-    _check(model)
+    _check(model, device)
     from cloisonne.bench.mixed import mixed
 
     text = mixed(
@@ -221,8 +261,9 @@ def evaluate_mixed(
     typer.echo(text)
 
 
-def _check(model: str) -> None:
-    """CheckpointError where there is no such model, before a network library is imported."""
-    from cloisonne.models.checkpoints.sources import check_source
+def _check(model: str, device: str) -> None:
+    """CheckpointError, CapabilityError for a model or device that there is not; no network library is imported."""
+    from cloisonne.models.checkpoints.sources import check_device, check_source
 
     check_source(model)
+    check_device(device)

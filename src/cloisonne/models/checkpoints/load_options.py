@@ -6,7 +6,7 @@ from typing import Any
 
 from cloisonne.errors import CapabilityError, spelled
 from cloisonne.models.checkpoints.json_file import read_json
-from cloisonne.models.checkpoints.sources import is_ip_adapter
+from cloisonne.models.checkpoints.sources import check_device, is_ip_adapter
 
 TEXT_ONLY = (
     *("lora", "regional_lora", "embeddings", "exemplar", "image_encoder", "adapters", "fuser", "segmenter"),
@@ -34,6 +34,8 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
 
     A hub id is checked once it is a folder.
     """
+    if "device" in given:
+        check_device(str(given["device"]))
     asked = {name: value for name, value in given.items() if value}
     _check_image_encoder(asked)
     folder = Path(source).expanduser()

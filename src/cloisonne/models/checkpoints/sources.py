@@ -45,6 +45,13 @@ def check_source(source: str | Path) -> None:
         )
 
 
+def check_device(device: str) -> None:
+    """CapabilityError for a text that names no device; whether the device is there is known with torch alone."""
+    kinds = "cpu|cuda|mps|xpu|hpu|npu|mlu|mtia|xla|ipu|meta|privateuseone"
+    if re.fullmatch(rf"({kinds})(:\d+)?", device) is None:
+        raise CapabilityError(f'The device "{device}" cannot be used on this machine; choose "cpu".')
+
+
 def check_path(path: str | Path, what: str) -> None:
     """CheckpointError where a further file or folder of a model is missing. what: such as "LoRA"."""
     if not Path(path).expanduser().exists():
