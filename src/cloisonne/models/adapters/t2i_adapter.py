@@ -17,7 +17,7 @@ from torch import Tensor
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json, variant_notes
 from cloisonne.models.checkpoints.network_config import check_network
-from cloisonne.models.checkpoints.tensor_file import TensorFile, reason
+from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,10 @@ def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adap
 def adapter_of(tensors: Mapping[str, Tensor], source: Path) -> T2IAdapter:
     """diffusers' adapter from tensors in TencentARC's layout (full, XL, light) or diffusers' own."""
     own = {_diffusers_name(name.removeprefix("module."), tensors): tensor for name, tensor in tensors.items()}
+    if not any(name.startswith("adapter.body.0.") for name in own):
+        raise CheckpointError(
+            f'"{source}" is no T2I-Adapter of a known layout: its tensors are {listed(tensors)}; load another file.'
+        )
     try:
         module = T2IAdapter(**_config(own))
         module.load_state_dict(own)

@@ -27,6 +27,12 @@ from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
 METADATA = "lora_adapter_metadata"
 """The header entry in which diffusers writes PEFT's settings, by "unet.lora_alpha" and so on."""
 
+OTHER_LINES = {
+    **dict.fromkeys(("single_transformer_blocks", "double_blocks", "single_blocks"), "FLUX or a network like it"),
+    **dict.fromkeys(("joint_blocks", "transformer.transformer_blocks"), "Stable Diffusion 3 or a network like it"),
+}
+"""Parts of layers' names in LoRAs of networks that are not UNets, the first that is found counting."""
+
 BUNDLED = "bundle_emb."
 """Before the names of the tensors of learned words."""
 
@@ -89,7 +95,11 @@ class LoraFile:
             changes[layer] = _change(slots, layer, settings, written, file)
             _check_shapes(changes[layer], layer, parts, file)
         if named and not changes:
-            raise CheckpointError(f'"{file}" fits no layer of the model; load a LoRA that was made for its line.')
+            line = next((f", which is of {line}" for mark, line in OTHER_LINES.items() if mark in " ".join(named)), "")
+            raise CheckpointError(
+                f'"{file}" fits no layer of the model: its layers are {listed(named)}{line}; load a LoRA that was made '
+                f"for {parts.family}."
+            )
         return cls(file, changes, _unfit(opened, named, fitting) + opened.settle("LoRA"), bundled)
 
 
