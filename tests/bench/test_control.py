@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from cloisonne.bench.control import RowSpec, parse_rows
+from cloisonne.bench.arguments import RowSpec, control_rows
 from cloisonne.errors import SceneError
 
 
 def test_rows():
-    assert parse_rows(["a=some/folder", "a:unmasked=x=y", "b:map=z"]) == [
+    assert control_rows(["a=some/folder", "a:unmasked=x=y", "b:map=z"]) == [
         RowSpec("a", "masked", Path("some/folder")),
         RowSpec("a-unmasked", "unmasked", Path("x=y")),
         RowSpec("b-map", "map", Path("z")),
@@ -19,7 +19,7 @@ def test_rows():
 @pytest.mark.parametrize("text", ["a", "a=", "=x", "a:soft=x", "a:=x", "../a=x", ":map=x", "a b=x"])
 def test_an_unknown_row_is_one_clear_sentence(text):
     with pytest.raises(SceneError, match="give NAME=FOLDER") as refused:
-        parse_rows([text])
+        control_rows([text])
     assert text in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
@@ -27,4 +27,4 @@ def test_an_unknown_row_is_one_clear_sentence(text):
 @pytest.mark.parametrize("rows", [["none=x"], ["truth=x"], ["truth:map=x", "truth-map=x"], ["a=x", "a=y"]])
 def test_a_name_in_use_is_refused(rows):
     with pytest.raises(SceneError, match="another name"):
-        parse_rows(rows)
+        control_rows(rows)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cloisonne.bench import edits as measure_edits
-from cloisonne.bench.edits import parse_rows, row_of
+from cloisonne.bench.arguments import edit_rows
+from cloisonne.bench.edits import row_of
 from cloisonne.cli import main as cli
 from cloisonne.errors import SceneError
 from cloisonne.eval.pairs import Pair, pair
@@ -20,7 +21,7 @@ from cloisonne.scene.before_after import halves
 
 
 def test_rows() -> None:
-    assert parse_rows(["follow", "words", "own=follow,looks=0.5,follow=true,keywords=3,boost=none"]) == {
+    assert edit_rows(["follow", "words", "own=follow,looks=0.5,follow=true,keywords=3,boost=none"]) == {
         "follow": ("follow", {}),
         "words": ("words", {}),
         "own": ("follow", {"looks": 0.5, "follow": True, "keywords": 3, "boost": "none"}),
@@ -30,7 +31,7 @@ def test_rows() -> None:
 @pytest.mark.parametrize("text", ["", "a=", "=x", "follow,looks=1", "a=follow,looks", "a=words,looks=1", "../a=follow"])
 def test_an_unknown_row_is_one_clear_sentence(text: str) -> None:
     with pytest.raises(SceneError, match="give PRESET, or NAME=PRESET") as refused:
-        parse_rows([text])
+        edit_rows([text])
     assert f'"{text}"' in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
@@ -38,13 +39,13 @@ def test_an_unknown_row_is_one_clear_sentence(text: str) -> None:
 @pytest.mark.parametrize("text", ["magic", "a=magic", "a=follow,magic=1"])
 def test_an_unknown_preset_or_option_is_named(text: str) -> None:
     with pytest.raises(SceneError, match="magic"):
-        parse_rows([text])
+        edit_rows([text])
 
 
 @pytest.mark.parametrize("rows", [["truth=follow"], ["copy=words"], ["a=follow", "a=words"]])
 def test_a_name_in_use_is_refused(rows: list[str]) -> None:
     with pytest.raises(SceneError, match="another name"):
-        parse_rows(rows)
+        edit_rows(rows)
 
 
 class Editor:

@@ -83,6 +83,12 @@ REFUSED = [
     "generate plain.json -o new.png --adapter cany=old.png",
     "generate plain.json -o new.png --exemplar-model absent",
     "generate plain.json -o new.png --segmenter absent",
+    "generate plain.json -o new.png --tokenizer named",
+    "generate plain.json -o new.png --prediction epsilon",
+    "generate plain.json -o new.png --variant fp16",
+    "generate plain.json -o new.png --image-encoder named",
+    "generate plain.json -o new.png --model painter --fuser old.png",
+    "generate plain.json -o new.png --model painter --adapter canny=named",
     "generate plain.json -o new.png --dtype float8",
     "generate plain.json -o new.png --prediction noise",
     "generate plain.json -o new.png --change cat=dog",
@@ -123,6 +129,20 @@ REFUSED = [
         f"evaluate {name} -o results --model absent"
         for name in ("layouts", "control", "exemplars", "edits", "translations", "mixed")
     ),
+    "evaluate layouts -o results --method best",
+    "evaluate layouts -o results --device gpu",
+    "evaluate control -o results --kind depth",
+    "evaluate control -o results --row own",
+    "evaluate control -o results --row own=absent",
+    "evaluate exemplars -o results --row own@much",
+    "evaluate exemplars -o results --row own=absent",
+    "evaluate edits -o results --task paint",
+    "evaluate edits -o results --mode drawn",
+    "evaluate edits -o results --row own=follow,look=1",
+    "evaluate translations -o results --row own=best",
+    "evaluate translations -o results --row control,steps=2",
+    "evaluate mixed -o results --device cuda:x",
+    "generate plain.json -o new.png --device gpu",
     *(f"train {name} --base absent --data world -o trained" for name in ("reco", "exemplar", "control")),
     "train reco --base builtin --data world -o trained --train-batch-size 0",
 ]
@@ -137,6 +157,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "damaged.png").write_bytes((place / "old.png").read_bytes()[:60])
     (place / "model.ckpt").write_bytes(b"nothing")
     (place / "named").mkdir()
+    (place / "painter").mkdir()
+    (place / "painter/model_index.json").write_text(
+        '{"image_encoder": ["paint_by_example", "PaintByExampleImageEncoder"]}'
+    )
     for name in ("0000.png", "0001.png"):
         (place / "named" / name).write_bytes(b"")
     for name, scene in SCENES.items():

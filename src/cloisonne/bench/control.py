@@ -1,19 +1,17 @@
 """Runs the control benchmark with this package's generator."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloisonne.bench.arguments import check_control, control_rows
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.errors import CapabilityError, SceneError
-from cloisonne.eval.benchmark import CEILINGS
+from cloisonne.errors import CapabilityError
 from cloisonne.eval.control import NONE, Row, evaluate_control
-from cloisonne.eval.control_cases import Use
 from cloisonne.eval.control_tables import Results
 from cloisonne.eval.judge import SIZE, Judge
 from cloisonne.models.builtin import BUILTIN
@@ -21,23 +19,10 @@ from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Scene
-from cloisonne.scene.control_maps import DRAWN
 from cloisonne.train.control.masks import training_mask
 
 OWN = "own"
 """The row of the model's own adapter."""
-_USES: Mapping[str, Use] = {"": "masked", "unmasked": "unmasked", "map": "map"}
-_TAKEN = (NONE, *CEILINGS, "reference")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class RowSpec:
-    """A row of the command line, before its adapter is loaded."""
-
-    name: str
-    use: Use
-    adapter: Path
 
 
 def control(
@@ -55,12 +40,11 @@ def control(
 ) -> Results:
     """``evaluate control``: generate images with control adapters and measure their edges; see ``eval.control``.
 
-    rows: see :func:`parse_rows`; None measures the model's own adapter, masked. All rows share the networks of the
-    model; each has its own adapter.
+    rows: see ``arguments.control_rows``; None measures the model's own adapter, masked. All rows share the networks of
+    the model; each has its own adapter.
     """
-    if kind not in DRAWN:
-        raise SceneError(f'A map of kind "{kind}" cannot be computed here; choose one of {", ".join(DRAWN)}.')
-    specs = parse_rows(rows or ())
+    check_control(kind, rows)
+    specs = control_rows(rows or ())
     base, judge = load(source, device=device), Judge.load(BUILTIN / "judge")
     if not specs and kind not in base.adapters:
         raise CapabilityError(f'"{base.name}" has no {kind} adapter; give one to measure, as in --row NAME=FOLDER.')
@@ -88,27 +72,6 @@ def control(
         save_pictures=save_pictures,
         report=report,
     )
-
-
-def parse_rows(rows: Sequence[str]) -> list[RowSpec]:
-    """Parse "NAME=ADAPTER" (a folder or file, used masked), "NAME:unmasked=ADAPTER" or "NAME:map=ADAPTER".
-
-    The latter two are called NAME-unmasked and NAME-map. Raises SceneError for any other text or a name in use.
-    """
-    found: list[RowSpec] = []
-    for text in rows:
-        left, equals, adapter = text.partition("=")
-        name, colon, use = left.partition(":")
-        if not (equals and adapter and _NAME.fullmatch(name) and use in _USES and bool(use) == bool(colon)):
-            raise SceneError(
-                f'--row is "{text}"; give NAME=FOLDER, or NAME:unmasked=FOLDER or NAME:map=FOLDER to leave the '
-                "features unmasked."
-            )
-        full = f"{name}-{use}" if use else name
-        if full in (*_TAKEN, *(row.name for row in found)):
-            raise SceneError(f'There is a row "{full}" already; give --row "{text}" another name.')
-        found.append(RowSpec(full, _USES[use], Path(adapter)))
-    return found
 
 
 def _with(base: Model, adapter: Path, source: str, kind: str, device: str) -> Model:

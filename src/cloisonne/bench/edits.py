@@ -8,28 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cloisonne.bench.arguments import EDIT_ROWS, WORDS, check_edits, edit_rows
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.bench.rows import preset_rows
-from cloisonne.errors import SceneError
-from cloisonne.eval.edits import COPY, MODES, TRUTH, TRUTH_VAE, Made, Row, evaluate_edits
+from cloisonne.eval.edits import Made, Row, evaluate_edits
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.metrics.edits import ClipSimilarity
-from cloisonne.eval.pairs import TASKS, Pair
+from cloisonne.eval.pairs import Pair
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
-from cloisonne.pipelines.editing.settings import editing_of
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Region, Scene
 from cloisonne.scene.before_after import halves
-
-WORDS = "words"
-"""The row that inpaints the edits' boxes from the target phrases, without the source inside them."""
-ROWS = ("follow", WORDS)
-"""The rows measured by default."""
-_TAKEN = (TRUTH, TRUTH_VAE, COPY)
-_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "norse=mrgd,loss_is=0"'
 
 
 def edits(
@@ -45,12 +36,9 @@ def edits(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate edits``: the tables in markdown. rows: see :func:`parse_rows`; None means ``ROWS``."""
-    if unknown := [task for task in tasks or () if task not in TASKS]:
-        raise SceneError(f'There is no task "{unknown[0]}"; choose from {", ".join(TASKS)}.')
-    if mode not in MODES:
-        raise SceneError(f'There is no mode "{mode}"; choose one of {", ".join(MODES)}.')
-    presets = parse_rows(rows or ROWS)
+    """``evaluate edits``: the tables in markdown. rows: see ``arguments.edit_rows``; None means ``EDIT_ROWS``."""
+    check_edits(rows, tasks, mode)
+    presets = edit_rows(rows or EDIT_ROWS)
     model = load(source, device=device)
     return evaluate_edits(
         {name: row_of(preset, options, model, mode) for name, (preset, options) in presets.items()},
@@ -66,14 +54,6 @@ def edits(
         save_pictures=save_pictures,
         report=report,
     )
-
-
-def parse_rows(rows: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Parse "PRESET" or "NAME=PRESET[,option=value...]" into preset and options by name; "words" takes no options.
-
-    Raises SceneError for any other text, a name in use, or an unknown preset or option of ``edit``.
-    """
-    return preset_rows(rows, _ADVICE, editing_of, _TAKEN, WORDS)
 
 
 def row_of(preset: str, options: dict[str, Any], model: Model, mode: str) -> Row:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cloisonne.bench.arguments import EXEMPLAR_ROWS, WORDS, exemplar_row
 from cloisonne.bench.layouts import facts, through_vae
 from cloisonne.errors import SceneError
 from cloisonne.eval.exemplars import Fill, evaluate_exemplars
@@ -16,9 +17,6 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import fill, paint
-
-WORDS = "words"
-"""The row that inpaints from the phrase instead of the exemplar."""
 
 
 def exemplars(
@@ -37,7 +35,7 @@ def exemplars(
     model = load(source, device=device)
     if not model.takes_exemplars and not rows:
         raise SceneError(f'The model "{source}" has no exemplar network; give one to measure, as in --row NAME=FOLDER.')
-    fills = dict(row_of(text, model, source, device) for text in (rows or ["exemplar", WORDS]))
+    fills = dict(row_of(text, model, source, device) for text in (rows or EXEMPLAR_ROWS))
     return evaluate_exemplars(
         fills,
         Judge.load(BUILTIN / "judge"),
@@ -57,14 +55,10 @@ def row_of(text: str, model: Model, source: str, device: str) -> tuple[str, Fill
 
     FOLDER: a Paint by Example folder, as ``train exemplar`` writes it; default: the model's own exemplar network.
     """
-    named, _, similarity = text.partition("@")
-    name, _, folder = named.partition("=")
-    if not name or (similarity and not similarity.replace(".", "", 1).isdigit()):
-        raise SceneError(f'The row is "{text}"; give NAME, NAME=FOLDER, or either with @SIMILARITY, such as own@3.')
+    name, folder, options = exemplar_row(text)
     if name == WORDS:
         return name, lambda item, seed: _from_phrase(item, seed, model)
     own = load(source, device=device, exemplar=folder) if folder else model
-    options = {"similarity": float(similarity)} if similarity else {}
     return name, lambda item, seed: _from_exemplar(item, seed, own, options)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cloisonne.errors import SceneError
-from cloisonne.eval.benchmark import METHODS, RoundTrip, evaluate_layouts
+from cloisonne.bench.arguments import layout_methods
+from cloisonne.eval.benchmark import RoundTrip, evaluate_layouts
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.tables import Results
 from cloisonne.models.builtin import BUILTIN, digest
@@ -29,9 +29,7 @@ def layouts(
     report: Callable[[str], None] = print,
 ) -> Results:
     """``evaluate layouts``: generate the layouts and measure them with the judge; see ``eval.benchmark``."""
-    chosen = tuple(methods or METHODS)
-    if unknown := [name for name in chosen if name not in METHODS]:
-        raise SceneError(f'There is no method "{unknown[0]}" to measure; choose from {", ".join(METHODS)}.')
+    chosen = layout_methods(methods)
     model, judge = load(source, device=device), Judge.load(BUILTIN / "judge")
 
     def run(scene: Scene, method: str, seed: int) -> np.ndarray:

@@ -8,26 +8,14 @@ from cloisonne.eval.translation_items import TranslationItem
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.editing.result import Edited
-from cloisonne.pipelines.editing.settings import editing_of
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.result import Result
 from cloisonne.scene import Region, Scene
 from cloisonne.scene.conditions.edit import Edit
 
-P2P = "p2p"
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _EDGE = 1e-6
 """A feather so narrow that the whole-image window has no soft edge where the background would count."""
-
-
-def p2p_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of ``edit`` for prompt-to-prompt as published, with null-text inversion unless overridden.
-
-    Raises SceneError for an unknown option.
-    """
-    changes = {"inversion": "null-text", "fresh": 0.0, **options}
-    editing_of(P2P, changes)
-    return {"preset": P2P, **changes}
 
 
 def controlled(item: TranslationItem, seed: int, model: Model) -> Result:

@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cloisonne.bench.arguments import CONTROLLED, EXEMPLAR, P2P, TRANSLATION_ROWS, p2p_of, translation_rows
 from cloisonne.bench.concepts import Concepts
 from cloisonne.bench.layouts import facts, through_vae
-from cloisonne.bench.rows import preset_rows
-from cloisonne.bench.translation_baselines import P2P, controlled, p2p_of, reworded
-from cloisonne.errors import SceneError
+from cloisonne.bench.translation_baselines import controlled, reworded
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.translation_items import TranslationItem
 from cloisonne.eval.translations import (
-    COPY,
-    COPY_REFERENCE,
-    TRUTH_VAE,
     Row,
     Translated,
     evaluate_translations,
@@ -30,13 +26,6 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import paint
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
-
-EXEMPLAR = "paint"
-"""The row of exemplar inpainting: in the object's box for a subject, over the whole image for a style."""
-CONTROLLED = "control"
-"""The row conditioned on the target prompt and the source's edges."""
-ROWS = ("fast", EXEMPLAR)
-_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "long=vct,rounds=1000"; paint and control take none'
 
 
 def translations(
@@ -50,11 +39,11 @@ def translations(
     save_pictures: bool,
     report: Callable[[str], None] = print,
 ) -> str:
-    """``evaluate translations``: the tables in markdown. rows: presets by name; None means ``ROWS``.
+    """``evaluate translations``: the tables in markdown. rows: presets by name; None means ``TRANSLATION_ROWS``.
 
     Raises SceneError for an unknown row, CapabilityError if the model does not support one.
     """
-    presets = preset_rows(rows or ROWS, _ADVICE, _check, (COPY, COPY_REFERENCE, TRUTH_VAE), EXEMPLAR)
+    presets = translation_rows(rows or TRANSLATION_ROWS)
     model = load(source, device=device)
     if any(preset == CONTROLLED for preset, _ in presets.values()):
         check("control", model, kind="canny")
@@ -70,16 +59,6 @@ def translations(
         save_pictures=save_pictures,
         report=report,
     )
-
-
-def _check(preset: str, options: dict[str, Any]) -> None:
-    """Raise SceneError for an unknown preset or option."""
-    if preset == P2P:
-        p2p_of(options)
-    elif preset != CONTROLLED:
-        translating_of(preset, None, options)
-    elif options:
-        raise SceneError(f'The row "{preset}" has the option "{next(iter(options))}"; {_ADVICE}.')
 
 
 def _row(preset: str, options: dict[str, Any], model: Model, concepts: Concepts) -> Row:

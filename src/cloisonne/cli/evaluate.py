@@ -1,11 +1,14 @@
 """``cloisonne evaluate``: run the benchmarks. Heavy imports happen inside the commands."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cloisonne.cli.terminal import to_stderr
+from cloisonne.errors import Cancelled
 
 evaluate = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run the benchmarks of a model.")
 
@@ -17,7 +20,23 @@ Device = Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 o
 SavePictures = Annotated[bool, typer.Option(help="Also write the images.")]
 
 
+def _resumable(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that may be interrupted: finished items are kept, and the same command resumes it."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        try:
+            command(**given)
+        except KeyboardInterrupt:
+            raise Cancelled(
+                f'Stopped; the finished items are kept in "{given["out"]}". Run the same command again to resume.'
+            ) from None
+
+    return run
+
+
 @evaluate.command("layouts")
+@_resumable
 def evaluate_layouts(
     out: Out,
     model: Source = "builtin",
@@ -28,7 +47,10 @@ def evaluate_layouts(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure region control on layouts-v1. Tables: objects in boxes, classes, colours, leakage, Fréchet distance."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import layout_methods
+
+    layout_methods(method)
     from cloisonne.bench.layouts import layouts
 
     results = layouts(
@@ -45,6 +67,7 @@ def evaluate_layouts(
 
 
 @evaluate.command("control")
+@_resumable
 def evaluate_control(
     out: Out,
     model: Source = "builtin",
@@ -64,7 +87,10 @@ def evaluate_control(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure localized control. Edges are to be followed inside a mask and free outside."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import check_control
+
+    check_control(kind, row)
     from cloisonne.bench.control import control
 
     results = control(
@@ -83,6 +109,7 @@ def evaluate_control(
 
 
 @evaluate.command("exemplars")
+@_resumable
 def evaluate_exemplars(
     out: Out,
     model: Source = "builtin",
@@ -101,7 +128,11 @@ def evaluate_exemplars(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure inpainting from exemplars. The subjects are held out from training."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import exemplar_row
+
+    for text in row or ():
+        exemplar_row(text)
     from cloisonne.bench.exemplars import exemplars
 
     text = exemplars(
@@ -119,6 +150,7 @@ def evaluate_exemplars(
 
 
 @evaluate.command("edits")
+@_resumable
 def evaluate_edits(
     out: Out,
     model: Source = "builtin",
@@ -140,7 +172,10 @@ def evaluate_edits(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure region edits. Tables: success, preservation of the rest, distance to the ground truth."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import check_edits
+
+    check_edits(row, task, mode)
     from cloisonne.bench.edits import edits
 
     text = edits(
@@ -159,6 +194,7 @@ def evaluate_edits(
 
 
 @evaluate.command("translations")
+@_resumable
 def evaluate_translations(
     out: Out,
     model: Source = "builtin",
@@ -178,7 +214,10 @@ def evaluate_translations(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure translations of style and subject. Compares them with the ground truth."""
-    _check(model)
+    _check(model, device)
+    from cloisonne.bench.arguments import translation_rows
+
+    translation_rows(row or ())
     from cloisonne.bench.translations import translations
 
     text = translations(
@@ -195,6 +234,7 @@ def evaluate_translations(
 
 
 @evaluate.command("mixed")
+@_resumable
 def evaluate_mixed(
     out: Out,
     model: Source = "builtin",
@@ -206,7 +246,7 @@ def evaluate_mixed(
     save_pictures: SavePictures = False,
 ) -> None:
     """Measure scenes that mix phrases, exemplars and edges. Tables: what each loses next to the others, cost."""
-    _check(model)
+    _check(model, device)
     from cloisonne.bench.mixed import mixed
 
     text = mixed(
@@ -223,8 +263,9 @@ def evaluate_mixed(
     typer.echo(text)
 
 
-def _check(model: str) -> None:
-    """Raise CheckpointError for a missing model, before a network library is imported."""
-    from cloisonne.models.checkpoints.sources import check_source
+def _check(model: str, device: str) -> None:
+    """Raise CheckpointError for a missing model, CapabilityError for an unknown device, before torch is imported."""
+    from cloisonne.models.checkpoints.sources import check_device, check_source
 
     check_source(model)
+    check_device(device)

@@ -118,6 +118,7 @@ class Loading:
         )
 
     def _check(self, name: str, loras: list[str], adapters: dict[str, str]) -> None:
+        from cloisonne.models.checkpoints.load_options import check_options
         from cloisonne.models.checkpoints.sources import check_kinds, check_path, check_source
 
         self.check_choices()
@@ -137,6 +138,9 @@ class Loading:
             for path in given:
                 if path is not None:
                     check_path(path, what)
+        check_options(
+            name, vars(self) | {"exemplar": self.exemplar_model, "adapters": adapters, "embeddings": self.embedding}
+        )
 
     def check_choices(self) -> None:
         """Raise SceneError for an unknown dtype or prediction type."""

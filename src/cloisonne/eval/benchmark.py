@@ -15,12 +15,10 @@ import numpy as np
 from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
 from cloisonne.eval.layouts import REFERENCE_SEED, SHA256, Layout, layouts, scan
 from cloisonne.eval.metrics.layouts import Judging, Seen, measure
+from cloisonne.eval.row_names import CEILINGS as CEILINGS
+from cloisonne.eval.row_names import METHODS as METHODS
 from cloisonne.eval.tables import Results, summarise
 from cloisonne.scene import Scene
-
-METHODS = ("reco", "words", "caption", "attention", "multidiffusion")
-CEILINGS = ("truth-vae", "truth")
-"""Upper bounds: the ground-truth images through the VAE, and as they are."""
 
 Generate = Callable[[Scene, str, int], np.ndarray]
 """(scene without method and seed, method, seed) -> image, uint8 RGB [128, 128, 3]."""

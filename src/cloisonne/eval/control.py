@@ -25,11 +25,10 @@ from cloisonne.eval.layouts import REFERENCE_SEED, scan
 from cloisonne.eval.metrics.control import edge_figures, edges, variety
 from cloisonne.eval.metrics.frechet import MIN_PICTURES
 from cloisonne.eval.metrics.layouts import Judging, measure
+from cloisonne.eval.row_names import CAPTION_ALONE as NONE
 from cloisonne.scene import Scene
 from cloisonne.scene.conditions.control import ControlKind
 
-NONE = "none"
-"""The row conditioned on the caption alone; edge densities outside are relative to it."""
 SEEDS = 8
 """Images per scene that are compared with each other."""
 

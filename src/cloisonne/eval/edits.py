@@ -10,7 +10,7 @@ OUT/edits.md                 the tables
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,9 @@ from cloisonne.eval.metrics.edits import Picture, Similarity, edit_figures
 from cloisonne.eval.metrics.layouts import Judging
 from cloisonne.eval.pairs import TASKS, Pair, pair
 from cloisonne.eval.report import figure, table
+from cloisonne.eval.row_names import CEILINGS, COPY, MODES, Mode
 
-Mode = Literal["real", "generated"]
-MODES: tuple[str, ...] = get_args(Mode)
-TRUTH, TRUTH_VAE, COPY = "truth", "truth-vae", "copy"
+TRUTH_VAE, TRUTH = CEILINGS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

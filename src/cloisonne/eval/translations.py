@@ -17,12 +17,13 @@ from cloisonne.eval.metrics.edits import structure
 from cloisonne.eval.metrics.holes import Gallery, batch
 from cloisonne.eval.metrics.layouts import Judging, crop
 from cloisonne.eval.report import figure, table
+from cloisonne.eval.row_names import CEILINGS, COPY_REFERENCE, COPY_SOURCE
 from cloisonne.eval.translation_items import TASKS, TranslationItem, places, translation_item
 from cloisonne.world.picture import STYLES
 
 SIZE = 128
 Picture = NDArray[np.uint8]
-COPY, COPY_REFERENCE, TRUTH_VAE = "copy-source", "copy-reference", "truth-vae"
+TRUTH_VAE, COPY = CEILINGS[0], COPY_SOURCE
 MEASURES = {
     "closeness": ("closeness", True),
     "concept": ("concept", True),

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.checkpoints.assemble import Placement
 from cloisonne.models.checkpoints.files import files_of
-from cloisonne.models.checkpoints.paint_by_example_folder import engine_of, is_exemplar_folder, read_exemplar_folder
+from cloisonne.models.checkpoints.load_options import is_exemplar_folder, named
+from cloisonne.models.checkpoints.paint_by_example_folder import engine_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
-from cloisonne.models.checkpoints.sources import check_kinds
+from cloisonne.models.checkpoints.sources import check_kinds, is_ip_adapter
 from cloisonne.models.family_members import segmenter_of
 from cloisonne.models.model import Model
 from cloisonne.models.unet.denoiser import DiffusersNet
@@ -48,6 +49,10 @@ def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
 
     file = Path(source).expanduser()
     unet: Any = model.net.unet.config
+    if not model.adapters:
+        raise CapabilityError(
+            f'The fuser "{file}" combines T2I-Adapters, and "{model.name}" has none; give them as {named("adapters")}.'
+        )
     fuser = read_fuser(file, placement.device)
     check_fuser(fuser, tuple(model.adapters), unet["block_out_channels"], model.name)
     return replace(model, fuser=fuser, files=(*model.files, file), warnings=(*model.warnings, *fuser.warnings))
@@ -59,7 +64,7 @@ def with_exemplars(model: Model, source: str | Path, image_encoder: str | Path |
     image_encoder: the IP-Adapter's folder of it; None means next to the IP-Adapter's file, as published.
     """
     folder = Path(source).expanduser()
-    from cloisonne.models.checkpoints.ip_adapter_file import is_ip_adapter, with_ip_adapter
+    from cloisonne.models.checkpoints.ip_adapter_file import with_ip_adapter
 
     if is_ip_adapter(folder):
         encoder_folder = None if image_encoder is None else Path(image_encoder).expanduser()
@@ -77,7 +82,13 @@ def with_exemplars(model: Model, source: str | Path, image_encoder: str | Path |
             f'"{folder}" has another latent space ({theirs}) than "{model.name}" ({ours}), so they cannot share a '
             "canvas; load two models of one family, such as Stable Diffusion 1.x."
         )
-    return replace(model, exemplar=engine, files=(*model.files, *parts.files))
+    return replace(
+        model,
+        exemplar=engine,
+        files=(*model.files, *parts.files),
+        notes=(*model.notes, *parts.notes),
+        warnings=(*model.warnings, *parts.warnings),
+    )
 
 
 def with_segmenter(model: Model, source: str | Path, placement: Placement) -> Model:

@@ -23,6 +23,7 @@ from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, Exemplar
 from cloisonne.models.builtin import CLIPSEG
 from cloisonne.models.checkpoints.assemble import Placement, put
 from cloisonne.models.checkpoints.files import files_of, read, read_json
+from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.model import Model
 from cloisonne.models.unet.denoiser import DiffusersNet
 from cloisonne.scene.conditions.control import ControlKind
@@ -69,6 +70,8 @@ def segmenter_of(folder: Path, tokenizer: Path | None, device: torch.device) -> 
 def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:
     config = read_json(family / EXEMPLAR / "config.json")
     tensors = load_file(family / EXEMPLAR / "model.safetensors")
+    if unknown := [name for name in tensors if not name.startswith(("encoder.", "unet."))]:
+        raise CheckpointError(f'"{family / EXEMPLAR}" holds tensors that are not used: {listed(unknown)}; restore it.')
     heads = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
     encoder = ExemplarEncoder(tower_of(family / CLIP), config["token_width"], config["mapper_blocks"])
     encoder.load_state_dict(heads | {f"vision.{name}": t for name, t in encoder.vision.state_dict().items()})

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from cloisonne.core.parameterization import Parameterization
-from cloisonne.errors import CapabilityError, CheckpointError, spelled
+from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.adapters.paint_by_example import Resampling
 from cloisonne.models.add_ons import (
     read_regional,
@@ -23,7 +24,8 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.assemble import Placement, assemble, base_name
 from cloisonne.models.checkpoints.files import quiet
 from cloisonne.models.checkpoints.folder import native_of, read_folder
-from cloisonne.models.checkpoints.paint_by_example_folder import is_exemplar_folder, model_of, read_exemplar_folder
+from cloisonne.models.checkpoints.load_options import check_options, is_exemplar_folder
+from cloisonne.models.checkpoints.paint_by_example_folder import model_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_source
 from cloisonne.models.family_members import with_family_members
@@ -77,7 +79,8 @@ def load(
         fuser: a CoAdapter's file, which combines T2I-Adapters.
         segmenter: a folder of CLIPSeg, for MRGD's losses.
         tokenizer: a folder, for a single file, which has no tokenizer.
-        prediction: what the network predicts, for a single file that does not declare it.
+        prediction: what the network predicts, for a single file that does not declare it; for a folder only the
+            value in its scheduler's configuration.
         variant: of a folder's weights, such as "fp16"; None means the plain weights, or the ones there are.
         offload: keep each network in the CPU's memory except while it runs.
         vae_tiling: decode in tiles; images differ slightly at the seams.
@@ -87,26 +90,26 @@ def load(
 
     Raises:
         CheckpointError: a file is missing, damaged, not supported, or does not fit the model.
-        CapabilityError: the device cannot be used, or an option does not apply to the model.
+        CapabilityError: the device cannot be used, or an option does not apply to the source.
     """
     place = _device(device)
     placement = Placement(place, dtype or (torch.float32 if place.type == "cpu" else torch.float16), offload)
     name = "builtin" if source == "builtin" else base_name(source)
-    path = Path(source).expanduser()
+    given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings, "exemplar": exemplar}
+    given |= {"image_encoder": image_encoder, "adapters": adapters, "fuser": fuser, "segmenter": segmenter}
+    given |= {"tokenizer": tokenizer, "prediction": prediction, "variant": variant}
+    path = _local(source, given, variant)
     if is_exemplar_folder(path):
-        given = {"lora": lora, "regional_lora": regional_lora, "embeddings": embeddings}
-        refused = [option for option, value in given.items() if value]
-        return _with_mask_resampling(_paint_by_example(path, name, placement, refused, variant), mask_resampling)
-    folder, parts = _read(source, placement.dtype, tokenizer, prediction, variant)
+        model = _paint_by_example(path, name, placement, variant, tiling=vae_tiling, slicing=vae_slicing)
+        return _with_mask_resampling(model, mask_resampling)
+    folder, parts = _read(path, placement.dtype, tokenizer, prediction, variant)
     parts, options = _with_loras_and_embeddings(parts, _listed(lora), _listed(embeddings))
     regional = {name: Path(file).expanduser() for name, file in (regional_lora or {}).items()}
     loras = read_regional(parts, regional)
     options += [f"regional lora {name} {_sha256(file)}" for name, file in sorted(regional.items())]
-    if vae_tiling:
-        parts.vae.enable_tiling()
-        options.append("vae tiling")
-    if vae_slicing:
-        parts.vae.enable_slicing()
+    if prediction is not None and folder is None:
+        options.append(f"prediction {prediction}")
+    options += _with_tiling(parts.vae, tiling=vae_tiling, slicing=vae_slicing)
     native = None if folder is None else native_of(folder)
     model = assemble(parts, name=name, placement=placement, native=native, options=tuple(options))
     if folder is not None:
@@ -127,16 +130,21 @@ def load(
 
 
 def _paint_by_example(
-    folder: Path, name: str, placement: Placement, refused: Sequence[str], variant: str | None
+    folder: Path, name: str, placement: Placement, variant: str | None, *, tiling: bool, slicing: bool
 ) -> Model:
-    """A folder of Paint by Example as the model itself. refused: given options that do not apply to it."""
-    if refused:
-        what = "no embeddings" if refused[0] == "embeddings" else "no LoRAs"
-        raise CapabilityError(
-            f'"{folder}" is a folder of Paint by Example, which takes {what}; load a text model with them, and this '
-            f"folder as its exemplar model: {spelled('load(..., exemplar=FOLDER)', '--exemplar-model FOLDER')}."
-        )
-    return model_of(read_exemplar_folder(folder, placement.dtype, variant), name=name, placement=placement)
+    """A folder of Paint by Example as the model itself."""
+    parts = read_exemplar_folder(folder, placement.dtype, variant)
+    options = _with_tiling(parts.vae, tiling=tiling, slicing=slicing)
+    return replace(model_of(parts, name=name, placement=placement), options=tuple(options))
+
+
+def _with_tiling(vae: AutoencoderKL, *, tiling: bool, slicing: bool) -> list[str]:
+    """Make the VAE decode in tiles, or image by image. Returns the entries of ``Model.options``."""
+    if slicing:
+        vae.enable_slicing()
+    if tiling:
+        vae.enable_tiling()
+    return ["vae tiling"] if tiling else []
 
 
 def _with_loras_and_embeddings(
@@ -158,37 +166,49 @@ def _with_mask_resampling(model: Model, resampling: Resampling) -> Model:
     """The model, its exemplar masks resized by this method."""
     if resampling not in get_args(Resampling):
         raise CapabilityError(f'mask_resampling is "{resampling}"; choose one of {", ".join(get_args(Resampling))}.')
-    if resampling == "bilinear" or model.exemplar is None:
+    if resampling == "bilinear":
         return model
+    if model.exemplar is None:
+        raise CapabilityError(
+            f'mask_resampling is "{resampling}", which applies to Paint by Example, and "{model.name}" has no '
+            "such network; leave it out."
+        )
     engine = replace(model.exemplar, mask_resampling=resampling)
     return replace(model, exemplar=engine, options=(*model.options, f"mask resampling {resampling}"))
 
 
+def _local(source: str | Path, given: Mapping[str, Any], variant: str | None) -> Path:
+    """The folder or file of a source, after a check of the options; a hub id is downloaded unless it is cached."""
+    check_options(source, given)
+    if source == "builtin":
+        if not (BUILTIN / "model_index.json").is_file():
+            raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
+        return BUILTIN
+    path = Path(source).expanduser()
+    check_source(source)
+    if path.exists():
+        return path
+    from cloisonne.models.checkpoints.hub import snapshot
+
+    folder = snapshot(str(source), variant)
+    check_options(folder, given)
+    return folder
+
+
 def _read(
-    source: str | Path,
+    path: Path,
     dtype: torch.dtype,
     tokenizer: str | Path | None,
     prediction: Parameterization | None,
     variant: str | None,
 ) -> tuple[Path | None, Parts]:
     """The source's folder, None for a single file, and its parts."""
-    if source == "builtin":
-        if not (BUILTIN / "model_index.json").is_file():
-            raise CheckpointError(f'The built-in family is missing from "{BUILTIN}"; install cloisonne again.')
-        return BUILTIN, read_folder(BUILTIN, dtype)
-    check_source(source)
-    path = Path(source).expanduser()
     if path.is_dir():
         return path, read_folder(path, dtype, variant)
-    if path.is_file():
-        from cloisonne.models.checkpoints.ldm.single_file import read_single_file
+    from cloisonne.models.checkpoints.ldm.single_file import read_single_file
 
-        words = None if tokenizer is None else Path(tokenizer).expanduser()
-        return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
-    from cloisonne.models.checkpoints.hub import snapshot
-
-    folder = snapshot(str(source), variant)
-    return folder, read_folder(folder, dtype, variant)
+    words = None if tokenizer is None else Path(tokenizer).expanduser()
+    return None, read_single_file(path, dtype=dtype, tokenizer=words, prediction=prediction)
 
 
 def _listed(values: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
+from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.control_maps import control_features, control_warnings
 from cloisonne.pipelines.dropped_regions import dropped_warnings
 from cloisonne.pipelines.inpaint import PictureEdit, unknown
@@ -135,7 +136,7 @@ def prepare(
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
     size = size_of(resolved)
-    found = (*mask_warnings(resolved, edit, size), *control_warnings(resolved, edit))
+    found = (*mask_warnings(resolved, edit, size), *control_warnings(resolved, edit), *colour_warnings(resolved))
     of_size = edit.warnings(size) if edit else filter(None, [size_warning(*size, model)])
     compiled = replace(compiled, warnings=(*model.warnings, *understood.warnings, *compiled.warnings, *found, *of_size))
     return Prepared(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from published import PUBLISHED, write_published
 from safetensors.torch import load_file, save_file
-from tiny import tiny_vae, write_checkpoint, write_xl
+from tiny import tiny_vae, write_checkpoint, write_exemplar, write_xl
 from torch import Tensor
 
 from cloisonne.core.schedule import Schedule
@@ -283,3 +283,22 @@ def test_a_report_names_the_checkpoints_own_scheduler(sd: Path, copied: Path) ->
     scene = Scene(caption="a cat", steps=1)
     reports = [generate(scene, load(folder), output_type="latent").report for folder in (sd, copied)]
     assert [report["sampler_of_checkpoint"] for report in reports] == ["DDIMScheduler", "PNDMScheduler"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trained_betas": [0.001 + k * 1e-5 for k in range(1000)]},
+        {"trained_betas": [0.001 + k * 2e-5 for k in range(1000)]},
+        {"rescale_betas_zero_snr": True},
+        {"beta_end": 0.02},
+    ],
+)
+def test_networks_of_other_noise_levels_share_no_canvas(copied: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    painter = write_exemplar(tmp_path / "pbe")
+    assert load(copied, exemplar=painter).exemplar is not None
+    edit_json(painter / SCHEDULER, **changes)
+    with pytest.raises(CheckpointError, match="has another latent space"):
+        load(copied, exemplar=painter)
+    edit_json(copied / SCHEDULER, **changes)
+    assert load(copied, exemplar=painter).exemplar is not None

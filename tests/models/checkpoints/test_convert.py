@@ -78,8 +78,8 @@ def test_pickled_checkpoint_becomes_a_folder(tmp_path: Path, words: Path) -> Non
     assert found.keys() == tensors.keys()
     assert found["model.diffusion_model.out.2.bias"].dtype == torch.float16
     scene = Scene(caption="a cat", seed=0, steps=1, method="attention", width=64, height=64)
-    folder, file = (load(source, tokenizer=words, dtype=torch.float32) for source in (out, one))
-    latents = [generate(scene, model, output_type="latent").latents for model in (folder, file)]
+    models = (load(out, dtype=torch.float32), load(one, tokenizer=words, dtype=torch.float32))
+    latents = [generate(scene, model, output_type="latent").latents for model in models]
     torch.testing.assert_close(latents[0], latents[1], atol=0.05, rtol=0.05)
 
 

@@ -212,6 +212,6 @@ def test_every_method_reads_words_of_several_vectors(tiny_family: Path, tmp_path
     scene = Scene(caption=f"{word.title()} cat", method=method, regions=[Region(box=(0, 0, 1, 1), phrase="a car")])
     prepared = prepare(scene, model)
     conditionings = [view.branches["cond"] for view in prepared.compiled.plan.views]
-    pieces = [piece.value for one in conditionings if isinstance(one, Conditioning) for piece in one.tokens]
-    sequences = [prepared.ctx.ids_in(value) or () for value in pieces]
+    pieces = [piece for one in conditionings if isinstance(one, Conditioning) for piece in one.tokens]
+    sequences = [piece.ids or () for piece in pieces]
     assert any(list(ids[k : k + 3]) == rows for ids in sequences for k in range(len(ids)))

@@ -17,7 +17,9 @@ from transformers import AutoTokenizer, CLIPSegConfig, CLIPSegForImageSegmentati
 from cloisonne.errors import CheckpointError
 from cloisonne.models.adapters.paint_by_example import DEVIATION, MEAN
 from cloisonne.models.builtin import CLIPSEG as CLIPSEG
-from cloisonne.models.checkpoints.files import pretrained, read, read_json
+from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json
+from cloisonne.models.checkpoints.network_config import check_segmenter
+from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed
 
 DECODER = "decoder.safetensors"
 """A member of a family holds only the decoder; its towers are those of ``clip/``."""
@@ -86,8 +88,14 @@ def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch
     """
 
     def load(place: Path) -> Segmenter:
+        check_segmenter(place / "config.json", read_json(place / "config.json"), CLIPSegConfig)
         if not (place / DECODER).is_file():
-            module: Any = pretrained(CLIPSegForImageSegmentation, place)
+            unused: list[str] = []
+            module: Any = pretrained(
+                CLIPSegForImageSegmentation, place, warn=unused, variant=check_weights(place, "model")
+            )
+            if unused:
+                raise CheckpointError(f"{unused[0].removesuffix('.')}; remove these, or give a folder of CLIPSeg.")
         else:
             module = CLIPSegForImageSegmentation(config_of(place))
             put_towers(module, place.parent / "clip")
@@ -110,6 +118,8 @@ def _put(module: Any, tensors: Mapping[str, Tensor], prefix: str, folder: Path) 
     lacking = [name for name in found.missing_keys if name.startswith(prefix) and not name.endswith("position_ids")]
     if lacking:
         raise CheckpointError(f'"{folder}" lacks the tensor "{lacking[0]}"; restore the folder.')
+    if unknown := [name for name in found.unexpected_keys if not name.endswith(UNUSED_SUFFIXES)]:
+        raise CheckpointError(f'"{folder}" holds tensors that are not used: {listed(unknown)}; restore the folder.')
 
 
 def config_of(folder: Path) -> CLIPSegConfig:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cloisonne.core.step import Step
 from cloisonne.errors import CheckpointError
-from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json
-from cloisonne.models.checkpoints.network_config import check_network
+from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json, variant_notes
+from cloisonne.models.checkpoints.network_config import check_network, check_unet
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 
 OURS, LDM, PREFIX = "controlnet_mid_block.weight", "middle_block_out.0.weight", "control_model."
@@ -85,9 +85,14 @@ def read_controlnet(source: Path, base: Any, dtype: torch.dtype, device: torch.d
     if source.is_dir():
         if _class(source) not in (KIND, None):
             raise CheckpointError(f'"{source}" is a {_class(source)}, which is not supported; give a {KIND}.')
-        check_network(source / "config.json", read_json(source / "config.json"), ControlNetModel)
-        theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": check_weights(source)}
-        module = read(source, lambda path: pretrained(ControlNetModel, path, **theirs))
+        file = source / "config.json"
+        check_network(file, read_json(file), ControlNetModel)
+        check_unet(file, read_json(file))
+        taken = check_weights(source)
+        theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": taken}
+        warn = list(variant_notes(source.name, {"the ControlNet": taken})[1])
+        module = read(source, lambda path: pretrained(ControlNetModel, path, warn=warn, **theirs))
+        warnings = tuple(warn)
     else:
         opened = TensorFile.open(source)
         module = read(source, lambda _: controlnet_of(opened, base))

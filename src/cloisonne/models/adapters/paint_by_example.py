@@ -3,7 +3,7 @@
 Yang et al., CVPR 2023, arXiv 2211.13227. Published as a diffusers folder: Fantasy-Studio/Paint-by-Example.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -154,6 +154,13 @@ def encoder_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Exem
         renamed[name] = tensor
     encoder.load_state_dict({name: renamed[name] for name in wanted}, assign=True)
     return encoder.eval().requires_grad_(False)
+
+
+def used_names(encoder: ExemplarEncoder, names: Iterable[str]) -> list[str]:
+    """The names of a published file whose tensors the encoder has."""
+    own = encoder.state_dict()
+    prefixed = any(name.startswith("vision.vision_model.") for name in own)
+    return [name for name in names if _renamed(name, prefixed) in own]
 
 
 _NAMES = {

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.checkpoints.files import check_weights, pretrained, read
-from cloisonne.models.checkpoints.tensor_file import TensorFile, reason
+from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json, variant_notes
+from cloisonne.models.checkpoints.network_config import check_network
+from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +55,12 @@ def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adap
     """
     warnings: tuple[str, ...] = ()
     if source.is_dir():
-        theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": check_weights(source)}
-        module = read(source, lambda path: pretrained(T2IAdapter, path, **theirs))
+        check_network(source / "config.json", read_json(source / "config.json"), T2IAdapter)
+        taken = check_weights(source)
+        theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": taken}
+        warn = list(variant_notes(source.name, {"the adapter": taken})[1])
+        module = read(source, lambda path: pretrained(T2IAdapter, path, warn=warn, **theirs))
+        warnings = tuple(warn)
     elif source.suffix == ".safetensors" and source.is_file():
         opened = TensorFile.open(source)
         # The network takes each of these tensors, or the file is refused.
@@ -73,6 +78,10 @@ def read_adapter(source: Path, dtype: torch.dtype, device: torch.device) -> Adap
 def adapter_of(tensors: Mapping[str, Tensor], source: Path) -> T2IAdapter:
     """diffusers' adapter from tensors in TencentARC's layout (full, XL, light) or diffusers' own."""
     own = {_diffusers_name(name.removeprefix("module."), tensors): tensor for name, tensor in tensors.items()}
+    if not any(name.startswith("adapter.body.0.") for name in own):
+        raise CheckpointError(
+            f'"{source}" is no T2I-Adapter of a known layout: its tensors are {listed(tensors)}; load another file.'
+        )
     try:
         module = T2IAdapter(**_config(own))
         module.load_state_dict(own)

@@ -1,5 +1,6 @@
 """From the parts of a checkpoint to a model: check that they fit, place them, and find their native values."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +99,11 @@ def _native(spec: NetSpec, text: TextEncoder) -> Native:
 def latent_id(vae: Vae, scheduler: Mapping[str, Any]) -> str:
     """The id of a latent space and noise schedule: networks of equal ids can share a canvas."""
     betas = f"{scheduler.get('beta_start')} to {scheduler.get('beta_end')} {scheduler.get('beta_schedule')}"
+    if (trained := scheduler.get("trained_betas")) is not None:
+        digest = hashlib.sha256(repr([float(beta) for beta in trained]).encode()).hexdigest()
+        betas = f"of {len(trained)} steps, {digest[:12]}"
+    if scheduler.get("rescale_betas_zero_snr"):
+        betas += ", rescaled to zero terminal SNR"
     return f"{vae.channels} channels, {vae.factor} pixels each, scaled by {vae.scale} from {vae.shift}, betas {betas}"
 
 

@@ -31,10 +31,26 @@ def add_embeddings(parts: Parts, files: Sequence[Path]) -> Parts:
     """
     for file in files:
         opened = _opened(file)
-        words = _words(opened, parts)
+        words = _words(opened, parts, file.stem)
         parts = replace(parts, warnings=(*parts.warnings, *opened.settle("embedding")))
         for word, vectors in words.items():
             parts = _added(parts, word, vectors, file)
+    return parts
+
+
+def add_bundled(parts: Parts, file: Path, bundled: Mapping[str, Mapping[str, Tensor]]) -> Parts:
+    """Add the learned words of a LoRA file. bundled: by word, its tensors by their names in the file.
+
+    Raises CheckpointError as :func:`add_embeddings` does.
+    """
+    for word, tensors in bundled.items():
+        if unknown := [name for name in tensors if name not in (*UNNAMED, *ENCODER_OF)]:
+            raise CheckpointError(
+                f'"{file}" bundles the learned word "{word}" with {listed(unknown)}, which is not supported; load the '
+                "LoRA without it."
+            )
+        for name, vectors in _words(TensorFile(file, tensors), parts, word).items():
+            parts = _added(parts, name, vectors, file)
     return parts
 
 
@@ -48,19 +64,19 @@ def _opened(file: Path) -> TensorFile:
     return TensorFile.open(file)
 
 
-def _words(opened: TensorFile, parts: Parts) -> dict[str, tuple[Tensor, ...]]:
-    """Vectors [N, D] for each text encoder, by word."""
-    file, stem = opened.source, Path(opened.source).stem
+def _words(opened: TensorFile, parts: Parts, unnamed: str) -> dict[str, tuple[Tensor, ...]]:
+    """Vectors [N, D] for each text encoder, by word. unnamed: the word of tensors that name none."""
+    file = opened.source
     tensors = {ENCODER_OF[name]: name for name in opened.keys if name in ENCODER_OF}
     if len(parts.texts) == 1:
         if len(tensors) > 1:
             names = listed(tensors[number] for number in sorted(tensors))
             raise _unfit(file, parts, f"it has vectors for two text encoders, {names}")
-        own = {stem if name in (*UNNAMED, *ENCODER_OF) else name: (_vectors(opened, name),) for name in opened.keys}
+        own = {unnamed if name in (*UNNAMED, *ENCODER_OF) else name: (_vectors(opened, name),) for name in opened.keys}
     elif tensors:
         if missing := [number for number in (0, 1) if number not in tensors]:
             raise _lacking(file, parts, missing[0])
-        own = {stem: tuple(_vectors(opened, tensors[number]) for number in (0, 1))}
+        own = {unnamed: tuple(_vectors(opened, tensors[number]) for number in (0, 1))}
     else:
         widths = [_width(text) for text in parts.texts]
         first = _vectors(opened, opened.keys[0]).shape[-1] if opened.keys else 0

@@ -1,6 +1,5 @@
 """Read a checkpoint's files: only safetensors and JSON, only in a member's folder, all errors as CheckpointError."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from cloisonne.errors import CheckpointError, CloisonneError
+from cloisonne.models.checkpoints.json_file import read_json as read_json
 from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed, reason
 
 T = TypeVar("T")
@@ -98,19 +98,6 @@ def variant_notes(name: str, variants: Mapping[str, str | None]) -> tuple[tuple[
         members = ", ".join(member for member, own in variants.items() if own == variant)
         found[variant not in VARIANTS].append(f'"{name}" holds only the variant "{variant}" of {members}; it was read.')
     return tuple(found[0]), tuple(found[1])
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises CheckpointError where the file holds none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f'"{path.parent}" has no {path.name}; download it again.') from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f'"{path}" cannot be read as JSON; download it again.') from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f'"{path}" is not a JSON object; download it again.')
-    return value
 
 
 def read(path: Path, reader: Callable[[Path], T]) -> T:

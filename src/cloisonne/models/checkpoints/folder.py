@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.builtin import members
@@ -96,7 +96,7 @@ def _texts(folder: Path, taken: Mapping[str, str | None], dtype: torch.dtype, wa
         if member.name not in taken:
             continue
         tokenizer = read(folder / f"tokenizer{number}", CLIPTokenizer.from_pretrained)
-        check_text(member / "config.json", read_json(member / "config.json"))
+        check_text(member / "config.json", read_json(member / "config.json"), CLIPTextConfig)
         theirs = {"dtype": dtype, "variant": taken[member.name]}
         module = read(member, lambda path, kind=kind, theirs=theirs: pretrained(kind, path, warn=warn, **theirs))
         yield TextPart(module, tokenizer)

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.adapters.ip_adapter import IpAdapter
 from cloisonne.models.checkpoints.assemble import Placement, put
-from cloisonne.models.checkpoints.files import check_weights, files_of, pretrained, read, read_json
+from cloisonne.models.checkpoints.files import check_weights, files_of, pretrained, read, read_json, variant_notes
+from cloisonne.models.checkpoints.network_config import check_vision
 from cloisonne.models.checkpoints.pickles import PICKLES
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.model import Model
@@ -24,11 +25,6 @@ from cloisonne.models.unet.denoiser import DiffusersNet, ImagePromptWeights, lay
 
 LAYERS = "ip_adapter."
 """Prefix of the layers' tensors."""
-
-
-def is_ip_adapter(path: Path) -> bool:
-    """Whether an exemplar model's path means an IP-Adapter: a file, not a folder."""
-    return path.suffix in (".safetensors", *PICKLES) and not path.is_dir()
 
 
 def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placement: Placement) -> Model:
@@ -44,7 +40,7 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
     unet: Any = model.net.unet
     projector = read(file, lambda _: _projector(unet, projection, file, model))
     folder = _encoder_folder(projection, file, image_encoder)
-    vision = read(folder, lambda path: pretrained(CLIPVisionModelWithProjection, path, dtype=placement.dtype))
+    vision, warn = _vision(folder, placement.dtype)
     put([vision, projector], placement)
     # With offloading they stay in the CPU's memory like the networks; a layer uses them once a run.
     device = torch.device("cpu") if placement.offload else placement.device
@@ -55,8 +51,17 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
         exemplar=None,
         ip_adapter=IpAdapter(vision, projector, placement.device),
         files=(*model.files, file, *files_of([folder])),
-        warnings=(*model.warnings, *opened.settle("IP-Adapter")),
+        warnings=(*model.warnings, *opened.settle("IP-Adapter"), *warn),
     )
+
+
+def _vision(folder: Path, dtype: torch.dtype) -> tuple[CLIPVisionModelWithProjection, list[str]]:
+    """The image encoder of a folder, and warnings about what in it is not used."""
+    taken = check_weights(folder, "model")
+    check_vision(folder / "config.json", read_json(folder / "config.json"), CLIPVisionConfig)
+    warn = list(variant_notes(folder.name, {"the image encoder": taken})[1])
+    theirs = {"dtype": dtype, "variant": taken}
+    return read(folder, lambda path: pretrained(CLIPVisionModelWithProjection, path, warn=warn, **theirs)), warn
 
 
 def _opened(file: Path) -> TensorFile:
@@ -156,9 +161,7 @@ def _encoder_folder(projection: Mapping[str, Tensor], file: Path, given: Path | 
             f'The image encoder "{folders[0]}" has a {field} of {widths[0]} and "{file}" reads {width}; give the one '
             f"it was trained on: {_option()}."
         )
-    folder = folders[widths.index(width)]
-    check_weights(folder, "model")
-    return folder
+    return folders[widths.index(width)]
 
 
 def _option() -> str:

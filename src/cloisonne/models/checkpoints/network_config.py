@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,24 @@ TEXT_FIXED: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
 }
 
+VISION_FIXED: dict[str, tuple[Any, ...]] = {"model_type": ("clip_vision_model", None), "num_channels": (3, None)}
+SEGMENTER_FIXED: dict[str, tuple[Any, ...]] = {"model_type": ("clipseg", None)}
+
+GENERATION = frozenset(
+    {
+        *("add_cross_attention", "bad_words_ids", "begin_suppress_tokens", "cross_attention_hidden_size"),
+        *("decoder_start_token_id", "diversity_penalty", "do_sample", "early_stopping", "encoder_no_repeat_ngram_size"),
+        *("exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id"),
+        *("is_decoder", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups"),
+        *("num_beams", "num_return_sequences", "output_attentions", "output_scores", "prefix", "remove_invalid_values"),
+        *("repetition_penalty", "return_dict_in_generate", "sep_token_id", "suppress_tokens", "task_specific_params"),
+        *("temperature", "tf_legacy_loss", "tie_encoder_decoder", "tie_word_embeddings", "tokenizer_class", "top_k"),
+        *("top_p", "torchscript", "typical_p", "use_bfloat16", "use_cache", "gradient_checkpointing", "dropout"),
+        *("torch_dtype", "model_type", "transformers_version", "architectures", "use_return_dict"),
+    }
+)
+"""Keys that ``transformers`` writes into every configuration: of text generation, of training, of the file itself."""
+
 
 def check_network(file: Path, config: Mapping[str, Any], kind: Any) -> None:
     """Check that this class takes every key of a configuration. kind: a network's class in diffusers.
@@ -67,9 +85,44 @@ def check_unet(file: Path, config: Mapping[str, Any]) -> None:
             )
 
 
-def check_text(file: Path, config: Mapping[str, Any]) -> None:
-    """Raise CheckpointError where the configuration of a CLIP text encoder is not supported."""
-    _check_values(file, config, TEXT_FIXED)
+def check_text(file: Path, config: Mapping[str, Any], kind: Any) -> None:
+    """Raise CheckpointError where the configuration of a CLIP text encoder is not supported. kind: CLIPTextConfig."""
+    _check_keys(file, config, kind, {"use_attention_mask", "text_config", "vision_config", "logit_scale_init_value"})
+    own = config.get("text_config")
+    for found in (config, own) if isinstance(own, Mapping) else (config,):
+        _check_values(file, found, TEXT_FIXED)
+    if isinstance(own, Mapping):
+        _check_keys(file, own, kind, {"use_attention_mask"})
+
+
+def check_vision(file: Path, config: Mapping[str, Any], kind: Any, *, also: Collection[str] = ()) -> None:
+    """The same for CLIP's image encoders. kind: CLIPVisionConfig. also: keys that the caller reads."""
+    _check_values(file, config, VISION_FIXED)
+    _check_keys(file, config, kind, also)
+
+
+def check_segmenter(file: Path, config: Mapping[str, Any], kind: Any) -> None:
+    """The same for CLIPSeg. kind: CLIPSegConfig, whose two towers have their own configurations."""
+    _check_values(file, config, SEGMENTER_FIXED)
+    _check_keys(file, config, kind, ())
+    for name, tower in kind.sub_configs.items():
+        if isinstance(own := config.get(name), Mapping):
+            _check_keys(file, own, tower, {"projection_dim"})  # a key of CLIP, whose towers these are
+
+
+def _check_keys(file: Path, config: Mapping[str, Any], kind: Any, also: Collection[str]) -> None:
+    """Raise CheckpointError for a key that a configuration of ``transformers`` does not have, unless it is off."""
+    known = {*inspect.signature(kind.__init__).parameters, *kind().to_dict(), *GENERATION, *also}
+    for key, value in config.items():
+        off = value is None or value is False or value == {} or value == []
+        # "text_config_dict" is an older "text_config".
+        newer = config.get(key.removesuffix("_dict")) if key.endswith("_config_dict") else None
+        again = isinstance(newer, Mapping) and isinstance(value, Mapping) and value.items() <= newer.items()
+        if not key.startswith("_") and key not in known and not off and not again:
+            raise CheckpointError(
+                f'"{file}" has {key} {_quoted(value)}, which {kind.__name__} of the installed transformers does not '
+                "know and would ignore; remove the key if it does nothing."
+            )
 
 
 def _check_values(file: Path, config: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]) -> None:

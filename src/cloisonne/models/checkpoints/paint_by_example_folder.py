@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors.torch import load_file
+from transformers import CLIPVisionConfig
 
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CheckpointError
-from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, ExemplarEngine, encoder_of
+from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, ExemplarEngine, encoder_of, used_names
 from cloisonne.models.checkpoints.assemble import Placement, latent_id, put, scheduler_clip
 from cloisonne.models.checkpoints.files import check_weights, files_of, read, read_json, variant_notes, weight_files
 from cloisonne.models.checkpoints.folder import read_member, scheduler_class
+from cloisonne.models.checkpoints.network_config import check_vision
 from cloisonne.models.checkpoints.scheduler_config import scheduler_of, scheduler_warnings
+from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.model import Model, Native
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import NoText
@@ -41,12 +43,6 @@ class ExemplarParts:
     warnings: tuple[str, ...] = ()
 
 
-def is_exemplar_folder(folder: Path) -> bool:
-    """Whether a folder is of Paint by Example: it has an image encoder and no text encoder."""
-    index = folder / "model_index.json"
-    return index.is_file() and "image_encoder" in (found := read_json(index)) and found.get("text_encoder") is None
-
-
 def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> ExemplarParts:
     """Read the parts in a folder. variant: of its weights. Raises CheckpointError where it is damaged."""
     taken = {member: check_weights(folder / member, variant=variant) for member in ("unet", "vae", "image_encoder")}
@@ -58,7 +54,7 @@ def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None =
     return ExemplarParts(
         unet=read_member(UNet2DConditionModel, folder / "unet", dtype, taken["unet"], warn),
         vae=read_member(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
-        encoder=read(encoder, lambda path: encoder_of(read_json(path / "config.json"), _tensors(files))),
+        encoder=read(encoder, lambda path: _encoder(path, files, warn)),
         scheduler=scheduler,
         files=files_of([folder / member for member in ("unet", "vae", "image_encoder", "scheduler")]),
         notes=notes,
@@ -66,8 +62,18 @@ def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None =
     )
 
 
-def _tensors(files: list[Path]) -> dict[str, torch.Tensor]:
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+def _encoder(folder: Path, files: list[Path], warn: list[str]) -> ExemplarEncoder:
+    """The image encoder. warn: collects warnings about unused tensors and header entries."""
+    config = read_json(folder / "config.json")
+    check_vision(folder / "config.json", config, CLIPVisionConfig, also=("pooled",))
+    opened = [TensorFile.open(file) for file in files]
+    encoder = encoder_of(config, {name: tensor for file in opened for name, tensor in file.tensors.items()})
+    for file in opened:
+        for name in used_names(encoder, file.keys):
+            file.take(name)
+        file.skip(lambda name: ".attn1.to_q." in name or ".attn1.to_k." in name, "the softmax of one token is 1")
+        warn += file.settle("image encoder")
+    return encoder
 
 
 def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:

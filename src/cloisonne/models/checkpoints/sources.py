@@ -19,6 +19,11 @@ def is_hub_id(source: str) -> bool:
     return _ID.fullmatch(source) is not None
 
 
+def is_ip_adapter(path: Path) -> bool:
+    """Whether an exemplar model's path means an IP-Adapter: a file, not a folder."""
+    return path.suffix in (".safetensors", *PICKLES) and not path.is_dir()
+
+
 def check_source(source: str | Path) -> None:
     """Raise CheckpointError where ``load`` could not find its source, or where it is a pickle. Reads no file."""
     path = Path(source).expanduser()
@@ -38,6 +43,13 @@ def check_source(source: str | Path) -> None:
             f'There is no folder or file "{source}"; give "builtin", a diffusers folder, a .safetensors file or a hub '
             "id."
         )
+
+
+def check_device(device: str) -> None:
+    """Raise CapabilityError for a text that names no device. Whether the device exists is not checked."""
+    kinds = "cpu|cuda|mps|xpu|hpu|npu|mlu|mtia|xla|ipu|meta|privateuseone"
+    if re.fullmatch(rf"({kinds})(:\d+)?", device) is None:
+        raise CapabilityError(f'The device "{device}" cannot be used on this machine; choose "cpu".')
 
 
 def check_path(path: str | Path, what: str) -> None:

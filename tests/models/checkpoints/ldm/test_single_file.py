@@ -56,8 +56,8 @@ def test_file_gives_the_networks_that_it_was_made_of(tmp_path: Path, words: Path
     fields = {"caption": "a red cat", "negative": "dog", "method": "attention", "seed": 1}
     scene = Scene(width=64, height=64, steps=2, **fields)
     ours, theirs = (
-        generate(scene, load(source, tokenizer=words), output_type="latent").latents
-        for source in (file, tmp_path / "folder")
+        generate(scene, model, output_type="latent").latents
+        for model in (load(file, tokenizer=words), load(tmp_path / "folder"))
     )
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 

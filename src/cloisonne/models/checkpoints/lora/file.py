@@ -4,13 +4,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from cloisonne.errors import CheckpointError, spelled
+from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.lora.changes import Change
 from cloisonne.models.checkpoints.lora.names import (
     Layer,
@@ -26,6 +26,15 @@ from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
 
 METADATA = "lora_adapter_metadata"
 """The header entry in which diffusers writes PEFT's settings, with keys such as "unet.lora_alpha"."""
+
+OTHER_FAMILIES = {
+    **dict.fromkeys(("single_transformer_blocks", "double_blocks", "single_blocks"), "FLUX or a network like it"),
+    **dict.fromkeys(("joint_blocks", "transformer.transformer_blocks"), "Stable Diffusion 3 or a network like it"),
+}
+"""Model families without a UNet, by substrings of their LoRAs' layer names; the first match applies."""
+
+BUNDLED = "bundle_emb."
+"""Prefix of the tensors of learned words."""
 
 HONOURED = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"})
 PLAIN_SETTINGS = frozenset(
@@ -53,12 +62,14 @@ OTHER_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 class LoraFile:
     """A LoRA file read for a checkpoint.
 
-    changes: by the checkpoint's layers, those that fit. warnings: what of the file is not used.
+    changes: by the checkpoint's layers, those that fit. warnings: what of the file is not used. bundled: tensors of
+    learned words, by word and by their names in the file.
     """
 
     file: Path
     changes: Mapping[Layer, Change]
     warnings: tuple[str, ...]
+    bundled: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path, parts: Parts) -> "LoraFile":
@@ -74,6 +85,7 @@ class LoraFile:
             )
         opened = TensorFile.open(file)
         _refuse_forms(opened)
+        bundled = _bundled(opened)
         named = _by_layer(opened)
         names = layer_names(parts)
         fitting = {written: layer for written in named if (layer := names.get(plain(written))) is not None}
@@ -88,8 +100,13 @@ class LoraFile:
             changes[layer] = _change(slots, layer, settings, written, file)
             _check_shapes(changes[layer], layer, parts, file)
         if named and not changes:
-            raise CheckpointError(f'"{file}" fits no layer of the model; load a LoRA trained for this model family.')
-        return cls(file, changes, _unfit(opened, named, fitting) + opened.settle("LoRA"))
+            layers = " ".join(named)
+            other = next((f", which is of {family}" for part, family in OTHER_FAMILIES.items() if part in layers), "")
+            raise CheckpointError(
+                f'"{file}" fits no layer of the model: its layers are {listed(named)}{other}; load a LoRA trained '
+                f"for {parts.family}."
+            )
+        return cls(file, changes, _unfit(opened, named, fitting) + opened.settle("LoRA"), bundled)
 
 
 def _by_layer(opened: TensorFile) -> dict[str, dict[str, str]]:
@@ -149,14 +166,16 @@ def _refuse_forms(opened: TensorFile) -> None:
             f'"{opened.source}" is {forms[0][1]}, which is not supported; it changes {len(layers)} layers, such as '
             f'"{layers[0]}": load a LoRA, DoRA, LoHa, LoKr or full difference, or a checkpoint it was merged into.'
         )
-    bundled = [name for name in opened.keys if name.startswith("bundle_emb.")]
-    if bundled:
-        words = dict.fromkeys(name.split(".")[1] for name in bundled)
-        raise CheckpointError(
-            f'"{opened.source}" is a LoRA that bundles the learned words {listed(words)}, which is not supported; load '
-            "the LoRA without them, and the words from their own files: "
-            f"{spelled('embeddings=FILE', '--embedding FILE')}."
-        )
+
+
+def _bundled(opened: TensorFile) -> dict[str, dict[str, Tensor]]:
+    """The tensors of learned words, named "bundle_emb.WORD.NAME", by word and name; they count as used."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name in opened.keys:
+        if name.startswith(BUNDLED):
+            word, _, rest = name.removeprefix(BUNDLED).partition(".")
+            found.setdefault(word, {})[rest] = opened.take(name)
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ import torch
 from torch import nn
 
 from cloisonne.errors import CheckpointError, spelled
+from cloisonne.models.checkpoints.embedding_file import add_bundled
 from cloisonne.models.checkpoints.lora.changes import Change
 from cloisonne.models.checkpoints.lora.file import LoraFile
 from cloisonne.models.checkpoints.lora.names import modules_of
 from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmaskable
 
 
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
-    """Fuse LoRAs of any trainer into UNet and text encoders, each at its scale.
+    """Fuse LoRAs of any trainer into UNet and text encoders, each at its scale, and add the words they bundle.
 
     Raises CheckpointError for a file that is no LoRA, has an unsupported form, or was trained for another model family;
     warnings of the parts name what of a file is not used.
@@ -26,6 +28,7 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
     for file, scale in loras:
         found = LoraFile.read(file, parts)
         warnings += found.warnings
+        parts = add_bundled(parts, file, found.bundled)
         if not scale:
             continue
         modules = modules_of(parts)
@@ -54,6 +57,11 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     Raises CheckpointError as :func:`add_loras`, and for changes that cannot be masked by region.
     """
     found = LoraFile.read(file, parts)
+    if found.bundled:
+        raise CheckpointError(
+            f'"{file}" is a LoRA that bundles the learned words {listed(found.bundled)}, which cannot apply by region; '
+            f"fuse it for the whole image: {spelled('load(..., lora=FILE)', '--lora FILE')}."
+        )
     own = {layer.name: change for layer, change in found.changes.items() if layer.part == 0}
     words = any(layer.part > 0 and not change.is_zero for layer, change in found.changes.items())
     if magnitudes := [name for name, change in own.items() if change.has_magnitude]:

@@ -1,0 +1,96 @@
+"""Which options of ``load`` apply to a source; the others are refused by name, before torch is imported."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cloisonne.errors import CapabilityError, spelled
+from cloisonne.models.checkpoints.json_file import read_json
+from cloisonne.models.checkpoints.sources import check_device, is_ip_adapter
+
+TEXT_ONLY = (
+    *("lora", "regional_lora", "embeddings", "exemplar", "image_encoder", "adapters", "fuser", "segmenter"),
+    "tokenizer",
+)
+"""Options that apply only to a model with a text encoder."""
+
+NOUNS = {
+    "lora": "LoRAs",
+    "regional_lora": "LoRAs",
+    "exemplar": "exemplar model",
+    "image_encoder": "image encoder",
+}
+"""Nouns of options in messages, where they differ from the argument's name."""
+
+
+def is_exemplar_folder(folder: Path) -> bool:
+    """Whether a folder is of Paint by Example: it has an image encoder and no text encoder."""
+    index = folder / "model_index.json"
+    return index.is_file() and "image_encoder" in (found := read_json(index)) and found.get("text_encoder") is None
+
+
+def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
+    """Raise CapabilityError for an option that the source would ignore. given: options by their names in ``load``.
+
+    A hub id is checked after its download.
+    """
+    if "device" in given:
+        check_device(str(given["device"]))
+    options = {name: value for name, value in given.items() if value}
+    _check_image_encoder(options)
+    folder = Path(source).expanduser()
+    if source == "builtin":
+        _refuse("The built-in family", options, ("variant",), "it has only one set of weights")
+        _refuse("The built-in family", options, ("tokenizer", "prediction"), "it has its own")
+    elif is_exemplar_folder(folder):
+        _refuse(
+            f'"{folder}" is a folder of Paint by Example, which',
+            options,
+            TEXT_ONLY,
+            "load a text model with them, and this folder as its exemplar model: "
+            + spelled("load(..., exemplar=FOLDER)", "--exemplar-model FOLDER"),
+        )
+    elif folder.is_dir():
+        _refuse(f'The folder "{folder}"', options, ("tokenizer",), "its own one is used; replace the files in it")
+    elif folder.is_file():
+        _refuse(f'The single file "{folder}"', options, ("variant",), "it has only one set of weights")
+    if folder.is_dir() and source != "builtin":
+        _check_prediction(folder, options.get("prediction"))
+
+
+def _refuse(subject: str, options: Mapping[str, Any], refused: tuple[str, ...], advice: str) -> None:
+    for option in refused:
+        if option in options:
+            raise CapabilityError(f"{subject} takes no {NOUNS.get(option, option)}; {advice}.")
+
+
+def _check_image_encoder(options: Mapping[str, Any]) -> None:
+    exemplar = options.get("exemplar")
+    if "image_encoder" in options and (exemplar is None or not is_ip_adapter(Path(exemplar).expanduser())):
+        raise CapabilityError(
+            f"{named('image_encoder')} belongs to an IP-Adapter, and none is given; give its .safetensors file as "
+            f"{named('exemplar')}, or leave the image encoder out."
+        )
+
+
+def _check_prediction(folder: Path, prediction: str | None) -> None:
+    file = folder / "scheduler" / "scheduler_config.json"
+    if prediction is None or not file.is_file():
+        return
+    own = read_json(file).get("prediction_type", "epsilon")
+    if own != prediction:
+        raise CapabilityError(
+            f'{named("prediction")} is "{prediction}", but the folder "{folder}" declares "{own}" in '
+            "scheduler/scheduler_config.json, which applies; correct prediction_type there, or leave the option out."
+        )
+
+
+def named(option: str) -> str:
+    """An option of ``load`` as it is spelled in the interface in use."""
+    spellings = {
+        "exemplar": spelled("exemplar=", "--exemplar-model"),
+        "image_encoder": spelled("image_encoder=", "--image-encoder"),
+        "adapters": spelled("adapters=", "--adapter"),
+        "prediction": spelled("prediction=", "--prediction"),
+    }
+    return spellings[option]

@@ -1,0 +1,41 @@
+"""Warnings about colour spaces of the images that condition a scene: networks read all values as sRGB."""
+
+from collections.abc import Iterator
+
+from cloisonne.scene.io.colour_space import own_space
+from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.images import opened
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+
+def colour_warnings(scene: Scene) -> Iterator[str]:
+    """One warning for each exemplar, control image, concept and outside image whose colour space is not sRGB.
+
+    The background has its own warning; see ``inpaint``.
+    """
+    for region in scene.active_regions:
+        for role, picture in _pictures(region):
+            if space := own_space(opened(picture, role, region.name).info):
+                yield (
+                    f'Region "{region.name}": the colour space of its {role} {picture} is {space}, and its values are '
+                    "read as sRGB; convert the image to sRGB."
+                )
+    if scene.outside is not None and (space := own_space(opened(scene.outside.image, "outside").info)):
+        yield (
+            f"The colour space of the outside image {scene.outside.image} is {space}, which is preserved; the model "
+            "works in sRGB, so convert the image to sRGB if the regions have to match."
+        )
+
+
+def _pictures(region: Region) -> Iterator[tuple[str, Picture]]:
+    """The images that condition a region, with their names in messages."""
+    if region.exemplar is not None:
+        yield "exemplar", region.exemplar.image
+    if (control := region.control) is not None:
+        if control.photo is not None:
+            yield "photo", control.photo
+        elif control.image is not None:
+            yield "control map", control.image
+    if region.concept is not None and region.concept.image is not None:
+        yield "concept", region.concept.image
