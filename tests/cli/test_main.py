@@ -118,7 +118,7 @@ def test_draw_and_its_scene_can_be_explained(run, tmp_path):
     assert run("draw", "-o", tmp_path / "world", "--seed", 7, "--num-images", 2)[0] == 0
     code, out, _ = run("explain", tmp_path / "world" / "000007.json")
     assert code == 0
-    assert "2 rows a step" in out
+    assert "2 per step" in out
 
 
 def test_models_lists_the_family(run):

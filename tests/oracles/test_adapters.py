@@ -239,7 +239,7 @@ def test_what_cannot_be_is_refused(folder: Path, model: Model, tmp_path: Path) -
     with pytest.raises(CheckpointError, match="is no T2I-Adapter of a known layout"):
         load(folder / "sd", adapters={"canny": tmp_path / "x.safetensors"})
     wide = scene_of().regions[0].replace(control={"kind": "canny", "image": edges().resize((90, 64))})
-    with pytest.raises(ImageError, match=r'^Region "wall": The control.s picture is 90 x 64 .* crop it'):
+    with pytest.raises(ImageError, match=r'^Region "wall": The control.s image is 90 x 64 .* crop the image'):
         drawn(model, scene_of(regions=[wide]))
 
 

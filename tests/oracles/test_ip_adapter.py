@@ -186,7 +186,7 @@ def test_keys_and_values_are_computed_once(model: Model, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(ImagePrompts, "projected", projected)
     drawn(model, scene_of(region("a", box=LEFT), region("b", 2, box=RIGHT), steps=5))
-    assert len(layers) == len(set(layers)) == len(model.net.pictures)
+    assert len(layers) == len(set(layers)) == len(model.net.image_prompts)
 
 
 def test_a_background_is_preserved_outside(model: Model) -> None:

@@ -96,7 +96,7 @@ def test_the_estimate_is_that_of_diffusers_by_the_same_file(root: Path, kind: st
                 ).sample
                 found = predict(Plan(views=(view(own, branch),)), z, step)
             torch.testing.assert_close((z - step.alpha * found) / step.s, noise, atol=1e-4, rtol=0)
-    assert not torch.allclose(own.nothing.pictures[0].value, own.concept.pictures[0].value, atol=0.05)
+    assert not torch.allclose(own.nothing.image_prompts[0].value, own.concept.image_prompts[0].value, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", FILES)

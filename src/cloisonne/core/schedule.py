@@ -25,6 +25,9 @@ Spread = Literal["closed", "open", "continuous"]
 (DDIM, PNDM); "open", ``count + 1`` without the last one (DPM-Solver++); "continuous", as "closed" with what
 "linspace" puts between two levels (Euler, Heun)."""
 
+PREDICTIONS: tuple[Parameterization, ...] = ("epsilon", "v_prediction", "sample")
+"""What a network of a diffusion schedule may predict."""
+
 RHO = 7.0
 
 Level = tuple[float, float, float]
@@ -60,7 +63,7 @@ class Schedule:
             final=(1.0, 0.0) if config.get("set_alpha_to_one", True) else (alphas[0], ss[0]),
             spacing=_known("timestep_spacing", spacing, get_args(Spacing)),
             offset=config.get("steps_offset", 0),
-            prediction=_known("prediction_type", config.get("prediction_type", "epsilon"), get_args(Parameterization)),
+            prediction=_known("prediction_type", config.get("prediction_type", "epsilon"), PREDICTIONS),
         )
 
     def trained(self) -> tuple[Step, ...]:

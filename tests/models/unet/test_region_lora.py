@@ -198,7 +198,7 @@ def test_refusals_name_the_region_and_what_to_do(tiny_sd: Path, tmp_path: Path) 
         explain(SCENE.replace(regions=[regional("oil")]), model)
     with pytest.raises(CapabilityError, match=r"\(it has none\)"):
         explain(SCENE.replace(regions=[regional("ink")]), load(tiny_sd))
-    with pytest.raises(SceneError, match=r'^Region "pet": .*cannot be drawn'):
+    with pytest.raises(SceneError, match=r'^Region "pet": .*attention cannot be read'):
         read_words(SCENE.replace(regions=[regional("ink")]), model)
 
 

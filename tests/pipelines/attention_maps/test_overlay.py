@@ -50,7 +50,7 @@ def test_words_with_weights_and_schedules_are_found(tiny: Model, method: str) ->
     scheduled = CAT.replace(phrase="a (red:1.3) [cat:dog:0.5]")
     reading = read_words(SCENE.replace(method=method, regions=(scheduled, CAR)), tiny)
     assert [len(reader.words) for reader in reading.readers["pet"]] == [3, 3]
-    assert [(reader.view or "").partition(" from ")[2] for reader in reading.readers["pet"]] == ["0.0", "0.5"]
+    assert [reader.when.start for reader in reading.readers["pet"]] == [0.0, 0.5]
 
 
 @pytest.mark.parametrize("method", METHODS)

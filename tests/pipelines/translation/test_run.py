@@ -275,7 +275,7 @@ def test_the_command_tells_of_learning_and_ctrl_c_leaves_nothing(
         signal.signal(signal.SIGINT, before)
     assert (stop.value.code, capsys.readouterr().out) == (1, "")
     assert "/100000" in terminal.getvalue()
-    assert "Cancelled; no picture was left half written." in terminal.getvalue()
+    assert "Cancelled; no partial image was written." in terminal.getvalue()
     assert sorted(workdir.rglob("*")) == there
 
 
