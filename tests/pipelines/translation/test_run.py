@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cloisonne.cli.main import app, main
 from cloisonne.errors import Cancelled, CapabilityError, CheckpointError, OutputError, SceneError
-from cloisonne.methods.region_options import DIALS, KINDS
+from cloisonne.methods.region_options import OPTIONS, KINDS
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
@@ -157,7 +157,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("option", DIALS)
+@pytest.mark.parametrize("option", OPTIONS)
 def test_options(family: Model, option: str) -> None:
     """The table's row of a concept."""
     mark, rival = KINDS["concept"][option].mark, Region(name="rival", box=(0.3, 0.0, 1.0, 1.0), phrase="a cat")
