@@ -1,8 +1,8 @@
-"""What a network that paints into a hole is shown around it while the rest of the canvas is still being drawn.
+"""The surroundings that an inpainting network gets as input while the rest of the canvas is still being generated.
 
-Ours. Such a network (Paint by Example's, an inpainting one) was trained on finished pictures with a hole. Beside other
-networks on one canvas there is no finished picture, but there is these networks' estimate of it, and it costs nothing:
-they are asked first, and their x0 stands around the hole at every step.
+Ours. Such a network (Paint by Example's, an inpainting one) was trained on finished pictures with a hole. Where
+other networks share the canvas there is no finished picture, but there is their estimate of it at no cost: they run
+first, and their x0 is the inpainting network's input around the hole at every step.
 """
 
 from dataclasses import dataclass

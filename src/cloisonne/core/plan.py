@@ -133,7 +133,7 @@ class Guidance(Protocol):
 
 
 class AttentionTerm(NamedTuple):
-    """Attention that is added to what some rows of a batch hear: q [B, heads, Q, d], k and v [B, heads, K, d]."""
+    """Attention that is added to that of some rows of a batch: q [B, heads, Q, d], k and v [B, heads, K, d]."""
 
     rows: tuple[int, ...]
     q: Tensor
@@ -142,10 +142,10 @@ class AttentionTerm(NamedTuple):
 
 
 class AttentionEdit(Protocol):
-    """Who may look at whom, and whose features count.
+    """Changes of the queries, keys, values or probabilities of attention between the rows of a batch.
 
     Heads are split: q [R, heads, Q, d], k and v [R, heads, K, d], p [R, heads, Q, K].
-    At a cross-attention site where rows hear several pieces of text, K runs over the pieces one after the other, padded
+    At a cross-attention site where rows have several pieces of text, K runs over the pieces one after the other, padded
     with zeros to the longest row, and p already carries the masks. What an edit does not define itself changes nothing.
     """
 
@@ -162,7 +162,7 @@ class AttentionEdit(Protocol):
         return ()
 
     def query_key_donors(self, site: Site, call: Call) -> list[tuple[int, int]]:
-        """Pairs of rows (a, b): b looks with a's queries and keys in place of its own, so one softmax serves both."""
+        """Pairs of rows (a, b): b attends with a's queries and keys in place of its own, so one softmax serves both."""
         return []
 
     def wants_probs(self, site: Site, call: Call) -> bool:

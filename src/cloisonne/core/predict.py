@@ -25,11 +25,11 @@ Images: TypeAlias = tuple[tuple[Tokens, ...], ...]
 
 @dataclass(eq=False)
 class Run:
-    """What one walk of one plan keeps between its steps, and what it counts.
+    """What one run of a plan keeps between its denoising steps, and what it counts.
 
-    forwards, rows: networks asked (those beside too), and lines of all their batches. texts: what was outputs in each
-    batch, and its texts with their keys and values; pictures, loras: the same of these. shares: the normalised weights
-    of each set of active views.
+    forwards, rows: forward passes (control networks included), and rows of all their batches. texts: the tokens of
+    each batch, and its texts with their keys and values; image_prompts, loras: the same of these. shares: the
+    normalised weights of each set of active views.
     """
 
     forwards: int = 0
@@ -86,7 +86,7 @@ def _guided(view: View, outputs: Mapping[Row, Tensor], window: Tensor, step: Ste
 def _surrounded(
     asks: list[RowRequest], z: Tensor, streams: tuple[str, ...], found: Mapping[View, Tensor]
 ) -> list[RowRequest]:
-    """The same rows; those that paint into a hole are shown what the views asked before estimate around it."""
+    """The same rows; inpainting networks get what the views before them estimate around the hole."""
     if not any(map(_around, asks)):
         return asks
     total, estimate = z.new_zeros(len(streams), 1, *z.shape[-2:]), torch.zeros_like(z)
@@ -112,7 +112,7 @@ def _around(ask: RowRequest) -> InpaintContext | None:
 def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[RowRequest]]:
     """The batches of one step: rows of one network and window size, in the order of their names.
 
-    Networks that paint into a hole come last, because they are shown what the others estimate around it.
+    Inpainting networks come last, because the others' estimate around the hole is their input.
     per_scene: rows of different scenes apart. On the CPU the last bits of a row depend on the shape of its batch, so
     there every image is its own pass and batch size never changes a byte.
     """
@@ -216,7 +216,7 @@ def _texts(
 
 
 def _pictures(rows: tuple[Row, ...], conditionings: Sequence[Conditioning], run: Run) -> ImagePrompts | None:
-    """The batch's pictures, kept like its texts; None where no row looks at any."""
+    """The batch's image prompts, cached like its texts; None where no row has any."""
     pieces_by_row = tuple(conditioning.image_prompts for conditioning in conditionings)
     if not any(pieces_by_row):
         return None
@@ -237,7 +237,7 @@ def _loras(rows: tuple[Row, ...], conditionings: Sequence[Conditioning], z: Tens
 
 
 def _sequences(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
-    """One sequence of all pieces without a mask, and one of each piece with a mask; by LoRA of the pixels that hear."""
+    """One sequence of all pieces without a mask, and one of each piece with a mask; split by LoRA masks."""
     shared = [piece for piece in tokens if piece.mask is None]
     texts = [TextSequence(place, p.value, p.mask, _within([p])) for p in tokens if p.mask is not None]
     if shared:

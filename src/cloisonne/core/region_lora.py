@@ -1,8 +1,8 @@
 """LoRA by region (arXiv 2106.09685): one forward, at pixel p with ``W + sum_r w_r(p) sum_k scale_k B_k A_k``.
 
 Where a layer reads pixels, what ``B A`` adds is multiplied by the region's mask. Where it reads text (keys and values
-of cross-attention), the pixels of the mask hear the text with the keys and values of the changed weights: the text is
-split into one that is heard there and one that is heard elsewhere. With one region over all of the canvas both are the
+of cross-attention), the pixels of the mask attend to the text with the keys and values of the changed weights: the text
+is split into one with the mask and one with its complement. With one region over all of the canvas both are the
 fused weights. Letters as in ``core.plan``.
 """
 
@@ -35,7 +35,7 @@ class RegionLora:
 
 
 def split(where: Tensor | None, adapted: Sequence[RegionLora]) -> list[tuple[Tensor | None, LoraScales]]:
-    """Where a text that is heard ``where`` is heard with which LoRAs; its parts that are nowhere are left out."""
+    """Masks of a text with mask ``where``, and the LoRAs within each; parts without an area are left out."""
     if not adapted:
         return [(where, ())]
     for piece in adapted:

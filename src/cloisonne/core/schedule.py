@@ -131,7 +131,7 @@ class Schedule:
                 return found if self.spread == "continuous" else [round(t) for t in found]
 
     def _karras(self, count: int) -> list[Level]:
-        """Levels even in sigma^(1/7), from the last t with any signal; the network is told the nearest t."""
+        """Levels even in sigma^(1/7), from the last t with any signal; the network gets the nearest t."""
         if not math.isclose(math.hypot(self.alphas[0], self.ss[0]), 1.0, rel_tol=1e-6):
             raise SceneError("Karras spacing was asked for, but this model's schedule is a flow; use another spacing.")
         sigmas = [s / a for a, s in zip(self.alphas, self.ss, strict=True) if a > 0]

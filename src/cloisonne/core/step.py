@@ -8,9 +8,9 @@ from cloisonne.errors import SceneError
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of a walk from noise level ``(alpha, s)`` to ``(alpha_next, s_next)``.
+    """One denoising step from noise level ``(alpha, s)`` to ``(alpha_next, s_next)``.
 
-    ``t`` is what the network is told about the level: an index of the training schedule. alpha is 0 at zero terminal
+    ``t`` is the timestep that the network gets: an index of the training schedule. alpha is 0 at zero terminal
     SNR and at the start of a flow schedule; s is 0 only at the clean end.
     """
 

@@ -63,7 +63,7 @@ def scene_in_words(caption: str, regions: Sequence[tuple[Box, str]]) -> str:
 class Attention:
     """Masked attention, no training: each pixel attends to the texts of its regions, ``caption, phrase``.
 
-    The outputs of their softmaxes are averaged by the regions' shares; what no region covers hears the caption.
+    The outputs of their softmaxes are averaged by the regions' shares; pixels of no region attend to the caption.
     """
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:

@@ -1,9 +1,9 @@
 """Paint by Example: a region is filled with the subject of a picture, in a pose and light of its own.
 
-Yang et al., CVPR 2023, arXiv 2211.13227. One network paints all exemplars of a scene in one row a branch: it hears one
-token a picture, and with one token its cross-attention is a bias that does not depend on the pixel, so that several
-exemplars are pieces each where its region is (exact for one; ours for several). Beside words, the picture around the
-hole is what the words' network makes of it at that step (``core/inpaint_context.py``; ours).
+Yang et al., CVPR 2023, arXiv 2211.13227. One network paints all exemplars of a scene in one row a branch: its
+condition is one token a picture, and with one token its cross-attention is a bias that does not depend on the pixel,
+so that several exemplars are pieces each where its region is (exact for one; ours for several). Where words share the
+canvas, the picture around the hole is the text network's estimate at that step (``core/inpaint_context.py``; ours).
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def nothing_painted(ctx: Context) -> View:
 
 
 def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Tokens, ...]:
-    """Each picture's token where its region is; where none is, all of them alike, but for those of strict regions."""
+    """Each picture's token where its region is; elsewhere all of them equally, but for those of strict regions."""
     tokens = [ctx.image_tokens(part.region) for part in painted]
     strict = [part.region.strict for part in painted]
     if len(tokens) == 1 and not strict[0]:

@@ -50,10 +50,10 @@ def box_of(region: Region, soft: Mask) -> Box:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """A region in one part of the walk, on the model's device.
+    """A region in one interval of the denoising steps, on the model's device.
 
-    mask: [H, W], what of the region is not hidden by a higher priority. share: [H, W], how much the region counts among
-    all that is heard at a pixel; the shares of all regions and the caption's add up to 1. open: [H, W], what higher
+    mask: [H, W], what of the region is not hidden by a higher priority. share: [H, W], the region's weight among
+    all texts at a pixel; the shares of all regions and the caption's add up to 1. open: [H, W], what higher
     priorities leave of every pixel, also outside of the mask. weight: the region's where weights count, else 1.
     relative: [H, W], the share as a multiple of what it would be if all weights were 1.
     """

@@ -56,7 +56,7 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
 
 
 def lora_warnings(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:
-    """What of LoRAs is not heard."""
+    """Warnings of LoRAs that have no effect in this scene."""
     owners = [("", scene.lora), *((f'Region "{p.name}": the ', p.region.lora) for p in placed)]
     for owner, loras in owners:
         for name, _ in _scaled(loras):

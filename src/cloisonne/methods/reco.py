@@ -158,10 +158,10 @@ def _words(spell: Spelling, v: Vocabulary, parts: Sequence[Piece]) -> TokenIds:
 
 
 class Reco:
-    """One sequence that all of the canvas hears; the network has learned what the position tokens mean.
+    """One sequence for all of the canvas; the network has learned what the position tokens mean.
 
-    A strict region's tokens get ``log(mask)`` added to their attention logits (our addition): nothing outside of the
-    mask looks at them. So do weights, ``log(weight)``: in the softmax a token then counts ``weight`` times; and higher
+    A strict region's tokens get ``log(mask)`` added to their attention logits (our addition): no pixel outside the mask
+    attends to them. So do weights, ``log(weight)``: in the softmax a token then counts ``weight`` times; and higher
     priorities, which hide the tokens where they are. Without regions the sequence is the plain prompt. A region that
     obeys a control and has no words says the caption where others have words and there is room: a sequence of theirs
     alone would say that nothing else is there.
@@ -217,7 +217,7 @@ def _fitting(parts: Sequence[tuple[Part, TokenIds]], room: int) -> list[tuple[Pa
 
 
 def _pieces(text: EncodedText, ends: Sequence[int], regions: Sequence[tuple[str, Tensor | None]]) -> tuple[Tokens, ...]:
-    """The sequence as one piece, or cut into caption, regions and padding where one does not count alike everywhere.
+    """The sequence as one piece, or cut into caption, regions and padding where a weight varies over the canvas.
 
     regions: name and bias mask of each region, in the order of the sequence.
     """

@@ -1,4 +1,4 @@
-"""Which option of a region counts for which kind of condition. What cannot count is refused or said, naming the region.
+"""Which option of a region counts for which kind of condition. Others are refused or warned of, naming the region.
 
 The table in docs/region-options.md is this one with the model families of ``models/capabilities.py`` (tested).
 """

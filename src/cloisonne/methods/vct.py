@@ -1,9 +1,9 @@
 """VCT: the subject or style of one picture, carried over to another that keeps its structure.
 
 Cheng et al., "General Image-to-Image Translation with One-Shot Image Guidance", ICCV 2023, arXiv 2307.14352. Two
-canvases walk from the same inverted noise. That of the content is told what brings it back; the other one the concept,
-guided against the content in the space of noise, ``eps = w eps(concept) + (1 - w) eps(content)``, which is the same
-sum of estimates; for a part of the walk it looks at itself, and at its words, as the content does.
+canvases are denoised from the same inverted noise. The content's has the conditioning that reconstructs it; the other
+has the concept's, guided against the content in the space of noise, ``eps = w eps(concept) + (1 - w) eps(content)``,
+which is the same sum of estimates; for a fraction of the steps it takes the content's self- and cross-attention.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ SMALL = 32 * 32
 
 
 def sharing(translating: Translating, source: Sequence[int], target: Sequence[int]) -> tuple[AttentionEdit, ...]:
-    """How the canvas of the result looks as the content does. source, target: tokens of what both are told, or none.
+    """What the result takes from the content's attention. source, target: token ids of both prompts, or none.
 
-    A concept's own tokens have no counterpart, and are looked at as the result itself would.
+    A concept's own tokens have no counterpart; the result keeps its own attention to them.
     """
     edits: list[AttentionEdit] = []
     if translating.features > 0:

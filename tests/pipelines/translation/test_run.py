@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cloisonne.cli.main import app, main
 from cloisonne.errors import Cancelled, CapabilityError, CheckpointError, OutputError, SceneError
-from cloisonne.methods.region_options import OPTIONS, KINDS
+from cloisonne.methods.region_options import KINDS, OPTIONS
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain

@@ -74,7 +74,7 @@ class Between(AttentionEdit):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareSelf(Between):
-    """The target looks at itself as the source does at itself, on grids of at most ``most`` pixels, while ``when``."""
+    """The target takes the source's self-attention probabilities, on grids up to ``most`` pixels, while ``when``."""
 
     when: Interval = ALWAYS
     most: int = 1 << 30
@@ -107,11 +107,11 @@ class ShareFeatures(Between):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShareWords(Between):
-    """The target looks at its words where the source looks at the words that they stand for.
+    """The target takes the source's cross-attention probabilities, token by token through ``mapping``.
 
-    mapping: [S, T] >= 0, how much of each of the target's T tokens is looked at as each of the source's S; a column of
-    zeros is a word of the target's own. weights: [T] or None, how much more each of the target's words counts
-    (reweighting). ramp: how much of the edit counts at a step.
+    mapping: [S, T] >= 0, the share of the source's S tokens in the probability of each of the target's T; a column of
+    zeros keeps the target's own. weights: [T] or None, factors of the target's tokens (reweighting). ramp: the weight
+    of the edit at a step.
     """
 
     mapping: Tensor

@@ -1,7 +1,7 @@
-"""Tables that sort the pixels of a batch by the text they hear, so that each text attends to its own pixels only.
+"""Tables that sort the pixels of a batch by the text they attend to, so that each text attends to its own pixels only.
 
 Letters: R rows, Q pixels of one attention grid, T texts, n pixels of a text, N tokens. A *slot* is a place in the
-sorted order; a pixel that hears several texts has several slots.
+sorted order; a pixel that attends to several texts has several slots.
 """
 
 from collections.abc import Sequence

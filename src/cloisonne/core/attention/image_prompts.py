@@ -1,4 +1,4 @@
-"""ImagePrompts that the rows of one batch look at beside their texts, with their keys and values kept for the run.
+"""Image prompts that the rows of one batch attend to besides their texts, with their keys and values cached.
 
 Decoupled cross-attention (IP-Adapter, arXiv 2308.06721, section 3.2.2), by region:
 ``out(p) = TextAttention(p) + sum_k w_k(p) Attn(q_p; K_k, V_k)``. Unlike texts, whose shares add up to 1, weights count

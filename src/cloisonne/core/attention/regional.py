@@ -30,7 +30,7 @@ def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, site: Site, call
 
 
 def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call: Call, attend: TextAttention) -> Tensor:
-    """Attention of every pixel to the texts it hears, [R, Q, C]; each text has its own softmax."""
+    """Attention of every pixel to its texts, [R, Q, C]; each text has its own softmax."""
     edits = _touching(site, call)
     if not edits:
         return attend(q, heads, project, site, call.texts)
@@ -44,7 +44,7 @@ def is_bias(site: Site, call: Call) -> bool:
 
 
 def text_bias(project: Callable[[Tensor], Tensor], site: Site, texts: TextSequences) -> Tensor:
-    """[R, Q, C]: what pixels hear of texts of one token each, which does not depend on what they ask.
+    """[R, Q, C]: the attention output of texts of one token each, which does not depend on the queries.
 
     A softmax of one logit is 1, so that attention is ``sum_r w_r(p) project(token_r)``; project: tokens [T, 1, D] to
     [T, 1, C], values and output projection of the layer. Computed once a run and layer, but for the sum by masks.

@@ -1,4 +1,4 @@
-"""Attention of rows that look alike: one softmax serves the values of them all (ours)."""
+"""Attention of rows that share their probabilities: one softmax for the values of them all (ours)."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ AT_ONCE = 1 << 19
 
 
 def shared_softmax(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]], *, cross: bool) -> Tensor:
-    """[R, Q, heads * d]: attention of all rows, where b of a pair (a, b) looks as a does.
+    """[R, Q, heads * d]: attention of all rows, where b of a pair (a, b) takes a's probabilities.
 
     q: [R, heads, Q, d]; k, v: [R, heads, K, d]. Memory is O(Q d + K d): on a CPU a block of probabilities at a time is
-    made and used for the values of every row that looks alike; elsewhere, and in half precision, the fused kernel sees
+    made and used for the values of every row that shares it; elsewhere, and in half precision, the fused kernel sees
     two rows' values side by side, queries and keys padded with zeros to that width, for which it asks. Over a few words
     (``cross``) the softmax is cheap and padding is not: row by row.
     """

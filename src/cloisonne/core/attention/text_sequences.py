@@ -1,4 +1,4 @@
-"""What the rows of one batch hear: pieces of text, their masks at every attention grid, cached keys and values."""
+"""The texts of a batch's rows: token sequences, their masks at every attention grid, cached keys and values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Projection(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TextSequence:
-    """One sequence of tokens [N, D] that one row hears, where its mask [H, W] (None = everywhere) says.
+    """One sequence of tokens [N, D] that one row attends to where its mask [H, W] is set (None = everywhere).
 
-    bias_masks: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: with which
-    changes of the network it is heard.
+    bias_masks: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: those
+    that change its keys and values.
     """
 
     row: int
@@ -70,7 +70,7 @@ class TextSequences:
 
     @property
     def uniform(self) -> bool:
-        """Every row hears one text, all of the same length: what stock attention can do, whatever their masks."""
+        """Every row has one text, all of the same length: what stock attention can do, whatever their masks."""
         lengths = {len(text.value) for text in self.texts}
         return (
             len(self.texts) == self.num_rows and len(lengths) == 1 and not any(text.bias_masks for text in self.texts)
@@ -83,11 +83,11 @@ class TextSequences:
 
     @property
     def adapted(self) -> bool:
-        """Any text is heard with a LoRA."""
+        """Any text has a LoRA."""
         return any(text.loras for text in self.texts)
 
     def coverage(self, grid: tuple[int, int]) -> Tensor:
-        """[R, Q]: how much text each pixel hears in all; attention is defined where this is above 0."""
+        """[R, Q]: the sum of the texts' masks; attention is defined where this is above 0."""
         total = torch.zeros(self.num_rows, grid[0] * grid[1], device=self.texts[0].value.device)
         for text in self.texts:
             total[text.row] += text.weight(grid)

@@ -57,10 +57,10 @@ def invert(
     watch: Watch = silent,
     run: Run | None = None,
 ) -> Inverted:
-    """Walk the canvases z [S, C, H, W] (in the order of ``plan.streams``) up the steps.
+    """Invert the canvases z [S, C, H, W] (in the order of ``plan.streams``), from clean to noisy.
 
-    steps: those of the walk down, noisy to clean; z is at the end of the last one. The plan says what is told and how
-    it is guided on the way; exactness on the way down needs the same plan (all ways but ``direct``, which only needs
+    steps: the denoising steps, noisy to clean; z is at the end of the last one. The plan gives the conditioning and
+    the guidance; exact reconstruction needs the same plan for denoising (all ways but ``direct``, which only needs
     the path). watch is called after each step with the step, z at its noisy end and the last estimate of x0.
     Raises SceneError for a way that there is not, or that the schedule does not allow; NotFiniteError where z is NaN or
     infinite after a step.

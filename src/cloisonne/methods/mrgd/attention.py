@@ -69,7 +69,7 @@ def histogram_entropy(values: Tensor) -> float:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Boosted(AttentionEdit):
-    """Where the chosen words are asked for most, all of the whole picture looks more (region-aware self-attention).
+    """Region-aware self-attention: pixels that attend most to the chosen words count more as keys.
 
     In the blocks on the way down, the half of the pixels at which the chosen tokens' logits are largest count 1.5 times
     as keys of the next self-attention of that size. mode: "additive" adds log 1.5 to their logits, by each canvas's own

@@ -29,9 +29,9 @@ Role = Literal["background", "foreground", "add", "remove", "change", "whole"]
 
 @dataclass(frozen=True)
 class Policy:
-    """How much a view's canvas after looks as its canvas before.
+    """How much attention the canvas after the edit takes from the canvas before it.
 
-    words: share of the walk in which cross-attention is taken over, fading. self: of self-attention. positions: words
+    words: fraction of steps in which cross-attention is taken over, fading. self: of self-attention. positions: words
     stand for those at their own place (replacement); otherwise for equal ones (refinement).
     """
 

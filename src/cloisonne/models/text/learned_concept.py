@@ -118,7 +118,7 @@ def encode_concept(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[in
 
 
 def _put(module: Any, given: Any, out: Tensor) -> Tensor | None:
-    """A permanent hook on the token embeddings; it acts only while :func:`said` encodes in the same context."""
+    """A permanent hook on the token embeddings; it acts only while this module encodes in the same context."""
     if (vectors := _VECTORS.get()) is None:
         return None
     filled = out.clone()
