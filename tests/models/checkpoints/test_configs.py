@@ -252,6 +252,15 @@ def test_tensors_that_are_not_used_are_named(copied: Path, member: str) -> None:
     )
 
 
+@pytest.mark.parametrize("member", ["unet", "vae", "text_encoder"])
+def test_header_entries_that_are_unknown_are_named(copied: Path, member: str) -> None:
+    file = copied / member / f"{STEMS[member]}.safetensors"
+    save_file(load_file(file), file, metadata={"format": "pt", "modelspec.title": "a", "sigma_data": "0.5"})
+    assert load(copied).warnings == (
+        f'The header of the file "{file}" has an entry that is unknown and not used: "sigma_data".',
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_are_read_without_a_warning(name: str, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from diffusers.utils import logging as diffusers_logging
+from safetensors import safe_open
 from transformers.utils import logging as transformers_logging
 
 from cloisonne.errors import CheckpointError, CloisonneError
 from cloisonne.models.checkpoints.json_file import read_json as read_json
-from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed, reason
+from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed, reason, unknown_entries
 
 T = TypeVar("T")
 
@@ -136,7 +137,7 @@ def quiet() -> Iterator[None]:
 def pretrained(kind: Any, path: Path, *, warn: list[str] | None = None, **options: Any) -> Any:
     """Load a network by ``from_pretrained``, which only logs missing tensors; here they raise CheckpointError.
 
-    warn: a sentence about unused tensors is appended to it.
+    warn: sentences about unused tensors and unknown header entries are appended to it.
     """
     module, info = kind.from_pretrained(
         path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
@@ -147,4 +148,16 @@ def pretrained(kind: Any, path: Path, *, warn: list[str] | None = None, **option
     if more and warn is not None:
         count = "1 tensor that is" if len(more) == 1 else f"{len(more)} tensors that are"
         warn.append(f'"{path}" holds {count} not used: {listed(more)}.')
+    if warn is not None:
+        warn.extend(_unknown_entries(path, options.get("variant")))
     return module
+
+
+def _unknown_entries(member: Path, variant: str | None) -> Iterator[str]:
+    """Sentences about header entries of a member's weights that are no notes."""
+    stems = ("model", "diffusion_pytorch_model")
+    stem = next(stem for stem in stems if any((member / name(stem, variant)).is_file() for name in (_name, _index)))
+    for file in weight_files(member, stem, variant):
+        with safe_open(file, "pt") as opened:
+            if sentence := unknown_entries(f'file "{file}"', opened.metadata() or {}):
+                yield sentence

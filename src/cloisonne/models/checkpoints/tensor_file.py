@@ -4,7 +4,7 @@ A reader takes the tensors that it uses, skips those known to have no effect, an
 nothing was used is refused, and unused tensors of any other are named in a warning.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -136,13 +136,21 @@ class TensorFile:
                 f'Of the {what} "{self.source}", {count} of {all_of_them} tensors {"is" if count == 1 else "are"} not '
                 f"used: {listed(left)}."
             )
-        if entries := [name for name in self.header if name not in self._read and not is_note(name)]:
-            one = len(entries) == 1
-            warnings.append(
-                f'The header of the {what} "{self.source}" has {"an entry" if one else "entries"} that '
-                f"{'is' if one else 'are'} unknown and not used: {listed(entries)}."
-            )
+        if sentence := unknown_entries(f'{what} "{self.source}"', self.header, self._read):
+            warnings.append(sentence)
         return tuple(warnings)
+
+
+def unknown_entries(what: str, header: Mapping[str, str], read: Collection[str] = ()) -> str | None:
+    """A sentence about header entries that are neither read nor notes, or None. what: names the file."""
+    entries = [name for name in header if name not in read and not is_note(name)]
+    if not entries:
+        return None
+    one = len(entries) == 1
+    return (
+        f"The header of the {what} has {'an entry' if one else 'entries'} that {'is' if one else 'are'} unknown and "
+        f"not used: {listed(entries)}."
+    )
 
 
 def is_note(entry: str) -> bool:
