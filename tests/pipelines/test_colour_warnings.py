@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from cloisonne.models.load import load
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.prepare import prepare
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -26,7 +26,7 @@ SPACES: dict[str, tuple[dict[bytes, bytes], bytes | None, str]] = {
 }
 
 
-def picture(space: str) -> Picture:
+def picture(space: str) -> ImageRef:
     chunks, profile, _ = SPACES[space]
     info = PngInfo()
     for name, data in chunks.items():
@@ -34,7 +34,7 @@ def picture(space: str) -> Picture:
     file = io.BytesIO()
     options: dict[str, Any] = {} if profile is None else {"icc_profile": profile}
     Image.new("RGB", (64, 64), "red").save(file, "PNG", pnginfo=info, **options)
-    return Picture(data=file.getvalue())
+    return ImageRef(data=file.getvalue())
 
 
 ROLES: dict[str, Any] = {

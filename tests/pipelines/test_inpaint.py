@@ -17,9 +17,9 @@ from cloisonne.errors import SceneError
 from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
-from cloisonne.pipelines.inpaint import PictureEdit, as_pixels, as_tensor, start
+from cloisonne.pipelines.inpaint import BackgroundEdit, as_pixels, as_tensor, start
 from cloisonne.pipelines.prepare import prepare, size_of
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.masks import seamed
@@ -83,11 +83,11 @@ def shapes(draw: st.DrawFn) -> dict[str, object]:
     return {**draw(st.sampled_from(kinds)), "feather": draw(st.sampled_from([0.0, 0.1, 0.5]))}
 
 
-def edit_of(background: object, given_shapes: list[dict[str, object]]) -> PictureEdit:
+def edit_of(background: object, given_shapes: list[dict[str, object]]) -> BackgroundEdit:
     """The edit of these regions; cases in which one of them is smaller than a pixel are left out."""
     regions = [Region(phrase="a cat", **shape) for shape in given_shapes]
     try:
-        return PictureEdit.of(Scene(background=background, regions=regions))
+        return BackgroundEdit.of(Scene(background=background, regions=regions))
     except SceneError as error:
         if "covers no pixel" not in str(error):
             raise
@@ -107,7 +107,7 @@ def test_outside_of_the_regions_every_value_stays(
 ) -> None:
     """Whatever is painted on the canvas: here noise, as bright and as wrong as it gets."""
     data = picture(mode, *size, seed, orientation)
-    edit = edit_of(Picture(data=data), given_shapes)
+    edit = edit_of(ImageRef(data=data), given_shapes)
     covered = edit.covered()
     width, height = edit.canvas(tiny)
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
@@ -147,7 +147,7 @@ def test_window_holds_all_regions_and_half_as_much_around(
 
 def test_difference_outside_is_seen() -> None:
     source = np.full((20, 20, 3), 100, np.uint8)
-    edit = PictureEdit.of(Scene(background=source, regions=(Region(box=(0.0, 0.0, 0.5, 0.5), phrase="a cat"),)))
+    edit = BackgroundEdit.of(Scene(background=source, regions=(Region(box=(0.0, 0.0, 0.5, 0.5), phrase="a cat"),)))
     changed = source.copy()
     changed[15, 15, 1] = 93
     changed[2, 2] = 0
@@ -156,7 +156,7 @@ def test_difference_outside_is_seen() -> None:
 
 def test_inside_of_a_hard_mask_is_what_was_painted(tiny: Model) -> None:
     source = np.full((60, 80, 3), 100, np.uint8)
-    edit = PictureEdit.of(Scene(background=source, regions=(Region(box=(0.5, 0.5, 0.75, 0.75), phrase="a cat"),)))
+    edit = BackgroundEdit.of(Scene(background=source, regions=(Region(box=(0.5, 0.5, 0.75, 0.75), phrase="a cat"),)))
     painted = np.full((64, 64, 3), 7, np.uint8)
     result = np.asarray(edit.pasted(painted, edit.covered()))
     assert (result[30:45, 40:60] == 7).all()
@@ -166,7 +166,7 @@ def test_inside_of_a_hard_mask_is_what_was_painted(tiny: Model) -> None:
 def test_feather_blends_inwards(tiny: Model) -> None:
     source = np.full((64, 64, 3), 100, np.uint8)
     region = Region(box=(0.25, 0.25, 0.75, 0.75), phrase="a cat", feather=0.5)
-    edit = PictureEdit.of(Scene(background=source, regions=(region,)))
+    edit = BackgroundEdit.of(Scene(background=source, regions=(region,)))
     result = np.asarray(edit.pasted(np.full((64, 64, 3), 200, np.uint8), edit.covered()))[..., 0]
     middle = result[32]
     assert (middle[:16] == 100).all()
@@ -180,7 +180,7 @@ def test_grey_acts_once(tiny: Model, grey: int) -> None:
     source = np.zeros((64, 64, 3), np.uint8)
     mask = np.zeros((64, 64))
     mask[:, :32] = grey / 255
-    edit = PictureEdit.of(Scene(background=source, regions=(Region(mask=mask, phrase="a cat"),)))
+    edit = BackgroundEdit.of(Scene(background=source, regions=(Region(mask=mask, phrase="a cat"),)))
     pin = edit.pin(tiny, (64, 64), edit.covered())
     assert pin.mask[:, :4].eq(1).all()
     assert pin.mask[:, 4:].eq(0).all()
@@ -192,7 +192,7 @@ def test_regions_lie_where_they_lie_in_the_window(tiny: Model) -> None:
     """A region's mask and box on the canvas are those of the window, not of the picture."""
     source = np.zeros((200, 300, 3), np.uint8)
     region = Region(name="pet", box=(0.5, 0.5, 0.7, 0.7), phrase="a cat")
-    edit = PictureEdit.of(Scene(background=source, regions=(region,)))
+    edit = BackgroundEdit.of(Scene(background=source, regions=(region,)))
     assert edit.window == (135, 75, 225, 165)
     (placed,) = edit.placed(Scene(background=source, regions=(region,)), (6, 6))
     assert placed.box == pytest.approx((15 / 90, 25 / 90, 75 / 90, 65 / 90))
@@ -205,7 +205,7 @@ def test_latents_under_a_hard_mask_are_free_and_others_are_held(tiny: Model) -> 
     source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     region = Region(box=(0.0, 0.0, 0.51, 1.0), phrase="a cat")
     scene = Scene(background=source, regions=(region,))
-    edit = PictureEdit.of(scene)
+    edit = BackgroundEdit.of(scene)
     pin = edit.pin(tiny, (64, 64), edit.covered())
     assert torch.equal(pin.mask, torch.cat([torch.ones(8, 5), torch.zeros(8, 3)], dim=1))
     torch.testing.assert_close(pin.known, tiny.vae.encode(as_tensor(source))[0])
@@ -335,7 +335,7 @@ def test_a_hole_for_an_exemplar_is_shown_with_the_picture_around_it() -> None:
     box = (0.4, 0.4, 0.5, 0.5)
 
     def side(native: int, **fields: Any) -> int:
-        return PictureEdit.of(Scene(background=source, regions=(Region(box=box, **fields),)), native).window.width
+        return BackgroundEdit.of(Scene(background=source, regions=(Region(box=box, **fields),)), native).window.width
 
     assert side(128, phrase="a cat") == 60
     assert side(128, exemplar=exemplar) == 128
@@ -343,10 +343,12 @@ def test_a_hole_for_an_exemplar_is_shown_with_the_picture_around_it() -> None:
     assert side(32, exemplar=exemplar) == 60
 
 
-def painted(side: int, box: tuple[float, float, float, float], feather: float = 0.0) -> tuple[PictureEdit, np.ndarray]:
+def painted(
+    side: int, box: tuple[float, float, float, float], feather: float = 0.0
+) -> tuple[BackgroundEdit, np.ndarray]:
     """A black picture of ``side`` pixels, and how white each pixel is after white was drawn at 64 x 64."""
     region = Region(box=box, phrase="a cat", feather=feather)
-    edit = PictureEdit.of(Scene(background=np.zeros((side, side, 3), np.uint8), regions=(region,)))
+    edit = BackgroundEdit.of(Scene(background=np.zeros((side, side, 3), np.uint8), regions=(region,)))
     result = edit.pasted(np.full((64, 64, 3), 255, np.uint8), edit.covered())
     return edit, np.asarray(result)[..., 0] / 255
 
@@ -376,7 +378,7 @@ def test_a_thin_part_keeps_its_inner_half() -> None:
     source = np.zeros((400, 400, 3), np.uint8)
     mask = np.zeros((400, 400), bool)
     mask[20:220, 20:220] = mask[300:306, 20:220] = True
-    edit = PictureEdit.of(Scene(background=source, regions=(Region(mask=mask, phrase="a cat"),)))
+    edit = BackgroundEdit.of(Scene(background=source, regions=(Region(mask=mask, phrase="a cat"),)))
     white = np.asarray(edit.pasted(np.full((64, 64, 3), 255, np.uint8), edit.covered()))[..., 0] / 255
     assert white[302:304, 40:200].min() == 1
     assert (white[~mask] == 0).all()
@@ -413,7 +415,7 @@ def test_a_space_of_its_own_is_kept_and_warned_of(tiny: Model, tmp_path: Path) -
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG", pnginfo=chunks, dpi=(300, 300))
     region = Region(name="pet", box=(0.0, 0.0, 0.5, 0.5), phrase="a cat")
-    scene = Scene(background=Picture(data=file.getvalue()), regions=[region], seed=0, steps=1)
+    scene = Scene(background=ImageRef(data=file.getvalue()), regions=[region], seed=0, steps=1)
     result = generate(scene, tiny)
     assert "gAMA 1, which is preserved" in " ".join(result.report["warnings"])
     result.save(tmp_path / "a.png")

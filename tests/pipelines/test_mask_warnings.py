@@ -12,9 +12,9 @@ import cloisonne as cl
 from cloisonne.models.model import Model
 from cloisonne.pipelines.control_maps import control_warnings
 from cloisonne.pipelines.generate import generate
-from cloisonne.pipelines.inpaint import PictureEdit
+from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.mask_warnings import misfit
-from cloisonne.scene.io.image_ref import Picture, encoded
+from cloisonne.scene.io.image_ref import ImageRef, encoded
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -52,8 +52,8 @@ def own_picture() -> bytes:
 )
 def test_a_ground_or_dust_is_outside(tiny: Model, mask: NDArray[np.uint8]) -> None:
     """The window, the bytes outside and all that changes are those of the clean mask."""
-    clean = PictureEdit.of(scene_of(PLAIN))
-    assert PictureEdit.of(scene_of(mask)).window == clean.window
+    clean = BackgroundEdit.of(scene_of(PLAIN))
+    assert BackgroundEdit.of(scene_of(mask)).window == clean.window
     result = generate(scene_of(mask), tiny)
     pixels = np.asarray(result.image)
     assert np.array_equal(pixels[~HOLE], PHOTO[~HOLE])
@@ -86,7 +86,7 @@ def test_a_dim_mask_draws_what_a_white_one_draws(tiny: Model, mask: Any) -> None
 
 
 def test_a_picture_as_its_own_mask_repaints_its_hole(tiny: Model) -> None:
-    own = Picture(data=own_picture())
+    own = ImageRef(data=own_picture())
     result = generate(scene_of(own, own), tiny)
     before = np.dstack([PHOTO, np.where(HOLE, 0, 255)])
     after = np.asarray(result.image)
@@ -103,7 +103,7 @@ def test_a_flat_picture_as_its_own_mask_names_its_alpha(tiny: Model) -> None:
     """One colour and a hole may be strokes on a clear ground as well."""
     flat = np.full((64, 96, 4), (30, 90, 200, 255), np.uint8)
     flat[HOLE, 3] = 0
-    own = Picture(data=encoded(Image.fromarray(flat)))
+    own = ImageRef(data=encoded(Image.fromarray(flat)))
     warnings = generate(scene_of(own, own), tiny).report["warnings"]
     assert any("the background itself; if its transparent area" in warning for warning in warnings)
 
@@ -191,7 +191,7 @@ def test_a_control_s_picture_of_another_size_is_warned_of(
     region = Region(name="pet", box=(0.1, 0.1, 0.5, 0.5), control={"kind": "canny", field: lines})
     given = Scene(background=PHOTO, regions=(region,), width=96, height=64)
     for scene, edit, expected in [
-        (given, PictureEdit.of(given), of_picture),
+        (given, BackgroundEdit.of(given), of_picture),
         (given.replace(background=None), None, of_canvas),
     ]:
         warnings = list(control_warnings(scene, edit))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cloisonne.errors import CloisonneError, SceneError
-from cloisonne.scene import Picture, Region, Scene
+from cloisonne.scene import ImageRef, Region, Scene
 from cloisonne.scene.changes import Changes, with_changes
 from cloisonne.scene.fields import read_change
 from cloisonne.scene.io.image_ref import given_outside
@@ -18,7 +18,7 @@ DOTTED = Region(name="hat.2", box=(0.5, 0.5, 1.0, 1.0), exemplar={"image": GREY,
 EDGES = Region(name="edges", ellipse=(0.5, 0.0, 1.0, 0.5), control={"kind": "canny", "from": GREY, "strength": 0.7})
 SCENE = Scene(caption="on the beach", seed=3, width=64, height=64, regions=(HAT, DOTTED, EDGES))
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-OTHER = Picture(path=Path("other.png"))
+OTHER = ImageRef(path=Path("other.png"))
 
 
 def one(name: str, scene: Scene = SCENE) -> Region:

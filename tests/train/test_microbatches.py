@@ -1,4 +1,4 @@
-"""Parts of a batch on threads: the gradient of the whole, the same each time, and nothing left behind."""
+"""Microbatches of a batch on threads: the gradient of the whole, the same each time, and nothing left behind."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cloisonne.train.microbatches import Loss, Parts
+from cloisonne.train.microbatches import Loss, Microbatches
 
 ROWS = 12
 
@@ -40,7 +40,7 @@ def losses(model: nn.Module, count: int) -> tuple[Loss, ...]:
 
 def gradients(count: int, step: int = 3) -> tuple[list[Tensor], dict[str, float]]:
     model = network()
-    with Parts(losses(model, count), list(model.parameters())) as parts:
+    with Microbatches(losses(model, count), list(model.parameters())) as parts:
         figures = parts.backward(step, 0.5)
     found = [p.grad for p in model.parameters()]
     assert all(g is not None for g in found)
@@ -65,7 +65,7 @@ def test_parts_repeat_bit_for_bit() -> None:
 
 def test_what_no_part_needs_has_no_gradient() -> None:
     model, unused = network(), nn.Parameter(torch.zeros(3))
-    with Parts(losses(model, 2), [*model.parameters(), unused]) as parts:
+    with Microbatches(losses(model, 2), [*model.parameters(), unused]) as parts:
         parts.backward(0, 0.0)
     assert unused.grad is None
 
@@ -77,7 +77,7 @@ def test_threads_are_given_back_even_after_an_error() -> None:
         raise ValueError(f"step {step}")
 
     def use() -> None:
-        with Parts((*losses(model, 1), broken), list(model.parameters())) as parts:
+        with Microbatches((*losses(model, 1), broken), list(model.parameters())) as parts:
             assert torch.get_num_threads() == 1
             parts.backward(7, 0.0)
 

@@ -19,7 +19,7 @@ from cloisonne.pipelines.result import Result
 from cloisonne.scene.changes import Changes, with_changes
 from cloisonne.scene.fields import read_change
 from cloisonne.scene.io import json_text as wire
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.png_record import SIGNATURE, Record, read_record
 from cloisonne.scene.io.source_image import Source
 from cloisonne.scene.scene import Scene
@@ -65,7 +65,7 @@ class Original:
             raise SceneError(
                 "--keep-outside needs the image of the scene, but no image was given; give its PNG as SCENE."
             )
-        original = Picture(data=self.data) if self.file == "-" else Picture(path=Path(self.file))
+        original = ImageRef(data=self.data) if self.file == "-" else ImageRef(path=Path(self.file))
         return with_changes(self.scene, changes, outside=original)
 
     def check_output(self, out: Path, changing: Changing, *, embed: bool) -> None:
@@ -87,7 +87,7 @@ class Original:
             return
         result.report["warnings"] += _made_otherwise(self.record, result.model)
         old, new = (
-            Source.load(picture, "picture").rgb for picture in (Picture(data=self.data), Picture(path=paths[0]))
+            Source.load(picture, "picture").rgb for picture in (ImageRef(data=self.data), ImageRef(path=paths[0]))
         )
         result.report["changes"] = found = compared(changes, old, new)
         to_stderr(_sentence(found))

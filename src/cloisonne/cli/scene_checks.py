@@ -1,7 +1,7 @@
 """Checks of a scene that need no network library, so that a refusal comes at once."""
 
 from cloisonne.pipelines.translation.settings import asked_of
-from cloisonne.scene.io.images import load_mask, seen
+from cloisonne.scene.io.images import load_mask, open_rgb
 from cloisonne.scene.io.source_image import Source
 from cloisonne.scene.scene import Scene
 
@@ -20,8 +20,8 @@ def check_scene(scene: Scene) -> None:
         if region.exemplar is not None:
             region.exemplar.rgb(region.name)
         if region.control is not None and region.control.photo is not None:
-            seen(region.control.photo, "photo", region.name)
+            open_rgb(region.control.photo, "photo", region.name)
         if region.control is not None and region.control.image is not None:
-            seen(region.control.image, "control map", region.name)
+            open_rgb(region.control.image, "control map", region.name)
         if region.concept is not None and region.concept.image is not None:
-            seen(region.concept.image, "concept", region.name)
+            open_rgb(region.concept.image, "concept", region.name)

@@ -62,7 +62,7 @@ def translate(
     from cloisonne.pipelines.translation.settings import NAME, translating_of
     from cloisonne.scene import Source, check_output
     from cloisonne.scene.io.image_ref import given_background, given_concept_image, given_mask
-    from cloisonne.scene.io.images import load_mask, seen
+    from cloisonne.scene.io.images import load_mask, open_rgb
     from cloisonne.scene.values import own_names
 
     began = time.perf_counter()
@@ -71,7 +71,7 @@ def translate(
     given = own_names({name: value for name, value in asked.items() if value is not None}, ("steps",))
     translating_of(preset, keep_structure, changes)  # refuses before anything is loaded
     check_output(out, overwrite=overwrite, like=Source.load(given_background(source)).upright)
-    seen(given_concept_image(reference), "concept", NAME)
+    open_rgb(given_concept_image(reference), "concept", NAME)
     if mask is not None:
         load_mask(given_mask(mask), NAME)
     if concept is not None:

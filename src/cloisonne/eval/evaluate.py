@@ -14,7 +14,7 @@ from cloisonne.eval.metrics.layouts import measure
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.scene import Region, Scene
 from cloisonne.scene.io.image_ref import given_picture
-from cloisonne.scene.io.images import seen
+from cloisonne.scene.io.images import open_rgb
 from cloisonne.scene.prompt import plain
 from cloisonne.world.glyphs import COLOURS, CORE, TRAINING, words_of
 
@@ -84,7 +84,7 @@ def evaluated(image: Any, scene: Scene) -> Evaluation:
 
     Regions that are inactive, by their weight or interval, are skipped. Raises ImageError or CheckpointError.
     """
-    rgb = np.asarray(seen(given_picture(image), "picture"))
+    rgb = np.asarray(open_rgb(given_picture(image), "picture"))
     regions = scene.active_regions
     wanted = {region.name: one for region in regions if (one := _wanted(region)) is not None}
     figures = measure(rgb, list(wanted.values()), _judge()).regions if wanted else ()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cloisonne.scene.io.colour_space import own_space
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -28,7 +28,7 @@ def colour_warnings(scene: Scene) -> Iterator[str]:
         )
 
 
-def _pictures(region: Region) -> Iterator[tuple[str, Picture]]:
+def _pictures(region: Region) -> Iterator[tuple[str, ImageRef]]:
     """The images that condition a region, with their names in messages."""
     if region.exemplar is not None:
         yield "exemplar", region.exemplar.image

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from cloisonne.errors import ImageError
 from cloisonne.models.model import Model
-from cloisonne.pipelines.inpaint import PictureEdit
+from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.mask_warnings import misfit
 from cloisonne.scene.conditions.control import Control
 from cloisonne.scene.control_maps import DRAWN
-from cloisonne.scene.io.images import seen
+from cloisonne.scene.io.images import open_rgb
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -25,7 +25,7 @@ ASPECT = 1.05
 
 
 def control_features(
-    region: Region, model: Model, edit: PictureEdit | None, size: tuple[int, int], *, blank: bool = False
+    region: Region, model: Model, edit: BackgroundEdit | None, size: tuple[int, int], *, blank: bool = False
 ) -> tuple[Tensor, ...]:
     """Features of a region's control map on a canvas of size (width, height).
 
@@ -41,7 +41,7 @@ def control_features(
 
 
 def control_map(
-    control: Control, edit: PictureEdit | None, size: tuple[int, int], region: str | None = None
+    control: Control, edit: BackgroundEdit | None, size: tuple[int, int], region: str | None = None
 ) -> NDArray[np.uint8]:
     """The adapter's input map, uint8 [height, width] or [height, width, 3].
 
@@ -49,7 +49,7 @@ def control_map(
     """
     picture = control.photo or control.image
     assert picture is not None, "a control has one of the two"
-    image = seen(picture, "control map" if control.photo is None else "photo", region)
+    image = open_rgb(picture, "control map" if control.photo is None else "photo", region)
     whole = (edit.source.width, edit.source.height) if edit else size
     stretched = image.width / image.height / (whole[0] / whole[1])
     if not 1 / ASPECT <= stretched <= ASPECT:
@@ -67,7 +67,7 @@ def control_map(
     return pixels if control.photo is None else DRAWN[control.kind](pixels)
 
 
-def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:
+def control_warnings(scene: Scene, edit: BackgroundEdit | None) -> Iterable[str]:
     """Warnings about likely mistakes: a map of another size than the background, a photo in place of a line map.
 
     Without a background, a map of the canvas's aspect ratio fits at any size.
@@ -79,11 +79,11 @@ def control_warnings(scene: Scene, edit: PictureEdit | None) -> Iterable[str]:
         picture, what = (control.image, "map") if control.photo is None else (control.photo, "image")
         assert picture is not None, "a control has one of the two"
         whole = (edit.source.width, edit.source.height) if edit else (scene.width or 0, scene.height or 0)
-        if fault := misfit(seen(picture, "control map", region.name).size, whole, given=edit is not None):
+        if fault := misfit(open_rgb(picture, "control map", region.name).size, whole, given=edit is not None):
             yield f'Region "{region.name}": its control {what} {picture} {fault}'
         if control.image is None or control.kind not in LINES:
             continue
-        grey = np.asarray(seen(control.image, "control map", region.name).convert("L"))
+        grey = np.asarray(open_rgb(control.image, "control map", region.name).convert("L"))
         share = float(((grey > 50) & (grey < 205)).mean())
         if share > 0.3:
             yield (

@@ -15,7 +15,7 @@ from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.model import Model
 from cloisonne.models.unet.cost import Cost, control_cost, decode_cost, forward_cost
-from cloisonne.pipelines.inpaint import PictureEdit
+from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.plan_text import counted, plan_text
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.pipelines.translation.run import Translation
@@ -225,7 +225,7 @@ def _active(prepared: Prepared, step: Step) -> list[View]:
     return [view for view in prepared.compiled.plan.views if step in view.when]
 
 
-def _window(edit: PictureEdit) -> str:
+def _window(edit: BackgroundEdit) -> str:
     w, source = edit.window, edit.source
     place = f"at ({w.x0}, {w.y0})" if edit.masks else "all of it"
     return f"window of {w.width} x {w.height} pixels, {place}, of a background of {source.width} x {source.height}"

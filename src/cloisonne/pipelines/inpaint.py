@@ -37,7 +37,7 @@ CROP = 3.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PictureEdit:
+class BackgroundEdit:
     """A source image and where it is repainted. Pixels are those of the upright source.
 
     masks: [H, W] of each active region, by name; none means that the whole image changes. window: the part of the
@@ -49,7 +49,7 @@ class PictureEdit:
     window: Window
 
     @classmethod
-    def of(cls, scene: Scene, native: int = 0, crop: float = CROP) -> "PictureEdit":
+    def of(cls, scene: Scene, native: int = 0, crop: float = CROP) -> "BackgroundEdit":
         """The edit of a scene with a background.
 
         native: the model's native side in pixels. The window around exemplars and edits has at least this side, but at
@@ -194,7 +194,7 @@ class PictureEdit:
 
 
 def unknown(model: Model, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """:meth:`PictureEdit.hole` without a source: a grey image, all of which may change."""
+    """:meth:`BackgroundEdit.hole` without a source: a grey image, all of which may change."""
     width, height = size
     return model.vae.encode(torch.zeros(1, 3, height, width, device=model.device))[0], torch.zeros(height, width)
 

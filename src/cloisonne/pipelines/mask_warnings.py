@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cloisonne.pipelines.inpaint import PictureEdit
+from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import crop_window, pixel_window
@@ -23,7 +23,7 @@ SHRINKS = 1.5
 """Specks give a warning if the window's side is this many times larger because of them."""
 
 
-def mask_warnings(scene: Scene, edit: PictureEdit | None, size: tuple[int, int]) -> Iterator[str]:
+def mask_warnings(scene: Scene, edit: BackgroundEdit | None, size: tuple[int, int]) -> Iterator[str]:
     """Warnings about the masks of a scene on a canvas of size (width, height)."""
     whole = (edit.source.width, edit.source.height) if edit else size
     for region in scene.active_regions:
@@ -65,7 +65,7 @@ def _of_background(region: Region, read: ReadMask) -> Iterator[str]:
         yield 'if its transparent area is meant, give the mask channel "transparency".'
 
 
-def _specks(region: Region, own: Mask, edit: PictureEdit) -> Iterator[str]:
+def _specks(region: Region, own: Mask, edit: BackgroundEdit) -> Iterator[str]:
     """A warning if specks of a mask [h, w] enlarge the window."""
     count, without = _without_specks(own)
     if not count:

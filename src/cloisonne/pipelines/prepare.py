@@ -24,7 +24,7 @@ from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.control_maps import control_features, control_warnings
 from cloisonne.pipelines.dropped_regions import dropped_warnings
-from cloisonne.pipelines.inpaint import PictureEdit, unknown
+from cloisonne.pipelines.inpaint import BackgroundEdit, unknown
 from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prompt_syntax import understand
@@ -44,7 +44,7 @@ class Prepared:
     placed: tuple[Placed, ...]
     ctx: Context
     compiled: Compiled
-    edit: PictureEdit | None
+    edit: BackgroundEdit | None
     kept: OutsideImage | None
     grid: tuple[int, int]
     sampler: Sampler[Any]
@@ -87,7 +87,7 @@ def prepare(
     model: Model,
     *,
     blank: bool = False,
-    given: PictureEdit | None = None,
+    given: BackgroundEdit | None = None,
     solver: Sampler[Any] | None = None,
 ) -> Prepared:
     """Check the scene against the model and compile it.
@@ -105,7 +105,7 @@ def prepare(
     understood = understand(scene, model)
     scene, native = understood.scene, model.native
     side = min(native.width, native.height)
-    edit = given or (None if scene.background is None else PictureEdit.of(scene, side))
+    edit = given or (None if scene.background is None else BackgroundEdit.of(scene, side))
     width, height = edit.canvas(model) if edit else (native.width, native.height)
     resolved = scene.resolved(
         width=width,
@@ -160,7 +160,7 @@ def size_of(scene: Scene) -> tuple[int, int]:
     return width, height
 
 
-def _hole(scene: Scene, model: Model, edit: PictureEdit | None, *, blank: bool) -> tuple[Tensor, Tensor]:
+def _hole(scene: Scene, model: Model, edit: BackgroundEdit | None, *, blank: bool) -> tuple[Tensor, Tensor]:
     """Masked-image latents and mask for inpainting and exemplar networks; zeros where no network takes them."""
     width, height = size_of(scene)
     painted = model.exemplar is not None and any(region.exemplar is not None for region in scene.active_regions)

@@ -14,7 +14,7 @@ from PIL import Image
 from cloisonne.errors import OutputError
 from cloisonne.pipelines.dropped_regions import dropped_warnings
 from cloisonne.scene.io.colour_space import own_space
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened
 from cloisonne.scene.io.infotext import infotext
 from cloisonne.scene.io.output import check_output, write_picture
@@ -111,7 +111,7 @@ class Result:
     def _note_outside(self, path: Path, difference_outside: Callable[[Image.Image], int]) -> None:
         """Update the report's differences for the written files."""
         lossy = path.suffix.lower() in LOSSY
-        written = [opened(Picture(path=path), "output")] if lossy else self.images
+        written = [opened(ImageRef(path=path), "output")] if lossy else self.images
         difference = max(map(difference_outside, written))
         self.report["identical_outside"] = difference == 0
         self.report["max_difference_outside"] = difference

@@ -1,6 +1,6 @@
 """Scenes and their regions, masks, image references, and the file formats that carry them. Nothing here needs torch."""
 
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.importers import from_coco, from_gligen, from_mrgd
 from cloisonne.scene.io.infotext import infotext
 from cloisonne.scene.io.output import check_output, write_picture
@@ -16,8 +16,8 @@ from cloisonne.scene.shapes.masks import Mask, downsample
 
 __all__ = [
     "Box",
+    "ImageRef",
     "Mask",
-    "Picture",
     "Record",
     "Region",
     "Scene",

@@ -11,7 +11,7 @@ from cloisonne.scene.values import brief
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halves:
+class BeforeAfter:
     """The scenes before and after the edits.
 
     Attributes:
@@ -26,7 +26,7 @@ class Halves:
     redrawn: tuple[str, ...]
 
 
-def halves(scene: Scene) -> Halves:
+def halves(scene: Scene) -> BeforeAfter:
     """Split a scene into before and after.
 
     Raises:
@@ -59,7 +59,7 @@ def halves(scene: Scene) -> Halves:
                 f"({spelled('load(..., lora=FILE)', '--lora FILE')}), or remove it.",
                 region=owner,
             )
-    return Halves(
+    return BeforeAfter(
         before=_one_scene(scene, after=False),
         after=_one_scene(scene, after=True),
         edited=tuple(region.name or "" for region, _ in edits),

@@ -6,7 +6,7 @@ from typing import Any
 
 from cloisonne.errors import SceneError, spelled
 from cloisonne.scene.fields import with_fields
-from cloisonne.scene.io.image_ref import Picture, given_mask, given_outside
+from cloisonne.scene.io.image_ref import ImageRef, given_mask, given_outside
 from cloisonne.scene.io.source_image import Source
 from cloisonne.scene.outside import Outside
 from cloisonne.scene.overlap import uncovered
@@ -82,7 +82,7 @@ def with_changes(scene: Scene, to: Mapping[str, Any], *, outside: Any = None) ->
     return after
 
 
-def _with_outside(changes: Changes, image: Picture) -> Scene:
+def _with_outside(changes: Changes, image: ImageRef) -> Scene:
     """The changed scene, with ``image`` outside of the changed regions."""
     if not changes.regions:
         what = f"only {', '.join(changes.fields)} of the whole scene" if changes.fields else "nothing"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import MaskPicture, OutsidePicture
+from cloisonne.scene.io.image_ref import MaskImageRef, OutsideImageRef
 from cloisonne.scene.overlap import uncovered
 from cloisonne.scene.region import Region
 from cloisonne.scene.shapes.mask_reading import read_mask
@@ -23,9 +23,9 @@ class Outside(Value):
         mask: further pixels that stay as generated (white), such as the old place of a region that moved.
     """
 
-    image: OutsidePicture
+    image: OutsideImageRef
     regions: tuple[Text, ...] = ()
-    mask: MaskPicture | None = None
+    mask: MaskImageRef | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -14,7 +14,7 @@ from cloisonne.scene.conditions.control import ControlField
 from cloisonne.scene.conditions.edit import EditField
 from cloisonne.scene.conditions.exemplar import ExemplarField
 from cloisonne.scene.conditions.lora import LoraField
-from cloisonne.scene.io.image_ref import MaskPicture
+from cloisonne.scene.io.image_ref import MaskImageRef
 from cloisonne.scene.prompt import Prompt, at, is_empty
 from cloisonne.scene.shapes.geometry import Box, Point, bounds
 from cloisonne.scene.shapes.mask_reading import Channel, ReadMask, read_mask
@@ -132,7 +132,7 @@ class Region(Value):
     box: _BoxField | None = None
     ellipse: _BoxField | None = None
     polygon: _PolygonField | None = None
-    mask: MaskPicture | None = None
+    mask: MaskImageRef | None = None
     mask_channel: Channel = "auto"
     rle: Annotated[Rle, BeforeValidator(_checked_rle)] | None = None
     phrase: Prompt = ""

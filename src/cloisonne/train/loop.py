@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cloisonne.train.microbatches import Loss, Parts
+from cloisonne.train.microbatches import Loss, Microbatches
 from cloisonne.train.optimiser import Mixed
 
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ def run(
     training = _Training(stage, folder, report)
     previous_seconds, started = training.progress.seconds, time.monotonic()
     saved = started
-    with Parts(stage.losses, [p for _, p in training.trainable]) as microbatches:
+    with Microbatches(stage.losses, [p for _, p in training.trainable]) as microbatches:
         while training.fraction < 1 and (slice_minutes is None or time.monotonic() - started < slice_minutes * 60):
             training.step(microbatches)
             training.progress.seconds = previous_seconds + time.monotonic() - started
@@ -122,7 +122,7 @@ class _Training:
             return min(self.progress.pictures / self.stage.pictures, 1.0)
         return min(self.progress.seconds / (self.stage.minutes * 60), 1.0)
 
-    def step(self, microbatches: Parts) -> None:
+    def step(self, microbatches: Microbatches) -> None:
         """Update the weights and their EMA once."""
         stage, progress, fraction = self.stage, self.progress, self.fraction
         torch.manual_seed(zlib.crc32(f"{stage.name} {progress.step}".encode()))

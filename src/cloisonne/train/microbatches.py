@@ -17,7 +17,7 @@ Loss = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 """(step, progress in [0, 1)) -> loss and metrics to log."""
 
 
-class Parts(AbstractContextManager["Parts"]):
+class Microbatches(AbstractContextManager["Microbatches"]):
     """A pool of threads, one per microbatch; inside the ``with`` block each thread uses one core.
 
     With a single loss no thread is started and torch's thread count stays.
@@ -28,7 +28,7 @@ class Parts(AbstractContextManager["Parts"]):
         self._pool: ThreadPoolExecutor | None = None
         self._threads = torch.get_num_threads()
 
-    def __enter__(self) -> "Parts":
+    def __enter__(self) -> "Microbatches":
         if len(self._losses) > 1:
             torch.set_num_threads(1)
             self._pool = ThreadPoolExecutor(len(self._losses))

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from cloisonne.scene import Source, write_picture
 from cloisonne.scene.io.colour_space import own_space
-from cloisonne.scene.io.image_ref import Picture, given_background
+from cloisonne.scene.io.image_ref import ImageRef, given_background
 
 SRGB = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 WIDE = (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
@@ -64,7 +64,7 @@ def test_every_chunk_of_the_source_is_in_the_result(
         mode,
         **{name: value for name, value in options.items() if value is not None},
     )
-    source = Source.load(Picture(data=data))
+    source = Source.load(ImageRef(data=data))
     result = source.pasted(np.zeros_like(source.rgb), np.ones(source.rgb.shape[:2], np.float32))
     path = tmp_path_factory.mktemp("png") / "a.png"
     write_picture(result, path)
@@ -76,7 +76,7 @@ def test_every_chunk_of_the_source_is_in_the_result(
 def test_the_resolution_of_a_jpeg_is_preserved(tmp_path: Path, extension: str, dpi: tuple[int, int]) -> None:
     file = io.BytesIO()
     Image.fromarray(PIXELS).save(file, "JPEG", dpi=dpi)
-    source = Source.load(Picture(data=file.getvalue()))
+    source = Source.load(ImageRef(data=file.getvalue()))
     path = tmp_path / f"a{extension}"
     write_picture(source.pasted(source.rgb, np.ones((6, 8), np.float32)), path)
     with Image.open(path) as image:
@@ -108,6 +108,6 @@ def test_a_resolution_that_is_none_is_left_out(tmp_path: Path, dpi: object) -> N
     ],
 )
 def test_another_space_than_srgb_is_named(chunks: dict[bytes, bytes], options: dict[str, bytes], expected: str) -> None:
-    words = own_space(Source.load(Picture(data=png(chunks, "RGB", **options))).metadata)
+    words = own_space(Source.load(ImageRef(data=png(chunks, "RGB", **options))).metadata)
     assert expected in words
     assert bool(words) == bool(expected)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cloisonne.errors import ImageError
-from cloisonne.scene.io.image_ref import Picture, data_uri, encoded, given_background, given_mask
+from cloisonne.scene.io.image_ref import ImageRef, data_uri, encoded, given_background, given_mask
 from cloisonne.scene.io.images import load_mask, mask_image, mask_values, opened, turned_back, turned_upright
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
@@ -50,7 +50,7 @@ DAMAGED = {
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_images_are_one_sentence(data) -> None:
     with pytest.raises(ImageError) as caught:
-        opened(Picture(data=data), "mask", "sky")
+        opened(ImageRef(data=data), "mask", "sky")
     assert str(caught.value).startswith('Region "sky": The mask <')
     assert caught.value.region == "sky"
 
@@ -58,17 +58,17 @@ def test_damaged_images_are_one_sentence(data) -> None:
 @pytest.mark.parametrize("size", [(8001, 8000), (10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_bombs_are_refused_before_they_are_decoded(size) -> None:
     with pytest.raises(ImageError, match=r'Region "sky": The mask .* megapixels.*shrink it\.'):
-        opened(Picture(data=bomb(*size)), "mask", "sky")
+        opened(ImageRef(data=bomb(*size)), "mask", "sky")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_animations_are_refused(kind) -> None:
     with pytest.raises(ImageError, match="is animated"):
-        opened(Picture(data=animation(kind)), "background")
+        opened(ImageRef(data=animation(kind)), "background")
 
 
 def test_a_phones_jpeg_with_a_second_image_is_its_first() -> None:
-    assert opened(Picture(data=animation("MPO")), "background").size == (4, 4)
+    assert opened(ImageRef(data=animation("MPO")), "background").size == (4, 4)
 
 
 def test_files_that_cannot_be_read(tmp_path) -> None:
@@ -79,14 +79,14 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
         (tmp_path / ("x" * 300), "cannot be read"),
     ]:
         with pytest.raises(ImageError, match=sentence) as caught:
-            opened(Picture(path=path), "mask", "sky")
+            opened(ImageRef(path=path), "mask", "sky")
         assert caught.value.region == "sky"
 
 
 def test_an_image_with_another_hash_is_refused(tmp_path) -> None:
     data = encoded(Image.new("L", (4, 4)))
     (tmp_path / "a.png").write_bytes(data)
-    meant = Picture(path=tmp_path / "a.png", sha256=hashlib.sha256(data).hexdigest())
+    meant = ImageRef(path=tmp_path / "a.png", sha256=hashlib.sha256(data).hexdigest())
     assert meant.read() == data
     (tmp_path / "a.png").write_bytes(data + b"x")
     with pytest.raises(ImageError, match="is not the image that the scene was made with"):
@@ -96,8 +96,8 @@ def test_an_image_with_another_hash_is_refused(tmp_path) -> None:
 def test_sixteen_bits_a_colour_are_refused_where_they_would_be_lost() -> None:
     deep = cv2.imencode(".png", np.full((4, 4, 3), 40_000, np.uint16))[1].tobytes()
     with pytest.raises(ImageError, match="16 bits per colour channel"):
-        opened(Picture(data=deep), "background", exact=True)
-    assert load_mask(Picture(data=deep)) == pytest.approx(40_000 / 65_535, abs=1 / 255)
+        opened(ImageRef(data=deep), "background", exact=True)
+    assert load_mask(ImageRef(data=deep)) == pytest.approx(40_000 / 65_535, abs=1 / 255)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -105,7 +105,7 @@ def test_masks_are_turned_upright(orientation) -> None:
     stored = turned_back(Image.fromarray(GREY), orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    mask = load_mask(Picture(data=file_of(stored, exif=exif)))
+    mask = load_mask(ImageRef(data=file_of(stored, exif=exif)))
     assert mask == pytest.approx(GREY / 255)
     assert (np.asarray(turned_upright(stored, orientation)) == GREY).all()
 
@@ -113,7 +113,7 @@ def test_masks_are_turned_upright(orientation) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
 def test_masks_of_every_format(kind) -> None:
     white = Image.new("L", (6, 4), 255)
-    assert (load_mask(Picture(data=file_of(white, kind))) == 1).all()
+    assert (load_mask(ImageRef(data=file_of(white, kind))) == 1).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
@@ -121,14 +121,14 @@ def test_white_is_one_and_black_is_zero_in_every_mode(mode) -> None:
     pixels = np.where(GREY > 100, 255, 0).astype(np.uint8)
     image = Image.fromarray(pixels)
     image = Image.fromarray(pixels.astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
-    assert (load_mask(Picture(data=encoded(image))) == (pixels == 255)).all()
+    assert (load_mask(ImageRef(data=encoded(image))) == (pixels == 255)).all()
 
 
 def test_grey_stays_grey_and_transparent_is_outside() -> None:
     assert load_mask(given_mask(GREY)) == pytest.approx(GREY / 255)
     seen = Image.merge("LA", (Image.fromarray(GREY), Image.new("L", (6, 4), 51)))
     assert load_mask(given_mask(seen)) == pytest.approx(GREY / 255 * 0.2)
-    keyed = Picture(data=file_of(Image.fromarray(GREY), transparency=230))
+    keyed = ImageRef(data=file_of(Image.fromarray(GREY), transparency=230))
     assert load_mask(keyed)[3, 5] == 0
     assert load_mask(keyed)[3, 4] > 0
 
@@ -160,8 +160,8 @@ def test_arrays_that_are_no_masks(array) -> None:
 
 def test_embedding_a_mask_keeps_its_values() -> None:
     rgba = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
-    for picture in (given_mask(GREY / 255), given_mask(Image.fromarray(rgba)), Picture(data=DAMAGED_FREE_JPEG)):
-        again = Picture(data=encoded(mask_image(picture)))
+    for picture in (given_mask(GREY / 255), given_mask(Image.fromarray(rgba)), ImageRef(data=DAMAGED_FREE_JPEG)):
+        again = ImageRef(data=encoded(mask_image(picture)))
         assert (load_mask(again) == load_mask(picture)).all()
         assert (mask_values(mask_image(picture)) == load_mask(picture)).all()
 
@@ -192,7 +192,7 @@ def test_data_uris_name_their_kind(kind) -> None:
     data = file_of(Image.new("L", (4, 4)), kind)
     uri = data_uri(data)
     assert uri.startswith(f"data:image/{kind.lower()};base64,")
-    assert given_mask(uri) == Picture(data=data)
+    assert given_mask(uri) == ImageRef(data=data)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cloisonne.errors import OutputError
 from cloisonne.scene import Source, check_output, write_picture
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
 
@@ -61,7 +61,7 @@ def test_parameters_too_long_for_a_jpeg_are_left_out(tmp_path) -> None:
 def test_a_sources_form_is_written(tmp_path) -> None:
     file = io.BytesIO()
     Image.new("P", (4, 4)).save(file, "PNG", icc_profile=b"profile", transparency=0)
-    source = Source.load(Picture(data=file.getvalue()))
+    source = Source.load(ImageRef(data=file.getvalue()))
     write_picture(source.pasted(source.rgb, np.zeros((4, 4), np.float32)), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == "P"

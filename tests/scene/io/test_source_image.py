@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloisonne.errors import ImageError
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.source_image import MODES, Source, difference_outside
 
 FORMS = [*MODES, "P with alpha", "P with a transparent index", "RGB keyed", "L keyed", "1 keyed", "I;16 keyed"]
@@ -62,7 +62,7 @@ def alpha_of(image: Image.Image) -> np.ndarray:
 )
 def test_outside_the_mask_every_value_stays(form, size, orientation, seed, hard) -> None:
     data = stored(form, size, orientation, seed)
-    before, source = Image.open(io.BytesIO(data)), Source.load(Picture(data=data))
+    before, source = Image.open(io.BytesIO(data)), Source.load(ImageRef(data=data))
     rng = np.random.default_rng(seed)
     mask = (rng.random((source.height, source.width)) * (rng.random((source.height, source.width)) < 0.5)).astype("f4")
     mask = (mask > 0).astype(np.float32) if hard else mask
@@ -76,7 +76,7 @@ def test_outside_the_mask_every_value_stays(form, size, orientation, seed, hard)
     assert after.getpalette() == before.getpalette()
     assert (alpha_of(after) == alpha_of(before)).all()
     assert difference_outside(before, after, mask) == 0
-    again = Source.load(Picture(data=_bytes(after)))
+    again = Source.load(ImageRef(data=_bytes(after)))
     assert (np.asarray(again.upright)[mask == 0] == np.asarray(source.upright)[mask == 0]).all()
 
 
@@ -88,41 +88,41 @@ def _bytes(image: Image.Image) -> bytes:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_inside_a_hard_mask_is_what_was_painted(mode) -> None:
-    source = Source.load(Picture(data=stored(mode, (9, 7), 6, 1)))
+    source = Source.load(ImageRef(data=stored(mode, (9, 7), 6, 1)))
     painted = np.random.default_rng(2).integers(0, 256, source.rgb.shape, np.uint8)
     mask = np.zeros(source.rgb.shape[:2], np.float32)
     mask[2:5, 1:4] = 1
-    again = Source.load(Picture(data=_bytes(saved(source.pasted(painted, mask)))))
+    again = Source.load(ImageRef(data=_bytes(saved(source.pasted(painted, mask)))))
     assert (again.rgb[mask == 1] == painted[mask == 1]).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
 def test_colours_become_greys(mode) -> None:
-    source = Source.load(Picture(data=stored(mode, (9, 7), 1, 1)))
+    source = Source.load(ImageRef(data=stored(mode, (9, 7), 1, 1)))
     painted = np.random.default_rng(2).integers(0, 256, source.rgb.shape, np.uint8)
-    again = Source.load(Picture(data=_bytes(source.pasted(painted, np.ones(source.rgb.shape[:2], np.float32)))))
+    again = Source.load(ImageRef(data=_bytes(source.pasted(painted, np.ones(source.rgb.shape[:2], np.float32)))))
     grey = np.asarray(Image.fromarray(painted).convert("L"))
     assert np.abs(again.rgb.astype(int) - grey[..., None]).max() <= 1
 
 
 def test_colours_become_the_palettes_nearest() -> None:
-    source = Source.load(Picture(data=stored("P", (9, 7), 1, 1)))
+    source = Source.load(ImageRef(data=stored("P", (9, 7), 1, 1)))
     painted = np.random.default_rng(2).integers(0, 256, source.rgb.shape, np.uint8)
-    again = Source.load(Picture(data=_bytes(source.pasted(painted, np.ones((7, 9), np.float32)))))
+    again = Source.load(ImageRef(data=_bytes(source.pasted(painted, np.ones((7, 9), np.float32)))))
     palette = np.array(source.upright.getpalette("RGB")).reshape(-1, 3)
     distance = np.square(painted[:, :, None].astype(int) - palette).sum(axis=3)
     assert (np.square(again.rgb.astype(int) - painted).sum(axis=2) == distance.min(axis=2)).all()
 
 
 def test_black_and_white_is_a_threshold() -> None:
-    source = Source.load(Picture(data=stored("1", (9, 7), 1, 1)))
+    source = Source.load(ImageRef(data=stored("1", (9, 7), 1, 1)))
     painted = np.full(source.rgb.shape, 129, np.uint8)
     after = source.pasted(painted, np.ones((7, 9), np.float32))
     assert np.asarray(after).all()
 
 
 def test_grey_masks_blend() -> None:
-    black = Picture(data=_bytes(Image.new("RGB", (3, 1))))
+    black = ImageRef(data=_bytes(Image.new("RGB", (3, 1))))
     mask = np.array([[0, 0.25, 1]], np.float32)
     after = Source.load(black).pasted(np.full((1, 3, 3), 200, np.uint8), mask)
     assert np.asarray(after)[0, :, 0].tolist() == [0, 50, 200]
@@ -131,7 +131,7 @@ def test_grey_masks_blend() -> None:
 @forms
 def test_nothing_painted_is_nothing_changed(form) -> None:
     data = stored(form, (9, 7), 5, 3)
-    source = Source.load(Picture(data=data))
+    source = Source.load(ImageRef(data=data))
     nothing = np.zeros(source.rgb.shape[:2], np.float32)
     after = source.pasted(255 - source.rgb, nothing)
     assert (np.asarray(after) == np.asarray(Image.open(io.BytesIO(data)))).all()
@@ -151,7 +151,7 @@ def test_a_picture_that_could_not_be_written_back_is_refused() -> None:
     file = io.BytesIO()
     Image.new("CMYK", (4, 4)).save(file, "JPEG")
     with pytest.raises(ImageError, match=r"The background .* has the mode CMYK; convert it to RGB first\."):
-        Source.load(Picture(data=file.getvalue()))
+        Source.load(ImageRef(data=file.getvalue()))
 
 
 def test_a_source_shows_its_picture_upright() -> None:
@@ -160,6 +160,6 @@ def test_a_source_shows_its_picture_upright() -> None:
     exif[0x0112] = 6
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", exif=exif)
-    source = Source.load(Picture(data=file.getvalue()))
+    source = Source.load(ImageRef(data=file.getvalue()))
     assert (source.height, source.width) == (3, 2)
     assert (source.rgb == np.rot90(pixels, -1)).all()

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from cloisonne.errors import SceneError
 from cloisonne.scene import Record, Region, Scene, self_contained
 from cloisonne.scene.changes import with_changes
-from cloisonne.scene.io.image_ref import Picture, encoded, given_mask
+from cloisonne.scene.io.image_ref import ImageRef, encoded, given_mask
 from cloisonne.scene.io.images import load_mask
 from cloisonne.scene.io.png_record import read_record
 from cloisonne.scene.shapes.mask_reading import NEARLY_BLACK, ReadMask, read_mask
@@ -27,7 +27,7 @@ GREYS = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).i
 
 
 def read(image: Image.Image, channel: str = "auto") -> ReadMask:
-    return read_mask(Picture(data=encoded(image)), "sky", channel)  # pyright: ignore[reportArgumentType]
+    return read_mask(ImageRef(data=encoded(image)), "sky", channel)  # pyright: ignore[reportArgumentType]
 
 
 def brush(colour: tuple[int, int, int], ground: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
@@ -147,7 +147,7 @@ def test_soft_edges_and_gradients_stay_as_they_are() -> None:
 def test_a_jpeg_of_a_mask_has_no_window_of_its_noise(quality: int) -> None:
     file = io.BytesIO()
     Image.fromarray(HOLE.astype(np.uint8) * 255).resize((640, 480)).save(file, "JPEG", quality=quality)
-    values = read_mask(Picture(data=file.getvalue())).values
+    values = read_mask(ImageRef(data=file.getvalue())).values
     rows, columns = np.nonzero(values)
     assert rows.min() >= 100 - 16
     assert rows.max() <= 300 + 16
@@ -180,7 +180,7 @@ def test_the_hole_of_an_image_is_the_region(seed: int, grey: bool) -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_channels_are_taken_as_they_are(seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (5, 7, 4), np.uint8)
-    picture = Picture(data=encoded(Image.fromarray(pixels)))
+    picture = ImageRef(data=encoded(Image.fromarray(pixels)))
     alpha = pixels[..., 3] / 255
     grey = np.asarray(Image.fromarray(pixels).convert("RGB").convert("L")) / 255
     for channel, wanted in [("alpha", alpha), ("transparency", 1 - alpha), ("luminance", grey * alpha)]:
@@ -228,7 +228,7 @@ def test_a_channel_needs_a_mask() -> None:
 )
 @pytest.mark.parametrize("channel", ["auto", "luminance"])
 def test_a_picture_s_record_reads_its_mask_in_the_same_way(image: Image.Image, channel: str, tmp_path: Path) -> None:
-    mask = Picture(data=encoded(image))
+    mask = ImageRef(data=encoded(image))
     scene = Scene(regions=[Region(name="sky", phrase="stars", mask=mask, mask_channel=channel)])
     try:
         before = scene.regions[0].soft_mask(48, 64)
@@ -242,7 +242,7 @@ def test_a_picture_s_record_reads_its_mask_in_the_same_way(image: Image.Image, c
 def test_a_record_from_before_channels_reads_its_mask_as_it_did() -> None:
     from PIL import PngImagePlugin
 
-    dim = Picture(data=encoded(Image.fromarray(HOLE.astype(np.uint8) * 90)))
+    dim = ImageRef(data=encoded(Image.fromarray(HOLE.astype(np.uint8) * 90)))
     expected = {"version": 1, "regions": [{"name": "sky", "phrase": "stars", "mask": dim.wire()}]}
     info = PngImagePlugin.PngInfo()
     info.add_text("cloisonne", json.dumps({"version": 1, "scene": expected}))

@@ -9,12 +9,12 @@ from cloisonne.errors import OutputError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.train.builtin import resume
 from cloisonne.train.builtin.continued import continue_base, finish_base, trained_until
-from cloisonne.train.builtin.family_run import Work
+from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.loop import progress_of
 
 
-def work(out: Path, slice_minutes: float | None = 1 / 60, begin: Path | None = BUILTIN) -> Work:
-    return Work(
+def work(out: Path, slice_minutes: float | None = 1 / 60, begin: Path | None = BUILTIN) -> FamilyTraining:
+    return FamilyTraining(
         out=out,
         device=torch.device("cpu"),
         minutes=1.0,

@@ -14,9 +14,9 @@ from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, layout, place
 from cloisonne.models.model import Model
-from cloisonne.pipelines.inpaint import CROP, PictureEdit, as_pixels
+from cloisonne.pipelines.inpaint import CROP, BackgroundEdit, as_pixels
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
-from cloisonne.scene.before_after import Halves, halves
+from cloisonne.scene.before_after import BeforeAfter, halves
 from cloisonne.scene.overlap import uncovered
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import area
@@ -35,18 +35,18 @@ class Pair:
     """
 
     scene: Scene
-    parts: Halves
+    parts: BeforeAfter
     before: Prepared
     after: Prepared
-    picture: PictureEdit | None
+    picture: BackgroundEdit | None
     model: Model
 
     @classmethod
     def of(cls, scene: Scene, model: Model, method: str | None = None, crop: float = CROP) -> "Pair":
-        """Prepare both halves. method: replaces the scene's. crop: as in :meth:`PictureEdit.of`."""
+        """Prepare both halves. method: replaces the scene's. crop: as in :meth:`BackgroundEdit.of`."""
         parts = halves(scene)
         side = min(model.native.width, model.native.height)
-        picture = None if scene.background is None else PictureEdit.of(scene, side, crop)
+        picture = None if scene.background is None else BackgroundEdit.of(scene, side, crop)
         changes = {} if method is None else {"method": method}
         before = prepare(parts.before.replace(**changes), model, given=picture)
         own = {name: getattr(before.scene, name) for name in ("seed", "width", "height")}

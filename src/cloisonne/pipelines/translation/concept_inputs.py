@@ -12,13 +12,13 @@ from cloisonne.core.predict import Run
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept
-from cloisonne.pipelines.inpaint import PictureEdit, as_tensor, resized
+from cloisonne.pipelines.inpaint import BackgroundEdit, as_tensor, resized
 from cloisonne.pipelines.prepare import Prepared, size_of
 from cloisonne.pipelines.translation.learn_concept import learn
 from cloisonne.pipelines.translation.settings import Progress
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def _latents(pixels: NDArray[np.uint8], model: Model) -> Tensor:
     return model.vae.encode(as_tensor(pixels).to(model.device))[0]
 
 
-def edit_of(prepared: Prepared) -> PictureEdit:
+def edit_of(prepared: Prepared) -> BackgroundEdit:
     """The background's edit."""
     assert prepared.edit is not None, "a scene with a concept has a background"
     return prepared.edit
@@ -83,6 +83,6 @@ def with_learned(prepared: Prepared, learned: Concept) -> Prepared:
     assert found.concept is not None, "the region has a concept"
     if found.concept.file is not None:
         return prepared
-    own = found.replace(concept=found.concept.replace(file=Picture(data=learned.data())))
+    own = found.replace(concept=found.concept.replace(file=ImageRef(data=learned.data())))
     regions = tuple(own if region is found else region for region in scene.regions)
     return replace(prepared, scene=scene.replace(regions=regions))

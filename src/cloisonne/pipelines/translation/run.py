@@ -38,7 +38,7 @@ from cloisonne.pipelines.translation.learn_concept import check_learns
 from cloisonne.pipelines.translation.settings import FEW, Progress, asked_of, no_progress
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
-from cloisonne.scene.io.images import seen
+from cloisonne.scene.io.images import open_rgb
 from cloisonne.scene.scene import Scene
 
 
@@ -92,7 +92,7 @@ class Translation:
                 'or choose the preset "vct".',
                 region=region.name,
             )
-        reference = None if concept.image is None else seen(concept.image, "concept", region.name)
+        reference = None if concept.image is None else open_rgb(concept.image, "concept", region.name)
         asked = scene.replace(translating=fields, steps=scene.steps or translating.steps)
         prepared = prepare(asked, model, blank=blank, solver=solver)
         if prepared.scene.lora:
@@ -133,7 +133,7 @@ class Translation:
         """Warnings: the reference is the source, very few steps, an unused concept file, an unused caption."""
         found, scene = [], self.prepared.scene
         if self.concept.image is not None:
-            reference, source = np.asarray(seen(self.concept.image, "concept")), edit_of(self.prepared).source.rgb
+            reference, source = np.asarray(open_rgb(self.concept.image, "concept")), edit_of(self.prepared).source.rgb
             if reference.shape == source.shape and np.array_equal(reference, source):
                 found.append("The reference is the source image, so nothing is transferred; give another image.")
         if self.concept.file is not None and not self.translating.learned:

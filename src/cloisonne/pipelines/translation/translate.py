@@ -13,11 +13,11 @@ from PIL import Image
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.generate import generate
-from cloisonne.pipelines.inpaint import PictureEdit, as_pixels
+from cloisonne.pipelines.inpaint import BackgroundEdit, as_pixels
 from cloisonne.pipelines.result import Result
 from cloisonne.pipelines.translation.settings import NAME, Progress, no_progress, translating_of
 from cloisonne.scene.conditions.concept import ConceptImage
-from cloisonne.scene.io.image_ref import Picture, given_concept_image
+from cloisonne.scene.io.image_ref import ImageRef, given_concept_image
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.mask_reading import Channel
@@ -61,7 +61,7 @@ class Translated:
     @cached_property
     def raw(self) -> Image.Image:
         """The decoded image without the source's pixels outside of the mask."""
-        edit = PictureEdit.of(self.scene)
+        edit = BackgroundEdit.of(self.scene)
         pixels = as_pixels(self.result.model.vae.decode(self.result.latents)[0])
         return edit.whole(pixels)
 
@@ -89,7 +89,7 @@ def scene_of(
     translating_of(preset, keep_structure, fields)
     given = ConceptImage(
         image=given_concept_image(reference),
-        file=None if concept is None else Picture(data=concept.data()),
+        file=None if concept is None else ImageRef(data=concept.data()),
         keep_structure=keep_structure,
         concept_strength=concept_strength,
         word=word,

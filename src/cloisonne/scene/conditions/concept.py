@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import ConceptPicture, LearnedFile
+from cloisonne.scene.io.image_ref import ConceptImageRef, LearnedFile
 from cloisonne.scene.values import Fraction, Text, Value, brief
 
 
@@ -22,7 +22,7 @@ class ConceptImage(Value):
         word: initialises the embeddings to learn.
     """
 
-    image: ConceptPicture | None = None
+    image: ConceptImageRef | None = None
     file: LearnedFile | None = None
     keep_structure: Fraction | None = None
     concept_strength: Fraction = 1.0

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.control_maps import DRAWN
-from cloisonne.scene.io.image_ref import ControlPicture
+from cloisonne.scene.io.image_ref import ControlImageRef
 from cloisonne.scene.values import Value, brief
 
 ControlKind = Literal["canny", "sobel", "color", "sketch", "lineart", "depth", "openpose", "keypose", "seg"]
@@ -24,8 +24,8 @@ class Control(Value):
     """
 
     kind: ControlKind
-    image: ControlPicture | None = None
-    photo: ControlPicture | None = None
+    image: ControlImageRef | None = None
+    photo: ControlImageRef | None = None
     strength: float = Field(default=1.0, strict=True, ge=0, le=2)
 
     @model_validator(mode="after")

@@ -7,8 +7,8 @@ from PIL import Image
 from pydantic import BeforeValidator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import ExemplarPicture
-from cloisonne.scene.io.images import seen
+from cloisonne.scene.io.image_ref import ExemplarImageRef
+from cloisonne.scene.io.images import open_rgb
 from cloisonne.scene.values import Fraction, Value, brief
 
 
@@ -20,12 +20,12 @@ class Exemplar(Value):
         strength: weight in [0, 1], relative to the region's phrase, or to the caption if there is none.
     """
 
-    image: ExemplarPicture
+    image: ExemplarImageRef
     strength: Fraction = 1.0
 
     def rgb(self, region: str | None = None) -> Image.Image:
         """The image upright, in RGB, with transparent pixels on white. Raises ImageError, which names ``region``."""
-        return seen(self.image, "exemplar", region)
+        return open_rgb(self.image, "exemplar", region)
 
 
 def given_exemplar(value: Any) -> Any:

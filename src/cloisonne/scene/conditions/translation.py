@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.region import Region
 
 
@@ -32,7 +32,7 @@ def translated_region(regions: Sequence[Region]) -> Region | None:
     return found[0]
 
 
-def check_background(region: Region, background: Picture | None, strength: float) -> None:
+def check_background(region: Region, background: ImageRef | None, strength: float) -> None:
     """Raise SceneError if there is no background to translate, or if its strength is not 1."""
     if background is None:
         raise SceneError(

@@ -29,7 +29,7 @@ _BYTES = "data:application/octet-stream"
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageRef:
     """A reference to an image file.
 
     Attributes:
@@ -43,7 +43,7 @@ class Picture:
     sha256: str | None = None
 
     def __repr__(self) -> str:
-        return f"Picture({self})"
+        return f"ImageRef({self})"
 
     def __str__(self) -> str:
         if self.data is not None:
@@ -107,7 +107,7 @@ def encoded(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def given_background(value: object) -> Picture:
+def given_background(value: object) -> ImageRef:
     """Make a reference from a path, data URI, PIL image, array [H, W], [H, W, 3] or [H, W, 4], or tensor [3, H, W].
 
     Arrays and tensors are uint8, or floats in [0, 1].
@@ -115,41 +115,41 @@ def given_background(value: object) -> Picture:
     return _given_colours(value, "background")
 
 
-def given_picture(value: object) -> Picture:
+def given_picture(value: object) -> ImageRef:
     """Like :func:`given_background`, for any other image."""
     return _given_colours(value, "image")
 
 
-def given_image(value: object) -> Picture:
+def given_image(value: object) -> ImageRef:
     """Like :func:`given_background`, for an exemplar."""
     return _given_colours(value, "exemplar")
 
 
-def given_map(value: object) -> Picture:
+def given_map(value: object) -> ImageRef:
     """Like :func:`given_background`, for a control map, or the image to compute it from."""
     return _given_colours(value, "control")
 
 
-def given_concept_image(value: object) -> Picture:
+def given_concept_image(value: object) -> ImageRef:
     """Like :func:`given_background`, for the image of a concept."""
     return _given_colours(value, "concept")
 
 
-def given_learned(value: object) -> Picture:
+def given_learned(value: object) -> ImageRef:
     """Make a reference to a learned concept from a path, a data URI or bytes."""
-    return Picture(data=value) if isinstance(value, bytes) else _given(value, CONCEPT_FILE)
+    return ImageRef(data=value) if isinstance(value, bytes) else _given(value, CONCEPT_FILE)
 
 
-def given_outside(value: object) -> Picture:
+def given_outside(value: object) -> ImageRef:
     """Like :func:`given_background`, for the image outside of regions."""
     return _given_colours(value, "outside")
 
 
-def _given_colours(value: object, field: str) -> Picture:
+def _given_colours(value: object, field: str) -> ImageRef:
     return _given(Image.fromarray(colour_array(value, field)) if is_array(value) else value, field)
 
 
-def given_mask(value: object) -> Picture:
+def given_mask(value: object) -> ImageRef:
     """Make a reference to a mask from a path, a data URI, a PIL image, or an array or tensor [H, W].
 
     Arrays and tensors are bool, uint8, uint16, or floats in [0, 1], which are stored with 16 bits.
@@ -157,21 +157,21 @@ def given_mask(value: object) -> Picture:
     return _given(Image.fromarray(mask_array(value)) if is_array(value) else value, "mask")
 
 
-def _given(value: object, field: str) -> Picture:
-    if isinstance(value, Picture):
+def _given(value: object, field: str) -> ImageRef:
+    if isinstance(value, ImageRef):
         return value
     if isinstance(value, Image.Image):
-        return Picture(data=encoded(value))
+        return ImageRef(data=encoded(value))
     if isinstance(value, Mapping) and value and set(value) <= {"path", "sha256"}:
         path, sha256 = value.get("path"), value.get("sha256")
         if all(part is None or isinstance(part, str) for part in (path, sha256)) and (path or sha256):
-            return Picture(path=Path(path) if path else None, sha256=sha256)
+            return ImageRef(path=Path(path) if path else None, sha256=sha256)
     if isinstance(value, str) and value.startswith("data:"):
-        return Picture(data=_from_data_uri(value, field))
+        return ImageRef(data=_from_data_uri(value, field))
     if isinstance(value, str) and "://" in value:
         raise ImageError(f"{field} is {brief(value)}, but URLs are not fetched; give the path of a file.")
     if isinstance(value, str | os.PathLike) and str(value):
-        return Picture(path=Path(value))
+        return ImageRef(path=Path(value))
     raise ImageError(
         f"{field} is {brief(value)}; give the path of {'a file' if field == CONCEPT_FILE else 'an image'}."
     )
@@ -200,10 +200,10 @@ _ON_THE_WIRE = WithJsonSchema(
         ]
     }
 )
-Background = Annotated[Picture, PlainValidator(given_background), PlainSerializer(Picture.wire), _ON_THE_WIRE]
-ExemplarPicture = Annotated[Picture, PlainValidator(given_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
-ControlPicture = Annotated[Picture, PlainValidator(given_map), PlainSerializer(Picture.wire), _ON_THE_WIRE]
-ConceptPicture = Annotated[Picture, PlainValidator(given_concept_image), PlainSerializer(Picture.wire), _ON_THE_WIRE]
-LearnedFile = Annotated[Picture, PlainValidator(given_learned), PlainSerializer(Picture.wire), _ON_THE_WIRE]
-OutsidePicture = Annotated[Picture, PlainValidator(given_outside), PlainSerializer(Picture.wire), _ON_THE_WIRE]
-MaskPicture = Annotated[Picture, PlainValidator(given_mask), PlainSerializer(Picture.wire), _ON_THE_WIRE]
+Background = Annotated[ImageRef, PlainValidator(given_background), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
+ExemplarImageRef = Annotated[ImageRef, PlainValidator(given_image), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
+ControlImageRef = Annotated[ImageRef, PlainValidator(given_map), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
+ConceptImageRef = Annotated[ImageRef, PlainValidator(given_concept_image), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
+LearnedFile = Annotated[ImageRef, PlainValidator(given_learned), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
+OutsideImageRef = Annotated[ImageRef, PlainValidator(given_outside), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
+MaskImageRef = Annotated[ImageRef, PlainValidator(given_mask), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cloisonne.errors import ImageError
 from cloisonne.scene.io.colour_space import cicp_of
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.shapes.masks import Mask
 
 MAX_PIXELS = 64_000_000
@@ -29,7 +29,7 @@ _TURNS = {
 """The transpose that turns an image with this EXIF orientation upright."""
 
 
-def opened(picture: Picture, role: str, region: str | None = None, *, exact: bool = False) -> Image.Image:
+def opened(picture: ImageRef, role: str, region: str | None = None, *, exact: bool = False) -> Image.Image:
     """Decode an image in its own mode and orientation.
 
     Args:
@@ -64,7 +64,7 @@ def opened(picture: Picture, role: str, region: str | None = None, *, exact: boo
 
 
 @contextmanager
-def _image_errors(picture: Picture, role: str, region: str | None) -> Iterator[None]:
+def _image_errors(picture: ImageRef, role: str, region: str | None) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -84,7 +84,7 @@ def _image_errors(picture: Picture, role: str, region: str | None) -> Iterator[N
         ) from None
 
 
-def seen(picture: Picture, role: str, region: str | None = None) -> Image.Image:
+def open_rgb(picture: ImageRef, role: str, region: str | None = None) -> Image.Image:
     """Open an image upright, in RGB, with transparent pixels on white. Errors name ``role`` and ``region``."""
     stored = opened(picture, role, region)
     image = turned_upright(stored, orientation(stored))
@@ -113,7 +113,7 @@ def turned_back(image: Image.Image, turn: int) -> Image.Image:
     return turned_upright(image, {6: 8, 8: 6}.get(turn, turn))
 
 
-def mask_image(picture: Picture, region: str | None = None) -> Image.Image:
+def mask_image(picture: ImageRef, region: str | None = None) -> Image.Image:
     """Open a mask upright as L, LA or I;16, without metadata: white is the region, transparent is outside."""
     image = opened(picture, "mask", region)
     image = turned_upright(image, orientation(image))
@@ -133,6 +133,6 @@ def mask_values(image: Image.Image) -> Mask:
     return pixels.astype(np.float32) / np.float32(65535 if image.mode == "I;16" else 255)
 
 
-def load_mask(picture: Picture, region: str | None = None) -> Mask:
+def load_mask(picture: ImageRef, region: str | None = None) -> Mask:
     """Open a mask as values [h, w] in [0, 1], at its own size."""
     return mask_values(mask_image(picture, region))

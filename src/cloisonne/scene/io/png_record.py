@@ -18,7 +18,7 @@ from cloisonne.errors import SceneError
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.image_ref import (
     CONCEPT_FILE,
-    Picture,
+    ImageRef,
     data_uri,
     encoded,
     given_background,
@@ -123,7 +123,7 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
             embedded.update({region} if role == "mask" else ())
             return data_uri(content)
         path = None if picture.path is None else Path(wire.relative(picture.path, folder))
-        return Picture(path=path, sha256=hashlib.sha256(picture.read()).hexdigest()).wire()
+        return ImageRef(path=path, sha256=hashlib.sha256(picture.read()).hexdigest()).wire()
 
     data = wire.with_pictures(scene, stored)
     for region in data.get("regions", ()):

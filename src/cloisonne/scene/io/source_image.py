@@ -14,7 +14,7 @@ from PIL import Image
 
 from cloisonne.errors import ImageError
 from cloisonne.scene.io.colour_space import preserved_metadata
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened, orientation, turned_back, turned_upright
 from cloisonne.scene.shapes.masks import Mask
 
@@ -41,7 +41,7 @@ class Source:
     metadata: Mapping[str, Any]
 
     @classmethod
-    def load(cls, picture: Picture, role: str = "background") -> "Source":
+    def load(cls, picture: ImageRef, role: str = "background") -> "Source":
         """Open an image to change. Raises ImageError if it cannot be read, or could not be written back unchanged."""
         stored = opened(picture, role, exact=True)
         if stored.mode not in MODES:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import mask_image, mask_values, opened, orientation, turned_upright
 from cloisonne.scene.shapes.mask_photo import has_colours, is_photo, many_colours
 from cloisonne.scene.shapes.masks import Mask
@@ -57,7 +57,7 @@ class ReadMask:
         return mask_values(self.image)
 
 
-def read_mask(picture: Picture, region: str | None = None, channel: Channel = "auto") -> ReadMask:
+def read_mask(picture: ImageRef, region: str | None = None, channel: Channel = "auto") -> ReadMask:
     """Read a mask at its own size. Raises ImageError, which names ``region``, if it cannot be read."""
     if channel == "luminance":
         return ReadMask(mask_image(picture, region))
@@ -71,7 +71,7 @@ def read_mask(picture: Picture, region: str | None = None, channel: Channel = "a
     return ReadMask(image, notes)
 
 
-def _upright(picture: Picture, region: str | None) -> Image.Image:
+def _upright(picture: ImageRef, region: str | None) -> Image.Image:
     stored = opened(picture, "mask", region)
     return turned_upright(stored, orientation(stored))
 

@@ -16,7 +16,7 @@ from cloisonne.train.base import latents
 from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.recipe import CONTINUED
-from cloisonne.train.builtin.family_run import Work
+from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.resume import base_of, copy_members
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, progress_of, run
@@ -33,55 +33,55 @@ ENCODED_A_SLICE = 24_000
 """Images that a slice encodes at most."""
 
 
-def continue_base(work: Work, *, most_slices: float = math.inf) -> Progress:
-    """Train the base of ``work.start`` in slices of ``work.slice_minutes``, until stopped.
+def continue_base(training: FamilyTraining, *, most_slices: float = math.inf) -> Progress:
+    """Train the base of ``training.start`` in slices of ``training.slice_minutes``, until stopped.
 
     Raises OutputError if ``work`` has no start family or no slice length.
     """
-    if work.start is None or work.slice_minutes is None:
+    if training.start is None or training.slice_minutes is None:
         raise OutputError("Continued training needs a family to start from and the minutes of a slice; give both.")
-    copy_members(work.start, work.family)
-    store = _store(work)
-    autoencoder = Vae(base.load_autoencoder(work.family / "vae").to(work.device))
-    stage = _stage(work, store)
+    copy_members(training.start, training.family)
+    store = _store(training)
+    autoencoder = Vae(base.load_autoencoder(training.family / "vae").to(training.device))
+    stage = _stage(training, store)
     slices = 0
     while slices < most_slices:
-        latents.fill(store, autoencoder, min(work.pictures, len(store) + ENCODED_A_SLICE), work.report)
-        run(stage, work.state("base"), slice_minutes=work.slice_minutes, report=work.report)
+        latents.fill(store, autoencoder, min(training.pictures, len(store) + ENCODED_A_SLICE), training.report)
+        run(stage, training.state("base"), slice_minutes=training.slice_minutes, report=training.report)
         slices += 1
-    return progress_of(work.state("base"))
+    return progress_of(training.state("base"))
 
 
-def finish_base(work: Work, source: Path, pictures: int) -> bool:
-    """Decay the learning rate of the training in ``source`` to 0 over ``pictures`` images, in ``work.out``.
+def finish_base(training: FamilyTraining, source: Path, pictures: int) -> bool:
+    """Decay the learning rate of the training in ``source`` to 0 over ``pictures`` images, in ``training.out``.
 
     ``source`` is not changed and can be trained further. Returns whether the decay is finished; the final weights are
-    then the EMA weights in ``work.state("base")``.
+    then the EMA weights in ``training.state("base")``.
     """
-    assert work.start is not None, "continued training starts from a family"
-    if not work.state("base").is_dir():
-        shutil.copytree(source / "state" / "base", work.state("base"))
-    copy_members(work.start, work.family)
+    assert training.start is not None, "continued training starts from a family"
+    if not training.state("base").is_dir():
+        shutil.copytree(source / "state" / "base", training.state("base"))
+    copy_members(training.start, training.family)
     trained = progress_of(source / "state" / "base").pictures
-    store = _store(replace(work, out=source))
+    store = _store(replace(training, out=source))
     decay = replace(
-        _stage(work, store), minutes=0.0, pictures=trained + pictures, decay_from=trained / (trained + pictures)
+        _stage(training, store), minutes=0.0, pictures=trained + pictures, decay_from=trained / (trained + pictures)
     )
-    return run(decay, work.state("base"), slice_minutes=work.slice_minutes, report=work.report)
+    return run(decay, training.state("base"), slice_minutes=training.slice_minutes, report=training.report)
 
 
-def _store(work: Work) -> latents.LatentStore:
+def _store(training: FamilyTraining) -> latents.LatentStore:
     """Encoded images with seeds after those that the start family was trained on."""
-    first = TRAINING_SEEDS + work.before("unet").pictures
-    return latents.LatentStore(work.state("latents"), RECIPE, (8, 16, 16), work.pictures, first)
+    first = TRAINING_SEEDS + training.before("unet").pictures
+    return latents.LatentStore(training.state("latents"), RECIPE, (8, 16, 16), training.pictures, first)
 
 
-def _stage(work: Work, store: latents.LatentStore) -> Stage:
+def _stage(training: FamilyTraining, store: latents.LatentStore) -> Stage:
     """The training stage of the base at a constant learning rate."""
-    assert work.start is not None, "continued training starts from a family"
-    tokenizer = base.load_tokenizer(work.family / "tokenizer")
-    text, unet = base_of(work.start)
-    return base_stage.stage(text, unet, tokenizer, store, math.inf, work.device, recipe=CONTINUED)
+    assert training.start is not None, "continued training starts from a family"
+    tokenizer = base.load_tokenizer(training.family / "tokenizer")
+    text, unet = base_of(training.start)
+    return base_stage.stage(text, unet, tokenizer, store, math.inf, training.device, recipe=CONTINUED)
 
 
 def trained_until(out: Path, report: Callable[[str], None]) -> None:

@@ -30,7 +30,7 @@ from cloisonne.train.builtin.descendants import (
     trained,
 )
 from cloisonne.train.builtin.export import export_module, export_pretrained, write_index
-from cloisonne.train.builtin.family_run import Work
+from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.measure import measure_clip, measure_clipseg, measure_judge, measure_vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, load_average
@@ -84,7 +84,7 @@ def train_family(
         OutputError: The budget is not positive, or ``out`` holds a training with another start family.
         CheckpointError: ``begin`` is no complete family.
     """
-    work = work_of(
+    training = family_training(
         out,
         minutes,
         device=device,
@@ -95,13 +95,13 @@ def train_family(
         report=report,
         made=made,
     )
-    if work.start is not None:
-        resume.copy_members(work.start, work.family)
+    if training.start is not None:
+        resume.copy_members(training.start, training.family)
     order = (make_vae, make_base, make_judge, make_clip, make_clipseg, make_exemplar, make_controls)
-    return all(step(work) for step in order)
+    return all(step(training) for step in order)
 
 
-def work_of(
+def family_training(
     out: Path,
     minutes: float,
     *,
@@ -112,13 +112,13 @@ def work_of(
     trips: int = 0,
     report: Callable[[str], None] = print,
     made: Callable[[str, Path], None] = lambda member, family: None,
-) -> Work:
+) -> FamilyTraining:
     """The family training in ``out``. Raises OutputError if the budget is not positive."""
     if minutes <= 0:
         raise OutputError(f"The training budget is {minutes} minutes; give a positive number.")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     report(str(precision(torch.device(chosen).type)))
-    return Work(
+    return FamilyTraining(
         out=out,
         device=torch.device(chosen),
         minutes=minutes,
@@ -131,151 +131,159 @@ def work_of(
     )
 
 
-def make_vae(work: Work) -> bool:
+def make_vae(training: FamilyTraining) -> bool:
     """Train the VAE; its configuration gets the mean and deviation of its latents."""
     torch.manual_seed(0)
     model = vae.build()
-    if not work.exported("vae"):
-        if not work.run(vae.stage(model, work.share("vae"), work.device)):
+    if not training.exported("vae"):
+        if not training.run(vae.stage(model, training.share("vae"), training.device)):
             return False
-        progress = load_average(work.state("vae"), {"vae": model})
+        progress = load_average(training.state("vae"), {"vae": model})
         figures = measure_vae(model)
         model.register_to_config(shift_factor=figures["shift"], scaling_factor=1 / figures["deviation"])
-        work.export("vae", model, progress, [], figures)
+        training.export("vae", model, progress, [], figures)
     return True
 
 
-def make_base(work: Work) -> bool:
+def make_base(training: FamilyTraining) -> bool:
     """Train the base: tokenizer, then text encoder and UNet jointly."""
-    if work.exported("unet"):
+    if training.exported("unet"):
         return True
-    folder = work.family / "tokenizer"
+    folder = training.family / "tokenizer"
     own_tokenizer = base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
-    stage = _new_base(work, own_tokenizer) if work.start is None else _finetuned_base(work, work.start, own_tokenizer)
-    if not work.run(stage):
+    stage = (
+        _new_base(training, own_tokenizer)
+        if training.start is None
+        else _finetuned_base(training, training.start, own_tokenizer)
+    )
+    if not training.run(stage):
         return False
-    progress = load_average(work.state("base"), stage.modules)
+    progress = load_average(training.state("base"), stage.modules)
     figures = {k: v for k, v in progress.curve[-1].items() if k in ("v", "ce", "named")} if progress.curve else {}
-    work.export("text_encoder", stage.modules["text"], progress, ["tokenizer"], {})
-    work.export("unet", stage.modules["unet"], progress, ["vae", "text_encoder"], figures)
-    write_index(work.family)
-    work.made("unet", work.family)
-    work.made("vae", work.family)
+    training.export("text_encoder", stage.modules["text"], progress, ["tokenizer"], {})
+    training.export("unet", stage.modules["unet"], progress, ["vae", "text_encoder"], figures)
+    write_index(training.family)
+    training.made("unet", training.family)
+    training.made("vae", training.family)
     return True
 
 
-def _new_base(work: Work, own_tokenizer: Any) -> Stage:
+def _new_base(training: FamilyTraining, own_tokenizer: Any) -> Stage:
     """Stage of the base from random weights, at first at half resolution."""
-    store, half = (_stored(work, name, side, TRAINING_SEEDS) for name, side in (("latents", 16), ("latents-half", 8)))
+    store, half = (
+        _stored(training, name, side, TRAINING_SEEDS) for name, side in (("latents", 16), ("latents-half", 8))
+    )
     torch.manual_seed(0)
     text, unet = base.build_text(own_tokenizer), base.build_unet()
-    return base_stage.stage(text, unet, own_tokenizer, store, work.share("base"), work.device, half=half)
+    return base_stage.stage(text, unet, own_tokenizer, store, training.share("base"), training.device, half=half)
 
 
-def _finetuned_base(work: Work, begin: Path, own_tokenizer: Any) -> Stage:
+def _finetuned_base(training: FamilyTraining, begin: Path, own_tokenizer: Any) -> Stage:
     """Stage of the base from the weights of a family, on images with later seeds than its training images."""
-    store = _stored(work, "latents", 16, TRAINING_SEEDS + work.before("unet").pictures)
+    store = _stored(training, "latents", 16, TRAINING_SEEDS + training.before("unet").pictures)
     text, unet = resume.base_of(begin)
-    return base_stage.stage(text, unet, own_tokenizer, store, work.share("base"), work.device, recipe=FINETUNED)
+    return base_stage.stage(text, unet, own_tokenizer, store, training.share("base"), training.device, recipe=FINETUNED)
 
 
-def _stored(work: Work, name: str, side: int, first_seed: int) -> latents.LatentStore:
+def _stored(training: FamilyTraining, name: str, side: int, first_seed: int) -> latents.LatentStore:
     """The encoded training images of the base."""
-    store = latents.LatentStore(work.state(name), RECIPE, (8, side, side), work.pictures, first_seed)
-    latents.fill(store, _autoencoder(work), work.pictures, work.report)
+    store = latents.LatentStore(training.state(name), RECIPE, (8, side, side), training.pictures, first_seed)
+    latents.fill(store, _autoencoder(training), training.pictures, training.report)
     return store
 
 
-def make_judge(work: Work) -> bool:
+def make_judge(training: FamilyTraining) -> bool:
     """Train the judge; it is never retrained."""
-    if work.exported("judge"):
+    if training.exported("judge"):
         return True
-    autoencoder = _autoencoder(work)
-    file = work.state("judge") / "trips.npy"
+    autoencoder = _autoencoder(training)
+    file = training.state("judge") / "trips.npy"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        judge.RoundTrips.make(file, work.trips, lambda x: _round_trip(autoencoder, x))
+        judge.RoundTrips.make(file, training.trips, lambda x: _round_trip(autoencoder, x))
     torch.manual_seed(0)
     model = Judge()
-    if not work.run(judge.stage(model, judge.RoundTrips(file), work.share("judge"), work.device)):
+    if not training.run(judge.stage(model, judge.RoundTrips(file), training.share("judge"), training.device)):
         return False
-    progress = load_average(work.state("judge"), {"judge": model})
+    progress = load_average(training.state("judge"), {"judge": model})
     figures = measure_judge(model.cpu().eval(), lambda x: _round_trip(autoencoder, x))
-    export_module(model, model.config, work.family / "judge")
-    work.note("judge", progress, ["vae"], figures, JUDGE_SEEDS)
+    export_module(model, model.config, training.family / "judge")
+    training.note("judge", progress, ["vae"], figures, JUDGE_SEEDS)
     return True
 
 
-def make_clip(work: Work) -> bool:
+def make_clip(training: FamilyTraining) -> bool:
     """Train CLIP."""
-    if work.exported("clip"):
+    if training.exported("clip"):
         return True
-    own_tokenizer = base.load_tokenizer(work.family / "tokenizer")
+    own_tokenizer = base.load_tokenizer(training.family / "tokenizer")
     torch.manual_seed(0)
     model = clip.build(own_tokenizer)
-    if not work.run(clip.stage(model, own_tokenizer, work.share("clip"), work.device)):
+    if not training.run(clip.stage(model, own_tokenizer, training.share("clip"), training.device)):
         return False
-    progress = load_average(work.state("clip"), {"clip": model})
-    work.export("clip", model, progress, ["tokenizer"], measure_clip(model.cpu(), own_tokenizer))
+    progress = load_average(training.state("clip"), {"clip": model})
+    training.export("clip", model, progress, ["tokenizer"], measure_clip(model.cpu(), own_tokenizer))
     return True
 
 
-def make_clipseg(work: Work) -> bool:
+def make_clipseg(training: FamilyTraining) -> bool:
     """Train CLIPSeg: a segmentation decoder on the CLIP encoders."""
-    if work.exported(CLIPSEG):
+    if training.exported(CLIPSEG):
         return True
-    segmenter = clipseg.build(work.family / "clip", base.load_tokenizer(work.family / "tokenizer"))
-    stage = clipseg.stage(segmenter, work.share(CLIPSEG), work.device)
-    if not work.run(stage):
+    segmenter = clipseg.build(training.family / "clip", base.load_tokenizer(training.family / "tokenizer"))
+    stage = clipseg.stage(segmenter, training.share(CLIPSEG), training.device)
+    if not training.run(stage):
         return False
-    progress = load_average(work.state(CLIPSEG), stage.modules, stage.frozen)
-    write_decoder(segmenter.module, work.family / CLIPSEG)
-    work.note(CLIPSEG, progress, ["tokenizer", "clip"], measure_clipseg(segmenter), TRAINING_SEEDS)
+    progress = load_average(training.state(CLIPSEG), stage.modules, stage.frozen)
+    write_decoder(segmenter.module, training.family / CLIPSEG)
+    training.note(CLIPSEG, progress, ["tokenizer", "clip"], measure_clipseg(segmenter), TRAINING_SEEDS)
     return True
 
 
-def make_exemplar(work: Work) -> bool:
+def make_exemplar(training: FamilyTraining) -> bool:
     """Train the exemplar member: a LoRA of the UNet, and the mapper from CLIP image features to its token."""
-    if work.exported(EXEMPLAR):
+    if training.exported(EXEMPLAR):
         return True
-    settings = replace(exemplar_settings(work.family, work.state(EXEMPLAR)), **_device_settings(work))
-    if work.start is not None:
-        adapter = resume.exemplar_adapter(work.start, work.family, work.out / "state" / f"{EXEMPLAR}-begun")
+    settings = replace(exemplar_settings(training.family, training.state(EXEMPLAR)), **_device_settings(training))
+    if training.start is not None:
+        adapter = resume.exemplar_adapter(training.start, training.family, training.out / "state" / f"{EXEMPLAR}-begun")
         settings = replace(settings, adapter=str(adapter), seed=1)
-    made = trained(settings, work.share(EXEMPLAR), slice_minutes=work.slice_minutes, report=work.report)
+    made = trained(settings, training.share(EXEMPLAR), slice_minutes=training.slice_minutes, report=training.report)
     if made is None:
         return False
-    pack_exemplar(made, settings, work.family)
-    work.note(EXEMPLAR, _progress(made), ["vae", "unet", "clip"], {"loss": made.loss}, TRAINING_SEEDS)
-    work.made(EXEMPLAR, work.family)
+    pack_exemplar(made, settings, training.family)
+    training.note(EXEMPLAR, _progress(made), ["vae", "unet", "clip"], {"loss": made.loss}, TRAINING_SEEDS)
+    training.made(EXEMPLAR, training.family)
     return True
 
 
-def make_controls(work: Work) -> bool:
+def make_controls(training: FamilyTraining) -> bool:
     """Train the T2I-Adapters for edges and colours."""
     for kind in CONTROLS:
         member = f"control-{kind}"
-        if work.exported(member):
+        if training.exported(member):
             continue
-        settings = replace(control_settings(work.family, work.state(member), kind), **_device_settings(work))
-        if work.start is not None:
-            settings = replace(settings, adapter=str(work.start / member), seed=1)
-        share = work.share("control") / len(CONTROLS)
-        made = trained(settings, share, slice_minutes=work.slice_minutes, report=work.report)
+        settings = replace(
+            control_settings(training.family, training.state(member), kind), **_device_settings(training)
+        )
+        if training.start is not None:
+            settings = replace(settings, adapter=str(training.start / member), seed=1)
+        share = training.share("control") / len(CONTROLS)
+        made = trained(settings, share, slice_minutes=training.slice_minutes, report=training.report)
         if made is None:
             return False
-        export_pretrained(T2IAdapter.from_pretrained(made.folder), work.family / member)
-        work.note(member, _progress(made), ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
-        work.made(member, work.family)
+        export_pretrained(T2IAdapter.from_pretrained(made.folder), training.family / member)
+        training.note(member, _progress(made), ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
+        training.made(member, training.family)
     return True
 
 
-def _device_settings(work: Work) -> dict[str, Any]:
+def _device_settings(training: FamilyTraining) -> dict[str, Any]:
     """Settings of the device, worker processes and precision."""
-    fast = precision(work.device.type).dtype == torch.bfloat16
+    fast = precision(training.device.type).dtype == torch.bfloat16
     return {
-        "device": work.device.type,
-        "dataloader_num_workers": processes(work.device),
+        "device": training.device.type,
+        "dataloader_num_workers": processes(training.device),
         "mixed_precision": "bf16" if fast else "no",
     }
 
@@ -284,9 +292,9 @@ def _progress(made: Made) -> Progress:
     return Progress(step=made.steps, seconds=made.seconds, pictures=made.pictures)
 
 
-def _autoencoder(work: Work) -> Vae:
+def _autoencoder(training: FamilyTraining) -> Vae:
     """The exported VAE on the training device."""
-    return Vae(base.load_autoencoder(work.family / "vae").to(work.device))
+    return Vae(base.load_autoencoder(training.family / "vae").to(training.device))
 
 
 def _round_trip(autoencoder: Vae, pixels: torch.Tensor) -> torch.Tensor:

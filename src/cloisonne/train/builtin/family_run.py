@@ -22,7 +22,7 @@ FINETUNED_MEMBERS = ("base", "exemplar", "control")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class FamilyTraining:
     """One training of a family: output folder, device, budget."""
 
     out: Path

@@ -47,7 +47,7 @@ def mirrored(image: TrainingImage) -> TrainingImage:
 
 
 def sides_swapped(text: str) -> str:
-    """Swap the words "left" and "right", preserving case. Parts of other words ("upright") stay."""
+    """Swap the words "left" and "right", preserving case. Microbatches of other words ("upright") stay."""
     return _SIDES.sub(lambda found: _other(found.group()), text)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cloisonne.errors import TrainingError
-from cloisonne.scene.io.image_ref import Picture
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.importers import coco_id
 from cloisonne.scene.io.source_image import Source
 from cloisonne.scene.shapes.geometry import Box, area, clipped
@@ -93,7 +93,7 @@ class CocoDataset:
         Raises TrainingError if its aspect ratio differs from the annotated size, ImageError if it cannot be read.
         """
         entry = self._entries[index]
-        rgb = Source.load(Picture(path=entry.file), "training image").rgb
+        rgb = Source.load(ImageRef(path=entry.file), "training image").rgb
         height, width = rgb.shape[:2]
         if entry.size and abs(math.log(entry.size[0] / entry.size[1] * height / width)) > 0.02:
             raise TrainingError(
