@@ -5,7 +5,7 @@
 
 Each image is encoded, inverted with its own prompt, sampled with the same
 prompt, and decoded. A guidance above 1 is used in both directions, except by
-null text and the negative prompt, which invert at 1. Evaluations count network
+null text, which inverts at 1. Evaluations count network
 rows per image, in inversion (up) and sampling (down). The ceiling is the
 autoencoder's own round trip. Times are of one thread and comparable within one
 run only.
@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloisonne.core.inversion.ddim import INVERSION_METHODS, InversionMethod, invert
-from cloisonne.core.inversion.null_text import fit_null, negative_prompt_inversion
+from cloisonne.core.inversion.ddim import invert
+from cloisonne.core.inversion.null_text import fit_null
 from cloisonne.core.plan import Plan, Step
-from cloisonne.core.predict import Run
+from cloisonne.core.run import Run
 from cloisonne.core.sample import sample
 from cloisonne.core.samplers import Ddim, Sampler
 from cloisonne.eval.layouts import scan
@@ -87,28 +87,28 @@ Method = Callable[[Scene, Model, Tensor], RoundTrip]
 
 def methods(guidance: float) -> dict[str, Method]:
     """The rows of a table, by name."""
-    found = {way: lambda scene, model, z, way=way: plain(way, scene, model, z) for way in INVERSION_METHODS}
-    return found if guidance == 1 else {**found, "negative-prompt": negative_prompt, "null-text": null_text}
+    found: dict[str, Method] = {"ddim": ddim, "direct": direct}
+    return found if guidance == 1 else {**found, "null-text": null_text}
 
 
-def plain(way: InversionMethod, scene: Scene, model: Model, z: Tensor) -> RoundTrip:
+def ddim(scene: Scene, model: Model, z: Tensor) -> RoundTrip:
     """Invert and sample with the same plan."""
     plan, steps = compiled(scene, model)
-    found = invert(plan, z, steps, way)
-    return back(plan, found.sampler, found.noise, steps, found.run)
+    found = invert(plan, z, steps)
+    return back(plan, Ddim(), found.noise, steps, found.run)
 
 
-def negative_prompt(scene: Scene, model: Model, z: Tensor) -> RoundTrip:
-    """Invert without guidance; sample with it, with the prompt in the null branch."""
+def direct(scene: Scene, model: Model, z: Tensor) -> RoundTrip:
+    """The same, with sampling put back onto the stored path after each step."""
     plan, steps = compiled(scene, model)
-    found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps, "ddim")
-    return back(negative_prompt_inversion(plan), Ddim(), found.noise, steps, found.run)
+    found = invert(plan, z, steps)
+    return back(plan, found.sampler, found.noise, steps, found.run)
 
 
 def null_text(scene: Scene, model: Model, z: Tensor) -> RoundTrip:
     """Invert without guidance and fit null tokens to the path; the fit counts as inversion."""
     plan, steps = compiled(scene, model)
-    found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps, "ddim")
+    found = invert(compiled(scene.replace(guidance=1.0), model)[0], z, steps)
     return back(fit_null(plan, found.path, steps, run=found.run), Ddim(), found.noise, steps, found.run)
 
 

@@ -32,7 +32,8 @@ from cloisonne.core.attention.regional import dense
 from cloisonne.core.conditioning import Conditioning, Tokens
 from cloisonne.core.guidance import Cfg
 from cloisonne.core.plan import Plan, View
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.core.step import Step
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.spec import NetSpec

@@ -90,7 +90,7 @@ def noise(seed: int) -> Callable[[], Tensor]:
 def sampled(plan: Plan, name: str, z: Tensor, steps: Sequence[Step]) -> list[Tensor]:
     """Our method: the canvases from noise to the last step, by the one loop."""
     path = [z]
-    sample(plan, SAMPLERS[name], z, steps, noise=noise(7), watch=lambda step, z, x0: path.append(z))
+    sample(plan, SAMPLERS[name], z, steps, noise=noise(7), on_step=lambda step, z, x0: path.append(z))
     return path
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from cloisonne.core.conditioning import SKIP_MID
 from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning, Plan, Step, View
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.errors import CapabilityError
 
 SHAPE = (4, 16, 16)

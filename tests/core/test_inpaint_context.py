@@ -7,7 +7,8 @@ from torch import Tensor
 from cloisonne.core.guidance import Single
 from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.plan import Call, Conditioning, Plan, Step, Tokens, View
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.errors import CapabilityError
 from cloisonne.models.spec import NetSpec
 

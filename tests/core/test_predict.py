@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from cloisonne.core.collate import passes
 from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Box, Call, Conditioning, Interval, Plan, Row, Step, Tokens, View
-from cloisonne.core.predict import Run, passes, predict
+from cloisonne.core.predict import predict
 from cloisonne.core.refines import Pin
+from cloisonne.core.run import Run
 from cloisonne.core.sample import sample
 from cloisonne.core.samplers import SAMPLERS
 from cloisonne.core.schedule import Schedule
@@ -177,7 +179,7 @@ def test_refines_get_the_streams_they_name(view: Views, say: Say) -> None:
         when = Interval()
         streams = ("source", "image")
 
-        def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
+        def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
             seen.append(z)
             return x0.flip(0)
 

@@ -1,4 +1,4 @@
-"""The loop: known pixels hold, a watcher sees every step, and a cancelled run leaves nothing behind."""
+"""The loop: known pixels hold, a callback gets every step, and a cancelled run leaves nothing behind."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,7 @@ from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.predict import predict
 from cloisonne.core.refines import Clamp, Pin
+from cloisonne.core.run import Run
 from cloisonne.core.sample import sample
 from cloisonne.core.samplers import SAMPLERS
 from cloisonne.core.schedule import Schedule
@@ -27,7 +28,7 @@ def test_pin_keeps_known_pixels_at_their_own_noise(name: str, plain: Plan, sched
     outside = left == 0
     spreads: list[float] = []
 
-    def watch(step: Step, z: Tensor, x0: Tensor) -> None:
+    def on_step(step: Step, z: Tensor, x0: Tensor) -> None:
         assert torch.equal(x0[0, :, outside], known[:, outside])
         own = (z[0] - step.alpha_next * known)[:, outside]
         if name == "euler-ancestral":
@@ -36,7 +37,7 @@ def test_pin_keeps_known_pixels_at_their_own_noise(name: str, plain: Plan, sched
             torch.testing.assert_close(own, step.s_next * n[0][:, outside], atol=1e-5, rtol=0)
 
     z = steps[0].alpha * known + steps[0].s * n
-    out = sample(plain + Plan(refines=(Pin(known=known, mask=left),)), sampler, z, steps, noise=noise, watch=watch)
+    out = sample(plain + Plan(refines=(Pin(known=known, mask=left),)), sampler, z, steps, noise=noise, on_step=on_step)
     assert spreads == pytest.approx([1.0] * len(spreads), abs=0.1)
     assert (out[0] - known)[:, ~outside].abs().max() > 0.1
     if sampler.ends_clean:
@@ -46,7 +47,7 @@ def test_pin_keeps_known_pixels_at_their_own_noise(name: str, plain: Plan, sched
 def test_soft_pin_mixes(left: Tensor) -> None:
     known, x0 = torch.zeros(SHAPE), torch.ones(1, *SHAPE)
     step = Step(index=0, count=1, t=0, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)
-    assert torch.equal(Pin(known=known, mask=left / 4)(x0, x0, step)[0, 0], left / 4)
+    assert torch.equal(Pin(known=known, mask=left / 4)(x0, x0, step, Run())[0, 0], left / 4)
 
 
 def test_clamp_bounds_the_estimate(plain: Plan) -> None:
@@ -62,9 +63,9 @@ def test_clamp_bounds_the_estimate(plain: Plan) -> None:
 def test_cancelled_run_leaves_the_network_usable(name: str, plain: Plan, schedule: Schedule) -> None:
     steps = schedule.steps(6, ends_clean=SAMPLERS[name].ends_clean)
 
-    def run(watch: Callable[[Step, Tensor, Tensor], None]) -> Tensor:
+    def run(on_step: Callable[[Step, Tensor, Tensor], None]) -> Tensor:
         noise = Noise([Seed(0)], SHAPE)
-        return sample(plain, SAMPLERS[name], noise(), steps, noise=noise, watch=watch)
+        return sample(plain, SAMPLERS[name], noise(), steps, noise=noise, on_step=on_step)
 
     def stop(step: Step, z: Tensor, x0: Tensor) -> None:
         if step.index == 2:

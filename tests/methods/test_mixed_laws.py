@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.plan import Plan
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.errors import SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model

@@ -246,7 +246,7 @@ class Bound:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def __call__(self, x0, z, step):
+    def __call__(self, x0, z, step, run):
         self.steps.append(step.index)
         return x0.clamp(-0.1, 0.1)
 
@@ -306,7 +306,6 @@ def test_representations_are_one_line(tiny: Model) -> None:
     from cloisonne.core.attention.token_maps import TokenMaps
 
     maps = TokenMaps(stream="image", words=(1, 2), grid=(8, 8))
-    cl.generate(SCENE, tiny, readers=[maps])
     for thing in (result, latent, edited, maps, result.attention, cl.evaluate(GREY, SCENE), cl.compile(SCENE, tiny)):
         assert "\n" not in repr(thing)
         assert len(repr(thing)) < 120

@@ -1,4 +1,4 @@
-"""The surroundings that an inpainting network gets as input while the rest of the canvas is still being generated.
+"""The context that an inpainting network gets as input while the rest of the canvas is still being generated.
 
 Ours. Such a network (Paint by Example's, an inpainting one) was trained on finished pictures with a hole. Where
 other networks share the canvas there is no finished picture, but there is their estimate of it at no cost: they run
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InpaintContext:
-    """The further input channels of such a network, as far as they are known before the walk.
+    """The further input channels of such a network, as far as they are known before sampling.
 
     known: [C, H, W], latents of what is certain, with grey in the hole. unsure: [H, W] in [0, 1], where the others'
     estimate stands in its place. keep: [H, W], the channel that says where the picture is kept: 0 in the hole.

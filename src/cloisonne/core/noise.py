@@ -22,7 +22,7 @@ class Seed:
 class Noise:
     """A stream of unit noises for S canvases, drawn on the CPU in float32 and moved to the device.
 
-    Each call draws the next one, [S, C, H, W]: the first is where a walk starts, later ones are for stochastic
+    Each call draws the next one, [S, C, H, W]: the first is where sampling starts, later ones are for stochastic
     samplers. Where a region has its own seed, the noises are mixed and divided by the root of the sum of their squared
     weights, which keeps the variance 1: ``n = sum_i w_i n_i / sqrt(sum_i w_i^2)``; the canvas weighs what is left of 1.
     """

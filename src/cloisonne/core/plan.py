@@ -16,6 +16,7 @@ from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
 from cloisonne.core.region_lora import BatchLoras
+from cloisonne.core.run import Run
 from cloisonne.core.step import ALWAYS, Interval, Step
 from cloisonne.errors import SceneError
 
@@ -94,15 +95,16 @@ class Call:
     """One forward of one network.
 
     z: [R, C, H, W] float32. rows: the names of its batch rows. texts: the text sequences of each row, with the run's
-    cached keys and values. image_prompts: the same of image prompts. channels: [R, K, H, W]. pooled: [R, P]. micro:
-    [R, ...] by name. residuals: [R, ...] by injection point and level. loras: which count where. edits: attention
-    edits. All but z, rows and texts are None or empty if unused.
+    cached keys and values. image_prompts: the same of image prompts. run: where attention edits keep their state and
+    record. channels: [R, K, H, W]. pooled: [R, P]. micro: [R, ...] by name. residuals: [R, ...] by injection point and
+    level. loras: which count where. edits: attention edits. All but z, rows, texts and run are None or empty if unused.
     """
 
     z: Tensor
     step: Step
     rows: tuple[Row, ...]
     texts: TextSequences
+    run: Run = field(default_factory=Run)
     image_prompts: ImagePrompts | None = None
     channels: Tensor | None = None
     pooled: Tensor | None = None
@@ -147,6 +149,7 @@ class AttentionEdit(Protocol):
     Heads are split: q [R, heads, Q, d], k and v [R, heads, K, d], p [R, heads, Q, K].
     At a cross-attention site where rows have several pieces of text, K runs over the pieces one after the other, padded
     with zeros to the longest row, and p already carries the masks. What an edit does not define itself changes nothing.
+    An edit is an immutable, hashable value: what it keeps or records is in ``call.run``.
     """
 
     def touches(self, site: Site, call: Call) -> bool:
@@ -183,7 +186,7 @@ class AttentionEdit(Protocol):
 
 
 class Refine(Protocol):
-    """What must hold of the estimate. Called with the canvases of ``streams``, in that order."""
+    """What must hold of the estimate: an immutable value, called with the canvases of ``streams``, in that order."""
 
     @property
     def when(self) -> Interval: ...
@@ -191,8 +194,8 @@ class Refine(Protocol):
     @property
     def streams(self) -> tuple[str, ...]: ...
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
-        """The refined estimate; x0, z and the result are [len(streams), C, H, W]."""
+    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
+        """The refined estimate; x0, z and the result are [len(streams), C, H, W]. What it keeps is in the run."""
         ...
 
     def in_scene(self, scene: str) -> Self:
@@ -208,7 +211,7 @@ class View:
     it. box: the window of the canvas (None = all of it); every tensor of the view has the window's size.
     stream: the canvas, ``image`` unless a method works on several; ``Plan.in_scene`` prefixes it.
     region: name of the region that the view is the own prediction of; None for views of several regions or of none.
-    interval_index: which part of the steps the view is of, where a scene changes on the way; views of equal names in
+    interval_index: which part of the steps the view is of, where a scene changes in between; views of equal names in
     different parts are different views.
     """
 

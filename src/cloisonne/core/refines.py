@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cloisonne.core.run import Run
 from cloisonne.core.step import ALWAYS, Interval, Step
 
 
@@ -12,8 +13,8 @@ from cloisonne.core.step import ALWAYS, Interval, Step
 class Pin:
     """Keep what is known: ``x0 = known + mask * (x0 - known)``.
 
-    known: [C, H, W]; mask: [H, W] in [0, 1], 1 where the canvas is free to change. A walk that starts at
-    ``alpha * known + s * n`` stays there outside of the mask, with the same n under a deterministic sampler
+    known: [C, H, W]; mask: [H, W] in [0, 1], 1 where the canvas is free to change. Sampling that starts
+    at ``alpha * known + s * n`` stays there outside of the mask, with the same n under a deterministic sampler
     (blended latent diffusion, arXiv 2206.02779, without its noising at every step).
     """
 
@@ -26,7 +27,7 @@ class Pin:
     def streams(self) -> tuple[str, ...]:
         return (self.stream,)
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
+    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
         return self.known + self.mask * (x0 - self.known)
 
     def in_scene(self, scene: str) -> "Pin":
@@ -40,8 +41,8 @@ class Pin:
 class Follow:
     """Keep one canvas as another outside of a mask: ``x0_target = x0_source + mask * (x0_target - x0_source)``.
 
-    mask: [H, W] in [0, 1], 1 where the target is free. Where both walks begin at the same noise they stay the same
-    outside, to the last bit under a deterministic sampler.
+    mask: [H, W] in [0, 1], 1 where the target is free. Where both begin at the same noise they stay the same outside,
+    to the last bit under a deterministic sampler.
     """
 
     source: str
@@ -53,7 +54,7 @@ class Follow:
     def streams(self) -> tuple[str, ...]:
         return (self.source, self.target)
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
+    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
         return torch.stack([x0[0], torch.where(self.mask > 0, x0[0] + self.mask * (x0[1] - x0[0]), x0[0])])
 
     def in_scene(self, scene: str) -> "Follow":
@@ -75,7 +76,7 @@ class Clamp:
     def streams(self) -> tuple[str, ...]:
         return (self.stream,)
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
+    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
         return x0.clamp(-self.limit, self.limit)
 
     def in_scene(self, scene: str) -> "Clamp":

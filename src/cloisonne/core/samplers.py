@@ -1,4 +1,4 @@
-"""Solvers of the walk from noise to canvas, in ``z = alpha * x0 + s * n``; each is ``init`` and ``step``.
+"""Solvers from noise to canvas, in ``z = alpha * x0 + s * n``; each is ``init`` and ``step``.
 
 A solver sees only ``denoise(z, step) -> x0``. State is returned, never hidden. All formulas stay finite where alpha
 is 0 (zero terminal SNR, the start of a flow schedule); there each of them but the ancestral takes the step of DDIM.
@@ -23,7 +23,7 @@ State = TypeVar("State")
 
 
 class Sampler(Protocol[State]):
-    """A solver. ``ends_clean``: it walks to alpha 1, s 0; otherwise to the schedule's own final level."""
+    """A solver. ``ends_clean``: it goes to alpha 1, s 0; otherwise to the schedule's own final level."""
 
     @property
     def ends_clean(self) -> bool: ...

@@ -1,4 +1,4 @@
-"""Noise levels of a trained model, and the steps of a walk through them.
+"""Noise levels of a trained model, and denoising steps through them.
 
 A checkpoint's ``scheduler_config.json`` means what it means to diffusers' schedulers, to the timestep.
 """

@@ -1,4 +1,4 @@
-"""One step of the walk from noise to canvas, and parts of the walk."""
+"""One denoising step, and intervals of the steps."""
 
 import math
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Step:
 
     @property
     def progress(self) -> float:
-        """Share of the walk that lies behind, in [0, 1)."""
+        """Fraction of the steps that are done, in [0, 1)."""
         return self.index / self.count
 
     def at_next(self) -> "Step":
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Interval:
-    """A part of the walk as fractions of its steps: ``start <= progress < stop``. Use as ``step in interval``."""
+    """An interval of the steps, as fractions: ``start <= progress < stop``. Use as ``step in interval``."""
 
     start: float = 0.0
     stop: float = 1.0
@@ -63,4 +63,4 @@ class Interval:
 
 
 ALWAYS = Interval()
-"""The whole walk."""
+"""All steps."""

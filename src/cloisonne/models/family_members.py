@@ -5,8 +5,8 @@
 diffusers folders of T2I-Adapters.
 """
 
-import functools
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -56,13 +56,16 @@ def with_family_members(model: Model, family: Path, placement: Placement) -> Mod
 
 
 def segmenter_of(folder: Path, tokenizer: Path | None, device: torch.device) -> Callable[[], Any]:
-    """A function that returns the CLIPSeg in a folder and reads it at its first call."""
+    """A function that returns the CLIPSeg in a folder and reads it at its first call, in whichever thread that is."""
+    lock, found = threading.Lock(), list[Any]()
 
-    @functools.cache
     def read_once() -> Any:
         from cloisonne.models.adapters.clipseg import load_segmenter
 
-        return load_segmenter(folder, tokenizer, device=device)
+        with lock:
+            if not found:
+                found.append(load_segmenter(folder, tokenizer, device=device))
+        return found[0]
 
     return read_once
 

@@ -279,7 +279,7 @@ def _drawn(scene: Scene, model: Model, run: Mapping[str, Any]) -> Result:
     with _watched(run) as given:
         result = generating.generate(scene, model, **given)
     if reading is not None:
-        result.attention = _attention(reading, result.scene)
+        result.attention = _attention(reading, result)
     return result
 
 
@@ -303,12 +303,13 @@ def _watched(run: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield given
 
 
-def _attention(reading: Reading, scene: Scene) -> AttentionMaps:
-    maps = {name: own for name, readers in reading.readers.items() if (own := mean_map(readers)) is not None}
+def _attention(reading: Reading, result: Result) -> AttentionMaps:
+    found = {name: mean_map(readers, result.run) for name, readers in reading.readers.items()}
+    maps = {name: own for name, own in found.items() if own is not None}
     empty = {name: "has no words in any step" for name in reading.readers if name not in maps}
     return AttentionMaps(
         maps=maps,
-        phrases={region.phrase: region.name or "" for region in reversed(scene.regions)},
+        phrases={region.phrase: region.name or "" for region in reversed(result.scene.regions)},
         unread=dict(reading.unread) | empty,
         window=reading.window,
     )

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cloisonne.core.collate import passes
 from cloisonne.core.control_residuals import ResidualNet, control_batches
 from cloisonne.core.plan import Conditioning, Step, View
-from cloisonne.core.predict import passes
 from cloisonne.core.samplers import Sampler
 from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS

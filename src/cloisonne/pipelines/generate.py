@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Plan, Refine, Step
-from cloisonne.core.predict import Run
 from cloisonne.core.refines import Pin
-from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.core.run import Run
+from cloisonne.core.sample import StepCallback, no_callback, sample
 from cloisonne.core.samplers import Sampler
 from cloisonne.errors import SceneError
 from cloisonne.models.finite import explained
@@ -89,7 +89,7 @@ def generate(
         callback_on_step_end: Called after each step.
         output_type: "pil", or "latent" to decode no images.
         latents: Unit noise [num_images, C, H, W] that replaces the seeds' noise.
-        readers: Attention edits that only read, such as ``TokenMaps``; several images accumulate in one reader.
+        readers: Attention edits that only read, such as ``TokenMaps``; ``Result.run`` has what they read of all images.
         refines: Applied to each estimate, before the background is restored.
         solver: Replaces the scene's sampler.
         progress: For a scene with a concept: receives the stage, the step reached, the number of steps, and the loss
@@ -112,9 +112,11 @@ def generate(
     run = Run() if translation is None else translation.run
     ends, images = [], []
     for index, one in enumerate(scenes):
-        watch = silent if callback_on_step_end is None else _watch(callback_on_step_end, index, num_images, model.vae)
+        on_step = no_callback
+        if callback_on_step_end is not None:
+            on_step = _report(callback_on_step_end, index, num_images, model.vae)
         noise = None if latents is None else latents[index]
-        ends.append(painter.sample(one, noise, watch, run))
+        ends.append(painter.sample(one, noise, on_step, run))
         images += [painter.picture(ends[-1])] if output_type == "pil" else []
     warnings = list(translation.warnings()) if translation else []
     carried = {"given latents": latents is None, "a sampler object": solver is None, "given refines": not refines}
@@ -140,6 +142,7 @@ def generate(
         model=model,
         report=report,
         difference_outside=painter.difference_outside if painter.has_outside else None,
+        run=run,
     )
 
 
@@ -230,12 +233,12 @@ class _Painter:
         """Whether there are pixels that must not change."""
         return self._edit is not None and bool(self._edit.masks)
 
-    def sample(self, scene: Scene, latents: Tensor | None, watch: Watch, run: Run) -> Tensor:
+    def sample(self, scene: Scene, latents: Tensor | None, on_step: StepCallback, run: Run) -> Tensor:
         """Denoise the latents [C, H, W] of one scene, from noise or from the noised background."""
         assert scene.seed is not None, "a resolved scene has a seed"
         if self._translation is not None:
             with explained(self._model):
-                return self._translation.sample(scene.seed, watch, self._added)
+                return self._translation.sample(scene.seed, on_step, self._added)
         steps, shape = self._prepared.steps, (self._model.vae.channels, *self._prepared.grid)
         noise = Noise([Seed(scene.seed, self._prepared.compiled.seeds)], shape, self._model.device)
         # Taken in any case, so that given latents do not shift the noise of stochastic samplers.
@@ -243,12 +246,9 @@ class _Painter:
         z = z if latents is None else latents.to(z)
         if self._pin is not None:
             z = start(self._pin, z, steps[0], scene.strength) if steps else self._pin.known
-        own_run = Run()
         with explained(self._model):
-            z = sample(self._plan, self._prepared.sampler, z[None], steps, noise=noise, watch=watch, run=own_run)[0]
-        run.forwards += own_run.forwards
-        run.rows += own_run.rows
-        return z
+            sampler, own = self._prepared.sampler, run.part()
+            return sample(self._plan, sampler, z[None], steps, noise=noise, on_step=on_step, run=own)[0]
 
     def picture(self, z: Tensor) -> Image.Image:
         """Decode latents; composite them into the background and the scene's ``outside`` image, if there are any."""
@@ -281,11 +281,11 @@ class _Painter:
         return self._edit.difference_outside(image, self._covered)
 
 
-def _watch(callback: Callback, image: int, num_images: int, vae: Vae) -> Watch:
-    def watch(step: Step, z: Tensor, x0: Tensor) -> None:
+def _report(callback: Callback, image: int, num_images: int, vae: Vae) -> StepCallback:
+    def report(step: Step, z: Tensor, x0: Tensor) -> None:
         callback(StepEnd(image=image, num_images=num_images, step=step, latents=z[0], x0=x0[0], vae=vae))
 
-    return watch
+    return report
 
 
 def _check_asked(scene: Scene, num_images: int, output_type: str, latents: Tensor | None) -> None:

@@ -24,6 +24,7 @@ from cloisonne.scene.scene import Scene
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cloisonne.core.run import Run
     from cloisonne.models.model import Model
     from cloisonne.pipelines.attention_maps.maps import AttentionMaps
 
@@ -48,6 +49,7 @@ class Result:
             until it is saved), scene, model, seconds, forwards, rows, dropped, warnings, identical_outside and
             max_difference_outside (None without a background and regions). ``max_difference_outside_raw`` is measured
             before the regions are composited into the background.
+        run: Counts, and the attention maps that readers recorded: ``run.maps[reader].mean()``.
         difference_outside: Largest difference of an image from the background outside of the regions; None where
             nothing has to stay unchanged.
         attention: Cross-attention maps by region name or phrase; None unless requested.
@@ -58,6 +60,7 @@ class Result:
     scene: Scene
     model: "Model"
     report: dict[str, Any]
+    run: "Run"
     difference_outside: Callable[[Image.Image], int] | None = None
     attention: "AttentionMaps | None" = None
 

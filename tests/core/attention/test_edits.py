@@ -10,10 +10,10 @@ from torch import Tensor
 from cloisonne.core.attention.edits import Fading, ShareSelf, ShareWords, Until, aligned, by_position
 from cloisonne.core.attention.regional import gathered, self_attention, text_attention
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
-from cloisonne.core.attention.token_maps import LocalBlend, TokenMaps
+from cloisonne.core.attention.token_maps import TokenMaps
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Call, Conditioning, Interval, Plan, Row, Site, Step, View
-from cloisonne.core.predict import Run
+from cloisonne.core.run import AttentionReadings, Run
 from cloisonne.core.sample import sample
 from cloisonne.core.samplers import Ddim
 from cloisonne.core.schedule import Schedule
@@ -69,6 +69,8 @@ def heard(p: Tensor, v: Tensor) -> Tensor:
     return (p @ v).transpose(-3, -2).flatten(-2)
 
 
+PLACES = ((0, 0), (0, 10), (1, 0))
+"""Row and step."""
 MAPPING = torch.zeros(7, 7)
 MAPPING[[0, 1, 2, 5], [0, 1, 3, 6]] = 1
 """Words 2, 4 and 5 of the target have no counterpart."""
@@ -141,8 +143,10 @@ def test_word_maps_are_the_probabilities(words: Callable[..., Tensor]) -> None:
     k = split(project(words(TARGET, many))[0])
     p = (split(queries()[TARGET]) @ k.transpose(-1, -2) * WIDTH**-0.5).softmax(-1)
     expected = p.mean(0)[:, list(said)].T.unflatten(1, GRID)
-    torch.testing.assert_close(reader.mean(), expected, atol=1e-5, rtol=0)
-    assert list(reader.seen) == [ROWS[TARGET]]
+    torch.testing.assert_close(reader.mean(call.run), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(reader.mean(call.run, 0), expected, atol=1e-5, rtol=0)
+    assert call.run.maps[reader].steps == (0,)
+    assert reader.mean(call.run, 1) is None
 
 
 def test_word_maps_of_a_region_s_own_text(words: Callable[..., Tensor]) -> None:
@@ -157,27 +161,25 @@ def test_word_maps_of_a_region_s_own_text(words: Callable[..., Tensor]) -> None:
     k = split(project(words(21, 6))[0])
     p = (split(queries()[TARGET]) @ k.transpose(-1, -2) * WIDTH**-0.5).softmax(-1)
     expected = p.mean(0)[:, [2, 3]].T.unflatten(1, GRID) * left
-    torch.testing.assert_close(reader.mean(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(reader.mean(call.run), expected, atol=1e-5, rtol=0)
 
 
 def test_reading_changes_nothing(words: Callable[..., Tensor]) -> None:
     reader = TokenMaps(stream="after", words=(1, 2), grid=GRID)
     torch.testing.assert_close(cross([reader], words), cross([], words), atol=1e-5, rtol=0)
-    assert TokenMaps(stream="a", words=(1,), grid=GRID).mean().shape == (1, *GRID)
+    assert TokenMaps(stream="a", words=(1,), grid=GRID).mean(Run()) is None
 
 
-def test_blending_keeps_the_source_where_no_word_is_looked_at() -> None:
-    reader = TokenMaps(stream="after", words=(1,), grid=(4, 4))
-    looked = torch.zeros(1, 4, 4)
-    looked[0, 0, 0] = 0.9
-    reader.seen[ROWS[TARGET]] = [looked]
-    blend = LocalBlend(source="before", target="after", maps=(reader,))
-    x0 = torch.stack([torch.zeros(4, 8, 8), torch.ones(4, 8, 8)])
-    out = blend(x0, x0, step(0.5))
-    assert blend.streams == ("before", "after")
-    assert torch.equal(out[0], x0[0])
-    assert bool((out[1, :, :2, :2] == 1).all())
-    assert bool((out[1, :, 5:, 5:] == 0).all())
+def test_maps_are_the_mean_over_rows_of_the_mean_over_readings() -> None:
+    read = AttentionReadings()
+    maps = {(row, at): torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(row + at)) for row, at in PLACES}
+    for (row, at), own in maps.items():
+        read.add(row, at, own)
+    expected = torch.stack([torch.stack([maps[0, 0], maps[0, 10]]).mean(0), maps[1, 0]]).mean(0)
+    torch.testing.assert_close(read.mean(), expected)
+    torch.testing.assert_close(read.mean(10), maps[0, 10])
+    assert read.steps == (0, 10)
+    assert AttentionReadings().mean() is None
 
 
 def test_alignment_follows_equal_words() -> None:

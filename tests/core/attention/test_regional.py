@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from cloisonne.core.attention.regional import dense, gathered, self_attention, text_attention
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import AttentionEdit, Call, Conditioning, Plan, Row, Site, Step, View
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.models.unet.denoiser import DiffusersNet
 
 HEADS, GRID = 2, (16, 16)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.edits import ShareSelf, ShareWords
 from cloisonne.core.plan import Box, Call, Row, Site
+from cloisonne.core.run import Run
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.mrgd.attention import BOOST, Boosted, ClearWords, histogram_entropy, spans_of
@@ -144,9 +145,9 @@ def test_seen_outside_is_penalised_and_nothing_else_moves() -> None:
     x0 = torch.zeros(2, 4, 8, 8)
     x0[:, 0] = -50.0
     x0[:, 2] = -50.0
-    assert float(own.loss(x0, step())) == pytest.approx(0, abs=1e-4)
+    assert float(own.loss(x0, step(), Run())) == pytest.approx(0, abs=1e-4)
     x0[1, 0, :, 6] = 1.0
-    moved = own(x0, x0, step())
+    moved = own(x0, x0, step(), Run())
     assert torch.equal(moved[0], x0[0])
     assert bool((moved[1, 0, :, 6] < 1.0).all())
     untouched = torch.ones(8, 8, dtype=torch.bool)
@@ -160,27 +161,27 @@ def test_the_step_is_that_of_the_published_correction_of_noise() -> None:
     x0, z = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 4, 8, 8, generator=generator)
     at = step()
     free = x0[1].clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(own.loss(torch.stack([x0[0], free]), at), [free])
+    (slope,) = torch.autograd.grad(own.loss(torch.stack([x0[0], free]), at, Run()), [free])
     eps = (z[1] - at.alpha * x0[1]) / at.s + at.s * LATENT * slope * (x0[1].numel() / PUBLISHED)
-    assert torch.allclose(own(x0, z, at)[1], (z[1] - at.s * eps) / at.alpha, atol=1e-5)
+    assert torch.allclose(own(x0, z, at, Run())[1], (z[1] - at.s * eps) / at.alpha, atol=1e-5)
 
 
 def test_the_change_of_a_step_is_bounded() -> None:
     x0 = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    moved = energy(loss_rs=1e9, limit=0.1)(x0, x0, step())
+    moved = energy(loss_rs=1e9, limit=0.1)(x0, x0, step(), Run())
     assert float((moved[1] - x0[1]).norm()) == pytest.approx(0.1 * float(x0[1].norm()), rel=1e-4)
 
 
 def test_losses_count_in_their_windows() -> None:
     x0 = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     kept = energy(loss_rs=0.0, loss_ip=300.0)
-    assert float(kept.loss(x0, step(2))) == 0
-    early, late = float(kept.loss(x0, step(8))), float(kept.loss(x0, step(9)))
+    assert float(kept.loss(x0, step(2), Run())) == 0
+    early, late = float(kept.loss(x0, step(8), Run())), float(kept.loss(x0, step(9), Run()))
     assert early == pytest.approx(2 * late) != 0
     own = energy(loss_rs=0.0, loss_is=2000.0)
     shared = replace(own, wanted=[own.wanted[0], replace(own.wanted[1], before="bluer")])
-    assert float(shared.loss(x0, step(4))) == 0
-    assert float(shared.loss(x0, step(5))) > 0
+    assert float(shared.loss(x0, step(4), Run())) == 0
+    assert float(shared.loss(x0, step(5), Run())) > 0
 
 
 def test_what_is_gone_is_not_seen_in_its_place() -> None:
@@ -188,7 +189,7 @@ def test_what_is_gone_is_not_seen_in_its_place() -> None:
     gone = replace(own, wanted=[replace(own.wanted[0], after="")])
     x0 = torch.zeros(2, 4, 8, 8)
     x0[1, 0] = 1.0
-    moved = gone(x0, x0, step())
+    moved = gone(x0, x0, step(), Run())
     assert bool((moved[1, 0, :, :4] < 1).all())
     assert torch.equal(moved[1, 0, :, 4:], x0[1, 0, :, 4:])
 
@@ -230,9 +231,11 @@ def test_the_clearest_words_are_found() -> None:
     q = torch.randn(1, 1, 16, 2, generator=torch.Generator().manual_seed(0))
     q[..., 0] = -5
     q[0, 0, 5, 0] = 5
-    words.qkv(q, k, torch.zeros(1, 1, 3, 2), Site("down_blocks.0.attn2", (4, 4), "cross", "down"), call(row))
-    assert words.clearest(BEFORE, [0, 1, 2], 1) == [1]
-    assert words.clearest(AFTER, [0, 1, 2], 1) == []
+    at = call(row)
+    words.qkv(q, k, torch.zeros(1, 1, 3, 2), Site("down_blocks.0.attn2", (4, 4), "cross", "down"), at)
+    assert words.clearest(BEFORE, [0, 1, 2], 1, at.run) == [1]
+    assert words.clearest(AFTER, [0, 1, 2], 1, at.run) == []
+    assert words.clearest(BEFORE, [0, 1, 2], 1, Run()) == []
 
 
 @pytest.mark.parametrize("mode", ["additive", "official"])
@@ -246,10 +249,12 @@ def test_keys_where_the_words_are_asked_for_count_more(mode: Any) -> None:
         Site("down_blocks.0.attn2", (4, 4), "cross", "down"),
         Site("down_blocks.0.attn1", (4, 4), "self", "down"),
     )
-    assert not boosted.touches(own, call(row, other))
-    boosted.qkv(q, text, text, cross, call(row, other))
-    assert boosted.touches(own, call(row, other))
-    assert not boosted.touches(Site("up_blocks.0.attn1", (4, 4), "self", "up"), call(row, other))
+    at = call(row, other)
+    assert not boosted.touches(own, at)
+    boosted.qkv(q, text, text, cross, at)
+    assert boosted.touches(own, at)
+    assert not boosted.touches(own, call(row, other)), "another run"
+    assert not boosted.touches(Site("up_blocks.0.attn1", (4, 4), "self", "up"), at)
     asked = (q[0] @ text[0, :, 1][..., None]).sum(0)[:, 0]
     places = asked.topk(8).indices
     logits = q @ k.transpose(-1, -2) / 8**0.5
@@ -257,7 +262,7 @@ def test_keys_where_the_words_are_asked_for_count_more(mode: Any) -> None:
         logits[0, :, :, places] += math.log(BOOST)
     else:
         logits[0, :, :, places] *= BOOST
-    edited = boosted.qkv(q, k, v, own, call(row, other))
+    edited = boosted.qkv(q, k, v, own, at)
     made = torch.nn.functional.scaled_dot_product_attention(*edited)
     assert torch.allclose(made, logits.softmax(-1) @ v, atol=1e-5)
 
@@ -282,7 +287,7 @@ def test_what_a_way_of_editing_lacks_is_said(tiny: Model) -> None:
 def test_what_is_new_is_drawn_where_it_belongs() -> None:
     own = energy(loss_rs=0.0, loss_seen=1000.0)
     x0 = torch.zeros(2, 4, 8, 8)
-    moved = own(x0, x0, step())
+    moved = own(x0, x0, step(), Run())
     assert bool((moved[1, 2, :, 4:] > 0).all())
     assert torch.equal(moved[1, :, :, :4], x0[1, :, :, :4])
 

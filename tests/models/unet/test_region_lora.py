@@ -13,8 +13,9 @@ from tiny import write_exemplar
 from torch import Tensor
 
 from cloisonne.core.plan import Plan
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
 from cloisonne.core.region_lora import BatchLoras, RegionLora, split
+from cloisonne.core.run import Run
 from cloisonne.errors import CapabilityError, CheckpointError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model

@@ -28,7 +28,7 @@ Ramp = Callable[[Step], float]
 
 @dataclass(frozen=True)
 class Until:
-    """All of it for the first share of the walk, then nothing: the paper's window."""
+    """All of it for the first fraction of the steps, then nothing: the paper's window."""
 
     stop: float
 
@@ -38,7 +38,7 @@ class Until:
 
 @dataclass(frozen=True)
 class Fading:
-    """Falling evenly from all to nothing over the first share of the walk (MRGD)."""
+    """Falling evenly from all to nothing over the first fraction of the steps (MRGD)."""
 
     stop: float
 
@@ -80,7 +80,7 @@ class ShareSelf(Between):
     most: int = 1 << 30
 
     def touches(self, site: Site, call: Call) -> bool:
-        """At self-attention in its part of the walk."""
+        """At self-attention in its part of the steps."""
         small = site.grid[0] * site.grid[1] <= self.most
         return not site.cross and small and call.step in self.when and bool(self.pairs(call))
 
@@ -101,7 +101,7 @@ class ShareFeatures(Between):
         return False
 
     def features(self, call: Call) -> list[tuple[int, int]]:
-        """All pairs, in its part of the walk."""
+        """All pairs, in its part of the steps."""
         return self.pairs(call) if call.step in self.when else []
 
 

@@ -1,26 +1,27 @@
-"""Maps of the attention to words, read while it runs, and a refine that preserves what they leave."""
+"""Maps of the attention to tokens, read during sampling."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.regional import softmax_by_text
-from cloisonne.core.plan import AttentionEdit, Call, Row, Site
-from cloisonne.core.step import ALWAYS, Interval, Step
-
-LATE = Interval(0.2, 1.0)
-"""The maps of the first steps say little."""
+from cloisonne.core.plan import AttentionEdit, Call, Site
+from cloisonne.core.run import AttentionReadings, Run
+from cloisonne.core.step import ALWAYS, Interval
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TokenMaps(AttentionEdit):
-    """The attention to each word of some rows: the mean over layers, heads and steps so far, read and not stored.
+    """A reader of the attention to some tokens; it changes nothing.
+
+    ``run.maps[reader]`` has the maps [W, h, w], W the number of tokens: means over layers, heads and steps. Equal
+    readers share their maps.
 
     words: positions of the tokens among all text tokens of a row, one sequence after the other (``spans`` of
     ``TextSequences``). Each sequence has a softmax of its own, times its share of the pixel.
-    grid: (height, width) of the layers that are read. seen: by row, [W, h, w]; the object is of one run.
+    grid: (height, width) of the layers that are read. view: None reads all views of the stream.
     """
 
     stream: str
@@ -29,59 +30,47 @@ class TokenMaps(AttentionEdit):
     view: str | None = None
     branch: str = "cond"
     when: Interval = ALWAYS
-    seen: dict[Row, list[Tensor]] = field(default_factory=dict)
 
     def touches(self, site: Site, call: Call) -> bool:
         """At cross-attention on its grid."""
         return site.cross and site.grid == self.grid and call.step in self.when and bool(self._rows(call))
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        """Reads, and changes nothing: one-hot values in place of v give the probabilities of the words."""
+        """Reads, and changes nothing: one-hot values in place of v give the probabilities of the tokens."""
         rows = self._rows(call)
-        if not call.texts.uniform:
+        if call.texts.uniform:
+            attention = self._by_values(q[rows], k[rows])
+        else:
             logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
             attention = softmax_by_text(logits, site, call.texts)[rows][..., list(self.words)].mean(1)
-            self._note(call, rows, attention)
-            return q, k, v
-        width = v.shape[-1]
-        for start in range(0, len(self.words), width):
-            chunk = self.words[start : start + width]
-            marks = v.new_zeros(len(rows), v.shape[1], k.shape[2], width)
-            for place, word in enumerate(chunk):
-                marks[:, :, word, place] = 1
-            attention = F.scaled_dot_product_attention(q[rows], k[rows], marks).mean(1)[..., : len(chunk)]
-            self._note(call, rows, attention)
+        readings = call.run.maps.setdefault(self, AttentionReadings())
+        for i, own in zip(rows, attention, strict=True):
+            readings.add(call.rows[i], call.step.index, own.T.unflatten(1, self.grid))
         return q, k, v
 
+    def mean(self, run: Run, step: int | None = None) -> Tensor | None:
+        """[W, h, w] in [0, 1]: what it read in a run, or at one step of it; None if nothing."""
+        return run.maps[self].mean(step) if self in run.maps else None
+
     def in_scene(self, scene: str) -> "TokenMaps":
-        """The same of the scene's stream, with maps of its own."""
-        return replace(self, stream=f"{scene}/{self.stream}", seen={})
+        """The same of the scene's stream."""
+        return replace(self, stream=f"{scene}/{self.stream}")
 
     def __repr__(self) -> str:
         place = f'"{self.stream}"' if self.view is None else f'view "{self.view}" of "{self.stream}"'
-        read = max(map(len, self.seen.values()), default=0)
-        return f"WordMaps of {len(self.words)} tokens on {self.grid[0]} x {self.grid[1]}, {place}, {read} readings"
+        return f"TokenMaps of {len(self.words)} tokens on {self.grid[0]} x {self.grid[1]}, {place}"
 
-    def mean(self) -> Tensor:
-        """[W, h, w], in [0, 1]: the mean of all that was read."""
-        if len(self.words) <= 0 or not self.seen:
-            return torch.zeros(len(self.words), *self.grid)
-        return torch.stack([torch.stack(own).mean(0) for own in map(self._chunks, self.seen.values())]).mean(0)
-
-    def _note(self, call: Call, rows: list[int], attention: Tensor) -> None:
-        """attention: [len(rows), Q, words]."""
-        for i, own in zip(rows, attention, strict=True):
-            self.seen.setdefault(call.rows[i], []).append(own.T.unflatten(1, self.grid).detach())
-
-    def _chunks(self, read: list[Tensor]) -> list[Tensor]:
-        """Readings of all words from readings of as many as fit a head."""
-        whole: list[Tensor] = []
-        for part in read:
-            if whole and len(whole[-1]) < len(self.words):
-                whole[-1] = torch.cat([whole[-1], part])
-            else:
-                whole.append(part)
-        return whole
+    def _by_values(self, q: Tensor, k: Tensor) -> Tensor:
+        """[rows, Q, W]: the mean probability over heads, as many tokens at a time as a head is wide."""
+        width = q.shape[-1]
+        parts = []
+        for start in range(0, len(self.words), width):
+            chunk = self.words[start : start + width]
+            marks = k.new_zeros(*k.shape[:3], width)
+            for place, word in enumerate(chunk):
+                marks[:, :, word, place] = 1
+            parts.append(F.scaled_dot_product_attention(q, k, marks).mean(1)[..., : len(chunk)])
+        return torch.cat(parts, -1)
 
     def _rows(self, call: Call) -> list[int]:
         return [
@@ -89,45 +78,3 @@ class TokenMaps(AttentionEdit):
             for i, row in enumerate(call.rows)
             if row.stream == self.stream and row.branch == self.branch and self.view in (None, row.view)
         ]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LocalBlend:
-    """A refine: where no canvas attends to the words, the target's estimate is the source's (section 3.2).
-
-    source, target: names of the streams. maps: those of the words in either. threshold: of the strongest place.
-    """
-
-    source: str
-    target: str
-    maps: tuple[TokenMaps, ...]
-    threshold: float = 0.3
-    when: Interval = LATE
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Both canvases."""
-        return (self.source, self.target)
-
-    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
-        """x0 [2, C, H, W] with the target's estimate blended."""
-        mask = self.mask((x0.shape[-2], x0.shape[-1])).to(x0)
-        return torch.stack([x0[0], mask * x0[1] + (1 - mask) * x0[0]])
-
-    def mask(self, size: tuple[int, int]) -> Tensor:
-        """[H, W], 1 where any of the words is attended to."""
-        found = [
-            (own / own.amax((1, 2), keepdim=True).clamp_min(1e-8)).amax(0) for own in map(TokenMaps.mean, self.maps)
-        ]
-        strongest = torch.stack(found).amax(0)[None, None]
-        spread = F.max_pool2d(strongest, 3, stride=1, padding=1)
-        return (F.interpolate(spread, size=size, mode="bilinear", align_corners=False)[0, 0] > self.threshold).float()
-
-    def in_scene(self, scene: str) -> "LocalBlend":
-        """The same between the scene's streams; its maps must be the plan's own, so a merged plan is made anew."""
-        return replace(
-            self,
-            source=f"{scene}/{self.source}",
-            target=f"{scene}/{self.target}",
-            maps=tuple(maps.in_scene(scene) for maps in self.maps),
-        )

@@ -1,4 +1,4 @@
-"""Inversion under guidance by what the null branch is by_step: fitted step by step, or simply the words themselves."""
+"""Inversion under guidance: tokens of the null branch, or of the conditional one, fitted at each step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cloisonne.core.finite import check_finite
 from cloisonne.core.plan import Branch, Conditioning, Plan, Tokens, View
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.core.samplers import Ddim
 from cloisonne.core.step import Step
 from cloisonne.errors import SceneError
@@ -19,15 +20,6 @@ RATE, ROUNDS, ENOUGH = 1e-2, 10, 1e-5
 """Learning rate, rounds a step and the error at which a step is left, as published."""
 
 
-def negative_prompt_inversion(plan: Plan) -> Plan:
-    """Negative-prompt inversion (arXiv 2305.16807): the null branch is conditioned as "cond", so guidance is idle."""
-    views = (
-        replace(view, branches={**view.branches, "null": view.branches["cond"]}) if "null" in view.branches else view
-        for view in plan.views
-    )
-    return replace(plan, views=tuple(views))
-
-
 def fit_null(
     plan: Plan,
     path: Sequence[Tensor],
@@ -35,7 +27,7 @@ def fit_null(
     *,
     rounds: int = ROUNDS,
     run: Run | None = None,
-    watch: Callable[[Step, float], None] = lambda step, error: None,
+    on_step: Callable[[Step, float], None] = lambda step, error: None,
 ) -> Plan:
     """Null-text optimisation (Mokady et al., CVPR 2023, arXiv 2211.09794, section 3.2, eq. 3).
 
@@ -44,7 +36,7 @@ def fit_null(
     the plan with these tokens in place. run receives the counts of what was asked. Raises SceneError where no view has
     a null branch.
     """
-    return _fitted(plan, "null", path, None, steps, rounds, run or Run(), watch)
+    return _fitted(plan, "null", path, None, steps, rounds, run or Run(), on_step)
 
 
 def fit_pivot(
@@ -54,14 +46,14 @@ def fit_pivot(
     *,
     rounds: int = ROUNDS,
     run: Run | None = None,
-    watch: Callable[[Step, float], None] = lambda step, error: None,
+    on_step: Callable[[Step, float], None] = lambda step, error: None,
 ) -> Plan:
     """Pivot turning inversion (Cheng et al., ICCV 2023, arXiv 2307.14352): the same for the "cond" branch, so that the
     guided estimate of the clean canvas is the one that the path ends at.
 
     An error of the clean canvas is that of the noise times ``(s / alpha)^2``, and is weighed back before that.
     """
-    return _fitted(plan, "cond", path, path[-1], steps, rounds, run or Run(), watch)
+    return _fitted(plan, "cond", path, path[-1], steps, rounds, run or Run(), on_step)
 
 
 def _fitted(
@@ -71,8 +63,8 @@ def _fitted(
     clean: Tensor | None,
     steps: Sequence[Step],
     rounds: int,
-    counted: Run,
-    watch: Callable[[Step, float], None],
+    run: Run,
+    on_step: Callable[[Step, float], None],
 ) -> Plan:
     """The plan with the tokens of one branch of every view fitted to the path, or to the clean canvas."""
     keys = [_key(view) for view in plan.views if "null" in view.branches]
@@ -90,9 +82,9 @@ def _fitted(
             with torch.enable_grad():
                 conditioned = _with(plan, branch, started, leaves)
                 if clean is None:
-                    loss = torch.nn.functional.mse_loss(_next(conditioned, z, step, counted), path[step.index + 1])
+                    loss = torch.nn.functional.mse_loss(_next(conditioned, z, step, run), path[step.index + 1])
                 else:
-                    loss = torch.nn.functional.mse_loss(_estimate(conditioned, z, step, counted), clean)
+                    loss = torch.nn.functional.mse_loss(_estimate(conditioned, z, step, run), clean)
             weight = 1.0 if clean is None else step.alpha**2 / step.s**2
             error = float(loss.detach()) * weight
             if error < ENOUGH + step.index * 2 * ENOUGH:
@@ -105,16 +97,16 @@ def _fitted(
         for key, value in values.items():
             fitted[key].append(value)
         with torch.no_grad():
-            z = _next(_with(plan, branch, started, values), z, step, counted)
+            z = _next(_with(plan, branch, started, values), z, step, run)
         check_finite(z, step, "the fit of step")
-        watch(step, error)
+        on_step(step, error)
     fitted_branches = {key: tuple(_with_value(started[key], value) for value in own) for key, own in fitted.items()}
     return _replaced(plan, branch, {key: Fitted(own) for key, own in fitted_branches.items()})
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A branch that is conditioned something of its own at each step."""
+    """A branch with a conditioning of its own at each step."""
 
     by_step: tuple[Conditioning, ...]
 
@@ -122,16 +114,12 @@ class Fitted:
         return self.by_step[step.index]
 
 
-def _estimate(plan: Plan, z: Tensor, step: Step, counted: Run) -> Tensor:
-    run = Run()
-    x0 = predict(plan, z, step, run)
-    counted.forwards += run.forwards
-    counted.rows += run.rows
-    return x0
+def _estimate(plan: Plan, z: Tensor, step: Step, run: Run) -> Tensor:
+    return predict(plan, z, step, run.part())
 
 
-def _next(plan: Plan, z: Tensor, step: Step, counted: Run) -> Tensor:
-    ahead, _ = Ddim().step(lambda z, step: _estimate(plan, z, step, counted), z, step, None, lambda: z)
+def _next(plan: Plan, z: Tensor, step: Step, run: Run) -> Tensor:
+    ahead, _ = Ddim().step(lambda z, step: _estimate(plan, z, step, run), z, step, None, lambda: z)
     return ahead
 
 

@@ -1,31 +1,31 @@
-"""What MRGD reads off the attention of the whole picture: its clearest words, and where they are attention at."""
+"""What MRGD reads from the cross-attention of the whole image: the tokens with the clearest maps, and their places."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cloisonne.core.plan import AttentionEdit, Call, Row, Site
+from cloisonne.core.run import Run
 
 READ = 16
 """Maps are read on the finest grid that is not finer than this."""
 BOOST = 1.5
-"""How much more the keys count at which the words are attention for."""
+"""Factor of the keys that are boosted."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class ClearWords(AttentionEdit):
-    """The running mean of where each token of a view is attention at, and which tokens have the clearest maps.
+    """Reads the attention to each token of a view, and tells which tokens have the clearest maps.
 
-    view: start of the names of the views that are read, on both canvases. seen: by stream and grid, the sum [N, h, w]
-    of what was read, and how often; the object is of one run.
+    view: the view that is read, on every canvas. In a run it keeps, by grid of each canvas, the sum [N, h, w] of what
+    was read, and how often.
     """
 
     view: str
-    seen: dict[str, dict[tuple[int, int], tuple[Tensor, int]]] = field(default_factory=dict)
 
     def touches(self, site: Site, call: Call) -> bool:
         """At cross-attention on grids that are not finer than ``READ``."""
@@ -36,7 +36,7 @@ class ClearWords(AttentionEdit):
         for i in self._rows(call):
             attention = (q[i] @ k[i].transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).mean(0)
             maps = attention.detach().float().T.unflatten(1, site.grid)
-            by_grid = self.seen.setdefault(call.rows[i].stream, {})
+            by_grid = self._by_grid(call.rows[i].stream, call.run)
             total, count = by_grid.get(site.grid, (torch.zeros_like(maps), 0))
             by_grid[site.grid] = (total + maps, count + 1)
         return q, k, v
@@ -45,14 +45,17 @@ class ClearWords(AttentionEdit):
         """The same of any scene; what it reads is by stream."""
         return self
 
-    def clearest(self, stream: str, among: Sequence[int], count: int) -> list[int]:
-        """At most so many of the tokens, those whose maps have the least entropy, clearest first."""
-        grids = self.seen.get(stream)
+    def clearest(self, stream: str, among: Sequence[int], count: int, run: Run) -> list[int]:
+        """At most so many of the tokens, those whose maps in a run have the least entropy, clearest first."""
+        grids = self._by_grid(stream, run)
         if not grids:
             return []
         total, times = grids[max(grids)]
         entropy = {token: histogram_entropy(total[token] / times) for token in among}
         return sorted(entropy, key=lambda token: (entropy[token], token))[:count]
+
+    def _by_grid(self, stream: str, run: Run) -> dict[tuple[int, int], tuple[Tensor, int]]:
+        return run.state((self, stream), dict)
 
     def _rows(self, call: Call) -> list[int]:
         return [i for i, row in enumerate(call.rows) if _whole(row, self.view)]
@@ -67,37 +70,47 @@ def histogram_entropy(values: Tensor) -> float:
     return float(-(share * share.log2()).sum()) + 0.0
 
 
+@dataclass
+class BoostState:
+    """What the boost of one canvas keeps in a run. tokens: those that are boosted. places: the keys, by grid."""
+
+    tokens: tuple[int, ...]
+    places: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Boosted(AttentionEdit):
-    """Region-aware self-attention: pixels that attend most to the chosen words count more as keys.
+    """Region-aware self-attention: pixels that attend most to the chosen tokens count more as keys.
 
-    In the blocks on the way down, the half of the pixels at which the chosen tokens' logits are largest count 1.5 times
-    as keys of the next self-attention of that size. mode: "additive" adds log 1.5 to their logits, by each canvas's own
-    words; "official" multiplies the logits by 1.5, as the paper's code does, which makes negative ones more negative,
-    and takes the places from the canvas before alone. tokens: by stream, changed while the walk goes on. places: by
-    stream and grid, what was read last; the object is of one run.
+    In the down blocks, the half of the pixels at which the chosen tokens' logits are largest count 1.5 times as keys of
+    the next self-attention of that size. mode: "additive" adds log 1.5 to their logits, by each canvas's own tokens;
+    "official" multiplies the logits by 1.5, as the paper's code does, which makes negative ones more negative, and
+    takes the places from the canvas before alone. tokens: by stream, at the start of a run.
     """
 
     view: str
     mode: Literal["additive", "official"]
     source: str
-    tokens: dict[str, tuple[int, ...]]
-    places: dict[tuple[str, tuple[int, int]], Tensor] = field(default_factory=dict)
+    tokens: Mapping[str, tuple[int, ...]]
+
+    def state(self, stream: str, run: Run) -> BoostState:
+        """What it keeps of a canvas in a run; its tokens can be replaced there."""
+        return run.state((Boosted, self.view, stream), lambda: BoostState(self.tokens.get(stream, ())))
 
     def touches(self, site: Site, call: Call) -> bool:
-        """In the blocks on the way down: cross-attention is read, self-attention changed where something was read."""
+        """In the down blocks: cross-attention is read, self-attention changed where something was read."""
         if site.stage != "down" or not self._rows(call):
             return False
-        return site.cross or any(self._places(call.rows[i], site) is not None for i in self._rows(call))
+        return site.cross or any(self._places(call.rows[i], site, call) is not None for i in self._rows(call))
 
     def qkv(self, q: Tensor, k: Tensor, v: Tensor, site: Site, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        """Reads the logits of the words, or makes keys count more."""
+        """Reads the logits of the tokens, or makes keys count more."""
         if site.cross:
             self._read(q, k, site, call)
             return q, k, v
         more = torch.zeros(len(q), q.shape[2], device=q.device)
         for i in self._rows(call):
-            chosen = self._places(call.rows[i], site)
+            chosen = self._places(call.rows[i], site, call)
             if chosen is not None:
                 more[i, chosen] = 1
         if self.mode == "official":
@@ -109,22 +122,23 @@ class Boosted(AttentionEdit):
         return torch.cat([q * scale, torch.ones_like(q[..., :1])], -1), torch.cat([k, bias], -1), v
 
     def in_scene(self, scene: str) -> "Boosted":
-        """A boost of the scene's streams, with state of its own."""
+        """The same of the scene's streams."""
         tokens = {f"{scene}/{stream}": own for stream, own in self.tokens.items()}
-        return Boosted(view=self.view, mode=self.mode, source=f"{scene}/{self.source}", tokens=tokens)
+        return replace(self, source=f"{scene}/{self.source}", tokens=tokens)
 
     def _read(self, q: Tensor, k: Tensor, site: Site, call: Call) -> None:
         for i in self._rows(call):
-            stream = call.rows[i].stream
-            if tokens := self.tokens.get(stream):
-                asked = torch.einsum("hqd,hd->q", q[i].float(), k[i][:, list(tokens)].float().sum(1))
-                self.places[stream, site.grid] = asked.topk(len(asked) // 2).indices
+            state = self.state(call.rows[i].stream, call.run)
+            if state.tokens:
+                asked = torch.einsum("hqd,hd->q", q[i].float(), k[i][:, list(state.tokens)].float().sum(1))
+                state.places[site.grid] = asked.topk(len(asked) // 2).indices
 
-    def _places(self, row: Row, site: Site) -> Tensor | None:
-        return self.places.get((self.source if self.mode == "official" else row.stream, site.grid))
+    def _places(self, row: Row, site: Site, call: Call) -> Tensor | None:
+        stream = self.source if self.mode == "official" else row.stream
+        return self.state(stream, call.run).places.get(site.grid)
 
     def _rows(self, call: Call) -> list[int]:
-        return [i for i, row in enumerate(call.rows) if _whole(row, self.view)]
+        return [i for i, row in enumerate(call.rows) if row.stream in self.tokens and _whole(row, self.view)]
 
 
 def _whole(row: Row, view: str) -> bool:

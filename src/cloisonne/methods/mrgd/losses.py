@@ -14,13 +14,14 @@ the estimate in the same proportion when it is divided by their number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.core.run import Run
 from cloisonne.core.step import ALWAYS, Interval, Step
 
 LATENT = 0.18215
@@ -58,8 +59,21 @@ class Wanted:
     after: str
 
 
-EncodedText = Mapping[tuple[str, str], str]
-"""Words by (side, region), where they are not what the region says; sides are "before" and "after"."""
+Prompts = Mapping[tuple[str, str], str]
+"""Segmentation prompts by (side, region) that replace the region's own phrase; sides are "before" and "after"."""
+
+
+class Keywords(Protocol):
+    """Which prompts replace the regions' phrases: an immutable value, whose choices are in the run."""
+
+    def prompts(self, step: Step, run: Run) -> Prompts:
+        """The prompts of a step."""
+        ...
+
+    def in_scene(self, scene: str) -> Self:
+        """The same for streams named ``scene/stream``."""
+        ...
+
 
 Decode = Callable[[Tensor], Tensor]
 """Latents [B, C, H, W] to pictures [B, 3, h, w] in about [-1, 1], with a gradient."""
@@ -70,8 +84,8 @@ class RegionEnergy:
     """A refine: the estimate of the canvas after, a step down the losses; see the module.
 
     source, target: names of the canvases before and after. kept: [H, W] in [0, 1], where L_IP counts. segmenter: a
-    ``models.clipseg.Segmenter``. words: what is looked for at a step, if not what the regions say. targets: words that
-    were encoded; the object is of one run.
+    ``models.adapters.clipseg.Segmenter``. keywords: prompts that replace the regions' phrases, None for none. A run
+    keeps the encoded prompts.
     """
 
     source: str
@@ -82,21 +96,20 @@ class RegionEnergy:
     segmenter: Any
     decode: Decode
     when: Interval = ALWAYS
-    words: Callable[[Step], EncodedText] = lambda step: {}
-    embedded: dict[str, Tensor] = field(default_factory=dict)
+    keywords: Keywords | None = None
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Both canvases where they are compared, else the target alone."""
         return (self.source, self.target) if self.weights.loss_is or self.weights.loss_ip else (self.target,)
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step) -> Tensor:
+    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
         """x0 [1 or 2, C, H, W], the target's estimate, which is the last, moved."""
         if step.alpha == 0:
             return x0
         with torch.enable_grad():
             free = x0[-1].detach().clone().requires_grad_(True)
-            loss = self.loss(torch.cat([x0[:-1].detach(), free[None]]), step)
+            loss = self.loss(torch.cat([x0[:-1].detach(), free[None]]), step, run)
             if not loss.requires_grad:
                 return x0
             (slope,) = torch.autograd.grad(loss, [free])
@@ -106,16 +119,17 @@ class RegionEnergy:
             change = change * (most / change.norm().clamp_min(1e-12)).clamp(max=1)
         return torch.cat([x0[:-1], (x0[-1] + change)[None]])
 
-    def loss(self, x0: Tensor, step: Step) -> Tensor:
+    def loss(self, x0: Tensor, step: Step, run: Run) -> Tensor:
         """The sum of the losses that count at a step; of two canvases the first has no gradient."""
         weights, left = self.weights, step.count - 1 - step.index
         compares = bool(weights.loss_is) and left <= 0.7 * step.count
         keeps = bool(weights.loss_ip) and left <= 0.8 * step.count
-        keywords, after = self.words(step), self.decode(x0[-1:])
+        prompts: Prompts = {} if self.keywords is None else self.keywords.prompts(step, run)
+        after = self.decode(x0[-1:])
         before = self.decode(x0[:1]) if compares or keeps else None
         total = x0.new_zeros(())
         if weights.loss_rs or weights.loss_gone or weights.loss_seen or compares:
-            maps, gone = self._sides(after, keywords)
+            maps, gone = self._sides(after, prompts, run)
             for w in self.wanted:
                 if w.name in maps:
                     total = total + weights.loss_rs * (maps[w.name] * (1 - w.home)).mean()
@@ -124,46 +138,45 @@ class RegionEnergy:
                 if w.name in gone:
                     total = total + weights.loss_gone * (gone[w.name] * w.box).mean()
             if compares and before is not None:
-                total = total + weights.loss_is * self._contrast(before, maps, keywords)
+                total = total + weights.loss_is * self._contrast(before, maps, prompts, run)
         if keeps and before is not None:
             amount = weights.loss_ip if left > 0.5 * step.count else weights.loss_ip / 2
             total = total + amount * kept_loss(torch.cat([before, after]), x0 / LATENT, self.kept)
         return total
 
-    def _sides(self, after: Tensor, keywords: EncodedText) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _sides(self, after: Tensor, prompts: Prompts, run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Where the words after are found in the picture after, and where those of what was removed are."""
-        targets = [(w.name, keywords.get(("after", w.name), w.after)) for w in self.wanted if w.after]
+        targets = [(w.name, prompts.get(("after", w.name), w.after)) for w in self.wanted if w.after]
         gone = [(w.name, w.before) for w in self.wanted if w.before and not w.after and self.weights.loss_gone]
-        found = self._maps(after, [text for _, text in (*targets, *gone)])
+        found = self._maps(after, [text for _, text in (*targets, *gone)], run)
         names = [name for name, _ in (*targets, *gone)]
         return dict(zip(names[: len(targets)], found, strict=False)), dict(
             zip(names[len(targets) :], found[len(targets) :], strict=True)
         )
 
-    def _contrast(self, before: Tensor, after: Mapping[str, Tensor], keywords: EncodedText) -> Tensor:
+    def _contrast(self, before: Tensor, after: Mapping[str, Tensor], prompts: Prompts, run: Run) -> Tensor:
         """L_IS of the regions that say something on both canvases; nothing where these are fewer than two."""
         shared = [w for w in self.wanted if w.before and w.name in after]
         if len(shared) < 2:
             return before.new_zeros(())
-        own = self._maps(before, [keywords.get(("before", w.name), w.before) for w in shared])
+        own = self._maps(before, [prompts.get(("before", w.name), w.before) for w in shared], run)
         theirs = [after[w.name] for w in shared]
         rows = [torch.stack([one.flatten() for one in maps]) for maps in (own, theirs)]
         return contrast(rows[0], rows[1], self.weights.contrast)
 
-    def _maps(self, picture: Tensor, texts: Sequence[str]) -> list[Tensor]:
+    def _maps(self, picture: Tensor, texts: Sequence[str], run: Run) -> list[Tensor]:
         """[H, W] in [0, 1] for each text: where it is found in a picture [1, 3, h, w]."""
         if not texts:
             return []
-        for text in texts:
-            if text not in self.embedded:
-                self.embedded[text] = self.segmenter.words([text])[0]
+        embedded = [run.state((RegionEnergy, text), lambda own=text: self.segmenter.words([own])[0]) for text in texts]
         seen = self.segmenter.seen(picture, normalise=self.weights.normalise)
-        logits = self.segmenter.found(seen, torch.stack([self.embedded[text] for text in texts]))
+        logits = self.segmenter.found(seen, torch.stack(embedded))
         return list(F.adaptive_max_pool2d(logits[:, None], self.kept.shape)[:, 0].sigmoid())
 
     def in_scene(self, scene: str) -> "RegionEnergy":
         """The same between the scene's streams."""
-        return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}", targets={})
+        keywords = None if self.keywords is None else self.keywords.in_scene(scene)
+        return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}", keywords=keywords)
 
     def __repr__(self) -> str:
         return f'RegionEnergy of {len(self.wanted)} regions on "{self.target}", {self.when}'

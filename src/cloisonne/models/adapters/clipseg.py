@@ -91,9 +91,9 @@ def load_segmenter(folder: Path, tokenizer: Path | None = None, *, device: torch
         check_segmenter(place / "config.json", read_json(place / "config.json"), CLIPSegConfig)
         if not (place / DECODER).is_file():
             unused: list[str] = []
-            module: Any = pretrained(
-                CLIPSegForImageSegmentation, place, warn=unused, variant=check_weights(place, "model")
-            )
+            # Another dtype would be torch's default in other threads, too, while this one reads.
+            options = {"variant": check_weights(place, "model"), "dtype": torch.float32}
+            module: Any = pretrained(CLIPSegForImageSegmentation, place, warn=unused, **options)
             if unused:
                 raise CheckpointError(f"{unused[0].removesuffix('.')}; remove these, or give a folder of CLIPSeg.")
         else:

@@ -1,7 +1,9 @@
 """From the parts of a checkpoint to a model: check that they fit, place them, and find their native values."""
 
+import functools
 import hashlib
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +77,25 @@ def put(modules: list[nn.Module], placement: Placement) -> None:
     hook: Any = None
     for module in modules:
         _, hook = cpu_offload_with_hook(module, placement.device, prev_module_hook=hook)
+    _one_at_a_time(modules)
+
+
+def _one_at_a_time(modules: list[nn.Module]) -> None:
+    """Let only one thread at a time run any of these networks, because each moves another one off the device."""
+    lock = threading.RLock()
+
+    def locked(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            with lock:
+                return function(*args, **given)
+
+        return call
+
+    for module in modules:
+        for name in ("forward", "encode", "decode"):
+            if (function := getattr(module, name, None)) is not None:
+                setattr(module, name, locked(function))
 
 
 def _dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:

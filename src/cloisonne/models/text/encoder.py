@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cloisonne.errors import CapabilityError, CheckpointError, SceneError, spelled
 from cloisonne.models.checkpoints.parts import TextPart
+from cloisonne.models.text import replaced_embeddings
 from cloisonne.models.text.learned_words import LearnedWords
 
 
@@ -42,6 +43,7 @@ class TextEncoder:
         self.pooled_width: int = self.modules[1].config.projection_dim if len(parts) > 1 else 0
         self._second_pad: int | None = _second_pad(parts) if len(parts) > 1 else None
         self._empty: tuple[int, ...] = self._padded_empty()
+        replaced_embeddings.install(self.module.get_input_embeddings())
 
     @property
     def has_positions(self) -> bool:

@@ -1,6 +1,5 @@
 """Learned concepts: a few vectors in place of token embeddings of the text encoder (VCT, arXiv 2307.14352)."""
 
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from torch import Tensor
 from cloisonne.errors import CapabilityError, CheckpointError, OutputError
 from cloisonne.models.checkpoints.tensor_file import read_tensors
 from cloisonne.models.text.encoder import NoText, TextEncoder
+from cloisonne.models.text.replaced_embeddings import replacing_embeddings
 
 NAME = "<concept>"
-_VECTORS: ContextVar[Tensor | None] = ContextVar("concept_vectors", default=None)
-"""Vectors [N, D] that follow the start token of the text being encoded in this context."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,21 +104,6 @@ def encode_concept(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[in
     ids = [ids[0], *([ids[1]] * count), *ids[1 : len(ids) - count]]
     positions = tuple(range(1, count + 1))
 
-    table = table_of(text)
-    if _put not in table._forward_hooks.values():
-        table.register_forward_hook(_put)
-    before = _VECTORS.set(vectors)
-    try:
+    with replacing_embeddings(vectors):
         encoded = text.module(torch.tensor([ids], device=vectors.device)).last_hidden_state[0].float()
-    finally:
-        _VECTORS.reset(before)
     return encoded, positions
-
-
-def _put(module: Any, given: Any, out: Tensor) -> Tensor | None:
-    """A permanent hook on the token embeddings; it acts only while this module encodes in the same context."""
-    if (vectors := _VECTORS.get()) is None:
-        return None
-    filled = out.clone()
-    filled[:, 1 : len(vectors) + 1] = vectors.to(filled)
-    return filled

@@ -87,24 +87,16 @@ def attention_pictures(
     if not reading.readers:
         reasons = unread_reasons(reading.unread) or "the scene has no regions"
         raise SceneError(f"No region has a phrase whose attention can be read: {reasons}; give a region a phrase.")
-    maps: dict[str, dict[int, Tensor]] = {name: {} for name in reading.readers}
     every = [reader for readers in reading.readers.values() for reader in readers]
-
-    def note(end: StepEnd) -> None:
-        if end.step.index in mapped_steps(end.step.count):
-            for name, readers in reading.readers.items():
-                if (found := mean_map(readers)) is not None:
-                    maps[name][end.step.index] = found
-        for reader in every:
-            reader.seen.clear()
-        if callback_on_step_end is not None:
-            callback_on_step_end(end)
-
-    result = generate(scene, model, callback_on_step_end=note, readers=every, progress=progress)
+    result = generate(scene, model, callback_on_step_end=callback_on_step_end, readers=every, progress=progress)
+    steps, maps = mapped_steps(reading.count), dict[str, dict[int, Tensor]]()
+    for name, readers in reading.readers.items():
+        found = {step: mean_map(readers, result.run, step) for step in steps}
+        maps[name] = {step: own for step, own in found.items() if own is not None}
     return AttentionPictures(
         result=result,
         maps={name: own for name, own in maps.items() if own},
-        steps=mapped_steps(reading.count),
+        steps=steps,
         count=reading.count,
         window=reading.window,
         unread=reading.unread | {name: "is inactive at these steps" for name, own in maps.items() if not own},

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.token_maps import TokenMaps
 from cloisonne.core.plan import Conditioning, View
+from cloisonne.core.run import Run
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd.attention import READ, spans_of
@@ -66,10 +67,10 @@ def read_words(scene: Scene, model: Model) -> Reading:
     )
 
 
-def mean_map(readers: Sequence[TokenMaps]) -> Tensor | None:
-    """Mean map [h, w] in [0, 1] over words and the readers that read something; None if none did."""
-    read = [reader.mean().float().mean(0) for reader in readers if reader.seen]
-    return torch.stack(read).mean(0).cpu() if read else None
+def mean_map(readers: Sequence[TokenMaps], run: Run, step: int | None = None) -> Tensor | None:
+    """Mean map [h, w] in [0, 1] over words and readers of a run, or of one step of it; None if nothing was read."""
+    found = [own.mean(0) for reader in readers if (own := reader.mean(run, step)) is not None]
+    return torch.stack(found).mean(0).cpu() if found else None
 
 
 def _why(region: Region, prepared: Prepared) -> str:

@@ -15,8 +15,8 @@ from cloisonne.core.inversion.ddim import Inverted, Retrace, invert
 from cloisonne.core.inversion.null_text import Fitted, fit_null
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Plan, Step
-from cloisonne.core.predict import Run
-from cloisonne.core.sample import Watch, sample
+from cloisonne.core.run import Run
+from cloisonne.core.sample import StepCallback, sample
 from cloisonne.methods.mrgd.method import AFTER, BEFORE
 from cloisonne.methods.region_options import refuse_unused
 from cloisonne.models.finite import explained
@@ -128,17 +128,14 @@ def _denoised(pair: Pair, editing: Editing, callback: Progress, run: Run) -> Ten
     place = {name: both.streams.index(name) for name in (BEFORE, AFTER)}
     if isinstance(solver, Retrace):
         solver = replace(solver, solver=pair.before.sampler, places=(place[BEFORE],))
-    sampling = Run()
     z = both.stack(starts)
-    watch = _watch("editing", place[AFTER], pair, callback)
-    z = sample(both, solver, z, pair.before.steps, noise=noise, watch=watch, run=sampling)
-    run.forwards += sampling.forwards
-    run.rows += sampling.rows
+    on_step = _on_step("editing", place[AFTER], pair, callback)
+    z = sample(both, solver, z, pair.before.steps, noise=noise, on_step=on_step, run=run.part())
     return z[[place[BEFORE], place[AFTER]]]
 
 
-def _watch(doing: Literal["inversion", "editing"], place: int, pair: Pair, callback: Progress) -> Watch:
-    """A watcher that reports the canvas at index ``place`` of the batch."""
+def _on_step(doing: Literal["inversion", "editing"], place: int, pair: Pair, callback: Progress) -> StepCallback:
+    """A step callback that reports the canvas at index ``place`` of the batch."""
     return lambda step, z, x0: callback(EditStep(doing=doing, step=step, x0=x0[place], vae=pair.model.vae))
 
 
@@ -150,7 +147,7 @@ def _repainted(
     plan = second + joining(pair, second, editing, pin.known)
     z = picture_start(pin, start, pair.before.steps[0], 1.0)[None]
     sampler, steps = pair.before.sampler, pair.before.steps
-    z = sample(plan, sampler, z, steps, noise=noise, watch=_watch("editing", 0, pair, callback), run=run)
+    z = sample(plan, sampler, z, steps, noise=noise, on_step=_on_step("editing", 0, pair, callback), run=run)
     return torch.stack([pin.known, z[0]])
 
 
@@ -166,15 +163,15 @@ def _inverted(
         pair.parts.before.replace(guidance=1.0, method=pair.before.scene.method), pair.model, given=pair.picture
     )
     unguided = half_plan(pair, plain, BEFORE, editing)
-    watch = _watch("inversion", 0, pair, callback)
-    found = invert(unguided, known[None], pair.before.steps, "direct", watch=watch, run=run)
+    on_step = _on_step("inversion", 0, pair, callback)
+    found = invert(unguided, known[None], pair.before.steps, on_step=on_step, run=run.part())
     if editing.inversion == "direct":
         return found, first if editing.policies else unguided, second
 
     def fitting(step: Step, error: float) -> None:
         callback(EditStep(doing="null text", step=step, x0=None, vae=pair.model.vae))
 
-    fitted = fit_null(first, found.path, pair.before.steps, run=run, watch=fitting)
+    fitted = fit_null(first, found.path, pair.before.steps, run=run, on_step=fitting)
     nulls = {view.name: view.branches["null"] for view in fitted.views if isinstance(view.branches.get("null"), Fitted)}
     views = tuple(
         replace(view, branches={**view.branches, "null": nulls[view.name]}) if view.name in nulls else view

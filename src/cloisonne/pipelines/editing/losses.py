@@ -1,9 +1,9 @@
 """Inputs of MRGD's losses for a pair of canvases: segmentation prompts, masks, and keywords chosen by attention."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloisonne.core.plan import AttentionEdit, Plan
+from cloisonne.core.run import Run
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, spelled
 from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd.attention import Boosted, ClearWords, spans_of
-from cloisonne.methods.mrgd.losses import Losses, RegionEnergy, Wanted
+from cloisonne.methods.mrgd.losses import Losses, Prompts, RegionEnergy, Wanted
 from cloisonne.methods.mrgd.method import AFTER, BEFORE, CANVAS, WHOLE, latent_box, text_ids, window_feather
 from cloisonne.methods.reco import cleaned
 from cloisonne.models.vae import Vae
 from cloisonne.pipelines.editing.pair import Pair, Segment
+from cloisonne.pipelines.prepare import Prepared
 from cloisonne.scene.conditions.edit_presets import Editing
 from cloisonne.scene.prompt import escaped, plain
 from cloisonne.scene.region import Region
@@ -29,6 +31,8 @@ from cloisonne.scene.shapes.masks import Mask
 
 if TYPE_CHECKING:
     from cloisonne.models.adapters.clipseg import Segmenter
+
+Side = Literal["before", "after"]
 
 SURE = -2.0
 """Logit above which a pixel belongs to an object."""
@@ -38,75 +42,99 @@ GROWN = 0.04
 """Dilation of an object's mask, as a fraction of the image's longer side; twice as much where an object is removed."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class KeywordSelection:
     """Selects the words with the sharpest attention maps in the whole image's view, after 1/2 and 3/4 of the steps.
 
-    edits: reader and boosted. reader: reads the maps. boosted: strengthens the selected tokens. count: the most words
-    to select. ids: by canvas, the view's token ids. spans: by canvas and region, positions of the region's words among
-    them. prompts: segmentation prompts by (side, region), once words are selected.
+    reader: reads the maps. boosted: strengthens the selected tokens. count: the most words to select. text: the text
+    encoder. streams: by side, the name of the canvas. ids: by side, the view's token ids. spans: by side and region,
+    positions of the region's words among them. A run keeps the selected prompts.
     """
 
-    edits: tuple[AttentionEdit, ...] = ()
-    reader: ClearWords | None = None
-    boosted: Boosted | None = None
-    count: int = 0
-    spans: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    ids: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    text: Any = None
-    wanted: tuple[Region, ...] = ()
-    prompts: dict[tuple[str, str], str] = field(default_factory=dict)
+    reader: ClearWords
+    boosted: Boosted | None
+    count: int
+    text: Any
+    wanted: tuple[Region, ...]
+    streams: Mapping[Side, str]
+    ids: Mapping[Side, tuple[int, ...]]
+    spans: Mapping[Side, Mapping[str, list[int]]]
 
     @classmethod
-    def of(cls, pair: Pair, both: Plan, editing: Editing) -> "KeywordSelection":
-        """For a plan of both canvases; inactive where the settings use neither keywords nor boost."""
+    def of(cls, pair: Pair, both: Plan, editing: Editing) -> "KeywordSelection | None":
+        """For a plan of both canvases; None where the settings use neither keywords nor boost."""
         if not editing.keywords and editing.boost == "none":
-            return cls()
-        view = WHOLE if editing.whole else CANVAS
-        own = cls(count=editing.keywords, text=pair.model.text, wanted=pair.scene.active_regions)
-        views = {v.stream: v for v in both.views if v.name == view}
-        for stream, prepared in ((BEFORE, pair.before), (AFTER, pair.after)):
-            ids = text_ids(views[stream]) if stream in views else None
-            own.ids[stream] = ids or ()
-            phrases = {r.name or "": own.tokens(r.phrase) for r in prepared.scene.active_regions if r.phrase}
-            own.spans[stream] = spans_of(own.ids[stream], phrases)
+            return None
+        name = WHOLE if editing.whole else CANVAS
+        views = {view.stream: view for view in both.views if view.name == name}
+        streams: dict[Side, str] = {"before": BEFORE, "after": AFTER}
+        halves: dict[Side, Prepared] = {"before": pair.before, "after": pair.after}
+        ids: dict[Side, tuple[int, ...]] = {}
+        spans: dict[Side, dict[str, list[int]]] = {}
+        for side, stream in streams.items():
+            ids[side] = (text_ids(views[stream]) if stream in views else None) or ()
+            regions = halves[side].scene.active_regions
+            phrases = {r.name or "": _token_ids(r.phrase, pair.model.text) for r in regions if r.phrase}
+            spans[side] = spans_of(ids[side], phrases)
+        boosted = None
         if editing.boost != "none":
-            tokens = {stream: tuple(sorted(chain(*spans.values()))) for stream, spans in own.spans.items()}
-            own.boosted = Boosted(view=view, mode=editing.boost, source=BEFORE, tokens=tokens)
-        own.reader = ClearWords(view=view)
-        own.edits = (own.reader, *([own.boosted] if own.boosted is not None else []))
-        return own
+            tokens = {streams[side]: tuple(sorted(chain(*own.values()))) for side, own in spans.items()}
+            boosted = Boosted(view=name, mode=editing.boost, source=BEFORE, tokens=tokens)
+        return cls(
+            reader=ClearWords(view=name),
+            boosted=boosted,
+            count=editing.keywords,
+            text=pair.model.text,
+            wanted=pair.scene.active_regions,
+            streams=streams,
+            ids=ids,
+            spans=spans,
+        )
 
-    def tokens(self, phrase: str) -> list[int]:
-        """Token ids of a phrase inside a longer text."""
-        return [i for piece in cleaned(escaped(plain(phrase)), self.text.learned) for i in self.text.words(piece.words)]
+    @property
+    def edits(self) -> tuple[AttentionEdit, ...]:
+        """The reader and the boost."""
+        return (self.reader,) if self.boosted is None else (self.reader, self.boosted)
 
-    def words(self, step: Step) -> Mapping[tuple[str, str], str]:
+    def prompts(self, step: Step, run: Run) -> Prompts:
         """Segmentation prompts by (side, region) that replace the region's own phrase."""
-        if (
-            self.reader is not None
-            and self.count
-            and step.count - 1 - step.index in (step.count // 2 - 1, step.count // 4 - 1)
-        ):
-            self._refresh(self.reader)
-        return self.prompts
+        left = step.count - 1 - step.index
+        found: dict[tuple[str, str], str] = run.state((KeywordSelection, self.streams["before"]), dict)
+        if self.count and left in (step.count // 2 - 1, step.count // 4 - 1):
+            for side in self.streams:
+                found |= self._selected(side, run)
+        return found
 
-    def _refresh(self, reader: ClearWords) -> None:
-        for stream, side in ((BEFORE, "before"), (AFTER, "after")):
-            candidates = sorted(chain(*self.spans[stream].values()))
-            chosen = set(reader.clearest(stream, candidates, self.count))
-            for region in self.wanted:
-                name = region.name or ""
-                places = [place for place in self.spans[stream].get(name, []) if place in chosen]
-                clear = [self.text.token_text(self.ids[stream][place]).strip() for place in places]
-                found = list(dict.fromkeys([*region.keywords, *clear]))
-                if found:
-                    self.prompts[side, name] = ",".join(found)
-            if self.boosted is not None:
-                self.boosted.tokens[stream] = tuple(sorted(chosen))
+    def in_scene(self, scene: str) -> "KeywordSelection":
+        """The same for streams named ``scene/stream``."""
+        return replace(
+            self,
+            boosted=None if self.boosted is None else self.boosted.in_scene(scene),
+            streams={side: f"{scene}/{stream}" for side, stream in self.streams.items()},
+        )
+
+    def _selected(self, side: Side, run: Run) -> Prompts:
+        """The prompts of one side by what the run has read; the boost is of the selected tokens from now on."""
+        stream, spans = self.streams[side], self.spans[side]
+        chosen = set(self.reader.clearest(stream, sorted(chain(*spans.values())), self.count, run))
+        found: dict[tuple[str, str], str] = {}
+        for region in self.wanted:
+            name = region.name or ""
+            places = [place for place in spans.get(name, []) if place in chosen]
+            clear = [self.text.token_text(self.ids[side][place]).strip() for place in places]
+            if words := list(dict.fromkeys([*region.keywords, *clear])):
+                found[side, name] = ",".join(words)
+        if self.boosted is not None:
+            self.boosted.state(stream, run).tokens = tuple(sorted(chosen))
+        return found
 
 
-def energy(pair: Pair, editing: Editing, selection: KeywordSelection) -> RegionEnergy:
+def _token_ids(phrase: str, text: Any) -> list[int]:
+    """Token ids of a phrase inside a longer text."""
+    return [i for piece in cleaned(escaped(plain(phrase)), text.learned) for i in text.words(piece.words)]
+
+
+def energy(pair: Pair, editing: Editing, selection: KeywordSelection | None) -> RegionEnergy:
     """MRGD's losses between the canvases. Raises CapabilityError where the model has no segmenter."""
     vae = pair.model.vae
     return RegionEnergy(
@@ -117,7 +145,7 @@ def energy(pair: Pair, editing: Editing, selection: KeywordSelection) -> RegionE
         weights=Losses(**{f.name: getattr(editing, f.name) for f in fields(Losses)}),
         segmenter=_segmenter(pair),
         decode=vae.decoded if editing.decoder == "vae" else _linear(vae),
-        words=selection.words,
+        keywords=selection,
     )
 
 

@@ -48,7 +48,7 @@ def compares(pair: Pair, editing: Editing) -> bool:
 def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> Plan:
     """Attention edits and refinements between the canvases. known: latents [C, H, W] of a given image."""
     selection = KeywordSelection.of(pair, both, editing)
-    edits: list[AttentionEdit] = list(selection.edits)
+    edits: list[AttentionEdit] = [] if selection is None else list(selection.edits)
     refines: list[Refine] = []
     if editing.policies:
         edits += policy_edits(both.views, _roles(pair, editing))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -98,7 +99,7 @@ class LearningFolder:
         tensors = {name: moments[name].detach().cpu().contiguous() for name in _MOMENTS}
         tensors |= {"vectors": state.vectors.detach().cpu().contiguous(), "generator": state.generator.get_state()}
         counters = {name: getattr(state, name) for name in ("rounds", "best", "finished", "rows", "seconds")}
-        part = self.file.with_suffix(f".{os.getpid()}.part")
+        part = self.file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
         try:
             part.write_bytes(save(tensors, {"learning": json.dumps(counters)}))
             part.replace(self.file)

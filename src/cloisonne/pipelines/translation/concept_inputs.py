@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from cloisonne.core.predict import Run
+from cloisonne.core.run import Run
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cloisonne.core.guidance import Single
 from cloisonne.core.plan import Conditioning, Plan, Tokens, View
-from cloisonne.core.predict import Run, predict
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, NotFiniteError
 from cloisonne.models.capabilities import TITLES
@@ -153,10 +154,7 @@ def _loss(
         guide=Single(),
         weight=torch.ones(known.shape[-2:], device=known.device),
     )
-    run = Run()
-    x0 = predict(Plan(views=(view,)), z[None], step, run)[0]
-    counted.forwards += run.forwards
-    counted.rows += run.rows
+    x0 = predict(Plan(views=(view,)), z[None], step, counted.part())[0]
     return F.mse_loss((z - step.alpha * x0) / step.s, noise) + translating.l1 * F.l1_loss(x0, known)
 
 

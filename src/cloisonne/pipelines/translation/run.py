@@ -18,9 +18,9 @@ from cloisonne.core.inversion.ddim import Retrace, invert
 from cloisonne.core.inversion.null_text import ROUNDS, fit_null, fit_pivot
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Plan, Refine, View
-from cloisonne.core.predict import Run
 from cloisonne.core.refines import Clamp, Pin
-from cloisonne.core.sample import Watch, sample, silent
+from cloisonne.core.run import Run
+from cloisonne.core.sample import StepCallback, no_callback, sample
 from cloisonne.core.samplers import Sampler
 from cloisonne.errors import SceneError
 from cloisonne.methods.vct import CONTENT, IMAGE, sharing
@@ -146,8 +146,8 @@ class Translation:
             )
         return found
 
-    def sample(self, seed: int, watch: Watch = silent, added: Plan | None = None) -> Tensor:
-        """Sample the result's canvas [C, H, W]. watch: receives that canvas alone, [1, C, H, W]. added: extra plan."""
+    def sample(self, seed: int, on_step: StepCallback = no_callback, added: Plan | None = None) -> Tensor:
+        """Sample the result's canvas [C, H, W]. on_step: gets that canvas alone, [1, C, H, W]. added: extra plan."""
         noise, solver, content, image = self._inverted
         plan = self._plan(content, image) + (added or Plan()) + self._pinned
         place = {name: plan.streams.index(name) for name in (CONTENT, IMAGE)}
@@ -158,13 +158,11 @@ class Translation:
         z = plan.stack({CONTENT: noise, IMAGE: self._renoised(noise, fresh)})
         own = slice(place[IMAGE], place[IMAGE] + 1)
 
-        def on_step(step: Any, z: Tensor, x0: Tensor) -> None:
+        def report(step: Any, z: Tensor, x0: Tensor) -> None:
             self.progress("translation", step.index + 1, step.count)
-            watch(step, z[own], x0[own])
+            on_step(step, z[own], x0[own])
 
-        sampling = Run()
-        z = sample(plan, solver, z, self.prepared.steps, noise=fresh, watch=on_step, run=sampling)
-        self._count(sampling)
+        z = sample(plan, solver, z, self.prepared.steps, noise=fresh, on_step=report, run=self.run.part())
         return z[place[IMAGE]]
 
     def planned(self) -> Plan:
@@ -178,10 +176,6 @@ class Translation:
         learns = settings.learned and self.concept.file is None
         learning = [1] * (settings.rounds * settings.batch if learns else 0)
         return learning + [1] * count + [2] * ((ROUNDS + 1) * count if settings.pivot != "none" else 0)
-
-    def _count(self, run: Run) -> None:
-        self.run.forwards += run.forwards
-        self.run.rows += run.rows
 
     @cached_property
     def _inverted(self) -> tuple[Tensor, Any, View, View]:
@@ -198,7 +192,7 @@ class Translation:
             self.progress("inversion", done[0], len(steps))
 
         plan = Plan(views=(alone,), refines=clamp)
-        found = invert(plan, self.known[None], steps, "direct", watch=on_step, run=self.run)
+        found = invert(plan, self.known[None], steps, on_step=on_step, run=self.run.part())
         if self.translating.pivot == "none":
             return found.noise[0], found.sampler, alone, image
         branch, fit = ("cond", fit_pivot) if self.translating.pivot == "source" else ("null", fit_null)
@@ -207,7 +201,7 @@ class Translation:
             found.path,
             steps,
             run=self.run,
-            watch=lambda step, error: self.progress("pivot", step.index + 1, len(steps), error),
+            on_step=lambda step, error: self.progress("pivot", step.index + 1, len(steps), error),
         )
         (content,) = fitted.views
         image = replace(image, branches={**image.branches, "null": content.branches[branch]})

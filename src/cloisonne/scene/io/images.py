@@ -1,7 +1,6 @@
 """Opens given images and masks. Size and format are checked before anything is decoded."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from cloisonne.errors import ImageError
 from cloisonne.scene.io.colour_space import cicp_of
 from cloisonne.scene.io.image_ref import ImageRef
+from cloisonne.scene.io.quiet import without_warnings
 from cloisonne.scene.shapes.masks import Mask
 
 MAX_PIXELS = 64_000_000
@@ -66,8 +66,7 @@ def opened(picture: ImageRef, role: str, region: str | None = None, *, exact: bo
 @contextmanager
 def _image_errors(picture: ImageRef, role: str, region: str | None) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             yield
     except ImageError as error:
         raise ImageError(str(error), region=region) from None

@@ -6,7 +6,6 @@ It has only the fields below, no dates and no absolute paths. When read, its siz
 import hashlib
 import io
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
@@ -26,6 +25,7 @@ from cloisonne.scene.io.image_ref import (
     given_mask,
 )
 from cloisonne.scene.io.images import opened
+from cloisonne.scene.io.quiet import without_warnings
 from cloisonne.scene.shapes.mask_reading import Channel, read_mask
 from cloisonne.scene.values import Text, Value, brief
 
@@ -152,10 +152,8 @@ def _with_old_mask_channels(data: dict[str, Any]) -> dict[str, Any]:
 def read_record(png: bytes, name: str) -> Record:
     """Parse the record in a PNG file. Raises SceneError, which calls the file ``name``, if it is missing or damaged."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-                text = image.info.get(KEY)
+        with without_warnings(), Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            text = image.info.get(KEY)
     # The decoder raises all kinds of exceptions for damaged files.
     except Exception as error:
         raise SceneError(f"{name} cannot be read as a PNG ({error}); give a PNG written by cloisonne.") from None

@@ -1,0 +1,87 @@
+"""The state of one run of a plan: counts, caches, what attention edits and refines keep, and recorded attention maps.
+
+Plans and networks are never written to, so that any number of runs can use them at once. A run belongs to one thread.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+State = TypeVar("State")
+
+
+class AttentionReadings:
+    """The attention maps that one reader recorded: sums by batch row and step index, on the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[Hashable, int], tuple[Tensor, int]] = {}
+
+    def add(self, row: Hashable, step: int, maps: Tensor) -> None:
+        """Record the maps [W, h, w] of one attention layer."""
+        maps = maps.detach().float()
+        total, count = self._sums.get((row, step), (torch.zeros_like(maps), 0))
+        self._sums[row, step] = (total + maps, count + 1)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The indices of the steps with a reading."""
+        return tuple(sorted({step for _, step in self._sums}))
+
+    def mean(self, step: int | None = None) -> Tensor | None:
+        """[W, h, w] in [0, 1]: the mean over rows of the mean over layers, images and steps, or of one step.
+
+        None where nothing was recorded.
+        """
+        by_row: dict[Hashable, list[tuple[Tensor, int]]] = {}
+        for (row, index), reading in self._sums.items():
+            if step in (None, index):
+                by_row.setdefault(row, []).append(reading)
+        means = [
+            torch.stack([total for total, _ in own]).sum(0) / sum(count for _, count in own) for own in by_row.values()
+        ]
+        return torch.stack(means).mean(0) if means else None
+
+
+@dataclass(eq=False)
+class Run:
+    """What one run of a plan counts, caches and records between its denoising steps.
+
+    forwards, rows: forward passes (control networks included), and rows of all their batches. maps: recorded attention
+    maps by reader. scenes: in a run of a merged plan, a run for each scene, which gets the counts of its own rows.
+    parent: a run that gets the counts, too.
+    """
+
+    forwards: int = 0
+    rows: int = 0
+    maps: dict[Hashable, AttentionReadings] = field(default_factory=dict)
+    scenes: "Mapping[str, Run]" = field(default_factory=dict)
+    parent: "Run | None" = None
+    _states: dict[Hashable, Any] = field(default_factory=dict)
+
+    def state(self, owner: Hashable, make: Callable[[], State]) -> State:
+        """What ``owner`` keeps in this run, made by ``make`` at the first request."""
+        if owner not in self._states:
+            self._states[owner] = make()
+        return self._states[owner]
+
+    def part(self) -> "Run":
+        """A run with a state of its own, whose counts and attention maps belong to this run, too."""
+        return Run(maps=self.maps, parent=self)
+
+    def count(self, scenes: Iterable[str]) -> None:
+        """Count one forward. scenes: the name of each row's scene, "" outside of a merged plan."""
+        rows = Counter(scenes)
+        self._add(rows.total())
+        for scene, number in rows.items():
+            if scene in self.scenes:
+                self.scenes[scene]._add(number)
+
+    def _add(self, rows: int) -> None:
+        self.forwards += 1
+        self.rows += rows
+        if self.parent is not None:
+            self.parent._add(rows)
