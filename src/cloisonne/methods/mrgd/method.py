@@ -106,7 +106,7 @@ def regional_views(
     """MRGD's fusion of regions' views, on the views that the method multidiffusion makes.
 
     Where windows cover a pixel c times with mean feather F, each of them counts F / c, and what lies behind them 1 - F.
-    whole: the view of the whole picture, one window more from the share ``joins`` of the walk on.
+    whole: the view of the whole picture, one window more from the fraction ``joins`` of the steps on.
     """
     early = _weighed(views, windows, None, crops=crops)
     if whole is None:
@@ -195,7 +195,7 @@ def _shared(source: View, target: View, policy: Policy, when: Interval) -> list[
 
 
 def whole_from(kinds: Sequence[str], count: int) -> float:
-    """The share of a walk of ``count`` steps from which the whole picture's view counts: step i of T - 1 ... 0 is at
+    """The fraction of ``count`` steps from which the whole picture's view counts: step i of T - 1 ... 0 is at
     most f T, with f = 0.5 where all edits are changes, else 0.6."""
     share = 0.5 if set(kinds) == {"change"} else 0.6
     return max(0.0, 1 - share - 1 / count)
