@@ -18,18 +18,24 @@ from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution
 from cloisonne.methods.layout import Part
+from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 
 
 def amount(region: Region) -> float:
     """How much of the region's share of the canvas its exemplar paints, in [0, 1].
 
-    Against a phrase in the same region, a full exemplar counts as much as the words.
+    Next to a phrase in the same region, an exemplar of full strength counts as much as the phrase.
     """
     if region.exemplar is None:
         return 0.0
     strength = region.exemplar.strength
     return strength / (1 + strength) if region.phrase else strength
+
+
+def taken(region: Region, model: Model) -> float:
+    """The fraction of a region's share that the network for exemplars takes from text; an IP-Adapter takes none."""
+    return amount(region) if model.exemplar is not None else 0.0
 
 
 def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
@@ -62,7 +68,7 @@ def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
 
 
 def nothing_painted(ctx: Context) -> View:
-    """The whole canvas by the network that paints exemplars, while none of them counts."""
+    """The whole canvas by the network for exemplars, in steps in which none is active."""
     assert ctx.model.exemplar is not None, "the model paints exemplars"
     tokens = (Tokens(ctx.null_image_tokens()),)
     null = Conditioning(tokens=tokens, channels=ctx.model.exemplar.channels(*ctx.hole))
