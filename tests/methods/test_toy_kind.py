@@ -29,6 +29,7 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.sweep import swept
 from cloisonne.scene.conditions.kinds import CONDITIONS, ConditionField, images_of
 from cloisonne.scene.fields import with_fields
 from cloisonne.scene.io.image_ref import Background
@@ -294,3 +295,15 @@ def references(value: type[Value]) -> Iterator[str]:
 def test_the_table_has_every_field_that_refers_to_a_file() -> None:
     for row in CONDITIONS.values():
         assert set(references(row.value)) == set(row.files) & set(row.value.model_fields)
+
+
+def test_a_sweep_varies_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONDITIONS, "tint", replace(FIELD, sweeps=("tint.amount",)))
+    found = swept(scene_of(CAT, tinted()), "tint.amount", [0.2, 0.4])
+    assert [scene.regions[1].conditions["tint"].amount for scene in found] == [0.2, 0.4]
+
+
+def test_scenes_from_outside_must_embed_its_image() -> None:
+    data = {"regions": [{**json_fields(), "tint": "green.png"}]}
+    with pytest.raises(SceneError, match=r'^Region "tinted": tint\.image refers to a file'):
+        Scene.from_dict(data, images="embedded")

@@ -24,6 +24,7 @@ from cloisonne.scene.io.embedded import check_embedded
 from cloisonne.scene.io.image_ref import Background
 from cloisonne.scene.io.mrgd_layout import is_layout, scene_fields
 from cloisonne.scene.io.png_record import SIGNATURE, read_record
+from cloisonne.scene.io.renamed_fields import with_new_names
 from cloisonne.scene.outside import OutsideField
 from cloisonne.scene.overlap import Overlap
 from cloisonne.scene.prompt import Prompt, at
@@ -240,6 +241,7 @@ class Scene(Value):
         """
         if is_layout(data):
             return cls(**scene_fields(data))
+        data = with_new_names(data)
         scene = cls(**(data if base is None else wire.from_folder(data, base)))
         if images == "embedded":
             check_embedded(scene)

@@ -17,7 +17,7 @@ OF_TEXT = ("weight", "start, stop", "negative", "guidance", "strict")
 def editing_of(preset: str, changes: Any) -> Editing:
     """A preset with some of its fields changed. Raises SceneError for unknown names and values out of range."""
     found = changed(PRESETS, preset, changes, "editing")
-    for name in ("looks", "limit", "fresh"):
+    for name in ("self_attention_share", "limit", "fresh_noise"):
         if (getattr(found, name) or 0) > 1:
             raise SceneError(f"{name} is {getattr(found, name)}; give a number from 0 to 1.")
     return found
