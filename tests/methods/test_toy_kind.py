@@ -27,6 +27,7 @@ from cloisonne.models.capabilities import FAMILIES, NO_TEXT, YES, by_family
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.colour_warnings import colour_warnings
+from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.sweep import swept
@@ -307,3 +308,11 @@ def test_scenes_from_outside_must_embed_its_image() -> None:
     data = {"regions": [{**json_fields(), "tint": "green.png"}]}
     with pytest.raises(SceneError, match=r'^Region "tinted": tint\.image refers to a file'):
         Scene.from_dict(data, images="embedded")
+
+
+def test_edits_keep_it(tiny: Model) -> None:
+    hat = Region(name="hat", box=(0.0, 0.5, 0.5, 1.0), edit={"kind": "add", "phrase": "a cat"})
+    with_tint, without = (edit(scene_of(hat, *more), tiny) for more in ([tinted()], []))
+    before = [np.asarray(made.before.convert("RGB"))[:32, 32:] for made in (with_tint, without)]
+    assert not np.array_equal(*before)
+    assert np.array_equal(before[0], np.asarray(with_tint.after.convert("RGB"))[:32, 32:])

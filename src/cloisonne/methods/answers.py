@@ -74,10 +74,12 @@ WORDED = Answer(
 )
 SEEDED = Answer("of its seed", "the method caption uses no region; choose another", _seeded)
 UNUSED = Answer("no", where=_never)
-RIVALLED = Answer("with strict", "nothing else is painted there that it could leave room to; set strict", _rivalled)
+RIVALLED = Answer(
+    "with strict", "nothing else conditions the region that could get the remaining weight; set strict", _rivalled
+)
 PASTED = Answer(
     "with strict",
-    "the model paints all of the canvas by its exemplar; set strict, or give a background",
+    "the exemplar conditions the whole canvas; set strict, or give a background",
     lambda region, scene: _rivalled(region, scene) or scene.background is not None,
 )
 NO_NEGATIVE = Answer(
@@ -88,7 +90,7 @@ NO_NEGATIVE = Answer(
 )
 NO_LORA = Answer(
     "refused",
-    "Paint by Example, which has no LoRAs, draws it alone; give it a phrase too, or load an IP-Adapter in its place",
+    "Paint by Example, which has no LoRAs, generates it alone; give it a phrase too, or load an IP-Adapter instead",
     _never,
     refused=True,
 )

@@ -52,45 +52,45 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
     for p in placed:
         check_region(p.region, ctx.scene, ctx.model)
         idle(p.region, ctx.scene, ctx.model)
-    counting = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
+    active = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
     # Where regions of one priority and size do not all fit, the scene's first ones stay.
-    fitting = _fitting(method, sorted(counting, key=lambda p: (-area(p.box), placed.index(p))), ctx)
-    kept = [p for p in counting if p in fitting]
-    dropped = tuple(p.name for p in counting if p not in kept)
-    outside = next((p for p in kept if any(kind.outside_plan for kind in given_kinds(p.region, ctx.scene))), None)
+    fitting = _fitting(method, sorted(active, key=lambda p: (-area(p.box), placed.index(p))), ctx)
+    used = [p for p in active if p in fitting]
+    dropped = tuple(p.name for p in active if p not in used)
+    outside = next((p for p in used if any(kind.outside_plan for kind in given_kinds(p.region, ctx.scene))), None)
     plan, translated = Plan(), []
-    spans = _spans(kept, ctx)
+    spans = _spans(used, ctx)
     for index, span in enumerate(spans):
-        now, active = ctx.at_progress(span.start), _active(kept, span, ctx)
-        views = _views(method, layout(active, now), now, span, index)
+        now, inside = ctx.at_progress(span.start), _active(used, span, ctx)
+        views = _views(method, layout(inside, now), now, span, index)
         if outside is not None:
-            left = _left_to(outside, layout([outside, *active], now))
+            left = _left_to(outside, layout([outside, *inside], now))
             translated.append((span, left))
             views = tuple(replace(view, weight=view.weight * (1 - view.crop(left))) for view in views)
         plan += Plan(views=views)
     if ctx.model.clip is not None:
         plan += Plan(refines=(Clamp(limit=ctx.model.clip),))
-    shares = layout(kept, ctx, weighted=False).parts
+    shares = layout(used, ctx, weighted=False).parts
     return Compiled(
         plan=plan.without_empty_views(),
         seeds=tuple((part.region.seed, part.share) for part in shares if part.region.seed is not None),
         dropped=dropped,
         warnings=(
-            *(now for p in kept for now in warnings(p.region, ctx.scene, ctx.model)),
-            *(now for kind in KINDS.values() for now in kind.warnings(ctx.scene, kept, ctx.model)),
+            *(text for p in used for text in warnings(p.region, ctx.scene, ctx.model)),
+            *(text for kind in KINDS.values() for text in kind.warnings(ctx.scene, used, ctx.model)),
         ),
         translated=tuple(translated),
     )
 
 
-def _fitting(method: Method, counting: Sequence[Placed], ctx: Context) -> list[Placed]:
+def _fitting(method: Method, active: Sequence[Placed], ctx: Context) -> list[Placed]:
     """The regions whose texts fit the model's text encoder, next to the caption, in every interval of the steps."""
-    kept = list(counting)
-    for moment in sorted({0.0} | _switches(counting, ctx) - {1.0}):
-        now = {p.name: p.at_progress(moment, ctx.num_steps) for p in kept}
+    used = list(active)
+    for moment in sorted({0.0} | _switches(active, ctx) - {1.0}):
+        now = {p.name: p.at_progress(moment, ctx.num_steps) for p in used}
         fits = method.fitting([p for p in now.values() if p.region.phrase], ctx.at_progress(moment))
-        kept = [p for p in kept if now[p.name] in fits or not now[p.name].region.phrase]
-    return kept
+        used = [p for p in used if now[p.name] in fits or not now[p.name].region.phrase]
+    return used
 
 
 def _spans(placed: Sequence[Placed], ctx: Context) -> list[Interval]:
@@ -106,9 +106,9 @@ def _switches(placed: Sequence[Placed], ctx: Context) -> set[float]:
     return {edge for text in texts for edge in switches(text, ctx.num_steps)}
 
 
-def _active(kept: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed]:
+def _active(used: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed]:
     """The regions that are active in an interval, with their texts of that interval, if any."""
-    inside = (p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop)
+    inside = (p for p in used if p.region.start <= span.start and span.stop <= p.region.stop)
     now = (p.at_progress(span.start, ctx.num_steps) for p in inside)
     return [p for p in now if any(_in_plan(kind) for kind in given_kinds(p.region, ctx.scene))]
 
@@ -139,7 +139,7 @@ def _views(method: Method, layout: Layout, ctx: Context, span: Interval, index: 
 
 
 def _joined(view: View, added: Contribution, ctx: Context) -> View:
-    """A text-conditioned view with what conditions contribute to each branch, and what its network always takes."""
+    """A text-conditioned view with the conditioning of all views and the contributions to each branch."""
     parts = {"cond": added.cond, "null": added.null}
     branches = {}
     for name, branch in view.branches.items():
@@ -172,7 +172,7 @@ def _text_views(method: Method, layout: Layout, ctx: Context, added: Contributio
 
 
 def _left(like: Tensor, views: Sequence[View]) -> Tensor:
-    """[H, W]: what the views leave of the canvas, whose shares add up to 1; a rounding error is nothing."""
+    """[H, W]: what the views leave of the canvas, whose shares add up to 1, without rounding errors."""
     left = torch.ones_like(like)
     for view in views:
         left = left - view.weight
@@ -208,7 +208,7 @@ def _taken(region: Region, ctx: Context) -> float:
 
 
 def _negative(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
-    """The null branch: the scene's negative everywhere, and in a region with a negative that too, with its share."""
+    """The null branch: the scene's negative, followed in a region by the region's own, weighted by the shares."""
     shares = {"": rest}
     owners: dict[str, Region | None] = {"": None}
     for part in parts:
@@ -237,7 +237,7 @@ def _without_phrase(layout: Layout, ctx: Context, option: Literal["negative", "g
 
 
 def _with_phraseless(parts: Sequence[Part], rest: Tensor, found: Sequence[Part]) -> tuple[Sequence[Part], Tensor]:
-    """The regions with a phrase and those without, and what they leave of the canvas."""
+    """The regions with a phrase and those found without, and the share [H, W] that they leave to the caption."""
     if not found:
         return parts, rest
     counted = [*parts, *found]
