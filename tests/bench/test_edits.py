@@ -21,14 +21,25 @@ from cloisonne.scene.before_after import halves
 
 
 def test_rows() -> None:
-    assert edit_rows(["follow", "words", "own=follow,looks=0.5,follow=true,keywords=3,boost=none"]) == {
+    assert edit_rows(["follow", "words", "own=follow,self_attention_share=0.5,follow=true,keywords=3,boost=none"]) == {
         "follow": ("follow", {}),
         "words": ("words", {}),
-        "own": ("follow", {"looks": 0.5, "follow": True, "keywords": 3, "boost": "none"}),
+        "own": ("follow", {"self_attention_share": 0.5, "follow": True, "keywords": 3, "boost": "none"}),
     }
 
 
-@pytest.mark.parametrize("text", ["", "a=", "=x", "follow,looks=1", "a=follow,looks", "a=words,looks=1", "../a=follow"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a=",
+        "=x",
+        "follow,self_attention_share=1",
+        "a=follow,self_attention_share",
+        "a=words,self_attention_share=1",
+        "../a=follow",
+    ],
+)
 def test_an_unknown_row_is_one_clear_sentence(text: str) -> None:
     with pytest.raises(SceneError, match="give PRESET, or NAME=PRESET") as refused:
         edit_rows([text])
@@ -65,13 +76,13 @@ def test_options_reach_the_editor(tiny: Model, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(measure_edits, "edit", editor)
     item = pair(0)
     for mode in ("real", "generated"):
-        made = row_of("follow", {"looks": 0.5}, tiny, mode).make(item, 7)
+        made = row_of("follow", {"self_attention_share": 0.5}, tiny, mode).make(item, 7)
         assert (made.rows, made.seconds, made.after.shape) == (8, 0.5, (128, 128, 3))
     given, drawn = editor.calls
-    assert (given["preset"], given["looks"], given["seed"]) == ("follow", 0.5, 7)
+    assert (given["preset"], given["self_attention_share"], given["seed"]) == ("follow", 0.5, 7)
     assert given["scene"].background is not None
     assert drawn["scene"].background is None
-    assert row_of("follow", {"looks": 0.5}, tiny, "real").about == "follow,looks=0.5"
+    assert row_of("follow", {"self_attention_share": 0.5}, tiny, "real").about == "follow,self_attention_share=0.5"
 
 
 @pytest.mark.parametrize("index", [1, 3])
@@ -106,7 +117,18 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_famil
     editor = Editor()
     monkeypatch.setattr(measure_edits, "edit", editor)
     out = tmp_path / "out"
-    given = ["-o", out, "--model", tiny_family, "--row", "own=follow,looks=0.5", "--limit", 1, "--task", "change"]
+    given = [
+        "-o",
+        out,
+        "--model",
+        tiny_family,
+        "--row",
+        "own=follow,self_attention_share=0.5",
+        "--limit",
+        1,
+        "--task",
+        "change",
+    ]
     assert run(monkeypatch, *given, "--save-pictures") == 0
     output = capsys.readouterr().out
     assert "#### change, n = 1 pairs" in output

@@ -102,7 +102,7 @@ REFUSED = [
     "edit absent.json -o folder",
     "edit edit.json -o folder",
     "edit plain.json -o folder --preset best",
-    "edit plain.json -o folder --looks 3",
+    "edit plain.json -o folder --self-attention-share 3",
     "edit plain.json -o old.png",
     "translate absent.png --reference old.png -o new.png",
     "translate old.png --reference absent.png -o new.png",

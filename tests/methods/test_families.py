@@ -8,6 +8,7 @@ from tiny import write_checkpoint, write_xl
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError
+from cloisonne.methods.kinds import markdown
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
@@ -110,6 +111,4 @@ def test_reco_on_a_plain_checkpoint_is_refused(models: dict[str, Model], line: s
 
 
 def test_table_of_the_docs_is_the_one_of_the_code() -> None:
-    from cloisonne.models.capabilities import markdown
-
     assert markdown() in (Path(__file__).parents[2] / "docs/checkpoints.md").read_text(encoding="utf-8")

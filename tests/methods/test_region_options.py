@@ -16,7 +16,9 @@ from tiny import write_checkpoint, write_exemplar
 from torch import Tensor
 
 from cloisonne.errors import CloisonneError, SceneError
-from cloisonne.methods.region_options import KINDS, OPTIONS, Answer, markdown
+from cloisonne.methods.answers import OPTIONS, Answer
+from cloisonne.methods.kinds import KINDS, rows
+from cloisonne.methods.region_options import markdown
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
@@ -56,12 +58,13 @@ NEEDS: dict[str, dict[str, Any]] = {
     "with strict": {"strict": True},
 }
 """What a mark asks for besides: of the region, or the overlap rule of the scene."""
+ANSWERS = {name: answers for kind in KINDS.values() for name, answers, _ in rows(kind)}
 CELLS = [
     (kind, option)
-    for kind in KINDS
+    for kind in ANSWERS
     for option in OPTIONS
     if kind not in ("edit", "concept")
-    and KINDS[kind][option].mark != "as its words"
+    and ANSWERS[kind][option].mark != "as its words"
     and (kind, option) != ("lora", "lora")
 ]
 
@@ -122,7 +125,7 @@ def model_of(kind: str, models: dict[str, Model]) -> Model:
 @pytest.mark.parametrize(("kind", "option"), CELLS)
 def test_cell(models: dict[str, Model], kind: str, option: str) -> None:
     """Where it counts, the region is another; where not, the table says what becomes of it."""
-    model, answer = model_of(kind, models), KINDS[kind][option]
+    model, answer = model_of(kind, models), ANSWERS[kind][option]
     needs = NEEDS.get(answer.mark, {})
     rival = option == "priority"
     plain, _ = drawn(model, scene_of(kind, rival=rival, **needs))
@@ -147,10 +150,10 @@ def test_cell(models: dict[str, Model], kind: str, option: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "option"),
-    [(kind, option) for kind, option in CELLS if KINDS[kind][option].mark in NEEDS and option != "mask"],
+    [(kind, option) for kind, option in CELLS if ANSWERS[kind][option].mark in NEEDS and option != "mask"],
 )
 def test_without_what_it_needs_it_is_said(models: dict[str, Model], kind: str, option: str) -> None:
-    answer: Answer = KINDS[kind][option]
+    answer: Answer = ANSWERS[kind][option]
     plain, _ = drawn(model_of(kind, models), scene_of(kind))
     found, warnings = drawn(model_of(kind, models), scene_of(kind, **CHANGES[option]))
     assert torch.equal(found, plain)

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.methods.kinds import check
 from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, encoder_of, published
 from cloisonne.models.builtin import BUILTIN, members
-from cloisonne.models.capabilities import check
 from cloisonne.models.family_members import adapted, tower_of, write_exemplar
 from cloisonne.models.load import load
 

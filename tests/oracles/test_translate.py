@@ -103,7 +103,7 @@ def test_the_estimate_is_that_of_diffusers_by_the_same_file(root: Path, kind: st
 def test_without_shared_attention_it_is_diffusers_pipeline_from_the_inverted_noise(root: Path, kind: str) -> None:
     model = load(root / "sd", exemplar=file_of(root, kind))
     region = Region(name="all", box=(0, 0, 1, 1), concept=picture(1), guidance=GUIDANCE)
-    fields = {"steps": 10, "sampler": "ddim", "seed": 0, "translating": {"preset": "fast", "looks": 0.0}}
+    fields = {"steps": 10, "sampler": "ddim", "seed": 0, "translating": {"preset": "fast", "self_attention_share": 0.0}}
     scene = Scene(background=picture(0), regions=(region,), **fields)
     found = generate(scene, model, output_type="latent")
     own = conditioning_of(model, picture(1))

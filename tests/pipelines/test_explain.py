@@ -84,7 +84,9 @@ def test_dropped_regions_and_warnings_are_printed(tiny: Model) -> None:
     explained = explain(SCENE.replace(regions=(CAT.replace(feather=0.2), long)), tiny)
     assert explained.dropped == ("long",)
     assert 'dropped: region "long", for lack of tokens' in str(explained)
-    assert 'warning: Region "pet": its feather changes nothing here: its words say its box;' in str(explained)
+    assert 'warning: Region "pet": its feather changes nothing here: its box is encoded, not its shape;' in str(
+        explained
+    )
 
 
 def test_what_cannot_be_drawn_cannot_be_explained(tiny: Model) -> None:

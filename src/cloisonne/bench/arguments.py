@@ -137,6 +137,6 @@ def p2p_of(options: dict[str, Any]) -> dict[str, Any]:
 
     Raises SceneError for an unknown option.
     """
-    changes = {"inversion": "null-text", "fresh": 0.0, **options}
+    changes = {"inversion": "null-text", "fresh_noise": 0.0, **options}
     editing_of(P2P, changes)
     return {"preset": P2P, **changes}

@@ -8,8 +8,8 @@ import numpy as np
 from cloisonne.bench.layouts import facts
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.mixed import Generated, evaluate_mixed
+from cloisonne.methods.kinds import check
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.capabilities import check
 from cloisonne.models.load import load
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Scene

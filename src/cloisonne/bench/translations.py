@@ -19,8 +19,8 @@ from cloisonne.eval.translations import (
     Translated,
     evaluate_translations,
 )
+from cloisonne.methods.kinds import check
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.capabilities import check
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import paint

@@ -19,7 +19,7 @@ from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, w
 from cloisonne.cli.threads import wait_passively
 from cloisonne.cli.train import train
 from cloisonne.cli.translate import translate
-from cloisonne.errors import Cancelled, CloisonneError, on_command_line
+from cloisonne.errors import Cancelled, CloisonneError, SceneError, on_command_line
 
 app = typer.Typer(
     name="cloisonne",
@@ -40,6 +40,12 @@ app.command()(fill)
 app.command()(paint)
 
 
+def _refuse_looks(given: str | None) -> None:
+    """Raise SceneError for the name that an option had in 0.1."""
+    if given is not None:
+        raise SceneError("--looks is now --self-attention-share; use that name.")
+
+
 @app.command()
 @grouped
 def edit(
@@ -58,10 +64,11 @@ def edit(
     preset: Annotated[
         str | None, typer.Option(help="Editing method: follow, mrgd, official, p2p or multidiffusion.")
     ] = None,
-    looks: Annotated[
+    self_attention_share: Annotated[
         float | None,
         typer.Option(help="Fraction of the steps, 0 to 1, in which edited regions reuse the source's self-attention."),
     ] = None,
+    looks: Annotated[str | None, typer.Option(hidden=True, callback=_refuse_looks)] = None,
     overwrite: Overwrite = False,
     no_embed: Annotated[bool, typer.Option("--no-embed", help="Do not embed input images in the PNG.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report to stdout.")] = False,
@@ -77,7 +84,8 @@ def edit(
 
     began = time.perf_counter()
     asked = scene_from(scene, None, [], drawing.given(model=loading.model))
-    options: dict[str, Any] = {} if looks is None else {"looks": looks}
+    given = {"self_attention_share": self_attention_share}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     check_editing(asked, preset, options)
     check_scene(asked)
     check_outputs(out, overwrite=overwrite)

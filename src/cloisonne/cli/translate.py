@@ -61,7 +61,8 @@ def translate(
     from cloisonne.models.checkpoints.sources import check_path
     from cloisonne.pipelines.translation.settings import NAME, translating_of
     from cloisonne.scene import Source, check_output
-    from cloisonne.scene.io.image_ref import given_background, given_concept_image, given_mask
+    from cloisonne.scene.conditions.concept import given_concept_image
+    from cloisonne.scene.io.image_ref import given_background, given_mask
     from cloisonne.scene.io.images import load_mask, open_rgb
     from cloisonne.scene.values import own_names
 

@@ -1,4 +1,4 @@
-"""What all methods share: their protocol, and the room that their sequences have.
+"""The protocol of methods, and the token budget of their sequences.
 
 Letters as in ``core``: H W latent pixels, N tokens, D width.
 """
@@ -16,11 +16,13 @@ from cloisonne.scene.shapes.geometry import area
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fragment:
-    """What a method makes of a layout.
+    """The text conditioning of a layout by a method.
 
-    text: conditioning of the view of the whole canvas. summary: one text for that view, where a network reads pooled
-    text or a ControlNet is used. parts: the regions whose phrases condition it; their negatives and guidance do, too.
-    views: those of regions that have one of their own, so that the canvas counts less where they are.
+    Attributes:
+        text: conditioning of the view of the whole canvas.
+        summary: one text for that view, for pooled text and ControlNets.
+        parts: the regions whose phrases condition that view; their negatives and guidance do, too.
+        views: further views of single regions, which take their weight from that of the canvas.
     """
 
     text: Conditioning
@@ -33,7 +35,7 @@ class Method(Protocol):
     """How regions reach the network."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        """The regions there is room for; the others are dropped as a whole, lowest priority first, then smallest."""
+        """The regions whose texts fit; the others are dropped as a whole, lowest priority first, then smallest."""
         ...
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:

@@ -1,4 +1,4 @@
-"""What ReCo is compared with: the caption alone, places in words, masked attention, one prediction a region."""
+"""The methods that ReCo is compared with: the caption alone, places in words, masked attention, MultiDiffusion."""
 
 from collections.abc import Sequence
 
@@ -51,7 +51,7 @@ def _tokens(text: str, ctx: Context) -> list[int]:
 
 
 def region_in_words(box: Box, phrase: str) -> str:
-    """A region as Words says it: "small square in the top left, a doughnut"."""
+    """A region in the text of Words: "small square in the top left, a doughnut"."""
     return f"{described_place(box)}, {phrase}"
 
 

@@ -1,4 +1,4 @@
-"""From the placed regions of a scene to one plan: the method's text conditioning plus what every condition adds."""
+"""Compile the placed regions of a scene to one plan: the method's text conditioning plus what each condition adds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,35 +10,28 @@ from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Interval, Plan, View
 from cloisonne.core.refines import Clamp
-from cloisonne.methods import control, exemplar, ip_adapter, lora
 from cloisonne.methods.base import Method
 from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.contribution import ConditionKind, Contribution
-from cloisonne.methods.exemplar import amount, nothing_painted
-from cloisonne.methods.ip_adapter import prompted_parts
+from cloisonne.methods.kinds import KINDS, check_region, check_scene, given_kinds
 from cloisonne.methods.layout import Layout, Part, Placed, layout
-from cloisonne.methods.lora import check_loras, lora_warnings
 from cloisonne.methods.region_options import idle, warnings
-from cloisonne.models.capabilities import check
+from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
 from cloisonne.scene.shapes.geometry import area
 
-CONDITIONS: tuple[ConditionKind, ...] = (
-    control.contribute,
-    lora.contribute,
-    ip_adapter.contribute,
-    exemplar.contribute,
-)
-"""What regions can be given besides a phrase. Each contributes to every text-conditioned view, whatever the method."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Compiled:
-    """A scene as a plan. seeds: (seed, mask [H, W]) of the regions with noise of their own. dropped: names.
+    """A scene as a plan.
 
-    translated: where a region has a concept, the intervals of the steps and what the plan leaves to it there, [H, W] in
-    [0, 1]: all that no other region takes.
+    Attributes:
+        seeds: (seed, mask [H, W]) of the regions with noise of their own.
+        dropped: names of the regions that do not fit the model's text.
+        warnings: what of the scene is not honoured, one sentence each.
+        translated: if a condition of a region is generated outside of the plan (a concept), the intervals of the steps
+            and the share [H, W] in [0, 1] that the plan leaves to it: what no other region takes.
     """
 
     plan: Plan
@@ -49,94 +42,94 @@ class Compiled:
 
 
 def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
-    """The plan of the scene's regions; those of weight 0 or an empty interval are as if they were not there.
+    """Compile the scene's regions to a plan. Those of weight 0 or with an empty interval are absent.
 
-    Raises SceneError or CapabilityError, naming the region, where the method cannot say what is asked.
+    Raises:
+        SceneError: a region's text is too long, or an option of it is refused.
+        CapabilityError: the model does not support a condition. Both name the region.
     """
-    for whole in ctx.scene.lora:
-        check("lora", ctx.model, kind=whole.name)
+    check_scene(ctx.scene, ctx.model)
     for p in placed:
-        if p.region.phrase:
-            check(f"phrase, method {ctx.scene.method}", ctx.model, p.name)
-        if p.region.exemplar is not None:
-            check("exemplar", ctx.model, p.name)
-        if p.region.control is not None:
-            check("control", ctx.model, p.name, kind=p.region.control.kind)
-        check_loras(p.region, ctx.model)
+        check_region(p.region, ctx.scene, ctx.model)
         idle(p.region, ctx.scene, ctx.model)
-    counting = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
+    active = sorted((p for p in placed if p.region.active), key=lambda p: (-area(p.box), p.name))
     # Where regions of one priority and size do not all fit, the scene's first ones stay.
-    fitting = _fitting(method, sorted(counting, key=lambda p: (-area(p.box), placed.index(p))), ctx)
-    kept = [p for p in counting if p in fitting]
-    dropped = tuple(p.name for p in counting if p not in kept)
-    concept = next((p for p in kept if p.region.concept is not None), None)
+    fitting = _fitting(method, sorted(active, key=lambda p: (-area(p.box), placed.index(p))), ctx)
+    used = [p for p in active if p in fitting]
+    dropped = tuple(p.name for p in active if p not in used)
+    outside = next((p for p in used if any(kind.outside_plan for kind in given_kinds(p.region, ctx.scene))), None)
     plan, translated = Plan(), []
-    spans = _spans(kept, ctx)
+    spans = _spans(used, ctx)
     for index, span in enumerate(spans):
-        now, active = ctx.at_progress(span.start), _active(kept, span, ctx)
-        views = _views(method, layout(active, now), now, span, index)
-        if concept is not None:
-            left = _left_to(concept, layout([concept, *active], now))
+        now, inside = ctx.at_progress(span.start), _active(used, span, ctx)
+        views = _views(method, layout(inside, now), now, span, index)
+        if outside is not None:
+            left = _left_to(outside, layout([outside, *inside], now))
             translated.append((span, left))
             views = tuple(replace(view, weight=view.weight * (1 - view.crop(left))) for view in views)
         plan += Plan(views=views)
     if ctx.model.clip is not None:
         plan += Plan(refines=(Clamp(limit=ctx.model.clip),))
-    shares = layout(kept, ctx, weighted=False).parts
+    shares = layout(used, ctx, weighted=False).parts
     return Compiled(
         plan=plan.without_empty_views(),
         seeds=tuple((part.region.seed, part.share) for part in shares if part.region.seed is not None),
         dropped=dropped,
         warnings=(
-            *(now for p in kept for now in warnings(p.region, ctx.scene, ctx.model)),
-            *lora_warnings(ctx.scene, kept, ctx.model),
+            *(text for p in used for text in warnings(p.region, ctx.scene, ctx.model)),
+            *(text for kind in KINDS.values() for text in kind.warnings(ctx.scene, used, ctx.model)),
         ),
         translated=tuple(translated),
     )
 
 
-def _fitting(method: Method, counting: Sequence[Placed], ctx: Context) -> list[Placed]:
-    """The regions there is room for whatever they and the caption say in any part of the walk."""
-    kept = list(counting)
-    for moment in sorted({0.0} | _switches(counting, ctx) - {1.0}):
-        now = {p.name: p.at_progress(moment, ctx.num_steps) for p in kept}
+def _fitting(method: Method, active: Sequence[Placed], ctx: Context) -> list[Placed]:
+    """The regions whose texts fit the model's text encoder, next to the caption, in every interval of the steps."""
+    used = list(active)
+    for moment in sorted({0.0} | _switches(active, ctx) - {1.0}):
+        now = {p.name: p.at_progress(moment, ctx.num_steps) for p in used}
         fits = method.fitting([p for p in now.values() if p.region.phrase], ctx.at_progress(moment))
-        kept = [p for p in kept if now[p.name] in fits or not now[p.name].region.phrase]
-    return kept
+        used = [p for p in used if now[p.name] in fits or not now[p.name].region.phrase]
+    return used
 
 
 def _spans(placed: Sequence[Placed], ctx: Context) -> list[Interval]:
-    """The parts of the walk in which the same regions count and say the same."""
+    """The intervals of the steps in which the same regions are active with the same texts."""
     edges = {0.0, 1.0} | {edge for p in placed for edge in (p.region.start, p.region.stop)}
     return [Interval(start, stop) for start, stop in pairwise(sorted(edges | _switches(placed, ctx)))]
 
 
 def _switches(placed: Sequence[Placed], ctx: Context) -> set[float]:
-    """The fractions of the walk at which a text says other words."""
+    """The fractions of the steps at which a text changes."""
     texts = [ctx.scene.caption, ctx.scene.negative]
     texts += [text for p in placed for text in (p.region.phrase, p.region.negative)]
     return {edge for text in texts for edge in switches(text, ctx.num_steps)}
 
 
-def _active(kept: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed]:
-    """The regions that count in a part of the walk, as they say it there; without words, as pictures and maps do."""
-    inside = (p for p in kept if p.region.start <= span.start and span.stop <= p.region.stop)
+def _active(used: Sequence[Placed], span: Interval, ctx: Context) -> list[Placed]:
+    """The regions that are active in an interval, with their texts of that interval, if any."""
+    inside = (p for p in used if p.region.start <= span.start and span.stop <= p.region.stop)
     now = (p.at_progress(span.start, ctx.num_steps) for p in inside)
-    return [p for p in now if p.region.phrase or p.region.exemplar is not None or p.region.control is not None]
+    return [p for p in now if any(_in_plan(kind) for kind in given_kinds(p.region, ctx.scene))]
 
 
-def _left_to(concept: Placed, whole: Layout) -> Tensor:
-    """[H, W]: a concept's share among the regions, and all where none is."""
+def _in_plan(kind: ConditionKind) -> bool:
+    """Whether a condition of this kind alone makes a region part of the plan: a phrase, or one that needs none."""
+    return not kind.outside_plan and (bool(kind.method) or CONDITIONS[kind.name].alone)
+
+
+def _left_to(outside: Placed, whole: Layout) -> Tensor:
+    """[H, W]: the share of a region outside of the plan among all regions, and 1 where none is."""
     total = torch.stack([part.share for part in whole.parts]).sum(0)
-    own = next(part.share for part in whole.parts if part.name == concept.name)
+    own = next(part.share for part in whole.parts if part.name == outside.name)
     return torch.where(total > 0, own / torch.where(total > 0, total, 1), 1)
 
 
 def _views(method: Method, layout: Layout, ctx: Context, span: Interval, index: int) -> tuple[View, ...]:
-    """The views of one interval: the method's, with what every condition contributes, and those of other networks."""
+    """The views of one interval: the method's with what each condition contributes, and those of other networks."""
     added = Contribution()
-    for contribute in CONDITIONS:
-        added += contribute(layout.parts, ctx)
+    for kind in KINDS.values():
+        added += kind.contribute(layout.parts, ctx)
     ctx = replace(ctx, summarised=bool(added.cond.controlnets))
     if ctx.model.image_only:
         views = (_only_view(added, ctx),)
@@ -146,7 +139,7 @@ def _views(method: Method, layout: Layout, ctx: Context, span: Interval, index: 
 
 
 def _joined(view: View, added: Contribution, ctx: Context) -> View:
-    """A text-conditioned view with what conditions contribute to each branch, and what its network always takes."""
+    """A text-conditioned view with the conditioning of all views and the contributions to each branch."""
     parts = {"cond": added.cond, "null": added.null}
     branches = {}
     for name, branch in view.branches.items():
@@ -157,9 +150,9 @@ def _joined(view: View, added: Contribution, ctx: Context) -> View:
 
 def _only_view(added: Contribution, ctx: Context) -> View:
     """The only view of a model that is conditioned on images alone."""
-    if ctx.scene.caption or not any(amount(region) > 0 for region in ctx.scene.active_regions):
-        ctx.encode(ctx.scene.caption)  # raises, and says what to do
-    return added.views[0] if added.views else nothing_painted(ctx)
+    if ctx.scene.caption or not any(_taken(region, ctx) > 0 for region in ctx.scene.active_regions):
+        ctx.encode(ctx.scene.caption)  # raises CapabilityError with advice
+    return added.views[0] if added.views else next(kind.idle_view(ctx) for kind in KINDS.values() if kind.idle_view)
 
 
 def _text_views(method: Method, layout: Layout, ctx: Context, added: Contribution) -> tuple[View, ...]:
@@ -179,7 +172,7 @@ def _text_views(method: Method, layout: Layout, ctx: Context, added: Contributio
 
 
 def _left(like: Tensor, views: Sequence[View]) -> Tensor:
-    """[H, W]: what the views leave of the canvas, whose shares add up to 1; a rounding error is nothing."""
+    """[H, W]: what the views leave of the canvas, whose shares add up to 1, without rounding errors."""
     left = torch.ones_like(like)
     for view in views:
         left = left - view.weight
@@ -187,7 +180,7 @@ def _left(like: Tensor, views: Sequence[View]) -> Tensor:
 
 
 def _of_text(layout: Layout, ctx: Context) -> Layout:
-    """The layout as texts share it: without what exemplars take; where that is all, the caption conditions."""
+    """The layout as texts share it, without what other networks take; where that is all, the caption conditions."""
     parts = tuple(
         replace(part, share=part.share * (1 - own)) if (own := _taken(part.region, ctx)) else part
         for part in layout.parts
@@ -195,23 +188,27 @@ def _of_text(layout: Layout, ctx: Context) -> Layout:
     )
     rest = _rest(layout, ctx)
     total = torch.stack([rest, *(part.share for part in parts)]).sum(0)
-    control_only = tuple(part for part in layout.parts if part.region.control is not None and not part.region.phrase)
-    return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)), control_only=control_only)
+    captioned = tuple(
+        part
+        for part in layout.parts
+        if not part.region.phrase and any(kind.captioned for kind in given_kinds(part.region, ctx.scene))
+    )
+    return Layout(parts=parts, rest=torch.where(total > 0, rest, torch.ones_like(rest)), captioned=captioned)
 
 
 def _rest(layout: Layout, ctx: Context) -> Tensor:
-    """[H, W]: the caption's share, with what weak exemplars leave of regions without a phrase."""
+    """[H, W]: the caption's share, with what other networks leave of regions without a phrase."""
     left = [part.share * (1 - _taken(part.region, ctx)) for part in layout.parts if not part.region.phrase]
     return torch.stack([layout.rest, *left]).sum(0) if left else layout.rest
 
 
 def _taken(region: Region, ctx: Context) -> float:
-    """The part of a region's share that a network of exemplars takes from text; an IP-Adapter takes none."""
-    return amount(region) if ctx.model.exemplar is not None else 0.0
+    """The fraction of a region's share that networks of its conditions take from text."""
+    return min(1.0, sum(kind.takes(region, ctx.model) for kind in given_kinds(region, ctx.scene)))
 
 
 def _negative(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning:
-    """The null branch: the scene's negative everywhere, and in a region with a negative that too, with its share."""
+    """The null branch: the scene's negative, followed in a region by the region's own, weighted by the shares."""
     shares = {"": rest}
     owners: dict[str, Region | None] = {"": None}
     for part in parts:
@@ -227,21 +224,20 @@ def _negative(parts: Sequence[Part], rest: Tensor, ctx: Context) -> Conditioning
 
 
 def _without_phrase(layout: Layout, ctx: Context, option: Literal["negative", "guidance"]) -> list[Part]:
-    """The regions without a phrase that set an option of the canvas's network, by a control or an image prompt."""
-    prompted = prompted_parts(layout.parts, ctx)
-    setting = [part for part in layout.parts if part in prompted or part.region.control is not None]
-    if option == "negative":
-        setting = [part for part in setting if part.region.negative]
-    else:
-        setting = [part for part in setting if part in prompted or part.region.guidance is not None]
-    found = [part for part in setting if not part.region.phrase]
+    """The regions without a phrase that set an option of the text-conditioned view."""
+    found = [
+        part
+        for part in layout.parts
+        if not part.region.phrase
+        and any(option in kind.canvas_options(part.region, ctx.model) for kind in given_kinds(part.region, ctx.scene))
+    ]
     return [
         replace(part, share=part.share * (1 - own)) if (own := _taken(part.region, ctx)) else part for part in found
     ]
 
 
 def _with_phraseless(parts: Sequence[Part], rest: Tensor, found: Sequence[Part]) -> tuple[Sequence[Part], Tensor]:
-    """The regions with a phrase and those without, and what they leave of the canvas."""
+    """The regions with a phrase and those found without, and the share [H, W] that they leave to the caption."""
     if not found:
         return parts, rest
     counted = [*parts, *found]

@@ -1,7 +1,7 @@
-"""Paint by Example: a region is filled with the subject of a picture, in a pose and light of its own.
+"""Paint by Example: generates the subject of a reference image in a region, in another pose and lighting.
 
-Yang et al., CVPR 2023, arXiv 2211.13227. One network paints all exemplars of a scene in one row a branch: its
-condition is one token a picture, and with one token its cross-attention is a bias that does not depend on the pixel,
+Yang et al., CVPR 2023, arXiv 2211.13227. One view predicts all exemplars of a scene with one row per branch: its
+condition is one token per image, and with one token its cross-attention is a bias that does not depend on the pixel,
 so that several exemplars are pieces each where its region is (exact for one; ours for several). Where words share the
 canvas, the picture around the hole is the text network's estimate at that step (``core/inpaint_context.py``; ours).
 """
@@ -18,18 +18,24 @@ from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution
 from cloisonne.methods.layout import Part
+from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 
 
 def amount(region: Region) -> float:
-    """How much of the region's share of the canvas its exemplar paints, in [0, 1].
+    """The fraction of the region's share of the canvas that its exemplar takes, in [0, 1].
 
-    Against a phrase in the same region, a full exemplar counts as much as the words.
+    Next to a phrase in the same region, an exemplar of full strength counts as much as the phrase.
     """
     if region.exemplar is None:
         return 0.0
     strength = region.exemplar.strength
     return strength / (1 + strength) if region.phrase else strength
+
+
+def taken(region: Region, model: Model) -> float:
+    """The fraction of a region's share that the network for exemplars takes from text; an IP-Adapter takes none."""
+    return amount(region) if model.exemplar is not None else 0.0
 
 
 def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
@@ -54,7 +60,8 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
 
 
 def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
-    """The picture with a hole, [C + 1, H, W]: where exemplars paint. Where others draw, their estimate is around it."""
+    """Masked-image channels [C + 1, H, W], with the hole where exemplars are; the other networks' estimates surround
+    it where these predict the rest."""
     unsure = (1 - channels[-1]) * (shares.sum(0) <= 0)
     if ctx.model.image_only or not bool((unsure > 0).any()):
         return Conditioning(channels=channels)
@@ -62,8 +69,8 @@ def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
 
 
 def nothing_painted(ctx: Context) -> View:
-    """The whole canvas by the network that paints exemplars, while none of them counts."""
-    assert ctx.model.exemplar is not None, "the model paints exemplars"
+    """The whole canvas by the network for exemplars, in steps in which none is active."""
+    assert ctx.model.exemplar is not None, "the model has a network for exemplars"
     tokens = (Tokens(ctx.null_image_tokens()),)
     null = Conditioning(tokens=tokens, channels=ctx.model.exemplar.channels(*ctx.hole))
     weight = torch.ones(ctx.grid, device=ctx.model.device)
@@ -71,7 +78,7 @@ def nothing_painted(ctx: Context) -> View:
 
 
 def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Tokens, ...]:
-    """Each picture's token where its region is; elsewhere all of them equally, but for those of strict regions."""
+    """Each image's token where its region is; elsewhere all of them equally, but for those of strict regions."""
     tokens = [ctx.image_tokens(part.region) for part in painted]
     strict = [part.region.strict for part in painted]
     if len(tokens) == 1 and not strict[0]:
@@ -83,7 +90,7 @@ def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Toke
     )
     if not all(strict):
         return pieces
-    # A network that paints alone also leaves soft edges and weak exemplars to no picture.
+    # If it is the only network, soft edges and weak exemplars fade to the null token.
     left = (1 - shares.sum(0)).clamp_min(0) if ctx.model.image_only else nowhere
     return (*pieces, Tokens(ctx.null_image_tokens(), mask=left)) if bool((left > 0).any()) else pieces
 
@@ -98,6 +105,6 @@ def _similarity(painted: Sequence[Part], shares: Tensor, native: float) -> float
 
 
 def similarity(region: Region, native: float) -> float:
-    """The region's guidance by its exemplar, where it leaves it out the model's own."""
+    """The region's guidance scale of its exemplar; the model's own if it is not given."""
     given = region.guidance if region.similarity is None else region.similarity
     return native if given is None else given

@@ -14,6 +14,8 @@ from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution
 from cloisonne.methods.layout import Part
+from cloisonne.models.model import Model
+from cloisonne.scene.region import Region
 
 
 def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
@@ -28,6 +30,13 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
     )
     null = Tokens(ctx.null_image_tokens(), mask=torch.stack(masks).sum(0))
     return Contribution(cond=Conditioning(image_prompts=images), null=Conditioning(image_prompts=(null,)))
+
+
+def canvas_options(region: Region, model: Model) -> tuple[str, ...]:
+    """The options that a region with an image prompt sets for the text that conditions the canvas there."""
+    if model.ip_adapter is None or region.exemplar is None or region.exemplar.strength == 0:
+        return ()
+    return ("negative", "guidance") if region.negative else ("guidance",)
 
 
 def prompted_parts(parts: Sequence[Part], ctx: Context) -> list[Part]:

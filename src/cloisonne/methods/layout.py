@@ -31,7 +31,7 @@ class Placed:
         return self.region.name or ""
 
     def at_progress(self, progress: float, num_steps: int) -> "Placed":
-        """The same place with what the region says there; see :meth:`Region.at_progress`."""
+        """The same place with the region's texts at that step; see :meth:`Region.at_progress`."""
         return replace(self, region=self.region.at_progress(progress, num_steps))
 
 
@@ -41,7 +41,7 @@ def place(region: Region, soft: Mask, box: Box, grid: tuple[int, int]) -> Placed
 
 
 def box_of(region: Region, soft: Mask) -> Box:
-    """The box by which words and position tokens say where a region is.
+    """The box by which text and position tokens describe where a region is.
 
     Of a grey mask, the box around what is at least half as opaque as its most opaque pixel.
     """
@@ -74,18 +74,19 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """The regions that count in one part of the walk, in canonical order.
+    """The regions that are active in one interval of the steps, in canonical order.
 
-    rest: [H, W], the caption's share. control_only: where texts share it, the regions with a control and no phrase.
+    rest: [H, W], the caption's share. captioned: where texts share it, the regions without a phrase that the caption
+    describes (``ConditionKind.captioned``).
     """
 
     parts: tuple[Part, ...]
     rest: Tensor
-    control_only: tuple[Part, ...] = ()
+    captioned: tuple[Part, ...] = ()
 
 
 def layout(placed: Sequence[Placed], ctx: Context, *, weighted: bool = True) -> Layout:
-    """The overlap rule on the grid of latents. weighted: by the regions' weights; else all that count, count even."""
+    """The overlap rule on the grid of latents. weighted: by the regions' weights; otherwise all weights are equal."""
     masks, overlap = [p.mask for p in placed], ctx.scene.overlap
     priorities = [p.region.priority if overlap == "priority" else 0 for p in placed]
     seen = region_weights(masks, [1.0] * len(placed), priorities, overlap)

@@ -1,6 +1,6 @@
 """LoRAs by region (``core/region_lora.py``): each branch of each text-conditioned view is changed where the region is.
 
-The mask is the region's share, so that overlapping ones share pixels as their words do, and a LoRA over all of the
+The mask is the region's share, so that overlapping ones share pixels as their texts do, and a LoRA over all of the
 canvas is the fused one. ControlNets, adapters, Paint by Example and text encoders are not changed.
 """
 
@@ -10,11 +10,9 @@ import torch
 
 from cloisonne.core.plan import Conditioning
 from cloisonne.core.region_lora import ROUNDING, LoraScales, RegionLora
-from cloisonne.errors import CapabilityError
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution, both
 from cloisonne.methods.layout import Part, Placed
-from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
 from cloisonne.scene.conditions.lora import Lora
 from cloisonne.scene.region import Region
@@ -22,16 +20,15 @@ from cloisonne.scene.scene import Scene
 from cloisonne.scene.tags import added
 
 
-def check_loras(region: Region, model: Model) -> None:
-    """CapabilityError, naming the region, where the model does not hold its LoRAs or would not use them."""
-    for lora in region.lora:
-        check("lora", model, region.name, kind=lora.name)
-    if region.lora and region.exemplar is not None and not region.phrase and model.exemplar is not None:
-        raise CapabilityError(
-            f'lora names "{region.lora[0].name}", but Paint by Example, which has no LoRAs, draws this region alone; '
-            "give it a phrase too, or load an IP-Adapter in its place.",
-            region=region.name,
-        )
+def names_of(owner: Region | Scene) -> tuple[str, ...]:
+    """The names of a region's or scene's LoRAs, which the model has to be loaded with."""
+    return tuple(lora.name for lora in owner.lora)
+
+
+def lacks(model: Model, name: str | None) -> str:
+    """Completes "The model X ..." about a LoRA that it does not have."""
+    names = ", ".join(f'"{known}"' for known in sorted(model.net.loras)) or "none"
+    return f'has no LoRA "{name}" for regions (it has {names})'
 
 
 def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:

@@ -162,9 +162,9 @@ class Reco:
 
     A strict region's tokens get ``log(mask)`` added to their attention logits (our addition): no pixel outside the mask
     attends to them. So do weights, ``log(weight)``: in the softmax a token then counts ``weight`` times; and higher
-    priorities, which hide the tokens where they are. Without regions the sequence is the plain prompt. A region that
-    obeys a control and has no words says the caption where others have words and there is room: a sequence of theirs
-    alone would say that nothing else is there.
+    priorities, which hide the tokens where they are. Without regions the sequence is the plain prompt. A region with a
+    control and no phrase gets the caption as its phrase where others have phrases and there is room: a sequence of
+    theirs alone would mean that nothing else is there.
     """
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
@@ -181,9 +181,9 @@ class Reco:
             (part, _region(text.words, v, part.box, cleaned(part.region.phrase, text.learned))) for part in layout.parts
         ]
         if parts and ctx.scene.caption:
-            control_only = [(part, _region(text.words, v, part.box, caption)) for part in layout.control_only]
+            captioned = [(part, _region(text.words, v, part.box, caption)) for part in layout.captioned]
             parts += _fitting(
-                control_only, v.length - sum(len(own.ids) for own in (*encoded_parts, *(own for _, own in parts)))
+                captioned, v.length - sum(len(own.ids) for own in (*encoded_parts, *(own for _, own in parts)))
             )
         parts.sort(key=lambda one: (-area(one[0].box), one[0].name))
         encoded_parts += [own for _, own in parts]

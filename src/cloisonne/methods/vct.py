@@ -27,10 +27,12 @@ def sharing(translating: Translating, source: Sequence[int], target: Sequence[in
     edits: list[AttentionEdit] = []
     if translating.features > 0:
         edits.append(ShareFeatures(source=CONTENT, target=IMAGE, when=Interval(0.0, translating.features)))
-    if translating.looks > 0:
-        until = Interval(0.0, translating.looks)
+    if translating.self_attention_share > 0:
+        until = Interval(0.0, translating.self_attention_share)
         edits.append(ShareSelf(source=CONTENT, target=IMAGE, when=until, most=SMALL))
-    if translating.words > 0 and source and target:
+    if translating.cross_attention_share > 0 and source and target:
         mapping = aligned(source, target)
-        edits.append(ShareWords(source=CONTENT, target=IMAGE, mapping=mapping, ramp=Until(translating.words)))
+        edits.append(
+            ShareWords(source=CONTENT, target=IMAGE, mapping=mapping, ramp=Until(translating.cross_attention_share))
+        )
     return tuple(edits)

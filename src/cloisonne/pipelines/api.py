@@ -149,8 +149,8 @@ def edit(scene: SceneLike, model: ModelLike, **options: Unpack[kw.EditOptions]) 
 
             - preset: an editing preset, one of ``scene.conditions.edit_presets.PRESETS``. If left out: the scene's own,
               else "mrgd", or "follow" where the model has no segmenter.
-            - fields of the preset to change (``scene.conditions.edit_presets.Editing``), such as looks: the fraction of
-              the steps, in [0, 1], in which self-attention is that of the image before.
+            - fields of the preset to change (``scene.conditions.edit_presets.Editing``), such as self_attention_share:
+              the fraction of the steps, in [0, 1], in which self-attention is that of the image before.
             - callback_on_step_end: receives an ``EditStep`` after each step, of inversion too; may raise ``Cancelled``.
             - progress: False or None for no progress bar.
 

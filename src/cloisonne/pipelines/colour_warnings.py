@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 
+from cloisonne.scene.conditions.kinds import images_of
 from cloisonne.scene.io.colour_space import own_space
-from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened
-from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 
 def colour_warnings(scene: Scene) -> Iterator[str]:
-    """One warning for each exemplar, control image, concept and outside image whose colour space is not sRGB.
+    """One warning for each image of a condition, and the outside image, whose colour space is not sRGB.
 
     The background has its own warning; see ``inpaint``.
     """
     for region in scene.active_regions:
-        for role, picture in _pictures(region):
+        for role, picture in images_of(region):
             if space := own_space(opened(picture, role, region.name).info):
                 yield (
                     f'Region "{region.name}": the colour space of its {role} {picture} is {space}, and its values are '
@@ -26,16 +25,3 @@ def colour_warnings(scene: Scene) -> Iterator[str]:
             f"The colour space of the outside image {scene.outside.image} is {space}, which is preserved; the model "
             "works in sRGB, so convert the image to sRGB if the regions have to match."
         )
-
-
-def _pictures(region: Region) -> Iterator[tuple[str, ImageRef]]:
-    """The images that condition a region, with their names in messages."""
-    if region.exemplar is not None:
-        yield "exemplar", region.exemplar.image
-    if (control := region.control) is not None:
-        if control.photo is not None:
-            yield "photo", control.photo
-        elif control.image is not None:
-            yield "control map", control.image
-    if region.concept is not None and region.concept.image is not None:
-        yield "concept", region.concept.image

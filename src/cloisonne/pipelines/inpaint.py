@@ -16,6 +16,7 @@ from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
+from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.io.colour_space import own_space
 from cloisonne.scene.io.source_image import Source, difference_outside
 from cloisonne.scene.overlap import uncovered
@@ -72,7 +73,7 @@ class BackgroundEdit:
         assert box is not None, "no region's mask is empty"
         changed = pixel_window(box, source.width, source.height)
         least = 0.0
-        if any(region.exemplar is not None or region.edit is not None for region in scene.active_regions):
+        if any(CONDITIONS[name].surrounded for region in scene.active_regions for name in region.conditions):
             least = min(native, crop * max(changed.width, changed.height))
         return cls(source=source, masks=masks, window=crop_window(changed, source.width, source.height, least=least))
 

@@ -15,6 +15,7 @@ from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.editing.progress import Progress as EditProgress
 from cloisonne.pipelines.generate import Callback
 from cloisonne.pipelines.translation.settings import Progress
+from cloisonne.scene.io.renamed_fields import new_name
 from cloisonne.scene.overlap import Overlap
 from cloisonne.scene.scene import MethodName, SamplerName, Spacing
 from cloisonne.scene.shapes.mask_reading import Channel
@@ -103,7 +104,7 @@ class EditOptions(SceneFields, total=False):
     crops: bool
     whole: bool
     policies: bool
-    looks: float
+    self_attention_share: float
     boost: Literal["none", "additive", "official"]
     keywords: int
     loss_rs: float
@@ -117,10 +118,10 @@ class EditOptions(SceneFields, total=False):
     gain: float
     limit: float
     follow: bool
-    tight: bool
+    paste_changed_only: bool
     inversion: Literal["direct", "null-text"]
-    fresh: float | None
-    room: float | None
+    fresh_noise: float | None
+    close_up: float | None
 
 
 class TranslateOptions(DrawingFields, total=False):
@@ -139,8 +140,8 @@ class TranslateOptions(DrawingFields, total=False):
     cache: str | PathLike[str] | None
     learned: bool
     pivot: Literal["none", "source", "null"]
-    looks: float
-    words: float
+    self_attention_share: float
+    cross_attention_share: float
     features: float
     vectors: int
     rounds: int
@@ -159,6 +160,8 @@ def check_keywords(function: Callable[..., Any], given: Mapping[str, Any], optio
     known = sorted(options.__annotations__)
     for name in given:
         if name not in known:
+            if renamed := new_name(name, known):
+                raise TypeError(f'{function.__name__}() has no keyword "{name}"; it is now "{renamed}".')
             meant = closest(name, known)
             advice = f'did you mean "{meant}"?' if meant else f"its keywords are {', '.join(known)}."
             raise TypeError(f'{function.__name__}() has no keyword "{name}"; {advice}')

@@ -31,7 +31,7 @@ def _view_lines(view: View, model: Model, steps: Sequence[Step]) -> list[str]:
     name = f'region "{view.region}"' if view.region else view.name
     box = view.box
     details = [
-        "main network" if view.net is model.net else "exemplar network",
+        _network(view, model),
         *([f'on canvas "{view.stream}"'] if view.stream != "image" else []),
         *([f"latent rows {box.top}-{box.bottom}, columns {box.left}-{box.right}"] if box else []),
         _when(view.when, steps),
@@ -42,6 +42,12 @@ def _view_lines(view: View, model: Model, steps: Sequence[Step]) -> list[str]:
         f"    {BRANCHES.get(branch, branch)}: {_branch(conditioning)}" for branch, conditioning in view.branches.items()
     ]
     return [f"view {name}: {', '.join(details)}", *branches]
+
+
+def _network(view: View, model: Model) -> str:
+    if view.net is model.net:
+        return "main network"
+    return "exemplar network" if model.exemplar is not None and view.net is model.exemplar.net else "its own network"
 
 
 def _when(when: Interval, steps: Sequence[Step]) -> str:

@@ -6,6 +6,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.io.renamed_fields import new_name
 from cloisonne.scene.values import brief
 
 T = TypeVar("T")
@@ -21,6 +22,8 @@ def changed(presets: Mapping[str, T], preset: str, changes: Mapping[str, Any], w
     found: Any = presets[preset]
     kinds = get_type_hints(type(found))
     for name, value in changes.items():
+        if renamed := new_name(name, kinds):
+            raise SceneError(f'The preset "{preset}" of {what} has no "{name}"; it is now "{renamed}".')
         if name not in kinds:
             raise SceneError(
                 f'The preset "{preset}" of {what} has no "{name}"; choose one of {", ".join(sorted(kinds))}.'

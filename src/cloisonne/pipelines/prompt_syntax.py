@@ -10,6 +10,7 @@ from cloisonne.models.capabilities import TITLES
 from cloisonne.models.model import Model
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.scene.choices import chosen, options
+from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.conditions.lora import Lora
 from cloisonne.scene.prompt import at, plain, switches
 from cloisonne.scene.region import Region
@@ -19,7 +20,6 @@ from cloisonne.scene.values import brief
 
 _Change = Callable[[Region | None, str, str], str]
 """Maps a region (None for the scene), a text's field name and the text to a new text."""
-_OF_EDITS = ("phrase", "before", "after")
 _FINE = 1000
 """Number of steps at which prompt schedules are read, fine enough to find every text they hold."""
 MOST_UNKNOWN = 6
@@ -122,8 +122,8 @@ def _texts(scene: Scene) -> list[tuple[Region | None, str, str]]:
     ]
     for region in scene.active_regions:
         found += [(region, name, getattr(region, name)) for name in ("phrase", "negative")]
-        if region.edit is not None:
-            found += [(region, name, getattr(region.edit, name)) for name in _OF_EDITS]
+        for condition, value in region.conditions.items():
+            found += [(region, name, getattr(value, name)) for name in CONDITIONS[condition].texts]
     return [one for one in found if one[2]]
 
 
@@ -139,10 +139,9 @@ def _changed(scene: Scene, change: _Change, loras: dict[str | None, tuple[Lora, 
 def _region(region: Region, change: _Change, loras: dict[str | None, tuple[Lora, ...]]) -> Region:
     try:
         new: dict[str, Any] = {name: change(region, name, getattr(region, name)) for name in ("phrase", "negative")}
-        if region.edit is not None:
-            new["edit"] = region.edit.replace(
-                **{name: change(region, name, getattr(region.edit, name)) for name in _OF_EDITS}
-            )
+        for condition, value in region.conditions.items():
+            if texts := CONDITIONS[condition].texts:
+                new[condition] = value.replace(**{name: change(region, name, getattr(value, name)) for name in texts})
         new["lora"] = added(region.lora, loras.get(region.name, ()))
         changes = {name: value for name, value in new.items() if value != getattr(region, name)}
         return region.replace(**changes) if changes else region

@@ -12,6 +12,7 @@ from cloisonne.errors import SceneError
 from cloisonne.pipelines.contact_sheet import contact_sheet
 from cloisonne.pipelines.result import Result
 from cloisonne.pipelines.translation.settings import Progress, no_progress
+from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.fields import region_field, with_region_field
 from cloisonne.scene.io.images import orientation, turned_upright
 from cloisonne.scene.region import Region
@@ -37,11 +38,6 @@ SCENE_OPTIONS = (
     "negative",
 )
 REGION_OPTIONS = (
-    "similarity",
-    "exemplar.strength",
-    "control.strength",
-    "concept.keep_structure",
-    "concept.concept_strength",
     "weight",
     "priority",
     "feather",
@@ -53,16 +49,12 @@ REGION_OPTIONS = (
     "negative",
     "strict",
 )
-_NEEDED = {
-    "similarity": "exemplar",
-    "exemplar.strength": "exemplar",
-    "control.strength": "control",
-    "concept.keep_structure": "concept",
-    "concept.concept_strength": "concept",
-    "phrase": "phrase",
-    "strict": "phrase",
-}
-"""The field that a region needs for an option to apply to it."""
+
+
+def region_options() -> dict[str, str]:
+    """The options of a region, with the field that a region needs for an option to apply to it; "" is none."""
+    of_conditions = {option: row.name for row in CONDITIONS.values() for option in row.sweeps}
+    return of_conditions | dict.fromkeys(REGION_OPTIONS, "") | {"phrase": "phrase", "strict": "phrase"}
 
 
 def sweep(
@@ -138,34 +130,38 @@ def _setter(scene: Scene, option: str) -> Callable[[Scene, Any], Scene]:
     option = ALIASES.get(option, option)
     if option in SCENE_OPTIONS:
         return lambda scene, value: scene.replace(**{option: value})
-    if option not in REGION_OPTIONS:
+    if option not in region_options():
         raise SceneError(_unknown(scene, option))
     having = {region.name or "" for region in scene.regions if _has(region, option)}
     if not having:
-        reason = f'no region gives the field "{_NEEDED[option]}"' if scene.regions else "the scene has no regions"
+        reason = (
+            f'no region gives the field "{region_options()[option]}"' if scene.regions else "the scene has no regions"
+        )
         raise SceneError(f"{option} is an option of regions, but {reason}; give one, or sweep another option.")
     return lambda scene, value: with_region_field(scene, option, value, having)
 
 
 def _has(region: Region, option: str) -> bool:
-    return option not in _NEEDED or bool(getattr(region, _NEEDED[option]))
+    needed = region_options()[option]
+    return not needed or bool(getattr(region, needed, None))
 
 
 def _check_own(region: Region, option: str) -> None:
-    if option not in REGION_OPTIONS:
-        meant = closest(option, REGION_OPTIONS)
-        advice = f'did you mean "{meant}"?' if meant else f"a region has {', '.join(REGION_OPTIONS)}."
+    known = list(region_options())
+    if option not in known:
+        meant = closest(option, known)
+        advice = f'did you mean "{meant}"?' if meant else f"a region has {', '.join(known)}."
         raise SceneError(f"There is no option {brief(option)} to sweep; {advice}", region=region.name)
     if not _has(region, option):
         raise SceneError(
-            f"{option} cannot be swept without {_NEEDED[option]}; give the region one.", region=region.name
+            f"{option} cannot be swept without {region_options()[option]}; give the region one.", region=region.name
         )
 
 
 def _unknown(scene: Scene, option: str) -> str:
-    known = [*SCENE_OPTIONS, *(one for one in REGION_OPTIONS if one not in SCENE_OPTIONS)]
+    known = [*SCENE_OPTIONS, *(one for one in region_options() if one not in SCENE_OPTIONS)]
     owner, point, own = option.rpartition(".")
-    if point and own in REGION_OPTIONS:
+    if point and own in region_options():
         names = ", ".join(brief(region.name) for region in scene.regions) or "none"
         return f"There is no region {brief(owner)} to sweep {own} of; the scene's regions are: {names}."
     meant = closest(option, known)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import CONCEPT_FILE
+from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import ALIASES, Value, brief, closest
@@ -75,18 +75,18 @@ def _whole_fields(owner: Any, to: Mapping[str, Any]) -> dict[str, Any]:
         if point:
             if not isinstance(parts, Mapping):
                 raise SceneError(_no_subfield(whole, field, missing=now is None))
-            fields[whole] = _with_part(parts, part, value)
+            fields[whole] = _with_part(whole, parts, part, value)
         elif isinstance(parts, Mapping) and _is_image(value):
             held = next((name for name in ("image", "from") if name in parts), None)
-            fields[whole] = value if held is None else _with_part(parts, held, value)
+            fields[whole] = value if held is None else _with_part(whole, parts, held, value)
         else:
             fields[whole] = value
     return fields
 
 
-def _with_part(parts: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """``parts`` with one value changed. A concept file learned from another image or word is dropped."""
-    stale = CONCEPT_FILE if name in ("image", "word") else ""
+def _with_part(whole: str, parts: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """``parts`` of a field with one value changed, without those that the change makes stale."""
+    stale = CONDITIONS[whole].stale.get(name) if whole in CONDITIONS else None
     return {**{own: held for own, held in parts.items() if own != stale}, name: value}
 
 
@@ -145,7 +145,7 @@ def _own_fields(scene: Scene) -> list[str]:
 
 
 def _check_field(owner: Value, field: str, region: str | None) -> None:
-    known = list(type(owner).model_fields)
+    known = owner.field_names()
     whole = field.partition(".")[0]
     if whole not in known:
         meant = closest(whole, known)

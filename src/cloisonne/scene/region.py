@@ -6,13 +6,22 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.conditions.concept import ConceptField
 from cloisonne.scene.conditions.control import ControlField
 from cloisonne.scene.conditions.edit import EditField
 from cloisonne.scene.conditions.exemplar import ExemplarField
+from cloisonne.scene.conditions.kinds import CONDITIONS, check_conditions, conditions_of
 from cloisonne.scene.conditions.lora import LoraField
 from cloisonne.scene.io.image_ref import MaskImageRef
 from cloisonne.scene.prompt import Prompt, at, is_empty
@@ -103,6 +112,9 @@ _KeywordsField = Annotated[tuple[Text, ...], BeforeValidator(_checked_keywords),
 class Region(Value):
     """A part of the canvas and what belongs there. It has exactly one shape: box, ellipse, polygon, mask or rle.
 
+    Kinds of condition that are in the table ``CONDITIONS`` (``scene/conditions/kinds.py``) without being declared here
+    are accepted, stored and compared like fields.
+
     Attributes:
         name: unique in the scene. By default ``region-0``, ``region-1``, ... by position.
         box, ellipse: (x0, y0, x1, y1), fractions of the canvas.
@@ -127,6 +139,8 @@ class Region(Value):
         guidance, seed: None takes the scene's.
         strict: only pixels inside the shape attend to the phrase, whatever the method.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     name: Text | None = None
     box: _BoxField | None = None
@@ -162,6 +176,30 @@ class Region(Value):
         name = data.get("name") if isinstance(data, Mapping) else None
         return name if isinstance(name, str) and _is_name(name) else None
 
+    @classmethod
+    def field_names(cls) -> list[str]:
+        return list(dict.fromkeys([*cls.model_fields, *CONDITIONS]))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        further = {
+            name: row.value.model_json_schema() for name, row in CONDITIONS.items() if name not in cls.model_fields
+        }
+        schema["properties"] |= further
+        schema["additionalProperties"] = False
+        return schema
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_further(cls, data: Any) -> Any:
+        """The values of conditions that are no declared fields."""
+        if not isinstance(data, Mapping):
+            return data
+        further = {name: value for name, value in data.items() if name in CONDITIONS and name not in cls.model_fields}
+        read = {name: CONDITIONS[name].read(value) for name, value in further.items() if value is not None}
+        return {name: value for name, value in data.items() if name not in further} | read
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
@@ -181,50 +219,20 @@ class Region(Value):
                 f'The mask channel is "{self.mask_channel}", but the region has no mask; give one, or leave the '
                 "channel out."
             )
-        if self.edit is not None:
-            self._check_edit()
-        elif self.concept is not None:
-            self._check_concept()
-        elif is_empty(self.phrase) and self.exemplar is None and self.control is None:
+        check_conditions(self)
+        if is_empty(self.phrase) and not any(CONDITIONS[name].alone for name in self.conditions):
+            others = ", ".join(row.name for row in CONDITIONS.values() if row.alone)
             raise SceneError(
-                'The region has no phrase; describe what belongs there, such as "a doughnut", or give an exemplar or a '
-                "control."
-            )
-        if self.similarity is not None and self.exemplar is None:
-            raise SceneError(
-                f"similarity is {self.similarity}, but the region has no exemplar; give one, or leave similarity out."
-            )
-        if self.similarity is not None and self.guidance is not None:
-            raise SceneError(
-                f"guidance is {self.guidance} and similarity is {self.similarity}, which are the same option of an "
-                "exemplar; keep one."
+                f'The region has no phrase; describe what belongs there, such as "a doughnut", or give one of {others}.'
             )
         if self.start > self.stop:
             raise SceneError(f"start is {self.start} and stop is {self.stop}; give a start that is not after stop.")
         return self
 
-    def _check_edit(self) -> None:
-        for name in ("phrase", "exemplar", "control", "concept"):
-            if given := getattr(self, name):
-                text = f" ({brief(given)})" if name == "phrase" else ""
-                raise SceneError(
-                    f"The region has both edit and {name}{text}, but an edit has its own texts; remove {name}."
-                )
-
-    def _check_concept(self) -> None:
-        for name in ("phrase", "exemplar", "control", "negative", "lora", "keywords"):
-            if getattr(self, name):
-                raise SceneError(
-                    f"The region has both concept and {name}, but a concept is the only condition of its region; "
-                    f"remove {name}, or move it to another region."
-                )
-        if self.seed is not None:
-            raise SceneError(f"seed is {self.seed}, but a concept starts from the inverted background; remove seed.")
-        if self.active and (self.start, self.stop) != (0, 1):
-            raise SceneError(
-                f"start is {self.start} and stop is {self.stop}, but a concept applies to all steps; remove them, and "
-                "give the concept keep_structure, the fraction of the steps that preserve the background's structure."
-            )
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The conditions that the region is given besides its phrase, by name (``scene/conditions/kinds.py``)."""
+        return conditions_of(self)
 
     @property
     def active(self) -> bool:

@@ -20,9 +20,11 @@ from cloisonne.errors import SceneError
 from cloisonne.scene.conditions.lora import LoraField
 from cloisonne.scene.conditions.translation import check_background, translated_region
 from cloisonne.scene.io import json_text as wire
+from cloisonne.scene.io.embedded import check_embedded
 from cloisonne.scene.io.image_ref import Background
 from cloisonne.scene.io.mrgd_layout import is_layout, scene_fields
 from cloisonne.scene.io.png_record import SIGNATURE, read_record
+from cloisonne.scene.io.renamed_fields import with_new_names
 from cloisonne.scene.outside import OutsideField
 from cloisonne.scene.overlap import Overlap
 from cloisonne.scene.prompt import Prompt, at
@@ -222,19 +224,35 @@ class Scene(Value):
         return wire.text(data if base is None else wire.to_folder(data, base))
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], *, base: Path | None = None) -> "Scene":
+    def from_dict(
+        cls, data: Mapping[str, Any], *, base: Path | None = None, images: Literal["any", "embedded"] = "any"
+    ) -> "Scene":
         """Make the scene from a JSON object, of a scene or of an MRGD layout.
 
-        base: the folder that its paths are relative to; None is the current one.
+        Args:
+            data: the object.
+            base: the folder that its paths are relative to; None is the current one.
+            images: "embedded" refuses paths and URLs in every field that can name a file: images, masks, learned
+                concepts and LoRAs. For scenes from outside, such as a server's requests. ``model`` is not checked; a
+                server chooses its own.
+
+        Raises:
+            SceneError: a value is invalid, or a file is not embedded; the message names the region and the field.
         """
         if is_layout(data):
             return cls(**scene_fields(data))
-        return cls(**(data if base is None else wire.from_folder(data, base)))
+        data = with_new_names(data)
+        scene = cls(**(data if base is None else wire.from_folder(data, base)))
+        if images == "embedded":
+            check_embedded(scene)
+        return scene
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, base: Path | None = None) -> "Scene":
-        """Make the scene from JSON text. Its paths are relative to the folder ``base``; None is the current one."""
-        return cls.from_dict(wire.parse(text), base=base)
+    def from_json(
+        cls, text: str | bytes, *, base: Path | None = None, images: Literal["any", "embedded"] = "any"
+    ) -> "Scene":
+        """Make the scene from JSON text; see :meth:`from_dict`."""
+        return cls.from_dict(wire.parse(text), base=base, images=images)
 
     @classmethod
     def from_png(cls, path: str | Path) -> "Scene":

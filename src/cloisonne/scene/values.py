@@ -62,7 +62,7 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def __init__(self, /, **data: Any) -> None:
-        data = own_names(data, type(self).model_fields, self._owner(data, ()))
+        data = own_names(data, self.field_names(), self._owner(data, ()))
         self._refuse_unknown(data)
         try:
             super().__init__(**{k: v.item() if isinstance(v, np.generic) else v for k, v in data.items()})
@@ -87,8 +87,8 @@ class Value(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed. The copy is validated."""
-        changes = own_names(changes, type(self).model_fields, self._owner(vars(self), ()))
-        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+        changes = own_names(changes, self.field_names(), self._owner(vars(self), ()))
+        return type(self)(**dict(self) | changes)
 
     # pydantic's own error would link to its documentation.
     def __setattr__(self, name: str, value: Any) -> None:
@@ -98,8 +98,13 @@ class Value(BaseModel):
         raise SceneError(_frozen(self, name))
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        fields = type(self).model_fields
-        return [(name, value) for name, value in self.__dict__.items() if value != fields[name].default]
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        return [(name, value) for name, value in self if name not in defaults or value != defaults[name]]
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """Names of the fields."""
+        return list(cls.model_fields)
 
     @classmethod
     def _owner(cls, data: Any, place: Sequence[int | str]) -> str | None:
@@ -109,8 +114,8 @@ class Value(BaseModel):
     @classmethod
     def _refuse_unknown(cls, data: Mapping[str, Any]) -> None:
         for name in data:
-            if name not in cls.model_fields:
-                raise SceneError(_unknown(name, list(cls.model_fields)), region=cls._owner(data, ()))
+            if name not in cls.field_names():
+                raise SceneError(_unknown(name, cls.field_names()), region=cls._owner(data, ()))
 
     @classmethod
     def _as_error(cls, error: ValidationError, data: Any) -> CloisonneError:
@@ -135,11 +140,17 @@ def _frozen(value: Value, name: str) -> str:
 def brief(value: object) -> str:
     """Format a value for a message: as JSON, on one line, cut after 60 characters if longer than 80."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, default=_as_json)
     except (TypeError, ValueError):
         text = repr(value)
     text = " ".join(_printable(text).split())
     return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"
+
+
+def _as_json(value: object) -> Any:
+    if isinstance(value, Value):
+        return value.model_dump(mode="json", exclude_none=True)
+    raise TypeError
 
 
 def quoted(path: str | PathLike[str]) -> str:

@@ -277,7 +277,13 @@ def test_what_a_way_of_editing_lacks_is_said(tiny: Model) -> None:
         editing_of("nice", {})
     with pytest.raises(SceneError, match='has no "colour"'):
         editing_of("follow", {"colour": 1})
-    for wrong in ({"boost": "much"}, {"loss_rs": -1}, {"looks": 2}, {"keywords": 1.5}, {"follow": "yes"}):
+    for wrong in (
+        {"boost": "much"},
+        {"loss_rs": -1},
+        {"self_attention_share": 2},
+        {"keywords": 1.5},
+        {"follow": "yes"},
+    ):
         with pytest.raises(SceneError, match=rf"{next(iter(wrong))} is "):
             editing_of("follow", wrong)
     with pytest.raises(CapabilityError, match="CLIPSeg"):
@@ -295,7 +301,7 @@ def test_what_is_new_is_drawn_where_it_belongs() -> None:
 def test_a_tight_edit_changes_the_thing_and_not_its_region() -> None:
     family = load("builtin")
     given = Scene(caption="in a meadow", seed=0, steps=6, regions=[BALLOON])
-    loose, tight = (edit(given, family, preset="follow", tight=own) for own in (False, True))
+    loose, tight = (edit(given, family, preset="follow", paste_changed_only=own) for own in (False, True))
     assert np.array_equal(np.asarray(loose.before), np.asarray(tight.before))
     changed = [np.asarray(made.difference).max(-1) > 0 for made in (loose, tight)]
     inside = BALLOON.soft_mask(*changed[0].shape) > 0
@@ -318,11 +324,11 @@ def test_an_edit_below_other_regions_is_drawn_too() -> None:
 
 def test_things_come_from_near_and_go_with_all_in_sight() -> None:
     ours = PRESETS["mrgd"]
-    assert [ours.room_for(kinds) for kinds in (["add"], ["change", "add"], ["remove"], ["change", "remove"])] == [
+    assert [ours.close_up_for(kinds) for kinds in (["add"], ["change", "add"], ["remove"], ["change", "remove"])] == [
         2,
         2,
         0,
         0,
     ]
-    assert replace(ours, room=3.0).room_for(["remove"]) == 3
-    assert {PRESETS[name].room_for(["add"]) for name in ("official", "p2p", "multidiffusion")} == {0}
+    assert replace(ours, close_up=3.0).close_up_for(["remove"]) == 3
+    assert {PRESETS[name].close_up_for(["add"]) for name in ("official", "p2p", "multidiffusion")} == {0}

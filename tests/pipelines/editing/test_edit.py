@@ -111,9 +111,11 @@ def test_the_same_scene_gives_the_same_pair(tiny: Model) -> None:
 
 
 def test_changed_regions_look_at_themselves_as_before(tiny: Model) -> None:
-    free, led = (edit(scene(TREE, CHANGE), tiny, looks=looks) for looks in (0.0, 1.0))
+    free, led = (edit(scene(TREE, CHANGE), tiny, self_attention_share=share) for share in (0.0, 1.0))
     assert not np.array_equal(pixels(free.after), pixels(led.after))
-    mixed = [edit(scene(CHANGE.replace(name="c", box=LEFT), ADD), tiny, looks=looks) for looks in (0.0, 1.0)]
+    mixed = [
+        edit(scene(CHANGE.replace(name="c", box=LEFT), ADD), tiny, self_attention_share=share) for share in (0.0, 1.0)
+    ]
     assert np.array_equal(pixels(mixed[0].after), pixels(mixed[1].after))
 
 
@@ -127,7 +129,9 @@ def test_how_much_of_the_noise_is_fresh(tiny: Model) -> None:
     assert inside.any()
     half = pair.renoised(found, fresh, 0.5)[:, inside]
     torch.testing.assert_close(half, ((found + fresh) * 0.5**0.5)[:, inside])
-    drawn = [edit(scene(TREE, CHANGE, background=photo()), tiny, preset="p2p", fresh=share) for share in (0.0, 1.0)]
+    drawn = [
+        edit(scene(TREE, CHANGE, background=photo()), tiny, preset="p2p", fresh_noise=share) for share in (0.0, 1.0)
+    ]
     assert not np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
 
 
@@ -135,7 +139,7 @@ def test_a_given_image_is_edited_in_a_close_up_crop(tiny: Model) -> None:
     """The crop holds only the edited regions; the reported scene has all regions and reproduces the result."""
     near = Region(name="hat", box=(0.7, 0.7, 0.8, 0.8), edit={"kind": "add", "phrase": "a hat"})
     asked = scene(TREE, near, background=photo(200, 160))
-    far, close = (edit(asked, tiny, preset="follow", room=room) for room in (0.0, 2.0))
+    far, close = (edit(asked, tiny, preset="follow", close_up=size) for size in (0.0, 2.0))
     assert close.report["identical_outside"] is True
     reach = [np.argwhere((pixels(made.raw) != pixels(made.before)).any(-1)) for made in (far, close)]
     assert (np.ptp(reach[1], axis=0) <= 2 * 20 + 8).all()
@@ -143,8 +147,8 @@ def test_a_given_image_is_edited_in_a_close_up_crop(tiny: Model) -> None:
     assert [region.name for region in close.scene.regions] == ["tree", "hat"]
     assert np.array_equal(pixels(edit(close.scene, tiny).after), pixels(close.after))
     with pytest.raises(SceneError, match='Region "tree": lora'):
-        edit(scene(TREE.replace(lora={"ink": 1.0}), near, background=photo(200, 160)), tiny, room=2.0)
-    drawn = [edit(scene(TREE, ADD), tiny, preset="follow", room=room) for room in (0.0, 2.0)]
+        edit(scene(TREE.replace(lora={"ink": 1.0}), near, background=photo(200, 160)), tiny, close_up=2.0)
+    drawn = [edit(scene(TREE, ADD), tiny, preset="follow", close_up=size) for size in (0.0, 2.0)]
     assert np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
 
 
@@ -190,10 +194,10 @@ def test_what_cannot_be_edited_is_refused(tiny: Model) -> None:
         edit(scene(ADD, REMOVE.replace(name="other")), tiny)
     with pytest.raises(SceneError, match=r'"hat".*makes two images; use edit\(\.\.\.\)'):
         generate(scene(ADD), tiny)
-    with pytest.raises(SceneError, match=r"fresh is 1\.5; give a number from 0 to 1"):
-        edit(scene(ADD), tiny, fresh=1.5)
-    with pytest.raises(SceneError, match="looks is 2"):
-        edit(scene(ADD), tiny, looks=2.0)
+    with pytest.raises(SceneError, match=r"fresh_noise is 1\.5; give a number from 0 to 1"):
+        edit(scene(ADD), tiny, fresh_noise=1.5)
+    with pytest.raises(SceneError, match="self_attention_share is 2"):
+        edit(scene(ADD), tiny, self_attention_share=2.0)
 
 
 def test_an_edit_that_does_not_fit_the_text_is_refused(tiny: Model) -> None:

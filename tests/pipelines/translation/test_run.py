@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from cloisonne.cli.main import app, main
 from cloisonne.errors import Cancelled, CapabilityError, CheckpointError, OutputError, SceneError
-from cloisonne.methods.region_options import KINDS, OPTIONS
+from cloisonne.methods.answers import OPTIONS
+from cloisonne.methods.kinds import KINDS
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
@@ -160,7 +161,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options(family: Model, option: str) -> None:
     """The table's row of a concept."""
-    mark, rival = KINDS["concept"][option].mark, Region(name="rival", box=(0.3, 0.0, 1.0, 1.0), phrase="a cat")
+    mark, rival = KINDS["concept"].options[option].mark, Region(name="rival", box=(0.3, 0.0, 1.0, 1.0), phrase="a cat")
     if mark == "refused":
         with pytest.raises(SceneError, match=option.replace(", ", ".*")):
             scene().regions[0].replace(**REFUSED[option])

@@ -71,7 +71,7 @@ def test_fast_learns_nothing_and_follows_the_reference(family: Model) -> None:
 def test_no_strength_is_the_source(family: Model) -> None:
     source = Image.fromarray(np.full((128, 128, 3), 120, np.uint8))
     red = Image.new("RGB", (64, 64), (220, 20, 20))
-    weak = translate(source, red, family, concept_strength=0.0, steps=10, looks=1.0)
+    weak = translate(source, red, family, concept_strength=0.0, steps=10, self_attention_share=1.0)
     full = translate(source, red, family, steps=10)
     errors = [np.abs(pixels(made.image) - 120).mean() for made in (weak, full)]
     assert errors[0] < 8
@@ -122,7 +122,11 @@ def test_what_is_shared_follows_the_settings() -> None:
     assert mapping.sum(0).tolist() == [1, 0, 1, 1]
     assert sharing(translating_of("vct", 0.0, {}), source, target) == ()
     scaled = translating_of("vct", 0.45, {})
-    assert (scaled.looks, scaled.words, scaled.features) == (0.45, pytest.approx(0.1), 0.0)
+    assert (scaled.self_attention_share, scaled.cross_attention_share, scaled.features) == (
+        0.45,
+        pytest.approx(0.1),
+        0.0,
+    )
     assert [type(edit) for edit in sharing(PRESETS["learned"], source, target)] == [
         ShareFeatures,
         ShareSelf,

@@ -78,7 +78,7 @@ def _why(region: Region, prepared: Prepared) -> str:
     if not region.active:
         return "is inactive: its weight is 0 or its interval is empty"
     if not region.phrase:
-        return f"has {'an exemplar' if region.exemplar is not None else 'a control'} and no phrase"
+        return f"has {' and '.join(region.conditions)}, but no phrase"
     if region.name in prepared.compiled.dropped:
         return "does not fit the model's text"
     return f'is not conditioned on its phrase by the method "{prepared.scene.method}"'

@@ -18,7 +18,6 @@ from cloisonne.core.plan import Plan, Step
 from cloisonne.core.run import Run
 from cloisonne.core.sample import StepCallback, sample
 from cloisonne.methods.mrgd.method import AFTER, BEFORE
-from cloisonne.methods.region_options import refuse_unused
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.losses import changed_objects
@@ -26,7 +25,7 @@ from cloisonne.pipelines.editing.pair import Pair
 from cloisonne.pipelines.editing.plan import compares, half_plan, joining
 from cloisonne.pipelines.editing.progress import EditStep, Progress
 from cloisonne.pipelines.editing.result import Edited
-from cloisonne.pipelines.editing.settings import editing_of
+from cloisonne.pipelines.editing.settings import editing_of, refuse_unused
 from cloisonne.pipelines.inpaint import CROP
 from cloisonne.pipelines.inpaint import start as picture_start
 from cloisonne.pipelines.prepare import prepare
@@ -56,8 +55,9 @@ def edit(
             "mrgd", or "follow" where the model has no segmenter.
         callback_on_step_end: Called after each step of inversion and of sampling; may raise
             :class:`~cloisonne.errors.Cancelled`.
-        changes: Fields of the preset to change, as in the scene's ``editing``, such as ``looks``: the fraction of the
-            steps, in [0, 1], in which unchanged objects take their self-attention from the canvas before.
+        changes: Fields of the preset to change, as in the scene's ``editing``, such as ``self_attention_share``: the
+            fraction of the steps, in [0, 1], in which unchanged objects take their self-attention from the canvas
+            before.
 
     Raises:
         SceneError, ImageError, CapabilityError: The scene cannot be edited.
@@ -68,14 +68,14 @@ def edit(
     editing = editing_of(named, given)
     understood = understand(scene if seed is None else scene.replace(seed=seed), model)
     asked = understood.scene
-    room = editing.room_for([region.edit.kind for region in asked.active_regions if region.edit is not None])
+    close_up = editing.close_up_for([region.edit.kind for region in asked.active_regions if region.edit is not None])
     halves(asked)  # also checks the regions that a close-up crop leaves out
-    cropped = _edited_only(asked) if room and asked.background is not None else asked
-    pair = Pair.of(cropped, model, "multidiffusion" if editing.regions else None, room or CROP)
+    cropped = _edited_only(asked) if close_up and asked.background is not None else asked
+    pair = Pair.of(cropped, model, "multidiffusion" if editing.regions else None, close_up or CROP)
     run = Run()
     with explained(model):
         z = _denoised(pair, editing, callback_on_step_end, run)
-    before, after, raw = pair.pictures(z, changed_objects(pair) if editing.tight else None)
+    before, after, raw = pair.pictures(z, changed_objects(pair) if editing.paste_changed_only else None)
     difference = pair.difference_outside(before, after)
     changed = {name: value for name, value in vars(editing).items() if value != getattr(PRESETS[named], name)}
     resolved = pair.scene.replace(regions=asked.regions, editing={"preset": named, **changed})
@@ -121,7 +121,7 @@ def _denoised(pair: Pair, editing: Editing, callback: Progress, run: Run) -> Ten
     if pair.picture is not None:
         known = pair.pin().known
         found, first, second = _inverted(pair, editing, first, second, known, callback, run)
-        starts = {BEFORE: found.noise[0], AFTER: pair.renoised(found.noise[0], start, editing.fresh)}
+        starts = {BEFORE: found.noise[0], AFTER: pair.renoised(found.noise[0], start, editing.fresh_noise)}
         solver = found.sampler
     both = first + second
     both += joining(pair, both, editing, known)

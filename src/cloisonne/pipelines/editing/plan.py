@@ -52,8 +52,8 @@ def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> P
     refines: list[Refine] = []
     if editing.policies:
         edits += policy_edits(both.views, _roles(pair, editing))
-    elif editing.looks > 0 and not pair.parts.redrawn:
-        edits.append(ShareSelf(source=BEFORE, target=AFTER, when=Interval(0.0, editing.looks)))
+    elif editing.self_attention_share > 0 and not pair.parts.redrawn:
+        edits.append(ShareSelf(source=BEFORE, target=AFTER, when=Interval(0.0, editing.self_attention_share)))
     if editing.steers:
         refines.append(energy(pair, editing, selection))
     if editing.follow:

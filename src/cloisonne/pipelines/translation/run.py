@@ -23,8 +23,8 @@ from cloisonne.core.run import Run
 from cloisonne.core.sample import StepCallback, no_callback, sample
 from cloisonne.core.samplers import Sampler
 from cloisonne.errors import SceneError
+from cloisonne.methods.kinds import check
 from cloisonne.methods.vct import CONTENT, IMAGE, sharing
-from cloisonne.models.capabilities import check
 from cloisonne.models.model import Model
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.pipelines.translation.concept_conditioning import (

@@ -32,16 +32,16 @@ def translating_of(preset: str, keep_structure: float | None, changes: Mapping[s
     SceneError for an unknown preset or field, and for values out of range.
     """
     found = changed(PRESETS, preset, changes, "translating")
-    for name in ("looks", "words", "features"):
+    for name in ("self_attention_share", "cross_attention_share", "features"):
         if getattr(found, name) > 1:
             raise SceneError(f"{name} is {getattr(found, name)}; give a fraction of the steps, from 0 to 1.")
     if keep_structure is None:
         return found
     if not 0 <= keep_structure <= 1:
         raise SceneError(f"keep_structure is {keep_structure}; give a fraction of the steps, from 0 to 1.")
-    factor = keep_structure / found.looks if found.looks else 0.0
-    scaled = {name: min(1.0, getattr(found, name) * factor) for name in ("words", "features")}
-    return replace(found, looks=keep_structure, **scaled)
+    factor = keep_structure / found.self_attention_share if found.self_attention_share else 0.0
+    scaled = {name: min(1.0, getattr(found, name) * factor) for name in ("cross_attention_share", "features")}
+    return replace(found, self_attention_share=keep_structure, **scaled)
 
 
 def asked_of(scene: Scene) -> tuple[Translating, dict[str, Any]]:

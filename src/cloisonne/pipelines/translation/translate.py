@@ -16,8 +16,8 @@ from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import BackgroundEdit, as_pixels
 from cloisonne.pipelines.result import Result
 from cloisonne.pipelines.translation.settings import NAME, Progress, no_progress, translating_of
-from cloisonne.scene.conditions.concept import ConceptImage
-from cloisonne.scene.io.image_ref import ImageRef, given_concept_image
+from cloisonne.scene.conditions.concept import ConceptImage, given_concept_image
+from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.mask_reading import Channel

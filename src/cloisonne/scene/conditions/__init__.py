@@ -1,1 +1,1 @@
-"""What a region can be given: phrase options, exemplar, control map, edit, concept, LoRA."""
+"""The conditions of a region besides its phrase, one file per kind; ``kinds.py`` is their table."""

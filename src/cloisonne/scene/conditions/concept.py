@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, model_serializer, model_validator
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import ConceptImageRef, LearnedFile
+from cloisonne.scene.io.image_ref import ON_THE_WIRE, ImageRef, given_as, given_learned
 from cloisonne.scene.values import Fraction, Text, Value, brief
+
+given_concept_image = given_as("concept")
+ConceptImageRef = Annotated[ImageRef, PlainValidator(given_concept_image), PlainSerializer(ImageRef.wire), ON_THE_WIRE]
+LearnedFile = Annotated[ImageRef, PlainValidator(given_learned), PlainSerializer(ImageRef.wire), ON_THE_WIRE]
 
 
 class ConceptImage(Value):
@@ -51,6 +55,17 @@ def given_concept(value: Any) -> Any:
             raise SceneError(f'concept is {brief(value)}; give an image, or an object {{"image": "ref.png"}}.')
         return ConceptImage(**value)
     return ConceptImage.model_validate({"image": value})
+
+
+def check_concept(region: Any) -> None:
+    """Raise SceneError if a region with a concept has a seed, or an interval of the steps."""
+    if region.seed is not None:
+        raise SceneError(f"seed is {region.seed}, but a concept starts from the inverted background; remove seed.")
+    if region.active and (region.start, region.stop) != (0, 1):
+        raise SceneError(
+            f"start is {region.start} and stop is {region.stop}, but a concept applies to all steps; remove them, and "
+            "give the concept keep_structure, the fraction of the steps that preserve the background's structure."
+        )
 
 
 ConceptField = Annotated[ConceptImage, BeforeValidator(given_concept)]

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_serializer, model_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.control_maps import DRAWN
-from cloisonne.scene.io.image_ref import ControlImageRef
+from cloisonne.scene.io.image_ref import ON_THE_WIRE, ImageRef, given_as
 from cloisonne.scene.values import Value, brief
 
 ControlKind = Literal["canny", "sobel", "color", "sketch", "lineart", "depth", "openpose", "keypose", "seg"]
+
+
+ControlImageRef = Annotated[ImageRef, PlainValidator(given_as("control")), PlainSerializer(ImageRef.wire), ON_THE_WIRE]
 
 
 class Control(Value):

@@ -17,8 +17,8 @@ class Editing:
         crops: these views see only their own window.
         whole: a view of the whole image joins them late.
         policies: share attention between the canvases by ``POLICIES``.
-        looks: fraction of the steps in which the canvas after the edit uses the self-attention of the canvas before it;
-            only if no object is added, removed or replaced (prompt-to-prompt).
+        self_attention_share: fraction of the steps in which the canvas after the edit uses the self-attention of the
+            canvas before it; only if no object is added, removed or replaced (prompt-to-prompt).
         boost: "none", "additive" or "official": how self-attention of the whole image is increased for keys in the
             named regions.
         keywords: number of words that the losses look for, those with the sharpest attention maps; 0 uses phrases.
@@ -29,20 +29,20 @@ class Editing:
         decoder: decodes the estimate for CLIPSeg: "vae", or "linear", which is cheaper.
         limit: largest change of the estimate per step, as a fraction of it; 0 is unlimited.
         follow: outside of the edited regions the canvas after the edit equals the one before.
-        tight: paste only the pixels of an edited region where CLIPSeg finds the objects before or after.
+        paste_changed_only: paste only the pixels of an edited region where CLIPSeg finds the objects before or after.
         inversion: of a given image, "direct" or "null-text".
-        fresh: fraction of fresh noise in the edited regions of a given image, in [0, 1]. None: 1 if an object is
+        fresh_noise: fraction of fresh noise in the edited regions of a given image, in [0, 1]. None: 1 if an object is
             added, removed or replaced, else 0.5 (ours; published methods start from the inverted noise, 0).
-        room: crop of a given image, as a multiple of the longer side of the edited area; only edited regions condition
-            it. 0: all regions are in the crop, with at least 3.5 times their longer side. None: 0 if an object is
-            removed, so that the crop shows what continues there, else NEAR.
+        close_up: side of the crop of a given image, as a multiple of the longer side of the edited area; only edited
+            regions condition it. 0: all regions are in the crop, with at least 3.5 times their longer side. None: 0 if
+            an object is removed, so that the crop shows what continues there, else NEAR.
     """
 
     regions: bool = False
     crops: bool = False
     whole: bool = False
     policies: bool = False
-    looks: float = 0.0
+    self_attention_share: float = 0.0
     boost: Literal["none", "additive", "official"] = "none"
     keywords: int = 0
     loss_rs: float = 0.0
@@ -56,15 +56,15 @@ class Editing:
     gain: float = 1.0
     limit: float = 0.0
     follow: bool = True
-    tight: bool = False
+    paste_changed_only: bool = False
     inversion: Literal["direct", "null-text"] = "direct"
-    fresh: float | None = None
-    room: float | None = 0.0
+    fresh_noise: float | None = None
+    close_up: float | None = 0.0
 
-    def room_for(self, kinds: Collection[str]) -> float:
-        """``room`` for a scene with edits of these kinds."""
-        if self.room is not None:
-            return self.room
+    def close_up_for(self, kinds: Collection[str]) -> float:
+        """``close_up`` for a scene with edits of these kinds."""
+        if self.close_up is not None:
+            return self.close_up
         return 0.0 if "remove" in kinds else NEAR
 
     @property
@@ -74,8 +74,10 @@ class Editing:
 
 
 PRESETS: Mapping[str, Editing] = {
-    "follow": Editing(looks=0.4, room=None),
-    "mrgd": Editing(looks=0.4, room=None, tight=True, loss_seen=1000.0, gain=8.0, limit=0.1),
+    "follow": Editing(self_attention_share=0.4, close_up=None),
+    "mrgd": Editing(
+        self_attention_share=0.4, close_up=None, paste_changed_only=True, loss_seen=1000.0, gain=8.0, limit=0.1
+    ),
     "official": Editing(
         regions=True,
         crops=True,

@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from PIL import Image
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import ExemplarImageRef
+from cloisonne.scene.io.image_ref import ON_THE_WIRE, ImageRef, given_as
 from cloisonne.scene.io.images import open_rgb
 from cloisonne.scene.values import Fraction, Value, brief
+
+ExemplarImageRef = Annotated[
+    ImageRef, PlainValidator(given_as("exemplar")), PlainSerializer(ImageRef.wire), ON_THE_WIRE
+]
 
 
 class Exemplar(Value):
@@ -37,6 +41,15 @@ def given_exemplar(value: Any) -> Any:
     if isinstance(value, Mapping) and not set(value) <= {"path", "sha256"}:
         raise SceneError(f'exemplar is {brief(value)}; give an image, or an object {{"image": ..., "strength": 1.0}}.')
     return Exemplar.model_validate({"image": value})
+
+
+def check_exemplar(region: Any) -> None:
+    """Raise SceneError if a region with an exemplar has its guidance scale under two names."""
+    if region.similarity is not None and region.guidance is not None:
+        raise SceneError(
+            f"guidance is {region.guidance} and similarity is {region.similarity}, which are the same option of an "
+            "exemplar; keep one."
+        )
 
 
 ExemplarField = Annotated[Exemplar, BeforeValidator(given_exemplar)]

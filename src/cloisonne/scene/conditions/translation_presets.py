@@ -15,8 +15,8 @@ class Translating:
         pivot: what is optimised to reconstruct the content: "source" (the paper: its text embeddings, to the clean
             latents), "null" (the released code: the null text, to the inversion trajectory) or "none" (ours: stored
             offsets restore it exactly).
-        looks: fraction of the steps in which self-attention is the content's.
-        words: fraction of the steps in which cross-attention is the content's.
+        self_attention_share: fraction of the steps in which self-attention is the content's.
+        cross_attention_share: fraction of the steps in which cross-attention is the content's.
         features: fraction of the steps in which the decoder's residual features are the content's (ours; plug-and-play,
             arXiv 2211.12572).
         guidance: guidance scale w; None is the model's default.
@@ -31,8 +31,8 @@ class Translating:
 
     learned: bool
     pivot: Literal["none", "source", "null"]
-    looks: float = 0.9
-    words: float = 0.2
+    self_attention_share: float = 0.9
+    cross_attention_share: float = 0.2
     features: float = 0.0
     guidance: float | None = None
     steps: int | None = None
@@ -45,7 +45,7 @@ class Translating:
 
 
 PRESETS: Mapping[str, Translating] = {
-    "fast": Translating(learned=False, pivot="none", words=0.0, looks=0.6),
+    "fast": Translating(learned=False, pivot="none", cross_attention_share=0.0, self_attention_share=0.6),
     "learned": Translating(learned=True, pivot="none", features=0.8),
     "vct": Translating(learned=True, pivot="source", guidance=7.5, steps=50),
     "vct-code": Translating(learned=True, pivot="null", guidance=7.5, steps=50),

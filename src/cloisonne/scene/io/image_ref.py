@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +18,8 @@ from cloisonne.scene.io.arrays import colour_array, is_array, mask_array
 from cloisonne.scene.io.colour_space import png_options
 from cloisonne.scene.values import brief, quoted
 
-CONCEPT_FILE = "file"
-"""Field and role of a learned concept: a file that is not an image."""
+FILE = "file"
+"""Role of a file that is not an image: safetensors, such as a learned concept."""
 MAX_FILE_BYTES = 512 * 2**20
 """Largest file that is read."""
 
@@ -120,24 +120,14 @@ def given_picture(value: object) -> ImageRef:
     return _given_colours(value, "image")
 
 
-def given_image(value: object) -> ImageRef:
-    """Like :func:`given_background`, for an exemplar."""
-    return _given_colours(value, "exemplar")
-
-
-def given_map(value: object) -> ImageRef:
-    """Like :func:`given_background`, for a control map, or the image to compute it from."""
-    return _given_colours(value, "control")
-
-
-def given_concept_image(value: object) -> ImageRef:
-    """Like :func:`given_background`, for the image of a concept."""
-    return _given_colours(value, "concept")
+def given_as(role: str) -> Callable[[object], ImageRef]:
+    """A function like :func:`given_background` for another image, whose messages call it ``role``."""
+    return lambda value: _given_colours(value, role)
 
 
 def given_learned(value: object) -> ImageRef:
     """Make a reference to a learned concept from a path, a data URI or bytes."""
-    return ImageRef(data=value) if isinstance(value, bytes) else _given(value, CONCEPT_FILE)
+    return ImageRef(data=value) if isinstance(value, bytes) else _given(value, FILE)
 
 
 def given_outside(value: object) -> ImageRef:
@@ -172,14 +162,12 @@ def _given(value: object, field: str) -> ImageRef:
         raise ImageError(f"{field} is {brief(value)}, but URLs are not fetched; give the path of a file.")
     if isinstance(value, str | os.PathLike) and str(value):
         return ImageRef(path=Path(value))
-    raise ImageError(
-        f"{field} is {brief(value)}; give the path of {'a file' if field == CONCEPT_FILE else 'an image'}."
-    )
+    raise ImageError(f"{field} is {brief(value)}; give the path of {'a file' if field == FILE else 'an image'}.")
 
 
 def _from_data_uri(text: str, field: str) -> bytes:
     head, _, body = text.partition(",")
-    kind = _BYTES if field == CONCEPT_FILE else "data:image/png"
+    kind = _BYTES if field == FILE else "data:image/png"
     if not (head.startswith(kind.removesuffix("png")) and head.endswith(";base64")):
         raise ImageError(f"{field} is {brief(text)}; give a data URI that begins with {kind};base64,.")
     try:
@@ -188,7 +176,7 @@ def _from_data_uri(text: str, field: str) -> bytes:
         raise ImageError(f"{field} has base64 text that cannot be decoded; encode the file again.") from None
 
 
-_ON_THE_WIRE = WithJsonSchema(
+ON_THE_WIRE = WithJsonSchema(
     {
         "anyOf": [
             {"type": "string", "description": "a path relative to the scene's file, or data:image/png;base64,..."},
@@ -200,10 +188,6 @@ _ON_THE_WIRE = WithJsonSchema(
         ]
     }
 )
-Background = Annotated[ImageRef, PlainValidator(given_background), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
-ExemplarImageRef = Annotated[ImageRef, PlainValidator(given_image), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
-ControlImageRef = Annotated[ImageRef, PlainValidator(given_map), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
-ConceptImageRef = Annotated[ImageRef, PlainValidator(given_concept_image), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
-LearnedFile = Annotated[ImageRef, PlainValidator(given_learned), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
-OutsideImageRef = Annotated[ImageRef, PlainValidator(given_outside), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
-MaskImageRef = Annotated[ImageRef, PlainValidator(given_mask), PlainSerializer(ImageRef.wire), _ON_THE_WIRE]
+Background = Annotated[ImageRef, PlainValidator(given_background), PlainSerializer(ImageRef.wire), ON_THE_WIRE]
+OutsideImageRef = Annotated[ImageRef, PlainValidator(given_outside), PlainSerializer(ImageRef.wire), ON_THE_WIRE]
+MaskImageRef = Annotated[ImageRef, PlainValidator(given_mask), PlainSerializer(ImageRef.wire), ON_THE_WIRE]

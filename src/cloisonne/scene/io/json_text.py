@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.image_ref import CONCEPT_FILE
+from cloisonne.scene.conditions.kinds import CONDITIONS, ConditionField, is_reference
 from cloisonne.scene.values import brief, quoted
 
 MAX_BYTES = 256 * 2**20
@@ -94,23 +94,17 @@ def _of_region(region: Any, change: ChangePicture) -> Any:
     changed, name = dict(region), region.get("name")
     if changed.get("mask") is not None:
         changed["mask"] = change(changed["mask"], "mask", name)
-    control = changed.get("control")
-    if isinstance(control, Mapping):
-        images = {field: control[field] for field in ("image", "from", "photo") if control.get(field) is not None}
-        changed["control"] = {**control, **{field: change(image, "control", name) for field, image in images.items()}}
-    exemplar = changed.get("exemplar")
-    if isinstance(exemplar, Mapping) and exemplar.get("image") is not None:
-        changed["exemplar"] = {**exemplar, "image": change(exemplar["image"], "exemplar", name)}
-    elif exemplar is not None:
-        changed["exemplar"] = change(exemplar, "exemplar", name)
-    concept = changed.get("concept")
-    if isinstance(concept, Mapping) and not {"path", "sha256"} & set(concept):
-        files = {field: concept[field] for field in ("image", CONCEPT_FILE) if concept.get(field) is not None}
-        roles = {"image": "concept", CONCEPT_FILE: CONCEPT_FILE}
-        changed["concept"] = {**concept, **{field: change(one, roles[field], name) for field, one in files.items()}}
-    elif concept is not None:
-        changed["concept"] = change(concept, "concept", name)
+    for row in CONDITIONS.values():
+        if changed.get(row.name) is not None:
+            changed[row.name] = _of_condition(changed[row.name], row, change, name)
     return changed
+
+
+def _of_condition(value: Any, row: ConditionField, change: ChangePicture, region: str | None) -> Any:
+    if not is_reference(value):
+        files = {name: role for name, role in row.files.items() if value.get(name) is not None}
+        return {**value, **{name: change(value[name], role, region) for name, role in files.items()}}
+    return change(value, row.files[row.bare], region) if row.bare else value
 
 
 def from_folder(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:

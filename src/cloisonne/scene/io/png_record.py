@@ -15,15 +15,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io import json_text as wire
-from cloisonne.scene.io.image_ref import (
-    CONCEPT_FILE,
-    ImageRef,
-    data_uri,
-    encoded,
-    given_background,
-    given_learned,
-    given_mask,
-)
+from cloisonne.scene.io.image_ref import FILE, ImageRef, data_uri, encoded, given_background, given_learned, given_mask
 from cloisonne.scene.io.images import opened
 from cloisonne.scene.io.quiet import without_warnings
 from cloisonne.scene.shapes.mask_reading import Channel, read_mask
@@ -108,7 +100,7 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
 
     def stored(given: Any, role: str, region: str | None) -> Any:
         nonlocal room
-        picture = {"mask": given_mask, CONCEPT_FILE: given_learned}.get(role, given_background)(given)
+        picture = {"mask": given_mask, FILE: given_learned}.get(role, given_background)(given)
         content = picture.read()
         if role == "mask":
             content = encoded(read_mask(picture, region, channels.get(region, "auto")).image)
@@ -117,7 +109,7 @@ def self_contained(scene: Mapping[str, Any], folder: Path, *, embed: bool = True
             content = encoded(opened(picture, role))
         # References by hash stay references, so that a replayed image has the same bytes. Masks and concepts learned
         # for this image exist nowhere else.
-        made = role == "mask" or (role == CONCEPT_FILE and picture.data is not None)
+        made = role == "mask" or (role == FILE and picture.data is not None)
         if (made or (embed and picture.sha256 is None)) and len(content) <= min(room, MAX_EMBEDDED_BYTES):
             room -= len(content)
             embedded.update({region} if role == "mask" else ())
