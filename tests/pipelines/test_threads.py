@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from cloisonne.models.model import Model
-from cloisonne.models.text.encoder import TextEncoder
+from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.learned_concept import encode_concept
 from cloisonne.pipelines.attention_maps.overlay import attention_pictures
 from cloisonne.pipelines.editing.edit import edit
@@ -117,7 +117,7 @@ def test_a_concept_stands_in_its_own_text_alone(tiny: Model) -> None:
             return encode_concept(text, vectors)[0].numpy().tobytes()
 
     def words() -> bytes:
-        return text.encode(text.ids("a red car")).numpy().tobytes()
+        return text.encode_ids(text.padded_ids("a red car")).tokens.numpy().tobytes()
 
     serial = [learned(), words()]
     assert serial == Meeting(text.module).of(learned, words)
@@ -128,12 +128,12 @@ def test_a_concept_stands_in_its_own_text_alone(tiny: Model) -> None:
 def test_reading_words_leaves_the_tokenizer_as_it_was(tiny: Model, words: str) -> None:
     """A tokenizer that every call sets anew breaks off or misreads what another thread tokenizes meanwhile."""
     text = tiny.text
-    assert isinstance(text, TextEncoder)
+    assert isinstance(text, ClipTextEncoder)
     state: Any = text.tokenizer.backend_tokenizer
     before = (state.padding, state.truncation)
-    ids = text.ids(words)
+    ids = text.padded_ids(words)
     assert (state.padding, state.truncation) == before
     other = copy.deepcopy(text.tokenizer)
     assert ids == other(words, padding="max_length", max_length=text.length).input_ids
-    text.words(words)
+    text.token_ids(words)
     assert (state.padding, state.truncation) == before

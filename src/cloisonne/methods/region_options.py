@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cloisonne.errors import SceneError
-from cloisonne.models.capabilities import FAMILIES, TABLE, TITLES
-from cloisonne.models.checkpoints.parts import Family
+from cloisonne.models.capabilities import TABLE
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -217,12 +217,12 @@ def _lines(kind: str) -> str:
     """The lines of checkpoints that can do a kind, by the table of conditions."""
     condition, _, engine = kind.partition(", ")
     row = TABLE.get(kind) or TABLE.get(condition) or TABLE["phrase, method attention"]
-    marks: dict[Family, str] = {family: row[family].mark for family in FAMILIES}
-    lines = [TITLES[f] for f, mark in marks.items() if mark != "no" and _with(engine, f, mark)]
+    marks: dict[str, str] = {family: row[family].mark for family in FAMILIES}
+    lines = [FAMILIES[f].title for f, mark in marks.items() if mark != "no" and _with(engine, f, mark)]
     return "all" if len(lines) == len(FAMILIES) else ", ".join(lines)
 
 
-def _with(engine: str, family: Family, mark: str) -> bool:
+def _with(engine: str, family: str, mark: str) -> bool:
     """Whether a line, whose exemplars need what ``mark`` says, takes those of an engine; any for other kinds."""
     if engine == "Paint by Example alone":
         return family == "pbe"

@@ -4,10 +4,9 @@
 """
 
 from dataclasses import dataclass
-from typing import get_args
 
 from cloisonne.errors import CapabilityError, spelled
-from cloisonne.models.checkpoints.parts import Family
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 
 
@@ -64,11 +63,11 @@ NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo
 _LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" needs'
 LEARNED = Support('yes; preset "fast" with Paint by Example', _LEARN, **_PATH)
 LEARNED_EITHER = Support('yes; preset "fast" with Paint by Example or an IP-Adapter', _LEARN, **_PATH)
+UNSUPPORTED = Support("no", "leave it out, or load a model of another family")
+"""Of the families without a cell in ``TABLE``, for conditions that are not in ``Family.supports``."""
 NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x')
 
-FAMILIES: tuple[Family, ...] = get_args(Family)
-
-TABLE: dict[str, dict[Family, Support]] = {
+TABLE: dict[str, dict[str, Support]] = {
     "phrase, method reco": {
         "builtin": WITH_POSITIONS,
         "sd1": WITH_POSITIONS,
@@ -106,8 +105,9 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
 
     kind: the control's kind, the LoRA's name, or the preset of a translation ("fast" learns no concept).
     """
-    support = TABLE[condition][model.family]
-    if support is YES or (support is WITH_POSITIONS and model.text.has_positions):
+    family = FAMILIES[model.family]
+    support = TABLE[condition].get(family.name, UNSUPPORTED)
+    if condition in family.supports or (support is WITH_POSITIONS and model.text.has_positions):
         return
     if support in (LEARNED, LEARNED_EITHER) and (kind != "fast" or model.takes_exemplars):
         return
@@ -126,22 +126,13 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
     named = "by the preset" if condition == "concept" else "of kind"
     wanted = condition if kind is None else f"{condition} {named} {kind}"
     raise CapabilityError(
-        f'The model "{model.name}" ({TITLES[model.family]}) cannot do {wanted}; {support.advise(kind)}.', region=region
+        f'The model "{model.name}" ({family.title}) cannot do {wanted}; {support.advise(kind)}.', region=region
     )
-
-
-TITLES: dict[Family, str] = {
-    "builtin": "built-in family",
-    "sd1": "Stable Diffusion 1.x",
-    "sd2": "Stable Diffusion 2.x",
-    "sdxl": "Stable Diffusion XL",
-    "pbe": "Paint by Example",
-}
 
 
 def markdown() -> str:
     """``TABLE`` as a Markdown table."""
-    head = ["condition", *(TITLES[family] for family in FAMILIES)]
+    head = ["condition", *(family.title for family in FAMILIES.values())]
     rows = [[condition, *(row[family].mark for family in FAMILIES)] for condition, row in TABLE.items()]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -22,7 +22,7 @@ from cloisonne.core.samplers import Ddim
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import Cancelled, SceneError
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser
 
 Make = Callable[..., Any]
 
@@ -87,7 +87,7 @@ def test_the_lattice_retraces_a_network_in_half_precision(
 ) -> None:
     copied: Any = copy.deepcopy(stock)
     unet = copied.to(torch.bfloat16)
-    net = DiffusersNet(unet, NetSpec.from_unet(unet.config, latent="tiny", vae_factor=8, prediction="v_prediction"))
+    net = UNetDenoiser(unet, NetSpec.from_unet(unet.config, latent="tiny", vae_factor=8, prediction="v_prediction"))
     plan = Plan(views=(view("canvas", say(1), say(0), net=net),))
     steps = steps_of(schedule, 20)
     found = invert(plan, canvas, steps, "lattice")

@@ -156,9 +156,9 @@ class RegionEnergy:
             return []
         for text in texts:
             if text not in self.embedded:
-                self.embedded[text] = self.segmenter.words([text])[0]
-        seen = self.segmenter.seen(picture, normalise=self.weights.normalise)
-        logits = self.segmenter.found(seen, torch.stack([self.embedded[text] for text in texts]))
+                self.embedded[text] = self.segmenter.encode_texts([text])[0]
+        seen = self.segmenter.image_features(picture, normalise=self.weights.normalise)
+        logits = self.segmenter.logits(seen, torch.stack([self.embedded[text] for text in texts]))
         return list(F.adaptive_max_pool2d(logits[:, None], self.kept.shape)[:, 0].sigmoid())
 
     def in_scene(self, scene: str) -> "RegionEnergy":
