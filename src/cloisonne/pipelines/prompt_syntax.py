@@ -90,7 +90,7 @@ def _unknown(scene: Scene, model: Model) -> list[str]:
         texts = [plain(at(text, moment, _FINE)) for moment in moments]
         unknown = dict.fromkeys(phrase for words in texts for phrase in model.vocabulary.unknown(words, learned))
         if unknown:
-            named = [_with_near(phrase, model.vocabulary.near(phrase)) for phrase in unknown][:MOST_UNKNOWN]
+            named = [_with_near(phrase, model.vocabulary.suggestions(phrase)) for phrase in unknown][:MOST_UNKNOWN]
             more = f" and {len(unknown) - MOST_UNKNOWN} more" if len(unknown) > MOST_UNKNOWN else ""
             warnings.append(f"{_subject(region, name)}: {who} does not know {', '.join(named)}{more}.")
     return warnings

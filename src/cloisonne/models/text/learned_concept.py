@@ -108,8 +108,8 @@ def encode_concept(text: ClipTextEncoder, vectors: Tensor) -> tuple[Tensor, tupl
     positions = tuple(range(1, count + 1))
 
     table = table_of(text)
-    if _put not in table._forward_hooks.values():
-        table.register_forward_hook(_put)
+    if _insert_vectors not in table._forward_hooks.values():
+        table.register_forward_hook(_insert_vectors)
     before = _VECTORS.set(vectors)
     try:
         encoded = text.module(torch.tensor([ids], device=vectors.device)).last_hidden_state[0].float()
@@ -118,7 +118,7 @@ def encode_concept(text: ClipTextEncoder, vectors: Tensor) -> tuple[Tensor, tupl
     return encoded, positions
 
 
-def _put(module: Any, given: Any, out: Tensor) -> Tensor | None:
+def _insert_vectors(module: Any, given: Any, out: Tensor) -> Tensor | None:
     """A permanent hook on the token embeddings; it acts only while this module encodes in the same context."""
     if (vectors := _VECTORS.get()) is None:
         return None
