@@ -35,7 +35,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.assemble import Placement, assemble
-from cloisonne.models.checkpoints.parts import Parts, TextPart, family_of
+from cloisonne.models.checkpoints.parts import Parts, TextPart
+from cloisonne.models.families import family_of
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region

@@ -37,7 +37,7 @@ from cloisonne.core.run import Run
 from cloisonne.core.step import Step
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser
 
 STEP = Step(index=0, count=20, t=500, alpha=0.28, s=0.96, t_next=450, alpha_next=0.36, s_next=0.93)
 NUM_TOKENS = 77
@@ -159,7 +159,7 @@ def cases_of(unet: UNet2DConditionModel, regions: Sequence[int], most_separate: 
     z = torch.randn(1, spec.latent_channels, side, side, generator=generator)
 
     def case(form: str, count: int, views: list[tuple[Conditioning, Tensor]]) -> Case:
-        net = DiffusersNet(unet, spec, dense) if form == "dense" else DiffusersNet(unet, spec)
+        net = UNetDenoiser(unet, spec, dense) if form == "dense" else UNetDenoiser(unet, spec)
         plan = Plan(
             views=tuple(
                 View(

@@ -12,7 +12,7 @@ from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.plan import Branch, Conditioning, Guidance, Plan, Tokens, View
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser
 
 SHAPE = (4, 16, 16)
 CONFIG: dict[str, Any] = {
@@ -47,17 +47,17 @@ def stock() -> UNet2DConditionModel:
 
 
 @pytest.fixture(scope="session")
-def nets() -> Mapping[str, DiffusersNet]:
+def nets() -> Mapping[str, UNetDenoiser]:
     """The same UNet as a network of ours, by what its output is taken to mean."""
     unet = tiny_unet()
     return {
-        kind: DiffusersNet(unet, NetSpec.from_unet(unet.config, latent="tiny", vae_factor=8, prediction=kind))
+        kind: UNetDenoiser(unet, NetSpec.from_unet(unet.config, latent="tiny", vae_factor=8, prediction=kind))
         for kind in ("epsilon", "v_prediction", "sample")
     }
 
 
 @pytest.fixture
-def net(nets: Mapping[str, DiffusersNet]) -> DiffusersNet:
+def net(nets: Mapping[str, UNetDenoiser]) -> UNetDenoiser:
     return nets["v_prediction"]
 
 
@@ -87,7 +87,7 @@ def say(words: Callable[..., Tensor]) -> Callable[..., Conditioning]:
 
 
 @pytest.fixture
-def view(net: DiffusersNet, say: Callable[..., Conditioning]) -> Callable[..., View]:
+def view(net: UNetDenoiser, say: Callable[..., Conditioning]) -> Callable[..., View]:
     """view(name, cond, null=..., weight=1, ...): a view of the whole canvas, guided if it has a null branch."""
 
     def make(name: str, cond: Branch, null: Branch | None = None, guide: Guidance | None = None, **fields: Any) -> View:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloisonne.core.conditioning import SKIP_MID
 from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning, Plan, Step, View
 from cloisonne.core.predict import predict
 from cloisonne.core.run import Run
 from cloisonne.errors import CapabilityError
+from cloisonne.models.unet.injection_points import SKIP_MID
 
 SHAPE = (4, 16, 16)
 STEP = Step(index=0, count=2, t=500, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)
@@ -24,6 +24,8 @@ Say = Callable[..., Conditioning]
 
 class Side:
     """A ControlNet whose residuals are the first token of its text, everywhere."""
+
+    point = SKIP_MID
 
     def __init__(self) -> None:
         self.rows: list[int] = []

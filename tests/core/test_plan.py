@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.plan import Box, Conditioning, Interval, Plan, Step, Tokens, View
 from cloisonne.core.refines import Pin
 from cloisonne.errors import CapabilityError, SceneError
+from cloisonne.models.unet.injection_points import DOWN, SKIP_MID
 
 LEVEL = torch.ones(3, 4, 4)
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.collate import passes
-from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Box, Call, Conditioning, Interval, Plan, Row, Step, Tokens, View
@@ -19,7 +18,8 @@ from cloisonne.core.sample import sample
 from cloisonne.core.samplers import SAMPLERS
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CapabilityError, SceneError
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser
+from cloisonne.models.unet.injection_points import DOWN, SKIP_MID
 
 SHAPE = (4, 16, 16)
 STEP = Step(index=0, count=2, t=500, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)
@@ -123,8 +123,8 @@ def test_guidance_interval_skips_the_null_pass(view: Views, say: Say, schedule: 
     assert (run.forwards, run.rows) == (5, 5 + 2)
 
 
-def test_each_network_is_asked_once_a_step(plain: Plan, view: Views, say: Say, net: DiffusersNet) -> None:
-    other = DiffusersNet(net.unet, net.spec)
+def test_each_network_is_asked_once_a_step(plain: Plan, view: Views, say: Say, net: UNetDenoiser) -> None:
+    other = UNetDenoiser(net.unet, net.spec)
     plan = plain + Plan(views=(view("a", say(1), net=other), view("b", say(2)), view("c", say(2), net=other)))
     run = Run()
     predict(plan, torch.randn(1, *SHAPE), STEP, run)

@@ -25,7 +25,7 @@ from cloisonne.core.sample import sample
 from cloisonne.core.samplers import SAMPLERS, SPREADS, Ddim, sampler
 from cloisonne.core.schedule import Schedule
 from cloisonne.errors import SceneError
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser
 
 SHAPE = (4, 16, 16)
 CONFIG = {
@@ -64,7 +64,7 @@ def walk(unet: UNet2DConditionModel, scheduler: Any, text: Tensor, **extra: Any)
     return x
 
 
-def ours(net: DiffusersNet, name: str, text: Conditioning, steps: Sequence[Step], eta: float = 0.0) -> Tensor:
+def ours(net: UNetDenoiser, name: str, text: Conditioning, steps: Sequence[Step], eta: float = 0.0) -> Tensor:
     view = View(name="canvas", net=net, branches={"cond": text}, guide=Single(), weight=torch.ones(16, 16))
     return sample(Plan(views=(view,)), sampler(name, eta), start(), steps, noise=Noise([Seed(5)], SHAPE))
 
@@ -77,7 +77,7 @@ def test_sampler_is_diffusers_scheduler(
     prediction: str,
     spacing: str,
     stock: UNet2DConditionModel,
-    nets: Mapping[str, DiffusersNet],
+    nets: Mapping[str, UNetDenoiser],
     words: Callable[..., Tensor],
     say: Callable[..., Conditioning],
 ) -> None:
@@ -121,7 +121,7 @@ def test_pictures_of_a_spacing_are_those_of_the_same_scheduler(
     name: str,
     spacing: str,
     stock: UNet2DConditionModel,
-    nets: Mapping[str, DiffusersNet],
+    nets: Mapping[str, UNetDenoiser],
     words: Callable[..., Tensor],
     say: Callable[..., Conditioning],
 ) -> None:
@@ -137,7 +137,7 @@ def test_pictures_of_a_spacing_are_those_of_the_same_scheduler(
 def test_pndm_of_few_steps_is_diffusers(
     count: int,
     stock: UNet2DConditionModel,
-    nets: Mapping[str, DiffusersNet],
+    nets: Mapping[str, UNetDenoiser],
     words: Callable[..., Tensor],
     say: Callable[..., Conditioning],
 ) -> None:
@@ -151,7 +151,7 @@ def test_pndm_of_few_steps_is_diffusers(
 
 def test_dpmpp_2m_with_karras_spacing_is_diffusers(
     stock: UNet2DConditionModel,
-    nets: Mapping[str, DiffusersNet],
+    nets: Mapping[str, UNetDenoiser],
     words: Callable[..., Tensor],
     say: Callable[..., Conditioning],
 ) -> None:
@@ -168,7 +168,7 @@ def test_dpmpp_2m_with_karras_spacing_is_diffusers(
 def test_ddim_with_eta_is_diffusers(
     eta: float,
     stock: UNet2DConditionModel,
-    nets: Mapping[str, DiffusersNet],
+    nets: Mapping[str, UNetDenoiser],
     words: Callable[..., Tensor],
     say: Callable[..., Conditioning],
 ) -> None:
@@ -185,7 +185,7 @@ ZERO_SNR = {**CONFIG, "rescale_betas_zero_snr": True, "prediction_type": "v_pred
 
 def test_ddim_at_zero_terminal_snr_is_diffusers(
     stock: UNet2DConditionModel,
-    nets: Mapping[str, DiffusersNet],
+    nets: Mapping[str, UNetDenoiser],
     words: Callable[..., Tensor],
     say: Callable[..., Conditioning],
 ) -> None:
@@ -200,7 +200,7 @@ def test_ddim_at_zero_terminal_snr_is_diffusers(
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_first_step_at_zero_terminal_snr_is_ddim(
-    name: str, nets: Mapping[str, DiffusersNet], say: Callable[..., Conditioning]
+    name: str, nets: Mapping[str, UNetDenoiser], say: Callable[..., Conditioning]
 ) -> None:
     steps = Schedule.from_config(ZERO_SNR).steps(COUNT, ends_clean=True)
     if name != "euler-ancestral":

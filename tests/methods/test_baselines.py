@@ -27,7 +27,7 @@ def said(view: View, branch: str = "cond") -> Conditioning:
 
 
 def plain(model: Model, text: str) -> Tensor:
-    return model.text.encode(model.text.ids(text))
+    return model.text.encode_ids(model.text.padded_ids(text)).tokens
 
 
 def test_caption_hears_no_region(tiny: Model) -> None:

@@ -34,7 +34,7 @@ def xl(tiny_xl: Path) -> Model:
 
 def pooled(model: Model, text: str) -> Tensor:
     encoder: Any = model.text
-    return encoder.say(encoder.ids(text)).pooled
+    return encoder.encode_ids(encoder.padded_ids(text)).pooled
 
 
 def found(plan: Plan, view: str, branch: str) -> Any:

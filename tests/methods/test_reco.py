@@ -30,7 +30,7 @@ def told(found: Compiled) -> tuple[Tokens, ...]:
 def encoded(model: Model, caption: str, *regions: tuple[tuple[float, float, float, float], str]) -> Tensor:
     ids, kept = sequence(model.text.tokenizer, caption, regions)
     assert len(kept) == len(regions)
-    return model.text.encode(ids)
+    return model.text.encode_ids(ids).tokens
 
 
 def test_published_sequence(tiny: Model) -> None:
@@ -47,7 +47,7 @@ def test_published_sequence(tiny: Model) -> None:
 
 def test_without_regions_the_sequence_is_the_plain_prompt(tiny: Model) -> None:
     (piece,) = told(compiled(tiny))
-    torch.testing.assert_close(piece.value, tiny.text.encode(tiny.text.ids("on the beach")))
+    torch.testing.assert_close(piece.value, tiny.text.encode_ids(tiny.text.padded_ids("on the beach")).tokens)
     assert piece.mask is None
 
 

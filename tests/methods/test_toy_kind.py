@@ -23,7 +23,8 @@ from cloisonne.methods.contribution import ConditionKind, Contribution
 from cloisonne.methods.kinds import KINDS
 from cloisonne.methods.layout import Part
 from cloisonne.methods.region_options import markdown as options_table
-from cloisonne.models.capabilities import FAMILIES, NO_TEXT, YES, by_family
+from cloisonne.models.capabilities import NO_TEXT, YES, by_family
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.colour_warnings import colour_warnings

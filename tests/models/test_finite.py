@@ -54,7 +54,7 @@ def test_a_step_is_named_and_the_weights(model: Model, sampler: str, value: floa
     with pytest.raises(NotFiniteError) as caught:
         generate(SCENE.replace(sampler=sampler), model)
     assert str(caught.value) == (
-        "The latents hold NaN or infinity after step 1 of 4: the weights of the UNet hold some "
+        "The latents hold NaN or infinity after step 1 of 4: the weights of the denoiser hold some "
         '("conv_out.bias"); load a sound file.'
     )
 
@@ -93,7 +93,7 @@ def test_a_lora_that_brings_it_in_is_named(folder: Path, tmp_path: Path, regiona
     model = load(folder, **({"regional_lora": {"ink": file}} if regional else {"lora": file}))
     own = {"lora": {"ink": 1.0}} if regional else {}
     region = Region(name="pet", box=LEFT, phrase="a cat", **own)
-    expected = 'the LoRA "ink" hold some' if regional else "the UNet, into which 1 LoRA is fused, hold some"
+    expected = 'the LoRA "ink" hold some' if regional else "the denoiser, into which 1 LoRA is fused, hold some"
     with pytest.raises(NotFiniteError, match=f"the weights of {expected}"):
         generate(SCENE.replace(regions=(region,)), model)
 
@@ -147,7 +147,7 @@ VERBS: dict[str, tuple[Callable[[Model], Any], str]] = {
     "edit": (lambda model: edit(SCENE.replace(regions=(EDIT,)), model), "after step 1 of 4"),
     "edit a background": (
         lambda model: edit(SCENE.replace(regions=(EDIT,), background=photo()), model),
-        "of 4: the weights of the UNet",
+        "of 4: the weights of the denoiser",
     ),
     "learn": (
         lambda model: translate(photo(), photo(1), model, preset="vct", **LEARN),

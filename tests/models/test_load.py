@@ -58,7 +58,7 @@ def test_other_checkpoints_take_common_values(tiny_sd: Path, copied: Path) -> No
 def test_dtype_is_that_of_all_networks(tiny_family: Path) -> None:
     model = load(tiny_family, dtype=torch.bfloat16)
     assert {m.dtype for m in (model.net.unet, model.vae.module, model.text.module)} == {torch.bfloat16}
-    assert model.text.encode(model.text.ids("a cat")).dtype == torch.float32
+    assert model.text.encode_ids(model.text.padded_ids("a cat")).tokens.dtype == torch.float32
 
 
 def test_half_precision_files_are_read_in_full(copied: Path) -> None:
@@ -271,7 +271,7 @@ def test_xl_reads_text_as_diffusers_does(tiny_xl: Path) -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_xl, low_cpu_mem_usage=False)
     tokens, _, pooled, _ = pipeline.encode_prompt("a red cat", do_classifier_free_guidance=False)
     text = load(tiny_xl).text
-    encoded = text.say(text.ids("a red cat"))
+    encoded = text.encode_ids(text.padded_ids("a red cat"))
     assert encoded.pooled is not None
     torch.testing.assert_close(encoded.tokens, tokens[0])
     torch.testing.assert_close(encoded.pooled, pooled[0])

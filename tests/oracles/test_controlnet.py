@@ -190,7 +190,7 @@ def test_it_takes_the_caption_and_the_negative(model: Model, method: str, monkey
     result = generate(scene_of(region, steps=1, width=88, height=72, method=method), model)
     assert result.latents.isfinite().all()
     (texts,) = texts_given
-    expected = [model.text.encode(model.text.ids(text)) for text in ("a red cat", "dog")]
+    expected = [model.text.encode_ids(model.text.padded_ids(text)).tokens for text in ("a red cat", "dog")]
     if method != "words":  # which appends the phrases to the caption
         torch.testing.assert_close(texts[0], expected[0])
     torch.testing.assert_close(texts[1], expected[1])

@@ -141,7 +141,7 @@ def test_images_are_prepared_as_published(model: Model, size: tuple[int, int]) -
     assert model.ip_adapter is not None
     processor: Any = CLIPImageProcessorPil(size=SIDE, crop_size=SIDE)
     expected = processor(picture(0, size), return_tensors="pt").pixel_values
-    torch.testing.assert_close(model.ip_adapter.prepared(picture(0, size)), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.ip_adapter.preprocess(picture(0, size)), expected, atol=1e-5, rtol=0)
 
 
 def test_an_adapter_without_images_has_no_effect(root: Path, model: Model) -> None:

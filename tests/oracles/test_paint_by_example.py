@@ -60,7 +60,7 @@ def theirs(
     ours = load(folder).exemplar
     assert ours is not None
     return pipeline(
-        example_image=ours.encoder.prepared(exemplar),
+        example_image=ours.encoder.preprocess(exemplar),
         image=source,
         mask_image=mask,
         num_inference_steps=20,

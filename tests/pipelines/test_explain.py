@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from cloisonne.errors import SceneError
 from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
-from cloisonne.models.unet.cost import forward_cost
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
@@ -99,5 +98,5 @@ def test_operations_are_those_of_a_forward(tiny: Model) -> None:
     stock = UNet2DConditionModel.from_config(tiny.net.unet.config)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         stock(torch.randn(1, 4, 8, 8), torch.tensor(1), torch.randn(1, 77, 16))
-    assert forward_cost(tiny, (8, 8), 77).flops == counter.get_total_flops()
-    assert forward_cost(tiny, (16, 16), 77).flops > 3 * forward_cost(tiny, (8, 8), 77).flops
+    assert tiny.net.cost((8, 8), 77).flops == counter.get_total_flops()
+    assert tiny.net.cost((16, 16), 77).flops > 3 * tiny.net.cost((8, 8), 77).flops

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods import METHODS
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.models.sizes import REACH, size_warning
+from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.attention_maps.overlay import attention_pictures
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
@@ -220,9 +221,9 @@ def test_sizes_beyond_reach_name_the_native_one(tiny: Model, width: int, height:
     assert "64 x 64; beyond 1.25 times that" in warning
 
 
-@pytest.mark.parametrize("family", REACH)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_has_its_reach(tiny: Model, family: Any) -> None:
-    reach = REACH[family]
+    reach = FAMILIES[family].reach
     model = replace(tiny, family=family, native=replace(tiny.native, width=512, height=512))
     for side in (512, int(512 * reach), math.ceil(512 / reach)):
         assert size_warning(side, 512, model) is None

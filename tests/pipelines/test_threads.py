@@ -22,7 +22,7 @@ from cloisonne.errors import Cancelled
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.models.text.encoder import TextEncoder
+from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.learned_concept import encode_concept
 from cloisonne.pipelines.attention_maps.overlay import attention_pictures
 from cloisonne.pipelines.editing.edit import edit
@@ -231,7 +231,7 @@ def test_a_concept_replaces_the_embeddings_of_its_own_text_alone(tiny: Model) ->
             return encode_concept(text, vectors)[0].numpy().tobytes()
 
     def words() -> bytes:
-        return text.encode(text.ids("a red car")).numpy().tobytes()
+        return text.encode_ids(text.padded_ids("a red car")).tokens.numpy().tobytes()
 
     serial, meeting = [concept(), words()], Meeting(lambda module: module is text.module.get_input_embeddings())
     assert serial == meeting.of([concept, words])
@@ -243,14 +243,14 @@ def test_a_concept_replaces_the_embeddings_of_its_own_text_alone(tiny: Model) ->
 def test_reading_words_leaves_the_tokenizer_as_it_was(tiny: Model, words: str) -> None:
     """A tokenizer that every call sets anew breaks off or misreads what another thread tokenizes meanwhile."""
     text = tiny.text
-    assert isinstance(text, TextEncoder)
+    assert isinstance(text, ClipTextEncoder)
     state: Any = text.tokenizer.backend_tokenizer
     before = (state.padding, state.truncation)
-    ids = text.ids(words)
+    ids = text.padded_ids(words)
     assert (state.padding, state.truncation) == before
     other = copy.deepcopy(text.tokenizer)
     assert ids == other(words, padding="max_length", max_length=text.length).input_ids
-    text.words(words)
+    text.token_ids(words)
     assert (state.padding, state.truncation) == before
 
 

@@ -9,8 +9,9 @@ from tiny import tiny_tokenizer
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from cloisonne.models.checkpoints.ldm.single_file import SCHEDULER
-from cloisonne.models.checkpoints.parts import Parts, TextPart, family_of
+from cloisonne.models.checkpoints.ldm.constants import SCHEDULER
+from cloisonne.models.checkpoints.parts import Parts, TextPart
+from cloisonne.models.families import family_of
 
 DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 SD1 = {

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
-from cloisonne.core.conditioning import SKIP_MID
 from cloisonne.core.control_residuals import ControlNetRow, control_batches, residuals_of
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Row, Step, Tokens, View
 from cloisonne.core.region_lora import BatchLoras, RegionLora, split
@@ -90,7 +89,7 @@ def collate(
     for batch in control_batches([c.controlnets for c in conditionings]):
         found = residuals_of(batch, z, step, _summaries(batch, rows, conditionings), pooled, micro.get("size"))
         for one, levels in zip(batch, found, strict=True):
-            conditionings[one.row] += Conditioning(residuals={SKIP_MID: levels})
+            conditionings[one.row] += Conditioning(residuals={one.request.net.point: levels})
         run.count(requests[one.row].view.scene for one in batch)
     caches = run.state(BatchCaches, BatchCaches)
     return Call(

@@ -14,10 +14,6 @@ from cloisonne.errors import CapabilityError
 
 T = TypeVar("T")
 
-DOWN, SKIP_MID = "unet.down", "unet.skip_mid"
-"""Injection points of a UNet: features added on the way down (T2I-Adapter), and residuals added to the skip
-connections and, last, to the middle block (ControlNet)."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tokens:

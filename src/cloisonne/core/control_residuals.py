@@ -17,6 +17,11 @@ from cloisonne.core.step import Step
 class ResidualNet(Protocol):
     """What ``models`` provides of a ControlNet."""
 
+    @property
+    def point(self) -> str:
+        """Where its residuals enter the base network: a key of ``Conditioning.residuals``."""
+        ...
+
     def __call__(
         self, z: Tensor, step: Step, text: Tensor, image: Tensor, pooled: Tensor | None, size: Tensor | None, /
     ) -> tuple[Tensor, ...]:

@@ -32,9 +32,9 @@ class Words:
         ctx.encode(
             written(cleaned(ctx.scene.caption, ctx.model.text.learned))
         )  # too long alone, it is the one to blame
-        room = ctx.model.text.length - len(_tokens(ctx.scene.caption, ctx)) - 2
+        room = ctx.model.text.capacity - _count(ctx.scene.caption, ctx)
         # One token more where there is no caption before the first comma.
-        costs = [len(_tokens(f"a, {region_in_words(p.box, p.region.phrase)}", ctx)) - 1 for p in placed]
+        costs = [_count(f"a, {region_in_words(p.box, p.region.phrase)}", ctx) - 1 for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
@@ -44,10 +44,10 @@ class Words:
         return Fragment(text=conditioning, summary=text, parts=layout.parts)
 
 
-def _tokens(text: str, ctx: Context) -> list[int]:
-    """The ids of a text's words, without those of its weights."""
+def _count(text: str, ctx: Context) -> int:
+    """The tokens of a text's words, without those of its weights."""
     encoder = ctx.model.text
-    return [i for piece in cleaned(text, encoder.learned) for i in encoder.words(piece.words)]
+    return sum(encoder.count(piece.words) for piece in cleaned(text, encoder.learned))
 
 
 def region_in_words(box: Box, phrase: str) -> str:
@@ -111,7 +111,7 @@ def _summary(layout: Layout, ctx: Context) -> str:
     text = ""
     for part in layout.parts:
         longer = ", ".join(filter(None, [text, part.region.phrase]))
-        text = longer if len(_tokens(longer, ctx)) <= ctx.model.text.length - 2 else text
+        text = longer if _count(longer, ctx) <= ctx.model.text.capacity else text
     return text
 
 

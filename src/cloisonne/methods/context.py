@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,26 +23,26 @@ from cloisonne.scene.shapes.masks import Mask
 class Context:
     """The resolved scene, the model, the grid (H, W) of latents, the number of steps, and how things are encoded.
 
-    encode_ids: token ids [N] to a text. shared: what conditions every branch of every text-conditioned view besides
-    text and regions: the channels of an inpainting network, the size of SDXL. hole: latents [C, H, W] of what is known,
-    with grey where nothing is, and [height, width], 1 where it is preserved. encode_image: an exemplar's image, or None
-    for the null image, to tokens [N, D]; N = 1 but for IP-Adapters. encode_control: a region's control to features
-    [C_i, H_i, W_i], or to the control image [3, height, width] of a ControlNet. summarised: whether views need a
-    summary text of the whole window, as ControlNets do.
+    blank: texts are zeros, and no network runs. shared: what conditions every branch of every text-conditioned view
+    besides text and regions: the channels of an inpainting network, the size of SDXL. hole: latents [C, H, W] of what
+    is known, with grey where nothing is, and [height, width], 1 where it is preserved. encode_image: an exemplar's
+    image, or None for the null image, to tokens [N, D]; N = 1 but for IP-Adapters. encode_control: a region's control
+    to features [C_i, H_i, W_i], or to the control image [3, height, width] of a ControlNet. summarised: whether views
+    need a summary text of the whole window, as ControlNets do.
     """
 
     scene: Scene
     model: Model
     grid: tuple[int, int]
     num_steps: int
-    encode_ids: Callable[[Sequence[int]], EncodedText]
     shared: Conditioning
     hole: tuple[Tensor, Tensor]
     encode_image: Callable[[Image.Image | None], Tensor]
     encode_control: Callable[[Region], tuple[Tensor, ...]]
     summarised: bool = False
+    blank: bool = False
     _controls: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    _texts: dict[tuple[tuple[int, ...], tuple[float, ...]], EncodedText] = field(default_factory=dict)
+    _texts: dict[tuple[object, ...], EncodedText] = field(default_factory=dict)
     _images: dict[str, Tensor] = field(default_factory=dict)
 
     def at_progress(self, progress: float) -> "Context":
@@ -49,16 +50,14 @@ class Context:
         return replace(self, scene=self.scene.at_progress(progress, self.num_steps))
 
     def encode(self, text: str, region: str | None = None) -> EncodedText:
-        """A text by the weights of its words, padded as Stable Diffusion does; each text is encoded once.
+        """A text by the weights of its words, padded as its encoder does; each text is encoded once.
 
         Raises SceneError, about the region if there is one, where it is too long.
         """
-        encoder, parts = self.model.text, pieces(text)
-        ids = encoder.ids(*(piece.words for piece in parts), region=region)
-        if all(piece.weight == 1 for piece in parts):
-            return self.encode_tokens(ids)
-        weights = [piece.weight for piece in parts for _ in encoder.words(piece.words)]
-        return self.encode_tokens(ids, [1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))])
+        key = tuple(pieces(text))
+        if key not in self._texts:
+            self._texts[key] = self.model.text.encode(key, region=region, blank=self.blank)
+        return self._texts[key]
 
     def encode_negative(self, region: Region | None = None) -> EncodedText:
         """The scene's negative, and a region's own behind it.
@@ -67,30 +66,17 @@ class Context:
         """
         own, name = (region.negative, region.name) if region else ("", None)
         text = ", ".join(filter(None, [self.scene.negative, own]))
-        if text or not self.model.text.silent:
+        if text or not self.model.text.zero_when_empty:
             return self.encode(text, name)
-        return self.model.text.blank(self.model.text.length, self.model.device)
+        return self.model.text.blank()
 
     def encode_tokens(self, ids: Sequence[int], weights: Sequence[float] = ()) -> EncodedText:
-        """Token ids and the weight of each; () is 1 for all.
-
-        A weight counts as in ComfyUI and InvokeAI: ``e + weight * (z - e)`` of a token's z and the e that the empty
-        text has in its place. AUTOMATIC1111 multiplies z and restores the mean of the sequence, which needs a mean that
-        is far from 0; the built-in encoder's is not.
-        """
-        key = (tuple(ids), tuple(weights) if any(weight != 1 for weight in weights) else ())
+        """Token ids and the weight of each; () is 1 for all. For methods that build sequences of their own."""
+        key = ("ids", tuple(ids), tuple(weights))
         if key not in self._texts:
-            found = self._weighted(ids, weights) if key[1] else self.encode_ids(ids)
-            self._texts[key] = found._replace(ids=key[0])
+            encoder: Any = self.model.text
+            self._texts[key] = encoder.encode_ids(ids, weights, blank=self.blank)
         return self._texts[key]
-
-    def _weighted(self, ids: Sequence[int], weights: Sequence[float]) -> EncodedText:
-        """Pooled text has no tokens, and so no weights."""
-        plain, empty = self.encode_tokens(ids), self.encode_tokens(self.model.text.ids()).tokens
-        weight = plain.tokens.new_tensor(weights)[:, None]
-        return EncodedText(
-            torch.where(weight == 1, plain.tokens, empty + weight * (plain.tokens - empty)), plain.pooled
-        )
 
     def summary(self, text: str) -> Conditioning:
         """What a view has of ``text`` as a whole: pooled text, and the summary that ControlNets read."""

@@ -8,8 +8,8 @@ from cloisonne.core.plan import Conditioning, View
 from cloisonne.methods.answers import Answers
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part, Placed
-from cloisonne.models.capabilities import Supports
-from cloisonne.models.checkpoints.parts import Family
+from cloisonne.models.capabilities import UNSUPPORTED, YES, Support, Supports
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -47,7 +47,7 @@ class Variant:
     """How options apply to a condition on some models. families: those with such models."""
 
     options: Answers
-    families: tuple[Family, ...]
+    families: tuple[str, ...]
     applies: Callable[[Model], bool]
 
 
@@ -93,6 +93,10 @@ class ConditionKind:
     def is_given(self, region: Region, scene: Scene) -> bool:
         """Whether a region of a resolved scene has this condition."""
         return bool(region.phrase) and scene.method == self.method if self.method else self.name in region.conditions
+
+    def support(self, family: str) -> Support:
+        """The support by a family of ``FAMILIES``."""
+        return YES if self.name in FAMILIES[family].supports else self.supports.get(family, UNSUPPORTED)
 
     def answers(self, model: Model) -> Answers:
         """What becomes of each option, on a model that supports the condition."""

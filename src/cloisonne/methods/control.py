@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from cloisonne.core.conditioning import DOWN
 from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning
 from cloisonne.methods.context import Context
@@ -60,7 +59,8 @@ def _joined(adapted: Sequence[tuple[Part, str, tuple[Tensor, ...]]], ctx: Contex
     if ctx.model.fuser is not None and all(levels) and levels:  # there are none while a scene is only explained
         levels = ctx.model.fuser([(kind, features) for _, kind, features in adapted])
     total = Conditioning()
-    for (part, _, _), own in zip(adapted, levels, strict=True):
+    for (part, kind, _), own in zip(adapted, levels, strict=True):
         features = tuple(masked(level, part.mask * part.relative) for level in own)
-        total += Conditioning(residuals={DOWN: features} if features else {})
+        point = ctx.model.adapters[kind].point
+        total += Conditioning(residuals={point: features} if features else {})
     return total

@@ -12,7 +12,8 @@ from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import ConditionKind, Contribution, Variant
 from cloisonne.methods.layout import Part
 from cloisonne.models import capabilities as support
-from cloisonne.models.capabilities import FAMILIES, TITLES, Family, refusal
+from cloisonne.models.capabilities import refusal
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -114,7 +115,7 @@ def check(condition: str, model: Model, region: str | None = None, kind: str | N
     kind: the detail to support: the control's kind, the LoRA's name, or the preset of a translation.
     """
     row = KINDS[condition]
-    found = row.supports[model.family]
+    found = row.support(model.family)
     if found.met(model, kind):
         return
     wanted = condition if kind is None else f"{condition} of kind {kind}"
@@ -141,17 +142,17 @@ def given_kinds(region: Region, scene: Scene) -> list[ConditionKind]:
     return [kind for kind in KINDS.values() if kind.is_given(region, scene)]
 
 
-def rows(kind: ConditionKind) -> Iterator[tuple[str, options.Answers, tuple[Family, ...]]]:
+def rows(kind: ConditionKind) -> Iterator[tuple[str, options.Answers, tuple[str, ...]]]:
     """Name, options and model families of each variant of a kind."""
     if not kind.variants:
-        yield kind.name, kind.options, tuple(family for family in FAMILIES if kind.supports[family].mark != "no")
+        yield kind.name, kind.options, tuple(family for family in FAMILIES if kind.support(family).mark != "no")
     for name, variant in kind.variants.items():
         yield f"{kind.name}, {name}", variant.options, variant.families
 
 
 def markdown() -> str:
     """Support by condition and model family as a Markdown table."""
-    head = ["condition", *(TITLES[family] for family in FAMILIES)]
+    head = ["condition", *(family.title for family in FAMILIES.values())]
     table = {kind.name: kind.supports for kind in KINDS.values()} | OF_SCENES
     lines = [head, ["---"] * len(head)]
     lines += [[name, *(supports[family].mark for family in FAMILIES)] for name, supports in table.items()]

@@ -60,7 +60,7 @@ def lora_warnings(scene: Scene, placed: Sequence[Placed], model: Model) -> Itera
             if model.net.loras[name].words:
                 yield (
                     f'{owner or "The "}LoRA "{name}" was also made for the text encoder; by region only its '
-                    "changes of the UNet count."
+                    "changes of the denoiser count."
                 )
 
 

@@ -168,20 +168,21 @@ class Reco:
     """
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        text, v = ctx.model.text, _vocabulary(ctx)
-        room = v.length - len(_caption(text.words, v, cleaned(ctx.scene.caption, text.learned)).ids)
-        costs = [len(_region(text.words, v, p.box, cleaned(p.region.phrase, text.learned)).ids) for p in placed]
+        text, v = _encoder(ctx), _vocabulary(ctx)
+        room = v.length - len(_caption(text.token_ids, v, cleaned(ctx.scene.caption, text.learned)).ids)
+        costs = [len(_region(text.token_ids, v, p.box, cleaned(p.region.phrase, text.learned)).ids) for p in placed]
         return within_budget(placed, costs, room)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        text, v = ctx.model.text, _vocabulary(ctx)
+        text, v = _encoder(ctx), _vocabulary(ctx)
         caption = cleaned(ctx.scene.caption, text.learned)
-        encoded_parts = [_caption(text.words, v, caption)]
+        encoded_parts = [_caption(text.token_ids, v, caption)]
         parts = [
-            (part, _region(text.words, v, part.box, cleaned(part.region.phrase, text.learned))) for part in layout.parts
+            (part, _region(text.token_ids, v, part.box, cleaned(part.region.phrase, text.learned)))
+            for part in layout.parts
         ]
         if parts and ctx.scene.caption:
-            captioned = [(part, _region(text.words, v, part.box, caption)) for part in layout.captioned]
+            captioned = [(part, _region(text.token_ids, v, part.box, caption)) for part in layout.captioned]
             parts += _fitting(
                 captioned, v.length - sum(len(own.ids) for own in (*encoded_parts, *(own for _, own in parts)))
             )
@@ -197,9 +198,14 @@ class Reco:
         return Fragment(text=text, summary=ctx.scene.caption, parts=layout.parts)
 
 
+def _encoder(ctx: Context) -> Any:
+    """The text encoder, one with a tokenizer and token ids; ``capabilities`` refuses others."""
+    return ctx.model.text
+
+
 def _vocabulary(ctx: Context) -> Vocabulary:
     """What the tokenizer offers, and no more tokens than the text encoder has places for."""
-    return replace(Vocabulary.of(ctx.model.text.tokenizer), length=ctx.model.text.length)
+    return replace(Vocabulary.of(_encoder(ctx).tokenizer), length=ctx.model.text.length)
 
 
 def _bias_mask(part: Part) -> Tensor | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cloisonne.errors import SceneError
 from cloisonne.methods.answers import OPTIONS, Answer
 from cloisonne.methods.kinds import KINDS, given_kinds, rows
-from cloisonne.models.capabilities import FAMILIES, TITLES
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -53,7 +53,7 @@ def markdown() -> str:
     lines = [head, ["---"] * len(head)]
     for kind in KINDS.values():
         for name, answers, families in rows(kind):
-            named = [TITLES[family] for family in FAMILIES if family in families]
+            named = [family.title for family in FAMILIES.values() if family.name in families]
             where = "all" if len(named) == len(FAMILIES) else ", ".join(named)
             lines.append([name, *(answers[option].mark for option in OPTIONS), where])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -14,7 +14,7 @@ from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_kinds, is_ip_adapter
 from cloisonne.models.family_members import segmenter_of
 from cloisonne.models.model import Model
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser, unet_of
 from cloisonne.models.unet.region_lora import Lora
 from cloisonne.scene.conditions.lora import Lora as Named
 
@@ -25,14 +25,15 @@ def with_adapters(model: Model, adapters: Mapping[str, str | Path], placement: P
     from cloisonne.models.adapters.t2i_adapter import check_adapter, read_adapter
 
     t2i, controlnets, files = dict(model.adapters), dict(model.controlnets), []
-    unet: Any = model.net.unet.config
+    base = unet_of(model.net, f"An adapter for {next(iter(adapters), 'controls')}").unet
+    unet: Any = base.config
     check_kinds(adapters)
     for kind, source in adapters.items():
         path = Path(source).expanduser()
         t2i.pop(kind, None)
         controlnets.pop(kind, None)
         if is_controlnet(path):
-            controlnets[kind] = read_controlnet(path, model.net.unet, placement.dtype, placement.device)
+            controlnets[kind] = read_controlnet(path, base, placement.dtype, placement.device)
             check_controlnet(controlnets[kind], kind, unet, model.vae.factor, model.name)
         else:
             t2i[kind] = read_adapter(path, placement.dtype, placement.device)
@@ -48,7 +49,7 @@ def with_fuser(model: Model, source: str | Path, placement: Placement) -> Model:
     from cloisonne.models.adapters.coadapter import check_fuser, read_fuser
 
     file = Path(source).expanduser()
-    unet: Any = model.net.unet.config
+    unet: Any = unet_of(model.net, f'The fuser "{file}"').unet.config
     if not model.adapters:
         raise CapabilityError(
             f'The fuser "{file}" combines T2I-Adapters, and "{model.name}" has none; give them as {named("adapters")}.'
@@ -111,8 +112,8 @@ def read_regional(parts: Parts, files: Mapping[str, Path]) -> dict[str, Lora]:
 
 def with_loras(model: Model, loras: Mapping[str, Lora], placement: Placement) -> Model:
     """Add unfused LoRAs to the model's network. Call it last: other add-ons replace the network."""
-    net = model.net
+    net = unet_of(model.net, f'The LoRA "{next(iter(loras), "")}" by region')
     placed = {name: lora.to(placement.device, placement.dtype) for name, lora in loras.items()}
-    extended = DiffusersNet(net.unet, net.spec, net.text_attention, net.image_prompts, placed)
+    extended = UNetDenoiser(net.unet, net.spec, net.text_attention, net.image_prompts, placed)
     warnings = (warning for lora in loras.values() for warning in lora.warnings)
     return replace(model, net=extended, warnings=(*model.warnings, *warnings))

@@ -5,10 +5,10 @@ Which condition is supported how is a column of ``KINDS`` in ``methods/kinds.py`
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 from cloisonne.errors import CapabilityError, spelled
-from cloisonne.models.checkpoints.parts import Family
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 
 
@@ -34,8 +34,8 @@ class Support:
         return sentence.replace("{kind}", detail or "")
 
 
-Supports: TypeAlias = Mapping[Family, Support]
-"""The support of one condition by every family."""
+Supports: TypeAlias = Mapping[str, Support]
+"""The support of one condition by family; others support it if ``Family.supports`` names it."""
 
 
 def _has_exemplars(model: Model, detail: str | None) -> bool:
@@ -51,9 +51,8 @@ def _learns(model: Model, detail: str | None) -> bool:
     return detail != "fast" or model.takes_exemplars
 
 
-FAMILIES: tuple[Family, ...] = get_args(Family)
-
 YES = Support("yes", met=lambda model, detail: True)
+UNSUPPORTED = Support("no", "leave it out, or load a model of another family")
 WITH_POSITIONS = Support(
     "with position tokens",
     'load a checkpoint fine-tuned with position tokens ("builtin", or one made by "cloisonne train reco"), or choose '
@@ -122,15 +121,5 @@ def by_family(other: Support, **families: Support) -> Supports:
 
 def refusal(condition: str, support: Support, model: Model, detail: str | None, region: str | None) -> CapabilityError:
     """The error about a condition that a model does not support. condition: with its detail, as messages call it."""
-    return CapabilityError(
-        f'The model "{model.name}" ({TITLES[model.family]}) {condition}; {support.advise(detail)}.', region=region
-    )
-
-
-TITLES: dict[Family, str] = {
-    "builtin": "built-in family",
-    "sd1": "Stable Diffusion 1.x",
-    "sd2": "Stable Diffusion 2.x",
-    "sdxl": "Stable Diffusion XL",
-    "pbe": "Paint by Example",
-}
+    title = FAMILIES[model.family].title
+    return CapabilityError(f'The model "{model.name}" ({title}) {condition}; {support.advise(detail)}.', region=region)

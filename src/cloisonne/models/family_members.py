@@ -25,7 +25,7 @@ from cloisonne.models.checkpoints.assemble import Placement, put
 from cloisonne.models.checkpoints.files import files_of, read, read_json
 from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.model import Model
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser, unet_of
 from cloisonne.scene.conditions.control import ControlKind
 
 EXEMPLAR, CLIP = "exemplar", "clip"
@@ -33,7 +33,6 @@ EXEMPLAR, CLIP = "exemplar", "clip"
 
 def with_family_members(model: Model, family: Path, placement: Placement) -> Model:
     """Add the exemplar network, the control adapters and the segmenter that the family's folder holds."""
-    unet: Any = model.net.unet.config
     files = list(model.files)
     adapters = dict(model.adapters)
     for kind in get_args(ControlKind):
@@ -42,7 +41,8 @@ def with_family_members(model: Model, family: Path, placement: Placement) -> Mod
             from cloisonne.models.adapters.t2i_adapter import check_adapter, read_adapter
 
             adapters[kind] = read_adapter(folder, placement.dtype, placement.device)
-            check_adapter(adapters[kind], kind, unet, model.name)
+            unet = unet_of(model.net, f"The adapter for {kind}").unet
+            check_adapter(adapters[kind], kind, unet.config, model.name)
             files += files_of([folder])
     engine = model.exemplar
     if (family / EXEMPLAR / "config.json").is_file():
@@ -79,10 +79,10 @@ def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:
     encoder = ExemplarEncoder(tower_of(family / CLIP), config["token_width"], config["mapper_blocks"])
     encoder.load_state_dict(heads | {f"vision.{name}": t for name, t in encoder.vision.state_dict().items()})
     changes = {name.removeprefix("unet."): t for name, t in tensors.items() if name.startswith("unet.")}
-    unet = adapted(model.net.unet, changes)
+    unet = adapted(unet_of(model.net, "An exemplar network of low-rank changes").unet, changes)
     put([encoder, unet], placement)
     spec = replace(model.spec, extra_channels=model.spec.latent_channels + 1)
-    return ExemplarEngine(net=DiffusersNet(unet, spec), encoder=encoder, device=placement.device)
+    return ExemplarEngine(net=UNetDenoiser(unet, spec), encoder=encoder, device=placement.device)
 
 
 def adapted(base: Any, changes: Mapping[str, Tensor]) -> UNet2DConditionModel:

@@ -48,11 +48,13 @@ def _weights(model: Model) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     if model.fuser is not None:
         yield "the CoAdapter's fuser", model.fuser.tensors
     if model.ip_adapter is not None:
-        weights = {f"{layer}.{k}": w for layer, pair in model.net.image_prompts.items() for k, w in enumerate(pair)}
+        layers = model.ip_adapter.layers.items()
+        weights = {f"{layer}.{k}": weight for layer, pair in layers for k, weight in enumerate(pair)}
         own = model.ip_adapter.projection.state_dict() | model.ip_adapter.vision.state_dict()
         yield "the IP-Adapter", weights | own
     if model.exemplar is not None and model.exemplar.net is not model.net:
-        yield "Paint by Example", model.exemplar.net.unet.state_dict() | model.exemplar.encoder.state_dict()
+        modules = (*model.exemplar.net.modules, model.exemplar.encoder)
+        yield "Paint by Example", {name: t for module in modules for name, t in module.state_dict().items()}
     for name, lora in model.net.loras.items():
         added = ((layer, key, t) for layer, change in lora.layers.items() for key, t in vars(change).items())
         yield f'the LoRA "{name}"', {f"{layer}.{key}": t for layer, key, t in added if isinstance(t, Tensor)}
@@ -63,4 +65,5 @@ def _own(model: Model) -> list[tuple[str, Mapping[str, Tensor]]]:
     fused = sum(option.startswith("lora ") for option in model.options)
     into = f", into which {fused} LoRA{'s are' if fused > 1 else ' is'} fused," if fused else ""
     texts = (("the text encoder" + into, module.state_dict()) for module in model.text.modules)
-    return [("the UNet" + into, model.net.unet.state_dict()), *texts]
+    nets = (("the denoiser" + into, module.state_dict()) for module in model.net.modules)
+    return [*nets, *texts]

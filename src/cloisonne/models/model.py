@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cloisonne.core.noise_schedule import NoiseSchedule
-from cloisonne.models.checkpoints.parts import Family
+from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.text.encoder import NoText, TextEncoder
+from cloisonne.models.text.encoder import TextEncoder
+from cloisonne.models.text.no_text import NoText
 from cloisonne.models.text.vocabulary import Vocabulary
-from cloisonne.models.unet.denoiser import DiffusersNet
 from cloisonne.models.vae import Vae
 
 if TYPE_CHECKING:
@@ -47,22 +47,22 @@ class Native:
 class Model:
     """A diffusion network, its text encoder, autoencoder, noise schedule and add-ons, on one device.
 
-    name: "builtin", or the name of the folder or file; records of images repeat it. family: the model family. device:
-    where the networks run; with offloading, where a network is moved to while it runs. files: the files it was loaded
-    from. options: what changes these, such as fused LoRAs; part of the hash. exemplar: the network for exemplars (Paint
-    by Example), if any. ip_adapter: encodes exemplars for ``net`` instead. adapters: T2I-Adapters by kind of control.
-    fuser: combines T2I-Adapters (CoAdapter), if any. controlnets: ControlNets by kind of control. segmenter: returns
-    CLIPSeg, reading it at the first call. clip: None, or the scheduler's bound on estimates of x0. warnings: what the
-    files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds about
-    how they were read. scheduler: the class that the files name, None where they name none. vocabulary: the words it
-    was trained with, where its folder lists them.
+    name: "builtin", or the name of the folder or file; records of images repeat it. family: a name of ``FAMILIES``.
+    device: where the networks run; with offloading, where a network is moved to while it runs. files: the files it was
+    loaded from. options: what changes these, such as fused LoRAs; part of the hash. exemplar: the network for exemplars
+    (Paint by Example), if any. ip_adapter: encodes exemplars for ``net`` instead. adapters: T2I-Adapters by kind of
+    control. fuser: combines T2I-Adapters (CoAdapter), if any. controlnets: ControlNets by kind of control. segmenter:
+    returns CLIPSeg, reading it at the first call. clip: None, or the scheduler's bound on estimates of x0. warnings:
+    what the files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds
+    about how they were read. scheduler: the class that the files name, None where they name none. vocabulary: the words
+    it was trained with, where its folder lists them.
     """
 
     name: str
-    family: Family
-    net: DiffusersNet
+    family: str
+    net: Denoiser
     vae: Vae
-    text: TextEncoder | NoText
+    text: TextEncoder
     schedule: NoiseSchedule
     clip: float | None
     native: Native
@@ -84,7 +84,7 @@ class Model:
     @property
     def image_only(self) -> bool:
         """Whether it takes no text, only exemplars (Paint by Example)."""
-        return self.family == "pbe"
+        return isinstance(self.text, NoText)
 
     @property
     def spec(self) -> NetSpec:
@@ -105,15 +105,13 @@ class Model:
     @property
     def parameters(self) -> int:
         """The number of parameters of all its networks."""
-        further: tuple[Any, ...] = (self.exemplar.net.unet, self.exemplar.encoder) if self.exemplar else ()
-        if self.ip_adapter is not None:
-            further = (*further, self.ip_adapter.vision, self.ip_adapter.projection)
-        ip_adapter = sum(weight.numel() for pair in self.net.image_prompts.values() for weight in pair)
-        loras = sum(lora.parameters for lora in self.net.loras.values())
+        exemplar = (*self.exemplar.net.modules, self.exemplar.encoder) if self.exemplar else ()
         controls = (control.module for control in (*self.adapters.values(), *self.controlnets.values()))
-        modules = {self.net.unet, self.vae.module, *self.text.modules, *further, *controls}
-        fuser = sum(tensor.numel() for tensor in self.fuser.tensors.values()) if self.fuser else 0
+        modules: set[Any] = {*self.net.modules, self.vae.module, *self.text.modules, *exemplar, *controls}
         own = sum(parameter.numel() for module in modules for parameter in module.parameters())
+        ip_adapter = self.ip_adapter.parameters if self.ip_adapter is not None else 0
+        loras = sum(lora.parameters for lora in self.net.loras.values())
+        fuser = sum(tensor.numel() for tensor in self.fuser.tensors.values()) if self.fuser else 0
         return own + ip_adapter + loras + fuser
 
     @property

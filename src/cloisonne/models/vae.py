@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cloisonne.core.finite import first_not_finite
 from cloisonne.errors import CheckpointError, NotFiniteError
+from cloisonne.models.cost import Cost, count_cost
 
 
 class Vae:
@@ -61,6 +62,12 @@ class Vae:
             self._own(latents / _each(self.scale, latents) + _each(self.shift, latents)), return_dict=False
         )[0]
         return F.pixel_shuffle(unshuffled.float(), self._patch)
+
+    def cost(self, canvas: tuple[int, int]) -> Cost:
+        """Decoding a canvas (H, W) to an image; nothing is computed."""
+        with torch.device("meta"):
+            module: Any = AutoencoderKL.from_config(self.module.config)
+            return count_cost(module.decoder, torch.empty(1, self.channels, *canvas))
 
     def preview(self, latents: Tensor) -> Tensor:
         """An image [B, 3, H, W], one pixel for each latent pixel, by a fitted linear map of the latents."""

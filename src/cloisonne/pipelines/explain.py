@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cloisonne.core.collate import passes
 from cloisonne.core.control_residuals import ResidualNet, control_batches
-from cloisonne.core.plan import Conditioning, Step, View
+from cloisonne.core.plan import Conditioning, Net, Step, View
 from cloisonne.core.samplers import Sampler
 from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
+from cloisonne.models.cost import Cost
+from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.model import Model
-from cloisonne.models.unet.cost import Cost, control_cost, decode_cost, forward_cost
 from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.plan_text import counted, plan_text
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
@@ -104,19 +105,20 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
     solver: replaces the scene's sampler. Raises what ``generate`` raises for the scene.
     """
     prepared, setup = _blank(scene, model, solver)
-    calls = setup + _sampling_calls(prepared)
-    decoder = decode_cost(model, prepared.grid)
-    nets = {net: _cost(net, model, prepared.grid) for net in {net: None for net, _ in calls}}
-    flops = sum(nets[net].flops * rows for net, rows in calls) + decoder.flops
-    numbers = model.parameters + max([decoder.numbers, *(nets[net].numbers * rows for net, rows in calls)])
+    forwards = setup + _sampling_forwards(prepared)
+    decoder = model.vae.cost(prepared.grid)
+    costs = {key: _cost(*key, model) for key in {(one.net, one.canvas): None for one in forwards}}
+    counted_costs = [(costs[one.net, one.canvas], one.rows) for one in forwards]
+    flops = sum(cost.flops * rows for cost, rows in counted_costs) + decoder.flops
+    numbers = model.parameters + max([decoder.numbers, *(cost.numbers * rows for cost, rows in counted_costs)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
         scene=prepared.scene,
         window=None if prepared.edit is None else _window(prepared.edit),
         plan=plan_text(prepared.compiled.plan, model, prepared.steps),
         steps=len(prepared.steps),
-        forwards=len(calls),
-        rows=sum(rows for _, rows in calls),
+        forwards=len(forwards),
+        rows=sum(one.rows for one in forwards),
         tokens=_tokens(prepared),
         flops=flops,
         memory_bytes=numbers * model.dtype.itemsize,
@@ -127,7 +129,7 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
         warnings=prepared.compiled.warnings,
         learned=_learned(prepared),
         setup_forwards=len(setup),
-        setup_rows=sum(rows for _, rows in setup),
+        setup_rows=sum(one.rows for one in setup),
     )
 
 
@@ -164,10 +166,16 @@ def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
     ]
 
 
-def _blank(
-    scene: Scene, model: Model, solver: Sampler[Any] | None
-) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:
-    """The scene, compiled with zeros in place of encoded inputs, and the forwards before sampling (network, rows)."""
+class Forward(NamedTuple):
+    """One forward pass: its network, its canvas (H, W) of latent pixels, and its batch rows."""
+
+    net: Net | ResidualNet
+    canvas: tuple[int, int]
+    rows: int
+
+
+def _blank(scene: Scene, model: Model, solver: Sampler[Any] | None) -> tuple[Prepared, list[Forward]]:
+    """The scene, compiled with zeros in place of encoded inputs, and the forwards before sampling."""
     if scene.translated is None:
         return prepare(scene, model, blank=True, solver=solver), []
     translation = Translation.of(scene, model, blank=True, solver=solver)
@@ -177,39 +185,39 @@ def _blank(
         plan=translation.planned(),
         warnings=(*prepared.compiled.warnings, *translation.warnings()),
     )
-    return replace(prepared, compiled=compiled), [(None, rows) for rows in before]
+    return replace(prepared, compiled=compiled), [Forward(model.net, prepared.grid, rows) for rows in before]
 
 
-def _cost(net: ControlNet | None, model: Model, grid: tuple[int, int]) -> Cost:
-    """Cost of one batch row. net: None for a main network."""
-    length = model.text.length
-    return forward_cost(model, grid, length) if net is None else control_cost(net, model, grid, length)
+def _cost(net: Net | ResidualNet, canvas: tuple[int, int], model: Model) -> Cost:
+    """Cost of one batch row of a network of the model, conditioned on a whole text."""
+    if isinstance(net, ControlNet):
+        return net.cost(model.spec, canvas, model.text.length)
+    assert isinstance(net, Denoiser), "a plan's networks are denoisers or ControlNets"
+    return net.cost(canvas, model.text.length)
 
 
-def _sampling_calls(prepared: Prepared) -> list[tuple[ControlNet | None, int]]:
-    """Every forward of the denoising steps: a ControlNet, or None for a main network, and its batch rows.
+def _sampling_forwards(prepared: Prepared) -> list[Forward]:
+    """Every forward of the denoising steps.
 
     The sampler runs on a dummy canvas, so that solvers with several forwards per step are counted.
     """
-    calls: list[tuple[ControlNet | None, int]] = []
+    found: list[Forward] = []
 
     def count(z: Tensor, step: Step) -> Tensor:
         for asks in passes(_active(prepared, step), step, per_scene=True):
-            calls.append((None, len(asks)))
+            height, width = asks[0].view.weight.shape
+            found.append(Forward(asks[0].view.net, (height, width), len(asks)))
             requests = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
-            calls.extend((_controlnet(batch[0].request.net), len(batch)) for batch in control_batches(requests))
+            found.extend(
+                Forward(batch[0].request.net, (height, width), len(batch)) for batch in control_batches(requests)
+            )
         return z
 
     z = torch.zeros(1, 1, 1, 1)
     state = prepared.sampler.init(z)
     for step in prepared.steps:
         z, state = prepared.sampler.step(count, z, step, state, lambda: torch.zeros(1, 1, 1, 1))
-    return calls
-
-
-def _controlnet(net: ResidualNet) -> ControlNet:
-    assert isinstance(net, ControlNet), "only ControlNets give residuals"
-    return net
+    return found
 
 
 def _tokens(prepared: Prepared) -> int:

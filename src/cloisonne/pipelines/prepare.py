@@ -126,7 +126,7 @@ def prepare(
         model=model,
         grid=grid,
         num_steps=len(steps),
-        encode_ids=(lambda ids: model.text.blank(len(ids), "cpu")) if blank else model.text.say,
+        blank=blank,
         shared=_shared(resolved, model, hole),
         hole=hole,
         encode_image=_image_encoder(model, blank=blank),
@@ -201,11 +201,12 @@ def _image_encoder(model: Model, *, blank: bool) -> Callable[[Image.Image | None
 
 def _grid(scene: Scene, model: Model) -> tuple[int, int]:
     factor = model.vae.factor
+    multiple = factor * model.spec.patch
     width, height = size_of(scene)
-    if width % factor or height % factor:
-        nearest = [max(round(side / factor), 1) * factor for side in (width, height)]
+    if width % multiple or height % multiple:
+        nearest = [max(round(side / multiple), 1) * multiple for side in (width, height)]
         raise CapabilityError(
-            f'The canvas is {width} x {height} pixels, but "{model.name}" needs multiples of {factor}; '
+            f'The canvas is {width} x {height} pixels, but "{model.name}" needs multiples of {multiple}; '
             f"give {nearest[0]} x {nearest[1]}."
         )
     return height // factor, width // factor

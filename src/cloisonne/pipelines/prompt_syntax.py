@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.models.capabilities import TITLES
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
-from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.scene.choices import chosen, options
 from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.conditions.lora import Lora
@@ -76,29 +75,22 @@ def with_choices(scene: Scene) -> Scene:
 
 def _learned_as(word: str, model: Model) -> str | None:
     """The learned word of an embedding's name; None if there is none."""
-    known = {name.casefold(): name for name in _learned(model)}
+    known = {name.casefold(): name for name in model.text.added_words}
     return next((known[own] for own in (word.casefold(), f"<{word.casefold()}>") if own in known), None)
-
-
-def _learned(model: Model) -> list[str]:
-    """The model's learned words, and the added tokens of its tokenizer."""
-    if not isinstance(model.text, TextEncoder):
-        return []
-    return [*model.text.learned.ids, *model.text.tokenizer.get_added_vocab()]
 
 
 def _unknown(scene: Scene, model: Model) -> list[str]:
     """A warning for each text with words that are not in the model's vocabulary, if it has one."""
     if model.vocabulary is None:
         return []
-    who = f"the {TITLES['builtin']}" if model.family == "builtin" else f'the model "{model.name}"'
-    learned, warnings = _learned(model), []
+    who = f"the {FAMILIES[model.family].title}" if model.family == "builtin" else f'the model "{model.name}"'
+    learned, warnings = model.text.added_words, []
     for region, name, text in _texts(scene):
         moments = sorted({0.0, *switches(text, _FINE)})
         texts = [plain(at(text, moment, _FINE)) for moment in moments]
         unknown = dict.fromkeys(phrase for words in texts for phrase in model.vocabulary.unknown(words, learned))
         if unknown:
-            named = [_with_near(phrase, model.vocabulary.near(phrase)) for phrase in unknown][:MOST_UNKNOWN]
+            named = [_with_near(phrase, model.vocabulary.suggestions(phrase)) for phrase in unknown][:MOST_UNKNOWN]
             more = f" and {len(unknown) - MOST_UNKNOWN} more" if len(unknown) > MOST_UNKNOWN else ""
             warnings.append(f"{_subject(region, name)}: {who} does not know {', '.join(named)}{more}.")
     return warnings

@@ -18,7 +18,7 @@ from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import AttentionEdit, Call, Conditioning, Plan, Row, Site, Step, View
 from cloisonne.core.predict import predict
 from cloisonne.core.run import Run
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser
 
 HEADS, GRID = 2, (16, 16)
 SITE = Site("layer", GRID, "cross")
@@ -189,7 +189,7 @@ def call_of(z: Tensor, texts: Sequence[TextSequence], edits: tuple[Any, ...] = (
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(16, 16), (8, 24), (15, 13)])
 def test_seam_is_bit_identical_to_stock_attention(
-    size: tuple[int, int], stock: UNet2DConditionModel, nets: Mapping[str, DiffusersNet], words: Words
+    size: tuple[int, int], stock: UNet2DConditionModel, nets: Mapping[str, UNetDenoiser], words: Words
 ) -> None:
     z = torch.randn(2, 4, *size)
     expected = stock(z, 500, torch.stack([words(0), words(1)])).sample
@@ -197,7 +197,7 @@ def test_seam_is_bit_identical_to_stock_attention(
 
 
 @torch.no_grad()
-def test_full_canvas_text_is_the_plain_prompt(nets: Mapping[str, DiffusersNet], words: Words) -> None:
+def test_full_canvas_text_is_the_plain_prompt(nets: Mapping[str, UNetDenoiser], words: Words) -> None:
     z = torch.randn(2, 4, 16, 16)
     full = [TextSequence(0, words(0), torch.full((16, 16), 0.7)), TextSequence(1, words(1), torch.ones(16, 16))]
     plain = [TextSequence(0, words(0)), TextSequence(1, words(1))]
@@ -205,16 +205,16 @@ def test_full_canvas_text_is_the_plain_prompt(nets: Mapping[str, DiffusersNet], 
 
 
 @torch.no_grad()
-def test_network_is_the_same_gathered_and_dense(nets: Mapping[str, DiffusersNet], words: Words, soft: Tensor) -> None:
+def test_network_is_the_same_gathered_and_dense(nets: Mapping[str, UNetDenoiser], words: Words, soft: Tensor) -> None:
     z = torch.randn(2, 4, 16, 16)
     call = call_of(z, soft_texts(words, soft))
-    oracle = DiffusersNet(deepcopy(nets["sample"].unet), nets["sample"].spec, dense)
+    oracle = UNetDenoiser(deepcopy(nets["sample"].unet), nets["sample"].spec, dense)
     torch.testing.assert_close(nets["sample"](call), oracle(call), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 def test_text_is_projected_once_a_run_and_the_cache_changes_no_bit(
-    net: DiffusersNet, view: Callable[..., View], say: Callable[..., Conditioning], left: Tensor
+    net: UNetDenoiser, view: Callable[..., View], say: Callable[..., Conditioning], left: Tensor
 ) -> None:
     cond, null = say(1, mask=left) + say(2, mask=1 - left, count=9), say(0)
     plan = Plan(views=(view("canvas", cond, null), view("second", cond, null)))
@@ -270,7 +270,7 @@ class Nothing(AttentionEdit):
 @pytest.mark.parametrize("cross", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_edit_that_reads_probabilities_and_changes_nothing(
-    case: Callable[..., list[TextSequence]], cross: bool, nets: Mapping[str, DiffusersNet], words: Words, soft: Tensor
+    case: Callable[..., list[TextSequence]], cross: bool, nets: Mapping[str, UNetDenoiser], words: Words, soft: Tensor
 ) -> None:
     z, texts = torch.randn(2, 4, 16, 16), case(words, soft)
     out = [nets["sample"](call_of(z, texts, edits)) for edits in ((), (Nothing(cross, reads=True),))]
@@ -280,7 +280,7 @@ def test_edit_that_reads_probabilities_and_changes_nothing(
 @torch.no_grad()
 @pytest.mark.parametrize("cross", [False, True])
 def test_edit_without_probabilities_keeps_the_fused_kernel(
-    cross: bool, nets: Mapping[str, DiffusersNet], words: Words
+    cross: bool, nets: Mapping[str, UNetDenoiser], words: Words
 ) -> None:
     z, texts = torch.randn(2, 4, 16, 16), [TextSequence(0, words(0)), TextSequence(1, words(1))]
     out = [nets["sample"](call_of(z, texts, edits)) for edits in ((), (Nothing(cross, reads=False),))]

@@ -57,14 +57,14 @@ def test_the_published_layout_gives_the_same_maps(published: Path) -> None:
     encoded = ours.tokenizer(TEXTS, padding="max_length", max_length=16, truncation=True, return_tensors="pt")
     with torch.no_grad():
         theirs = module(encoded.input_ids, images().expand(2, -1, -1, -1), attention_mask=encoded.attention_mask).logits
-        own = ours.found(ours.seen(images(), normalise=False), ours.words(TEXTS))
+        own = ours.logits(ours.image_features(images(), normalise=False), ours.encode_texts(TEXTS))
     assert torch.allclose(own, theirs.reshape(own.shape), atol=1e-5)
 
 
 def test_maps_have_a_gradient_to_the_image_and_weights_have_none(published: Path) -> None:
     ours = load_segmenter(published)
     image = images().requires_grad_(True)
-    ours.found(ours.seen(image), ours.words(TEXTS)).sum().backward()
+    ours.logits(ours.image_features(image), ours.encode_texts(TEXTS)).sum().backward()
     assert image.grad is not None
     assert float(image.grad.abs().max()) > 0
     assert all(weight.grad is None for weight in ours.module.parameters())
@@ -80,7 +80,7 @@ def test_the_forward_of_transformers_has_no_gradient_to_the_image(published: Pat
 @pytest.mark.parametrize("size", [(32, 56), (41, 30)])
 def test_images_of_any_size_are_segmented(published: Path, size: tuple[int, int]) -> None:
     ours = load_segmenter(published)
-    maps = ours.found(ours.seen(images(*size)), ours.words(TEXTS))
+    maps = ours.logits(ours.image_features(images(*size)), ours.encode_texts(TEXTS))
     assert maps.shape[0] == 2
     assert maps.shape[1] == maps.shape[2]
 
@@ -98,8 +98,8 @@ def test_the_familys_finds_what_is_there() -> None:
     examples = [example(10**6 + k, rng) for k in range(8)]
     inside, outside = [], []
     for one in examples:
-        seen = own.seen(torch.from_numpy(one.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1)
-        maps = own.found(seen, own.words(one.phrases[:1]))[0]
+        seen = own.image_features(torch.from_numpy(one.pixels).permute(2, 0, 1)[None].float() / 127.5 - 1)
+        maps = own.logits(seen, own.encode_texts(one.phrases[:1]))[0]
         where = torch.from_numpy(one.masks[0]) > 0
         inside.append(float(maps[where].mean()))
         outside.append(float(maps[~where].mean()))

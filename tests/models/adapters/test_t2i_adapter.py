@@ -79,17 +79,17 @@ def test_learned_words_are_read_in_prompts(tiny_sd: Path, tmp_path: Path, form: 
     pipeline.load_textual_inversion({"mine": learned}, "mine")
     prompt = pipeline.maybe_convert_prompt("a mine cat", pipeline.tokenizer)
     ids = pipeline.tokenizer(prompt, padding="max_length", max_length=77).input_ids
-    assert text.ids("a mine cat") == ids
+    assert text.padded_ids("a mine cat") == ids
     table = text.module.get_input_embeddings().weight
-    torch.testing.assert_close(table[text.ids("mine")[1 : 1 + vectors]], learned)
+    torch.testing.assert_close(table[text.padded_ids("mine")[1 : 1 + vectors]], learned)
 
 
 def test_learned_words_of_xl_have_two_parts(tiny_xl: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.safetensors"
     save_file({"clip_l": torch.randn(2, 16), "clip_g": torch.randn(2, 24)}, file)
     text = load(tiny_xl, embeddings=[file]).text
-    assert text.ids("mine")[1:3] == [len(text.tokenizer) - 2, len(text.tokenizer) - 1]
-    assert text.say(text.ids("a mine")).tokens.shape == (77, 40)
+    assert text.padded_ids("mine")[1:3] == [len(text.tokenizer) - 2, len(text.tokenizer) - 1]
+    assert text.encode_ids(text.padded_ids("a mine")).tokens.shape == (77, 40)
 
 
 def test_what_does_not_fit_is_refused_in_one_sentence(tiny_sd: Path, tiny_xl: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.convert import convert
 from cloisonne.models.load import load
-from cloisonne.models.text.encoder import TextEncoder
+from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
@@ -24,15 +24,15 @@ def saved(path: Path, tensors: dict[str, Tensor]) -> Path:
     return path
 
 
-def read(folder: Path, *files: Path) -> TextEncoder:
+def read(folder: Path, *files: Path) -> ClipTextEncoder:
     text = load(folder, embeddings=files).text
-    assert isinstance(text, TextEncoder)
+    assert isinstance(text, ClipTextEncoder)
     return text
 
 
-def vectors_of(text: TextEncoder, written: str, encoder: int = 0) -> Tensor:
+def vectors_of(text: ClipTextEncoder, written: str, encoder: int = 0) -> Tensor:
     """The vectors that a text is read with."""
-    return text.modules[encoder].get_input_embeddings().weight[text.words(written)]
+    return text.modules[encoder].get_input_embeddings().weight[text.token_ids(written)]
 
 
 def a1111(path: Path, vectors: Tensor, name: str | None = "mine") -> Path:
@@ -46,7 +46,7 @@ def test_all_words_of_a_file_are_read(tiny_sd: Path, tmp_path: Path) -> None:
     text = read(tiny_sd, saved(tmp_path / "x.safetensors", words))
     for word, vectors in words.items():
         torch.testing.assert_close(vectors_of(text, f"{word}"), vectors.reshape(-1, 16))
-    assert text.words("a cat") == read(tiny_sd).words("a cat")
+    assert text.token_ids("a cat") == read(tiny_sd).token_ids("a cat")
 
 
 @pytest.mark.parametrize("name", ["mine", None, "*"])
@@ -141,7 +141,7 @@ WORDS = {"ink": 3, "ink_1": 1, "ink wash": 2, "art": 1, "<red-toy>": 2, "my-styl
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> TextEncoder:
+def learned(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> ClipTextEncoder:
     file = tmp_path_factory.mktemp("words") / "x.safetensors"
     torch.manual_seed(0)
     save_file({word: torch.randn(count, 16) for word, count in WORDS.items()}, file)
@@ -167,16 +167,16 @@ def learned(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> TextEnco
     ],
 )
 def test_words_are_found_whole_longest_first_in_any_case(
-    learned: TextEncoder, tiny_sd: Path, written: str, names: list[str]
+    learned: ClipTextEncoder, tiny_sd: Path, written: str, names: list[str]
 ) -> None:
     rows = [row for name in names for row in learned.learned.ids[name]]
-    assert [i for i in learned.words(written) if learned.learned.name_of(i)] == rows
+    assert [i for i in learned.token_ids(written) if learned.learned.name_of(i)] == rows
     assert list(learned.learned.used(written)) == list(dict.fromkeys(names))
     plain = read(tiny_sd)
-    rest = [i for part, name in learned.learned.split(written) if name is None for i in plain.words(part)]
-    assert [i for i in learned.words(written) if not learned.learned.name_of(i)] == rest
+    rest = [i for part, name in learned.learned.split(written) if name is None for i in plain.token_ids(part)]
+    assert [i for i in learned.token_ids(written) if not learned.learned.name_of(i)] == rest
     if not names:
-        assert learned.words(written) == plain.words(written)
+        assert learned.token_ids(written) == plain.token_ids(written)
 
 
 def test_explain_reports_the_words_of_each_text(tiny_sd: Path, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_every_method_reads_words_of_several_vectors(tiny_family: Path, tmp_path
     """Where texts are cleaned up, hyphens and marks of a learned word stay."""
     file = saved(tmp_path / "x.safetensors", {word: torch.randn(3, 16)})
     model = load(tiny_family, embeddings=file)
-    assert isinstance(model.text, TextEncoder)
+    assert isinstance(model.text, ClipTextEncoder)
     rows = list(model.text.learned.ids[word])
     scene = Scene(caption=f"{word.title()} cat", method=method, regions=[Region(box=(0, 0, 1, 1), phrase="a car")])
     prepared = prepare(scene, model)

@@ -13,7 +13,7 @@ from published import PUBLISHED, write_published
 
 from cloisonne.errors import CapabilityError
 from cloisonne.methods.vct import PRESETS
-from cloisonne.models.capabilities import TITLES
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
@@ -120,7 +120,7 @@ def model_of(folder_of: Callable[[str], Path]) -> Callable[[str], Model]:
 
 def check(verb: str, name: str, model: Model) -> None:
     if refused(verb, name):
-        with pytest.raises(CapabilityError, match=TITLES[model.family]):
+        with pytest.raises(CapabilityError, match=FAMILIES[model.family].title):
             VERBS[verb](model)
         return
     made = VERBS[verb](model)

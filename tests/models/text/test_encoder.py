@@ -6,6 +6,7 @@ import torch
 from cloisonne.errors import SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.scene.prompt import Piece
 
 
 def test_text_is_read_as_stable_diffusion_reads_it(tiny: Model) -> None:
@@ -13,24 +14,24 @@ def test_text_is_read_as_stable_diffusion_reads_it(tiny: Model) -> None:
     stock = text.tokenizer(
         "a red cat", padding="max_length", max_length=text.length, truncation=True, return_tensors="pt"
     )
-    assert text.ids("a red cat") == stock.input_ids[0].tolist()
+    assert text.padded_ids("a red cat") == stock.input_ids[0].tolist()
     assert text.length == 77
-    tokens = text.encode(text.ids("a red cat"))
+    tokens = text.encode_ids(text.padded_ids("a red cat")).tokens
     torch.testing.assert_close(tokens, text.module(stock.input_ids)[0][0])
     assert tokens.shape == (77, text.width)
 
 
 def test_empty_text_is_start_and_ends(tiny: Model) -> None:
-    ids = tiny.text.ids("")
+    ids = tiny.text.padded_ids("")
     assert ids[0] == tiny.text.tokenizer.bos_token_id
     assert set(ids[1:]) == {tiny.text.tokenizer.eos_token_id}
 
 
 def test_text_is_never_cut(tiny: Model) -> None:
     fits = " ".join(["cat"] * 75)
-    assert len(tiny.text.ids(fits)) == 77
+    assert len(tiny.text.padded_ids(fits)) == 77
     with pytest.raises(SceneError, match=r'^Region "pet": ".*\.\.\." takes 76 tokens, .* at most 75; shorten it\.$'):
-        tiny.text.ids(f"{fits} cat", region="pet")
+        tiny.text.padded_ids(f"{fits} cat", region="pet")
 
 
 def test_published_layout_of_tokenizers_is_read(tiny_sd: Path, tmp_path: Path) -> None:
@@ -44,4 +45,30 @@ def test_published_layout_of_tokenizers_is_read(tiny_sd: Path, tmp_path: Path) -
     (folder / "tokenizer/vocab.json").write_text(json.dumps(model["vocab"]))
     merges = "\n".join(" ".join(pair) for pair in model["merges"])
     (folder / "tokenizer/merges.txt").write_text(f"#version: 0.2\n{merges}\n")
-    assert load(folder).text.ids("a red cat") == load(tiny_sd).text.ids("a red cat")
+    assert load(folder).text.padded_ids("a red cat") == load(tiny_sd).text.padded_ids("a red cat")
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_spans_are_those_of_the_pieces(tiny: Model, blank: bool) -> None:
+    pieces = [Piece("a red", 1.5), Piece(" cat"), Piece("zzz", 0.5)]
+    encoded = tiny.text.encode(pieces, blank=blank)
+    assert encoded.ids is not None
+    assert [list(encoded.ids[start:stop]) for start, stop in encoded.word_spans] == [
+        tiny.text.token_ids(piece.words) for piece in pieces
+    ]
+    assert [tiny.text.count(piece.words) for piece in pieces] == [stop - start for start, stop in encoded.word_spans]
+
+
+def test_a_weight_moves_its_own_tokens_from_the_empty_text(tiny: Model) -> None:
+    plain, empty = tiny.text.encode([Piece("a red cat")]).tokens, tiny.text.encode(()).tokens
+    encoded = tiny.text.encode([Piece("a "), Piece("red", 2.0), Piece(" cat")])
+    start, stop = encoded.word_spans[1]
+    expected = plain.clone()
+    expected[start:stop] += plain[start:stop] - empty[start:stop]
+    torch.testing.assert_close(encoded.tokens, expected)
+
+
+def test_blank_text_has_the_shape_and_the_limits_of_text(tiny: Model) -> None:
+    assert tiny.text.encode([Piece("a cat")], blank=True).tokens.shape == tiny.text.blank().tokens.shape
+    with pytest.raises(SceneError, match=r'^Region "pet"'):
+        tiny.text.encode([Piece(" ".join(["cat"] * 76))], region="pet", blank=True)

@@ -76,8 +76,8 @@ def test_learned_words_are_known(words: Vocabulary) -> None:
     ],
 )
 def test_known_words_like_it_are_named(words: Vocabulary, phrase: str, near: str) -> None:
-    assert near in words.near(phrase)
-    assert words.near("qqq") == []
+    assert near in words.suggestions(phrase)
+    assert words.suggestions("qqq") == []
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"groups": 3, "grammar": []}', "no"])

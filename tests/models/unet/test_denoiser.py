@@ -9,12 +9,12 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
-from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.parameterization import to_x0
-from cloisonne.core.plan import Call, Row, Step
+from cloisonne.core.plan import AttentionEdit, Call, Row, Site, Step
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.unet.denoiser import UNetDenoiser
+from cloisonne.models.unet.injection_points import DOWN, SKIP_MID
 
 STEP = Step(index=0, count=1, t=321, alpha=0.6, s=0.8, t_next=0, alpha_next=1, s_next=0)
 Z, TEXT = torch.randn(2, 4, 16, 16), torch.randn(2, 5, 32)
@@ -34,9 +34,9 @@ def tiny(**config: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**blocks, **config}).eval()
 
 
-def net_of(unet: UNet2DConditionModel, prediction: Any = "sample") -> DiffusersNet:
+def net_of(unet: UNet2DConditionModel, prediction: Any = "sample") -> UNetDenoiser:
     spec = NetSpec.from_unet(unet.config, latent="tiny", vae_factor=8, prediction=prediction)
-    return DiffusersNet(deepcopy(unet), spec)
+    return UNetDenoiser(deepcopy(unet), spec)
 
 
 def regional() -> TextSequences:
@@ -149,9 +149,29 @@ def test_unets_of_other_families_are_refused(config: dict[str, Any]) -> None:
         net_of(tiny(**config))
 
 
+class Visited(AttentionEdit):
+    """Notes the attention layers of a forward and changes none."""
+
+    def __init__(self) -> None:
+        self.sites: list[Site] = []
+
+    def touches(self, site: Site, call: Call) -> bool:
+        self.sites.append(site)
+        return False
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("canvas", [(16, 16), (7, 22)])
+@pytest.mark.parametrize("config", [{}, {"mid_block_type": None}, {"transformer_layers_per_block": (1, 2)}])
+def test_sites_are_those_of_a_forward(canvas: tuple[int, int], config: dict[str, Any]) -> None:
+    net, visited = net_of(tiny(**config)), Visited()
+    net(call(z=torch.randn(2, 4, *canvas), edits=(visited,)))
+    assert net.sites(canvas) == tuple(dict.fromkeys(visited.sites))
+
+
 def test_installing_twice_is_installing_once() -> None:
     net = net_of(tiny())
-    again = DiffusersNet(net.unet, net.spec)
+    again = UNetDenoiser(net.unet, net.spec)
     with torch.no_grad():
         assert torch.equal(net(call()), again(call()))
 

@@ -111,7 +111,7 @@ def test_a_concept_of_a_words_own_vectors_says_the_word(family: Model) -> None:
     ids = text.tokenizer("cat", add_special_tokens=False).input_ids
     encoded, places = encode_concept(text, table_of(text).weight[ids].float())
     assert places == (1,)
-    assert torch.allclose(encoded, text.encode(text.ids("cat")), atol=1e-5)
+    assert torch.allclose(encoded, text.encode_ids(text.padded_ids("cat")).tokens, atol=1e-5)
 
 
 def test_what_is_shared_follows_the_settings() -> None:

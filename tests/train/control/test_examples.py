@@ -126,7 +126,7 @@ def test_captions_are_left_out_as_often_as_asked(
     given = {} if proportion is None else {"proportion_empty_prompts": proportion}
     made = examples(Captioned("a cat"), **given)
     ids = torch.stack([made.example(k)["ids"] for k in range(600)])
-    captioned, empty_ids = (torch.tensor(text.ids(words)) for words in ("a cat", ""))  # type: ignore[attr-defined]
+    captioned, empty_ids = (torch.tensor(text.padded_ids(words)) for words in ("a cat", ""))  # type: ignore[attr-defined]
     empty = (ids == empty_ids).all(1)
     assert ((ids == captioned).all(1) | empty).all()
     spread = 3 * (expected * (1 - expected) / 600) ** 0.5
@@ -137,9 +137,9 @@ def test_a_caption_that_is_too_long_is_cut_between_words(examples: Make, text: "
     caption = "a cat on the beach " * 30
     made = examples(Captioned(caption), proportion_empty_prompts=0.0)
     ids = made.example(0)["ids"].tolist()
-    assert ids == text.ids(" ".join(caption.split()[:75]))  # type: ignore[attr-defined]
+    assert ids == text.padded_ids(" ".join(caption.split()[:75]))  # type: ignore[attr-defined]
     truncated = examples(Captioned("cat " + "x" * 200), proportion_empty_prompts=0.0)
-    assert truncated.example(0)["ids"].tolist() == text.ids("cat")  # type: ignore[attr-defined]
+    assert truncated.example(0)["ids"].tolist() == text.padded_ids("cat")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("mask", MASKS)

@@ -101,7 +101,7 @@ def test_diffusers_encoder_gives_the_same_token(trained: Path) -> None:
     theirs: Any = PaintByExampleImageEncoder.from_pretrained(trained / "image_encoder")
     engine = cloisonne.load(trained).exemplar
     assert engine is not None
-    pixels = engine.encoder.prepared(picture(3, 40))
+    pixels = engine.encoder.preprocess(picture(3, 40))
     with torch.no_grad():
         token, null = theirs(pixels, return_uncond_vector=True)
     assert float(token.std()) > 0.01
@@ -124,7 +124,7 @@ def test_stock_diffusers_generates_with_it(trained: Path) -> None:
     engine = cloisonne.load(trained).exemplar
     assert engine is not None
     drawn = pipeline(
-        example_image=engine.encoder.prepared(picture(1)),
+        example_image=engine.encoder.preprocess(picture(1)),
         image=picture(5),
         mask_image=Image.new("L", (64, 64), 255),
         num_inference_steps=2,

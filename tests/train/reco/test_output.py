@@ -76,7 +76,7 @@ def test_ids_are_those_of_the_published_string(trained: Path, count: int) -> Non
     text = hub_string(v, "a dog on the beach", regions)
     assert tokenizer(text, padding="max_length", max_length=616, truncation=True).input_ids == ids
     hidden_states, _ = pipeline.encode_prompt(text, torch.device("cpu"), 1, False)
-    torch.testing.assert_close(hidden_states[0], load(trained).text.encode(ids), atol=1e-5, rtol=0)
+    torch.testing.assert_close(hidden_states[0], load(trained).text.encode_ids(ids).tokens, atol=1e-5, rtol=0)
 
 
 def test_ours_loads_it_and_draws(trained: Path) -> None:

@@ -67,9 +67,9 @@ def test_pooled_output_is_the_ends(stock: tuple[Any, Any]) -> None:
     text.config.eos_token_id = text.eos_token_id = 2
     extend(tokenizer, text, bins=16, length=96)
     from cloisonne.models.checkpoints.parts import TextPart  # the saved encoder, as it is loaded again
-    from cloisonne.models.text.encoder import TextEncoder
+    from cloisonne.models.text.clip import ClipTextEncoder
 
-    assert TextEncoder([TextPart(text, tokenizer)]).length == 96
+    assert ClipTextEncoder([TextPart(text, tokenizer)]).length == 96
     again = type(text)(text.config)
     again.load_state_dict(text.state_dict())
     ids, _ = sequence(tokenizer, "a cat", [((0.0, 0.0, 1.0, 1.0), "a dog")])

@@ -168,9 +168,11 @@ class RegionEnergy:
         """[H, W] in [0, 1] for each text: where it is found in a picture [1, 3, h, w]."""
         if not texts:
             return []
-        embedded = [run.state((RegionEnergy, text), lambda own=text: self.segmenter.words([own])[0]) for text in texts]
-        seen = self.segmenter.seen(picture, normalise=self.weights.normalise)
-        logits = self.segmenter.found(seen, torch.stack(embedded))
+        embedded = [
+            run.state((RegionEnergy, text), lambda own=text: self.segmenter.encode_texts([own])[0]) for text in texts
+        ]
+        seen = self.segmenter.image_features(picture, normalise=self.weights.normalise)
+        logits = self.segmenter.logits(seen, torch.stack(embedded))
         return list(F.adaptive_max_pool2d(logits[:, None], self.kept.shape)[:, 0].sigmoid())
 
     def in_scene(self, scene: str) -> "RegionEnergy":

@@ -47,14 +47,14 @@ class Segmenter:
         )
 
     @torch.no_grad()
-    def words(self, texts: Sequence[str]) -> Tensor:
-        """[n, D]: the embeddings of n texts."""
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """The embeddings [n, D] of n texts."""
         encoded = self._ids(texts)
         device = self.module.device
         found = self.module.clip.get_text_features(encoded.input_ids.to(device), encoded.attention_mask.to(device))
         return found.pooler_output
 
-    def seen(self, images: Tensor, *, normalise: bool = True) -> tuple[Tensor, ...]:
+    def image_features(self, images: Tensor, *, normalise: bool = True) -> tuple[Tensor, ...]:
         """The image tower's hidden states, each [n, 1 + patches, width], for images [n, 3, H, W] in [-1, 1].
 
         Images that are not square, or no multiple of its patch, are resized. normalise: by CLIP's mean and deviation;
@@ -70,14 +70,14 @@ class Segmenter:
         out = self.module.clip.vision_model(pixel_values=images, output_hidden_states=True)
         return tuple(out.hidden_states[layer + 1] for layer in self.module.extract_layers)
 
-    def found(self, seen: tuple[Tensor, ...], words: Tensor) -> Tensor:
+    def logits(self, image_features: tuple[Tensor, ...], text_embeddings: Tensor) -> Tensor:
         """Logits [m, h, w] of m text embeddings [m, D], in m images or in one.
 
-        seen: the images' hidden states, of :meth:`seen`. words: of :meth:`words`.
+        image_features: of :meth:`image_features`. text_embeddings: of :meth:`encode_texts`.
         """
-        count = len(words)
-        wide = tuple(layer.expand(count, -1, -1) if len(layer) == 1 else layer for layer in seen)
-        logits = self.module.decoder(wide, words).logits
+        count = len(text_embeddings)
+        wide = tuple(layer.expand(count, -1, -1) if len(layer) == 1 else layer for layer in image_features)
+        logits = self.module.decoder(wide, text_embeddings).logits
         return logits.reshape(count, *logits.shape[-2:])
 
 

@@ -17,6 +17,10 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json, variant_notes
 from cloisonne.models.checkpoints.network_config import check_network, check_unet
 from cloisonne.models.checkpoints.tensor_file import TensorFile
+from cloisonne.models.cost import Cost, count_cost
+from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.denoiser import added_inputs
+from cloisonne.models.unet.injection_points import SKIP_MID
 
 OURS, LDM, PREFIX = "controlnet_mid_block.weight", "middle_block_out.0.weight", "control_model."
 """Tensors that identify a single file: by diffusers' names, or by the original ones with or without a prefix."""
@@ -29,12 +33,13 @@ BASE = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "mo
 class ControlNet:
     """A diffusers ControlNet as a :class:`~cloisonne.core.control_residuals.ResidualNet`.
 
-    warnings: what of its file is not used.
+    warnings: what of its file is not used. point: where its residuals enter the base network.
     """
 
     module: ControlNetModel
     device: torch.device
     warnings: tuple[str, ...] = ()
+    point: str = SKIP_MID
 
     def control_image(self, pixels: NDArray[np.uint8]) -> Tensor:
         """The control image [3, height, width], float32 in [0, 1], of a map uint8 [height, width] or [..., 3]."""
@@ -59,6 +64,14 @@ class ControlNet:
             return_dict=False,
         )
         return tuple(level.float() for level in (*down, middle))
+
+    def cost(self, base: NetSpec, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        """One batch row on a canvas (H, W) of the base network; nothing is computed."""
+        with torch.device("meta"):
+            module: Any = ControlNetModel.from_config(self.module.config)
+            z, text = torch.empty(1, base.latent_channels, *canvas), torch.empty(1, num_tokens, base.token_width)
+            image = torch.empty(1, 3, *(side * base.vae_factor for side in canvas))
+            return count_cost(module, z, torch.empty(1), text, image, added_cond_kwargs=added_inputs(base))
 
 
 def is_controlnet(source: Path) -> bool:

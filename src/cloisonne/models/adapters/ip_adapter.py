@@ -1,5 +1,6 @@
 """IP-Adapter (Ye et al. 2023, arXiv 2308.06721): an image to tokens for decoupled cross-attention."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from cloisonne.models.adapters.paint_by_example import normalised
+from cloisonne.models.unet.denoiser import ImagePromptWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,16 +21,24 @@ class IpAdapter:
     """Encodes exemplars as image prompts for a text-conditioned network.
 
     vision: CLIP's image tower. projection: from its pooled embedding to 4 tokens; in Plus from its last layer but one
-    to 16 tokens, in Full Face to as many as the layer has.
+    to 16 tokens, in Full Face to as many as the layer has. layers: its weights for keys and values, by the network's
+    cross-attention layer; the network holds the same.
     """
 
     vision: CLIPVisionModelWithProjection
     projection: nn.Module
     device: torch.device
+    layers: Mapping[str, ImagePromptWeights]
+
+    @property
+    def parameters(self) -> int:
+        """The number of its parameters."""
+        own = sum(weight.numel() for part in (self.vision, self.projection) for weight in part.parameters())
+        return own + sum(weight.numel() for pair in self.layers.values() for weight in pair)
 
     def tokens(self, image: Image.Image) -> Tensor:
         """[N, D], float32, of an RGB image."""
-        return self._tokens(self.prepared(image))
+        return self._tokens(self.preprocess(image))
 
     @cached_property
     def null(self) -> Tensor:
@@ -52,7 +62,7 @@ class IpAdapter:
             return projection.latents.shape[1]
         return (self.side // vision.config.patch_size) ** 2 + 1
 
-    def prepared(self, image: Image.Image) -> Tensor:
+    def preprocess(self, image: Image.Image) -> Tensor:
         """[1, 3, side, side]: an RGB image resized by its shorter side, centre-cropped, and normalised for CLIP."""
         width, height = image.size
         shorter = min(width, height)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.unet.denoiser import DiffusersNet
+from cloisonne.models.denoiser import Denoiser
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """CLIP's normalisation of red, green and blue."""
@@ -57,8 +57,8 @@ class ExemplarEncoder(nn.Module):
         self.null = nn.Parameter(torch.randn(1, token_width))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[B, L, D], L = 1 if pooled, of images [B, 3, side, side] from :meth:`prepared`."""
-        return self.of_seen(self.seen(pixels))
+        """[B, L, D], L = 1 if pooled, of images [B, 3, side, side] from :meth:`preprocess`."""
+        return self.tokens_of(self.image_features(pixels))
 
     @property
     def side(self) -> int:
@@ -66,17 +66,17 @@ class ExemplarEncoder(nn.Module):
         vision: Any = self.vision
         return vision.config.image_size
 
-    def seen(self, pixels: Tensor) -> Tensor:
+    def image_features(self, pixels: Tensor) -> Tensor:
         """[B, L, width]: the features of the image tower, which is frozen in training."""
         vision: Any = self.vision
         out = vision(pixels)
         return out.pooler_output[:, None] if self.pooled else out.last_hidden_state
 
-    def of_seen(self, seen: Tensor) -> Tensor:
-        """[B, L, D]: the tokens of the tower's features."""
-        return self.project(self.norm(self.mapper(seen)))
+    def tokens_of(self, image_features: Tensor) -> Tensor:
+        """[B, L, D]: the tokens of the tower's features [B, L, width]."""
+        return self.project(self.norm(self.mapper(image_features)))
 
-    def prepared(self, image: Image.Image) -> Tensor:
+    def preprocess(self, image: Image.Image) -> Tensor:
         """[1, 3, side, side]: an RGB image resized to CLIP's square without cropping, and normalised for CLIP."""
         return normalised(np.asarray(image.resize((self.side, self.side), Image.Resampling.BICUBIC)))[None]
 
@@ -98,7 +98,7 @@ class ExemplarEngine:
     pipeline uses "nearest".
     """
 
-    net: DiffusersNet
+    net: Denoiser
     encoder: ExemplarEncoder
     device: torch.device
     mask_resampling: Resampling = "bilinear"
@@ -107,7 +107,7 @@ class ExemplarEngine:
     def token(self, image: Image.Image) -> Tensor:
         """[L, D], float32, of an RGB image; L = 1 except for the naive variant."""
         weight = self.encoder.project.weight
-        return self.encoder(self.encoder.prepared(image).to(self.device, weight.dtype))[0].float()
+        return self.encoder(self.encoder.preprocess(image).to(self.device, weight.dtype))[0].float()
 
     @property
     def null(self) -> Tensor:

@@ -18,15 +18,18 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json, variant_notes
 from cloisonne.models.checkpoints.network_config import check_network
 from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
+from cloisonne.models.unet.injection_points import DOWN
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A T2I-Adapter. channels: of its control maps, 1 or 3. warnings: what of its file is not used."""
+    """A T2I-Adapter. channels: of its control maps, 1 or 3. warnings: what of its file is not used. point: where its
+    features enter the base network."""
 
     module: T2IAdapter
     device: torch.device
     warnings: tuple[str, ...] = ()
+    point: str = DOWN
 
     @property
     def channels(self) -> int:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +12,12 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
 
-from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.families import FAMILIES, Family
 from cloisonne.models.model import Model, Native
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import TextEncoder
-from cloisonne.models.unet.denoiser import DiffusersNet
 from cloisonne.models.vae import Vae
 
 
@@ -37,22 +37,23 @@ def assemble(
     Raises CheckpointError where the parts do not fit one another.
     """
     vae = Vae(parts.vae, placement.device)
-    text = TextEncoder(parts.texts, device=placement.device, silent=parts.zeros_for_empty)
-    schedule = Schedule.from_config(parts.scheduler)
-    spec = NetSpec.from_unet(
-        parts.unet.config, latent=latent_id(vae, parts.scheduler), vae_factor=vae.factor, prediction=schedule.prediction
-    )
+    family = FAMILIES[parts.family]
+    text = family.text(parts.texts, device=placement.device, zero_when_empty=parts.zeros_for_empty)
+    schedule = family.schedule(parts.scheduler)
+    latent = latent_id(vae, parts.scheduler)
+    spec = NetSpec.from_unet(parts.unet.config, latent=latent, vae_factor=vae.factor, prediction=schedule.prediction)
+    spec = replace(spec, patch=family.patch)
     _check_fit(spec, vae, text)
     put([*text.modules, parts.unet, parts.vae], placement)
     return Model(
         name=name,
         family=parts.family,
-        net=DiffusersNet(parts.unet, spec),
+        net=family.denoiser(parts.unet, spec),
         vae=vae,
         text=text,
         schedule=schedule,
         clip=scheduler_clip(parts.scheduler),
-        native=native or _native(spec, text),
+        native=native or _native(family, spec, text),
         device=placement.device,
         dtype=placement.dtype,
         files=parts.files,
@@ -105,16 +106,13 @@ def _dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if upcast else dtype
 
 
-def _native(spec: NetSpec, text: TextEncoder) -> Native:
+def _native(family: Family, spec: NetSpec, text: TextEncoder) -> Native:
+    """The family's usual values at the size that the network was trained on."""
+    native = replace(family.native, width=spec.native_size, height=spec.native_size)
+    if not text.has_positions:
+        return native
     # Position tokens mark a ReCo checkpoint; its authors use guidance 4.
-    return Native(
-        width=spec.native_size,
-        height=spec.native_size,
-        steps=20,
-        guidance=4.0 if text.has_positions else 7.5,
-        sampler="dpmpp-2m",
-        method="reco" if text.has_positions and not text.pooled_width else "attention",
-    )
+    return replace(native, guidance=4.0, method=native.method if text.pooled_width else "reco")
 
 
 def latent_id(vae: Vae, scheduler: Mapping[str, Any]) -> str:

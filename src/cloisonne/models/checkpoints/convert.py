@@ -15,7 +15,8 @@ from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError, OutputError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.files import quiet
-from cloisonne.models.checkpoints.ldm.single_file import parts_of, read_tokenizer
+from cloisonne.models.checkpoints.ldm.single_file import parts_of
+from cloisonne.models.checkpoints.ldm.texts import read_tokenizer
 from cloisonne.models.checkpoints.paint_by_example_ldm import is_exemplar_layout, write_exemplar_folder
 from cloisonne.models.checkpoints.pickles import PICKLES, read_pickle
 from cloisonne.models.checkpoints.sources import check_conversion

@@ -13,20 +13,10 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.builtin import members
 from cloisonne.models.checkpoints.files import check_weights, files_of, pretrained, read, read_json, variant_notes
 from cloisonne.models.checkpoints.network_config import check_network, check_text, check_unet
-from cloisonne.models.checkpoints.parts import Parts, TextPart, family_of
+from cloisonne.models.checkpoints.parts import Parts, TextPart
 from cloisonne.models.checkpoints.scheduler_config import scheduler_of, scheduler_warnings
+from cloisonne.models.families import FAMILIES, family_of
 from cloisonne.models.model import Native
-
-_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
-_CLASSES = {
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL",),
-    "text_encoder": ("CLIPTextModel",),
-    "tokenizer": _TOKENIZERS,
-}
-"""The members that are loaded, and their supported classes in model_index.json; the scheduler is checked elsewhere."""
-
-_CLASSES_XL = {**_CLASSES, "text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": _TOKENIZERS}
 
 KINDS = "Stable Diffusion 1.x, 2.x or XL"
 
@@ -37,7 +27,7 @@ def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) ->
     variant: of the weights, such as "fp16"; None means the plain weights or, where a member has none, its variant.
     """
     index = _index(folder)
-    classes = _CLASSES_XL if "text_encoder_2" in index else _CLASSES
+    classes = FAMILIES["sdxl" if "text_encoder_2" in index else "sd1"].members
     _check_index(folder, index, classes)
     taken = {member: check_weights(folder / member, variant=variant) for member in classes if "tokenizer" not in member}
     members(folder)
@@ -51,7 +41,7 @@ def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) ->
         vae=read_member(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
         texts=tuple(_texts(folder, taken, dtype, warn)),
         scheduler=scheduler,
-        zeros_for_empty=len(classes) > len(_CLASSES) and bool(index.get("force_zeros_for_empty_prompt", True)),
+        zeros_for_empty="text_encoder_2" in classes and bool(index.get("force_zeros_for_empty_prompt", True)),
         files=files_of([folder / member for member in (*classes, "scheduler")]),
         notes=notes,
         warnings=tuple(warn),
@@ -104,8 +94,9 @@ def _texts(folder: Path, taken: Mapping[str, str | None], dtype: torch.dtype, wa
 
 def _index(folder: Path) -> dict[str, Any]:
     if not (folder / "model_index.json").is_file():
+        needed = ", ".join(FAMILIES["sd1"].members)
         raise CheckpointError(
-            f'"{folder}" has no model_index.json; give a diffusers folder with {", ".join(_CLASSES)} and scheduler.'
+            f'"{folder}" has no model_index.json; give a diffusers folder with {needed} and scheduler.'
         )
     return read_json(folder / "model_index.json")
 

@@ -21,7 +21,8 @@ from cloisonne.models.checkpoints.network_config import check_vision
 from cloisonne.models.checkpoints.pickles import PICKLES
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.model import Model
-from cloisonne.models.unet.denoiser import DiffusersNet, ImagePromptWeights, layer_of
+from cloisonne.models.unet.denoiser import ImagePromptWeights, UNetDenoiser, unet_of
+from cloisonne.models.unet.sites import layer_of
 
 LAYERS = "ip_adapter."
 """Prefix of the layers' tensors."""
@@ -37,7 +38,8 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
     projection, layers = _split(opened)
     _check_known(projection, layers, file)
     weights = _by_layer(layers, opened, model)
-    unet: Any = model.net.unet
+    net = unet_of(model.net, f'The IP-Adapter "{file}"')
+    unet: Any = net.unet
     projector = read(file, lambda _: _projector(unet, projection, file, model))
     folder = _encoder_folder(projection, file, image_encoder)
     vision, warn = _vision(folder, placement.dtype)
@@ -47,9 +49,9 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
     placed = {name: (k.to(device, placement.dtype), v.to(device, placement.dtype)) for name, (k, v) in weights.items()}
     return replace(
         model,
-        net=DiffusersNet(unet, model.spec, model.net.text_attention, placed),
+        net=UNetDenoiser(unet, model.spec, net.text_attention, placed),
         exemplar=None,
-        ip_adapter=IpAdapter(vision, projector, placement.device),
+        ip_adapter=IpAdapter(vision, projector, placement.device, placed),
         files=(*model.files, file, *files_of([folder])),
         warnings=(*model.warnings, *opened.settle("IP-Adapter"), *warn),
     )
@@ -103,8 +105,8 @@ def _by_layer(layers: Mapping[str, Tensor], opened: TensorFile, model: Model) ->
 
     Published files number all of a UNet's attention layers in diffusers' order; cross-attention layers are odd.
     """
-    unet: Any = model.net.unet
     file = opened.source
+    unet: Any = unet_of(model.net, f'The IP-Adapter "{file}"').unet
     crossing = [layer_of(name) for name in unet.attn_processors if name.endswith("attn2.processor")]
     found = sorted({int(name.split(".")[0]) for name in layers if name.split(".")[0].isdigit()})
     if len(found) != len(crossing):

@@ -1,7 +1,7 @@
 """A diffusers folder of PaintByExamplePipeline, as a model of its own or as another model's network for exemplars."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPVisionConfig
 
-from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CheckpointError
 from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, ExemplarEngine, encoder_of, used_names
 from cloisonne.models.checkpoints.assemble import Placement, latent_id, put, scheduler_clip
@@ -19,11 +18,12 @@ from cloisonne.models.checkpoints.folder import read_member, scheduler_class
 from cloisonne.models.checkpoints.network_config import check_vision
 from cloisonne.models.checkpoints.scheduler_config import scheduler_of, scheduler_warnings
 from cloisonne.models.checkpoints.tensor_file import TensorFile
-from cloisonne.models.model import Model, Native
+from cloisonne.models.families import FAMILIES
+from cloisonne.models.model import Model
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.text.encoder import NoText
-from cloisonne.models.unet.denoiser import DiffusersNet
 from cloisonne.models.vae import Vae
+
+FAMILY = FAMILIES["pbe"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class ExemplarParts:
 
 def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> ExemplarParts:
     """Read the parts in a folder. variant: of its weights. Raises CheckpointError where it is damaged."""
-    taken = {member: check_weights(folder / member, variant=variant) for member in ("unet", "vae", "image_encoder")}
+    taken = {member: check_weights(folder / member, variant=variant) for member in FAMILY.members}
     encoder = folder / "image_encoder"
     scheduler = scheduler_of(folder, scheduler_class(read_json(folder / "model_index.json")))
     notes, warnings = variant_notes(folder.name, {} if variant else taken)
@@ -56,7 +56,7 @@ def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None =
         vae=read_member(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
         encoder=read(encoder, lambda path: _encoder(path, files, warn)),
         scheduler=scheduler,
-        files=files_of([folder / member for member in ("unet", "vae", "image_encoder", "scheduler")]),
+        files=files_of([folder / member for member in (*FAMILY.members, "scheduler")]),
         notes=notes,
         warnings=tuple(warn),
     )
@@ -79,7 +79,7 @@ def _encoder(folder: Path, files: list[Path], warn: list[str]) -> ExemplarEncode
 def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
     """The exemplar network of the parts. Raises CheckpointError where they do not fit one another."""
     vae = Vae(parts.vae)
-    schedule = Schedule.from_config(parts.scheduler)
+    schedule = FAMILY.schedule(parts.scheduler)
     spec = NetSpec.from_unet(
         parts.unet.config,
         latent=latent_id(vae, parts.scheduler),
@@ -97,7 +97,7 @@ def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
             f"{parts.encoder.project.out_features}; take both from one checkpoint."
         )
     put([parts.encoder, parts.unet], placement)
-    net = DiffusersNet(parts.unet, spec)
+    net = FAMILY.denoiser(parts.unet, replace(spec, patch=FAMILY.patch))
     return ExemplarEngine(net=net, encoder=parts.encoder, device=placement.device)
 
 
@@ -109,13 +109,13 @@ def model_of(parts: ExemplarParts, *, name: str, placement: Placement) -> Model:
     side = spec.native_size
     return Model(
         name=name,
-        family="pbe",
+        family=FAMILY.name,
         net=engine.net,
         vae=Vae(parts.vae, placement.device),
-        text=NoText(name, spec.token_width),
-        schedule=Schedule.from_config(parts.scheduler),
+        text=FAMILY.text(name, spec.token_width),
+        schedule=FAMILY.schedule(parts.scheduler),
         clip=scheduler_clip(parts.scheduler),
-        native=Native(width=side, height=side, steps=20, guidance=5.0, sampler="dpmpp-2m", method="caption"),
+        native=replace(FAMILY.native, width=side, height=side),
         device=placement.device,
         dtype=placement.dtype,
         files=parts.files,

@@ -11,9 +11,12 @@ from transformers import CLIPVisionConfig
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.files import quiet
+from cloisonne.models.checkpoints.ldm.constants import FAMILY_CONSTANTS, SCHEDULER
 from cloisonne.models.checkpoints.ldm.names import UNET
 from cloisonne.models.checkpoints.ldm.shapes import Tensors, clip_vision_config, unet_config
-from cloisonne.models.checkpoints.ldm.single_file import FAMILY_CONSTANTS, SCHEDULER, unet_of, vae_of
+from cloisonne.models.checkpoints.ldm.single_file import unet_of, vae_of
+from cloisonne.models.families import FAMILIES
+from cloisonne.models.vae import Vae
 
 _ENCODER = "cond_stage_model."
 _VISION = "cond_stage_model.transformer.vision_model."
@@ -34,12 +37,13 @@ def is_exemplar_layout(tensors: Tensors) -> bool:
 def write_exemplar_folder(tensors: Tensors, source: Path, out: Path) -> None:
     """Write the folder of PaintByExamplePipeline: UNet, autoencoder, image encoder, scheduler."""
     own = {name.removeprefix(UNET): tensor for name, tensor in tensors.items() if name.startswith(UNET)}
-    config = unet_config(own, heads=FAMILY_CONSTANTS["sd1"].heads, head_width=None) | {
-        "sample_size": FAMILY_CONSTANTS["sd1"].side
-    }
+    constants = FAMILY_CONSTANTS["sd1"]
     with quiet():
+        vae = vae_of(tensors, constants.scaling, source)
+        vae.save_pretrained(out / "vae")
+        config = unet_config(own, heads=constants.heads, head_width=None)
+        config |= {"sample_size": FAMILIES["pbe"].native.width // Vae(vae).factor}
         unet_of(tensors, config, source).save_pretrained(out / "unet")
-        vae_of(tensors, FAMILY_CONSTANTS["sd1"].scaling, source).save_pretrained(out / "vae")
     encoder = _encoder(tensors, source)
     (out / "image_encoder").mkdir(parents=True)
     save_file(encoder, out / "image_encoder" / "model.safetensors", metadata={"format": "pt"})

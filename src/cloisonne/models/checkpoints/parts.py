@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -12,9 +12,6 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from cloisonne.models.checkpoints.files import quiet
-
-Family = Literal["builtin", "sd1", "sd2", "sdxl", "pbe"]
-"""The model family of a checkpoint: built-in, Stable Diffusion 1.x, 2.x or XL, Paint by Example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +30,13 @@ class TextPart:
 class Parts:
     """The parts of a checkpoint, whatever its layout.
 
-    texts: one, or Stable Diffusion XL's two. scheduler: a diffusers ``scheduler_config.json``, without a class where
-    the files name none. zeros_for_empty: an empty negative prompt is zeros in place of encoded text (XL's
-    ``force_zeros_for_empty_prompt``). files: all that determine the model's outputs. notes, warnings: as in Model.
+    family: its name in ``FAMILIES``. texts: one, or Stable Diffusion XL's two. scheduler: a diffusers
+    ``scheduler_config.json``, without a class where the files name none. zeros_for_empty: an empty negative prompt is
+    zeros in place of encoded text (XL's ``force_zeros_for_empty_prompt``). files: all that determine the model's
+    outputs. notes, warnings: as in Model.
     """
 
-    family: Family
+    family: str
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     texts: tuple[TextPart, ...]
@@ -81,13 +79,6 @@ _PIPELINES = {
     (2, False): "StableDiffusionXLPipeline",
     (2, True): "StableDiffusionXLInpaintPipeline",
 }
-
-
-def family_of(unet: Mapping[str, Any]) -> Family:
-    """The model family of a UNet's configuration."""
-    if unet.get("addition_embed_type") == "text_time":
-        return "sdxl"
-    return "sd2" if unet.get("use_linear_projection") else "sd1"
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

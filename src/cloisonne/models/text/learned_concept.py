@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cloisonne.errors import CapabilityError, CheckpointError, OutputError
 from cloisonne.models.checkpoints.tensor_file import read_tensors
-from cloisonne.models.text.encoder import NoText, TextEncoder
+from cloisonne.models.text.clip import ClipTextEncoder
+from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.replaced_embeddings import replacing_embeddings
 
 NAME = "<concept>"
@@ -72,9 +73,9 @@ class Concept:
         return cls(found[0].float().reshape(-1, found[0].shape[-1]))
 
 
-def width_of(text: TextEncoder | NoText) -> int:
+def width_of(text: TextEncoder) -> int:
     """D of a model's token embeddings. Raises CapabilityError where it does not have exactly one text encoder."""
-    if isinstance(text, NoText) or len(text.modules) != 1:
+    if not isinstance(text, ClipTextEncoder) or len(text.modules) != 1:
         raise CapabilityError(
             "Concepts are learned for models of one text encoder, such as Stable Diffusion 1.x and 2.x or the built-in "
             'family; load one of these, or use the preset "fast".'
@@ -82,12 +83,12 @@ def width_of(text: TextEncoder | NoText) -> int:
     return table_of(text).weight.shape[1]
 
 
-def table_of(text: TextEncoder) -> Any:
+def table_of(text: ClipTextEncoder) -> Any:
     """The text encoder's layer of token embeddings."""
     return text.module.get_input_embeddings()
 
 
-def encode_concept(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def encode_concept(text: ClipTextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Encode a text of the concept alone: [length, D], with a gradient to its vectors [N, D], and their positions.
 
     Raises CheckpointError where the vectors have another width, or are too many for a text.
@@ -98,9 +99,9 @@ def encode_concept(text: TextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[in
             f"The concept's vectors have {vectors.shape[1]} numbers, but this model's token embeddings have {width}; "
             "learn the concept with this model."
         )
-    if count > text.length - 2:
-        raise CheckpointError(f"The concept has {count} vectors, but the model reads at most {text.length - 2}.")
-    ids = text.ids("")
+    if count > text.capacity:
+        raise CheckpointError(f"The concept has {count} vectors, but the model reads at most {text.capacity}.")
+    ids = text.padded_ids("")
     ids = [ids[0], *([ids[1]] * count), *ids[1 : len(ids) - count]]
     positions = tuple(range(1, count + 1))
 

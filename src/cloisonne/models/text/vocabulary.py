@@ -17,7 +17,7 @@ from typing import Any, Self
 from cloisonne.errors import CheckpointError
 
 WORDS = "words.json"
-MOST_NEAR = 3
+MAX_SUGGESTIONS = 3
 """The most suggestions for an unknown word."""
 _WORD = re.compile(r"\w+(?:'\w+)?")
 _STOP = re.compile(r"[^\w\s'/-]+")
@@ -65,13 +65,13 @@ class Vocabulary:
                     found[" ".join(word for word, _ in own)] = None
         return list(found)
 
-    def near(self, phrase: str) -> list[str]:
-        """At most ``MOST_NEAR`` known words for a phrase: of similar spelling, or sharing a word."""
+    def suggestions(self, phrase: str) -> list[str]:
+        """At most ``MAX_SUGGESTIONS`` known words for a phrase: of similar spelling, or sharing a word."""
         known = list(dict.fromkeys(word for words in self._entries for word in [" ".join(words)]))
         words = phrase.casefold().split()
-        close = [match for part in (phrase, *words) for match in get_close_matches(part, known, MOST_NEAR, 0.75)]
+        close = [match for part in (phrase, *words) for match in get_close_matches(part, known, MAX_SUGGESTIONS, 0.75)]
         holding = [name for name in known if set(name.split()) & set(words)]
-        return list(dict.fromkeys([*close, *holding]))[:MOST_NEAR]
+        return list(dict.fromkeys([*close, *holding]))[:MAX_SUGGESTIONS]
 
     def _labelled(self, words: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Each word, or the words of a known entry together, with its label "known", "grammar" or "unknown"."""

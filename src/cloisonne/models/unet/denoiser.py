@@ -1,6 +1,6 @@
 """A diffusers UNet2DConditionModel as an x0 estimator (Stable Diffusion 1.x, 2.x, XL and the built-in family)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,21 +19,24 @@ from cloisonne.core.attention.regional import (
     text_attention,
     text_bias,
 )
-from cloisonne.core.conditioning import DOWN, SKIP_MID
 from cloisonne.core.parameterization import to_x0
-from cloisonne.core.plan import Call, Site, Stage
+from cloisonne.core.plan import Call, Site
 from cloisonne.core.region_lora import LoraScales
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.cost import Cost, count_cost
+from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet import features
+from cloisonne.models.unet.injection_points import DOWN, SKIP_MID
 from cloisonne.models.unet.region_lora import Added, Lora, applying_loras, grid_of, install, with_text
+from cloisonne.models.unet.sites import on_canvas, sites_of
 
 ImagePromptWeights = tuple[Tensor, Tensor]
 """One layer's projections of image prompts to keys and values: [C, D] each."""
 
 
-class DiffusersNet:
-    """Estimates x0 from a :class:`~cloisonne.core.plan.Call` with a UNet.
+class UNetDenoiser:
+    """A UNet as a :class:`~cloisonne.models.denoiser.Denoiser`: estimates x0 from a call.
 
     The constructor replaces the UNet's attention processors; call the UNet only through this object. The processors
     are stateless: a run's state travels in the call. text_attention: ``gathered``, or its oracle ``dense``. pictures:
@@ -52,12 +55,13 @@ class DiffusersNet:
         _check(unet)
         self.unet = unet
         self.spec = spec
+        self.modules = (unet,)
         self.text_attention = text_attention
         self.image_prompts = image_prompts or {}
         self.loras = loras or {}
         processors: Any = {
             name: _Processor(site, self.image_prompts.get(site.layer), self.loras)
-            for name, site in _sites(unet.attn_processors).items()
+            for name, site in sites_of(unet.attn_processors).items()
         }
         unet.set_attn_processor(processors)
         install(unet, self.loras)
@@ -76,6 +80,22 @@ class DiffusersNet:
         with applying_loras(call), features.sharing_features(call):
             output = self._output(call)
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)
+
+    def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:
+        """The attention layers on a canvas (H, W), in the order of a forward pass."""
+        num_levels = len(self.unet.config["block_out_channels"])
+        return tuple(on_canvas(site, canvas, num_levels) for site in sites_of(self.unet.attn_processors).values())
+
+    def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        """One batch row on a canvas (H, W), conditioned on a sequence of ``num_tokens``.
+
+        Masked text sequences cost no more: the work depends on the canvas, not on the number of texts.
+        """
+        with torch.device("meta"):
+            unet: Any = UNet2DConditionModel.from_config(self.unet.config)
+            z = torch.empty(1, self.spec.latent_channels + self.spec.extra_channels, *canvas)
+            text = torch.empty(1, num_tokens, self.spec.token_width)
+            return count_cost(unet, z, torch.empty(1), text, added_cond_kwargs=added_inputs(self.spec))
 
     def _output(self, call: Call) -> Tensor:
         dtype = self.unet.dtype
@@ -117,26 +137,18 @@ class DiffusersNet:
         return {name: given.to(dtype) for name, needed, given in wanted if needed and given is not None} or None
 
 
-def layer_of(processor: str) -> str:
-    """The name of an attention layer, from its processor's name in diffusers."""
-    return processor.removesuffix(".processor")
+def unet_of(net: Denoiser, wanted_by: str) -> UNetDenoiser:
+    """The network as a UNet. wanted_by: what fits only UNets, at the start of the message of a CapabilityError."""
+    if not isinstance(net, UNetDenoiser):
+        raise CapabilityError(f"{wanted_by} fits only UNets, and this model has another network; leave it out.")
+    return net
 
 
-def _sites(processors: Iterable[str]) -> dict[str, Site]:
-    """The attention layers by the names of their processors, in the order of a forward pass, with no grid yet."""
-    stages: dict[str, Stage] = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
-    ordered = sorted(processors, key=lambda name: list(stages).index(name.split(".")[0]))
-    last = max(len(ordered) - 1, 1)
-    return {
-        name: Site(
-            layer=layer_of(name),
-            grid=(0, 0),
-            kind="cross" if layer_of(name).endswith("attn2") else "self",
-            stage=stages[name.split(".")[0]],
-            depth=place / last,
-        )
-        for place, name in enumerate(ordered)
-    }
+def added_inputs(spec: NetSpec) -> dict[str, Tensor] | None:
+    """Empty pooled text and size of one batch row, for networks that take them; None for others."""
+    pooled = {"text_embeds": torch.empty(1, spec.pooled_width)} if spec.pooled_width else {}
+    size = {"time_ids": torch.empty(1, 6)} if "size" in spec.micro else {}
+    return pooled | size or None
 
 
 class _Layer(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor
 from cloisonne.core.attention.token_maps import TokenMaps
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.core.run import Run
-from cloisonne.errors import SceneError
+from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.layout import Placed
 from cloisonne.methods.mrgd.attention import READ, spans_of
 from cloisonne.methods.mrgd.method import CANVAS
@@ -128,16 +128,14 @@ def _tokens(phrase: str, moment: float, prepared: Prepared) -> list[int]:
     text: Any = prepared.ctx.model.text
     plain = at(phrase, moment, len(prepared.steps))
     parts = cleaned(plain, text.learned) if prepared.scene.method in _NORMALISED else pieces(plain)
-    return [i for part in parts for i in text.words(part.words)]
+    return [i for part in parts for i in text.token_ids(part.words)]
 
 
 def _grid(model: Model, canvas: tuple[int, int]) -> tuple[int, int]:
     """The finest grid (height, width) of cross-attention that is not finer than ``READ``; without one, the coarsest."""
-    kinds: Sequence[str] = model.net.unet.config["down_block_types"]
-    grids = []
-    for level, kind in enumerate(kinds):
-        # The middle, as coarse as the last level, always has it.
-        if "CrossAttn" in kind or level == len(kinds) - 1:
-            grids.append(canvas)
-        canvas = (-(-canvas[0] // 2), -(-canvas[1] // 2))
-    return next((grid for grid in grids if max(grid) <= READ), grids[-1])
+    grids = {site.grid for site in model.net.sites(canvas) if site.cross}
+    if not grids:
+        raise CapabilityError(
+            f'The network of "{model.name}" has no cross-attention, which attention maps are read from.'
+        )
+    return max((grid for grid in grids if max(grid) <= READ), default=min(grids))

@@ -131,7 +131,7 @@ class KeywordSelection:
 
 def _token_ids(phrase: str, text: Any) -> list[int]:
     """Token ids of a phrase inside a longer text."""
-    return [i for piece in cleaned(escaped(plain(phrase)), text.learned) for i in text.words(piece.words)]
+    return [i for piece in cleaned(escaped(plain(phrase)), text.learned) for i in text.token_ids(piece.words)]
 
 
 def energy(pair: Pair, editing: Editing, selection: KeywordSelection | None) -> RegionEnergy:
@@ -218,10 +218,10 @@ def changed_objects(pair: Pair) -> Segment:
     def segmented(images: Tensor) -> Mask:
         height, width = images.shape[-2:]
         changed = np.zeros((height, width), np.float32)
-        encoded = [segmenter.seen(image[None]) for image in images]
+        encoded = [segmenter.image_features(image[None]) for image in images]
         for region in wanted:
             prompts = [(k, text) for k, text in enumerate((region.before, region.after)) if text]
-            maps = [segmenter.found(encoded[k], segmenter.words([text])) for k, text in prompts]
+            maps = [segmenter.logits(encoded[k], segmenter.encode_texts([text])) for k, text in prompts]
             found = torch.cat(maps).amax(0)[None, None]
             found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)[0, 0].cpu().numpy()
             box = F.interpolate(region.box[None, None], (height, width))[0, 0].cpu().numpy() > 0

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Net, Tokens
 from cloisonne.errors import CapabilityError
-from cloisonne.models.capabilities import TITLES
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept, encode_concept
 
@@ -36,10 +36,10 @@ def learned_concept(model: Model, concept: Concept) -> ConceptConditioning:
     text: Any = model.text
     with torch.no_grad():
         encoded, places = encode_concept(text, concept.vectors.to(model.device))
-    source = text.ids("")
+    source = text.padded_ids("")
     # The concept's own tokens match no other token.
     target = [*source[:1], *(-1 for _ in places), *source[1 : len(source) - len(places)]]
-    nothing = Conditioning(tokens=(Tokens(text.encode(source)),))
+    nothing = Conditioning(tokens=(Tokens(text.encode_ids(source).tokens),))
     return ConceptConditioning(model.net, nothing, Conditioning(tokens=(Tokens(encoded),)), (source, target))
 
 
@@ -61,7 +61,7 @@ def reference_concept(
     _check_plain(model)
     adapter: Any = model.ip_adapter
     text: Any = model.text
-    empty = Conditioning(tokens=(Tokens(text.encode(text.ids(""))),))
+    empty = Conditioning(tokens=(Tokens(text.encode(()).tokens),))
     images = [Conditioning(image_prompts=(Tokens(own),)) for own in (adapter.null, adapter.tokens(reference))]
     return ConceptConditioning(model.net, empty + images[0], empty + images[1])
 
@@ -82,7 +82,8 @@ def blank_concept(model: Model, *, learned: bool) -> ConceptConditioning:
 
 def _check_plain(model: Model) -> None:
     if model.spec.extra_channels:
+        title = FAMILIES[model.family].title
         raise CapabilityError(
-            f'The model "{model.name}" ({TITLES[model.family]} for inpainting) cannot transfer a concept with an '
+            f'The model "{model.name}" ({title} for inpainting) cannot transfer a concept with an '
             "IP-Adapter; load a text-to-image model, or load Paint by Example with this one."
         )

@@ -16,7 +16,7 @@ from cloisonne.core.predict import predict
 from cloisonne.core.run import Run
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, NotFiniteError
-from cloisonne.models.capabilities import TITLES
+from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept, encode_concept, table_of, width_of
 from cloisonne.pipelines.translation.checkpoint import LearningFolder, LearningState
@@ -35,7 +35,7 @@ def check_learns(model: Model) -> None:
     width_of(model.text)
     if model.spec.extra_channels:
         raise CapabilityError(
-            f'The model "{model.name}" ({TITLES[model.family]} for inpainting) cannot learn concepts; load a '
+            f'The model "{model.name}" ({FAMILIES[model.family].title} for inpainting) cannot learn concepts; load a '
             'text-to-image model, or use the preset "fast".'
         )
 
@@ -125,7 +125,7 @@ def _begin(model: Model, count: int, word: str, generator: torch.Generator) -> T
     """Initial vectors [N, D]: embeddings of a word's tokens, repeated as needed, or of random tokens."""
     text: Any = model.text
     table = table_of(text).weight.detach().float()
-    ids = text.words(word) if word else []
+    ids = text.token_ids(word) if word else []
     if ids:
         chosen = [ids[k * len(ids) // count] for k in range(count)]
     else:

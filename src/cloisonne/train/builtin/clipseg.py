@@ -120,9 +120,9 @@ def stage(segmenter: Segmenter, minutes: float, device: torch.device = CPU) -> S
         pixels = as_tensor(np.stack([e.pixels for e in examples])).to(device)
         with autocast(device):
             with torch.no_grad():
-                text = segmenter.words([phrase for e in examples for phrase in e.phrases])
-                features = segmenter.seen(pixels)
-            logits = segmenter.found(tuple(layer.repeat_interleave(PHRASES, 0) for layer in features), text)
+                text = segmenter.encode_texts([phrase for e in examples for phrase in e.phrases])
+                features = segmenter.image_features(pixels)
+            logits = segmenter.logits(tuple(layer.repeat_interleave(PHRASES, 0) for layer in features), text)
         masks = torch.from_numpy(np.concatenate([e.masks for e in examples])).to(device)
         coarse = F.avg_pool2d(logits.float()[:, None], 2)[:, 0]
         target = F.avg_pool2d(masks[:, None], 2)[:, 0]

@@ -78,10 +78,10 @@ def initialise(segmenter: Segmenter) -> None:
     patches, words, background = [], [], []
     for first in range(0, PICTURES, BATCH):
         drawn = [draw(sample(FIRST_SEED + first + k, Recipe() if k % 4 else EVERYTHING)) for k in range(BATCH)]
-        features = segmenter.seen(as_tensor(np.stack([d.rgb for d in drawn])))[-1][:, 1:]
+        features = segmenter.image_features(as_tensor(np.stack([d.rgb for d in drawn])))[-1][:, 1:]
         for own, d in zip(features, drawn, strict=True):
             under = torch.from_numpy(d.labels[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH].reshape(-1))
-            text = segmenter.words([phrase(item, 0.12, rng) for item in d.picture.items])
+            text = segmenter.encode_texts([phrase(item, 0.12, rng) for item in d.picture.items])
             for k, vector in enumerate(text):
                 patches.append(own[under == k + 1])
                 words.append(vector.expand(len(patches[-1]), -1))

@@ -99,10 +99,10 @@ def measure_clipseg(segmenter: Segmenter, count: int = 150) -> dict[str, float]:
     drawn = _images(count, Recipe(held_out=None))
     for d, other in zip(drawn, [*drawn[1:], drawn[0]], strict=True):
         k = int(np.argmax(d.visible()))
-        features = segmenter.seen(as_tensor(d.rgb[None]))
+        features = segmenter.image_features(as_tensor(d.rgb[None]))
         absent = [item for item in other.picture.items if item.char not in {i.char for i in d.picture.items}]
         phrases = [phrase(item, 0.12, rng) for item in (d.picture.items[k], *absent[:1])]
-        found = segmenter.found(features, segmenter.words(phrases)) > 0
+        found = segmenter.logits(features, segmenter.encode_texts(phrases)) > 0
         same = [i + 1 for i, item in enumerate(d.picture.items) if item.char == d.picture.items[k].char]
         true = torch.from_numpy(np.isin(d.labels, same))
         overlaps.append(float((found[0] & true).sum() / (found[0] | true).sum()))

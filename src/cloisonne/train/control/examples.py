@@ -39,7 +39,7 @@ class MapExamples(Examples):
             "pixels": as_pixels(image.rgb),
             "map": torch.from_numpy(np.atleast_3d(control)).permute(2, 0, 1).float() / 255,
             "mask": torch.from_numpy(mask)[None],
-            "ids": torch.tensor(self._text.ids(self._truncated(caption))),
+            "ids": torch.tensor(self._text.padded_ids(self._truncated(caption))),
             "t": (u * canvas.levels).long().clamp(max=canvas.levels - 1),
             "noise": torch.randn(canvas.latent, generator=noise),
             "posterior": torch.randn(canvas.latent, generator=noise),
@@ -49,7 +49,7 @@ class MapExamples(Examples):
         """The caption without its last words if it exceeds the text length of the model."""
         words = caption.split()[: self._text.length]
         tokenizer = self._text.tokenizer
-        limit = self._text.length - 2
+        limit = self._text.capacity
         while len(tokenizer(" ".join(words), add_special_tokens=False, verbose=False).input_ids) > limit:
             words.pop()
         return " ".join(words)

@@ -12,6 +12,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.adapters.t2i_adapter import check_adapter, read_adapter
 from cloisonne.models.model import Model
 from cloisonne.train.control.settings import Settings
+from cloisonne.train.engine.base import base_unet
 
 
 def first_adapter(model: Model, settings: Settings) -> T2IAdapter:
@@ -22,7 +23,7 @@ def first_adapter(model: Model, settings: Settings) -> T2IAdapter:
     if settings.adapter is None:
         return new_adapter(model, settings)
     given = read_adapter(Path(settings.adapter).expanduser(), torch.float32, torch.device("cpu"))
-    check_adapter(given, settings.kind, model.net.unet.config, model.name)
+    check_adapter(given, settings.kind, base_unet(model).config, model.name)
     if given.channels != channels_of(settings.kind):
         raise CheckpointError(
             f'The adapter "{settings.adapter}" takes maps of {given.channels} channels, and "{settings.kind}" has '
@@ -42,7 +43,7 @@ def new_adapter(model: Model, settings: Settings) -> T2IAdapter:
     If the first level of the UNet has no attention, features are added after its downsampling, so the adapter has the
     type of those for Stable Diffusion XL.
     """
-    config: Any = model.net.unet.config
+    config: Any = base_unet(model).config
     late = config["down_block_types"][0] == "DownBlock2D"
     torch.manual_seed(settings.seed)
     return T2IAdapter(
@@ -63,7 +64,7 @@ class Student(nn.Module):
     def __init__(self, adapter: T2IAdapter, model: Model, settings: Settings) -> None:
         super().__init__()
         self.adapter: Any = adapter
-        self.unet: Any = model.net.unet
+        self.unet: Any = base_unet(model)
         self.text: Any = model.text.modules[0]
         self._features = settings.masked == "features"
         self.unet.requires_grad_(False)

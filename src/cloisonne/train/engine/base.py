@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from cloisonne.errors import TrainingError
-from cloisonne.models.checkpoints.ldm.single_file import SCHEDULER
+from cloisonne.models.checkpoints.ldm.constants import SCHEDULER
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.unet.denoiser import unet_of
 from cloisonne.train.engine.examples import Canvas
 from cloisonne.train.engine.settings import WORLD, Settings
 
@@ -27,8 +29,13 @@ def read_model(settings: Settings) -> Model:
             f'The base "{model.name}" is image-conditioned only, an inpainting model, or Stable Diffusion XL; '
             "give a text-to-image base of Stable Diffusion 1.x or 2.x."
         )
-    model.net.unet.set_attn_processor(AttnProcessor2_0())
+    base_unet(model).set_attn_processor(AttnProcessor2_0())
     return model
+
+
+def base_unet(model: Model) -> UNet2DConditionModel:
+    """The UNet of the base."""
+    return unet_of(model.net, "Training").unet
 
 
 def scheduler_of(model: Model) -> dict[str, Any]:

@@ -57,8 +57,8 @@ class Student(nn.Module):
     ) -> Tensor:
         """z, known [B, C, H, W], keep [B, 1, H, W], exemplar [B, 3, side, side], conditioned [B] bool, t [B]."""
         with torch.no_grad():
-            features = self.encoder.seen(exemplar)
-        token = self.encoder.of_seen(features)
+            features = self.encoder.image_features(exemplar)
+        token = self.encoder.tokens_of(features)
         tokens = torch.where(conditioned[:, None, None], token, self.encoder.null.to(token.dtype)[None])
         return self.unet(torch.cat([z, known, keep], 1), t, encoder_hidden_states=tokens, return_dict=False)[0]
 

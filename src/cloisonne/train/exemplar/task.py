@@ -21,7 +21,7 @@ from cloisonne.models.family_members import CLIP, tower_of
 from cloisonne.train.datasets.coco import CocoDataset
 from cloisonne.train.datasets.world import WorldDataset
 from cloisonne.train.engine import trainer
-from cloisonne.train.engine.base import canvas_of, is_world, read_model, scheduler_of, size_of
+from cloisonne.train.engine.base import base_unet, canvas_of, is_world, read_model, scheduler_of, size_of
 from cloisonne.train.engine.diffusion import Diffusion
 from cloisonne.train.engine.examples import Batch
 from cloisonne.train.exemplar.examples import HoleExamples
@@ -48,9 +48,10 @@ class ExemplarTask:
         pooled = settings.context == "pooled"
         blocks = settings.mapper_blocks if pooled else 0
         encoder = ExemplarEncoder(tower, model.spec.token_width, blocks, pooled=pooled)
-        widen(model.net.unet)
+        unet = base_unet(model)
+        widen(unet)
         self.examples = HoleExamples(dataset, settings, canvas_of(size, model), encoder.side)
-        self.student = Student(model.net.unet, encoder, settings)
+        self.student = Student(unet, encoder, settings)
         if settings.adapter is not None:
             self.student.load_adapter(read_adapter(Path(settings.adapter).expanduser()), settings.adapter)
         self.trained = self.student.trained()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cloisonne.models.model import Model
-from cloisonne.train.engine.base import read_model, scheduler_of
+from cloisonne.train.engine.base import base_unet, read_model, scheduler_of
 from cloisonne.train.reco.settings import Settings
 from cloisonne.train.reco.vocabulary import Extension, extend
 
@@ -31,7 +31,8 @@ def read_base(settings: Settings) -> Base:
     """Load and extend the base. Raises CheckpointError if it cannot be read, TrainingError if ReCo cannot train it."""
     model = read_model(settings)
     sha256 = model.hash
-    unet, text, tokenizer = model.net.unet, model.text.modules[0], model.text.tokenizer
+    encoder: Any = model.text
+    unet, text, tokenizer = base_unet(model), encoder.module, encoder.tokenizer
     return Base(
         model=model,
         unet=unet,

@@ -20,7 +20,7 @@ def bundle(folder: Path, path: Path, words: dict[str, Tensor]) -> Path:
 
 
 def vectors_of(text: Any, written: str, encoder: int = 0) -> Tensor:
-    return text.modules[encoder].get_input_embeddings().weight[text.words(written)]
+    return text.modules[encoder].get_input_embeddings().weight[text.token_ids(written)]
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.0])

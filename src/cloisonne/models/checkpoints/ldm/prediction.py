@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError, spelled
-from cloisonne.models.capabilities import TITLES
 from cloisonne.models.checkpoints.ldm.names import UNET
-from cloisonne.models.checkpoints.parts import Family
 from cloisonne.models.checkpoints.tensor_file import TensorFile
+from cloisonne.models.families import FAMILIES
 
 V_DEVIATION = 0.09
 """A threshold for Stable Diffusion 2.x: v-prediction models have a larger standard deviation of ``V_BIAS``."""
@@ -45,7 +44,7 @@ class Declared(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def declared_by(file: TensorFile, family: Family, requested: Parameterization | None) -> Declared:
+def declared_by(file: TensorFile, family: str, requested: Parameterization | None) -> Declared:
     """What the header and marker tensors declare. requested: the user's choice, which overrides them.
 
     Raises CheckpointError where they contradict one another, or have an unknown value.
@@ -73,7 +72,7 @@ def declared_by(file: TensorFile, family: Family, requested: Parameterization | 
     return Declared(requested or first, zero, tuple(_warnings(file, family, architecture)))
 
 
-def prediction_of(file: TensorFile, family: Family, declared: Declared) -> Parameterization:
+def prediction_of(file: TensorFile, family: str, declared: Declared) -> Parameterization:
     """The network's prediction type: as declared, else estimated from a bias for Stable Diffusion 2.x, else epsilon."""
     if declared.prediction is not None:
         return declared.prediction
@@ -83,7 +82,7 @@ def prediction_of(file: TensorFile, family: Family, declared: Declared) -> Param
     return "epsilon" if bias is not None and float(bias.float().std()) <= V_DEVIATION else "v_prediction"
 
 
-def _warnings(file: TensorFile, family: Family, architecture: str) -> list[str]:
+def _warnings(file: TensorFile, family: str, architecture: str) -> list[str]:
     if not architecture:
         return []
     declared = next((own for start, own in ARCHITECTURES.items() if architecture.startswith(start)), None)
@@ -91,5 +90,5 @@ def _warnings(file: TensorFile, family: Family, architecture: str) -> list[str]:
         return []
     return [
         f'The header of "{file.source}" has modelspec.architecture "{architecture}", but its tensors are of '
-        f"{TITLES[family]}; it is read as that."
+        f"{FAMILIES[family].title}; it is read as that."
     ]

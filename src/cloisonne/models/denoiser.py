@@ -1,0 +1,43 @@
+"""What every denoising network provides, a UNet or a transformer: an x0 estimator with a spec, sites and a cost."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from cloisonne.core.plan import Net, Site
+from cloisonne.models.cost import Cost
+from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.region_lora import Lora
+
+
+@runtime_checkable
+class Denoiser(Net, Protocol):
+    """A network that estimates x0 from a :class:`~cloisonne.core.plan.Call`; letters as in ``core.plan``.
+
+    Nothing outside ``models`` reads more of a network than this. Raise CapabilityError for a part of a call that the
+    network does not take, such as residuals, image prompts or attention edits.
+    """
+
+    @property
+    def spec(self) -> NetSpec:
+        """Latent space, inputs and geometry."""
+        ...
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The modules that hold its weights."""
+        ...
+
+    @property
+    def loras(self) -> Mapping[str, Lora]:
+        """The LoRAs by region that it holds, by name; empty for networks without any."""
+        ...
+
+    def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:
+        """Its attention layers, in the order of a forward pass, on a canvas (H, W) of latent pixels."""
+        ...
+
+    def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens; nothing is computed."""
+        ...

@@ -1,0 +1,104 @@
+"""The model families: what each is called, what its folders hold, which classes read it, and its usual values.
+
+A new family is a row here, and the files that its row names.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloisonne.core.noise_schedule import NoiseSchedule
+from cloisonne.core.schedule import Schedule
+from cloisonne.models.denoiser import Denoiser
+from cloisonne.models.model import Native
+from cloisonne.models.text.clip import ClipTextEncoder
+from cloisonne.models.text.encoder import TextEncoder
+from cloisonne.models.text.no_text import NoText
+from cloisonne.models.unet.denoiser import UNetDenoiser
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Family:
+    """One model family.
+
+    Attributes:
+        name: Its key in ``FAMILIES``, which records and checkpoints' parts repeat.
+        title: What messages and tables call it.
+        members: Members of a diffusers folder that are read, each with its accepted classes in ``model_index.json``;
+            the scheduler is checked elsewhere.
+        denoiser: Makes the denoiser from the network that was read and its NetSpec.
+        text: Makes the text encoder.
+        schedule: Makes the noise schedule from a ``scheduler_config.json``.
+        native: The usual values of a scene; checkpoints' own sizes replace width and height.
+        reach: By this factor a side may be longer or shorter than the native one.
+        takes_size: Whether the network takes the image's size as conditioning.
+        patch: Side of the square of latent pixels that is one image token; 1 for UNets.
+        supports: Conditions of ``capabilities.TABLE`` that need nothing besides its own files.
+    """
+
+    name: str
+    title: str
+    members: Mapping[str, tuple[str, ...]]
+    denoiser: Callable[..., Denoiser]
+    text: Callable[..., TextEncoder]
+    schedule: Callable[[Mapping[str, Any]], NoiseSchedule]
+    native: Native
+    reach: float = 1.5
+    takes_size: bool = False
+    patch: int = 1
+    supports: frozenset[str] = frozenset()
+
+
+_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+_UNET = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",)}
+_SD = {**_UNET, "text_encoder": ("CLIPTextModel",), "tokenizer": _TOKENIZERS}
+_XL = {**_SD, "text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": _TOKENIZERS}
+_WITH_TEXT = frozenset(
+    {
+        "background",
+        "edit",
+        *(f"phrase, method {method}" for method in ("attention", "multidiffusion", "words", "caption")),
+    }
+)
+
+
+def _stable_diffusion(name: str, title: str, side: int, **own: Any) -> Family:
+    """A family of a UNet that CLIP's text conditions. side: of its usual square image, in pixels."""
+    common: dict[str, Any] = {
+        "members": _SD,
+        "denoiser": UNetDenoiser,
+        "text": ClipTextEncoder,
+        "schedule": Schedule.from_config,
+        "native": Native(width=side, height=side, steps=20, guidance=7.5, sampler="dpmpp-2m", method="attention"),
+        "supports": _WITH_TEXT,
+    }
+    return Family(name=name, title=title, **common | own)
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        _stable_diffusion("builtin", "built-in family", 128, reach=1.25),
+        _stable_diffusion("sd1", "Stable Diffusion 1.x", 512),
+        _stable_diffusion("sd2", "Stable Diffusion 2.x", 768),
+        # It was trained at many sizes.
+        _stable_diffusion("sdxl", "Stable Diffusion XL", 1024, members=_XL, takes_size=True, reach=1.75),
+        _stable_diffusion(
+            "pbe",
+            "Paint by Example",
+            512,
+            members={**_UNET, "image_encoder": ("PaintByExampleImageEncoder",)},
+            text=NoText,
+            native=Native(width=512, height=512, steps=20, guidance=5.0, sampler="dpmpp-2m", method="caption"),
+            supports=frozenset({"exemplar", "background"}),
+        ),
+    )
+}
+"""By name, in the order of the tables."""
+
+
+def family_of(unet: Mapping[str, Any]) -> str:
+    """The name of the family of a UNet's configuration: Stable Diffusion 1.x, 2.x or XL."""
+    if unet.get("addition_embed_type") == "text_time":
+        return "sdxl"
+    return "sd2" if unet.get("use_linear_projection") else "sd1"

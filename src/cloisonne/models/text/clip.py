@@ -1,0 +1,160 @@
+"""CLIP text encoders, one or Stable Diffusion XL's two, and their tokenizers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloisonne.errors import CheckpointError, SceneError
+from cloisonne.models.checkpoints.parts import TextPart
+from cloisonne.models.text import replaced_embeddings
+from cloisonne.models.text.encoder import EncodedText, weighted
+from cloisonne.models.text.learned_words import LearnedWords
+from cloisonne.scene.prompt import Piece
+
+
+class ClipTextEncoder:
+    """Stable Diffusion's text conditioning: start token, text, end token, padding, all of them attended to.
+
+    With one encoder, tokens are its last layer's output, normalised. With the two of Stable Diffusion XL they are the
+    last but one layer's outputs of both, concatenated, and the second one's projection is the pooled text. Attributes
+    as in :class:`~cloisonne.models.text.encoder.TextEncoder`. tokenizer: for methods that build sequences of their own.
+    device: where it runs; None means the device of its weights.
+    """
+
+    def __init__(
+        self, parts: Sequence[TextPart], *, device: torch.device | None = None, zero_when_empty: bool = False
+    ) -> None:
+        self.module: Any = parts[0].module
+        self.tokenizer: Any = parts[0].tokenizer
+        self.learned = LearnedWords.of(self.tokenizer, parts[0].learned)
+        self.modules: tuple[Any, ...] = tuple(part.module for part in parts)
+        self.zero_when_empty = zero_when_empty
+        self._device = device
+        self.length: int = min(int(self.tokenizer.model_max_length), self.module.config.max_position_embeddings)
+        self.capacity: int = self.length - 2
+        self.width: int = sum(module.config.hidden_size for module in self.modules)
+        self.pooled_width: int = self.modules[1].config.projection_dim if len(parts) > 1 else 0
+        self._second_pad: int | None = _second_pad(parts) if len(parts) > 1 else None
+        self._empty: tuple[int, ...] = self._padded_empty()
+        replaced_embeddings.install(self.module.get_input_embeddings())
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the tokenizer has ReCo's position tokens, <bin000> and so on."""
+        return "<bin000>" in self.tokenizer.get_vocab()
+
+    @property
+    def added_words(self) -> tuple[str, ...]:
+        """The learned words and the tokenizer's added tokens."""
+        return *self.learned.ids, *self.tokenizer.get_added_vocab()
+
+    def encode(self, pieces: Sequence[Piece], *, region: str | None = None, blank: bool = False) -> EncodedText:
+        """Encode a text; see :class:`~cloisonne.models.text.encoder.TextEncoder`."""
+        ids = self.padded_ids(*(piece.words for piece in pieces), region=region)
+        counts = [len(self.token_ids(piece.words)) for piece in pieces]
+        spans = tuple(pairwise(accumulate(counts, initial=1)))
+        weights = [1.0] * len(ids)
+        for (start, stop), piece in zip(spans, pieces, strict=True):
+            weights[start:stop] = [piece.weight] * (stop - start)
+        return replace(self.encode_ids(ids, weights, blank=blank), word_spans=spans)
+
+    def count(self, text: str) -> int:
+        """The tokens that a plain text takes, without start, end and padding."""
+        return len(self.token_ids(text))
+
+    def padded_ids(self, *texts: str, region: str | None = None) -> list[int]:
+        """The ids of concatenated texts, padded to ``length``.
+
+        Raises SceneError, with the region's name if given, where they are too long; they are never truncated.
+        """
+        found = [i for text in texts for i in self.token_ids(text)]
+        if len(found) > self.capacity:
+            raise SceneError(
+                f'"{_shortened("".join(texts))}" takes {len(found)} tokens, but the model reads at most '
+                f"{self.capacity}; shorten it.",
+                region=region,
+            )
+        start, *rest = self._empty
+        return [start, *found, *rest[: self.length - 1 - len(found)]]
+
+    def token_ids(self, text: str) -> list[int]:
+        """The ids of a text, without start, end and padding, of any length."""
+        found: list[int] = []
+        for part, name in self.learned.split(text):
+            if name is not None:
+                found += self.learned.ids[name]
+            else:
+                found += self.tokenizer(part, add_special_tokens=False, verbose=False).input_ids
+        return found
+
+    def token_text(self, token: int) -> str:
+        """The text of one token id."""
+        return self.learned.name_of(token) or self.tokenizer.decode([token])
+
+    def encode_ids(self, ids: Sequence[int], weights: Sequence[float] = (), *, blank: bool = False) -> EncodedText:
+        """Encode a sequence of N ids, with a weight each; () is 1 for all. Pooled text has no tokens, so no weights.
+
+        blank: return zeros of the same shape and run no network.
+        """
+        if blank:
+            return replace(self._zeros(len(ids)), ids=tuple(ids))
+        plain = self._encoded(ids)
+        if any(weight != 1 for weight in weights):
+            tokens = weighted(plain.tokens, self._encoded(self._empty).tokens, weights)
+            return replace(plain, tokens=tokens)
+        return plain
+
+    def blank(self) -> EncodedText:
+        """Zeros in the shape of an encoded text."""
+        return self._zeros(self.length)
+
+    def _zeros(self, num_tokens: int) -> EncodedText:
+        device = self._device or self.module.device
+        pooled = torch.zeros(self.pooled_width, device=device) if self.pooled_width else None
+        return EncodedText(tokens=torch.zeros(num_tokens, self.width, device=device), pooled=pooled)
+
+    @torch.no_grad()
+    def _encoded(self, ids: Sequence[int]) -> EncodedText:
+        if self._second_pad is None:
+            tokens = self.module(self._batch(ids)).last_hidden_state[0]
+            return EncodedText(tokens=tokens.float(), ids=tuple(ids))
+        first = self.module(self._batch(ids), output_hidden_states=True)
+        second = self.modules[1](self._batch(self._repadded(ids)), output_hidden_states=True)
+        tokens = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
+        return EncodedText(tokens=tokens.float(), pooled=second.text_embeds[0].float(), ids=tuple(ids))
+
+    def _padded_empty(self) -> tuple[int, ...]:
+        """The ids of the empty text, padded to ``length``.
+
+        A tokenizer stores the padding of its last call; after this no call changes it, so that threads can share it.
+        """
+        ids = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
+        self.tokenizer("", add_special_tokens=False, verbose=False)
+        return tuple(ids)
+
+    def _batch(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor([list(ids)], device=self._device or self.module.device)
+
+    def _repadded(self, ids: Sequence[int]) -> list[int]:
+        """The sequence with the second tokenizer's padding after the first end token."""
+        end = list(ids).index(self.tokenizer.eos_token_id) + 1
+        assert self._second_pad is not None, "there is a second encoder"
+        return [*ids[:end], *[self._second_pad] * (len(ids) - end)]
+
+
+def _second_pad(parts: Sequence[TextPart]) -> int:
+    first, second = (part.tokenizer for part in parts)
+    if first.get_vocab() != second.get_vocab():
+        raise CheckpointError("Its two tokenizers have different vocabularies; take both from one checkpoint.")
+    if first.model_max_length != second.model_max_length:
+        raise CheckpointError("Its two tokenizers have different maximum lengths; take both from one checkpoint.")
+    pad: Any = second.pad_token_id
+    return int(pad)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
