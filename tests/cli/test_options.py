@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cloisonne.cli.main import app
 from cloisonne.cli.options import Loading, grouped
-from cloisonne.errors import SceneError
+from cloisonne.errors import CapabilityError, SceneError, on_command_line
 
 
 def test_groups_are_spread_into_options() -> None:
@@ -61,7 +61,7 @@ def test_regional_loras_have_names(tiny_sd: Path, tmp_path: Path) -> None:
     ],
 )
 def test_unknown_values_are_refused(tiny_sd: Path, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(SceneError, match=message):
+    with on_command_line(), pytest.raises((SceneError, CapabilityError), match=message):
         Loading(**given).load(str(tiny_sd))
 
 
