@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from cloisonne.models.load import load
     from cloisonne.models.model import Model
+    from cloisonne.models.model_spec import ModelSpec
     from cloisonne.pipelines.api import (
         compile,
         edit,
@@ -46,6 +47,7 @@ __all__ = [
     "Explanation",
     "ImageError",
     "Model",
+    "ModelSpec",
     "OutputError",
     "Region",
     "Result",
@@ -84,6 +86,7 @@ _MODULES = {
     "cloisonne.pipelines.result": ("Result",),
     "cloisonne.models.load": ("load",),
     "cloisonne.models.model": ("Model",),
+    "cloisonne.models.model_spec": ("ModelSpec",),
     "cloisonne.scene.region": ("Region",),
     "cloisonne.scene.scene": ("Scene",),
 }

@@ -1,5 +1,6 @@
 """Options shared by several commands, and what they load."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,10 @@ from typer.testing import CliRunner
 
 from cloisonne.cli.main import app
 from cloisonne.cli.options import Loading, grouped
-from cloisonne.errors import SceneError
+from cloisonne.errors import CapabilityError, SceneError, on_command_line
+from cloisonne.models.load import load
+from cloisonne.pipelines.generate import generate
+from cloisonne.scene import Scene
 
 
 def test_groups_are_spread_into_options() -> None:
@@ -61,7 +65,7 @@ def test_regional_loras_have_names(tiny_sd: Path, tmp_path: Path) -> None:
     ],
 )
 def test_unknown_values_are_refused(tiny_sd: Path, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(SceneError, match=message):
+    with on_command_line(), pytest.raises((SceneError, CapabilityError), match=message):
         Loading(**given).load(str(tiny_sd))
 
 
@@ -105,3 +109,20 @@ def test_control_writes_a_map(workdir: Path) -> None:
 def test_adapters_are_given_by_kind(tiny_sd: Path) -> None:
     with pytest.raises(SceneError, match='--adapter is "canny"; give the kind of control and a path'):
         Loading(adapter=["canny"]).load(str(tiny_sd))
+
+
+def test_a_model_spec_generates_as_its_options_do(workdir: Path, tiny_sd: Path) -> None:
+    peft_file(workdir / "ink.safetensors", lora_weights(tiny_sd))
+    Path("models").mkdir()
+    Path("models/inked.json").write_text(json.dumps({"source": str(tiny_sd), "lora": [["../ink.safetensors", 0.5]]}))
+    given = ["generate", "--caption", "a cat", "--seed", "1", "--steps", "2", "--width", "64", "--height", "64"]
+    ways = {
+        "json": ["--model", "models/inked.json"],
+        "options": ["--model", str(tiny_sd), "--lora", "ink.safetensors:0.5"],
+    }
+    for name, options in ways.items():
+        result = CliRunner().invoke(app, [*given, *options, "-o", f"{name}.png"])
+        assert result.exit_code == 0, result.output
+    ours = load(tiny_sd, lora=("ink.safetensors", 0.5))
+    generate(Scene.load("json.png"), ours).save("python.png")
+    assert len({Path(f"{name}.png").read_bytes() for name in (*ways, "python")}) == 1

@@ -1,6 +1,5 @@
 """Every option of ``load`` with every kind of source: it changes what is loaded, or is refused by its name."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from cloisonne.errors import CapabilityError, CloisonneError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.options import LoadOptions
 
 SOURCES = ("builtin", "folder", "xl", "file", "paint by example")
-OPTIONS = tuple(name for name in inspect.signature(load).parameters if name != "source")
+OPTIONS = tuple(LoadOptions.__annotations__)
 
 NOUNS = {
     "lora": "LoRAs",

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -30,7 +30,6 @@ Cache = Annotated[
 MaskChannel = Annotated[
     str, typer.Option(help="Mask channel to read: auto, luminance, alpha or transparency (1 - alpha).")
 ]
-PRECISIONS = ("float32", "float16", "bfloat16")
 MAX_IMAGES = 10_000
 NumImages = Annotated[int, typer.Option(min=1, max=MAX_IMAGES, help="Number of images to generate.")]
 
@@ -47,11 +46,11 @@ class Loading:
     model: Annotated[
         str | None,
         typer.Option(
-            help='Model to load: "builtin", a diffusers folder, a .safetensors file or a hub id ("owner/name"). '
-            "Default: the scene's, else builtin."
+            help='Model to load: "builtin", a diffusers folder, a .safetensors file, a hub id ("owner/name") or a '
+            "model spec (.json), to which the options below are added. Default: the scene's, else builtin."
         ),
     ] = None
-    device: Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps.")] = "cpu"
+    device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps. Default: cpu.")] = None
     dtype: Annotated[
         str | None,
         typer.Option(help="Precision: float32, float16 or bfloat16. Default: float32 on a CPU, else float16."),
@@ -92,73 +91,48 @@ class Loading:
 
     def load(self, name: str) -> Any:
         """Load the model ``name`` with these options. Checks what it can before torch is imported."""
-        loras = [_scaled(text) for text in self.lora or []]
-        regional = dict(_named(text, "--regional-lora", "ink=file") for text in self.regional_lora or [])
-        adapters = dict(_named(text, "--adapter", "canny=folder") for text in self.adapter or [])
-        self._check(name, [*(file for file, _ in loras), *regional.values()], adapters)
+        spec = self.spec(name)
+        from cloisonne.models.checkpoints.load_options import check_options, check_paths
+
+        check_paths(spec.source, spec.given())
+        check_options(spec.source, spec.given())
         from cloisonne.models.load import load
 
-        return load(
-            name,
-            device=self.device,
-            dtype=self.precision(),
-            lora=loras,
-            regional_lora=regional,
-            embeddings=self.embedding or [],
-            exemplar=self.exemplar_model,
-            image_encoder=self.image_encoder,
-            adapters=adapters,
-            fuser=self.fuser,
-            segmenter=self.segmenter,
-            tokenizer=self.tokenizer,
-            prediction=self.prediction_type(),
-            variant=self.variant,
-            offload=self.offload,
-            vae_tiling=self.vae_tiling,
-        )
+        return load(spec)
 
-    def _check(self, name: str, loras: list[str], adapters: dict[str, str]) -> None:
-        from cloisonne.models.checkpoints.load_options import check_options
-        from cloisonne.models.checkpoints.sources import check_kinds, check_path, check_source
+    def spec(self, name: str) -> Any:
+        """The ``ModelSpec`` of the model ``name`` with these options. Raises SceneError or CapabilityError."""
+        from cloisonne.models.model_spec import ModelSpec
 
-        self.check_choices()
-        check_source(name)
-        check_kinds(adapters)
-        paths: dict[str, Iterable[Any]] = {
-            "LoRA": loras,
-            "embedding": self.embedding or [],
-            "exemplar model": [self.exemplar_model],
-            "image encoder": [self.image_encoder],
-            "adapter": adapters.values(),
-            "fuser": [self.fuser],
-            "segmenter": [self.segmenter],
-            "tokenizer": [self.tokenizer],
+        options = {
+            "lora": [_scaled(text) for text in self.lora or []],
+            "regional_lora": dict(_named(text, "--regional-lora", "ink=file") for text in self.regional_lora or []),
+            "adapters": dict(_named(text, "--adapter", "canny=folder") for text in self.adapter or []),
+            "embeddings": self.embedding,
+            "exemplar": self.exemplar_model,
         }
-        for what, given in paths.items():
-            for path in given:
-                if path is not None:
-                    check_path(path, what)
-        check_options(
-            name, vars(self) | {"exemplar": self.exemplar_model, "adapters": adapters, "embeddings": self.embedding}
-        )
+        same = ("device", "dtype", "image_encoder", "fuser", "segmenter", "tokenizer", "prediction", "variant")
+        options |= {option: getattr(self, option) for option in (*same, "offload", "vae_tiling")}
+        given: Any = {option: value for option, value in options.items() if value not in (None, False, [], {})}
+        return ModelSpec.of(name, **given)
 
     def check_choices(self) -> None:
-        """Raise SceneError for an unknown dtype or prediction type."""
-        if self.dtype not in (None, *PRECISIONS):
-            raise SceneError(f'--dtype is "{self.dtype}"; choose one of {", ".join(PRECISIONS)}.')
-        self.prediction_type()
+        """Raise CapabilityError for an unknown dtype or prediction type."""
+        from cloisonne.models.options import checked
+
+        checked("dtype", self.dtype)
+        checked("prediction", self.prediction)
 
     def precision(self) -> Any:
         """The requested torch dtype, or None."""
+        self.check_choices()
         import torch
 
-        self.check_choices()
         return None if self.dtype is None else getattr(torch, self.dtype)
 
     def prediction_type(self) -> Any:
         """The requested prediction type, or None."""
-        if self.prediction not in (None, "epsilon", "v_prediction"):
-            raise SceneError(f'--prediction is "{self.prediction}"; choose "epsilon" or "v_prediction".')
+        self.check_choices()
         return self.prediction
 
 

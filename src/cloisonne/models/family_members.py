@@ -8,9 +8,9 @@ diffusers folders of T2I-Adapters.
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -28,13 +28,27 @@ from cloisonne.models.model import Model
 from cloisonne.models.unet.denoiser import UNetDenoiser, unet_of
 from cloisonne.scene.conditions.control import ControlKind
 
+if TYPE_CHECKING:
+    # Imported where it is used, because most folders have none.
+    from cloisonne.models.adapters.t2i_adapter import Adapter
+
 EXEMPLAR, CLIP = "exemplar", "clip"
 
 
-def with_family_members(model: Model, family: Path, placement: Placement) -> Model:
-    """Add the exemplar network, the control adapters and the segmenter that the family's folder holds."""
-    files = list(model.files)
-    adapters = dict(model.adapters)
+@dataclass(frozen=True, eq=False)
+class FamilyMembers:
+    """What a family's folder holds apart from the model itself, and the files that it was read from."""
+
+    adapters: "Mapping[str, Adapter]"
+    exemplar: ExemplarEngine | None
+    segmenter: Callable[[], Any] | None
+    files: tuple[Path, ...]
+
+
+def read_family_members(model: Model, family: Path, placement: Placement) -> FamilyMembers:
+    """Read the control adapters, the exemplar network for the model's UNet, and the segmenter."""
+    files: list[Path] = []
+    adapters: dict[str, Adapter] = {}
     for kind in get_args(ControlKind):
         folder = family / f"control-{kind}"
         if (folder / "config.json").is_file():
@@ -44,15 +58,21 @@ def with_family_members(model: Model, family: Path, placement: Placement) -> Mod
             unet = unet_of(model.net, f"The adapter for {kind}").unet
             check_adapter(adapters[kind], kind, unet.config, model.name)
             files += files_of([folder])
-    engine = model.exemplar
+    engine = None
     if (family / EXEMPLAR / "config.json").is_file():
         engine = read(family, lambda path: _engine(model, path, placement))
         files += files_of([family / EXEMPLAR, family / CLIP])
-    segmenter = model.segmenter
+    segmenter = None
     if (family / CLIPSEG / "config.json").is_file():
         files += files_of([family / CLIPSEG])
         segmenter = segmenter_of(family / CLIPSEG, family / "tokenizer", placement.device)
-    return replace(model, adapters=adapters, exemplar=engine, segmenter=segmenter, files=tuple(files))
+    return FamilyMembers(adapters, engine, segmenter, tuple(files))
+
+
+def with_family_members(model: Model, found: FamilyMembers) -> Model:
+    """Add the members to a model that has no add-ons yet."""
+    files = (*model.files, *found.files)
+    return replace(model, adapters=found.adapters, exemplar=found.exemplar, segmenter=found.segmenter, files=files)
 
 
 def segmenter_of(folder: Path, tokenizer: Path | None, device: torch.device) -> Callable[[], Any]:

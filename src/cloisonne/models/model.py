@@ -5,12 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
 from cloisonne.core.noise_schedule import NoiseSchedule
+from cloisonne.errors import CapabilityError
+from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.denoiser import Denoiser
+from cloisonne.models.model_spec import ModelSpec
+from cloisonne.models.options import LoadOptions, PathText, Precision, Resampling
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
@@ -43,9 +47,23 @@ class Native:
     similarity: float = 5.0
 
 
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """How a model was loaded: its spec with absolute paths, and a function that makes the model of another spec.
+
+    The function reads only what the model does not have.
+    """
+
+    spec: ModelSpec
+    make: "Callable[[ModelSpec], Model]"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Model:
     """A diffusion network, its text encoder, autoencoder, noise schedule and add-ons, on one device.
+
+    It does not change: the ``with_*`` methods and :meth:`to` return another model, equal to what ``load`` makes of the
+    same options, which shares the unchanged weights with this one.
 
     name: "builtin", or the name of the folder or file; records of images repeat it. family: a name of ``FAMILIES``.
     device: where the networks run; with offloading, where a network is moved to while it runs. files: the files it was
@@ -55,7 +73,7 @@ class Model:
     returns CLIPSeg, reading it at the first call. clip: None, or the scheduler's bound on estimates of x0. warnings:
     what the files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds
     about how they were read. scheduler: the class that the files name, None where they name none. vocabulary: the words
-    it was trained with, where its folder lists them.
+    it was trained with, where its folder lists them. origin: None for a model that was not loaded from files.
     """
 
     name: str
@@ -80,6 +98,117 @@ class Model:
     notes: tuple[str, ...] = ()
     scheduler: str | None = None
     vocabulary: Vocabulary | None = None
+    origin: Origin | None = None
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """The value from which ``load`` makes this model again, with absolute paths.
+
+        Raises:
+            CapabilityError: the model was not loaded from files.
+        """
+        return self._origin.spec
+
+    def with_lora(self, file: PathText, scale: float = 1.0) -> "Model":
+        """The model with a LoRA of any trainer fused into its weights, after those that it has.
+
+        Args:
+            file: the LoRA.
+            scale: factor of its change.
+
+        Raises:
+            CheckpointError: the file is no LoRA, or does not fit the model.
+            CapabilityError: the model takes no LoRAs.
+        """
+        return self._with(lora=(file, scale))
+
+    def with_regional_lora(self, name: str, file: PathText) -> "Model":
+        """The model with a LoRA that applies only in the regions whose ``lora`` names it.
+
+        Args:
+            name: for regions; a LoRA of this name is replaced.
+            file: the LoRA.
+
+        Raises:
+            CheckpointError: the file is no LoRA, does not fit the model, or cannot apply by region.
+            CapabilityError: the model takes no LoRAs.
+        """
+        return self._with(regional_lora={name: file})
+
+    def with_embedding(self, file: PathText) -> "Model":
+        """The model with the learned words of a textual inversion's file.
+
+        Raises:
+            CheckpointError: the file is no embedding, does not fit the model, or its word exists already.
+            CapabilityError: the model takes no text.
+        """
+        return self._with(embeddings=file)
+
+    def with_adapter(self, kind: str, path: PathText) -> "Model":
+        """The model with a T2I-Adapter or ControlNet for a kind of control, in place of any that it has.
+
+        Raises:
+            CheckpointError: the path is no adapter, or it does not fit the model.
+            CapabilityError: there is no such kind, or the model takes no adapters.
+        """
+        return self._with(adapters={kind: path})
+
+    def with_fuser(self, file: PathText) -> "Model":
+        """The model with a CoAdapter's fuser, which combines its T2I-Adapters.
+
+        Raises:
+            CheckpointError: the file is no fuser, or does not fit the adapters.
+            CapabilityError: the model has no T2I-Adapters.
+        """
+        return self._with(fuser=file)
+
+    def with_exemplar(
+        self, path: PathText, image_encoder: PathText | None = None, mask_resampling: Resampling = "bilinear"
+    ) -> "Model":
+        """The model with a network for exemplars, in place of any that it has.
+
+        Args:
+            path: a folder of Paint by Example, or the file of an IP-Adapter.
+            image_encoder: the folder of the IP-Adapter's image encoder; None means next to its file.
+            mask_resampling: how Paint by Example's masks are resized to the latents.
+
+        Raises:
+            CheckpointError: the path is neither, or it does not fit the model.
+            CapabilityError: an option does not apply.
+        """
+        return self._with(exemplar=path, image_encoder=image_encoder, mask_resampling=mask_resampling)
+
+    def with_segmenter(self, folder: PathText) -> "Model":
+        """The model with a CLIPSeg, which MRGD's losses use. Raises CheckpointError where the folder holds none."""
+        return self._with(segmenter=folder)
+
+    def to(
+        self,
+        device: "str | torch.device | None" = None,
+        dtype: "Precision | torch.dtype | None" = None,
+        *,
+        offload: bool | None = None,
+    ) -> "Model":
+        """The model in another place or precision, loaded from its files again; None keeps what ``model_spec`` has.
+
+        Raises:
+            CapabilityError: the device cannot be used.
+            CheckpointError: a file is no longer there.
+        """
+        changes: dict[str, Any] = {"device": device, "dtype": dtype, "offload": offload}
+        return self._with(**{name: value for name, value in changes.items() if value is not None})
+
+    def _with(self, **options: Unpack[LoadOptions]) -> "Model":
+        spec = self.model_spec.with_options(**options)
+        return self if spec == self.model_spec else self._origin.make(spec)
+
+    @property
+    def _origin(self) -> Origin:
+        if self.origin is None:
+            raise CapabilityError(
+                f'"{self.name}" was not loaded from files, so it has no spec and takes no add-ons; load a model.'
+            )
+        return self.origin
 
     @property
     def image_only(self) -> bool:
@@ -97,8 +226,7 @@ class Model:
         total = hashlib.sha256()
         for file in self.files:
             total.update(f"{file.parent.name}/{file.name}\n".encode())
-            with file.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+            total.update(bytes.fromhex(sha256_of(file)))
         total.update("".join(f"{option}\n" for option in self.options).encode())
         return total.hexdigest()
 

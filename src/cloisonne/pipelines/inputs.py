@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 from cloisonne.errors import CheckpointError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.model_spec import ModelSource, ModelSpec
 from cloisonne.scene.scene import Scene
 
 SceneLike: TypeAlias = Scene | Mapping[str, Any] | str | PathLike[str]
 """A scene, a dict of its fields, or the path of a JSON file or of a PNG that carries one."""
 
-ModelLike: TypeAlias = Model | str | PathLike[str]
-"""A loaded model, or what ``load`` takes: "builtin", a folder, a file or a hub id, loaded again in each call."""
+ModelLike: TypeAlias = Model | ModelSource
+"""A loaded model, or what ``load`` takes: a source or a spec, loaded again in each call."""
 
 
 def as_scene(given: SceneLike, fields: Mapping[str, Any] | None = None) -> Scene:
@@ -35,11 +36,12 @@ def as_scene(given: SceneLike, fields: Mapping[str, Any] | None = None) -> Scene
 
 
 def as_model(given: ModelLike) -> Model:
-    """The model; one given by name is loaded on the CPU. Raises CheckpointError."""
+    """The model; one given by its source or spec is loaded. Raises CheckpointError or CapabilityError."""
     if isinstance(given, Model):
         return given
-    if isinstance(given, str | PathLike):
-        return load(given if isinstance(given, str) else Path(given))
+    if isinstance(given, ModelSpec | Mapping | str | PathLike):
+        return load(given)
     raise CheckpointError(
-        f'The model is a {type(given).__name__}; give a loaded model, "builtin", a folder, a file or a hub id.'
+        f'The model is a {type(given).__name__}; give a loaded model, "builtin", a folder, a file, a hub id or a '
+        "ModelSpec."
     )

@@ -5,7 +5,7 @@ Yang et al., CVPR 2023, arXiv 2211.13227. Published as a diffusers folder: Fanta
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.denoiser import Denoiser
+from cloisonne.models.options import Resampling
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """CLIP's normalisation of red, green and blue."""
@@ -85,9 +86,6 @@ def normalised(rgb: NDArray[np.uint8]) -> Tensor:
     """Images uint8 [..., h, w, 3] as CLIP's image towers take them: float32 [..., 3, h, w], normalised."""
     pixels = (rgb.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     return torch.from_numpy(np.moveaxis(pixels, -1, -3).copy())
-
-
-Resampling = Literal["bilinear", "nearest"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -29,9 +29,7 @@ class Placement(NamedTuple):
     offload: bool = False
 
 
-def assemble(
-    parts: Parts, *, name: str, placement: Placement, native: Native | None = None, options: tuple[str, ...] = ()
-) -> Model:
+def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | None = None) -> Model:
     """A model of the parts. native: None means the usual values of the parts' kind.
 
     Raises CheckpointError where the parts do not fit one another.
@@ -57,7 +55,6 @@ def assemble(
         device=placement.device,
         dtype=placement.dtype,
         files=parts.files,
-        options=options,
         scheduler=parts.scheduler.get("_class_name"),
         notes=parts.notes,
         warnings=parts.warnings,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.parts import Parts, TextPart
@@ -148,6 +148,9 @@ def _text(text: TextPart, word: str, vectors: Tensor) -> TextPart:
     tokenizer.add_tokens(tokens)
     ids: Mapping[str, int] = tokenizer.get_vocab()
     rows = tuple(ids[token] for token in tokens)
+    # Copies of the text encoder share the parameter, which resizing writes into.
+    embedding = module.get_input_embeddings()
+    embedding.weight = nn.Parameter(embedding.weight.clone(), requires_grad=False)
     if max(rows) >= len(module.get_input_embeddings().weight):
         module.resize_token_embeddings(max(rows) + 1, mean_resizing=False)
     table = module.get_input_embeddings().weight

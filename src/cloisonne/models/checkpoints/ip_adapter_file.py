@@ -5,7 +5,7 @@ and ``to_v_ip`` project tokens to keys and values of the n-th attention layer.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,18 @@ LAYERS = "ip_adapter."
 """Prefix of the layers' tensors."""
 
 
-def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placement: Placement) -> Model:
-    """Add an IP-Adapter to the model, in place of any other exemplar model.
+@dataclass(frozen=True, eq=False)
+class ReadIpAdapter:
+    """An IP-Adapter read for a model: its layers' weights, its image encoder, its files, and warnings about them."""
+
+    weights: Mapping[str, ImagePromptWeights]
+    adapter: IpAdapter
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+
+def read_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placement: Placement) -> ReadIpAdapter:
+    """Read an IP-Adapter; the model does not change.
 
     image_encoder: a folder; None looks for one next to the file. Raises CheckpointError where the file is no
     IP-Adapter, has an unsupported layout, or does not fit the model.
@@ -38,8 +48,7 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
     projection, layers = _split(opened)
     _check_known(projection, layers, file)
     weights = _by_layer(layers, opened, model)
-    net = unet_of(model.net, f'The IP-Adapter "{file}"')
-    unet: Any = net.unet
+    unet: Any = unet_of(model.net, f'The IP-Adapter "{file}"').unet
     projector = read(file, lambda _: _projector(unet, projection, file, model))
     folder = _encoder_folder(projection, file, image_encoder)
     vision, warn = _vision(folder, placement.dtype)
@@ -47,13 +56,24 @@ def with_ip_adapter(model: Model, file: Path, image_encoder: Path | None, placem
     # With offloading they stay in the CPU's memory like the networks; a layer uses them once a run.
     device = torch.device("cpu") if placement.offload else placement.device
     placed = {name: (k.to(device, placement.dtype), v.to(device, placement.dtype)) for name, (k, v) in weights.items()}
+    return ReadIpAdapter(
+        placed,
+        IpAdapter(vision, projector, placement.device, placed),
+        (file, *files_of([folder])),
+        (*opened.settle("IP-Adapter"), *warn),
+    )
+
+
+def with_ip_adapter(model: Model, found: ReadIpAdapter) -> Model:
+    """Add an IP-Adapter to the model, in place of any other exemplar model."""
+    net = unet_of(model.net, "An IP-Adapter")
     return replace(
         model,
-        net=UNetDenoiser(unet, model.spec, net.text_attention, placed),
+        net=UNetDenoiser(net.unet, model.spec, net.text_attention, found.weights),
         exemplar=None,
-        ip_adapter=IpAdapter(vision, projector, placement.device, placed),
-        files=(*model.files, file, *files_of([folder])),
-        warnings=(*model.warnings, *opened.settle("IP-Adapter"), *warn),
+        ip_adapter=found.adapter,
+        files=(*model.files, *found.files),
+        warnings=(*model.warnings, *found.warnings),
     )
 
 

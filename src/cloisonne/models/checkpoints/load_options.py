@@ -1,12 +1,12 @@
 """Which options of ``load`` apply to a source; the others are refused by name, before torch is imported."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import CapabilityError, spelled
 from cloisonne.models.checkpoints.json_file import read_json
-from cloisonne.models.checkpoints.sources import check_device, is_ip_adapter
+from cloisonne.models.checkpoints.sources import check_device, check_kinds, check_path, check_source, is_ip_adapter
 
 TEXT_ONLY = (
     *("lora", "regional_lora", "embeddings", "exemplar", "image_encoder", "adapters", "fuser", "segmenter"),
@@ -86,11 +86,36 @@ def _check_prediction(folder: Path, prediction: str | None) -> None:
 
 
 def named(option: str) -> str:
-    """An option of ``load`` as it is spelled in the interface in use."""
-    spellings = {
-        "exemplar": spelled("exemplar=", "--exemplar-model"),
-        "image_encoder": spelled("image_encoder=", "--image-encoder"),
-        "adapters": spelled("adapters=", "--adapter"),
-        "prediction": spelled("prediction=", "--prediction"),
+    """An option of ``load`` as an argument of the interface in use."""
+    return spelled(f"{option}=", _flag(option))
+
+
+def label(option: str) -> str:
+    """The name of an option of ``load`` in the interface in use."""
+    return spelled(option, _flag(option))
+
+
+def _flag(option: str) -> str:
+    """The command line's name of an option."""
+    other = {"embeddings": "embedding", "exemplar": "exemplar-model", "adapters": "adapter", "source": "model"}
+    return f"--{other.get(option, option).replace('_', '-')}"
+
+
+def check_paths(source: str, given: Mapping[str, Any]) -> None:
+    """Raise CheckpointError or CapabilityError for a source or an add-on that is not there. Reads no file.
+
+    given: options of a ``ModelSpec`` by name.
+    """
+    check_source(source)
+    adapters = given.get("adapters", {})
+    check_kinds(adapters)
+    paths: dict[str, Iterable[str]] = {
+        "LoRA": [*(file for file, _ in given.get("lora", ())), *given.get("regional_lora", {}).values()],
+        "embedding": given.get("embeddings", ()),
+        "adapter": adapters.values(),
     }
-    return spellings[option]
+    for name in ("exemplar", "image_encoder", "fuser", "segmenter", "tokenizer"):
+        paths[NOUNS.get(name, name)] = [given[name]] if name in given else []
+    for noun, files in paths.items():
+        for path in files:
+            check_path(path, noun)

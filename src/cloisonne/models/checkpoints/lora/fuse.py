@@ -21,6 +21,7 @@ from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmas
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
     """Fuse LoRAs of any trainer into UNet and text encoders, each at its scale, and add the words they bundle.
 
+    Changed layers get parameters of their own, so that copies of the networks that share the old ones do not change.
     Raises CheckpointError for a file that is no LoRA, has an unsupported form, or was trained for another model family;
     warnings of the parts name what of a file is not used.
     """
@@ -40,13 +41,14 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
 
 @torch.no_grad()
 def _fuse(module: Any, change: Change, scale: float) -> bool:
-    """Add a change to a layer's weight and bias. Returns whether that changed a value."""
-    before, bias = module.weight, module.bias
+    """Add a change to a layer's weight and bias, as new parameters. Returns whether that changed a value."""
+    # On the CPU, so that the result has the same bits wherever the layer is.
+    before, bias = module.weight.cpu(), module.bias
     after = change.fused(before, scale)
     changed = not torch.equal(before, after)
-    before.copy_(after)
+    module.weight = nn.Parameter(after, requires_grad=False)
     if bias is not None and (added := change.bias(tuple(bias.shape), scale)) is not None:
-        bias.add_(added.to(bias.dtype))
+        module.bias = nn.Parameter(bias.cpu() + added.to(bias.dtype), requires_grad=False)
         changed = changed or bool(added.any())
     return changed
 
