@@ -45,14 +45,14 @@ def step(index: int = 0, count: int = 20, alpha: float = 0.6) -> Step:
 class Colours:
     """Finds a text where the picture has its colour: red, green or blue by its length."""
 
-    def words(self, texts: list[str]) -> Tensor:
+    def encode_texts(self, texts: list[str]) -> Tensor:
         return torch.eye(3)[[len(text) % 3 for text in texts]]
 
-    def seen(self, pictures: Tensor, *, normalise: bool = True) -> Tensor:
+    def image_features(self, pictures: Tensor, *, normalise: bool = True) -> Tensor:
         return pictures
 
-    def found(self, seen: Tensor, words: Tensor) -> Tensor:
-        return 4 * torch.einsum("chw,nc->nhw", seen[0], words)
+    def logits(self, image_features: Tensor, text_embeddings: Tensor) -> Tensor:
+        return 4 * torch.einsum("chw,nc->nhw", image_features[0], text_embeddings)
 
 
 def energy(**changes: Any) -> RegionEnergy:
