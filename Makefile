@@ -36,7 +36,7 @@ test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: $(INSTALLED)  ## scene, core, imports and words alone (half a minute on two cores)
-	$(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS) tests/scene tests/core tests/test_imports.py tests/test_words.py $(PYTEST_ARGS)
+	$(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS) tests/scene tests/core --ignore tests/core/inversion tests/test_imports.py tests/test_words.py $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## style, format, types and the direction of imports
 	$(PY) -m ruff check .

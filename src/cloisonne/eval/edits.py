@@ -181,11 +181,12 @@ def _report(items: Mapping[str, Items], indices: Sequence[int], tasks: Sequence[
     if len(tasks) > 1:
         found = {row: means(one) for row, one in samples.items()}
         parts += ["#### all tasks\n", estimates("all", f"n = {len(indices)} pairs.", MEASURES, found)]
-        parts.append(estimates("success", "", {task: (task, True) for task in tasks}, success, label="success"))
     first = next(iter(samples))
     if apart := differences_of(samples, first):
         caption = f"Row minus {first}, paired over all of these pairs:"
         parts.append(estimates("differences", caption, MEASURES, apart))
+    if len(tasks) > 1:
+        parts.append(estimates("success", "", {task: (task, True) for task in tasks}, success, label="success"))
     return Report((*parts, LEGEND))
 
 
