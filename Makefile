@@ -11,6 +11,9 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 # Results differ in the last bits with the number of threads, and two test workers share the machine.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+# Half of the time of tests/core, which test-fast leaves to test.
+SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diffusers_scheduler \
+	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check tables bench font train-family-on train-family-status train-family-stop clean distclean
@@ -35,8 +38,8 @@ test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
 	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-test-fast: $(INSTALLED)  ## scene, core, imports and words alone (half a minute on two cores)
-	$(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS) tests/scene tests/core --ignore tests/core/inversion tests/test_imports.py tests/test_words.py $(PYTEST_ARGS)
+test-fast: $(INSTALLED)  ## scene, core, imports and words, without the longest (half a minute on two cores)
+	$(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS) tests/scene tests/core tests/test_imports.py tests/test_words.py $(SLOWER:%=--deselect %) $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## style, format, types and the direction of imports
 	$(PY) -m ruff check .
