@@ -4,15 +4,19 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
 FAMILY ?= ../family
+RUN ?=
 PYTEST_ARGS ?=
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 # Results differ in the last bits with the number of threads, and two test workers share the machine.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+# Half of the time of tests/core, which test-fast leaves to test.
+SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diffusers_scheduler \
+	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo test test-fast check tables bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -22,6 +26,7 @@ help:  ## list the targets
 	@echo "  TORCH_INDEX address of the package index that torch alone comes from when .venv is made:"
 	@echo "              for a CPU build, or one for your CUDA"
 	@echo "  WORKERS     processes the tests run in (2)"
+	@echo "  RUN         of tables: 1 measures again, resumable, in two hours at most on two cores"
 	@echo "  FAMILY      folder with the state of train-family-on (../family)"
 	@echo "  PYTEST_ARGS more arguments for pytest, such as '-m slow' or 'tests/scene'"
 
@@ -33,11 +38,17 @@ test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
 	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
+test-fast: $(INSTALLED)  ## scene, core, imports and words, without the longest (half a minute on two cores)
+	$(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS) tests/scene tests/core tests/test_imports.py tests/test_words.py $(SLOWER:%=--deselect %) $(PYTEST_ARGS)
+
 check: $(INSTALLED)  ## style, format, types and the direction of imports
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m basedpyright
 	$(ONE_THREAD) $(PY) -m pytest -q tests/test_imports.py
+
+tables: $(INSTALLED)  ## write the figures of README and docs from benchmarks/records; RUN=1 measures them first
+	$(ONE_THREAD) $(PY) scripts/tables.py $(if $(RUN),run)
 
 bench: $(INSTALLED)  ## measure what regions cost
 	$(ONE_THREAD) $(PY) benchmarks/regions.py

@@ -15,10 +15,9 @@ counterpart for. Weights are random; only their shape matters.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from cloisonne.eval.report import Column, Report, Table
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.assemble import Placement, assemble
 from cloisonne.models.checkpoints.parts import Parts, TextPart
@@ -108,10 +108,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     rows = [row for shape in options.shapes for row in measure(shape, options)]
-    chip = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"cpu, {options.threads} threads"
-    found = {"device": chip, "mode": options.mode, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"The rows are in {options.out}")
+    chip = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"CPU, {options.threads} threads"
+    caption = f"{chip}, {options.mode}, torch {torch.__version__}"
+    options.out.write_text(Report((table_of(rows, caption),)).json())
+    print(f"The table is in {options.out}")
+
+
+def table_of(results: list[Result], caption: str) -> Table:
+    """One row per shape and side."""
+    titles = ("steps", "pixels", "seconds", "of diffusers'", "relative difference of latents")
+    columns = (Column("shape", "text"), Column("side", "text"), *(Column(title, "number") for title in titles))
+    rows = []
+    for r in results:
+        difference = "" if r.difference is None else f"{r.difference:.1e}"
+        cells = (str(r.steps), str(r.pixels), f"{r.seconds:.2f}", f"{r.ratio:.3f}", difference)
+        rows.append((r.shape, r.side, *cells))
+    return Table(name="latents", caption=caption, columns=columns, rows=tuple(rows))
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from cloisonne.core.plan import Plan, View
 from cloisonne.core.predict import predict
 from cloisonne.core.run import Run
 from cloisonne.core.step import Step
+from cloisonne.eval.report import Column, Report, Table
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet.denoiser import UNetDenoiser
@@ -103,16 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     shapes = options.shapes or ["sd15", *(["builtin"] if builtin_config().exists() else [])]
     tables = {shape: measure(shape, options.regions, options.rounds, options.dense_rounds) for shape in shapes}
-    found = {
-        "device": "cpu",
-        "threads": 1,
-        "torch": torch.__version__,
-        "rounds": options.rounds,
-        "dense_rounds": options.dense_rounds,
-        "tables": {shape: [asdict(result) for result in table] for shape, table in tables.items()},
-    }
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"The tables are in {options.out}")
+    options.out.write_text(Report((table_of(tables),)).json())
+    print(f"The table is in {options.out}")
 
 
 @torch.no_grad()
@@ -218,11 +211,22 @@ def builtin_config() -> Path:
     return BUILTIN / "unet" / "config.json"
 
 
+def table_of(tables: dict[str, list[Result]]) -> Table:
+    """One row per shape, form and number of regions."""
+    titles = ("K", "rows", "time, of K = 1", "FLOPs, of K = 1", "largest difference from dense")
+    columns = (Column("shape", "text"), Column("form", "text"), *(Column(title, "number") for title in titles))
+    rows = []
+    for shape, results in tables.items():
+        for r in results:
+            seconds = f" ({r.seconds:.3g} s)" if r.form == "gathered" and r.regions == 1 else ""
+            difference = "" if r.difference is None else f"{r.difference:.1e}"
+            cells = (f"{r.time:.3f}{seconds}", f"{r.operations:.3f}", difference)
+            rows.append((shape, r.form, str(r.regions), str(r.rows), *cells))
+    return Table(name="regions", columns=columns, rows=tuple(rows))
+
+
 def show(results: list[Result]) -> None:
-    print(f"{'':10}{'K':>4}{'rows':>6}{'seconds':>10}{'time':>8}{'FLOPs':>8}{'difference':>12}")
-    for r in results:
-        difference = "" if r.difference is None else f"{r.difference:.1e}"
-        print(f"{r.form:10}{r.regions:4}{r.rows:6}{r.seconds:10.4f}{r.time:8.3f}{r.operations:8.3f}{difference:>12}")
+    print(table_of({"": results}).markdown())
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
 
 Trains every member (`cloisonne train family`; run again to resume, as after a
 slice), installs them into the package, writes the model card with its sheets
-and the images of README and docs, and measures the new family into
-`family/tables`. Evaluations resume too, so run the command again until it
-prints "Done".
+and the images of README and docs, and measures the new family (`scripts/
+tables.py run`) into the records from which README and docs get their tables.
+Measuring resumes too, so run the command again until it prints "Done".
 """
 
 import argparse
@@ -23,7 +23,6 @@ from cloisonne.train.builtin.family import finished
 ROOT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 48 << 20
 """Limit of all weights together."""
-BENCHMARKS = ("layouts", "control", "exemplars", "edits", "translations", "mixed")
 
 
 def main() -> None:
@@ -38,20 +37,19 @@ def main() -> None:
     install(family)
     for script in ("model_card.py", "docs_pictures.py"):
         call([sys.executable, str(ROOT / "scripts" / script)])
-    for command in measuring(options):
-        call(command)
-    print(f"Done: the tables for docs/results.md are in {options.out / 'tables'}.")
+    call(measuring(options))
+    print("Done: README and docs have the tables of the new family.")
 
 
 def parser() -> argparse.ArgumentParser:
     """The options; those of training match `cloisonne train family`."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, required=True, help="folder of the family, the training state and the tables")
+    made.add_argument("--out", type=Path, required=True, help="folder of the family, the training state and the items")
     made.add_argument("--minutes", type=float, required=True, help="total training time in minutes")
     made.add_argument("--device", default="auto", help="device: auto, cpu or cuda (default: auto)")
     made.add_argument("--slice-minutes", type=float, help="stop training after this many minutes")
     made.add_argument("--begin", help='continue from "builtin" or a finished family (default: from scratch)')
-    made.add_argument("--limit", type=int, help="items of each benchmark (default: that of the benchmark)")
+    made.add_argument("--limit", type=int, help="at most this many items of each benchmark")
     return made
 
 
@@ -62,14 +60,12 @@ def training(options: argparse.Namespace) -> list[str]:
     return command + (["--slice-minutes", str(options.slice_minutes)] if options.slice_minutes else [])
 
 
-def measuring(options: argparse.Namespace) -> list[list[str]]:
-    """The commands that measure, each into its own folder."""
+def measuring(options: argparse.Namespace) -> list[str]:
+    """The command that measures."""
     limit = ["--limit", str(options.limit)] if options.limit else []
     device = [] if options.device == "auto" else ["--device", options.device]
-    return [
-        cloisonne("evaluate", name, "--output", str(options.out / "tables" / name), *limit, *device)
-        for name in BENCHMARKS
-    ]
+    script, out = str(ROOT / "scripts" / "tables.py"), str(options.out / "tables")
+    return [sys.executable, script, "run", "--out", out, *limit, *device]
 
 
 def install(family: Path) -> None:

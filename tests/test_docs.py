@@ -1,11 +1,17 @@
-"""The documentation is valid: its Python runs, its links and paths resolve, its pages name their commands."""
+"""The documentation is valid: its snippets run or are checked, its links and paths resolve, its pages name commands."""
 
+import ast
+import inspect
+import json
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from command_lines import understood
 
+import cloisonne
 from cloisonne.models.builtin import BUILTIN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,8 +23,9 @@ ROOMS = "|".join(sorted(path.parent.name for path in (ROOT / "src" / "cloisonne"
 PATH = re.compile(rf"`((?:{TOP}|{ROOMS})/[\w./-]*)")
 """A file or folder of the repository, or one below src/cloisonne."""
 
-RUN = [ROOT / "README.md", ROOT / "docs" / "scenes.md", ROOT / "docs" / "inversion.md"]
-"""Pages whose Python needs only the built-in family."""
+NOT_RUN = re.compile(r"<!-- not run: .+ -->\n$")
+"""Stands before Python that cannot run here, with the reason; the calls in it are checked against signatures."""
+LANGUAGES = {"", "python", "json"}
 
 builtin = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is missing")
 
@@ -43,14 +50,75 @@ def anchors(path: Path) -> list[tuple[int, str]]:
     return found
 
 
+def python(path: Path) -> list[tuple[str, bool]]:
+    """The Python blocks of a page, and whether each can run."""
+    text = path.read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S)
+    return [(block[1], NOT_RUN.search(text, 0, block.start()) is None) for block in found]
+
+
+def command_lines(path: Path) -> list[str]:
+    """The calls of our programs on a page: in blocks without a language, and indented."""
+    text = path.read_text(encoding="utf-8")
+    indented = re.findall(r"^ {4}(\S.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    lines = [*indented, *"\n".join(blocks(path, "")).splitlines()]
+    return [found[1] for line in lines if (found := re.match(r"(?:\$ )?((?:cloisonne|make|python) .*)", line))]
+
+
+def calls(block: str) -> list[tuple[str, list[str], int]]:
+    """(name in cloisonne, keywords, positional arguments) of each call of it."""
+    found = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    return [
+        (call.func.attr, [keyword.arg for keyword in call.keywords if keyword.arg], len(call.args))
+        for call in found
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id == "cl"
+    ]
+
+
 @builtin
-@pytest.mark.parametrize("path", RUN, ids=name)
+@pytest.mark.parametrize("path", [page for page in PAGES if any(runs for _, runs in python(page))], ids=name)
 def test_python_runs_as_printed(path: Path, workdir: Path) -> None:
     """All blocks of a page, one after the other in one namespace, with examples/ in the working directory."""
     (workdir / "examples").symlink_to(ROOT / "examples")
     namespace: dict[str, object] = {}
-    for block in blocks(path, "python"):
-        exec(compile(block, name(path), "exec"), namespace)
+    for block, runs in python(path):
+        if runs:
+            exec(compile(block, name(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if any(not runs for _, runs in python(page))], ids=name)
+def test_python_that_cannot_run_fits_the_signatures(path: Path) -> None:
+    checked = [call for block, runs in python(path) if not runs for call in calls(block)]
+    assert checked
+    for function, keywords, count in checked:
+        inspect.signature(getattr(cloisonne, function)).bind(*range(count), **dict.fromkeys(keywords))
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name)
+def test_command_lines_are_understood(path: Path) -> None:
+    """Every ``cloisonne`` line is parsed, with its options; ``make`` has the target; scripts are there."""
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for line in command_lines(path):
+        program, *words = shlex.split(line.removesuffix(" ..."), comments=True)
+        if program == "cloisonne":
+            understood(words)
+        elif program == "make":
+            assert [word for word in words if "=" not in word and word not in targets] == [], line
+        else:
+            assert (ROOT / words[0]).is_file(), line
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_json_is_json(path: Path) -> None:
+    for block in blocks(path, "json"):
+        json.loads(block)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_blocks_have_a_language_that_is_checked(path: Path) -> None:
+    fences = re.findall(r"^```(.*)$", path.read_text(encoding="utf-8"), re.M)
+    assert set(fences) <= LANGUAGES
+    assert len(fences) % 2 == 0
 
 
 @builtin

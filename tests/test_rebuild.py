@@ -1,15 +1,14 @@
 """The script that rebuilds the family calls commands that exist, in order, and replaces nothing that does not fit."""
 
-import importlib.util
+import importlib
 from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
-import typer
+from command_lines import understood
 
-from cloisonne.cli.main import app
+import tables
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.train.builtin.family import finished
 
@@ -18,28 +17,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def rebuild() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rebuild", ROOT / "scripts" / "rebuild.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("rebuild")
 
 
 def options(rebuild: ModuleType, *words: str) -> Namespace:
     return rebuild.parser().parse_args(["--out", "there", "--minutes", "5", *words])
-
-
-def understood(words: list[str]) -> dict[str, Any]:
-    """What the command line makes of it; a usage error if it does not understand."""
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("cloisonne", words)
-    args = [*context._protected_args, *context.args]
-    while hasattr(command, "commands"):
-        name, command, args = command.resolve_command(context, args)
-        context = command.make_context(name, args, parent=context)
-        args = [*getattr(context, "_protected_args", ()), *context.args]
-    return context.params
 
 
 def test_commands_are_understood(rebuild: ModuleType) -> None:
@@ -49,10 +31,10 @@ def test_commands_are_understood(rebuild: ModuleType) -> None:
     assert trained["slice_minutes"] == 8
     assert trained["begin"] == "builtin"
     assert understood(rebuild.training(options(rebuild))[3:])["begin"] is None
-    measured = [understood(command[3:]) for command in rebuild.measuring(asked)]
-    assert len(measured) == len({str(one["out"]) for one in measured}) == 6
-    assert all(one["limit"] == 7 and one["device"] == "cuda" for one in measured)
-    assert understood(rebuild.measuring(options(rebuild))[0][3:])["limit"] is None
+    measured = tables.parser().parse_args(rebuild.measuring(asked)[2:])
+    assert (measured.verb, measured.limit, measured.device) == ("run", 7, "cuda")
+    measured = tables.parser().parse_args(rebuild.measuring(options(rebuild))[2:])
+    assert (measured.out, measured.limit, measured.device) == (Path("there/tables"), None, "")
 
 
 def test_only_a_finished_family_goes_into_the_package(rebuild: ModuleType, tmp_path: Path, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from cloisonne.eval import benchmark
 from cloisonne.eval.benchmark import CEILINGS, evaluate_layouts
 from cloisonne.eval.judge import CLASS_OF, EMBEDDING, Verdict
 from cloisonne.eval.layouts import layouts
+from cloisonne.eval.report import Table
 from cloisonne.scene import Scene
 from cloisonne.world.glyphs import COLOURS, TRAINING
 
@@ -150,10 +151,10 @@ def test_limit_below_one(tmp_path: Path) -> None:
 
 def test_files(tmp_path: Path) -> None:
     results = run(tmp_path, Painter(), limit=2, save_pictures=True)
-    assert (tmp_path / "layouts.md").read_text() == results.markdown()
-    written = json.loads((tmp_path / "layouts.json").read_text())
-    assert written["layouts"] == benchmark.SHA256
-    assert written["groups"]["all"]["rows"]["reco"]["found"]["n"] == results.groups["all"].rows["reco"]["found"].n
+    assert (tmp_path / "layouts.md").read_text() == results.report().markdown()
+    assert json.loads((tmp_path / "run.json").read_text())["layouts"] == benchmark.SHA256
+    written = json.loads((tmp_path / "layouts.json").read_text())["tables"]
+    assert [Table.of(table).markdown() for table in written] == [one.markdown() for one in results.report().tables()]
     pictures = sorted(path.relative_to(tmp_path / "pictures").as_posix() for path in tmp_path.glob("pictures/*/*"))
     assert pictures == sorted(f"{row}/{k:04d}.png" for row in (*METHODS, *CEILINGS) for k in range(2))
     assert not list(tmp_path.rglob("*.partial"))

@@ -14,6 +14,7 @@ from cloisonne.eval.control import NONE, Row, evaluate_control
 from cloisonne.eval.control_cases import CANVAS, cases
 from cloisonne.eval.judge import EMBEDDING, Verdict
 from cloisonne.eval.metrics.control import boundary, edge_figures, low_frequency, variety
+from cloisonne.eval.report import Table
 from cloisonne.scene import Scene
 from cloisonne.scene.shapes.masks import box_mask
 from cloisonne.world.glyphs import COLOURS, TRAINING
@@ -223,8 +224,8 @@ def test_diversity(tmp_path):
     assert results.variety[NONE]["inside"].scenes == 2
     assert results.variety[NONE]["inside"].value > results.variety["a"]["inside"].value > 0
     assert results.variety_differences[NONE]["outside"].value > 0
-    assert "### Diversity" in results.markdown()
-    assert "### Diversity" not in run(tmp_path, Tracer()).markdown()
+    assert "### Diversity" in results.report().markdown()
+    assert "### Diversity" not in run(tmp_path, Tracer()).report().markdown()
 
 
 def test_another_run_is_refused(tmp_path):
@@ -247,10 +248,10 @@ def test_nothing_to_do_is_refused(tmp_path):
 def test_files(tmp_path):
     results = run(tmp_path, Tracer(), limit=2, save_pictures=True)
     text = (tmp_path / "control.md").read_text()
-    assert text == results.markdown()
+    assert text == results.report().markdown()
     assert "n = 2 scenes" in text
     assert "| none | " in text
-    written = json.loads((tmp_path / "control.json").read_text())
-    assert written["rows"]["a"]["f"]["n"] == 2
+    written = json.loads((tmp_path / "control.json").read_text())["tables"]
+    assert [Table.of(table) for table in written] == results.report().tables()
     assert len(list(tmp_path.glob("pictures/*/*.png"))) == 2 * 5
     assert not list(tmp_path.rglob("*.partial"))

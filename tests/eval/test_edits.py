@@ -52,7 +52,7 @@ def cells(text: str, row: str) -> list[dict[str, str]]:
     for line in text.splitlines():
         if line.startswith("|"):
             parts = [part.strip() for part in line.strip("|").split("|")]
-            heads = parts if parts[0] == "" else heads
+            heads = parts if parts[0] in ("", "success") else heads
             if parts[0] == row:
                 found.append(dict(zip(heads, parts, strict=True)))
     return found
@@ -82,9 +82,11 @@ def test_another_run_or_row_is_refused(tmp_path: Path, other: dict[str, object])
 def test_tables_of_tasks_costs_and_references(tmp_path: Path) -> None:
     text = evaluated(tmp_path, Greyer(), limit=2)
     assert [line for line in text.splitlines() if line.startswith("####")] == [
-        *(f"#### {task}, n = 2 pairs" for task in ("add", "remove", "change", "mixed")),
-        "#### all tasks, n = 8 pairs",
+        *(f"#### {task}" for task in ("add", "remove", "change", "mixed")),
+        "#### all tasks",
     ]
+    assert text.count("n = 2 pairs.") == 4
+    assert "n = 8 pairs." in text
     grey, truth, copy = (cells(text, row)[4] for row in ("grey", "truth", "copy"))
     assert (grey["rows"], grey["seconds"]) == ("40.00 [–, n < 10]", "1.50 [–, n < 10]")
     assert (truth["rows"], truth["raw outside, max"]) == ("–", "–")
@@ -96,14 +98,15 @@ def test_tables_of_tasks_costs_and_references(tmp_path: Path) -> None:
     less = cells(text, "copy")[5]
     assert less["background MSE x1e4"] == "0.00 [–, n < 10]"
     assert less["rows"] == "–"
-    assert len(cells(text, "grey")) == 5
+    assert len(cells(text, "grey")) == 6
+    assert cells(text, "grey")[5].keys() == {"success", "add", "remove", "change", "mixed"}
 
 
 def test_tasks_can_be_chosen(tmp_path: Path) -> None:
     make = Greyer()
     text = evaluated(tmp_path, make, limit=2, tasks=["mixed", "remove"], seed=100)
     assert make.seeds == [101, 103, 105, 107]
-    assert "#### all tasks, n = 4 pairs" in text
+    assert "#### all tasks\n\nn = 4 pairs." in text
     assert "#### add" not in text
     assert cells(text, "grey")[0]["text"] == "–"
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cloisonne.bench.mixed import mixed
+from cloisonne.bench.settings import Settings
 from cloisonne.errors import CapabilityError, OutputError
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.mixed import Generated, evaluate_mixed
@@ -88,14 +89,5 @@ def test_conditions_met_equally_alone_and_mixed_have_no_difference(tmp_path: Pat
 
 def test_a_model_without_exemplars_or_edges_is_refused(tmp_path: Path, tiny_sd: Path) -> None:
     with pytest.raises(CapabilityError, match="cannot do exemplar; load Paint by Example"):
-        mixed(
-            tmp_path / "out",
-            str(tiny_sd),
-            limit=1,
-            given=False,
-            together=False,
-            seed=0,
-            device="cpu",
-            save_pictures=False,
-        )
+        mixed(Settings(out=tmp_path / "out", model=str(tiny_sd), limit=1))
     assert not (tmp_path / "out").exists()

@@ -76,7 +76,7 @@ def test_distances_of_few_pictures_are_not_given(results: Results) -> None:
 
 
 def test_markdown(results: Results) -> None:
-    text = results.markdown()
+    text = results.report().markdown()
     all_, overlapped, held_out, legend = text.split("### ")[1:]
     assert all_.startswith("Compositions of the training world\n\nn = 408 scenes, ")
     assert "real images against other real ones: whole " in all_
@@ -84,6 +84,6 @@ def test_markdown(results: Results) -> None:
     assert "| reco | 8" in all_
     assert "Fréchet distances need at least 400 images." in overlapped
     assert "–" in held_out
-    assert all(f"- {heading}: " in legend for heading in MEASURES.values())
+    assert all(f"- {heading}: " in legend for heading, _ in MEASURES.values())
     header, rule, *body = [line for line in all_.splitlines() if line.startswith("|")][:5]
     assert {line.count("|") for line in (header, rule, *body)} == {10}

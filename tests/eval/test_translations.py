@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cloisonne.bench.concepts import Concepts
+from cloisonne.bench.settings import Settings
 from cloisonne.bench.translations import translations
 from cloisonne.errors import CapabilityError, OutputError, SceneError
 from cloisonne.eval.items import Items, open_folder
@@ -128,16 +129,8 @@ def test_a_folder_of_other_items_is_refused(tmp_path: Path) -> None:
 
 
 def test_rows_with_prompts_generate_both_tasks(tmp_path: Path) -> None:
-    translations(
-        tmp_path,
-        "builtin",
-        rows=["control", "quick=p2p,inversion=direct"],
-        limit=1,
-        seed=0,
-        device="cpu",
-        save_pictures=True,
-        report=lambda line: None,
-    )
+    settings = Settings(out=tmp_path, limit=1, save_pictures=True, report=lambda line: None)
+    translations(settings, rows=["control", "quick=p2p,inversion=direct"])
     for row in ("control", "quick"):
         figures = [json.loads(line) for line in (tmp_path / f"items-{row}.jsonl").read_text().splitlines()]
         assert len(figures) == 2
@@ -156,14 +149,12 @@ def test_unknown_rows_are_refused(tmp_path: Path) -> None:
     )
     for row, message in cases:
         with pytest.raises(SceneError, match=message):
-            translations(tmp_path, "builtin", rows=[row], limit=1, seed=0, device="cpu", save_pictures=False)
+            translations(Settings(out=tmp_path, limit=1), rows=[row])
 
 
 def test_a_model_without_edges_has_no_row_of_control(tmp_path: Path, tiny_sd: Path) -> None:
     with pytest.raises(CapabilityError, match="cannot do control of kind canny"):
-        translations(
-            tmp_path / "out", str(tiny_sd), rows=["control"], limit=1, seed=0, device="cpu", save_pictures=False
-        )
+        translations(Settings(out=tmp_path / "out", model=str(tiny_sd), limit=1), rows=["control"])
     assert not (tmp_path / "out").exists()
 
 
@@ -203,7 +194,7 @@ def test_learning_resumes_where_it_was_stopped(tmp_path: Path, tiny: Model) -> N
 def test_learned_rows_share_the_concept_that_a_translation_learns(tmp_path: Path) -> None:
     few = "rounds=2,batch=1,steps=3"
     rows = [f"paper=vct,{few}", f"code=vct-code,{few}"]
-    translations(tmp_path, "builtin", rows=rows, limit=1, seed=0, device="cpu", save_pictures=True, report=len)
+    translations(Settings(out=tmp_path, limit=1, save_pictures=True, report=len), rows=rows)
     learned = sorted((tmp_path / "concepts").glob("*.safetensors"))
     assert [file.name.split("-")[0] for file in learned] == ["style", "subject"]
     item = translation_item(0)

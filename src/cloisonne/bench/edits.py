@@ -1,7 +1,6 @@
 """Runs the benchmark of region edits with this package's editor."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -9,13 +8,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloisonne.bench.arguments import EDIT_ROWS, WORDS, check_edits, edit_rows
-from cloisonne.bench.layouts import facts, through_vae
+from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.eval.edits import Made, Row, evaluate_edits
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.metrics.edits import ClipSimilarity
 from cloisonne.eval.pairs import Pair
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.generate import generate
@@ -24,35 +22,21 @@ from cloisonne.scene.before_after import halves
 
 
 def edits(
-    out: Path,
-    source: str,
-    *,
-    rows: Sequence[str] | None,
-    limit: int,
-    tasks: Sequence[str] | None,
-    mode: str,
-    seed: int,
-    device: str,
-    save_pictures: bool,
-    report: Callable[[str], None] = print,
+    settings: Settings, *, rows: Sequence[str] | None = None, tasks: Sequence[str] | None = None, mode: str = "real"
 ) -> str:
     """``evaluate edits``: the tables in markdown. rows: see ``arguments.edit_rows``; None means ``EDIT_ROWS``."""
     check_edits(rows, tasks, mode)
     presets = edit_rows(rows or EDIT_ROWS)
-    model = load(source, device=device)
+    model = settings.load()
     return evaluate_edits(
         {name: row_of(preset, options, model, mode) for name, (preset, options) in presets.items()},
         Judge.load(BUILTIN / "judge"),
         ClipSimilarity(BUILTIN),
         through_vae(model),
-        out,
-        limit=limit,
+        settings.out,
         tasks=tasks,
         mode=cast(Any, mode),
-        seed=seed,
-        about=facts(model),
-        save_pictures=save_pictures,
-        report=report,
+        **settings.keywords(model),
     )
 
 

@@ -1,56 +1,38 @@
 """Runs the exemplar benchmark with this package's generator."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from cloisonne.bench.arguments import EXEMPLAR_ROWS, WORDS, exemplar_row
-from cloisonne.bench.layouts import facts, through_vae
+from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.errors import SceneError
 from cloisonne.eval.exemplars import Fill, evaluate_exemplars
 from cloisonne.eval.holes import Hole
 from cloisonne.eval.judge import Judge
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import fill, paint
 
 
-def exemplars(
-    out: Path,
-    source: str,
-    *,
-    rows: list[str] | None,
-    limit: int,
-    spread_items: int,
-    seed: int,
-    device: str,
-    save_pictures: bool,
-    report: Callable[[str], None] = print,
-) -> str:
-    """``evaluate exemplars``. rows: see :func:`row_of`; None measures the model's own exemplars, and the phrase."""
-    model = load(source, device=device)
+def exemplars(settings: Settings, *, rows: Sequence[str] | None = None, spread_items: int = 0) -> str:
+    """``evaluate exemplars``: the tables in markdown.
+
+    rows: see :func:`row_of`; None measures the model's own exemplars, and the phrase.
+    """
+    model = settings.load()
     if not model.takes_exemplars and not rows:
-        raise SceneError(f'The model "{source}" has no exemplar network; give one to measure, as in --row NAME=FOLDER.')
-    fills = dict(row_of(text, model, source, device) for text in (rows or EXEMPLAR_ROWS))
-    return evaluate_exemplars(
-        fills,
-        Judge.load(BUILTIN / "judge"),
-        through_vae(model),
-        out,
-        limit=limit,
-        spread_items=spread_items,
-        seed=seed,
-        about=facts(model),
-        save_pictures=save_pictures,
-        report=report,
-    )
+        raise SceneError(
+            f'The model "{settings.model}" has no exemplar network; give one to measure, as in --row NAME=FOLDER.'
+        )
+    fills = dict(row_of(text, model, settings) for text in (rows or EXEMPLAR_ROWS))
+    judge, keywords = Judge.load(BUILTIN / "judge"), settings.keywords(model)
+    return evaluate_exemplars(fills, judge, through_vae(model), settings.out, spread_items=spread_items, **keywords)
 
 
-def row_of(text: str, model: Model, source: str, device: str) -> tuple[str, Fill]:
+def row_of(text: str, model: Model, settings: Settings) -> tuple[str, Fill]:
     """The name and fill function of a row "NAME[=FOLDER][@SIMILARITY]" or "words".
 
     FOLDER: a Paint by Example folder, as ``train exemplar`` writes it; default: the model's own exemplar network.
@@ -58,7 +40,7 @@ def row_of(text: str, model: Model, source: str, device: str) -> tuple[str, Fill
     name, folder, options = exemplar_row(text)
     if name == WORDS:
         return name, lambda item, seed: _from_phrase(item, seed, model)
-    own = load(source, device=device, exemplar=folder) if folder else model
+    own = settings.load(exemplar=folder) if folder else model
     return name, lambda item, seed: _from_exemplar(item, seed, own, options)
 
 

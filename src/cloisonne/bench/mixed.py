@@ -1,34 +1,19 @@
 """Runs the benchmark of mixed scenes with this package's generator."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 
-from cloisonne.bench.layouts import facts
+from cloisonne.bench.settings import Settings
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.mixed import Generated, evaluate_mixed
 from cloisonne.methods.kinds import check
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.load import load
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Scene
 
 
-def mixed(
-    out: Path,
-    source: str,
-    *,
-    limit: int,
-    given: bool,
-    together: bool,
-    seed: int,
-    device: str,
-    save_pictures: bool,
-    report: Callable[[str], None] = print,
-) -> str:
+def mixed(settings: Settings, *, given: bool = False, together: bool = True) -> str:
     """``evaluate mixed``: the tables in markdown. Raises CapabilityError if the model lacks a kind of condition."""
-    model = load(source, device=device)
+    model = settings.load()
     check("exemplar", model)
     check("control", model, kind="canny")
 
@@ -38,15 +23,5 @@ def mixed(
         rgb = np.asarray(made.image.convert("RGB"), np.uint8)
         return Generated(rgb=rgb, rows=costs["rows"], calls=costs["forwards"], seconds=costs["seconds"])
 
-    return evaluate_mixed(
-        run,
-        Judge.load(BUILTIN / "judge"),
-        out,
-        limit=limit,
-        given=given,
-        together=together,
-        seed=seed,
-        about=facts(model),
-        save_pictures=save_pictures,
-        report=report,
-    )
+    judge, keywords = Judge.load(BUILTIN / "judge"), settings.keywords(model)
+    return evaluate_mixed(run, judge, settings.out, given=given, together=together, **keywords)

@@ -1,8 +1,7 @@
 """Runs the translation benchmark with this package's translator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 
 from cloisonne.bench.arguments import CONTROLLED, EXEMPLAR, P2P, TRANSLATION_ROWS, p2p_of, translation_rows
 from cloisonne.bench.concepts import Concepts
-from cloisonne.bench.layouts import facts, through_vae
+from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.bench.translation_baselines import controlled, reworded
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.translation_items import TranslationItem
@@ -21,43 +20,28 @@ from cloisonne.eval.translations import (
 )
 from cloisonne.methods.kinds import check
 from cloisonne.models.builtin import BUILTIN
-from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import paint
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
 
 
-def translations(
-    out: Path,
-    source: str,
-    *,
-    rows: Sequence[str] | None,
-    limit: int,
-    seed: int,
-    device: str,
-    save_pictures: bool,
-    report: Callable[[str], None] = print,
-) -> str:
+def translations(settings: Settings, *, rows: Sequence[str] | None = None) -> str:
     """``evaluate translations``: the tables in markdown. rows: presets by name; None means ``TRANSLATION_ROWS``.
 
     Raises SceneError for an unknown row, CapabilityError if the model does not support one.
     """
     presets = translation_rows(rows or TRANSLATION_ROWS)
-    model = load(source, device=device)
+    model = settings.load()
     if any(preset == CONTROLLED for preset, _ in presets.values()):
         check("control", model, kind="canny")
-    concepts = Concepts(out / "concepts", model, seed, report)
+    concepts = Concepts(settings.out / "concepts", model, settings.seed, settings.report)
     return evaluate_translations(
         {name: _row(preset, options, model, concepts) for name, (preset, options) in presets.items()},
         Judge.load(BUILTIN / "judge"),
         through_vae(model),
-        out,
-        limit=limit,
-        seed=seed,
-        about=facts(model),
-        save_pictures=save_pictures,
-        report=report,
+        settings.out,
+        **settings.keywords(model),
     )
 
 

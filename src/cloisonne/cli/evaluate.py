@@ -2,204 +2,174 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloisonne.cli.options import grouped
 from cloisonne.cli.terminal import to_stderr
 from cloisonne.errors import Cancelled
+
+if TYPE_CHECKING:
+    from cloisonne.bench.settings import Settings
 
 evaluate = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run the benchmarks of a model.")
 
 Out = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for measurements and tables; an unfinished run in it is resumed.")
 ]
-Source = Annotated[str, typer.Option(help='Model to measure: "builtin" or a diffusers folder.')]
-Device = Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps.")]
-SavePictures = Annotated[bool, typer.Option(help="Also write the images.")]
+Limit = Annotated[
+    int, typer.Option(min=1, help="Number of items, from the first; of each task, where there are tasks.")
+]
+Names = list[str] | None
 
 
-def _resumable(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that may be interrupted: finished items are kept, and the same command resumes it."""
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The options of every benchmark."""
+
+    model: Annotated[str, typer.Option(help='Model to measure: "builtin" or a diffusers folder.')] = "builtin"
+    seed: Annotated[int, typer.Option(help="Offset added to the seed of every item.")] = 0
+    device: Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps.")] = "cpu"
+    save_pictures: Annotated[bool, typer.Option(help="Also write the images.")] = False
+
+    def check(self) -> None:
+        """Raise CheckpointError for a missing model, CapabilityError for an unknown device; imports no torch."""
+        from cloisonne.models.checkpoints.sources import check_device, check_source
+
+        check_source(self.model)
+        check_device(self.device)
+
+    def settings(self, out: Path, limit: int | None) -> "Settings":
+        """The settings of a run."""
+        from cloisonne.bench.settings import Settings
+
+        return Settings(out=out, limit=limit, report=to_stderr, **vars(self))
+
+
+def _resumable(command: Callable[..., str]) -> Callable[..., None]:
+    """A command that may be interrupted: finished items are kept, and the same command resumes it.
+
+    It prints the tables that the command returns.
+    """
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def run(out: Path, shared: Shared, **options: Any) -> None:
+        shared.check()
         try:
-            command(**given)
+            typer.echo(command(out=out, shared=shared, **options))
         except KeyboardInterrupt:
             raise Cancelled(
-                f'Stopped; the finished items are kept in "{given["out"]}". Run the same command again to resume.'
+                f'Stopped; the finished items are kept in "{out}". Run the same command again to resume.'
             ) from None
 
-    return run
+    return grouped(run)
 
 
 @evaluate.command("layouts")
 @_resumable
 def evaluate_layouts(
     out: Out,
-    model: Source = "builtin",
-    method: Annotated[list[str] | None, typer.Option(help="Method to measure. Repeatable. Default: all.")] = None,
+    shared: Shared,
+    method: Annotated[Names, typer.Option(help="Method to measure. Repeatable. Default: all.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of scenes, from the first. Default: all.")] = None,
-    seed: Annotated[int, typer.Option(help="Offset added to the seed of every layout.")] = 0,
-    device: Device = "cpu",
-    save_pictures: SavePictures = False,
-) -> None:
+) -> str:
     """Measure region control on layouts-v1. Tables: objects in boxes, classes, colours, leakage, Fréchet distance."""
-    _check(model, device)
     from cloisonne.bench.arguments import layout_methods
 
     layout_methods(method)
     from cloisonne.bench.layouts import layouts
 
-    results = layouts(
-        out,
-        model,
-        methods=method,
-        limit=limit,
-        seed=seed,
-        device=device,
-        save_pictures=save_pictures,
-        report=to_stderr,
-    )
-    typer.echo(results.markdown())
+    return layouts(shared.settings(out, limit), methods=method)
 
 
 @evaluate.command("control")
 @_resumable
 def evaluate_control(
     out: Out,
-    model: Source = "builtin",
+    shared: Shared,
     kind: Annotated[str, typer.Option(help="Kind of map: canny, sobel or color.")] = "canny",
     row: Annotated[
-        list[str] | None,
+        Names,
         typer.Option(
             metavar="NAME=ADAPTER",
             help="Adapter to measure with masked features. NAME:unmasked=... applies it to the whole canvas, "
             "NAME:map=... masks only its map. Repeatable. Default: the model's own adapter.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of scenes, from the first.")] = 300,
-    seed: Annotated[int, typer.Option(help="Offset added to the seed of every scene.")] = 0,
-    device: Device = "cpu",
+    limit: Limit = 300,
     diversity: Annotated[int, typer.Option(min=0, help="Number of scenes on which eight seeds are compared.")] = 0,
-    save_pictures: SavePictures = False,
-) -> None:
+) -> str:
     """Measure localized control. Edges are to be followed inside a mask and free outside."""
-    _check(model, device)
     from cloisonne.bench.arguments import check_control
 
     check_control(kind, row)
     from cloisonne.bench.control import control
 
-    results = control(
-        out,
-        model,
-        kind=kind,
-        rows=row,
-        limit=limit,
-        seed=seed,
-        device=device,
-        diversity=diversity,
-        save_pictures=save_pictures,
-        report=to_stderr,
-    )
-    typer.echo(results.markdown())
+    return control(shared.settings(out, limit), kind=kind, rows=row, diversity=diversity)
 
 
 @evaluate.command("exemplars")
 @_resumable
 def evaluate_exemplars(
     out: Out,
-    model: Source = "builtin",
+    shared: Shared,
     row: Annotated[
-        list[str] | None,
+        Names,
         typer.Option(
             metavar="NAME[=FOLDER][@SIMILARITY]",
             help='Filler to measure: the model\'s exemplar network, a Paint by Example folder, or "words" (only a '
             "prompt). Repeatable. Default: exemplar and words.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of holes, from the first.")] = 400,
-    seed: Annotated[int, typer.Option(help="Offset added to the seed of every hole.")] = 0,
-    device: Device = "cpu",
+    limit: Limit = 400,
     spread: Annotated[int, typer.Option(min=0, help="Number of holes on which four seeds are compared.")] = 0,
-    save_pictures: SavePictures = False,
-) -> None:
+) -> str:
     """Measure inpainting from exemplars. The subjects are held out from training."""
-    _check(model, device)
     from cloisonne.bench.arguments import exemplar_row
 
     for text in row or ():
         exemplar_row(text)
     from cloisonne.bench.exemplars import exemplars
 
-    text = exemplars(
-        out,
-        model,
-        rows=row,
-        limit=limit,
-        spread_items=spread,
-        seed=seed,
-        device=device,
-        save_pictures=save_pictures,
-        report=to_stderr,
-    )
-    typer.echo(text)
+    return exemplars(shared.settings(out, limit), rows=row, spread_items=spread)
 
 
 @evaluate.command("edits")
 @_resumable
 def evaluate_edits(
     out: Out,
-    model: Source = "builtin",
+    shared: Shared,
     row: Annotated[
-        list[str] | None,
+        Names,
         typer.Option(
             metavar="NAME[=PRESET,OPTION=VALUE...]",
             help='Editor to measure: a preset of "cloisonne edit", one with options, as in norse=mrgd,loss_is=0, or '
             '"words", which inpaints the boxes from the prompt. Repeatable. Default: follow and words.',
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of pairs of each task, from the first.")] = 50,
-    task: Annotated[
-        list[str] | None, typer.Option(help="Task: add, remove, change or mixed. Repeatable. Default: all.")
-    ] = None,
+    limit: Limit = 50,
+    task: Annotated[Names, typer.Option(help="Task: add, remove, change or mixed. Repeatable. Default: all.")] = None,
     mode: Annotated[str, typer.Option(help="real: edit given images. generated: generate them first.")] = "real",
-    seed: Annotated[int, typer.Option(help="Offset added to the seed of every pair.")] = 0,
-    device: Device = "cpu",
-    save_pictures: SavePictures = False,
-) -> None:
+) -> str:
     """Measure region edits. Tables: success, preservation of the rest, distance to the ground truth."""
-    _check(model, device)
     from cloisonne.bench.arguments import check_edits
 
     check_edits(row, task, mode)
     from cloisonne.bench.edits import edits
 
-    text = edits(
-        out,
-        model,
-        rows=row,
-        limit=limit,
-        tasks=task,
-        mode=mode,
-        seed=seed,
-        device=device,
-        save_pictures=save_pictures,
-        report=to_stderr,
-    )
-    typer.echo(text)
+    return edits(shared.settings(out, limit), rows=row, tasks=task, mode=mode)
 
 
 @evaluate.command("translations")
 @_resumable
 def evaluate_translations(
     out: Out,
-    model: Source = "builtin",
+    shared: Shared,
     row: Annotated[
-        list[str] | None,
+        Names,
         typer.Option(
             metavar="NAME[=PRESET,OPTION=VALUE...]",
             help='Translator to measure: a preset of "cloisonne translate", one with options, as in '
@@ -208,64 +178,27 @@ def evaluate_translations(
             "paint.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of pairs of each task, from the first.")] = 50,
-    seed: Annotated[int, typer.Option(help="Offset added to the seed of every pair.")] = 0,
-    device: Device = "cpu",
-    save_pictures: SavePictures = False,
-) -> None:
+    limit: Limit = 50,
+) -> str:
     """Measure translations of style and subject. Compares them with the ground truth."""
-    _check(model, device)
     from cloisonne.bench.arguments import translation_rows
 
     translation_rows(row or ())
     from cloisonne.bench.translations import translations
 
-    text = translations(
-        out,
-        model,
-        rows=row,
-        limit=limit,
-        seed=seed,
-        device=device,
-        save_pictures=save_pictures,
-        report=to_stderr,
-    )
-    typer.echo(text)
+    return translations(shared.settings(out, limit), rows=row)
 
 
 @evaluate.command("mixed")
 @_resumable
 def evaluate_mixed(
     out: Out,
-    model: Source = "builtin",
-    limit: Annotated[int, typer.Option(min=1, help="Number of scenes, from the first.")] = 200,
+    shared: Shared,
+    limit: Limit = 200,
     given: Annotated[bool, typer.Option(help="Inpaint into a given background image.")] = False,
     together: Annotated[bool, typer.Option(help="Also measure scenes with all conditions on one region.")] = True,
-    seed: Annotated[int, typer.Option(help="Offset added to the seed of every scene.")] = 0,
-    device: Device = "cpu",
-    save_pictures: SavePictures = False,
-) -> None:
+) -> str:
     """Measure scenes that mix phrases, exemplars and edges. Tables: what each loses next to the others, cost."""
-    _check(model, device)
     from cloisonne.bench.mixed import mixed
 
-    text = mixed(
-        out,
-        model,
-        limit=limit,
-        given=given,
-        together=together,
-        seed=seed,
-        device=device,
-        save_pictures=save_pictures,
-        report=to_stderr,
-    )
-    typer.echo(text)
-
-
-def _check(model: str, device: str) -> None:
-    """Raise CheckpointError for a missing model, CapabilityError for an unknown device, before torch is imported."""
-    from cloisonne.models.checkpoints.sources import check_device, check_source
-
-    check_source(model)
-    check_device(device)
+    return mixed(shared.settings(out, limit), given=given, together=together)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
+from cloisonne.eval.items import Items, open_folder, save_picture, short
 from cloisonne.eval.layouts import REFERENCE_SEED, SHA256, Layout, layouts, scan
 from cloisonne.eval.metrics.layouts import Judging, Seen, measure
 from cloisonne.eval.row_names import CEILINGS as CEILINGS
@@ -73,8 +73,7 @@ def evaluate_layouts(
         if not known or layout is chosen[-1]:
             report(f"{layout.index + 1} of {len(chosen)} layouts")
     results = summarise(chosen, references, {row: rows[row] for row in makers}, rows[_REFERENCE])
-    write_whole(out / "layouts.json", results.json())
-    write_whole(out / "layouts.md", results.markdown())
+    results.report().write(out, "layouts")
     return results
 
 

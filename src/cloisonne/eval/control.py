@@ -20,7 +20,7 @@ from torch import Tensor
 from cloisonne.eval.benchmark import CEILINGS, RoundTrip
 from cloisonne.eval.control_cases import Case, MaskOf, Use, cases, fingerprint
 from cloisonne.eval.control_tables import Results, summarise
-from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
+from cloisonne.eval.items import Items, open_folder, save_picture, short
 from cloisonne.eval.layouts import REFERENCE_SEED, scan
 from cloisonne.eval.metrics.control import edge_figures, edges, variety
 from cloisonne.eval.metrics.frechet import MIN_PICTURES
@@ -103,8 +103,7 @@ def evaluate_control(
             report(f"{case.index + 1} of {limit} scenes")
     real = _real(items.pop(_REFERENCE), judge, limit)
     results = summarise(chosen, items, apart, real, baseline=NONE, first=next(iter(rows)), diversity=diversity)
-    write_whole(out / "control.json", results.json())
-    write_whole(out / "control.md", results.markdown())
+    results.report().write(out, "control")
     return results
 
 

@@ -1,39 +1,39 @@
 """Tables of the control benchmark: means, ratios and paired differences, with intervals."""
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cloisonne.eval.control_cases import Case
 from cloisonne.eval.items import Items
-from cloisonne.eval.metrics.bootstrap import Estimate, Sample, difference, mean, ratio
+from cloisonne.eval.metrics.bootstrap import Estimate, Sample, ratio
 from cloisonne.eval.metrics.frechet import MIN_PICTURES
-from cloisonne.eval.report import figure, table
-from cloisonne.eval.tables import distance
+from cloisonne.eval.report import Headings, Report, Table, estimates
+from cloisonne.eval.samples import Estimates, differences, means, paired, sample
+from cloisonne.eval.tables import TITLES, distance
 
 DENSITY, FRECHET, SPREAD = "density", "frechet", "spread"
-MEASURES = {
-    "f": "boundary F",
-    "precision": "precision",
-    "recall": "recall",
-    DENSITY: "outside edge density ratio",
-    "lfmse_in": "LFMSE in",
-    "lfmse_out": "LFMSE out",
-    "lfmse_tot": "LFMSE total",
-    "coincidence": "coincidence",
-    "hallucination_in": "hallucination in",
-    "hallucination_out": "hallucination out",
-    "found_outside": "objects outside found",
-    FRECHET: "Fréchet, whole",
+MEASURES: Headings = {
+    "f": ("boundary F", True),
+    "precision": ("precision", True),
+    "recall": ("recall", True),
+    DENSITY: ("outside edge density ratio", False),
+    "lfmse_in": ("LFMSE in", True),
+    "lfmse_out": ("LFMSE out", True),
+    "lfmse_tot": ("LFMSE total", True),
+    "coincidence": ("coincidence", True),
+    "hallucination_in": ("hallucination in", True),
+    "hallucination_out": ("hallucination out", True),
+    "found_outside": ("objects outside found", True),
+    FRECHET: ("Fréchet, whole", False),
 }
-VARIETY = {"inside": "inside", "outside": "outside", SPREAD: "outside / inside", "whole": "whole, embedding"}
-"""Key and heading of each figure."""
-_PLAIN = (DENSITY, FRECHET, SPREAD, "whole")
-"""Figures that are not printed in percent."""
+VARIETY: Headings = {
+    "inside": ("inside", True),
+    "outside": ("outside", True),
+    SPREAD: ("outside / inside", False),
+    "whole": ("whole, embedding", False),
+}
 
 _LEGEND = """### Columns
 
@@ -53,9 +53,6 @@ _LEGEND = """### Columns
 
 Every row has the same captions, which name the objects, and the same seeds; row none has no control.
 """
-_TITLES = {"truth-vae": "truth through the VAE"}
-
-Figures = dict[str, Estimate | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +63,14 @@ class Results:
     objects: int
     first: str
     """The row that the others are compared with."""
-    rows: dict[str, Figures]
-    differences: dict[str, Figures]
+    rows: dict[str, Estimates]
+    differences: dict[str, Estimates]
     diversity: int
-    variety: dict[str, Figures]
-    variety_differences: dict[str, Figures]
+    variety: dict[str, Estimates]
+    variety_differences: dict[str, Estimates]
 
-    def json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-
-    def markdown(self) -> str:
-        """The tables in markdown."""
+    def report(self) -> Report:
+        """The tables; Fréchet distances and ratios have no differences."""
         edged, traced = (self.rows["truth"][name] for name in ("recall", "lfmse_in"))
         summary = (
             f"n = {self.scenes} scenes ({_n(edged)} with edges in the mask, {_n(traced)} with a non-empty mask at an "
@@ -85,19 +79,24 @@ class Results:
         )
         if self.scenes < MIN_PICTURES:
             summary += f" Fréchet distances need at least {MIN_PICTURES} images."
-        parts = ["### Localized control\n", f"{summary}\n", _table(MEASURES, self.rows)]
-        parts += [f"Row minus {self.first}, paired by scene:\n", _table(MEASURES, self.differences, but=(FRECHET,))]
+        compared = f"Row minus {self.first}, paired by scene:"
+        parts: list[str | Table] = [
+            "### Localized control\n",
+            _table("rows", summary, MEASURES, self.rows),
+            _table("differences", compared, MEASURES, self.differences, but=FRECHET),
+        ]
         if self.diversity:
-            parts += [
-                "### Diversity\n",
+            summary = (
                 f"n = {self.diversity} scenes, 8 seeds each: mean absolute difference of two images, in percent "
                 "of the full range, inside and outside the mask, their ratio, and the distance of the judge's "
-                "embeddings of whole images.\n",
-                _table(VARIETY, self.variety),
-                f"Row minus {self.first}, paired by scene:\n",
-                _table(VARIETY, self.variety_differences, but=(SPREAD,)),
+                "embeddings of whole images."
+            )
+            parts += [
+                "### Diversity\n",
+                _table("diversity", summary, VARIETY, self.variety),
+                _table("diversity-differences", compared, VARIETY, self.variety_differences, but=SPREAD),
             ]
-        return "\n".join([*parts, _LEGEND])
+        return Report((*parts, _LEGEND))
 
 
 def summarise(
@@ -117,12 +116,12 @@ def summarise(
     """
     indices = [case.index for case in chosen]
     own = [name for name in MEASURES if name not in (DENSITY, FRECHET)]
-    samples = {row: {name: _sample(items, indices, name) for name in own} for row, items in rows.items()}
-    outside = {row: _sample(items, indices, "outside") for row, items in rows.items()}
+    samples = {row: {name: sample(items, indices, name) for name in own} for row, items in rows.items()}
+    outside = {row: sample(items, indices, "outside") for row, items in rows.items()}
     base = outside[baseline]
     spread_over = indices[:diversity]
     spreads = {
-        row: {name: _sample(items, spread_over, name) for name in VARIETY if name != SPREAD}
+        row: {name: sample(items, spread_over, name) for name in VARIETY if name != SPREAD}
         for row, items in (apart if spread_over else {}).items()
     }
     return Results(
@@ -130,44 +129,21 @@ def summarise(
         objects=sum(sum(case.outside()) for case in chosen),
         first=first,
         rows={
-            row: {name: mean(sample) for name, sample in samples[row].items()}
-            | {DENSITY: ratio(outside[row], base), FRECHET: _distance(items, indices, real)}
+            row: means(samples[row]) | {DENSITY: ratio(outside[row], base), FRECHET: _distance(items, indices, real)}
             for row, items in rows.items()
         },
         differences={
-            row: _differences(samples[row], samples[first])
-            | {DENSITY: ratio(_less(outside[row], outside[first]), base)}
+            row: differences(samples[row], samples[first]) | {DENSITY: ratio(_less(outside[row], outside[first]), base)}
             for row in rows
             if row != first
         },
         diversity=len(spread_over),
         variety={
-            row: {name: mean(sample) for name, sample in found.items()}
-            | {SPREAD: ratio(*_paired(found["outside"], found["inside"]))}
+            row: means(found) | {SPREAD: ratio(*paired(found["outside"], found["inside"]))}
             for row, found in spreads.items()
         },
-        variety_differences={
-            row: _differences(found, spreads[first]) for row, found in spreads.items() if row != first
-        },
+        variety_differences={row: differences(found, spreads[first]) for row, found in spreads.items() if row != first},
     )
-
-
-def _sample(items: Items, indices: Sequence[int], name: str) -> Sample:
-    """One figure of every scene, or a list of figures; None is skipped."""
-    values = [items[index][name] for index in indices]
-    listed: list[list[Any]] = [value if isinstance(value, list) else [value] for value in values]
-    present = [[value for value in scene if value is not None] for scene in listed]
-    return Sample(np.array([sum(scene) for scene in present], float), np.array([len(scene) for scene in present]))
-
-
-def _differences(a: Mapping[str, Sample], b: Mapping[str, Sample]) -> Figures:
-    return {name: difference(*_paired(sample, b[name])) for name, sample in a.items()}
-
-
-def _paired(a: Sample, b: Sample) -> tuple[Sample, Sample]:
-    """Both samples, restricted to the scenes that have a figure in both."""
-    both = (a.counts > 0) & (b.counts > 0)
-    return Sample(a.totals * both, a.counts * both), Sample(b.totals * both, b.counts * both)
 
 
 def _less(a: Sample, b: Sample) -> Sample:
@@ -178,13 +154,9 @@ def _distance(items: Items, indices: Sequence[int], real: Sequence[np.ndarray]) 
     return distance([np.array([items[index]["whole"]]) for index in indices], real) if real else None
 
 
-def _table(headings: Mapping[str, str], rows: Mapping[str, Figures], but: Sequence[str] = ()) -> str:
-    names = [name for name in headings if name not in but]
-    body = [
-        [_TITLES.get(row, row), *(figure(own[name], percent=name not in _PLAIN) for name in names)]
-        for row, own in rows.items()
-    ]
-    return table(["", *(headings[name] for name in names)], body)
+def _table(name: str, caption: str, headings: Headings, rows: Mapping[str, Estimates], but: str = "") -> Table:
+    own = {key: heading for key, heading in headings.items() if key != but}
+    return estimates(name, caption, own, rows, titles=TITLES)
 
 
 def _n(estimate: Estimate | None) -> int:

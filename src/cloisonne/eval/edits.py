@@ -4,7 +4,7 @@ OUT/run.json                 the settings of the run; other settings are refused
 OUT/rows/<row>/run.json      the settings of the row; another row of the same name is refused
 OUT/rows/<row>/items.jsonl   one line per pair, written when it is measured
 OUT/pictures/<row>/*.png     images before, truth and after, if requested; in mode "generated" before and after
-OUT/edits.md                 the tables
+OUT/edits.md, .json          the tables
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
-from cloisonne.eval.metrics.bootstrap import Sample, difference, mean
+from cloisonne.eval.items import Items, open_folder, save_picture
+from cloisonne.eval.metrics.bootstrap import Estimate, Sample
 from cloisonne.eval.metrics.edits import Picture, Similarity, edit_figures
 from cloisonne.eval.metrics.layouts import Judging
 from cloisonne.eval.pairs import TASKS, Pair, pair
-from cloisonne.eval.report import figure, table
+from cloisonne.eval.report import Headings, Report, Table, estimates
 from cloisonne.eval.row_names import CEILINGS, COPY, MODES, Mode
+from cloisonne.eval.samples import differences_of, means, sample
 
 TRUTH_VAE, TRUTH = CEILINGS
 
@@ -47,7 +48,7 @@ class Row:
     about: str = ""
 
 
-MEASURES = {
+MEASURES: Headings = {
     "shown": ("before", True),
     "success": ("success", True),
     "edits": ("edits", True),
@@ -66,8 +67,6 @@ MEASURES = {
     "rows": ("rows", False),
     "seconds": ("seconds", False),
 }
-"""Heading of each figure, and whether it is printed in percent."""
-
 LEGEND = """### Columns
 
 - before: fraction of the requested objects found in the image before, by the crops of their boxes. If a row does
@@ -138,9 +137,7 @@ def evaluate_edits(
                 save_picture(np.concatenate(panels, 1), out / "pictures" / name / f"{index:04d}.png")
         if missing or done == len(indices):
             report(f"{done} of {len(indices)} pairs")
-    text = _tables(items, indices, chosen, mode)
-    write_whole(out / "edits.md", text)
-    return text
+    return _report(items, indices, chosen, mode).write(out, "edits")
 
 
 def _references(round_trip: Callable[[Picture], Picture]) -> dict[str, Row]:
@@ -167,57 +164,31 @@ def _line(made: Made, item: Pair, judge: Judging, similarity: Similarity, *, kno
     return {**vars(figures), "rows": made.rows, "seconds": made.seconds}
 
 
-def _tables(items: Mapping[str, Items], indices: Sequence[int], tasks: Sequence[str], mode: str) -> str:
+def _report(items: Mapping[str, Items], indices: Sequence[int], tasks: Sequence[str], mode: str) -> Report:
     given = "The image before is given." if mode == "real" else "Both images are generated."
-    parts = [
+    parts: list[str | Table] = [
         f"### Edits of {'given' if mode == 'real' else 'generated'} images\n",
         f"{given} Percent, unless another unit is given [95 % interval, bootstrapped over pairs].\n",
     ]
-    for task in tasks:
-        own = [index for index in indices if TASKS[index % len(TASKS)] == task]
-        parts += [f"#### {task}, n = {len(own)} pairs\n", _table(_samples(items, own))]
+    by_task = {task: [index for index in indices if TASKS[index % len(TASKS)] == task] for task in tasks}
+    success: dict[str, dict[str, Estimate | None]] = {row: {} for row in items}
+    for task, own in by_task.items():
+        found = {row: means(one) for row, one in _samples(items, own).items()}
+        parts += [f"#### {task}\n", estimates(task, f"n = {len(own)} pairs.", MEASURES, found)]
+        for row, line in found.items():
+            success[row][task] = line["success"]
     samples = _samples(items, indices)
     if len(tasks) > 1:
-        parts += [f"#### all tasks, n = {len(indices)} pairs\n", _table(samples)]
-    first, *rest = samples
-    if rest:
-        lines = [
-            [row]
-            + [
-                figure(difference(*_paired(samples[row][name], samples[first][name])), percent=share)
-                for name, (_, share) in MEASURES.items()
-            ]
-            for row in rest
-        ]
-        parts += [f"Row minus {first}, paired over all of these pairs:\n", table(_header(), lines)]
-    return "\n".join([*parts, LEGEND])
-
-
-def _header() -> list[str]:
-    return ["", *(title for title, _ in MEASURES.values())]
-
-
-def _table(samples: Mapping[str, Mapping[str, Sample]]) -> str:
-    body = [
-        [row, *(figure(mean(own[name]), percent=share) for name, (_, share) in MEASURES.items())]
-        for row, own in samples.items()
-    ]
-    return table(_header(), body)
+        found = {row: means(one) for row, one in samples.items()}
+        parts += ["#### all tasks\n", estimates("all", f"n = {len(indices)} pairs.", MEASURES, found)]
+    first = next(iter(samples))
+    if apart := differences_of(samples, first):
+        caption = f"Row minus {first}, paired over all of these pairs:"
+        parts.append(estimates("differences", caption, MEASURES, apart))
+    if len(tasks) > 1:
+        parts.append(estimates("success", "", {task: (task, True) for task in tasks}, success, label="success"))
+    return Report((*parts, LEGEND))
 
 
 def _samples(items: Mapping[str, Items], indices: Sequence[int]) -> dict[str, dict[str, Sample]]:
-    return {row: {name: _sample(own, indices, name) for name in MEASURES} for row, own in items.items()}
-
-
-def _sample(items: Items, indices: Sequence[int], name: str) -> Sample:
-    """One figure of every pair, or a list of figures; None is skipped."""
-    values = [items[index][name] for index in indices]
-    listed: list[list[Any]] = [value if isinstance(value, list) else [value] for value in values]
-    present = [[value for value in one if value is not None] for one in listed]
-    return Sample(np.array([sum(one) for one in present], float), np.array([len(one) for one in present]))
-
-
-def _paired(a: Sample, b: Sample) -> tuple[Sample, Sample]:
-    """Both samples, restricted to the pairs that have a figure in both."""
-    both = (a.counts > 0) & (b.counts > 0)
-    return Sample(a.totals * both, a.counts * both), Sample(b.totals * both, b.counts * both)
+    return {row: {name: sample(own, indices, name) for name in MEASURES} for row, own in items.items()}

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloisonne.eval.holes import REFERENCE, Hole, hole, pasted
-from cloisonne.eval.items import Items, open_folder, save_picture, short, write_whole
+from cloisonne.eval.items import Items, open_folder, save_picture, short
 from cloisonne.eval.judge import SIZE
-from cloisonne.eval.metrics.bootstrap import Sample, difference, mean
+from cloisonne.eval.metrics.bootstrap import Sample, mean
 from cloisonne.eval.metrics.frechet import MIN_PICTURES
 from cloisonne.eval.metrics.holes import CONTEXT, Filled, Gallery, batch, cut, fill_figures, spread
 from cloisonne.eval.metrics.layouts import Judging
 from cloisonne.eval.metrics.quality import Mixture
-from cloisonne.eval.report import figure, table
+from cloisonne.eval.report import Headings, Report, Table, estimates
+from cloisonne.eval.samples import differences_of, means
 from cloisonne.eval.tables import distance
 
 Picture = NDArray[np.uint8]
@@ -32,7 +33,7 @@ Fill = Callable[[Hole, int], Picture]
 
 TRUTH, TRUTH_VAE, PASTED = "truth", "truth-vae", "copy-paste"
 SPREAD_SEEDS = 4
-MEASURES = {
+MEASURES: Headings = {
     "identity": ("identity", True),
     "similarity": ("similarity", True),
     "quality": ("QS", True),
@@ -41,7 +42,6 @@ MEASURES = {
     "fits": ("IoU with blob", True),
     "fits_box": ("IoU with its box", True),
 }
-"""Heading of each figure, and whether it is printed in percent."""
 
 LEGEND = """### Columns
 
@@ -104,9 +104,8 @@ def evaluate_exemplars(
             spreads[row].add(index, {"spread": spread(pictures, item.mask)})
         if missing or wanted or index + 1 == limit:
             report(f"{index + 1} of {limit} holes")
-    text = _tables(items, spreads, _real_crops(out, judge, max(limit, MIN_PICTURES)), limit, spread_items)
-    write_whole(out / "exemplars.md", text)
-    return text
+    real = _real_crops(out, judge, max(limit, MIN_PICTURES))
+    return _report(items, spreads, real, limit, spread_items).write(out, "exemplars")
 
 
 def _real_crops(out: Path, judge: Judging, count: int) -> NDArray[np.float64]:
@@ -124,39 +123,28 @@ def _line(filled: Filled) -> dict[str, Any]:
     return {**vars(filled), "crop": short(filled.crop)}
 
 
-def _tables(
+def _report(
     items: Mapping[str, Items], spreads: Mapping[str, Items], real: NDArray[np.float64], limit: int, spread_items: int
-) -> str:
+) -> Report:
     mixture = Mixture.fit(real)
     crops = {row: np.array([own[k]["crop"] for k in range(limit)]) for row, own in items.items()}
     samples = {
         row: {name: _sample(own, crops[row], mixture, name, limit) for name in MEASURES} for row, own in items.items()
     }
-    header = ["", *(title for title, _ in MEASURES.values()), "Fréchet", "spread"]
-    body = []
-    for row, own in samples.items():
-        cells = [figure(mean(own[name]), percent=share) for name, (_, share) in MEASURES.items()]
-        apart = [spreads[row][k]["spread"] for k in range(spread_items)] if row in spreads else []
-        cells.append(figure(distance(list(crops[row][:, None]), [real]), percent=False))
-        cells.append(figure(mean(Sample(np.array(apart), np.ones(len(apart), int)))) if apart else "–")
-        body.append([row, *cells])
-    parts = [
-        f"n = {limit} holes (spread: {spread_items}). Percent [95 % interval, bootstrapped over holes].\n",
-        table(header, body),
-    ]
+    found = {
+        row: means(own) | {"frechet": distance(list(crops[row][:, None]), [real]), "spread": None}
+        for row, own in samples.items()
+    }
+    for row, own in spreads.items():
+        apart = np.array([own[k]["spread"] for k in range(spread_items)])
+        found[row]["spread"] = mean(Sample(apart, np.ones(len(apart), int)))
+    caption = f"n = {limit} holes (spread: {spread_items}). Percent [95 % interval, bootstrapped over holes]."
+    headings = {**MEASURES, "frechet": ("Fréchet", False), "spread": ("spread", True)}
+    parts: list[str | Table] = [estimates("rows", caption, headings, found)]
     first = next(iter(samples))
-    rest = [row for row in samples if row != first]
-    if rest:
-        lines = [
-            [row]
-            + [
-                figure(difference(samples[row][name], samples[first][name]), percent=share)
-                for name, (_, share) in MEASURES.items()
-            ]
-            for row in rest
-        ]
-        parts += [f"Row minus {first}, paired:\n", table(["", *(title for title, _ in MEASURES.values())], lines)]
-    return "\n".join([*parts, LEGEND])
+    if compared := differences_of(samples, first):
+        parts.append(estimates("differences", f"Row minus {first}, paired:", MEASURES, compared))
+    return Report((*parts, LEGEND))
 
 
 def _sample(items: Items, crops: NDArray[np.float64], mixture: Mixture, name: str, limit: int) -> Sample:

@@ -4,13 +4,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from cloisonne.errors import OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Items:
@@ -78,6 +80,6 @@ def save_picture(rgb: np.ndarray, path: Path) -> None:
     Image.fromarray(rgb).save(path)
 
 
-def short(embedding: Tensor) -> list[float]:
+def short(embedding: "Tensor") -> list[float]:
     """An embedding [D] as a list, rounded to five significant digits."""
     return [float(f"{value:.5g}") for value in embedding.tolist()]

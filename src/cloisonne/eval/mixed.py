@@ -3,7 +3,7 @@
 OUT/run.json         the settings of the run; other settings are refused
 OUT/items.jsonl      one line per case, written when it is measured
 OUT/pictures/*.png   the images, if requested: each condition alone, then together
-OUT/mixed.md         the tables
+OUT/mixed.md, .json  the tables
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
-from cloisonne.eval.metrics.bootstrap import Sample, difference, mean, ratio
+from cloisonne.eval.items import Items, open_folder, save_picture
+from cloisonne.eval.metrics.bootstrap import Estimate, Sample, difference, mean, ratio
 from cloisonne.eval.metrics.control import boundary, edges
 from cloisonne.eval.metrics.holes import Gallery, batch
 from cloisonne.eval.metrics.layouts import Judging, crop, measure
 from cloisonne.eval.mixed_cases import KINDS, MIXED, TOGETHER, Case, Kind, cases
-from cloisonne.eval.report import figure, table
+from cloisonne.eval.report import Cell, Column, Headings, Report, Table, estimates
 from cloisonne.scene import Scene
 
 PictureArray = NDArray[np.uint8]
@@ -31,6 +31,11 @@ MEASURES: Mapping[Kind, tuple[str, ...]] = {
     "control": ("boundary F",),
 }
 """The figures of each kind of condition, all printed in percent."""
+COSTS: Headings = {
+    "rows": ("rows", False),
+    "calls": ("calls of networks", False),
+    "time": ("time, of the dearest single", False),
+}
 LEGEND = """### Columns
 
 - found, crop: the phrase's object is found in its box with an IoU of at least one half; the box's crop is classified
@@ -91,9 +96,7 @@ def evaluate_mixed(
                 save_picture(np.concatenate(row, 1), out / "pictures" / f"{case.index:04d}.png")
         if missing or case.index + 1 == limit:
             report(f"{case.index + 1} of {limit} scenes")
-    text = _tables([items[k] for k in range(limit)], given=given, together=together)
-    write_whole(out / "mixed.md", text)
-    return text
+    return _report([items[k] for k in range(limit)], given=given, together=together).write(out, "mixed")
 
 
 def _scenes(case: Case, *, given: bool, together: bool) -> dict[str, Scene]:
@@ -143,46 +146,48 @@ def _embedded(rgb: PictureArray, judge: Judging) -> Any:
     return judge(batch(crop(rgb, (0.0, 0.0, 1.0, 1.0))[None])).embedding[0]
 
 
-def _tables(items: list[dict[str, Any]], *, given: bool, together: bool) -> str:
+def _report(items: list[dict[str, Any]], *, given: bool, together: bool) -> Report:
     canvas = "over a background image" if given else "from scratch"
-    parts = [
+    caption = f"n = {len(items)} scenes. Percent [95 % interval, bootstrapped over scenes]; differences are paired."
+    alone: dict[Kind, tuple[str, str]] = {kind: (kind, MIXED) for kind in KINDS}
+    parts: list[str | Table] = [
         f"### Scenes generated {canvas}\n",
-        f"n = {len(items)} scenes. Percent [95 % interval, bootstrapped over scenes]; differences are paired.\n",
-        _compared(items, {kind: (kind, MIXED) for kind in KINDS}, leaks=True),
+        _compared("mixed", caption, items, alone, leaks=True),
     ]
     if together:
-        parts += ["All three conditions in one region:\n"]
-        parts += [_compared(items, {kind: (f"{TOGETHER} {kind}", TOGETHER) for kind in KINDS}, leaks=False)]
-    parts += ["Cost:\n", _costs(items, together=together), LEGEND]
-    return "\n".join(parts)
+        own: dict[Kind, tuple[str, str]] = {kind: (f"{TOGETHER} {kind}", TOGETHER) for kind in KINDS}
+        parts.append(_compared("together", "All three conditions in one region:", items, own, leaks=False))
+    return Report((*parts, _costs(items, together=together), LEGEND))
 
 
-def _compared(items: list[dict[str, Any]], rows: Mapping[Kind, tuple[str, str]], *, leaks: bool) -> str:
+def _compared(
+    name: str, caption: str, items: list[dict[str, Any]], rows: Mapping[Kind, tuple[str, str]], *, leaks: bool
+) -> Table:
     """The figures of each kind alone and with the others."""
-    header = ["condition", "figure", "alone", "with the others", "difference", *(["leakage"] if leaks else [])]
-    body = []
+    header = [Column("condition", "text"), Column("figure", "text")]
+    header += map(Column, ("alone", "with the others", "difference", *(["leakage"] if leaks else [])))
+    body: list[tuple[Cell, ...]] = []
     for kind, (alone, both) in rows.items():
-        for name in MEASURES[kind]:
-            a, b = (_sample([item[row][name] for item in items]) for row in (alone, both))
-            line = [kind, name, figure(mean(a)), figure(mean(b)), figure(difference(b, a))]
+        for key in MEASURES[kind]:
+            a, b = (_sample([item[row][key] for item in items]) for row in (alone, both))
+            line: list[Cell] = [kind, key, mean(a), mean(b), difference(b, a)]
             if leaks:
                 moved = [_sample([item["leakage"][kind][k] for item in items]) for k in (0, 1)]
-                line.append(figure(ratio(*moved)) if name == MEASURES[kind][0] else "")
-            body.append(line)
-    return table(header, body)
+                line.append(ratio(*moved) if key == MEASURES[kind][0] else "")
+            body.append(tuple(line))
+    return Table(name=name, caption=caption, columns=tuple(header), rows=tuple(body))
 
 
-def _costs(items: list[dict[str, Any]], *, together: bool) -> str:
-    body = []
+def _costs(items: list[dict[str, Any]], *, together: bool) -> Table:
+    found: dict[str, dict[str, Estimate | None]] = {}
     for prefix, whole in (("", MIXED), (f"{TOGETHER} ", TOGETHER)) if together else (("", MIXED),):
         names = [*(f"{prefix}{kind}" for kind in KINDS), whole]
         spent = {name: _sample([item[name]["seconds"] for item in items]) for name in names}
         slowest = max(names[:-1], key=lambda name: spent[name].totals.sum())
         for name in names:
-            rows, calls = (mean(_sample([item[name][what] for item in items])) for what in ("rows", "calls"))
-            times = figure(ratio(spent[name], spent[slowest]), percent=False)
-            body.append([name, figure(rows, percent=False), figure(calls, percent=False), times])
-    return table(["scene", "rows", "calls of networks", "time, of the dearest single"], body)
+            found[name] = {key: mean(_sample([item[name][key] for item in items])) for key in ("rows", "calls")}
+            found[name]["time"] = ratio(spent[name], spent[slowest])
+    return estimates("cost", "Cost:", COSTS, found, label="scene")
 
 
 def _sample(values: list[Any]) -> Sample:

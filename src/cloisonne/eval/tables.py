@@ -1,28 +1,28 @@
 """Tables of the layouts benchmark: means with intervals, paired differences, Fréchet distances, in three groups."""
 
-import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cloisonne.eval.items import Items
-from cloisonne.eval.layouts import SHA256, Layout
+from cloisonne.eval.layouts import Layout
 from cloisonne.eval.metrics.bootstrap import Estimate, Sample, deviation, difference, mean
 from cloisonne.eval.metrics.frechet import MIN_PICTURES, frechet, gaussian_distance
-from cloisonne.eval.report import figure, table
+from cloisonne.eval.report import Headings, Report, Table, estimates
 
-MEASURES = {
-    "found": "found in the box",
-    "crop": "class on the crop",
-    "iou": "mIoU",
-    "colour": "colour",
-    "leakage": "leakage",
-    "somewhere": "found anywhere",
+MEASURES: Headings = {
+    "found": ("found in the box", True),
+    "crop": ("class on the crop", True),
+    "iou": ("mIoU", True),
+    "colour": ("colour", True),
+    "leakage": ("leakage", True),
+    "somewhere": ("found anywhere", True),
 }
-"""Key and heading of each figure of a region; all are printed in percent."""
-DISTANCES = {"frechet_whole": "Fréchet, whole", "frechet_crops": "Fréchet, crops"}
+"""Of a region."""
+DISTANCES: Headings = {"frechet_whole": ("Fréchet, whole", False), "frechet_crops": ("Fréchet, crops", False)}
+TITLES = {"truth-vae": "truth through the VAE"}
+"""Labels of rows that are not their names."""
 
 _LEGEND = """### Columns
 
@@ -39,7 +39,6 @@ _LEGEND = """### Columns
 The row caption names the objects in its prompt and has no boxes; the other rows have the background as prompt, and the
 regions.
 """
-_TITLES = {"truth-vae": "truth through the VAE"}
 
 Belongs = Callable[[Layout, int], bool]
 GROUPS: dict[str, tuple[str, Belongs]] = {
@@ -68,13 +67,10 @@ class Results:
 
     groups: dict[str, Group]
 
-    def json(self) -> str:
-        groups = {key: dataclasses.asdict(group) for key, group in self.groups.items()}
-        return json.dumps({"layouts": SHA256, "groups": groups}, indent=1) + "\n"
-
-    def markdown(self) -> str:
-        """The tables in markdown: percent with 95 % intervals, distances in the judge's units."""
-        return "\n".join([*(_section(group) for group in self.groups.values() if group.scenes), _LEGEND])
+    def report(self) -> Report:
+        """The tables: percent with 95 % intervals, distances in the judge's units."""
+        parts = [part for key, group in self.groups.items() if group.scenes for part in _section(key, group)]
+        return Report((*parts, _LEGEND))
 
 
 def summarise(
@@ -141,22 +137,13 @@ def distance(scenes: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Estima
     return Estimate(value=value, low=max(0.0, value - error), high=value + error, n=n, scenes=len(scenes))
 
 
-def _section(group: Group) -> str:
-    header = ["", *MEASURES.values(), *DISTANCES.values()]
-    body = [
-        [_TITLES.get(row, row)]
-        + [figure(own[name]) for name in MEASURES]
-        + [figure(own[name], percent=False) for name in DISTANCES]
-        for row, own in group.rows.items()
-    ]
-    parts = [f"### {group.title}\n", f"{_about(group)}\n", table(header, body)]
+def _section(key: str, group: Group) -> list[str | Table]:
+    title = f"### {group.title}\n"
+    parts = [title, estimates(key, _about(group), {**MEASURES, **DISTANCES}, group.rows, titles=TITLES)]
     if group.differences:
-        first = next(iter(group.rows))
-        rows = [
-            [_TITLES.get(row, row), *(figure(own[name]) for name in MEASURES)] for row, own in group.differences.items()
-        ]
-        parts += [f"Row minus {first}, paired by scene:\n", table(["", *MEASURES.values()], rows)]
-    return "\n".join(parts)
+        caption = f"Row minus {next(iter(group.rows))}, paired by scene:"
+        parts.append(estimates(f"{key}-differences", caption, MEASURES, group.differences, titles=TITLES))
+    return parts
 
 
 def _about(group: Group) -> str:

@@ -11,27 +11,27 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cloisonne.eval.items import Items, open_folder, save_picture, write_whole
-from cloisonne.eval.metrics.bootstrap import Sample, difference, mean
+from cloisonne.eval.items import Items, open_folder, save_picture
+from cloisonne.eval.metrics.bootstrap import Sample
 from cloisonne.eval.metrics.edits import structure
 from cloisonne.eval.metrics.holes import Gallery, batch
 from cloisonne.eval.metrics.layouts import Judging, crop
-from cloisonne.eval.report import figure, table
+from cloisonne.eval.report import Headings, Report, Table, estimates
 from cloisonne.eval.row_names import CEILINGS, COPY_REFERENCE, COPY_SOURCE
+from cloisonne.eval.samples import differences_of, means
 from cloisonne.eval.translation_items import TASKS, TranslationItem, places, translation_item
 from cloisonne.world.picture import STYLES
 
 SIZE = 128
 Picture = NDArray[np.uint8]
 TRUTH_VAE, COPY = CEILINGS[0], COPY_SOURCE
-MEASURES = {
+MEASURES: Headings = {
     "closeness": ("closeness", True),
     "concept": ("concept", True),
     "structure": ("structure x1e3", False),
     "rows": ("rows", False),
     "seconds": ("seconds", False),
 }
-"""Heading of each figure, and whether it is printed in percent."""
 RESAMPLED = (
     "bootstrapped over sources and references: both are resampled, and a pair counts as often as its source times its "
     "reference"
@@ -100,9 +100,7 @@ def evaluate_translations(
                 save_picture(np.concatenate(panels, 1), out / "pictures" / row / f"{index:04d}.png")
         if missing or index + 1 == count:
             report(f"{index + 1} of {count} pairs")
-    text = _tables(items, count)
-    write_whole(out / "translations.md", text)
-    return text
+    return _report(items, count).write(out, "translations")
 
 
 @torch.no_grad()
@@ -131,27 +129,18 @@ def _large(rgb: Picture) -> Picture:
     return np.asarray(cv2.resize(rgb, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _tables(items: Mapping[str, Items], count: int) -> str:
-    parts = []
+def _report(items: Mapping[str, Items], count: int) -> Report:
+    parts: list[str | Table] = [f"Percent, except structure, rows and seconds [95 % interval, {RESAMPLED}].\n"]
+    compared = {name: heading for name, heading in MEASURES.items() if name not in ("rows", "seconds")}
     for place, task in enumerate(TASKS):
         indices = range(place, count, 2)
         samples = {row: {name: _sample(own, indices, name) for name in MEASURES} for row, own in items.items()}
-        header = ["", *(title for title, _ in MEASURES.values())]
-        body = [
-            [row, *(figure(mean(own[name]), percent=share) for name, (_, share) in MEASURES.items())]
-            for row, own in samples.items()
-        ]
-        parts += [f"### {task}, n = {len(indices)} pairs\n", table(header, body)]
+        found = {row: means(own) for row, own in samples.items()}
+        parts += [f"### {task}\n", estimates(task, f"n = {len(indices)} pairs.", MEASURES, found)]
         first = next(iter(samples))
-        names = [name for name in MEASURES if name not in ("rows", "seconds")]
-        apart = [
-            [row, *(figure(difference(own[n], samples[first][n]), percent=MEASURES[n][1]) for n in names)]
-            for row, own in samples.items()
-            if row != first
-        ]
-        parts += [f"Row minus {first}, paired:\n", table(["", *(MEASURES[n][0] for n in names)], apart)]
-    head = f"Percent, except structure, rows and seconds [95 % interval, {RESAMPLED}].\n"
-    return "\n".join([head, *parts, LEGEND])
+        apart = differences_of(samples, first)
+        parts.append(estimates(f"{task}-differences", f"Row minus {first}, paired:", compared, apart))
+    return Report((*parts, LEGEND))
 
 
 def _sample(items: Items, indices: range, name: str) -> Sample:
