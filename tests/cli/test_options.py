@@ -13,8 +13,9 @@ from PIL import Image
 from tiny import write_exemplar
 from typer.testing import CliRunner
 
+from cloisonne.cli.grouped import grouped
 from cloisonne.cli.main import app
-from cloisonne.cli.options import Loading, grouped
+from cloisonne.cli.options import Loading
 from cloisonne.errors import SceneError
 
 

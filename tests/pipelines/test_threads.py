@@ -76,7 +76,7 @@ def translated(model: Model) -> bytes:
 def edited(model: Model) -> bytes:
     hat = Region(name="hat", box=(0.3, 0.2, 0.9, 0.8), edit={"kind": "change", "from": "a red hat", "to": "a hat"})
     made = edit(Scene(caption="on the beach", seed=2, steps=4, regions=(hat,)), model, preset="p2p")
-    return made.before.tobytes() + made.after.tobytes()
+    return made.named["before"].tobytes() + made.image.tobytes()
 
 
 def explained(model: Model) -> bytes:

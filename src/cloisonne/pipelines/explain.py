@@ -17,8 +17,8 @@ from cloisonne.models.model import Model
 from cloisonne.models.unet.cost import Cost, control_cost, decode_cost, forward_cost
 from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.plan_text import counted, plan_text
-from cloisonne.pipelines.prepare import Prepared, prepare, size_of
-from cloisonne.pipelines.translation.run import Translation
+from cloisonne.pipelines.prepare import Prepared, size_of
+from cloisonne.pipelines.starts import start_maker
 from cloisonne.scene.prompt import pieces, switches
 from cloisonne.scene.scene import Scene
 
@@ -103,8 +103,11 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
 
     solver: replaces the scene's sampler. Raises what ``generate`` raises for the scene.
     """
-    prepared, setup = _blank(scene, model, solver)
-    calls = setup + _sampling_calls(prepared)
+    maker = start_maker(scene, model, blank=True, solver=solver)
+    warnings = (*maker.prepared.compiled.warnings, *maker.warnings())
+    compiled = replace(maker.prepared.compiled, plan=maker.plan(), warnings=warnings)
+    prepared, setup = replace(maker.prepared, compiled=compiled), maker.setup_rows()
+    calls = [(None, rows) for rows in setup] + _sampling_calls(prepared)
     decoder = decode_cost(model, prepared.grid)
     nets = {net: _cost(net, model, prepared.grid) for net in {net: None for net, _ in calls}}
     flops = sum(nets[net].flops * rows for net, rows in calls) + decoder.flops
@@ -127,7 +130,7 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
         warnings=prepared.compiled.warnings,
         learned=_learned(prepared),
         setup_forwards=len(setup),
-        setup_rows=sum(rows for _, rows in setup),
+        setup_rows=sum(setup),
     )
 
 
@@ -162,22 +165,6 @@ def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
         f'The scene gives no {" and no ".join(absent)}: it uses "{scene.sampler}" with {scene.steps} steps. The '
         f"checkpoint's own scheduler is {named}; diffusers' pipelines use it with {STEPS_ELSEWHERE} steps."
     ]
-
-
-def _blank(
-    scene: Scene, model: Model, solver: Sampler[Any] | None
-) -> tuple[Prepared, list[tuple[ControlNet | None, int]]]:
-    """The scene, compiled with zeros in place of encoded inputs, and the forwards before sampling (network, rows)."""
-    if scene.translated is None:
-        return prepare(scene, model, blank=True, solver=solver), []
-    translation = Translation.of(scene, model, blank=True, solver=solver)
-    prepared, before = translation.prepared, translation.setup_rows()
-    compiled = replace(
-        prepared.compiled,
-        plan=translation.planned(),
-        warnings=(*prepared.compiled.warnings, *translation.warnings()),
-    )
-    return replace(prepared, compiled=compiled), [(None, rows) for rows in before]
 
 
 def _cost(net: ControlNet | None, model: Model, grid: tuple[int, int]) -> Cost:

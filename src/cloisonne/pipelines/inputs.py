@@ -40,6 +40,8 @@ def as_model(given: ModelLike) -> Model:
         return given
     if isinstance(given, str | PathLike):
         return load(given if isinstance(given, str) else Path(given))
+    if hasattr(given, "source"):  # a ModelSpec
+        return load(given)
     raise CheckpointError(
         f'The model is a {type(given).__name__}; give a loaded model, "builtin", a folder, a file or a hub id.'
     )
