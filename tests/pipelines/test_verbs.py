@@ -101,6 +101,10 @@ def test_progress_counts_every_step_of_every_stage(tiny: cl.Model, verb: str) ->
         assert (event.preview() is None) == learns
         assert 0 <= event.image < event.num_images
         assert "\n" not in repr(event)
+    count = sum(len(result.images) for result in results)
+    assert {(event.image, event.num_images) for event in events if event.stage == "sampling"} == {
+        (index, count) for index in range(count)
+    }
     last = events[-1].latents
     assert last is not None
     assert torch.equal(last, results[-1].latents[-1])

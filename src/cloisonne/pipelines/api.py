@@ -37,9 +37,8 @@ def generate(scene: SceneLike, model: ModelLike, **options: Unpack[kw.GenerateOp
         options: Fields of the scene to override, such as steps, guidance, sampler and width, and
 
             - seed: seed of the first image; image i has seed + i. num_images: 1 if left out.
-            - sampler: a name, or a ``core.samplers.Sampler`` object. refines: ``core.plan.Refine`` objects, applied to
-              every estimate before the background is restored. readers: attention edits that only read, such as
-              ``TokenMaps``.
+            - sampler: a name, or a ``Sampler`` object. refines: ``Refine`` objects, applied to every estimate before
+              the background is restored. readers: ``AttentionEdit`` objects that only read.
             - attention: True adds a map of each phrase to the result's ``attention``.
             - output_type: "latent" decodes no images. latents: unit noise [num_images, C, H, W] that replaces the
               seeds' noise.

@@ -42,7 +42,7 @@ class Finisher:
     def image(self, z: Tensor) -> Image.Image:
         """Decode latents [C, H, W]; composite them into the background and the scene's ``outside`` image."""
         image = self._decoded(z)
-        return image if self.prepared.kept is None else self.prepared.kept.pasted(image)
+        return image if self.prepared.outside is None else self.prepared.outside.pasted(image)
 
     def _decoded(self, z: Tensor) -> Image.Image:
         if self.prepared.edit is not None and not self.prepared.steps:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Plan, Refine
 from cloisonne.core.predict import Run
-from cloisonne.core.sample import Watch, sample
+from cloisonne.core.sample import sample
 from cloisonne.core.samplers import Sampler
 from cloisonne.core.start import Start
 from cloisonne.errors import SceneError
@@ -23,7 +23,7 @@ from cloisonne.pipelines.attention_maps.maps import AttentionMaps
 from cloisonne.pipelines.attention_maps.token_spans import Reading, mean_map, read_words
 from cloisonne.pipelines.finish import Finisher
 from cloisonne.pipelines.output.report import report_of
-from cloisonne.pipelines.progress import OnStep, Reporter
+from cloisonne.pipelines.progress import OnStep, Progress, Reporter, StepCallback
 from cloisonne.pipelines.prompt_syntax import with_choices
 from cloisonne.pipelines.result import Result, scene_of
 from cloisonne.pipelines.starts import StartMaker, start_maker
@@ -61,19 +61,35 @@ def generate(scene: Scene, model: Model, *, seed: int | None = None, **options: 
 
 
 def generate_many(scenes: Iterable[Scene], model: Model, **options: Any) -> list[Result]:
-    """:func:`generate` for each scene, with the same options."""
-    return [generate(scene, model, **options) for scene in scenes]
+    """:func:`generate` for each scene, with the same options. Progress counts the images of all scenes."""
+    asked, on_step = list(scenes), options.pop("on_step", None)
+    return [
+        generate(scene, model, on_step=_of_scene(on_step, place, len(asked)), **options)
+        for place, scene in enumerate(asked)
+    ]
+
+
+def _of_scene(on_step: OnStep | None, place: int, num_scenes: int) -> OnStep | None:
+    """A callback for one of several scenes, whose images follow those of the scenes before it."""
+    if on_step is None:
+        return None
+
+    def counted(event: Progress) -> None:
+        several = event.num_images
+        on_step(replace(event, image=place * several + event.image, num_images=num_scenes * several))
+
+    return counted
 
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """One image to sample. canvas: its index in the batch. watch: of all canvases. run: receives the counts."""
+    """One image to sample. canvas: its index in the batch. on_step: gets all canvases. run: receives the counts."""
 
     job: "_Job"
     start: Start
     noise: Noise
     canvas: int
-    watch: Watch
+    on_step: StepCallback
     run: Run
 
 
@@ -81,7 +97,9 @@ def _sampled(image: _Image) -> Tensor:
     """Final latents [C, H, W]."""
     start, steps = image.start, image.job.maker.prepared.steps
     with explained(image.job.model):
-        z = sample(start.plan, start.sampler, start.latents, steps, noise=image.noise, watch=image.watch, run=image.run)
+        z = sample(
+            start.plan, start.sampler, start.latents, steps, noise=image.noise, watch=image.on_step, run=image.run
+        )
     image.job.maker.run.forwards += image.run.forwards
     image.job.maker.run.rows += image.run.rows
     return z[image.canvas]

@@ -37,7 +37,7 @@ class Prepared:
     """A resolved and compiled scene.
 
     edit: the background's edit; None without a background. grid: latent size (H, W). placed: the active regions on that
-    grid. ctx: the context of the compilation. kept: the scene's ``outside`` image; None without one.
+    grid. ctx: the context of the compilation. outside: the scene's ``outside`` image; None without one.
     """
 
     scene: Scene
@@ -45,7 +45,7 @@ class Prepared:
     ctx: Context
     compiled: Compiled
     edit: BackgroundEdit | None
-    kept: OutsideImage | None
+    outside: OutsideImage | None
     grid: tuple[int, int]
     sampler: Sampler[Any]
     steps: tuple[Step, ...]
@@ -102,7 +102,7 @@ def prepare(
     edit = given or (None if scene.background is None else BackgroundEdit.of(understood.scene, side))
     resolved = _resolved(understood.scene, model, edit)
     grid = _grid(resolved, model)
-    kept = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
+    outside = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
     hole = _hole(resolved, model, edit, blank=blank)
     solver_of_scene, steps = _sampling(resolved, model, solver, grid)
     ctx = Context(
@@ -127,7 +127,7 @@ def prepare(
         ctx=ctx,
         compiled=replace(compiled, warnings=warnings),
         edit=edit,
-        kept=kept,
+        outside=outside,
         grid=grid,
         sampler=solver_of_scene,
         steps=steps,

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.core.sample import Watch
 from cloisonne.core.step import Step
 from cloisonne.models.vae import Vae
 from cloisonne.pipelines.inpaint import as_pixels
@@ -29,8 +28,8 @@ class Progress:
         stage: What the step belongs to.
         step: Finished steps of the stage, from 1 to ``total``.
         total: Steps of the stage. Learning may end earlier.
-        image: Index of the image, from 0. In a sweep: of the value.
-        num_images: Number of images of the run.
+        image: Index of the image, from 0; over all values of a sweep, over all scenes of ``generate_many``.
+        num_images: Number of these images.
         loss: Loss of the step, where something is learned or fitted.
         latents: Noisy latents [C, H, W] at the end of the step; None where something is learned or fitted.
         x0: Estimate [C, H, W] of the clean latents; None where something is learned or fitted.
@@ -63,6 +62,10 @@ class Progress:
 
 OnStep = Callable[[Progress], None]
 """May raise :class:`~cloisonne.errors.Cancelled`: nothing is written, and the model stays usable."""
+
+
+StepCallback = Callable[[Step, Tensor, Tensor], None]
+"""Called in the loop with a step, the latents z at its end and the estimate x0, both [S, C, H, W]."""
 
 
 def bar_counts(event: Progress) -> tuple[int, int]:
@@ -113,16 +116,16 @@ class Reporter:
             )
             self.on_step(event)
 
-    def sampling(self, index: int = 0) -> Watch:
-        """A watcher of sampling that reports the canvas at an index of the batch."""
+    def sampling(self, index: int = 0) -> StepCallback:
+        """A callback of the loop that reports the canvas at an index of the batch."""
         return lambda step, z, x0: self("sampling", step.index + 1, step.count, latents=z[index], x0=x0[index])
 
-    def inversion(self, index: int = 0) -> Watch:
+    def inversion(self, index: int = 0) -> StepCallback:
         """The same of inversion, which takes the steps from the last to the first."""
         return lambda step, z, x0: self(
             "inversion", step.count - step.index, step.count, latents=z[index], x0=x0[index]
         )
 
     def fitting(self, stage: Stage) -> Callable[[Step, float], None]:
-        """A watcher of embeddings that are fitted step by step."""
+        """A callback for embeddings that are fitted step by step."""
         return lambda step, loss: self(stage, step.index + 1, step.count, loss=loss)
