@@ -112,11 +112,11 @@ def before_and_after(scene: Scene, size: int = 384) -> Image.Image:
     from cloisonne import edit, load
 
     made = edit(scene, load(scene.model))
-    left = made.before.convert("RGB").resize((2 * size, 2 * size), Image.Resampling.BICUBIC)
+    left = made.named["before"].convert("RGB").resize((2 * size, 2 * size), Image.Resampling.BICUBIC)
     edited = [region for region in scene.regions if region.edit is not None]
     out = Image.new("RGB", (2 * size + 12, size), (255, 255, 255))
     out.paste(draw_regions(left, edited).resize((size, size), Image.Resampling.LANCZOS), (0, 0))
-    out.paste(made.after.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (size + 12, 0))
+    out.paste(made.image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (size + 12, 0))
     return out
 
 
@@ -131,7 +131,7 @@ def edits(count: int = 8, side: int = 128) -> Image.Image:
         item = pair(column)
         before = Image.fromarray(item.before)
         made = edit(item.scene(before, column), model)
-        for row, image in enumerate((before, Image.fromarray(item.after), made.after)):
+        for row, image in enumerate((before, Image.fromarray(item.after), made.image)):
             sheet.paste(image, (column * (side + 4), row * (side + 4)))
     return sheet
 

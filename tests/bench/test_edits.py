@@ -68,7 +68,8 @@ class Editor:
     def __call__(self, scene: Scene, model: Model, **options: Any) -> SimpleNamespace:
         self.calls.append({"scene": scene, **options})
         image = generate(Scene(width=64, height=64, steps=1), model, seed=0).image.resize((128, 128))
-        return SimpleNamespace(before=image, after=image, raw=image, report={"rows": 8, "seconds": 0.5})
+        named = {"before": image, "raw": image}
+        return SimpleNamespace(image=image, named=named, report={"rows": 8, "seconds": 0.5})
 
 
 def test_options_reach_the_editor(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:

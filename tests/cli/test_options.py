@@ -14,8 +14,9 @@ from PIL import Image
 from tiny import write_exemplar
 from typer.testing import CliRunner
 
+from cloisonne.cli.grouped import grouped
 from cloisonne.cli.main import app
-from cloisonne.cli.options import Loading, grouped
+from cloisonne.cli.options import Loading
 from cloisonne.errors import CapabilityError, SceneError, on_command_line
 from cloisonne.models.load import load
 from cloisonne.pipelines.generate import generate

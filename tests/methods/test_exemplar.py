@@ -16,8 +16,9 @@ from cloisonne.errors import CapabilityError, CheckpointError, ImageError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
-from cloisonne.pipelines.generate import generate, paint
+from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
+from cloisonne.scene.inpainting import inpaint_scene
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -169,7 +170,7 @@ def test_picture_carries_its_exemplars_and_draws_again(alone: Model, tmp_path: P
 def test_paint_is_a_scene_of_one_region(alone: Model) -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (8, 8, 40, 48))
-    result = paint(picture(0), mask, picture(1), alone, similarity=4.0, seed=1, steps=2)
+    result = generate(inpaint_scene(picture(0), mask, exemplar=picture(1), similarity=4.0, seed=1, steps=2), alone)
     (region,) = result.scene.regions
     assert (region.similarity, region.phrase) == (4.0, "")
     assert result.report["identical_outside"] is True
@@ -179,7 +180,7 @@ def test_paint_is_a_scene_of_one_region(alone: Model) -> None:
 def test_raw_decode_is_there_and_is_measured_too(alone: Model) -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (8, 8, 56, 56))
-    result = paint(picture(0), mask, picture(1), alone, seed=1, steps=2, composite=False)
+    result = generate(inpaint_scene(picture(0), mask, exemplar=picture(1), seed=1, steps=2, composite=False), alone)
     assert result.report["identical_outside"] is False
     assert result.report["max_difference_outside"] > 0
 

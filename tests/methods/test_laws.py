@@ -98,12 +98,14 @@ def start_of(model: Model, scene: Scene) -> Tensor:
     """The noise that a walk starts from, read off its first step: z = alpha * x0 + s * n."""
     starts = []
 
-    def watch(end: Any) -> None:
-        step = end.step
-        n = (end.latents - step.alpha_next * end.x0) / step.s_next
-        starts.append(step.alpha * end.x0 + step.s * n)
+    steps = prepare(scene, model, blank=True).steps
 
-    generate(scene, model, output_type="latent", callback_on_step_end=watch)
+    def watch(event: Any) -> None:
+        step = steps[event.step - 1]
+        n = (event.latents - step.alpha_next * event.x0) / step.s_next
+        starts.append(step.alpha * event.x0 + step.s * n)
+
+    generate(scene, model, output_type="latent", on_step=watch)
     return starts[0].mul(1e4).round()
 
 

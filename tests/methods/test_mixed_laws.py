@@ -89,12 +89,12 @@ def test_merged_scenes_are_separate_scenes(builtin: Model) -> None:
 def test_edits_stand_beside_every_kind(builtin: Model) -> None:
     hat = Region(name="hat", box=(0.55, 0.55, 0.95, 0.95), edit={"kind": "add", "phrase": "a crown"})
     made = edit(SCENE.replace(regions=(hat, SHOWN, DRAWN, CAT)), builtin, preset="follow")
-    before, after = (np.asarray(image.convert("RGB")).astype(int) for image in (made.before, made.after))
+    before, after = (np.asarray(image.convert("RGB")).astype(int) for image in (made.named["before"], made.image))
     changed = np.abs(before - after).max(2)
     assert changed[74:118, 74:118].any()
     assert not changed[:64].any(), "the rest is the picture before"
     plain = edit(SCENE.replace(regions=(hat, DRAWN, CAT)), builtin, preset="follow")
-    assert (np.asarray(plain.before.convert("RGB")) != before).any()
+    assert (np.asarray(plain.named["before"].convert("RGB")) != before).any()
 
 
 def test_a_scene_edits_or_translates(builtin: Model) -> None:

@@ -198,8 +198,8 @@ def test_while_no_exemplar_counts_the_hole_is_painted_without(models: dict[str, 
 def test_edits_honour_what_their_words_do(tiny: Model, option: str) -> None:
     needs = {"overlap": "priority"} if option == "priority" else {}
     rival = option == "priority"
-    plain = edit(scene_of("edit", rival=rival, **needs), tiny).raw
-    changed = edit(scene_of("edit", rival=rival, **needs, **CHANGES[option]), tiny).raw
+    plain = edit(scene_of("edit", rival=rival, **needs), tiny).named["raw"]
+    changed = edit(scene_of("edit", rival=rival, **needs, **CHANGES[option]), tiny).named["raw"]
     assert (np.asarray(plain) != np.asarray(changed))[:, :32].any()
 
 

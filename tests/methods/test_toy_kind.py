@@ -24,6 +24,7 @@ from cloisonne.methods.kinds import KINDS
 from cloisonne.methods.layout import Part
 from cloisonne.methods.region_options import markdown as options_table
 from cloisonne.models.capabilities import NO_TEXT, YES, by_family
+from cloisonne.models.cost import Cost
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -56,6 +57,9 @@ class Flat:
 
     def __call__(self, call: Call) -> Tensor:
         return self.x0.expand(len(call.rows), *self.x0.shape)
+
+    def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        return Cost(flops=0, numbers=0)
 
 
 def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
@@ -122,7 +126,7 @@ def drawn(model: Model, scene: Scene) -> Tensor:
 def estimate(model: Model, scene: Scene) -> Tensor:
     """The estimate of the last step, [C, H, W]."""
     found: list[Tensor] = []
-    generate(scene, model, output_type="latent", callback_on_step_end=lambda end: found.append(end.x0.clone()))
+    generate(scene, model, output_type="latent", on_step=lambda event: found.append(event.x0.clone()))
     return found[-1]
 
 

@@ -63,7 +63,7 @@ def test_it_is_found_before_a_callback_sees_it(model: Model) -> None:
     seen: list[Any] = []
     spoil(model.net.unet, "conv_out.bias")
     with pytest.raises(CheckpointError, match="after step 1 of 4"):
-        generate(SCENE, model, callback_on_step_end=seen.append)
+        generate(SCENE, model, on_step=seen.append)
     assert seen == []
 
 

@@ -22,7 +22,7 @@ from cloisonne.errors import CheckpointError, CloisonneWarning, SceneError
 from cloisonne.methods.vct import Translating
 from cloisonne.models.model import Model
 from cloisonne.pipelines import keywords as kw
-from cloisonne.pipelines.progress_bar import progress_bar
+from cloisonne.pipelines.output.progress_bar import with_bar
 from cloisonne.scene.conditions.edit_presets import Editing
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import ALIASES
@@ -69,9 +69,9 @@ def test_models_by_name_in_every_function(tiny_family: Path, tiny: Model, kind: 
     assert cl.explain(SCENE, name).rows == cl.explain(SCENE, tiny).rows
     assert cl.compile(SCENE, name).scene == alone.scene
     edited = cl.edit(EDIT, name, preset="follow")
-    assert edited.after.tobytes() == cl.edit(EDIT, tiny, preset="follow").after.tobytes()
-    filled = cl.fill(GREY, GREY[..., 0], "a cat", name, seed=1, steps=1)
-    assert same(filled, cl.fill(GREY, GREY[..., 0], "a cat", tiny, seed=1, steps=1))
+    assert edited.image.tobytes() == cl.edit(EDIT, tiny, preset="follow").image.tobytes()
+    given = {"phrase": "a cat", "seed": 1, "steps": 1}
+    assert same(cl.inpaint(GREY, GREY[..., 0], name, **given), cl.inpaint(GREY, GREY[..., 0], tiny, **given))
 
 
 def test_other_things_are_no_scene_and_no_model(tiny: Model) -> None:
@@ -111,8 +111,8 @@ def test_none_leaves_the_scenes_own(tiny: Model) -> None:
 def test_names_of_diffusers_are_keywords(tiny: Model, alias: str, field: str) -> None:
     value = {"steps": 3, "guidance": 2.0, "negative": "a dog"}[field]
     assert same(cl.generate(SCENE, tiny, **{alias: value}), cl.generate(SCENE, tiny, **{field: value}))
-    filled = [cl.fill(GREY, GREY[..., 0], "a cat", tiny, seed=1, **{name: value}) for name in (alias, field)]
-    assert same(*filled)
+    region = {"phrase": "a cat", "seed": 1}
+    assert same(*(cl.inpaint(GREY, GREY[..., 0], tiny, **region, **{name: value}) for name in (alias, field)))
     with pytest.raises(SceneError, match=f"{field} and {alias} are the same; give one"):
         cl.generate(SCENE, tiny, **{alias: value, field: value})
 
@@ -120,8 +120,7 @@ def test_names_of_diffusers_are_keywords(tiny: Model, alias: str, field: str) ->
 FUNCTIONS = {
     "generate": lambda model, **given: cl.generate(SCENE, model, **given),
     "generate_many": lambda model, **given: cl.generate_many([SCENE], model, **given),
-    "fill": lambda model, **given: cl.fill(GREY, GREY, "a cat", model, **given),
-    "paint": lambda model, **given: cl.paint(GREY, GREY, GREY, model, **given),
+    "inpaint": lambda model, **given: cl.inpaint(GREY, GREY, model, phrase="a cat", **given),
     "edit": lambda model, **given: cl.edit(EDIT, model, **given),
     "sweep": lambda model, **given: cl.sweep(SCENE, model, "seed", [1], **given),
     "translate": lambda model, **given: cl.translate(GREY, GREY, model, **given),
@@ -151,7 +150,7 @@ def test_type_checkers_find_misspelt_keywords(tmp_path: Path) -> None:
         'cl.generate("a.json", "builtin", steps=3, sampler="euler", num_inference_steps=None)\n'
         'cl.generate("a.json", "builtin", setps=3)\n'
         'cl.edit({"caption": "x"}, cl.load(), look=0.3)\n'
-        'cl.fill("a", "b", "c", "builtin", guidance="x")\n'
+        'cl.inpaint("a", "b", "builtin", phrase="c", guidance="x")\n'
     )
     source = str(Path(cl.__file__).parents[1])
     (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [source]}))
@@ -166,7 +165,7 @@ def test_typed_keywords_are_the_fields() -> None:
     """No field of a scene, of a way of editing or of translating is forgotten, and none is made up."""
     known = set(Scene.model_fields) - {"version", "model", "regions"}
     assert set(kw.FIELDS) == known | set(ALIASES)
-    own = {"preset", "callback_on_step_end", "progress"}
+    own = {"preset", "on_step", "progress"}
     assert set(kw.EditOptions.__annotations__) == kw.FIELDS | {field.name for field in fields(Editing)} | own
     ways = {field.name for field in fields(Translating)}
     assert ways <= set(kw.TranslateOptions.__annotations__)
@@ -197,15 +196,15 @@ def test_dropped_regions_reach_the_caller(tiny: Model, name: str) -> None:
     assert issubclass(CloisonneWarning, UserWarning)
 
 
-@pytest.mark.parametrize("name", ["fill", "paint", "edit"])
+@pytest.mark.parametrize("name", ["phrase", "exemplar", "edit"])
 def test_warnings_of_reports_reach_the_caller(tiny: Model, name: str) -> None:
     large = np.full((300, 300), 100, np.uint8)  # grey and enlarged: two warnings
     white = np.full((300, 300), 255, np.uint8)
     scene = {**EDIT, "background": large}
     call = {
-        "fill": lambda: cl.fill(large, white, "a cat", tiny, seed=1, steps=1),
+        "phrase": lambda: cl.inpaint(large, white, tiny, phrase="a cat", seed=1, steps=1),
         "edit": lambda: cl.edit(scene, tiny, preset="follow"),
-        "paint": lambda: cl.paint(large, white, GREY, "builtin", seed=1, steps=1),
+        "exemplar": lambda: cl.inpaint(large, white, "builtin", exemplar=GREY, seed=1, steps=1),
     }[name]
     with pytest.warns(CloisonneWarning) as caught:
         result = call()
@@ -263,7 +262,7 @@ def test_refines_of_ones_own(tiny: Model) -> None:
     source = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     mask = np.zeros((64, 64), np.uint8)
     mask[:, :32] = 255
-    filled = cl.fill(source, mask, "a cat", tiny, seed=1, steps=2, refines=[Bound()])
+    filled = cl.inpaint(source, mask, tiny, phrase="a cat", seed=1, steps=2, refines=[Bound()])
     assert filled.report["max_difference_outside"] == 0
 
 
@@ -329,23 +328,23 @@ class Terminal:
         return True
 
 
-@pytest.mark.parametrize(("progress", "there"), [({}, True), ({"progress": False}, False), ({"progress": None}, False)])
+@pytest.mark.parametrize(("progress", "there"), [({}, True), ({"progress": True}, True), ({"progress": False}, False)])
 def test_a_bar_where_standard_error_is_a_terminal(tiny: Model, monkeypatch, progress, there: bool) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     seen: list[int] = []
-    cl.generate(SCENE, tiny, callback_on_step_end=lambda end: seen.append(end.step.index), **progress)
+    cl.generate(SCENE, tiny, on_step=lambda event: seen.append(event.step), **progress)
     assert ("sampling" in terminal.text) is there
-    assert seen == [0, 1]
+    assert seen == [1, 2]
     terminal.text = ""
     cl.edit(EDIT, tiny, preset="follow", **progress)
-    assert ("editing" in terminal.text) is there
+    assert ("sampling" in terminal.text) is there
 
 
 def test_no_bar_where_standard_error_is_none(tiny: Model, capsys: pytest.CaptureFixture[str]) -> None:
     cl.generate(SCENE, tiny)
     assert capsys.readouterr().err == ""
-    with progress_bar(True) as bar:
-        assert bar is None
+    with with_bar({"steps": 3}) as options:
+        assert options == {"steps": 3}
 
 
 def test_tensors_are_pictures_in_every_place(tiny: Model) -> None:
@@ -353,8 +352,8 @@ def test_tensors_are_pictures_in_every_place(tiny: Model) -> None:
     mask = torch.zeros(64, 64)
     mask[:, :32] = 1
     tensor = torch.from_numpy(pixels).permute(2, 0, 1) / 255
-    arrays = cl.fill(pixels, (mask * 255).byte().numpy(), "a cat", tiny, seed=1, steps=1)
-    tensors = cl.fill(tensor, mask, "a cat", tiny, seed=1, steps=1)
+    arrays = cl.inpaint(pixels, (mask * 255).byte().numpy(), tiny, phrase="a cat", seed=1, steps=1)
+    tensors = cl.inpaint(tensor, mask, tiny, phrase="a cat", seed=1, steps=1)
     assert arrays.image.tobytes() == tensors.image.tobytes()
 
 

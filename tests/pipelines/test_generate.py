@@ -5,10 +5,12 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
+import cloisonne as cl
 from cloisonne.errors import Cancelled, CapabilityError, ImageError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.pipelines.generate import StepEnd, fill, generate
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.progress import Progress
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -91,30 +93,33 @@ def test_karras_spacing_is_the_scene_s(tiny: Model) -> None:
 
 
 def test_callback_sees_every_step_of_every_picture(tiny: Model) -> None:
-    ends: list[StepEnd] = []
-    result = generate(SCENE, tiny, num_images=2, callback_on_step_end=ends.append)
-    assert [(end.image, end.step.index) for end in ends] == [(i, s) for i in range(2) for s in range(3)]
-    assert all(end.num_images == 2 and end.step.count == 3 for end in ends)
-    assert torch.equal(ends[2].latents, result.latents[0])
-    assert ends[0].preview().size == (64, 64)
-    assert ends[0].preview().mode == "RGB"
+    events: list[Progress] = []
+    result = generate(SCENE, tiny, num_images=2, on_step=events.append)
+    assert [(event.image, event.step) for event in events] == [(i, s) for i in range(2) for s in (1, 2, 3)]
+    assert all((event.num_images, event.total, event.loss) == (2, 3, None) for event in events)
+    assert {(event.verb, event.stage) for event in events} == {("generate", "sampling")}
+    assert torch.equal(events[2].latents, result.latents[0])
+    preview = events[0].preview()
+    assert preview is not None
+    assert (preview.size, preview.mode) == ((64, 64), "RGB")
+    assert repr(events[4]) == "Progress of generate: sampling 2 of 3, image 2 of 2"
 
 
 def test_cancelled_run_leaves_the_model_as_it_was(tiny: Model) -> None:
     before = generate(SCENE, tiny, output_type="latent").latents
 
-    def stop(end: StepEnd) -> None:
-        if end.step.index == 1:
+    def stop(event: Progress) -> None:
+        if event.step == 2:
             raise Cancelled("Stopped by the user.")
 
     with pytest.raises(Cancelled):
-        generate(SCENE, tiny, callback_on_step_end=stop)
+        generate(SCENE, tiny, on_step=stop)
     assert torch.equal(generate(SCENE, tiny, output_type="latent").latents, before)
 
 
 def test_global_generator_is_left_alone(tiny: Model) -> None:
     state = torch.get_rng_state()
-    generate(SCENE.replace(sampler="euler-ancestral"), tiny, callback_on_step_end=lambda end: end.preview() and None)
+    generate(SCENE.replace(sampler="euler-ancestral"), tiny, on_step=lambda event: event.preview() and None)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -153,13 +158,13 @@ def test_canvas_of_any_multiple_of_8(tiny: Model) -> None:
     assert result.latents.shape == (1, 4, 9, 13)
 
 
-def test_fill_is_generate_for_a_background_and_a_mask(tiny: Model) -> None:
+def test_inpaint_is_generate_for_a_background_and_a_mask(tiny: Model) -> None:
     source = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     mask = np.zeros((70, 90), bool)
     mask[10:40, 20:60] = True
-    filled = fill(source, mask, "a cat", tiny, caption="on the beach", negative="dog", strength=0.8, seed=4, steps=3)
-    region = Region(mask=mask, phrase="a cat")
     fields = {"caption": "on the beach", "negative": "dog", "strength": 0.8, "steps": 3}
+    filled = cl.inpaint(source, mask, tiny, phrase="a cat", seed=4, **fields)
+    region = Region(mask=mask, phrase="a cat")
     scene = Scene(background=source, regions=(region,), **fields)
     assert filled.image.tobytes() == generate(scene, tiny, seed=4).image.tobytes()
     assert filled.report["identical_outside"] is True

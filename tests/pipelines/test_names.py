@@ -96,8 +96,8 @@ def test_pairs_are_those_of_plain_names(tiny: Model, preset: str, stop: float, n
         hat = Region(name=own, box=(0.3, 0.2, 0.9, 0.8), edit=CHANGE)
         made.append(edit(scene(below, hat), tiny, preset=preset, **INVERSION_METHODS[preset]))
     one, other = made
-    assert one.before.tobytes() == other.before.tobytes()
-    assert one.after.tobytes() == other.after.tobytes()
+    assert one.named["before"].tobytes() == other.named["before"].tobytes()
+    assert one.image.tobytes() == other.image.tobytes()
 
 
 def photo(seed: int) -> Image.Image:

@@ -160,7 +160,7 @@ def test_without_a_seed_all_parts_of_a_run_choose_alike(tiny: Model) -> None:
     assert region.edit is not None
     assert "{" not in made.scene.caption + region.edit.before + region.edit.after
     again = edit(made.scene, tiny)
-    assert made.after.tobytes() == again.after.tobytes()
+    assert made.image.tobytes() == again.image.tobytes()
 
 
 def test_several_pictures_share_a_choice_and_say_so(tiny: Model) -> None:

@@ -8,14 +8,20 @@ from PIL import Image
 
 from cloisonne.errors import OutputError
 from cloisonne.models.model import Model
-from cloisonne.pipelines.generate import fill, generate
-from cloisonne.pipelines.result import Result, check_outputs, output_paths
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.output.files import check_outputs, output_paths
+from cloisonne.pipelines.result import Result
+from cloisonne.scene.inpainting import inpaint_scene
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 SOURCE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
 MASK = np.zeros((70, 90), bool)
 MASK[10:40, 20:60] = True
+
+
+def inpainted(source: object, model: Model) -> Result:
+    return generate(inpaint_scene(source, MASK, phrase="a cat", seed=1), model)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -45,7 +51,7 @@ def test_picture_carries_the_scene_that_draws_it_again(tiny: Model, drawn: Resul
 @pytest.mark.parametrize("embed", [True, False])
 def test_edited_picture_carries_its_source(tiny: Model, workdir: Path, embed: bool) -> None:
     Image.fromarray(SOURCE).save("source.png")
-    (path,) = fill("source.png", MASK, "a cat", tiny, seed=1).save("out.png", embed=embed)
+    (path,) = inpainted("source.png", tiny).save("out.png", embed=embed)
     if embed:
         Path("source.png").unlink()
     (again,) = generate(Scene.from_png(path), tiny).save("again.png")
@@ -113,14 +119,14 @@ def test_latents_alone_write_nothing(tiny: Model, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".png", ".webp"])
 def test_files_without_loss_keep_the_outside(tiny: Model, tmp_path: Path, ending: str) -> None:
-    result = fill(SOURCE, MASK, "a cat", tiny, seed=1)
+    result = inpainted(SOURCE, tiny)
     (path,) = result.save(tmp_path / f"out{ending}")
     assert np.array_equal(pixels(path)[~MASK], SOURCE[~MASK])
     assert result.report["identical_outside"] is True
 
 
 def test_jpeg_reports_what_it_lost(tiny: Model, tmp_path: Path) -> None:
-    result = fill(SOURCE, MASK, "a cat", tiny, seed=1)
+    result = inpainted(SOURCE, tiny)
     (path,) = result.save(tmp_path / "out.jpg")
     difference = np.abs(pixels(path)[~MASK].astype(int) - SOURCE[~MASK]).max()
     assert difference > 0
@@ -131,7 +137,7 @@ def test_jpeg_reports_what_it_lost(tiny: Model, tmp_path: Path) -> None:
 
 def test_alpha_does_not_fit_a_jpeg(tiny: Model, tmp_path: Path) -> None:
     source = np.concatenate([SOURCE, SOURCE[..., :1]], axis=2)
-    result = fill(source, MASK, "a cat", tiny, seed=1)
+    result = inpainted(source, tiny)
     with pytest.raises(OutputError, match="RGBA"):
         result.save(tmp_path / "out.jpg")
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from cloisonne.cli.scene_arguments import option_and_values
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.pipelines.contact_sheet import contact_sheet
+from cloisonne.pipelines.output.contact_sheet import contact_sheet
 from cloisonne.pipelines.sweep import swept
 from cloisonne.scene import Region, Scene
 
@@ -94,14 +94,16 @@ def test_an_option_of_regions_without_regions() -> None:
 def test_all_are_checked_before_the_first_is_drawn(tiny_sd: Path) -> None:
     seen: list[object] = []
     with pytest.raises(CapabilityError, match="position tokens"):
-        cl.sweep(SCENE, load(tiny_sd), "method", ["attention", "reco"], callback_on_step_end=seen.append)
+        cl.sweep(SCENE, load(tiny_sd), "method", ["attention", "reco"], on_step=seen.append)
     assert seen == []
 
 
-def test_a_callback_is_told_the_place_of_the_value(tiny: Model) -> None:
-    seen: list[tuple[int, int]] = []
-    cl.sweep(SCENE, tiny, "steps", [1, 2], callback_on_step_end=lambda end: seen.append((end.image, end.num_images)))
-    assert seen == [(0, 2), (1, 2), (1, 2)]
+def test_progress_has_the_index_of_the_value(tiny: Model) -> None:
+    seen: list[tuple[str, int, int]] = []
+    cl.sweep(
+        SCENE, tiny, "steps", [1, 2], on_step=lambda event: seen.append((event.verb, event.image, event.num_images))
+    )
+    assert seen == [("sweep", 0, 2), ("sweep", 1, 2), ("sweep", 1, 2)]
 
 
 def test_values_are_read() -> None:

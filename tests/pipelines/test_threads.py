@@ -59,7 +59,7 @@ def edited(seed: int, preset: str, *, background: Any = None, steps: int = 3, **
     def work(model: Model) -> bytes:
         given = scene(seed, background=background, regions=(HAT,), steps=steps)
         made = edit(given, model, preset=preset, **changes)
-        return made.before.tobytes() + made.after.tobytes()
+        return made.named["before"].tobytes() + made.image.tobytes()
 
     return work
 
@@ -179,7 +179,7 @@ def test_a_cancelled_thread_leaves_the_others_alone(tiny: Model, serial: Callabl
             raise Cancelled("stopped after two steps")
 
     others = ("reco", "edit", "translate")
-    works = [lambda: generate(scene(1, method="reco"), tiny, callback_on_step_end=stop)]
+    works = [lambda: generate(scene(1, method="reco"), tiny, on_step=stop)]
     works += [lambda work=work: PLAIN[work](tiny) for work in others]
     cancelled, *found = Meeting().of(works)
     assert isinstance(cancelled, Cancelled)

@@ -81,7 +81,7 @@ for _preset in ("mrgd", "follow", "official", "p2p", "multidiffusion"):
 
 def _edited(scene: cl.Scene, preset: str | None) -> list[Image.Image]:
     pair = cl.edit(scene, builtin(), preset=preset)
-    return [pair.before, pair.after]
+    return [pair.named["before"], pair.image]
 
 
 @case("builtin edit of a generated picture")
@@ -102,12 +102,13 @@ def _scheduled(folder: Path) -> list[Image.Image]:
 
 @case("builtin fill")
 def _fill(folder: Path) -> list[Image.Image]:
-    return cl.fill(photo(0, 96), _hole(96), "a cat", builtin(), steps=3, seed=2, feather=0.05).images
+    return cl.inpaint(photo(0, 96), _hole(96), builtin(), phrase="a cat", steps=3, seed=2, feather=0.05).images
 
 
 @case("builtin paint")
 def _paint(folder: Path) -> list[Image.Image]:
-    return cl.paint(photo(0, 96), _hole(96), EXAMPLES / "pumpkin.png", builtin(), steps=3, seed=2).images
+    exemplar = EXAMPLES / "pumpkin.png"
+    return cl.inpaint(photo(0, 96), _hole(96), builtin(), exemplar=exemplar, steps=3, seed=2).images
 
 
 @case("builtin partial strength")

@@ -55,14 +55,14 @@ class Concepts:
         known = learned_from(Image.fromarray(item.reference), (width, height), self.model)
         watch, folder = self._watch(f"{item.task} {place}"), self.folder / "learning"
         state = fit(known, self.model, settings, seed=self.seed + place, cache=folder, watch=watch)
-        made = Learned(Concept(state.vectors.detach()), state.rows, state.seconds)
+        made = Learned(state.concept, state.rows, state.seconds)
         made.concept.save(file)
         write_whole(cost, json.dumps({"rows": made.rows, "seconds": made.seconds}))
         return made
 
     def _watch(self, name: str) -> Learning:
-        def watch(at: int, count: int, loss: float) -> None:
-            if (at + 1) % REPORT_EVERY == 0:
-                self.report(f"concept of {name}: {at + 1} of at most {count} steps, loss {loss:.4g}")
+        def watch(step: int, total: int, loss: float) -> None:
+            if step % REPORT_EVERY == 0:
+                self.report(f"concept of {name}: {step} of at most {total} steps, loss {loss:.4g}")
 
         return watch

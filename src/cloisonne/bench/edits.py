@@ -53,9 +53,9 @@ def row_of(preset: str, options: dict[str, Any], model: Model, mode: str) -> Row
 def _edited(item: Pair, seed: int, model: Model, changes: dict[str, Any], *, given: bool) -> Made:
     made = edit(item.scene(_image(item.before) if given else None, seed), model, seed=seed, **changes)
     return Made(
-        before=_pixels(made.before),
-        after=_pixels(made.after),
-        raw=_pixels(made.raw),
+        before=_pixels(made.named["before"]),
+        after=_pixels(made.image),
+        raw=_pixels(made.named["raw"]),
         rows=made.report["rows"],
         seconds=made.report["seconds"],
     )

@@ -14,7 +14,8 @@ from cloisonne.eval.holes import Hole
 from cloisonne.eval.judge import Judge
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.model import Model
-from cloisonne.pipelines.generate import fill, paint
+from cloisonne.pipelines.generate import generate
+from cloisonne.scene.inpainting import inpaint_scene
 
 
 def exemplars(settings: Settings, *, rows: Sequence[str] | None = None, spread_items: int = 0) -> str:
@@ -45,12 +46,13 @@ def row_of(text: str, model: Model, settings: Settings) -> tuple[str, Fill]:
 
 
 def _from_phrase(item: Hole, seed: int, model: Model) -> np.ndarray:
-    return np.asarray(fill(_image(item.source), _mask(item), item.phrase, model, seed=seed).image)
+    scene = inpaint_scene(_image(item.source), _mask(item), phrase=item.phrase, seed=seed)
+    return np.asarray(generate(scene, model).image)
 
 
 def _from_exemplar(item: Hole, seed: int, model: Model, options: Mapping[str, Any]) -> np.ndarray:
-    made = paint(_image(item.source), _mask(item), _image(item.exemplar), model, seed=seed, **options)
-    return np.asarray(made.image)
+    scene = inpaint_scene(_image(item.source), _mask(item), exemplar=_image(item.exemplar), seed=seed, **options)
+    return np.asarray(generate(scene, model).image)
 
 
 def _image(rgb: np.ndarray) -> Image.Image:

@@ -9,10 +9,11 @@ from PIL import Image
 from cloisonne.eval.holes import hole
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.pipelines.generate import generate, paint
+from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import as_pixels
 from cloisonne.scene import Region, Scene, draw_regions
 from cloisonne.scene.control_maps import DRAWN
+from cloisonne.scene.inpainting import inpaint_scene
 from cloisonne.world.draw import draw
 from cloisonne.world.picture import EVERYTHING, Recipe, sample
 from cloisonne.world.words import background_words, phrase
@@ -82,7 +83,8 @@ def exemplars_sheet(model: Model, count: int = 8) -> Image.Image:
         item = hole(index)
         mask = Image.fromarray(item.mask.astype(np.uint8) * 255)
         subject = Image.fromarray(item.exemplar)
-        made = paint(Image.fromarray(item.source), mask, subject, model, seed=index).image
+        scene = inpaint_scene(Image.fromarray(item.source), mask, exemplar=subject, seed=index)
+        made = generate(scene, model).image
         holed = np.where(item.mask[..., None], np.uint8(128), item.source)
         columns.append(np.concatenate([item.source, holed, np.asarray(subject.resize(made.size)), np.asarray(made)], 0))
     return Image.fromarray(np.concatenate(columns, 1))

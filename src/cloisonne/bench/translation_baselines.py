@@ -7,7 +7,6 @@ from PIL import Image
 from cloisonne.eval.translation_items import TranslationItem
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
-from cloisonne.pipelines.editing.result import Edited
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.result import Result
 from cloisonne.scene import Region, Scene
@@ -30,7 +29,7 @@ def controlled(item: TranslationItem, seed: int, model: Model) -> Result:
     return generate(Scene(background=source, caption=caption, regions=(region,), seed=seed), model)
 
 
-def reworded(item: TranslationItem, seed: int, model: Model, changes: dict[str, Any]) -> Edited:
+def reworded(item: TranslationItem, seed: int, model: Model, changes: dict[str, Any]) -> Result:
     """Edit the source's prompt: of the whole image for a style, of the object's box for a subject."""
     styled = item.task == "style"
     change = Edit(kind="change", before=item.before, after=item.after)

@@ -21,9 +21,10 @@ from cloisonne.eval.translations import (
 from cloisonne.methods.kinds import check
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.model import Model
-from cloisonne.pipelines.generate import paint
+from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
+from cloisonne.scene.inpainting import inpaint_scene
 
 
 def translations(settings: Settings, *, rows: Sequence[str] | None = None) -> str:
@@ -73,7 +74,7 @@ def _from_exemplar(item: TranslationItem, seed: int, model: Model) -> Translated
         mask[:] = 0
         mask[y0:y1, x0:x1] = 255
     source, hole, reference = (Image.fromarray(rgb) for rgb in (item.source, mask, item.reference))
-    made = paint(source, hole, reference, model, seed=seed)
+    made = generate(inpaint_scene(source, hole, exemplar=reference, seed=seed), model)
     return _of(made.image, made.report)
 
 
@@ -82,7 +83,7 @@ def _from_prompt(item: TranslationItem, seed: int, model: Model, preset: str, op
         result = controlled(item, seed, model)
         return _of(result.image, result.report)
     edited = reworded(item, seed, model, p2p_of(options))
-    return _of(edited.after, edited.report)
+    return _of(edited.image, edited.report)
 
 
 def _of(image: Image.Image, report: dict[str, Any]) -> Translated:

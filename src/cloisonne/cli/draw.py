@@ -2,12 +2,13 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cloisonne.cli.grouped import grouped
 from cloisonne.cli.options import (
     Cache,
     Caption,
@@ -18,7 +19,6 @@ from cloisonne.cli.options import (
     Regions,
     SceneFile,
     Writing,
-    grouped,
 )
 from cloisonne.cli.terminal import progress, running, took, warn
 
@@ -92,14 +92,9 @@ def fill(
     no_composite: NoComposite = False,
 ) -> None:
     """Inpaint an area of an image from a prompt. Every pixel outside the mask or box is preserved."""
-    from cloisonne.cli.scene_arguments import where
-    from cloisonne.scene import Region, Scene
-
-    region = Region(name="fill", phrase=phrase, feather=feather, **where(mask, box, mask_channel))
-    overrides = drawing.given(several=True, model=loading.model)
-    fields = {"caption": caption, "strength": strength, "composite": not no_composite}
-    asked = Scene(background=str(source), regions=[region], **fields, **overrides)
-    _draw(asked, out, loading, _counted(drawing, writing))
+    fields = {"phrase": phrase, "caption": caption, "strength": strength, "feather": feather}
+    area = _Area(mask, box, mask_channel, composite=not no_composite)
+    _inpaint(source, out, area, fields, loading, drawing, writing)
 
 
 @grouped
@@ -122,14 +117,39 @@ def paint(
     no_composite: NoComposite = False,
 ) -> None:
     """Inpaint an area of an image from an exemplar image. Every pixel outside the mask or box is preserved."""
-    from cloisonne.cli.scene_arguments import where
-    from cloisonne.scene import Region, Scene
-
     conditions = {"exemplar": str(exemplar), "similarity": similarity, "phrase": phrase}
-    region = Region(name="paint", feather=feather, **conditions, **where(mask, box, mask_channel))
+    fields = {**conditions, "strength": strength, "feather": feather}
+    area = _Area(mask, box, mask_channel, composite=not no_composite)
+    _inpaint(source, out, area, fields, loading, drawing, writing)
+
+
+@dataclass(frozen=True)
+class _Area:
+    """Where ``fill`` and ``paint`` repaint, and whether the source is pasted back elsewhere."""
+
+    mask: Path | None
+    box: str | None
+    mask_channel: str
+    composite: bool
+
+
+def _inpaint(
+    source: Path,
+    out: Path,
+    area: _Area,
+    fields: dict[str, Any],
+    loading: Loading,
+    drawing: Drawing,
+    writing: Writing,
+) -> None:
+    """Repaint an area of an image. fields: of the region and the scene, as ``cloisonne.inpaint`` takes them."""
+    from cloisonne.cli.scene_arguments import where
+    from cloisonne.scene.inpainting import inpaint_scene
+
+    place = where(area.mask, area.box, area.mask_channel)
+    mask = place.pop("box") if area.mask is None else place.pop("mask")
     overrides = drawing.given(several=True, model=loading.model)
-    fields = {"strength": strength, "composite": not no_composite}
-    asked = Scene(background=str(source), regions=[region], **fields, **overrides)
+    asked = inpaint_scene(str(source), mask, composite=area.composite, **fields, **place, **overrides)
     _draw(asked, out, loading, _counted(drawing, writing))
 
 
@@ -143,8 +163,8 @@ def _draw(
 ) -> None:
     from cloisonne.cli.overlays import check_overlays, write_overlays
     from cloisonne.cli.scene_checks import check_scene
-    from cloisonne.pipelines.previews import Previews
-    from cloisonne.pipelines.result import check_outputs
+    from cloisonne.pipelines.output.files import check_outputs
+    from cloisonne.pipelines.output.previews import Previews
     from cloisonne.scene import Source
 
     check_scene(asked)
@@ -161,9 +181,9 @@ def _draw(
     model = loading.load(asked.model)
     from cloisonne.pipelines.generate import generate as run
 
-    with running(), progress(count) as bar:
-        on_step = bar.step if previews is None else previews.after(bar.step)
-        result = run(asked, model, num_images=count, callback_on_step_end=on_step, progress=bar.stage, cache=cache)
+    with running(), progress() as bar:
+        on_step = bar if previews is None else previews.after(bar)
+        result = run(asked, model, num_images=count, on_step=on_step, cache=cache)
         paths = result.save(out, overwrite=overwrite, embed=not writing.no_embed)
         if writing.overlay:
             write_overlays(result, paths, overwrite=overwrite)

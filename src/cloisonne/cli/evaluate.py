@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloisonne.cli.options import grouped
+from cloisonne.cli.grouped import grouped
 from cloisonne.cli.terminal import to_stderr
 from cloisonne.errors import Cancelled
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cloisonne.cli.options import Cache, Caption, Drawing, Loading, Overwrite, Regions, SceneFile, grouped
+from cloisonne.cli.grouped import grouped
+from cloisonne.cli.options import Cache, Caption, Drawing, Loading, Overwrite, Regions, SceneFile
 from cloisonne.cli.terminal import progress, running, to_stderr, took, warn
 
 
@@ -38,7 +39,7 @@ def sweep(
     """
     from cloisonne.cli.scene_arguments import option_and_values, scene_from
     from cloisonne.cli.scene_checks import check_scene
-    from cloisonne.pipelines.result import REPORT_VERSION
+    from cloisonne.pipelines.output.report import REPORT_VERSION
     from cloisonne.pipelines.sweep import sheet_of, swept
     from cloisonne.pipelines.sweep import sweep as run
     from cloisonne.scene import check_output, write_picture
@@ -50,8 +51,8 @@ def sweep(
     check_scene(asked)
     check_output(out, overwrite=overwrite)
     model = loading.load(asked.model)
-    with running(), progress(len(given)) as bar:
-        results = run(asked, model, field, given, callback_on_step_end=bar.step, progress=bar.stage, cache=cache)
+    with running(), progress() as bar:
+        results = run(asked, model, field, given, on_step=bar, cache=cache)
         write_picture(sheet_of(results, field, given), out, overwrite=overwrite)
     warn(warning for result in results for warning in result.warnings)
     if not as_json:
@@ -101,7 +102,7 @@ def explain(
     began = time.perf_counter()
     text = explained(asked, model)
     with running(), progress() as bar:
-        maps = attention_pictures(asked, model, callback_on_step_end=bar.step, progress=bar.stage)
+        maps = attention_pictures(asked, model, on_step=bar)
         paths = maps.save(attention, overwrite=overwrite)
     warn(maps.result.warnings)
     if maps.unread:

@@ -13,8 +13,9 @@ import typer
 
 from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.evaluate import evaluate
+from cloisonne.cli.grouped import grouped
 from cloisonne.cli.inspect import explain, sweep, words
-from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite, grouped
+from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite
 from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, warn
 from cloisonne.cli.threads import wait_passively
 from cloisonne.cli.train import train
@@ -79,8 +80,8 @@ def edit(
     """
     from cloisonne.cli.scene_arguments import scene_from
     from cloisonne.cli.scene_checks import check_scene
-    from cloisonne.pipelines.editing.result import check_outputs
     from cloisonne.pipelines.editing.settings import check_editing
+    from cloisonne.pipelines.output.files import check_pair
 
     began = time.perf_counter()
     asked = scene_from(scene, None, [], drawing.given(model=loading.model))
@@ -88,13 +89,12 @@ def edit(
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     check_editing(asked, preset, options)
     check_scene(asked)
-    check_outputs(out, overwrite=overwrite)
+    check_pair(out, overwrite=overwrite)
     model = loading.load(asked.model)
     from cloisonne.pipelines.editing.edit import edit as edited
 
     with running(), progress() as bar:
-        options["callback_on_step_end"] = lambda end: bar.stage(end.doing, end.done, end.step.count)
-        result = edited(asked, model, preset=preset, **options)
+        result = edited(asked, model, preset=preset, on_step=bar, **options)
         paths = result.save(out, overwrite=overwrite, embed=not no_embed)
     warn(result.warnings)
     typer.echo(json.dumps(result.report) if as_json else "\n".join(map(str, paths)))

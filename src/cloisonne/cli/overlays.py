@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloisonne.pipelines.result import Result, output_paths
+from cloisonne.pipelines.output.files import output_paths
+from cloisonne.pipelines.result import Result
 from cloisonne.scene import check_output, draw_regions, write_picture
 from cloisonne.scene.io.images import orientation, turned_upright
 

@@ -4,11 +4,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cloisonne.errors import CloisonneError, OutputError
+
+if TYPE_CHECKING:
+    from cloisonne.pipelines.progress import Progress
 
 
 @contextmanager
@@ -38,28 +41,25 @@ def _bar() -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Bar:
-    """A progress bar on standard error; silent if that is no terminal. It counts the steps of ``num_images`` images."""
+    """A progress bar on standard error, as ``on_step``; silent if that is no terminal."""
 
-    num_images: int
     bar: Any
     task: Any
 
-    def step(self, end: Any) -> None:
-        """Advance after a denoising step of one image."""
-        total, done = end.step.count * self.num_images, end.image * end.step.count + end.step.index + 1
-        self.bar.update(self.task, description="generating", total=total, completed=done)
+    def __call__(self, event: "Progress") -> None:
+        """Show a finished step; sampling counts the steps of all images together."""
+        from cloisonne.pipelines.progress import bar_counts
 
-    def stage(self, what: str, at: int, count: int, loss: float | None = None, /) -> None:
-        """Show step ``at`` of ``count`` of a stage, with its loss if something is fitted."""
-        description = what if loss is None else f"{what}, loss {loss:.4g}"
-        self.bar.update(self.task, description=description, total=count, completed=at)
+        done, total = bar_counts(event)
+        description = event.stage if event.loss is None else f"{event.stage}, loss {event.loss:.4g}"
+        self.bar.update(self.task, description=description, total=total, completed=done)
 
 
 @contextmanager
-def progress(num_images: int = 1) -> Iterator[Bar]:
+def progress() -> Iterator[Bar]:
     """A progress bar that is removed at the end."""
     with _bar() as bar:
-        yield Bar(num_images, bar, bar.add_task("starting"))
+        yield Bar(bar, bar.add_task("starting"))
 
 
 def warn(sentences: Iterable[str]) -> None:

@@ -2,13 +2,61 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cloisonne.cli.options import Cache, Loading, MaskChannel, Overwrite, also, grouped
+from cloisonne.cli.grouped import grouped
+from cloisonne.cli.options import Cache, Loading, MaskChannel, Overwrite, also
 from cloisonne.cli.terminal import progress, running, took, warn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translating:
+    """Options of the method."""
+
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Method: fast (an image encoder gives the concept), learned (fit the concept to the reference), "
+            "vct (the paper) or vct-code (its released code)."
+        ),
+    ] = "fast"
+    keep_structure: Annotated[
+        float | None,
+        typer.Option(
+            help="Fraction of the steps, 0 to 1, that reuse the source's self-attention. Default: the preset's."
+        ),
+    ] = None
+    concept_strength: Annotated[float, typer.Option(help="Strength of the concept, 0 to 1; 0 returns the source.")] = (
+        1.0
+    )
+    concept: Annotated[Path | None, typer.Option(help="Learned concept file to use instead of learning one.")] = None
+    save_concept: Annotated[Path | None, typer.Option(help="File to write the learned concept to.")] = None
+    cache: Cache = None
+    word: Annotated[str, typer.Option(help="Word whose embedding initialises the learned concept.")] = ""
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of denoising steps; also --num-inference-steps.")] = (
+        None
+    )
+    num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of a learned concept. Default: the preset's.")
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of the concept's training batches.")] = 0
+
+    def given(self) -> dict[str, Any]:
+        """Keywords of ``translate``. Refuses a preset or a number that there is not, before anything is loaded."""
+        from cloisonne.pipelines.translation.settings import translating_of
+        from cloisonne.scene.values import own_names
+
+        changes = {} if self.rounds is None else {"rounds": self.rounds}
+        translating_of(self.preset, self.keep_structure, changes)
+        asked = {"steps": self.steps, "num_inference_steps": self.num_inference_steps}
+        steps = own_names({name: value for name, value in asked.items() if value is not None}, ("steps",))
+        own = ("preset", "keep_structure", "concept_strength", "cache", "word", "seed")
+        return {**{name: getattr(self, name) for name in own}, **steps, **changes}
 
 
 @grouped
@@ -17,38 +65,11 @@ def translate(
     out: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")],
     reference: Annotated[Path, typer.Option(help="Image that gives the subject or style.")],
     loading: Loading,
+    translating: Translating,
     mask: Annotated[
         Path | None, typer.Option(help="Mask image: white is translated, black is preserved byte for byte.")
     ] = None,
     mask_channel: MaskChannel = "auto",
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="Method: fast (an image encoder gives the concept), learned (fit the concept to the reference), "
-            "vct (the paper) or vct-code (its released code)."
-        ),
-    ] = "fast",
-    keep_structure: Annotated[
-        float | None,
-        typer.Option(
-            help="Fraction of the steps, 0 to 1, that reuse the source's self-attention. Default: the preset's."
-        ),
-    ] = None,
-    concept_strength: Annotated[
-        float, typer.Option(help="Strength of the concept, 0 to 1; 0 returns the source.")
-    ] = 1.0,
-    concept: Annotated[Path | None, typer.Option(help="Learned concept file to use instead of learning one.")] = None,
-    save_concept: Annotated[Path | None, typer.Option(help="File to write the learned concept to.")] = None,
-    cache: Cache = None,
-    word: Annotated[str, typer.Option(help="Word whose embedding initialises the learned concept.")] = "",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of denoising steps; also --num-inference-steps.")
-    ] = None,
-    num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="Training steps of a learned concept. Default: the preset's.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the concept's training batches.")] = 0,
     overwrite: Overwrite = False,
     no_embed: Annotated[
         bool,
@@ -58,50 +79,39 @@ def translate(
 ) -> None:
     """Transfer the subject or style of a reference image. The structure of SOURCE is preserved."""
     from cloisonne.cli.scene_arguments import masked
+
+    began, given = time.perf_counter(), translating.given()
+    _check_files(source, reference, mask, translating.concept, out, overwrite=overwrite)
+    given |= {} if mask is None else masked(mask, mask_channel)
+    model = loading.load(loading.model or "builtin")
+    from cloisonne.models.text.learned_concept import Concept
+    from cloisonne.pipelines.translation.translate import translate as translated
+
+    given["concept"] = None if translating.concept is None else Concept.load(translating.concept)
+    with running(), progress() as bar:
+        result = translated(source, reference, model, on_step=bar, **given)
+        result.save(out, overwrite=overwrite, embed=not no_embed)
+        if translating.save_concept is not None and result.concept is not None:
+            result.concept.save(translating.save_concept)
+    warn(result.warnings)
+    typer.echo(json.dumps(result.report) if as_json else str(out))
+    took(began)
+
+
+def _check_files(
+    source: Path, reference: Path, mask: Path | None, concept: Path | None, out: Path, *, overwrite: bool
+) -> None:
+    """Refuse files that cannot be read or written, before anything is loaded."""
     from cloisonne.models.checkpoints.sources import check_path
-    from cloisonne.pipelines.translation.settings import NAME, translating_of
+    from cloisonne.pipelines.translation.settings import NAME
     from cloisonne.scene import Source, check_output
     from cloisonne.scene.conditions.concept import given_concept_image
     from cloisonne.scene.io.image_ref import given_background, given_mask
     from cloisonne.scene.io.images import load_mask, open_rgb
-    from cloisonne.scene.values import own_names
 
-    began = time.perf_counter()
-    changes = {} if rounds is None else {"rounds": rounds}
-    asked = {"steps": steps, "num_inference_steps": num_inference_steps}
-    given = own_names({name: value for name, value in asked.items() if value is not None}, ("steps",))
-    translating_of(preset, keep_structure, changes)  # refuses before anything is loaded
     check_output(out, overwrite=overwrite, like=Source.load(given_background(source)).upright)
     open_rgb(given_concept_image(reference), "concept", NAME)
     if mask is not None:
         load_mask(given_mask(mask), NAME)
     if concept is not None:
         check_path(concept, "concept")
-    model = loading.load(loading.model or "builtin")
-    from cloisonne.models.text.learned_concept import Concept
-    from cloisonne.pipelines.translation.translate import translate as translated
-
-    known = None if concept is None else Concept.load(concept)
-    with running(), progress() as bar:
-        result = translated(
-            source,
-            reference,
-            model,
-            **({} if mask is None else masked(mask, mask_channel)),
-            preset=preset,
-            keep_structure=keep_structure,
-            concept_strength=concept_strength,
-            concept=known,
-            word=word,
-            steps=given.get("steps"),
-            seed=seed,
-            progress=bar.stage,
-            cache=cache,
-            **changes,
-        )
-        result.save(out, overwrite=overwrite, embed=not no_embed)
-        if save_concept is not None and result.concept is not None:
-            result.concept.save(save_concept)
-    warn(result.warnings)
-    typer.echo(json.dumps(result.report) if as_json else str(out))
-    took(began)

@@ -26,6 +26,12 @@ class AttentionReadings:
         total, count = self._sums.get((row, step), (torch.zeros_like(maps), 0))
         self._sums[row, step] = (total + maps, count + 1)
 
+    def extend(self, other: "AttentionReadings") -> None:
+        """Record what another one recorded."""
+        for key, (maps, layers) in other._sums.items():
+            total, count = self._sums.get(key, (torch.zeros_like(maps), 0))
+            self._sums[key] = (total + maps, count + layers)
+
     @property
     def steps(self) -> tuple[int, ...]:
         """The indices of the steps with a reading."""

@@ -12,7 +12,16 @@ from cloisonne.models.unet.region_lora import Lora
 
 
 @runtime_checkable
-class Denoiser(Net, Protocol):
+class HasCost(Protocol):
+    """A network whose cost is known before it runs."""
+
+    def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens; nothing is computed."""
+        ...
+
+
+@runtime_checkable
+class Denoiser(Net, HasCost, Protocol):
     """A network that estimates x0 from a :class:`~cloisonne.core.plan.Call`; letters as in ``core.plan``.
 
     Nothing outside ``models`` reads more of a network than this. Raise CapabilityError for a part of a call that the
@@ -36,8 +45,4 @@ class Denoiser(Net, Protocol):
 
     def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:
         """Its attention layers, in the order of a forward pass, on a canvas (H, W) of latent pixels."""
-        ...
-
-    def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
-        """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens; nothing is computed."""
         ...

@@ -5,31 +5,24 @@ caller's line.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 from cloisonne.errors import CloisonneWarning, SceneError
 from cloisonne.eval.evaluate import Evaluation, evaluated
-from cloisonne.models.model import Model
 from cloisonne.pipelines import explain as explaining
 from cloisonne.pipelines import generate as generating
 from cloisonne.pipelines import keywords as kw
 from cloisonne.pipelines import sweep as sweeping
-from cloisonne.pipelines.attention_maps.maps import AttentionMaps
-from cloisonne.pipelines.attention_maps.token_spans import Reading, mean_map, read_words
 from cloisonne.pipelines.editing import edit as editing
-from cloisonne.pipelines.editing.result import Edited
 from cloisonne.pipelines.explain import Explanation
 from cloisonne.pipelines.inputs import ModelLike, SceneLike, as_model, as_scene
+from cloisonne.pipelines.output.progress_bar import with_bar
 from cloisonne.pipelines.prepare import Prepared, prepare
-from cloisonne.pipelines.progress_bar import both, progress_bar
+from cloisonne.pipelines.progress import relabelled
 from cloisonne.pipelines.result import Result
 from cloisonne.pipelines.translation import translate as translating
-from cloisonne.pipelines.translation.run import no_progress
-from cloisonne.pipelines.translation.translate import Translated
-from cloisonne.scene.region import Region
+from cloisonne.scene.inpainting import inpaint_scene
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.mask_reading import Channel
 from cloisonne.scene.values import own_names
@@ -44,15 +37,13 @@ def generate(scene: SceneLike, model: ModelLike, **options: Unpack[kw.GenerateOp
         options: Fields of the scene to override, such as steps, guidance, sampler and width, and
 
             - seed: seed of the first image; image i has seed + i. num_images: 1 if left out.
-            - sampler: a name, or a ``core.samplers.Sampler`` object. refines: ``core.plan.Refine`` objects, applied to
-              every estimate before the background is restored. readers: attention edits that only read, such as
-              ``TokenMaps``.
+            - sampler: a name, or a ``Sampler`` object. refines: ``Refine`` objects, applied to every estimate before
+              the background is restored. readers: ``AttentionEdit`` objects that only read.
             - attention: True adds a map of each phrase to the result's ``attention``.
             - output_type: "latent" decodes no images. latents: unit noise [num_images, C, H, W] that replaces the
               seeds' noise.
-            - callback_on_step_end: receives a ``StepEnd`` after each step; may raise ``Cancelled``.
-            - progress: False or None for no progress bar (it appears only on a terminal), or a function that receives
-              the stage, the step reached, the number of steps, and the loss.
+            - on_step: receives a ``Progress`` after each step; may raise ``Cancelled``.
+            - progress: False for no progress bar; by default it appears where standard error is a terminal.
             - cache: a folder for checkpoints of learning a concept, which are resumed or reused.
 
     Returns:
@@ -64,82 +55,83 @@ def generate(scene: SceneLike, model: ModelLike, **options: Unpack[kw.GenerateOp
     """
     kw.check_keywords(generate, options, kw.GenerateOptions)
     fields, run = kw.divided(options)
-    result = _drawn(as_scene(scene, fields), as_model(model), run)
+    asked, loaded = as_scene(scene, fields), as_model(model)
+    with with_bar(run) as given:
+        result = generating.generate(asked, loaded, **given)
     _warn(result.warnings)
     return result
 
 
 def generate_many(scenes: Iterable[SceneLike], model: ModelLike, **options: Unpack[kw.GenerateOptions]) -> list[Result]:
-    """Generate several scenes, each as :func:`generate` alone does; options: as for ``generate``."""
+    """Generate several scenes, each as :func:`generate` alone does.
+
+    Args:
+        scenes: Scenes, in any form.
+        model: What :func:`load` returns, or what it takes.
+        options: As for :func:`generate`; they apply to every scene.
+
+    Returns:
+        One result for each scene, in their order.
+
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: As :func:`generate`.
+    """
     kw.check_keywords(generate_many, options, kw.GenerateOptions)
     fields, run = kw.divided(options)
     asked, loaded = [as_scene(scene, fields) for scene in scenes], as_model(model)
-    results = [_drawn(scene, loaded, run) for scene in asked]
+    with with_bar(run) as given:
+        results = generating.generate_many(asked, loaded, **given)
     _warn(sentence for result in results for sentence in result.warnings)
     return results
 
 
-def fill(
-    source: Any,
+def inpaint(
+    image: Any,
     mask: Any,
-    phrase: str,
     model: ModelLike,
     *,
-    feather: float = 0.0,
-    mask_channel: Channel = "auto",
-    **options: Unpack[kw.RepaintOptions],
-) -> Result:
-    """Inpaint an image by a phrase where a mask is white: :func:`generate` for a scene of one region.
-
-    Args:
-        source, mask: A path, a PIL image, an array or a tensor.
-        phrase: What to generate under the mask.
-        model: What :func:`load` returns, or what it takes.
-        feather: Width of the soft edge inside the mask, as a fraction of the shorter side of its bounding box.
-        mask_channel: Channel to read: ``auto``, ``luminance``, ``alpha`` or ``transparency``.
-        options: As for ``generate``. At strength 1 nothing under the mask is retained.
-    """
-    kw.check_keywords(fill, options, kw.RepaintOptions)
-    result = _repainted(
-        source, generating.filled(mask, phrase, feather=feather, mask_channel=mask_channel), model, options
-    )
-    _warn(result.warnings)
-    return result
-
-
-def paint(
-    source: Any,
-    mask: Any,
-    exemplar: Any,
-    model: ModelLike,
-    *,
+    phrase: str | None = None,
+    exemplar: Any = None,
     similarity: float | None = None,
-    phrase: str = "",
     feather: float = 0.0,
     mask_channel: Channel = "auto",
-    **options: Unpack[kw.RepaintOptions],
+    **options: Unpack[kw.InpaintOptions],
 ) -> Result:
-    """Inpaint an image by an exemplar image where a mask is white: :func:`generate` for a scene of one region.
-
-    Paint by Example, arXiv 2211.13227.
+    """Inpaint an image by a phrase, an exemplar image, or both: :func:`generate` for a scene of one region.
 
     Args:
-        source, mask, exemplar: A path, a PIL image, an array or a tensor.
+        image: A path, a PIL image, an array or a tensor.
+        mask: The same, white where the image is repainted; or a box, four fractions (x0, y0, x1, y1) of the image.
         model: What :func:`load` returns, or what it takes.
+        phrase: What to generate under the mask.
+        exemplar: An image whose subject to generate there (Paint by Example, arXiv 2211.13227, or IP-Adapter).
         similarity: Similarity to the exemplar, from 1 (same category) to 5 and above; None means 5, or with an
             IP-Adapter the guidance scale.
-        phrase: Text for the same region, where the model takes text.
-        feather, mask_channel, options: As for :func:`fill`; ``composite=False`` returns the raw decode.
+        feather: Width of the soft edge inside the mask, as a fraction of the shorter side of its bounding box.
+        mask_channel: Channel to read: ``auto``, ``luminance``, ``alpha`` or ``transparency``.
+        options: As for :func:`generate`. At strength 1 nothing under the mask is retained; ``composite=False``
+            returns the raw decode.
+
+    Returns:
+        The image, with every pixel outside of the mask preserved; ``named["source"]`` and ``named["raw"]``.
+
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: As :func:`generate`.
+        TypeError: An unknown keyword.
     """
-    kw.check_keywords(paint, options, kw.RepaintOptions)
-    given: dict[str, Any] = {"similarity": similarity, "phrase": phrase, "mask_channel": mask_channel}
-    region = generating.painted(mask, exemplar, feather=feather, **given)
-    result = _repainted(source, region, model, options)
+    kw.check_keywords(inpaint, options, kw.InpaintOptions)
+    fields, run = kw.divided(options)
+    region: dict[str, Any] = {"similarity": similarity, "feather": feather, "mask_channel": mask_channel}
+    own = {name: value for name, value in fields.items() if value is not None}
+    scene, loaded = inpaint_scene(image, mask, phrase=phrase, exemplar=exemplar, **region, **own), as_model(model)
+    run["on_step"] = relabelled(run.get("on_step"), verb="inpaint")
+    with with_bar(run) as given:
+        result = generating.generate(scene, loaded, **given)
     _warn(result.warnings)
     return result
 
 
-def edit(scene: SceneLike, model: ModelLike, **options: Unpack[kw.EditOptions]) -> Edited:
+def edit(scene: SceneLike, model: ModelLike, **options: Unpack[kw.EditOptions]) -> Result:
     """Generate a scene with edits as two images, before and after; a background is the image before.
 
     Args:
@@ -151,54 +143,54 @@ def edit(scene: SceneLike, model: ModelLike, **options: Unpack[kw.EditOptions]) 
               else "mrgd", or "follow" where the model has no segmenter.
             - fields of the preset to change (``scene.conditions.edit_presets.Editing``), such as self_attention_share:
               the fraction of the steps, in [0, 1], in which self-attention is that of the image before.
-            - callback_on_step_end: receives an ``EditStep`` after each step, of inversion too; may raise ``Cancelled``.
-            - progress: False or None for no progress bar.
+            - on_step, progress: as for :func:`generate`; inversion counts too.
+
+    Returns:
+        The image after; ``named`` has "before", "after", "difference" and "raw".
 
     Raises:
         SceneError, ImageError, CapabilityError: The scene cannot be edited.
         TypeError: An unknown keyword.
     """
     kw.check_keywords(edit, options, kw.EditOptions)
-    fields, changes = kw.divided(options)
-    callback, progress = changes.pop("callback_on_step_end", None), changes.pop("progress", True)
-    if "solver" in changes:
-        raise SceneError("sampler is an object, but an edit takes only names; give the name of a sampler.")
+    fields, run = kw.divided(options)
+    _check_sampler(run, "an edit")
     asked, loaded = as_scene(scene, fields), as_model(model)
-    with progress_bar(progress) as bar:
-        if watch := both(bar and bar.edit_step, callback):
-            changes["callback_on_step_end"] = watch
-        result = editing.edit(asked, loaded, **changes)
+    with with_bar(run) as given:
+        result = editing.edit(asked, loaded, **given)
     _warn(result.warnings)
     return result
 
 
-def translate(source: Any, reference: Any, model: ModelLike, **options: Unpack[kw.TranslateOptions]) -> Translated:
+def translate(source: Any, reference: Any, model: ModelLike, **options: Unpack[kw.TranslateOptions]) -> Result:
     """Transfer the subject or style of a reference image to a source: a scene of one region with a concept.
 
     Args:
-        source, reference: A path, a PIL image, an array or a tensor.
+        source: A path, a PIL image, an array or a tensor.
+        reference: The same.
         model: What :func:`load` returns, or what it takes.
         options: Fields of the scene, and
 
-            - mask: the source's pixels stay unchanged where it is black.
+            - mask: the source's pixels stay unchanged where it is black. mask_channel: as for :func:`inpaint`.
             - keep_structure: fraction of the steps in [0, 1] in which the result's attention is the source's.
               concept_strength: in [0, 1]; 0 gives the source.
             - preset: "fast" and "learned" (ours), "vct" (the paper), "vct-code" (its released code); and fields of the
               preset to change (``scene.conditions.translation_presets.Translating``), such as rounds.
             - concept: a learned concept, which skips learning. word: the word whose embedding learning starts at.
-            - seed: 0 if left out. progress, cache: as for :func:`generate`.
+            - seed: 0 if left out. on_step, progress, cache: as for :func:`generate`.
+
+    Returns:
+        The image, at the source's size; ``concept`` is the learned one; ``named`` has "source", "reference" and "raw".
 
     Raises:
         SceneError, ImageError, CapabilityError, CheckpointError: The translation is not possible.
         TypeError: An unknown keyword.
     """
     kw.check_keywords(translate, options, kw.TranslateOptions)
-    given = {name: value for name, value in own_names(options, Scene.model_fields).items() if value is not None}
-    progress = options.get("progress", True)
-    given.pop("progress", None)
-    with progress_bar(progress) as bar:
-        report = progress if callable(progress) else bar.stage if bar else no_progress
-        result = translating.translate(source, reference, as_model(model), progress=report, **given)
+    run = {name: value for name, value in own_names(options, Scene.model_fields).items() if value is not None}
+    loaded = as_model(model)
+    with with_bar(run) as given:
+        result = translating.translate(source, reference, loaded, **given)
     _warn(result.warnings)
     return result
 
@@ -214,19 +206,21 @@ def sweep(
         field: A field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or
             a field that only regions have, such as "feather", which then changes in all regions that can have it.
         values: The values of the option.
-        options: Fields of the scene to override, and callback_on_step_end, progress and cache as for :func:`generate`;
-            a ``StepEnd`` has the value's index as its image.
+        options: Fields of the scene to override, and on_step, progress and cache as for :func:`generate`; a
+            ``Progress`` has the value's index as its image.
+
+    Returns:
+        One result for each value.
 
     Raises:
         SceneError, CapabilityError: One of the scenes cannot be generated. Raised before the first image.
     """
     kw.check_keywords(sweep, options, kw.SweepOptions)
     fields, run = kw.divided(options)
-    if "solver" in run:
-        raise SceneError("sampler is an object, but a sweep takes only names; give the name of a sampler.")
+    _check_sampler(run, "a sweep")
     asked, loaded = as_scene(scene, fields), as_model(model)
-    with _watched(run):
-        results = sweeping.sweep(asked, loaded, field, values, **run)
+    with with_bar(run) as given:
+        results = sweeping.sweep(asked, loaded, field, values, **given)
     _warn(sentence for result in results for sentence in result.warnings)
     return results
 
@@ -234,7 +228,13 @@ def sweep(
 def explain(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions]) -> Explanation:
     """Plan and cost of :func:`generate` for one image; no network is run.
 
-    options: fields of the scene to override; sampler also as an object. Raises what ``generate`` raises.
+    Args:
+        scene: A scene, in any form.
+        model: What :func:`load` returns, or what it takes.
+        options: Fields of the scene to override; sampler also as an object.
+
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: As :func:`generate`.
     """
     kw.check_keywords(explain, options, kw.PlanOptions)
     fields, run = kw.divided(options)
@@ -244,8 +244,16 @@ def explain(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions
 def compile(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions]) -> Prepared:
     """Compile a scene to the ``plan``, ``steps`` and ``sampler`` that :func:`generate` uses.
 
-    The text encoder runs, the UNet does not. options: fields of the scene to override; sampler also as an object.
-    Raises what ``generate`` raises, and SceneError for a scene with a concept, whose plan depends on inversion.
+    Text encoders run, the denoiser does not.
+
+    Args:
+        scene: A scene, in any form.
+        model: What :func:`load` returns, or what it takes.
+        options: Fields of the scene to override; sampler also as an object.
+
+    Raises:
+        SceneError, ImageError, CapabilityError, CheckpointError: As :func:`generate`, and for a scene with a concept,
+            whose plan depends on inversion.
     """
     kw.check_keywords(compile, options, kw.PlanOptions)
     fields, run = kw.divided(options)
@@ -263,56 +271,22 @@ def compile(scene: SceneLike, model: ModelLike, **options: Unpack[kw.PlanOptions
 def evaluate(image: Any, scene: SceneLike) -> Evaluation:
     """Check whether an image shows the objects of a scene's phrases, with the built-in family's judge.
 
-    image: a path, a PIL image, an array or a tensor. The judge knows the built-in family's objects and seven colours;
-    unknown ones give None. Raises SceneError or ImageError.
+    The judge knows the built-in family's objects and seven colours; unknown ones give None.
+
+    Args:
+        image: A path, a PIL image, an array or a tensor.
+        scene: A scene, in any form.
+
+    Raises:
+        SceneError, ImageError: The scene or the image is invalid.
     """
     return evaluated(image, as_scene(scene))
 
 
-def _drawn(scene: Scene, model: Model, run: Mapping[str, Any]) -> Result:
-    """Generate a scene with the options that are not its fields."""
-    run = dict(run)
-    reading = read_words(scene, model) if run.pop("attention", False) else None
-    if reading is not None:
-        found = [reader for readers in reading.readers.values() for reader in readers]
-        run["readers"] = [*run.get("readers", ()), *found]
-    with _watched(run) as given:
-        result = generating.generate(scene, model, **given)
-    if reading is not None:
-        result.attention = _attention(reading, result)
-    return result
-
-
-def _repainted(source: Any, region: Region, model: ModelLike, options: Mapping[str, Any]) -> Result:
-    fields, run = kw.divided(options)
-    given = {name: value for name, value in fields.items() if value is not None}
-    return _drawn(Scene(background=source, regions=(region,), **given), as_model(model), run)
-
-
-@contextmanager
-def _watched(run: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The options with callbacks that move the progress bar, if there is one."""
-    given = dict(run)
-    progress, cache = given.pop("progress", True), given.pop("cache", None)
-    if cache is not None:
-        given["cache"] = Path(cache)
-    with progress_bar(progress) as bar:
-        given["callback_on_step_end"] = both(bar and bar.step, given.get("callback_on_step_end"))
-        if callable(progress) or bar is not None:
-            given["progress"] = progress if callable(progress) else bar and bar.stage
-        yield given
-
-
-def _attention(reading: Reading, result: Result) -> AttentionMaps:
-    found = {name: mean_map(readers, result.run) for name, readers in reading.readers.items()}
-    maps = {name: own for name, own in found.items() if own is not None}
-    empty = {name: "has no words in any step" for name in reading.readers if name not in maps}
-    return AttentionMaps(
-        maps=maps,
-        phrases={region.phrase: region.name or "" for region in reversed(result.scene.regions)},
-        unread=dict(reading.unread) | empty,
-        window=reading.window,
-    )
+def _check_sampler(run: Mapping[str, Any], what: str) -> None:
+    """Raise SceneError for a sampler object."""
+    if "solver" in run:
+        raise SceneError(f"sampler is an object, but {what} takes only names; give the name of a sampler.")
 
 
 def _warn(sentences: Iterable[str]) -> None:

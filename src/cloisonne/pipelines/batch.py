@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.plan import Plan, Step
-from cloisonne.core.run import Run
+from cloisonne.core.run import AttentionReadings, Run
 from cloisonne.core.sample import StepCallback, no_callback, sample
 from cloisonne.core.samplers import Sampler
 from cloisonne.pipelines.prepare import Prepared
@@ -103,5 +103,5 @@ def sample_batch(
     for plan, own, target in zip(plans, renamed, runs, strict=True):
         for reader, read in zip(plan.edits, own.edits, strict=True):
             if read in run.maps:
-                target.maps[reader] = run.maps[read]
+                target.maps.setdefault(reader, AttentionReadings()).extend(run.maps[read])
     return [z[own] for own in places]

@@ -14,12 +14,12 @@ from cloisonne.core.samplers import Sampler
 from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.cost import Cost
-from cloisonne.models.denoiser import Denoiser
+from cloisonne.models.denoiser import HasCost
 from cloisonne.models.model import Model
 from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.plan_text import counted, plan_text
-from cloisonne.pipelines.prepare import Prepared, prepare, size_of
-from cloisonne.pipelines.translation.run import Translation
+from cloisonne.pipelines.prepare import Prepared, size_of
+from cloisonne.pipelines.starts import start_maker
 from cloisonne.scene.prompt import pieces, switches
 from cloisonne.scene.scene import Scene
 
@@ -104,7 +104,11 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
 
     solver: replaces the scene's sampler. Raises what ``generate`` raises for the scene.
     """
-    prepared, setup = _blank(scene, model, solver)
+    maker = start_maker(scene, model, blank=True, solver=solver)
+    warnings = (*maker.prepared.compiled.warnings, *maker.warnings())
+    compiled = replace(maker.prepared.compiled, plan=maker.plan(), warnings=warnings)
+    prepared = replace(maker.prepared, compiled=compiled)
+    setup = [Forward(model.net, prepared.grid, rows) for rows in maker.setup_rows()]
     forwards = setup + _sampling_forwards(prepared)
     decoder = model.vae.cost(prepared.grid)
     costs = {key: _cost(*key, model) for key in {(one.net, one.canvas): None for one in forwards}}
@@ -174,25 +178,11 @@ class Forward(NamedTuple):
     rows: int
 
 
-def _blank(scene: Scene, model: Model, solver: Sampler[Any] | None) -> tuple[Prepared, list[Forward]]:
-    """The scene, compiled with zeros in place of encoded inputs, and the forwards before sampling."""
-    if scene.translated is None:
-        return prepare(scene, model, blank=True, solver=solver), []
-    translation = Translation.of(scene, model, blank=True, solver=solver)
-    prepared, before = translation.prepared, translation.setup_rows()
-    compiled = replace(
-        prepared.compiled,
-        plan=translation.planned(),
-        warnings=(*prepared.compiled.warnings, *translation.warnings()),
-    )
-    return replace(prepared, compiled=compiled), [Forward(model.net, prepared.grid, rows) for rows in before]
-
-
 def _cost(net: Net | ResidualNet, canvas: tuple[int, int], model: Model) -> Cost:
     """Cost of one batch row of a network of the model, conditioned on a whole text."""
     if isinstance(net, ControlNet):
         return net.cost(model.spec, canvas, model.text.length)
-    assert isinstance(net, Denoiser), "a plan's networks are denoisers or ControlNets"
+    assert isinstance(net, HasCost), "a plan's networks state their costs"
     return net.cost(canvas, model.text.length)
 
 

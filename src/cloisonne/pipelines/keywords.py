@@ -12,9 +12,7 @@ from torch import Tensor
 from cloisonne.core.plan import AttentionEdit, Refine
 from cloisonne.core.samplers import Sampler
 from cloisonne.models.text.learned_concept import Concept
-from cloisonne.pipelines.editing.progress import Progress as EditProgress
-from cloisonne.pipelines.generate import Callback
-from cloisonne.pipelines.translation.settings import Progress
+from cloisonne.pipelines.progress import OnStep
 from cloisonne.scene.io.renamed_fields import new_name
 from cloisonne.scene.overlap import Overlap
 from cloisonne.scene.scene import MethodName, SamplerName, Spacing
@@ -65,13 +63,13 @@ class RunOptions(TypedDict, total=False):
     """Options of a run; see ``generate``."""
 
     num_images: int
-    callback_on_step_end: Callback | None
+    on_step: OnStep | None
     output_type: Literal["pil", "latent"]
     latents: Tensor | None
     readers: Sequence[AttentionEdit]
     refines: Sequence[Refine]
     attention: bool
-    progress: bool | Progress | None
+    progress: bool
     cache: str | PathLike[str] | None
     sampler: SamplerName | Sampler[Any] | None
 
@@ -80,16 +78,16 @@ class GenerateOptions(SceneFields, RunOptions, total=False):
     """Keywords of ``generate`` and ``generate_many``."""
 
 
-class RepaintOptions(DrawingFields, RunOptions, total=False):
-    """Keywords that ``fill`` and ``paint`` share."""
+class InpaintOptions(DrawingFields, RunOptions, total=False):
+    """Keywords of ``inpaint``."""
 
 
 class SweepOptions(SceneFields, total=False):
     """Keywords of ``sweep``."""
 
     sampler: SamplerName | None
-    callback_on_step_end: Callback | None
-    progress: bool | Progress | None
+    on_step: OnStep | None
+    progress: bool
     cache: str | PathLike[str] | None
 
 
@@ -98,8 +96,8 @@ class EditOptions(SceneFields, total=False):
 
     sampler: SamplerName | None
     preset: str | None
-    callback_on_step_end: EditProgress | None
-    progress: bool | None
+    on_step: OnStep | None
+    progress: bool
     regions: bool
     crops: bool
     whole: bool
@@ -136,7 +134,8 @@ class TranslateOptions(DrawingFields, total=False):
     concept_strength: float
     concept: Concept | None
     word: str
-    progress: bool | Progress | None
+    on_step: OnStep | None
+    progress: bool
     cache: str | PathLike[str] | None
     learned: bool
     pivot: Literal["none", "source", "null"]
@@ -155,6 +154,10 @@ FIELDS = frozenset((*SceneFields.__annotations__, "sampler"))
 """Keywords that are fields of the scene."""
 
 
+_ELSEWHERE = {"callback_on_step_end": "on_step", "callback": "on_step"}
+"""Keywords of diffusers' pipelines, and those here that mean the same."""
+
+
 def check_keywords(function: Callable[..., Any], given: Mapping[str, Any], options: type) -> None:
     """Raise TypeError, with the closest known name, for an unknown keyword."""
     known = sorted(options.__annotations__)
@@ -162,7 +165,7 @@ def check_keywords(function: Callable[..., Any], given: Mapping[str, Any], optio
         if name not in known:
             if renamed := new_name(name, known):
                 raise TypeError(f'{function.__name__}() has no keyword "{name}"; it is now "{renamed}".')
-            meant = closest(name, known)
+            meant = _ELSEWHERE.get(name) or closest(name, known)
             advice = f'did you mean "{meant}"?' if meant else f"its keywords are {', '.join(known)}."
             raise TypeError(f'{function.__name__}() has no keyword "{name}"; {advice}')
 

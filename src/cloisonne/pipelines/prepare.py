@@ -23,9 +23,9 @@ from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.control_maps import control_features, control_warnings
-from cloisonne.pipelines.dropped_regions import dropped_warnings
 from cloisonne.pipelines.inpaint import BackgroundEdit, unknown
 from cloisonne.pipelines.mask_warnings import mask_warnings
+from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prompt_syntax import understand
 from cloisonne.scene.scene import Scene
@@ -37,7 +37,7 @@ class Prepared:
     """A resolved and compiled scene.
 
     edit: the background's edit; None without a background. grid: latent size (H, W). placed: the active regions on that
-    grid. ctx: the context of the compilation. kept: the scene's ``outside`` image; None without one.
+    grid. ctx: the context of the compilation. outside: the scene's ``outside`` image; None without one.
     """
 
     scene: Scene
@@ -45,7 +45,7 @@ class Prepared:
     ctx: Context
     compiled: Compiled
     edit: BackgroundEdit | None
-    kept: OutsideImage | None
+    outside: OutsideImage | None
     grid: tuple[int, int]
     sampler: Sampler[Any]
     steps: tuple[Step, ...]
@@ -96,29 +96,13 @@ def prepare(
     scene's own background and regions. solver: replaces the scene's sampler. Raises SceneError, ImageError or
     CapabilityError where the scene cannot be generated.
     """
-    for region in scene.active_regions:
-        if region.edit is not None:
-            raise SceneError(
-                f"The region has an edit, which makes two images; use {spelled('edit(...)', 'cloisonne edit')}.",
-                region=region.name,
-            )
+    _check_edits(scene)
     understood = understand(scene, model)
-    scene, native = understood.scene, model.native
-    side = min(native.width, native.height)
-    edit = given or (None if scene.background is None else BackgroundEdit.of(scene, side))
-    width, height = edit.canvas(model) if edit else (native.width, native.height)
-    resolved = scene.resolved(
-        width=width,
-        height=height,
-        steps=native.steps,
-        guidance=native.guidance,
-        sampler=native.sampler,
-        method=native.method,
-    )
-    if Path(resolved.model).name != model.name:
-        resolved = resolved.replace(model=model.name)
+    side = min(model.native.width, model.native.height)
+    edit = given or (None if scene.background is None else BackgroundEdit.of(understood.scene, side))
+    resolved = _resolved(understood.scene, model, edit)
     grid = _grid(resolved, model)
-    kept = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
+    outside = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
     hole = _hole(resolved, model, edit, blank=blank)
     solver_of_scene, steps = _sampling(resolved, model, solver, grid)
     ctx = Context(
@@ -135,21 +119,51 @@ def prepare(
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
-    size = size_of(resolved)
-    found = (*mask_warnings(resolved, edit, size), *control_warnings(resolved, edit), *colour_warnings(resolved))
-    of_size = edit.warnings(size) if edit else filter(None, [size_warning(*size, model)])
-    compiled = replace(compiled, warnings=(*model.warnings, *understood.warnings, *compiled.warnings, *found, *of_size))
+    found = _warnings(resolved, model, edit)
+    warnings = (*model.warnings, *understood.warnings, *compiled.warnings, *found)
     return Prepared(
         scene=resolved,
         placed=tuple(placed),
         ctx=ctx,
-        compiled=compiled,
+        compiled=replace(compiled, warnings=warnings),
         edit=edit,
-        kept=kept,
+        outside=outside,
         grid=grid,
         sampler=solver_of_scene,
         steps=steps,
     )
+
+
+def _check_edits(scene: Scene) -> None:
+    """Raise SceneError where a region has an edit, which makes two images."""
+    for region in scene.active_regions:
+        if region.edit is not None:
+            raise SceneError(
+                f"The region has an edit, which makes two images; use {spelled('edit(...)', 'cloisonne edit')}.",
+                region=region.name,
+            )
+
+
+def _resolved(scene: Scene, model: Model, edit: BackgroundEdit | None) -> Scene:
+    """The scene with the model's values for the fields that it leaves out."""
+    native = model.native
+    width, height = edit.canvas(model) if edit else (native.width, native.height)
+    resolved = scene.resolved(
+        width=width,
+        height=height,
+        steps=native.steps,
+        guidance=native.guidance,
+        sampler=native.sampler,
+        method=native.method,
+    )
+    return resolved if Path(resolved.model).name == model.name else resolved.replace(model=model.name)
+
+
+def _warnings(scene: Scene, model: Model, edit: BackgroundEdit | None) -> tuple[str, ...]:
+    """Warnings about the masks, control maps, colours and size of a resolved scene."""
+    size = size_of(scene)
+    of_size = edit.warnings(size) if edit else filter(None, [size_warning(*size, model)])
+    return (*mask_warnings(scene, edit, size), *control_warnings(scene, edit), *colour_warnings(scene), *of_size)
 
 
 def size_of(scene: Scene) -> tuple[int, int]:

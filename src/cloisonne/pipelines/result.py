@@ -1,24 +1,31 @@
 """The result of a run: images, the resolved scene, a report, and how they are written."""
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from itertools import zip_longest
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from cloisonne.errors import OutputError
-from cloisonne.pipelines.dropped_regions import dropped_warnings
+from cloisonne.pipelines.output.files import (
+    LOSSY,
+    PAIR,
+    PAIR_REPORT,
+    check_outputs,
+    check_pair,
+    is_file,
+    make_folder,
+    output_paths,
+    record_of,
+)
+from cloisonne.pipelines.output.report import warnings_of
 from cloisonne.scene.io.colour_space import own_space
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened
 from cloisonne.scene.io.infotext import infotext
-from cloisonne.scene.io.output import check_output, write_picture
-from cloisonne.scene.io.png_record import Record, self_contained
+from cloisonne.scene.io.output import write_picture
 from cloisonne.scene.scene import Scene
 
 if TYPE_CHECKING:
@@ -26,31 +33,27 @@ if TYPE_CHECKING:
 
     from cloisonne.core.run import Run
     from cloisonne.models.model import Model
+    from cloisonne.models.text.learned_concept import Concept
     from cloisonne.pipelines.attention_maps.maps import AttentionMaps
-
-REPORT_VERSION = 1
-"""Version of the report's fields."""
-
-LOSSY = (".jpg", ".jpeg")
-"""File endings of lossy formats."""
-
-_PACKAGES = ("cloisonne", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Result:
-    """The images of a run.
+    """The images of a run, of every function.
 
     Attributes:
-        images: PIL images; empty with output_type "latent".
-        latents: Final latents [n, C, H, W].
+        images: PIL images; empty with output_type "latent". Of an edit: the image after.
+        latents: Final latents [n, C, H, W] of ``images``.
         scene: Resolved scene with the seed of the first image; image i has seed + i.
         report: What ``--json`` prints: version, outputs (path, seed and sha256 of each image; path and sha256 are None
             until it is saved), scene, model, seconds, forwards, rows, dropped, warnings, identical_outside and
             max_difference_outside (None without a background and regions). ``max_difference_outside_raw`` is measured
             before the regions are composited into the background.
         run: Counts, and the attention maps that readers recorded: ``run.maps[reader].mean()``.
-        difference_outside: Largest difference of an image from the background outside of the regions; None where
+        named: Other images of the run, for the first of ``images``. With a background: "source", the given image, and
+            "raw", the decoded image before anything of the source is pasted back. With a concept: "reference". Of an
+            edit: "before", "after", "difference" (absolute, RGB) and "raw".
+        difference_outside: Largest difference of an image from the given one outside of the regions; None where
             nothing has to stay unchanged.
         attention: Cross-attention maps by region name or phrase; None unless requested.
     """
@@ -61,6 +64,7 @@ class Result:
     model: "Model"
     report: dict[str, Any]
     run: "Run"
+    named: Mapping[str, Image.Image] = field(default_factory=dict[str, Image.Image])
     difference_outside: Callable[[Image.Image], int] | None = None
     attention: "AttentionMaps | None" = None
 
@@ -73,35 +77,77 @@ class Result:
         shape = self.latents.shape
         size = "{} x {}".format(*self.images[0].size) if self.images else f"latents {list(shape[1:])}"
         count = "1 image" if len(shape) and shape[0] == 1 else f"{shape[0]} images"
+        named = f", named {', '.join(self.named)}" if self.named else ""
         warned = f", {len(self.warnings)} warnings" if self.warnings else ""
-        return f"Result of {count} of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{warned}"
+        return f"Result of {count} of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{named}{warned}"
 
     @property
     def image(self) -> Image.Image:
         """The first image."""
         return self.images[0]
 
+    @property
+    def concept(self) -> "Concept | None":
+        """The learned concept of the scene, which can be saved and reused; None where there is none."""
+        from cloisonne.models.text.learned_concept import Concept
+
+        region = self.scene.translated
+        file = None if region is None or region.concept is None else region.concept.file
+        return None if file is None else Concept.read(file.read())
+
     def save(self, path: str | Path, *, overwrite: bool = False, embed: bool = True) -> list[Path]:
         """Write one image to a PNG, JPEG or WebP file, or all images into a folder as ``0000.png`` and so on.
 
-        A PNG carries the whole scene, with its input images (up to 8 MB each) unless ``embed`` is false. Returns the
-        written paths. Raises OutputError, before anything is written, where a file exists (unless ``overwrite``) or
-        cannot be written.
+        An edit writes ``before.png``, ``after.png``, ``difference.png`` and ``report.json`` into a folder. A PNG
+        carries the whole scene, with its input images (up to 8 MB each) unless ``embed`` is false.
+
+        Args:
+            path: A file or a folder.
+            overwrite: Whether existing files are replaced.
+            embed: Whether input images are stored in the PNG; else their paths and hashes.
+
+        Returns:
+            The paths of the written images.
+
+        Raises:
+            OutputError: A file exists or cannot be written. Raised before anything is written.
         """
+        if self._is_pair and not is_file(path):
+            return self._save_pair(path, overwrite=overwrite, embed=embed)
         check_outputs(path, len(self.images), overwrite=overwrite, like=self.images)
         paths = output_paths(path, len(self.images))
         for index, (image, target) in enumerate(zip(self.images, paths, strict=True)):
             make_folder(target.parent)
-            scene = scene_of(self.scene, index)
-            record = record_of(scene, self.model, target.parent, embed)
-            write_picture(image, target, record=record, parameters=infotext(scene, record), overwrite=overwrite)
-            sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
-            self.report["outputs"][index] |= {"path": str(target), "sha256": sha256}
+            self._write(image, target, PAIR.index("after") if self._is_pair else index, overwrite, embed)
         if paths:
             self._note_space(paths[0])
         if self.difference_outside is not None and paths:
             self._note_outside(paths[0], self.difference_outside)
         return paths
+
+    @property
+    def _is_pair(self) -> bool:
+        """Whether this is the result of an edit, whose images before and after belong together."""
+        return all(name in self.named for name in PAIR)
+
+    def _save_pair(self, folder: str | Path, *, overwrite: bool, embed: bool) -> list[Path]:
+        paths = check_pair(folder, overwrite=overwrite)
+        for place, (name, path) in enumerate(zip(PAIR, paths, strict=True)):
+            self._write(self.named[name], path, place, overwrite, embed, recorded=name == "after")
+        report = json.dumps(self.report, indent=1) + "\n"
+        (Path(folder) / PAIR_REPORT).write_text(report, encoding="utf-8")
+        return paths
+
+    def _write(
+        self, image: Image.Image, path: Path, place: int, overwrite: bool, embed: bool, *, recorded: bool = True
+    ) -> None:
+        """Write an image and complete its entry, at index ``place``, of the report's outputs."""
+        scene = self.scene if self._is_pair else scene_of(self.scene, place)
+        record = record_of(scene, self.model, path.parent, embed) if recorded else None
+        parameters = None if record is None or self._is_pair else infotext(scene, record)
+        write_picture(image, path, record=record, parameters=parameters, overwrite=overwrite)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.report["outputs"][place] |= {"path": str(path), "sha256": sha256}
 
     def _note_space(self, path: Path) -> None:
         """Warn where the format cannot store the colour space: only PNG holds one that is no ICC profile."""
@@ -124,66 +170,7 @@ class Result:
             )
 
 
-def warnings_of(report: Mapping[str, Any]) -> tuple[str, ...]:
-    """The warnings of a report, each once, and one for each region that was dropped."""
-    return tuple(dict.fromkeys([*report["warnings"], *dropped_warnings(report["dropped"])]))
-
-
 def scene_of(scene: Scene, index: int) -> Scene:
     """The scene that generates image ``index`` of a run as its first."""
     assert scene.seed is not None, "a resolved scene has a seed"
     return scene.replace(seed=scene.seed + index)
-
-
-def output_paths(path: str | Path, num_images: int) -> list[Path]:
-    """Paths of ``num_images`` images: ``path`` itself if it names a file, else files in the folder ``path``."""
-    path = Path(path)
-    if path.suffix and not os.path.isdir(path):
-        if num_images != 1:
-            raise OutputError(f'{num_images} images do not fit into the one file "{path}"; name a folder.')
-        return [path]
-    return [path / f"{index:04d}.png" for index in range(num_images)]
-
-
-def check_outputs(
-    path: str | Path, num_images: int, *, overwrite: bool = False, like: Sequence[Image.Image] = ()
-) -> None:
-    """Raise OutputError where :meth:`Result.save` could not write; call it before any work. like: the images."""
-    path = Path(path)
-    targets = output_paths(path, num_images)
-    if targets != [path] and not os.path.exists(path):
-        # The folder is made when the first image is written; here it only has to be possible.
-        check_output(path.with_name(f"{path.name or 'pictures'}.png"), overwrite=True)
-        return
-    for target, image in zip_longest(targets, like[:num_images]):
-        check_output(target, overwrite=overwrite, like=image)
-
-
-def make_folder(folder: Path) -> None:
-    """Make an output folder whose parent exists. Raises OutputError where that fails."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f'The folder "{folder}" cannot be made ({error.strerror}); choose another place.') from error
-
-
-def record_of(scene: Scene, model: "Model", folder: Path, embed: bool) -> Record:
-    """The record of scene, model and environment that a PNG in a folder carries."""
-    import torch
-
-    about = model.record()
-    return Record(
-        scene=self_contained(scene.to_dict(complete=True), folder, embed=embed),
-        model_hash=about["sha256"],
-        versions={package: _version(package) for package in _PACKAGES},
-        device=about["device"],
-        dtype=about["dtype"],
-        threads=torch.get_num_threads(),
-    )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

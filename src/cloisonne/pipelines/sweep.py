@@ -3,15 +3,14 @@
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cloisonne.errors import SceneError
-from cloisonne.pipelines.contact_sheet import contact_sheet
+from cloisonne.pipelines.output.contact_sheet import contact_sheet
 from cloisonne.pipelines.result import Result
-from cloisonne.pipelines.translation.settings import Progress, no_progress
 from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.fields import region_field, with_region_field
 from cloisonne.scene.io.images import orientation, turned_upright
@@ -21,7 +20,7 @@ from cloisonne.scene.values import ALIASES, brief, closest
 
 if TYPE_CHECKING:
     from cloisonne.models.model import Model
-    from cloisonne.pipelines.generate import Callback, StepEnd
+    from cloisonne.pipelines.progress import OnStep
 
 SCENE_OPTIONS = (
     "seed",
@@ -63,36 +62,26 @@ def sweep(
     option: str,
     values: Sequence[Any],
     *,
-    callback_on_step_end: "Callback | None" = None,
-    progress: Progress = no_progress,
-    cache: Path | None = None,
+    on_step: "OnStep | None" = None,
+    cache: str | PathLike[str] | None = None,
 ) -> list[Result]:
-    """Generate a scene once for each value of one option; a scene without a seed gets one random seed for all.
+    """:func:`cloisonne.sweep` for a scene and a loaded model.
 
-    option: the option: a field of the scene, such as "guidance" or "seed"; of one region, as in "pet.similarity"; or a
-    field that only regions have, such as "feather", which then changes in all regions that can have it.
-    callback_on_step_end: receives the value's index as the image's. progress, cache: as for ``generate``; a learned
-    concept is reused for the next value even without a cache. Raises SceneError or CapabilityError, before the first
-    image, where one of the scenes cannot be generated.
+    A learned concept is reused for the next value even without a cache.
     """
     from cloisonne.pipelines.generate import generate
     from cloisonne.pipelines.prepare import prepare
+    from cloisonne.pipelines.progress import relabelled
 
     scenes = swept(scene, option, values)
     for one in scenes:
         prepare(one, model, blank=True)
     with TemporaryDirectory() as folder:
-        checkpoints = Path(folder) if cache is None else cache
-        return [
-            generate(
-                one,
-                model,
-                progress=progress,
-                callback_on_step_end=_counting(callback_on_step_end, index, len(scenes)),
-                cache=checkpoints,
-            )
-            for index, one in enumerate(scenes)
-        ]
+        checkpoints, results = Path(folder if cache is None else cache), []
+        for index, one in enumerate(scenes):
+            watch = relabelled(on_step, verb="sweep", image=index, num_images=len(scenes))
+            results.append(generate(one, model, on_step=watch, cache=checkpoints))
+        return results
 
 
 def swept(scene: Scene, option: str, values: Sequence[Any]) -> list[Scene]:
@@ -109,16 +98,6 @@ def sheet_of(results: Sequence[Result], option: str, values: Sequence[Any]) -> A
     pictures = [turned_upright(result.image, orientation(result.image)) for result in results]
     labels = [f"{option} {value if isinstance(value, str) else json.dumps(value)}" for value in values]
     return contact_sheet(pictures, labels)
-
-
-def _counting(callback: "Callback | None", index: int, count: int) -> "Callback | None":
-    if callback is None:
-        return None
-
-    def counted(end: "StepEnd") -> None:
-        callback(replace(end, image=index, num_images=count))
-
-    return counted
 
 
 def _setter(scene: Scene, option: str) -> Callable[[Scene, Any], Scene]:

@@ -117,7 +117,7 @@ def test_the_whole_picture_joins_late(tiny: Model) -> None:
 @pytest.mark.parametrize("regions", [(SAME,), (SAME, CAT)], ids=["edit", "edit and region"])
 def test_pictures_that_are_told_the_same_are_the_same(tiny: Model, preset: str, regions: tuple[Region, ...]) -> None:
     made = edit(scene(*regions), tiny, preset=preset)
-    assert np.abs(np.asarray(made.raw).astype(int) - np.asarray(made.before)).max() <= 1
+    assert np.abs(np.asarray(made.named["raw"]).astype(int) - np.asarray(made.named["before"])).max() <= 1
 
 
 @pytest.mark.parametrize("preset", ["p2p", "multidiffusion"])
@@ -126,7 +126,7 @@ def test_presets_draw_pairs_and_their_record_makes_them_again(tiny: Model, prese
     assert made.report["identical_outside"] is True
     assert dict(made.scene.editing)["preset"] == preset
     again = edit(Scene.from_json(made.scene.to_json()), tiny)
-    assert np.array_equal(np.asarray(again.after), np.asarray(made.after))
+    assert np.array_equal(np.asarray(again.image), np.asarray(made.image))
 
 
 def test_policies_follow_what_regions_are(tiny: Model) -> None:
@@ -302,8 +302,8 @@ def test_a_tight_edit_changes_the_thing_and_not_its_region() -> None:
     family = load("builtin")
     given = Scene(caption="in a meadow", seed=0, steps=6, regions=[BALLOON])
     loose, tight = (edit(given, family, preset="follow", paste_changed_only=own) for own in (False, True))
-    assert np.array_equal(np.asarray(loose.before), np.asarray(tight.before))
-    changed = [np.asarray(made.difference).max(-1) > 0 for made in (loose, tight)]
+    assert np.array_equal(np.asarray(loose.named["before"]), np.asarray(tight.named["before"]))
+    changed = [np.asarray(made.named["difference"]).max(-1) > 0 for made in (loose, tight)]
     inside = BALLOON.soft_mask(*changed[0].shape) > 0
     assert not changed[1][~inside].any()
     assert 0.05 * inside.sum() < changed[1].sum() < changed[0].sum()
@@ -319,7 +319,7 @@ def test_what_is_looked_for_has_no_weights(tiny: Model) -> None:
 def test_an_edit_below_other_regions_is_drawn_too() -> None:
     below = BALLOON.replace(priority=-1)
     made = edit(Scene(caption="in a meadow", seed=0, steps=6, regions=[below]), load("builtin"))
-    assert np.asarray(made.difference).any()
+    assert np.asarray(made.named["difference"]).any()
 
 
 def test_things_come_from_near_and_go_with_all_in_sight() -> None:

@@ -18,9 +18,10 @@ from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
-from cloisonne.pipelines.generate import fill, generate, paint
+from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.sweep import sweep
 from cloisonne.pipelines.translation.translate import translate
+from cloisonne.scene.inpainting import inpaint_scene
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -51,8 +52,8 @@ VERBS: dict[str, Callable[[Model], Any]] = {
         Scene(caption="the beach", background=photo(), strength=0.6, seed=1, steps=4), model
     ),
     "regions in a background": lambda model: generate(SCENE.replace(background=photo()), model),
-    "fill": lambda model: fill(photo(), mask(), "a cat", model, steps=2, seed=0),
-    "paint": lambda model: paint(photo(), mask(), photo(1), model, steps=2, seed=0),
+    "fill": lambda model: generate(inpaint_scene(photo(), mask(), phrase="a cat", steps=2, seed=0), model),
+    "paint": lambda model: generate(inpaint_scene(photo(), mask(), exemplar=photo(1), steps=2, seed=0), model),
     "edit": lambda model: edit(SCENE.replace(regions=(EDIT,)), model),
     "edit a background": lambda model: edit(SCENE.replace(regions=(EDIT,), background=photo()), model),
     **{

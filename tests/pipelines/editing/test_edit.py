@@ -12,9 +12,9 @@ from cloisonne.errors import Cancelled, OutputError, SceneError
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.editing.pair import Pair
-from cloisonne.pipelines.editing.progress import EditStep
-from cloisonne.pipelines.editing.result import NAMES
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.output.files import PAIR, check_pair
+from cloisonne.pipelines.progress import Progress
 from cloisonne.scene.before_after import halves
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -68,17 +68,17 @@ def test_edits_survive_json() -> None:
 def test_the_first_picture_is_that_of_its_half_alone(tiny: Model, region: Region) -> None:
     given = scene(TREE, region)
     alone = generate(halves(given).before, tiny).image
-    assert np.abs(pixels(edit(given, tiny).before) - pixels(alone)).max() <= 1
+    assert np.abs(pixels(edit(given, tiny).named["before"]) - pixels(alone)).max() <= 1
 
 
 @EDITS
 def test_nothing_but_the_region_changes(tiny: Model, region: Region) -> None:
     result = edit(scene(TREE, region), tiny)
-    before, after = pixels(result.before), pixels(result.after)
+    before, after = pixels(result.named["before"]), pixels(result.image)
     inside = region.soft_mask(*before.shape[:2]) > 0
     assert np.array_equal(before[~inside], after[~inside])
     assert (before[inside] != after[inside]).any()
-    assert np.array_equal(pixels(result.difference), np.abs(before - after))
+    assert np.array_equal(pixels(result.named["difference"]), np.abs(before - after))
     assert (result.report["identical_outside"], result.report["max_difference_outside"]) == (True, 0)
 
 
@@ -87,11 +87,11 @@ def test_nothing_but_the_region_changes(tiny: Model, region: Region) -> None:
 def test_a_given_picture_keeps_its_bytes_outside(tiny: Model, region: Region, mode: str) -> None:
     given = photo(mode=mode)
     result = edit(scene(TREE, region, background=given), tiny)
-    assert (result.after.mode, result.after.size) == (given.mode, given.size)
-    assert np.array_equal(pixels(result.before), pixels(given))
+    assert (result.image.mode, result.image.size) == (given.mode, given.size)
+    assert np.array_equal(pixels(result.named["before"]), pixels(given))
     inside = region.soft_mask(given.height, given.width) > 0
-    assert np.array_equal(pixels(result.after)[~inside], pixels(given)[~inside])
-    assert (pixels(result.after)[inside] != pixels(given)[inside]).any()
+    assert np.array_equal(pixels(result.image)[~inside], pixels(given)[~inside])
+    assert (pixels(result.image)[inside] != pixels(given)[inside]).any()
     assert result.report["identical_outside"] is True
 
 
@@ -99,24 +99,24 @@ def test_several_edits_at_once(tiny: Model) -> None:
     more = Region(name="crown", ellipse=(0.1, 0.1, 0.4, 0.4), edit={"kind": "remove", "phrase": "a crown"})
     result = edit(scene(CHANGE, more), tiny)
     assert result.report["identical_outside"] is True
-    changed = pixels(result.difference).max(-1) > 0
+    changed = pixels(result.named["difference"]).max(-1) > 0
     for region in (CHANGE, more):
         assert changed[region.soft_mask(*changed.shape) > 0].any()
 
 
 def test_the_same_scene_gives_the_same_pair(tiny: Model) -> None:
     one, other = edit(scene(TREE, CHANGE), tiny), edit(scene(TREE, CHANGE), tiny)
-    assert np.array_equal(pixels(one.after), pixels(other.after))
-    assert not np.array_equal(pixels(one.after), pixels(edit(scene(TREE, CHANGE), tiny, seed=4).after))
+    assert np.array_equal(pixels(one.image), pixels(other.image))
+    assert not np.array_equal(pixels(one.image), pixels(edit(scene(TREE, CHANGE), tiny, seed=4).image))
 
 
 def test_changed_regions_look_at_themselves_as_before(tiny: Model) -> None:
     free, led = (edit(scene(TREE, CHANGE), tiny, self_attention_share=share) for share in (0.0, 1.0))
-    assert not np.array_equal(pixels(free.after), pixels(led.after))
+    assert not np.array_equal(pixels(free.image), pixels(led.image))
     mixed = [
         edit(scene(CHANGE.replace(name="c", box=LEFT), ADD), tiny, self_attention_share=share) for share in (0.0, 1.0)
     ]
-    assert np.array_equal(pixels(mixed[0].after), pixels(mixed[1].after))
+    assert np.array_equal(pixels(mixed[0].image), pixels(mixed[1].image))
 
 
 def test_how_much_of_the_noise_is_fresh(tiny: Model) -> None:
@@ -132,7 +132,7 @@ def test_how_much_of_the_noise_is_fresh(tiny: Model) -> None:
     drawn = [
         edit(scene(TREE, CHANGE, background=photo()), tiny, preset="p2p", fresh_noise=share) for share in (0.0, 1.0)
     ]
-    assert not np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
+    assert not np.array_equal(pixels(drawn[0].image), pixels(drawn[1].image))
 
 
 def test_a_given_image_is_edited_in_a_close_up_crop(tiny: Model) -> None:
@@ -141,15 +141,15 @@ def test_a_given_image_is_edited_in_a_close_up_crop(tiny: Model) -> None:
     asked = scene(TREE, near, background=photo(200, 160))
     far, close = (edit(asked, tiny, preset="follow", close_up=size) for size in (0.0, 2.0))
     assert close.report["identical_outside"] is True
-    reach = [np.argwhere((pixels(made.raw) != pixels(made.before)).any(-1)) for made in (far, close)]
+    reach = [np.argwhere((pixels(made.named["raw"]) != pixels(made.named["before"])).any(-1)) for made in (far, close)]
     assert (np.ptp(reach[1], axis=0) <= 2 * 20 + 8).all()
     assert (np.ptp(reach[0], axis=0) > np.ptp(reach[1], axis=0)).all()
     assert [region.name for region in close.scene.regions] == ["tree", "hat"]
-    assert np.array_equal(pixels(edit(close.scene, tiny).after), pixels(close.after))
+    assert np.array_equal(pixels(edit(close.scene, tiny).image), pixels(close.image))
     with pytest.raises(SceneError, match='Region "tree": lora'):
         edit(scene(TREE.replace(lora={"ink": 1.0}), near, background=photo(200, 160)), tiny, close_up=2.0)
     drawn = [edit(scene(TREE, ADD), tiny, preset="follow", close_up=size) for size in (0.0, 2.0)]
-    assert np.array_equal(pixels(drawn[0].after), pixels(drawn[1].after))
+    assert np.array_equal(pixels(drawn[0].image), pixels(drawn[1].image))
 
 
 def test_rows_are_counted(tiny: Model) -> None:
@@ -164,25 +164,27 @@ def test_rows_are_counted(tiny: Model) -> None:
 def test_files_carry_the_scene_and_make_the_pair_again(tiny: Model, workdir: Path) -> None:
     result = edit(scene(TREE, CHANGE, background=photo()), tiny)
     paths = result.save(workdir / "pair")
-    assert [path.name for path in paths] == list(NAMES)
+    assert [path.name for path in paths] == [f"{name}.png" for name in PAIR]
     report = json.loads((workdir / "pair" / "report.json").read_text())
     assert [output["path"] for output in report["outputs"]] == [str(path) for path in paths]
     again = edit(Scene.from_png(paths[1]), tiny)
-    assert np.array_equal(pixels(again.after), pixels(result.after))
+    assert np.array_equal(pixels(again.image), pixels(result.image))
     with pytest.raises(OutputError, match="exists"):
         result.save(workdir / "pair")
     result.save(workdir / "pair", overwrite=True)
+    result.save(workdir / "after.png")
+    assert Scene.from_png(workdir / "after.png") == Scene.from_png(paths[1])
     with pytest.raises(OutputError, match="name a folder"):
-        result.save(workdir / "pair.png")
+        check_pair(workdir / "pair.png")
 
 
 def test_cancelling_writes_nothing(tiny: Model, workdir: Path) -> None:
-    def stop(end: EditStep) -> None:
-        if end.step.index == 2:
+    def stop(event: Progress) -> None:
+        if event.step == 3:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        edit(scene(CHANGE), tiny, callback_on_step_end=stop)
+        edit(scene(CHANGE), tiny, on_step=stop)
     assert list(workdir.iterdir()) == []
     assert edit(scene(CHANGE), tiny).report["identical_outside"] is True
 
@@ -207,11 +209,13 @@ def test_an_edit_that_does_not_fit_the_text_is_refused(tiny: Model) -> None:
 
 
 def test_steps_report_their_stage_and_a_preview(tiny: Model) -> None:
-    ends: list[EditStep] = []
-    edit(scene(CHANGE, background=photo()), tiny, callback_on_step_end=ends.append, inversion="null-text")
-    assert [end.doing for end in ends] == ["inversion"] * 4 + ["null text"] * 4 + ["editing"] * 4
-    assert [end.done for end in ends] == [1, 2, 3, 4] * 3
-    seen = [end.preview() for end in ends]
+    events: list[Progress] = []
+    edit(scene(CHANGE, background=photo()), tiny, on_step=events.append, inversion="null-text")
+    assert [event.stage for event in events] == ["inversion"] * 4 + ["null text"] * 4 + ["sampling"] * 4
+    assert [event.step for event in events] == [1, 2, 3, 4] * 3
+    assert {(event.verb, event.total) for event in events} == {("edit", 4)}
+    assert [event.loss is None for event in events] == [True] * 4 + [False] * 4 + [True] * 4
+    seen = [event.preview() for event in events]
     assert [image is None for image in seen] == [False] * 4 + [True] * 4 + [False] * 4
     assert seen[-1] is not None
     assert min(seen[-1].size) >= 16

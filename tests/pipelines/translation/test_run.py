@@ -22,8 +22,9 @@ from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.progress import Progress
 from cloisonne.pipelines.sweep import sweep
-from cloisonne.pipelines.translation.learn_concept import learn
+from cloisonne.pipelines.translation.learn_concept import fit
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
 from cloisonne.scene.changes import with_changes
@@ -229,17 +230,17 @@ def test_several_pictures_are_each_their_own_scene(family: Model) -> None:
 
 def test_learning_is_told_of_with_its_loss_and_can_be_cancelled(family: Model) -> None:
     asked = scene(translating={**LEARNED, "rounds": 3, "pivot": "none"})
-    stages: list[tuple[str, int, int, float | None]] = []
-    generate(asked, family, progress=lambda *stage: stages.append(stage))
-    assert [stage[:3] for stage in stages[:3]] == [("concept", at, 3) for at in (1, 2, 3)]
-    assert all(loss is not None and loss > 0 for *_, loss in stages[:3])
-    assert {stage[0] for stage in stages[3:]} == {"inversion", "translation"}
+    events: list[Progress] = []
+    generate(asked, family, on_step=events.append)
+    assert [(event.stage, event.step, event.total) for event in events[:3]] == [("learning", at, 3) for at in (1, 2, 3)]
+    assert all(event.loss is not None and event.loss > 0 for event in events[:3])
+    assert {event.stage for event in events[3:]} == {"inversion", "sampling"}
 
-    def stop(what: str, at: int, count: int, loss: float | None = None, /) -> None:
-        raise Cancelled(f"{what} {at}")
+    def stop(event: Progress) -> None:
+        raise Cancelled(f"{event.stage} {event.step}")
 
-    with pytest.raises(Cancelled, match="concept 1"):
-        generate(asked, family, progress=stop)
+    with pytest.raises(Cancelled, match="learning 1"):
+        generate(asked, family, on_step=stop)
 
 
 class Terminal(io.StringIO):
@@ -252,7 +253,7 @@ class Terminal(io.StringIO):
 
     def write(self, text: str, /) -> int:
         count = super().write(text)
-        if not self.pressed and re.search(r"concept, loss \d", self.getvalue()):
+        if not self.pressed and re.search(r"learning, loss \d", self.getvalue()):
             self.pressed = True
             signal.raise_signal(signal.SIGINT)
         return count
@@ -288,44 +289,44 @@ def known() -> torch.Tensor:
 
 
 def test_learning_goes_on_where_it_was_interrupted(family: Model, tmp_path: Path) -> None:
-    whole = learn(known(), family, SETTINGS)
+    whole = fit(known(), family, SETTINGS)
 
     def stop(at: int, count: int, loss: float) -> None:
-        if at == 13:
+        if at == 14:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        learn(known(), family, SETTINGS, cache=tmp_path / "cache", watch=stop)
+        fit(known(), family, SETTINGS, cache=tmp_path / "cache", watch=stop)
     rounds: list[int] = []
-    found = learn(known(), family, SETTINGS, cache=tmp_path / "cache", watch=lambda at, count, loss: rounds.append(at))
-    assert rounds == list(range(10, 25))
+    found = fit(known(), family, SETTINGS, cache=tmp_path / "cache", watch=lambda at, count, loss: rounds.append(at))
+    assert rounds == list(range(11, 26))
     assert torch.equal(found.vectors, whole.vectors)
     rounds.clear()
-    again = learn(known(), family, SETTINGS, cache=tmp_path / "cache", watch=lambda at, count, loss: rounds.append(at))
+    again = fit(known(), family, SETTINGS, cache=tmp_path / "cache", watch=lambda at, count, loss: rounds.append(at))
     assert rounds == []
     assert torch.equal(again.vectors, whole.vectors)
-    learn(known() + 1, family, SETTINGS, cache=tmp_path / "cache", watch=lambda at, count, loss: rounds.append(at))
+    fit(known() + 1, family, SETTINGS, cache=tmp_path / "cache", watch=lambda at, count, loss: rounds.append(at))
     assert len(rounds) == 25
     (file, _) = sorted((tmp_path / "cache").iterdir())
     for one in (tmp_path / "cache").iterdir():
         one.write_bytes(b"no tensors")
     with pytest.raises(OutputError, match="remove it"):
-        learn(known(), family, SETTINGS, cache=tmp_path / "cache")
+        fit(known(), family, SETTINGS, cache=tmp_path / "cache")
     assert file.suffix == ".safetensors"
 
 
 def test_learning_ends_where_the_loss_no_longer_falls(family: Model) -> None:
     still = translating_of("vct", None, {"rounds": 25, "batch": 1, "patience": 3, "rate": 0.0})
     rounds: list[int] = []
-    learn(known(), family, still, watch=lambda at, count, loss: rounds.append(at))
+    fit(known(), family, still, watch=lambda at, count, loss: rounds.append(at))
     assert len(rounds) == 6
 
 
 def test_a_sweep_learns_once(family: Model) -> None:
     asked = scene(translating={**LEARNED, "rounds": 3, "pivot": "none"})
     stages: list[str] = []
-    drawn = sweep(asked, family, "concept.keep_structure", [0.2, 0.9], progress=lambda what, *rest: stages.append(what))
-    assert stages.count("concept") == 3
+    drawn = sweep(asked, family, "concept.keep_structure", [0.2, 0.9], on_step=lambda event: stages.append(event.stage))
+    assert stages.count("learning") == 3
     alone = [generate(with_changes(asked, {"all.concept.keep_structure": share}), family) for share in (0.2, 0.9)]
     assert [one.image.tobytes() for one in drawn] == [one.image.tobytes() for one in alone]
     assert drawn[0].image.tobytes() != drawn[1].image.tobytes()

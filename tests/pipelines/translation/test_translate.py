@@ -17,7 +17,8 @@ from cloisonne.methods.vct import PRESETS, sharing
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept, encode_concept, table_of
-from cloisonne.pipelines.translation.learn_concept import learn
+from cloisonne.pipelines.progress import Progress
+from cloisonne.pipelines.translation.learn_concept import fit
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
 
@@ -41,16 +42,13 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("preset", ["learned", "vct", "vct-code"])
 def test_learned_presets_run_and_are_repeated_by_their_concept(tiny: Model, preset: str, tmp_path: Path) -> None:
-    said_so: list[str] = []
-
-    def report(what: str, at: int, count: int, loss: float | None = None, /) -> None:
-        said_so.append(what)
-        assert (loss is not None) == (what in ("concept", "pivot"))
-
-    made = translate(photo(), photo(1), tiny, preset=preset, progress=report, **FEW)
+    events: list[Progress] = []
+    made = translate(photo(), photo(1), tiny, preset=preset, on_step=events.append, **FEW)
     assert made.image.size == (97, 61)
-    pivots = set() if preset == "learned" else {"pivot"}
-    assert {"concept", "inversion", "translation"} | pivots == set(said_so)
+    fitted = {"learned": set(), "vct": {"pivot"}, "vct-code": {"null text"}}[preset]
+    assert {event.stage for event in events} == {"learning", "inversion", "sampling"} | fitted
+    assert {event.stage for event in events if event.loss is not None} == {"learning"} | fitted
+    assert {event.verb for event in events} == {"translate"}
     assert made.concept is not None
     assert made.concept.vectors.shape[0] == 3
     made.concept.save(tmp_path / "concept.safetensors")
@@ -93,14 +91,14 @@ def test_learning_lowers_the_loss(family: Model) -> None:
     known = torch.randn(8, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.5 + 1
     losses: list[float] = []
     settings = translating_of("vct", None, {"rounds": 24, "batch": 2, "rate": 2e-2})
-    learn(known, family, settings, watch=lambda at, count, loss: losses.append(loss))
+    fit(known, family, settings, watch=lambda at, count, loss: losses.append(loss))
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
 
 
 def test_learning_begins_at_a_word_and_changes_no_weight(family: Model) -> None:
     before = table_of(family.text).weight.clone()
     settings = translating_of("vct", None, {"rounds": 1, "batch": 1, "rate": 0.0})
-    found = learn(torch.zeros(8, 16, 16), family, settings, word="cat")
+    found = fit(torch.zeros(8, 16, 16), family, settings, word="cat").concept
     (token,) = family.text.tokenizer("cat", add_special_tokens=False).input_ids
     assert torch.equal(found.vectors, before[[token] * 3].float())
     assert torch.equal(table_of(family.text).weight, before)
@@ -173,12 +171,12 @@ def test_what_cannot_be_translated_is_said(tiny: Model, family: Model, tmp_path:
 
 
 def test_cancelling_leaves_the_model_usable(tiny: Model) -> None:
-    def stop(what: str, at: int, count: int, loss: float | None = None, /) -> None:
-        if what == "pivot":
+    def stop(event: Progress) -> None:
+        if event.stage == "null text":
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        translate(photo(), photo(1), tiny, preset="vct-code", progress=stop, **FEW)
+        translate(photo(), photo(1), tiny, preset="vct-code", on_step=stop, **FEW)
     assert translate(photo(), photo(1), tiny, preset="vct-code", **FEW).image.size == (97, 61)
 
 

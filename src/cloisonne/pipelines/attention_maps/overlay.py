@@ -1,6 +1,6 @@
 """Cross-attention maps of each phrase during sampling, overlaid on the generated image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
 from cloisonne.pipelines.attention_maps.files import PICTURE, check_folder, strip_paths
 from cloisonne.pipelines.attention_maps.token_spans import mean_map, read_words
-from cloisonne.pipelines.contact_sheet import contact_sheet
-from cloisonne.pipelines.generate import StepEnd, generate
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.output.contact_sheet import contact_sheet
+from cloisonne.pipelines.output.files import make_folder
+from cloisonne.pipelines.progress import OnStep
 from cloisonne.pipelines.prompt_syntax import with_choices
-from cloisonne.pipelines.result import Result, make_folder
-from cloisonne.pipelines.translation.settings import Progress, no_progress
+from cloisonne.pipelines.result import Result
 from cloisonne.scene import Scene, Window, draw_regions, write_picture
 from cloisonne.scene.io.images import orientation, turned_upright
 
@@ -71,13 +72,7 @@ class AttentionPictures:
         return written
 
 
-def attention_pictures(
-    scene: Scene,
-    model: Model,
-    *,
-    callback_on_step_end: Callable[[StepEnd], None] | None = None,
-    progress: Progress = no_progress,
-) -> AttentionPictures:
+def attention_pictures(scene: Scene, model: Model, *, on_step: OnStep | None = None) -> AttentionPictures:
     """Generate a scene once, as ``generate`` does up to rounding, and read its phrases' attention at five steps.
 
     Raises what ``generate`` raises for the scene, and SceneError where no region has a phrase to read.
@@ -88,7 +83,7 @@ def attention_pictures(
         reasons = unread_reasons(reading.unread) or "the scene has no regions"
         raise SceneError(f"No region has a phrase whose attention can be read: {reasons}; give a region a phrase.")
     every = [reader for readers in reading.readers.values() for reader in readers]
-    result = generate(scene, model, callback_on_step_end=callback_on_step_end, readers=every, progress=progress)
+    result = generate(scene, model, on_step=on_step, readers=every)
     steps, maps = mapped_steps(reading.count), dict[str, dict[int, Tensor]]()
     for name, readers in reading.readers.items():
         found = {step: mean_map(readers, result.run, step) for step in steps}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -90,6 +91,7 @@ class Pair:
         parts = layout(placed, self.before.ctx, weighted=False).parts
         return tuple((part.region.seed, part.share) for part in parts if part.region.seed is not None)
 
+    @cached_property
     def pin(self) -> Pin:
         """The given image's latents and where they may change."""
         assert self.picture is not None, "there is a background"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cloisonne.errors import OutputError
 from cloisonne.models.model import Model
+from cloisonne.models.text.learned_concept import Concept
 from cloisonne.scene.conditions.translation_presets import Translating
 
 FALLS = 0.001
@@ -44,6 +45,11 @@ class LearningState:
         """The state before the first training step."""
         leaf = vectors.requires_grad_(True)
         return cls(leaf, torch.optim.AdamW([leaf], lr=rate), generator)
+
+    @property
+    def concept(self) -> Concept:
+        """The concept learned so far."""
+        return Concept(self.vectors.detach())
 
     def judge(self, loss: float) -> None:
         """Record an evaluated loss; set ``finished`` if it is not below the best."""

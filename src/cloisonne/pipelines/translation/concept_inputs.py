@@ -14,8 +14,8 @@ from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.inpaint import BackgroundEdit, as_tensor, resized
 from cloisonne.pipelines.prepare import Prepared, size_of
-from cloisonne.pipelines.translation.learn_concept import learn
-from cloisonne.pipelines.translation.settings import Progress
+from cloisonne.pipelines.progress import Reporter
+from cloisonne.pipelines.translation.learn_concept import fit
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
 from cloisonne.scene.io.image_ref import ImageRef
@@ -40,7 +40,7 @@ class Given:
         edit = edit_of(self.prepared)
         return self.latents(resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene)))
 
-    def learned(self, run: Run, progress: Progress, cache: Path | None) -> Concept:
+    def learned(self, run: Run, reporter: Reporter, cache: Path | None) -> Concept:
         """The concept from its file, or learned now from the reference's centre crop in the canvas's shape."""
         if self.concept.file is not None:
             return Concept.read(self.concept.file.read())
@@ -48,7 +48,7 @@ class Given:
         scene = self.prepared.scene
         assert scene.seed is not None, "a resolved scene has a seed"
         with explained(self.model):
-            return learn(
+            return fit(
                 learned_from(self.reference, size_of(scene), self.model),
                 self.model,
                 self.translating,
@@ -56,8 +56,8 @@ class Given:
                 seed=scene.seed,
                 run=run,
                 cache=cache,
-                watch=lambda at, count, loss: progress("concept", at + 1, count, loss),
-            )
+                watch=lambda step, total, loss: reporter("learning", step, total, loss=loss),
+            ).concept
 
 
 def learned_from(reference: Image.Image, size: tuple[int, int], model: Model) -> Tensor:

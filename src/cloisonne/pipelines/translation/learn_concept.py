@@ -18,12 +18,12 @@ from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, NotFiniteError
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
-from cloisonne.models.text.learned_concept import Concept, encode_concept, table_of, width_of
+from cloisonne.models.text.learned_concept import encode_concept, table_of, width_of
 from cloisonne.pipelines.translation.checkpoint import LearningFolder, LearningState
 from cloisonne.scene.conditions.translation_presets import Translating
 
 Learning = Callable[[int, int, float], None]
-"""Called with (training step, training steps, loss); may raise Cancelled."""
+"""Called with (finished training steps, all of them, loss); may raise Cancelled."""
 EVERY = 10
 """Training steps between two checkpoints."""
 LEVELS = 16
@@ -40,22 +40,6 @@ def check_learns(model: Model) -> None:
         )
 
 
-def learn(
-    known: Tensor,
-    model: Model,
-    translating: Translating,
-    *,
-    word: str = "",
-    seed: int = 0,
-    run: Run | None = None,
-    cache: Path | None = None,
-    watch: Learning = lambda at, count, loss: None,
-) -> Concept:
-    """The concept that :func:`fit` learns."""
-    state = fit(known, model, translating, word=word, seed=seed, run=run, cache=cache, watch=watch)
-    return Concept(state.vectors.detach())
-
-
 def fit(
     known: Tensor,
     model: Model,
@@ -65,7 +49,7 @@ def fit(
     seed: int = 0,
     run: Run | None = None,
     cache: Path | None = None,
-    watch: Learning = lambda at, count, loss: None,
+    watch: Learning = lambda step, total, loss: None,
 ) -> LearningState:
     """Fit a concept's vectors, as the whole text, to the latents [C, H, W] of an image at all noise levels.
 
@@ -105,7 +89,7 @@ def fit(
         last = state.finished or state.rounds == translating.rounds
         if checkpoint is not None and (state.rounds % EVERY == 0 or last):
             checkpoint.write(state)
-        watch(state.rounds - 1, translating.rounds, total)
+        watch(state.rounds, translating.rounds, total)
     return state
 
 

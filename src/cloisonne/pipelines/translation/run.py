@@ -11,22 +11,24 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.inversion.ddim import Retrace, invert
 from cloisonne.core.inversion.null_text import ROUNDS, fit_null, fit_pivot
-from cloisonne.core.noise import Noise, Seed
+from cloisonne.core.noise import Noise
 from cloisonne.core.plan import Plan, Refine, View
 from cloisonne.core.refines import Clamp, Pin
 from cloisonne.core.run import Run
-from cloisonne.core.sample import StepCallback, no_callback, sample
 from cloisonne.core.samplers import Sampler
+from cloisonne.core.start import Start
 from cloisonne.errors import SceneError
 from cloisonne.methods.kinds import check
 from cloisonne.methods.vct import CONTENT, IMAGE, sharing
 from cloisonne.models.model import Model
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
+from cloisonne.pipelines.progress import Reporter
 from cloisonne.pipelines.translation.concept_conditioning import (
     ConceptConditioning,
     blank_concept,
@@ -35,31 +37,34 @@ from cloisonne.pipelines.translation.concept_conditioning import (
 )
 from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
 from cloisonne.pipelines.translation.learn_concept import check_learns
-from cloisonne.pipelines.translation.settings import FEW, Progress, asked_of, no_progress
+from cloisonne.pipelines.translation.settings import FEW, asked_of
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
 from cloisonne.scene.io.images import open_rgb
+from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Translation:
-    """A prepared translation.
+    """A prepared translation, which makes the Start of each image.
 
     prepared: the resolved scene with the learned concept; its other regions are compiled. concept: the region's.
-    scale: guidance scale w. conditioning: with and without the concept. known: latents [C, H, W] of the
-    background. run: counts of the forwards so far.
+    reference: its image. scale: guidance scale w. conditioning: with and without the concept. known: latents [C, H, W]
+    of the background. run: counts of the forwards so far. stream: the canvas that becomes the image.
     """
 
     prepared: Prepared
     concept: ConceptImage
+    reference: Image.Image | None
     translating: Translating
     scale: float
     conditioning: ConceptConditioning
     known: Tensor
     model: Model
     run: Run
-    progress: Progress
+    reporter: Reporter
+    stream: str = IMAGE
 
     @classmethod
     def of(
@@ -67,31 +72,20 @@ class Translation:
         scene: Scene,
         model: Model,
         *,
-        progress: Progress = no_progress,
+        reporter: Reporter,
         cache: Path | None = None,
         blank: bool = False,
         solver: Sampler[Any] | None = None,
     ) -> Self:
         """Check the scene against the model, compile it, and learn the concept where the preset learns one.
 
-        cache: a folder for checkpoints of learning, which are resumed or reused. blank: compile with zeros and run no
-        network, for ``explain``. solver: replaces the scene's sampler. Raises SceneError, ImageError, CapabilityError
-        or CheckpointError.
+        reporter: of learning and inversion. cache: a folder for checkpoints of learning, which are resumed or reused.
+        blank: compile with zeros and run no network, for ``explain``. solver: replaces the scene's sampler. Raises
+        SceneError, ImageError, CapabilityError or CheckpointError.
         """
-        region, run = scene.translated, Run()
-        assert region is not None, "the scene has a concept"
-        concept = region.concept
-        assert concept is not None, "the region has a concept"
+        region, concept = _concept_of(scene)
         translating, fields = asked_of(scene)
-        check("concept", model, region.name, kind="vct" if translating.learned else "fast")
-        if translating.learned:
-            check_learns(model)
-        elif concept.image is None:
-            raise SceneError(
-                'The concept has a file and no image, but the translating preset "fast" needs an image; give one, '
-                'or choose the preset "vct".',
-                region=region.name,
-            )
+        _check_concept(concept, translating, model, region)
         reference = None if concept.image is None else open_rgb(concept.image, "concept", region.name)
         asked = scene.replace(translating=fields, steps=scene.steps or translating.steps)
         prepared = prepare(asked, model, blank=blank, solver=solver)
@@ -100,33 +94,32 @@ class Translation:
                 f'lora names "{prepared.scene.lora[0].name}" for the whole image, but a concept region does not take '
                 "it; give it to other regions, or fuse it when the model is loaded."
             )
+        run = Run()
         given = Given(prepared, concept, reference, model, translating)
         if blank:
-            known, conditioning = (
-                torch.zeros(model.vae.channels, *prepared.grid),
-                blank_concept(model, learned=translating.learned),
-            )
+            known = torch.zeros(model.vae.channels, *prepared.grid)
+            conditioning = blank_concept(model, learned=translating.learned)
         elif translating.learned:
-            learned = given.learned(run, progress, cache)
+            learned = given.learned(run, reporter, cache)
             prepared = with_learned(prepared, learned)
             known, conditioning = given.known(), learned_concept(model, learned)
         else:
             assert reference is not None, "checked above"
             size = size_of(prepared.scene)
             known, conditioning = given.known(), reference_concept(model, reference, size, given.latents)
-        native = model.native
-        own = native.guidance if translating.learned else native.similarity
+        own = model.native.guidance if translating.learned else model.native.similarity
         scales = (region.guidance, translating.guidance, own)
         return cls(
             prepared=prepared,
             concept=concept,
+            reference=reference,
             translating=translating,
             scale=next(scale for scale in scales if scale is not None),
             conditioning=conditioning,
             known=known,
             model=model,
             run=run,
-            progress=progress,
+            reporter=reporter,
         )
 
     def warnings(self) -> list[str]:
@@ -146,26 +139,24 @@ class Translation:
             )
         return found
 
-    def sample(self, seed: int, on_step: StepCallback = no_callback, added: Plan | None = None) -> Tensor:
-        """Sample the result's canvas [C, H, W]. on_step: gets that canvas alone, [1, C, H, W]. added: extra plan."""
-        noise, solver, content, image = self._inverted
-        plan = self._plan(content, image) + (added or Plan()) + self._pinned
-        place = {name: plan.streams.index(name) for name in (CONTENT, IMAGE)}
+    def named(self) -> dict[str, Image.Image]:
+        """The source and the reference."""
+        reference = {} if self.reference is None else {"reference": self.reference}
+        return {"source": edit_of(self.prepared).unchanged(), **reference}
+
+    def start(self, noise: Noise, added: Plan, latents: Tensor | None = None) -> Start:
+        """Both canvases at the source's inverted noise. Inverts the source at the first call."""
+        if latents is not None:
+            raise SceneError("latents were given, but a concept starts at the background's inverted noise.")
+        inverted, solver, content, image = self._inverted
+        plan = self._plan(content, image) + added + self._pinned
         if isinstance(solver, Retrace):
-            solver = replace(solver, solver=self.prepared.sampler, places=(place[CONTENT],))
-        shape = (noise.shape[0], *self.prepared.grid)
-        fresh = Noise([Seed(seed, self.prepared.compiled.seeds)], shape, self.model.device)
-        z = plan.stack({CONTENT: noise, IMAGE: self._renoised(noise, fresh)})
-        own = slice(place[IMAGE], place[IMAGE] + 1)
+            place = plan.streams.index(CONTENT)
+            solver = replace(solver, solver=self.prepared.sampler, places=(place,))
+        z = plan.stack({CONTENT: inverted, IMAGE: self._renoised(inverted, noise)})
+        return Start(z, solver, plan)
 
-        def report(step: Any, z: Tensor, x0: Tensor) -> None:
-            self.progress("translation", step.index + 1, step.count)
-            on_step(step, z[own], x0[own])
-
-        z = sample(plan, solver, z, self.prepared.steps, noise=fresh, on_step=report, run=self.run.part())
-        return z[place[IMAGE]]
-
-    def planned(self) -> Plan:
+    def plan(self) -> Plan:
         """The plan of sampling, without the embeddings that inversion fits."""
         content, image = self._views()
         return self._plan(replace(content, guide=Single()) if self.translating.pivot == "none" else content, image)
@@ -185,14 +176,9 @@ class Translation:
         if self.model.clip is not None:
             clamp = (Clamp(limit=self.model.clip, stream=CONTENT),)
         alone = replace(content, guide=Single())
-        steps, done = self.prepared.steps, [0]
-
-        def on_step(*_: Any) -> None:
-            done[0] += 1
-            self.progress("inversion", done[0], len(steps))
-
+        steps = self.prepared.steps
         plan = Plan(views=(alone,), refines=clamp)
-        found = invert(plan, self.known[None], steps, on_step=on_step, run=self.run.part())
+        found = invert(plan, self.known[None], steps, on_step=self.reporter.inversion(), run=self.run.part())
         if self.translating.pivot == "none":
             return found.noise[0], found.sampler, alone, image
         branch, fit = ("cond", fit_pivot) if self.translating.pivot == "source" else ("null", fit_null)
@@ -201,7 +187,7 @@ class Translation:
             found.path,
             steps,
             run=self.run,
-            on_step=lambda step, error: self.progress("pivot", step.index + 1, len(steps), error),
+            on_step=self.reporter.fitting("pivot" if branch == "cond" else "null text"),
         )
         (content,) = fitted.views
         image = replace(image, branches={**image.branches, "null": content.branches[branch]})
@@ -251,3 +237,24 @@ class Translation:
         if bool((left >= 1).all()):
             return inverted
         return (left * inverted + (1 - left) * fresh()[0]) / (left.square() + (1 - left).square()).sqrt()
+
+
+def _concept_of(scene: Scene) -> tuple[Region, ConceptImage]:
+    """The region with a concept, and the concept."""
+    region = scene.translated
+    assert region is not None, "the scene has a concept"
+    assert region.concept is not None, "the region has a concept"
+    return region, region.concept
+
+
+def _check_concept(concept: ConceptImage, translating: Translating, model: Model, region: Region) -> None:
+    """Raise CapabilityError where the model takes no such concept, SceneError where the preset lacks its image."""
+    check("concept", model, region.name, kind="vct" if translating.learned else "fast")
+    if translating.learned:
+        check_learns(model)
+    elif concept.image is None:
+        raise SceneError(
+            'The concept has a file and no image, but the translating preset "fast" needs an image; give one, '
+            'or choose the preset "vct".',
+            region=region.name,
+        )

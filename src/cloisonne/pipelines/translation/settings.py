@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from cloisonne.errors import SceneError
 from cloisonne.pipelines.presets import changed
@@ -13,16 +13,6 @@ NAME = "translated"
 """Name of a translation's region."""
 FEW = 10
 """Fewer steps give a warning."""
-
-
-class Progress(Protocol):
-    """Receives the stage, the step reached, the number of steps, and the loss while fitting; may raise Cancelled."""
-
-    def __call__(self, what: str, at: int, count: int, loss: float | None = None, /) -> None: ...
-
-
-def no_progress(what: str, at: int, count: int, loss: float | None = None, /) -> None:
-    """A progress callback that does nothing."""
 
 
 def translating_of(preset: str, keep_structure: float | None, changes: Mapping[str, Any]) -> Translating:

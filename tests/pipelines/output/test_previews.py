@@ -11,7 +11,7 @@ from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
-from cloisonne.pipelines.previews import Previews, preview_path
+from cloisonne.pipelines.output.previews import Previews, preview_path
 from cloisonne.scene import Region, Scene
 
 CAT = Region(name="pet", box=(0.1, 0.1, 0.6, 0.6), phrase="a cat")
@@ -33,7 +33,7 @@ def test_every_nth_step_has_one_as_large_as_the_canvas(
 ) -> None:
     previews = Previews(out=tmp_path / "a.png", every=every)
     plain = generate(SCENE, tiny)
-    seen = generate(SCENE, tiny, callback_on_step_end=previews)
+    seen = generate(SCENE, tiny, on_step=previews)
     assert names(tmp_path) == [f"a.preview-{k:03d}.png" for k in done]
     assert all(size(tmp_path / name) == seen.image.size for name in names(tmp_path))
     assert seen.image.tobytes() == plain.image.tobytes()
@@ -41,15 +41,15 @@ def test_every_nth_step_has_one_as_large_as_the_canvas(
 
 def test_a_given_picture_shows_its_window(tiny: Model, tmp_path: Path) -> None:
     scene = SCENE.replace(background=np.zeros((300, 500, 3), np.uint8))
-    result = generate(scene, tiny, callback_on_step_end=Previews(out=tmp_path / "a.png", every=6))
+    result = generate(scene, tiny, on_step=Previews(out=tmp_path / "a.png", every=6))
     assert size(tmp_path / "a.preview-006.png") == (result.scene.width, result.scene.height)
 
 
 @pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is not there")
 def test_the_last_one_is_near_the_picture(tmp_path: Path) -> None:
     model = load("builtin")
-    scene = Scene.load(Path(__file__).parents[2] / "examples" / "beach.json").replace(steps=4)
-    result = generate(scene, model, callback_on_step_end=Previews(out=tmp_path / "a.png", every=1))
+    scene = Scene.load(Path(__file__).parents[3] / "examples" / "beach.json").replace(steps=4)
+    result = generate(scene, model, on_step=Previews(out=tmp_path / "a.png", every=1))
     small = np.asarray(result.image.resize((16, 16), Image.Resampling.BOX), float)
 
     def distance(done: int) -> float:
@@ -62,14 +62,14 @@ def test_the_last_one_is_near_the_picture(tmp_path: Path) -> None:
 
 def test_earlier_ones_are_refused_or_replaced(tiny: Model, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
-    generate(SCENE, tiny, callback_on_step_end=Previews(out=out, every=1))
+    generate(SCENE, tiny, on_step=Previews(out=out, every=1))
     unrelated = tmp_path / "a.preview-mine.png"
     unrelated.write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"a\.preview-001\.png.*overwrite=True"):
         Previews(out=out, every=3).check()
     again = Previews(out=out, every=3, overwrite=True)
     again.check()
-    generate(SCENE, tiny, callback_on_step_end=again)
+    generate(SCENE, tiny, on_step=again)
     assert names(tmp_path) == ["a.preview-003.png", "a.preview-006.png", "a.preview-mine.png"]
 
 
@@ -81,7 +81,7 @@ def test_they_stay_when_the_run_is_cancelled(tiny: Model, tmp_path: Path) -> Non
             raise Cancelled("Cancelled.")
 
     with pytest.raises(Cancelled):
-        generate(SCENE, tiny, num_images=2, callback_on_step_end=previews.after(cancel))
+        generate(SCENE, tiny, num_images=2, on_step=previews.after(cancel))
     assert names(tmp_path / "new") == ["0000.preview-001.png", "0000.preview-002.png"]
 
 

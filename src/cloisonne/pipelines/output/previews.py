@@ -1,23 +1,22 @@
 """Preview files of a run, next to its images: ``name.preview-005.png`` after the fifth step."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloisonne.errors import OutputError, spelled
-from cloisonne.pipelines.result import make_folder, output_paths
+from cloisonne.pipelines.output.files import make_folder, output_paths
 from cloisonne.scene import write_picture
 from cloisonne.scene.values import quoted
 
 if TYPE_CHECKING:
-    from cloisonne.pipelines.generate import StepEnd
+    from cloisonne.pipelines.progress import OnStep, Progress
 
 
 @dataclass(kw_only=True, eq=False)
 class Previews:
-    """A ``callback_on_step_end`` that writes the current estimate after every ``every`` steps.
+    """An ``on_step`` that writes the current estimate after every ``every`` steps.
 
     out, num_images: as for ``Result.save``. every: steps between previews; the last step has one only if it is a
     multiple. overwrite: the first preview deletes those of an earlier run of the same name. A preview has the canvas's
@@ -39,27 +38,27 @@ class Previews:
                     f"The preview {quoted(earlier[0])} exists; choose another name, or replace it with {allowed}."
                 )
 
-    def after(self, callback: "Callable[[StepEnd], None]") -> "Callable[[StepEnd], None]":
+    def after(self, on_step: "OnStep") -> "OnStep":
         """A callback that calls another one first."""
 
-        def both(end: "StepEnd") -> None:
-            callback(end)
-            self(end)
+        def both(event: "Progress") -> None:
+            on_step(event)
+            self(event)
 
         return both
 
-    def __call__(self, end: "StepEnd") -> None:
-        """Write the preview of a step, if it is a multiple of ``every``."""
-        done = end.step.index + 1
-        if done % self.every:
+    def __call__(self, event: "Progress") -> None:
+        """Write the preview of a denoising step, if it is a multiple of ``every``."""
+        preview = None if event.stage != "sampling" or event.step % self.every else event.preview()
+        if preview is None:
             return
-        path = output_paths(self.out, self.num_images)[end.image]
+        path = output_paths(self.out, self.num_images)[event.image]
         if path not in self._begun:
             self._begun.add(path)
             make_folder(path.parent)
             for earlier in _earlier(path):
                 earlier.unlink()
-        write_picture(end.preview(), preview_path(path, done), overwrite=self.overwrite)
+        write_picture(preview, preview_path(path, event.step), overwrite=self.overwrite)
 
 
 def preview_path(path: Path, done: int) -> Path:

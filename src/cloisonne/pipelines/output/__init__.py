@@ -1,0 +1,1 @@
+"""What a run gives out: reports, files, previews, contact sheets, a progress bar."""
