@@ -23,11 +23,11 @@ from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.control_maps import control_features, control_warnings
-from cloisonne.pipelines.dropped_regions import dropped_warnings
 from cloisonne.pipelines.inpaint import BackgroundEdit, unknown
 from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prompt_syntax import understand
+from cloisonne.pipelines.result import dropped_warnings
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.masks import Mask
 

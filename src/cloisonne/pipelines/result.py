@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from cloisonne.errors import OutputError
-from cloisonne.pipelines.dropped_regions import dropped_warnings
 from cloisonne.scene.io.colour_space import own_space
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened
@@ -122,6 +121,12 @@ class Result:
             self.report["warnings"].append(
                 f"{path.name} is a JPEG, which changes pixels outside the regions by up to {difference}; write a PNG."
             )
+
+
+def dropped_warnings(names: Sequence[str]) -> tuple[str, ...]:
+    """One warning for each region that is left out, because it does not fit the model's text."""
+    advice = "shorten the phrases, or give it a higher priority"
+    return tuple(f'Region "{name}" is left out, because it does not fit the model\'s text; {advice}.' for name in names)
 
 
 def warnings_of(report: Mapping[str, Any]) -> tuple[str, ...]:
