@@ -70,10 +70,10 @@ def edit_plan(model: Model, preset: str) -> tuple[Plan, tuple[int, int]]:
     return both + joining(pair, both, editing, None), pair.grid
 
 
-def sampled(plan: Plan, model: Model, grid: tuple[int, int], run: Run) -> Tensor:
+def sampled(plan: Plan, model: Model, grid: tuple[int, int], run: Run, seed: int = 7) -> Tensor:
     schedule = model.schedule
     assert isinstance(schedule, Schedule)
-    noise = Noise([Seed(7)] * len(plan.streams), (model.vae.channels, *grid))
+    noise = Noise([Seed(seed)] * len(plan.streams), (model.vae.channels, *grid))
     return sample(plan, Ddim(), noise(), schedule.steps(4, ends_clean=False), noise=noise, run=run)
 
 
@@ -105,14 +105,18 @@ def test_a_run_that_reads_attention_writes_to_its_run_alone(tiny: Model) -> None
     reader = TokenMaps(stream="image", words=(1, 2), grid=(4, 4))
     plan = prepared.plan + Plan(edits=(reader,))
     before = snapshot((plan, tiny))
-    runs = [Run(), Run()]
-    for run in runs:
-        sampled(plan, tiny, prepared.grid, run)
+    runs = {seed: Run() for seed in (7, 8)}
+    for seed, run in runs.items():
+        sampled(plan, tiny, prepared.grid, run, seed)
+    again = Run()
+    sampled(plan, tiny, prepared.grid, again)
     assert snapshot((plan, tiny)) == before
-    first, second = (reader.mean(run) for run in runs)
+    first, other, same = (reader.mean(run) for run in (*runs.values(), again))
     assert first is not None
-    assert second is not None
-    assert torch.equal(first, second)
+    assert other is not None
+    assert same is not None
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
 
 
 def test_readings_of_several_images_are_in_the_result_s_run(tiny: Model) -> None:
