@@ -64,7 +64,7 @@ CELLS = [
     for kind in ANSWERS
     for option in OPTIONS
     if kind not in ("edit", "concept")
-    and ANSWERS[kind][option].mark != "as its words"
+    and ANSWERS[kind][option].mark != "as its phrase"
     and (kind, option) != ("lora", "lora")
 ]
 

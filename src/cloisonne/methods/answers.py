@@ -94,8 +94,8 @@ NO_LORA = Answer(
     _never,
     refused=True,
 )
-AS_WORDS = Answer("as its words")
-LEFT_TO_WORDS = Answer("as its words", where=_never)
+AS_PHRASE = Answer("as its phrase")
+LEFT_TO_PHRASE = Answer("as its phrase", where=_never)
 """Does not apply to a LoRA, which changes the network in every branch."""
 LORA_ITSELF = Answer("yes", where=_never)
 """A region's LoRAs count if those of another of its conditions do."""
@@ -133,9 +133,9 @@ BY_CAPTION: Answers = dict.fromkeys(OPTIONS, UNUSED) | {"feather": SEEDED, "mask
 PAINTED: Answers = dict(ALL) | {"negative": NO_NEGATIVE, "lora": NO_LORA}
 PAINTED_ALONE: Answers = dict(PAINTED) | {"weight": RIVALLED, "feather": PASTED, "mask": PASTED}
 OF_LORA: Answers = (
-    dict(ALL) | dict.fromkeys(("negative", "guidance", "seed", "strict"), LEFT_TO_WORDS) | {"lora": LORA_ITSELF}
+    dict(ALL) | dict.fromkeys(("negative", "guidance", "seed", "strict"), LEFT_TO_PHRASE) | {"lora": LORA_ITSELF}
 )
-OF_EDIT: Answers = dict.fromkeys(OPTIONS, AS_WORDS) | {"seed": YES, "lora": Answer("refused")}
+OF_EDIT: Answers = dict.fromkeys(OPTIONS, AS_PHRASE) | {"seed": YES, "lora": Answer("refused")}
 OF_CONCEPT: Answers = dict(MASKED) | dict.fromkeys(
     ("start, stop", "negative", "seed", "lora"), Answer("refused", where=_never, refused=True)
 )

@@ -49,7 +49,7 @@ def warnings(region: Region, scene: Scene, model: Model) -> Iterator[str]:
 
 def markdown() -> str:
     """The options of every kind of condition as a Markdown table."""
-    head = ["kind", *OPTIONS, "lines of checkpoints"]
+    head = ["kind", *OPTIONS, "model families"]
     lines = [head, ["---"] * len(head)]
     for kind in KINDS.values():
         for name, answers, families in rows(kind):
