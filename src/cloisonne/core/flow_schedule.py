@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization
@@ -112,7 +113,7 @@ class FlowSchedule:
         sigmas = self.sigmas(count, num_tokens=num_tokens).tolist()
         return _steps(sigmas[count - int(count * strength) :], self.num_levels)
 
-    def sigmas(self, count: int, *, num_tokens: int) -> Tensor:
+    def sigmas(self, count: int, *, num_tokens: int) -> Float[Tensor, " count"]:
         """[count] float32, falling; without the 0 at the end."""
         if self.evenly == "steps":
             sigmas = torch.linspace(1.0, 1 / count, count, dtype=torch.float64).float()
@@ -131,7 +132,7 @@ class FlowSchedule:
         slope = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens)
         return num_tokens * slope + (self.base_shift - slope * self.base_tokens)
 
-    def _shifted(self, sigmas: Tensor, num_tokens: int) -> Tensor:
+    def _shifted(self, sigmas: Float[Tensor, " T"], num_tokens: int) -> Float[Tensor, " T"]:
         if not self.dynamic:
             return self.shift * sigmas / (1 + (self.shift - 1) * sigmas)
         mu = self.mu(num_tokens)

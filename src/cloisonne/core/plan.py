@@ -7,7 +7,7 @@ D width. Denoising is in ``z = alpha * x0 + s * n`` (n = unit noise); networks a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -112,6 +112,7 @@ class Call:
     edits: "tuple[AttentionEdit, ...]" = ()
 
 
+@runtime_checkable
 class Net(Protocol):
     """The only thing ``models`` must provide."""
 
@@ -120,6 +121,7 @@ class Net(Protocol):
         ...
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """How the branches of one view become one estimate."""
 
@@ -141,6 +143,7 @@ class AttentionTerm(NamedTuple):
     v: Tensor
 
 
+@runtime_checkable
 class AttentionEdit(Protocol):
     """Changes of the queries, keys, values or probabilities of attention between the rows of a batch.
 
@@ -182,6 +185,7 @@ class AttentionEdit(Protocol):
         ...
 
 
+@runtime_checkable
 class Refine(Protocol):
     """What must hold of the estimate. Called with the canvases of ``streams``, in that order."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.methods.context import Context
@@ -22,6 +22,7 @@ class Contribution:
         return Contribution(cond=self.cond + other.cond, null=self.null + other.null, views=self.views + other.views)
 
 
+@runtime_checkable
 class ConditionKind(Protocol):
     """How regions that are given something contribute, in one interval of the steps."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.samplers import Denoise
@@ -103,6 +104,6 @@ def lattice(steps: Sequence[Step], start: Pair | None = None) -> Lattice:
     return Lattice(tuple(sigmas), tuple(alpha for alpha, _ in levels), tuple(scales), start)
 
 
-def noise_of(denoise: Denoise, z: Tensor, step: Step) -> Tensor:
+def noise_of(denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step) -> Float[Tensor, "S C H W"]:
     """The network's estimate of the noise n in ``z = alpha * x0 + s * n``."""
     return (z - step.alpha * denoise(z, step)) / step.s

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.finite import check_finite
@@ -36,12 +37,12 @@ class Inverted:
     ``path[0]`` by the same steps to (nearly) the given canvas. run: what was asked on the way.
     """
 
-    path: tuple[Tensor, ...]
+    path: tuple[Float[Tensor, "S C H W"], ...]
     sampler: Sampler[Any]
     run: Run
 
     @property
-    def noise(self) -> Tensor:
+    def noise(self) -> Float[Tensor, "S C H W"]:
         """The noisy end, [S, C, H, W]."""
         return self.path[0]
 
@@ -49,9 +50,9 @@ class Inverted:
 @torch.no_grad()
 def invert(
     plan: Plan,
-    z: Tensor,
+    z: Float[Tensor, "S C H W"],
     steps: Sequence[Step],
-    way: InversionMethod = "lattice",
+    way: str = "lattice",
     *,
     iterations: int = ITERATIONS,
     watch: Watch = silent,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.finite import check_finite
@@ -30,7 +31,7 @@ def negative_prompt_inversion(plan: Plan) -> Plan:
 
 def fit_null(
     plan: Plan,
-    path: Sequence[Tensor],
+    path: Sequence[Float[Tensor, "S C H W"]],
     steps: Sequence[Step],
     *,
     rounds: int = ROUNDS,
@@ -49,7 +50,7 @@ def fit_null(
 
 def fit_pivot(
     plan: Plan,
-    path: Sequence[Tensor],
+    path: Sequence[Float[Tensor, "S C H W"]],
     steps: Sequence[Step],
     *,
     rounds: int = ROUNDS,
@@ -67,8 +68,8 @@ def fit_pivot(
 def _fitted(
     plan: Plan,
     branch: str,
-    path: Sequence[Tensor],
-    clean: Tensor | None,
+    path: Sequence[Float[Tensor, "S C H W"]],
+    clean: Float[Tensor, "S C H W"] | None,
     steps: Sequence[Step],
     rounds: int,
     counted: Run,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cloisonne.errors import SceneError
 from cloisonne.pipelines.presets import changed
@@ -15,6 +15,7 @@ FEW = 10
 """Fewer steps give a warning."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives the stage, the step reached, the number of steps, and the loss while fitting; may raise Cancelled."""
 
