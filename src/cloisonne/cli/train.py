@@ -72,10 +72,10 @@ def train_base(
 
     from cloisonne.models.builtin import BUILTIN
     from cloisonne.train.builtin.continued import continue_base
-    from cloisonne.train.builtin.family import work_of
+    from cloisonne.train.builtin.family import family_training
 
     first = BUILTIN if begin == "builtin" else Path(begin)
-    work = work_of(
+    work = family_training(
         out, math.inf, device=device, slice_minutes=slice_minutes, begin=first, pictures=pictures, report=to_stderr
     )
     continue_base(work, most_slices=math.inf if slices is None else slices)
