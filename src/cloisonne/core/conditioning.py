@@ -72,8 +72,8 @@ class Conditioning:
     channels: Float[Tensor, "K H W"] | None = None
     inpaint_context: InpaintContext | None = None
     pooled: Float[Tensor, " P"] | None = None
-    micro: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    micro: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict[str, tuple[Tensor, ...]])
     controlnets: tuple[ControlNetRequest, ...] = ()
     region_loras: tuple[RegionLora, ...] = ()
 

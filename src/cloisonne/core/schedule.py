@@ -56,11 +56,11 @@ class Schedule:
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
         """The schedule of a diffusers ``scheduler_config.json``; missing keys have the defaults of DDIMScheduler."""
         alphas_cumprod = torch.cumprod(1 - _betas(config), dim=0).double()
-        alphas, ss = alphas_cumprod.sqrt().tolist(), (1 - alphas_cumprod).sqrt().tolist()
+        alphas, ss = (tuple(map(float, levels)) for levels in (alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()))
         spacing = "karras" if config.get("use_karras_sigmas") else config.get("timestep_spacing", "leading")
         return cls(
-            alphas=tuple(alphas),
-            ss=tuple(ss),
+            alphas=alphas,
+            ss=ss,
             final=(1.0, 0.0) if config.get("set_alpha_to_one", True) else (alphas[0], ss[0]),
             spacing=_known("timestep_spacing", spacing, get_args(Spacing)),
             offset=config.get("steps_offset", 0),

@@ -115,7 +115,7 @@ def _batches(lengths: Sequence[int], counts: Sequence[int], biased: Sequence[boo
     # best[j]: least cost of the first j texts, and where its last launch begins.
     best: list[tuple[int, int]] = [(0, 0)]
     for j in range(1, len(texts) + 1):
-        options = []
+        options: list[tuple[int, int]] = []
         for i in range(j - 1, -1, -1):
             head = texts[i]
             if (biased[head], lengths[head]) != (biased[texts[j - 1]], lengths[texts[j - 1]]):

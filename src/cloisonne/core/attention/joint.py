@@ -10,7 +10,7 @@ the kernel and work follows the covered area; :func:`dense_joint_attention` is t
 Letters: B rows, S tokens of the sequence, Q image tokens, d width of a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,8 +89,9 @@ def query_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tup
     """The groups of a layout; made once a run and used by every layer."""
     bias = layout.bias()
     allowed = bias > -torch.inf
-    patterns, group_of = allowed.unique(dim=0, return_inverse=True)
-    groups = []
+    unique: Callable[..., tuple[Tensor, Tensor]] = torch.unique  # pyright: ignore[reportUnknownMemberType]
+    patterns, group_of = unique(allowed, dim=0, return_inverse=True)
+    groups: list[QueryGroup] = []
     for number, pattern in enumerate(patterns):
         queries, keys = (group_of == number).nonzero().flatten(), pattern.nonzero().flatten()
         own = bias[queries][:, keys]

@@ -82,7 +82,7 @@ def gathered(
     rows, _, channels = q.shape
     pixels = table.sort(q.reshape(-1, channels))
     keys_values = texts.by_block(site.layer, site.grid, _splitting(project, heads))
-    attended = []
+    attended: list[Tensor] = []
     for block, (k, v) in zip(table.blocks, keys_values, strict=True):
         queries = pixels[block.start : block.stop].view(len(block.texts), block.queries, channels)
         bias = None if block.bias is None else block.bias.to(q.dtype)

@@ -149,7 +149,7 @@ class TextSequences:
     def spans(self) -> list[tuple[int, int]]:
         """(start, stop) of each text in the sequence of its row, as in :meth:`by_row`."""
         ends = [0] * self.num_rows
-        spans = []
+        spans: list[tuple[int, int]] = []
         for text in self.texts:
             spans.append((ends[text.row], ends[text.row] + len(text.value)))
             ends[text.row] = spans[-1][1]
