@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hypothesis import settings
-from tiny import write_checkpoint, write_xl
+from jaxtyping import install_import_hook
+
+# From here on, calls are checked against the shapes and types that these modules declare.
+CHECKED = (
+    "cloisonne.core",
+    "cloisonne.methods",
+    "cloisonne.models.unet",
+    "cloisonne.models.vae",
+    "cloisonne.models.text",
+    "cloisonne.scene.shapes",
+)
+install_import_hook(CHECKED, "shape_checks.checked")
+
+from tiny import write_checkpoint, write_xl  # noqa: E402
 
 if TYPE_CHECKING:
     from cloisonne.models.model import Model

@@ -17,7 +17,7 @@ Every message names what was given, what is wrong and what to do. It begins with
 one region. Arguments are named as Python or the command line spells them, whichever is in use; see :func:`spelled`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -25,7 +25,7 @@ _COMMAND_LINE: ContextVar[bool] = ContextVar("command_line", default=False)
 
 
 @contextmanager
-def on_command_line() -> Iterator[None]:
+def on_command_line() -> Generator[None]:
     """Within this context, :func:`spelled` returns command-line options."""
     token = _COMMAND_LINE.set(True)
     try:

@@ -61,7 +61,7 @@ def passes(views: Sequence[View], step: Step, *, per_scene: bool) -> list[list[R
     """
     batches: dict[tuple[int, torch.Size, str, bool], list[RowRequest]] = {}
     for view in views:
-        requests = []
+        requests: list[RowRequest] = []
         for name in view.guide.branches(step):
             if name not in view.branches:
                 raise CapabilityError(f'View "{view.name}": guidance asks branch "{name}", which the view lacks.')
@@ -194,7 +194,7 @@ def _summaries(
     batch: Sequence[ControlNetRow], rows: tuple[Row, ...], conditionings: Sequence[Conditioning]
 ) -> dict[int, Tensor]:
     """[N, D] by the row that a ControlNet's row belongs to."""
-    found = {}
+    found: dict[int, Tensor] = {}
     for one in batch:
         summary = conditionings[one.row].summary
         if summary is None:

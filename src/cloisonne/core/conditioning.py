@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.control_residuals import ControlNetRequest
@@ -28,9 +29,9 @@ class Tokens:
     ids: the token ids that were encoded, where known. region: the name of the region they are about, if any.
     """
 
-    value: Tensor
-    mask: Tensor | None = None
-    bias_mask: Tensor | None = None
+    value: Float[Tensor, "N D"]
+    mask: Float[Tensor, "H W"] | None = None
+    bias_mask: Float[Tensor, "H W"] | None = None
     ids: tuple[int, ...] | None = None
     region: str | None = None
 
@@ -62,13 +63,13 @@ class Conditioning:
     """
 
     tokens: tuple[Tokens, ...] = ()
-    summary: Tensor | None = None
+    summary: Float[Tensor, "N D"] | None = None
     image_prompts: tuple[Tokens, ...] = ()
-    channels: Tensor | None = None
+    channels: Float[Tensor, "K H W"] | None = None
     inpaint_context: InpaintContext | None = None
-    pooled: Tensor | None = None
-    micro: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    pooled: Float[Tensor, " P"] | None = None
+    micro: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict[str, tuple[Tensor, ...]])
     controlnets: tuple[ControlNetRequest, ...] = ()
     region_loras: tuple[RegionLora, ...] = ()
 

@@ -5,15 +5,17 @@ Letters as in ``core.plan``; h w are pixels of the canvas.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.step import Step
 
 
+@runtime_checkable
 class ResidualNet(Protocol):
     """What ``models`` provides of a ControlNet."""
 
@@ -23,8 +25,15 @@ class ResidualNet(Protocol):
         ...
 
     def __call__(
-        self, z: Tensor, step: Step, text: Tensor, image: Tensor, pooled: Tensor | None, size: Tensor | None, /
-    ) -> tuple[Tensor, ...]:
+        self,
+        z: Float[Tensor, "R C H W"],
+        step: Step,
+        text: Float[Tensor, "R N D"],
+        image: Float[Tensor, "R 3 h w"],
+        pooled: Float[Tensor, "R P"] | None,
+        size: Float[Tensor, "R 6"] | None,
+        /,
+    ) -> tuple[Float[Tensor, "R _ _ _"], ...]:
         """Residuals [R, C_i, H_i, W_i], float32, of the down blocks and then of the middle one.
 
         z: [R, C, H, W]. text: [R, N, D]. image: [R, 3, h, w] in [0, 1]. pooled [R, P], size [R, 6]: as in a ``Call``.
@@ -41,8 +50,8 @@ class ControlNetRequest:
     """
 
     net: ResidualNet
-    image: Tensor
-    weight: Tensor
+    image: Float[Tensor, "3 h w"]
+    weight: Float[Tensor, "H W"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +73,12 @@ def control_batches(requests: Sequence[Sequence[ControlNetRequest]]) -> list[lis
 
 def residuals_of(
     batch: Sequence[ControlNetRow],
-    z: Tensor,
+    z: Float[Tensor, "R C H W"],
     step: Step,
-    texts: Mapping[int, Tensor],
-    pooled: Tensor | None,
-    size: Tensor | None,
-) -> list[tuple[Tensor, ...]]:
+    texts: Mapping[int, Float[Tensor, "N D"]],
+    pooled: Float[Tensor, "R P"] | None,
+    size: Float[Tensor, "R 6"] | None,
+) -> list[tuple[Float[Tensor, "_ _ _"], ...]]:
     """The masked residuals [C_i, H_i, W_i] of each row of a ControlNet's batch.
 
     z, pooled, size: of the base network's batch. texts: [N, D] by its rows.
@@ -86,7 +95,7 @@ def residuals_of(
     return [tuple(masked(level[line], one.request.weight) for level in levels) for line, one in enumerate(batch)]
 
 
-def masked(features: Tensor, mask: Tensor) -> Tensor:
+def masked(features: Float[Tensor, "C h w"], mask: Float[Tensor, "H W"]) -> Float[Tensor, "C h w"]:
     """Features [C, h, w] times the mask [H, W], averaged over the area of each of their pixels (a mask that is
     smaller than the features is read between its pixels)."""
     height, width = features.shape[-2:]

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization
@@ -71,7 +72,7 @@ class FlowSchedule:
         for key in REFUSED:
             if config.get(key):
                 raise CheckpointError(f"The scheduler config has {key} {config[key]}, which is not supported.")
-        values = KEYS | {key: config[key] for key in KEYS if key in config}
+        values: dict[str, Any] = KEYS | {key: config[key] for key in KEYS if key in config}
         if values["time_shift_type"] not in ("exponential", "linear"):
             raise CheckpointError(
                 f'The scheduler config has time_shift_type "{values["time_shift_type"]}"; supported are exponential, '
@@ -109,16 +110,16 @@ class FlowSchedule:
             raise SceneError(f"{count} steps were asked for; this model's schedule allows 1 to {self.num_levels}.")
         if not 0.0 <= strength <= 1.0:
             raise SceneError(f"strength is {strength}; give a number from 0 (unchanged) to 1 (from pure noise).")
-        sigmas = self.sigmas(count, num_tokens=num_tokens).tolist()
+        sigmas = [float(sigma) for sigma in self.sigmas(count, num_tokens=num_tokens)]
         return _steps(sigmas[count - int(count * strength) :], self.num_levels)
 
-    def sigmas(self, count: int, *, num_tokens: int) -> Tensor:
+    def sigmas(self, count: int, *, num_tokens: int) -> Float[Tensor, " count"]:
         """[count] float32, falling; without the 0 at the end."""
         if self.evenly == "steps":
             sigmas = torch.linspace(1.0, 1 / count, count, dtype=torch.float64).float()
         else:
             ends = torch.tensor([1.0, 1 / self.num_levels])
-            first, last = (ends if self.dynamic else self._shifted(ends, num_tokens)).tolist()
+            first, last = map(float, ends if self.dynamic else self._shifted(ends, num_tokens))
             sigmas = torch.linspace(first, last, count, dtype=torch.float64)
         sigmas = self._shifted(sigmas, num_tokens)
         if self.terminal:
@@ -131,7 +132,7 @@ class FlowSchedule:
         slope = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens)
         return num_tokens * slope + (self.base_shift - slope * self.base_tokens)
 
-    def _shifted(self, sigmas: Tensor, num_tokens: int) -> Tensor:
+    def _shifted(self, sigmas: Float[Tensor, " T"], num_tokens: int) -> Float[Tensor, " T"]:
         if not self.dynamic:
             return self.shift * sigmas / (1 + (self.shift - 1) * sigmas)
         mu = self.mu(num_tokens)

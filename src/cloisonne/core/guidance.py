@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization, from_x0, to_x0
@@ -18,7 +19,9 @@ class Single:
     def branches(self, step: Step) -> tuple[str, ...]:
         return (self.branch,)
 
-    def __call__(self, x0s: Mapping[str, Tensor], z: Tensor, step: Step) -> Tensor:
+    def __call__(
+        self, x0s: Mapping[str, Float[Tensor, "C H W"]], z: Float[Tensor, "C H W"], step: Step
+    ) -> Float[Tensor, "C H W"]:
         return x0s[self.branch]
 
 
@@ -32,7 +35,9 @@ class Rescale:
     amount: float
     prediction: Parameterization
 
-    def __call__(self, guided: Tensor, cond: Tensor, z: Tensor, step: Step) -> Tensor:
+    def __call__(
+        self, guided: Float[Tensor, "C H W"], cond: Float[Tensor, "C H W"], z: Float[Tensor, "C H W"], step: Step
+    ) -> Float[Tensor, "C H W"]:
         own_guided = from_x0(guided, z, step, self.prediction)
         spread = from_x0(cond, z, step, self.prediction).std() / own_guided.std()
         return to_x0((self.amount * spread + 1 - self.amount) * own_guided, z, step, self.prediction)
@@ -47,7 +52,7 @@ class Cfg:
     rescale: None, or a :class:`Rescale`.
     """
 
-    scale: float | Tensor
+    scale: float | Float[Tensor, "H W"]
     interval: Interval = ALWAYS
     rescale: Rescale | None = None
 
@@ -55,7 +60,9 @@ class Cfg:
         unguided = isinstance(self.scale, float | int) and self.scale == 1
         return ("cond",) if unguided or step not in self.interval else ("cond", "null")
 
-    def __call__(self, x0s: Mapping[str, Tensor], z: Tensor, step: Step) -> Tensor:
+    def __call__(
+        self, x0s: Mapping[str, Float[Tensor, "C H W"]], z: Float[Tensor, "C H W"], step: Step
+    ) -> Float[Tensor, "C H W"]:
         cond = x0s["cond"]
         if "null" not in x0s:
             return cond

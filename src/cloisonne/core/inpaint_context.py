@@ -8,6 +8,7 @@ first, and their x0 is the inpainting network's input around the hole at every s
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -19,10 +20,10 @@ class InpaintContext:
     estimate stands in its place. keep: [H, W], the channel that says where the picture is kept: 0 in the hole.
     """
 
-    known: Tensor
-    unsure: Tensor
-    keep: Tensor
+    known: Float[Tensor, "C H W"]
+    unsure: Float[Tensor, "H W"]
+    keep: Float[Tensor, "H W"]
 
-    def channels(self, estimate: Tensor) -> Tensor:
+    def channels(self, estimate: Float[Tensor, "C H W"]) -> Float[Tensor, "K H W"]:
         """[C + 1, H, W], with the estimate [C, H, W] of the clean canvas by the views that were asked before."""
         return torch.cat([torch.lerp(self.known, estimate, self.unsure), self.keep[None]])

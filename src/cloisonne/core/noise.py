@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -16,7 +17,7 @@ class Seed:
     """
 
     value: int
-    regions: tuple[tuple[int, Tensor], ...] = ()
+    regions: tuple[tuple[int, Float[Tensor, "H W"]], ...] = ()
 
 
 class Noise:
@@ -32,7 +33,7 @@ class Noise:
         self._device = torch.device(device)
         self._sources = [_Source(seed, shape) for seed in seeds]
 
-    def __call__(self) -> Tensor:
+    def __call__(self) -> Float[Tensor, "S C H W"]:
         return torch.stack([source.draw() for source in self._sources]).to(self._device)
 
 
@@ -50,7 +51,7 @@ class _Source:
         norm = torch.stack(list(weights.values())).square().sum(0).sqrt()
         self._weights = [weight / norm for weight in weights.values()]
 
-    def draw(self) -> Tensor:
+    def draw(self) -> Float[Tensor, "C H W"]:
         noises = [torch.randn(self._shape, generator=generator) for generator in self._generators]
         if len(noises) == 1:
             return noises[0]

@@ -1,12 +1,13 @@
 """What sampling needs of a noise schedule, whatever its family: diffusion (``schedule.py``) or flow
 (``flow_schedule.py``)."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.core.step import Step
 
 
+@runtime_checkable
 class NoiseSchedule(Protocol):
     """Levels ``z = alpha * x0 + s * n`` of a trained network."""
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.step import Step
@@ -14,7 +15,9 @@ v is defined for variance-preserving levels, ``alpha**2 + s**2 == 1``; flow for 
 """
 
 
-def to_x0(output: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tensor:
+def to_x0(
+    output: Float[Tensor, "*size"], z: Float[Tensor, "*size"], step: Step, kind: Parameterization
+) -> Float[Tensor, "*size"]:
     """The estimate of x0. Finite for v and x0 at zero terminal SNR; for epsilon only where alpha > 0."""
     match kind:
         case "epsilon":
@@ -27,7 +30,9 @@ def to_x0(output: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tens
             return z - step.s * output
 
 
-def from_x0(x0: Tensor, z: Tensor, step: Step, kind: Parameterization) -> Tensor:
+def from_x0(
+    x0: Float[Tensor, "*size"], z: Float[Tensor, "*size"], step: Step, kind: Parameterization
+) -> Float[Tensor, "*size"]:
     """The output that means this x0, for s > 0."""
     match kind:
         case "epsilon":

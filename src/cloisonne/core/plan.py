@@ -7,7 +7,7 @@ D width. Denoising is in ``z = alpha * x0 + s * n`` (n = unit noise); networks a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -108,12 +108,13 @@ class Call:
     image_prompts: ImagePrompts | None = None
     channels: Tensor | None = None
     pooled: Tensor | None = None
-    micro: Mapping[str, Tensor] = field(default_factory=dict)
-    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    micro: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict[str, tuple[Tensor, ...]])
     loras: BatchLoras | None = None
     edits: "tuple[AttentionEdit, ...]" = ()
 
 
+@runtime_checkable
 class Net(Protocol):
     """The only thing ``models`` must provide."""
 
@@ -122,6 +123,7 @@ class Net(Protocol):
         ...
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """How the branches of one view become one estimate."""
 
@@ -143,6 +145,7 @@ class AttentionTerm(NamedTuple):
     v: Tensor
 
 
+@runtime_checkable
 class AttentionEdit(Protocol):
     """Changes of the queries, keys, values or probabilities of attention between the rows of a batch.
 
@@ -185,6 +188,7 @@ class AttentionEdit(Protocol):
         ...
 
 
+@runtime_checkable
 class Refine(Protocol):
     """What must hold of the estimate: an immutable value, called with the canvases of ``streams``, in that order."""
 

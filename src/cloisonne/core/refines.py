@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.run import Run
@@ -18,8 +19,8 @@ class Pin:
     (blended latent diffusion, arXiv 2206.02779, without its noising at every step).
     """
 
-    known: Tensor
-    mask: Tensor
+    known: Float[Tensor, "C H W"]
+    mask: Float[Tensor, "H W"]
     stream: str = "image"
     when: Interval = ALWAYS
 
@@ -27,7 +28,9 @@ class Pin:
     def streams(self) -> tuple[str, ...]:
         return (self.stream,)
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
+    def __call__(
+        self, x0: Float[Tensor, "S C H W"], z: Float[Tensor, "S C H W"], step: Step, run: Run
+    ) -> Float[Tensor, "S C H W"]:
         return self.known + self.mask * (x0 - self.known)
 
     def in_scene(self, scene: str) -> "Pin":
@@ -47,14 +50,16 @@ class Follow:
 
     source: str
     target: str
-    mask: Tensor
+    mask: Float[Tensor, "H W"]
     when: Interval = ALWAYS
 
     @property
     def streams(self) -> tuple[str, ...]:
         return (self.source, self.target)
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
+    def __call__(
+        self, x0: Float[Tensor, "S C H W"], z: Float[Tensor, "S C H W"], step: Step, run: Run
+    ) -> Float[Tensor, "S C H W"]:
         return torch.stack([x0[0], torch.where(self.mask > 0, x0[0] + self.mask * (x0[1] - x0[0]), x0[0])])
 
     def in_scene(self, scene: str) -> "Follow":
@@ -76,7 +81,9 @@ class Clamp:
     def streams(self) -> tuple[str, ...]:
         return (self.stream,)
 
-    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
+    def __call__(
+        self, x0: Float[Tensor, "S C H W"], z: Float[Tensor, "S C H W"], step: Step, run: Run
+    ) -> Float[Tensor, "S C H W"]:
         return x0.clamp(-self.limit, self.limit)
 
     def in_scene(self, scene: str) -> "Clamp":

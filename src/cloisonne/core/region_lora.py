@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 LoraScales: TypeAlias = tuple[tuple[str, float], ...]
@@ -27,14 +28,16 @@ class RegionLora:
     at most 1 at every pixel."""
 
     loras: LoraScales
-    mask: Tensor | None = None
+    mask: Float[Tensor, "H W"] | None = None
 
     def __repr__(self) -> str:
         place = "everywhere" if self.mask is None else f"on {float(self.mask.mean()):.0%}"
         return f"{' and '.join(f'LoRA {name} at {scale:g}' for name, scale in self.loras)} {place}"
 
 
-def split(where: Tensor | None, adapted: Sequence[RegionLora]) -> list[tuple[Tensor | None, LoraScales]]:
+def split(
+    where: Float[Tensor, "H W"] | None, adapted: Sequence[RegionLora]
+) -> list[tuple[Float[Tensor, "H W"] | None, LoraScales]]:
     """Masks of a text with mask ``where``, and the LoRAs within each; parts without an area are left out."""
     if not adapted:
         return [(where, ())]
@@ -62,7 +65,7 @@ class BatchLoras:
         self._amounts: dict[tuple[str, tuple[int, int]], Tensor] = {}
         self.names = frozenset(name for adapted in rows for piece in adapted for name, _ in piece.loras)
 
-    def amount(self, name: str, grid: tuple[int, int]) -> Tensor:
+    def amount(self, name: str, grid: tuple[int, int]) -> Float[Tensor, "R h w"]:
         """[R, h, w]: masks times scales, averaged over the area of each pixel of the grid."""
         if (name, grid) not in self._amounts:
             amount = torch.zeros(len(self._rows), *grid, device=self._like.device)
@@ -74,5 +77,5 @@ class BatchLoras:
         return self._amounts[name, grid]
 
 
-def _area(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+def _area(mask: Float[Tensor, "H W"], grid: tuple[int, int]) -> Float[Tensor, "h w"]:
     return F.adaptive_avg_pool2d(mask[None].float(), grid)[0]

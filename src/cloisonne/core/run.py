@@ -64,7 +64,7 @@ class Run:
     forwards: int = 0
     rows: int = 0
     maps: dict[Hashable, AttentionReadings] = field(default_factory=dict)
-    scenes: "Mapping[str, Run]" = field(default_factory=dict)
+    scenes: "Mapping[str, Run]" = field(default_factory=lambda: dict[str, Run]())
     parent: "Run | None" = None
     _states: dict[Hashable, Any] = field(default_factory=dict)
 

@@ -7,9 +7,10 @@ is 0 (zero terminal SNR, the start of a flow schedule); there each of them but t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.schedule import Spread
@@ -22,17 +23,18 @@ Denoise = Callable[[Tensor, Step], Tensor]
 State = TypeVar("State")
 
 
+@runtime_checkable
 class Sampler(Protocol[State]):
     """A solver. ``ends_clean``: it goes to alpha 1, s 0; otherwise to the schedule's own final level."""
 
     @property
     def ends_clean(self) -> bool: ...
 
-    def init(self, z: Tensor) -> State: ...
+    def init(self, z: Float[Tensor, "S C H W"]) -> State: ...
 
     def step(
-        self, denoise: Denoise, z: Tensor, step: Step, state: State, noise: Callable[[], Tensor]
-    ) -> tuple[Tensor, State]:
+        self, denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step, state: State, noise: Callable[[], Tensor]
+    ) -> tuple[Float[Tensor, "S C H W"], State]:
         """z at the step's end; noise() draws the next unit noise [S, C, H, W]."""
         ...
 
@@ -45,12 +47,12 @@ class Ddim:
     eta: float = 0.0
     ends_clean: bool = False
 
-    def init(self, z: Tensor) -> None:
+    def init(self, z: Float[Tensor, "S C H W"]) -> None:
         return None
 
     def step(
-        self, denoise: Denoise, z: Tensor, step: Step, state: None, noise: Callable[[], Tensor]
-    ) -> tuple[Tensor, None]:
+        self, denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step, state: None, noise: Callable[[], Tensor]
+    ) -> tuple[Float[Tensor, "S C H W"], None]:
         x0 = denoise(z, step)
         n = (z - step.alpha * x0) / step.s
         renewed = self.eta * math.sqrt(max(0.0, 1 - _kept(step) ** 2))
@@ -69,12 +71,12 @@ class Heun:
 
     ends_clean: bool = True
 
-    def init(self, z: Tensor) -> None:
+    def init(self, z: Float[Tensor, "S C H W"]) -> None:
         return None
 
     def step(
-        self, denoise: Denoise, z: Tensor, step: Step, state: None, noise: Callable[[], Tensor]
-    ) -> tuple[Tensor, None]:
+        self, denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step, state: None, noise: Callable[[], Tensor]
+    ) -> tuple[Float[Tensor, "S C H W"], None]:
         x0 = denoise(z, step)
         n = (z - step.alpha * x0) / step.s
         ahead = step.alpha_next * x0 + step.s_next * n
@@ -88,7 +90,7 @@ class Heun:
 class Past(NamedTuple):
     """The estimate of the step before, and that step's length in log(alpha / s)."""
 
-    x0: Tensor
+    x0: Float[Tensor, "S C H W"]
     length: float
 
 
@@ -98,12 +100,12 @@ class DpmPlusPlus2M:
 
     ends_clean: bool = True
 
-    def init(self, z: Tensor) -> Past | None:
+    def init(self, z: Float[Tensor, "S C H W"]) -> Past | None:
         return None
 
     def step(
-        self, denoise: Denoise, z: Tensor, step: Step, state: Past | None, noise: Callable[[], Tensor]
-    ) -> tuple[Tensor, Past | None]:
+        self, denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step, state: Past | None, noise: Callable[[], Tensor]
+    ) -> tuple[Float[Tensor, "S C H W"], Past | None]:
         x0 = denoise(z, step)
         kept = _kept(step)
         length = math.inf if kept == 0 else -math.log(kept)
@@ -126,12 +128,17 @@ class Pndm:
 
     ends_clean: bool = False
 
-    def init(self, z: Tensor) -> tuple[Tensor, ...]:
+    def init(self, z: Float[Tensor, "S C H W"]) -> tuple[Float[Tensor, "S C H W"], ...]:
         return ()
 
     def step(
-        self, denoise: Denoise, z: Tensor, step: Step, state: tuple[Tensor, ...], noise: Callable[[], Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self,
+        denoise: Denoise,
+        z: Float[Tensor, "S C H W"],
+        step: Step,
+        state: tuple[Tensor, ...],
+        noise: Callable[[], Tensor],
+    ) -> tuple[Float[Tensor, "S C H W"], tuple[Tensor, ...]]:
         x0 = denoise(z, step)
         n = (z - step.alpha * x0) / step.s
         past = (n, *state)[:4]

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.parameterization import Parameterization
@@ -55,11 +56,11 @@ class Schedule:
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
         """The schedule of a diffusers ``scheduler_config.json``; missing keys have the defaults of DDIMScheduler."""
         alphas_cumprod = torch.cumprod(1 - _betas(config), dim=0).double()
-        alphas, ss = alphas_cumprod.sqrt().tolist(), (1 - alphas_cumprod).sqrt().tolist()
+        alphas, ss = (tuple(map(float, levels)) for levels in (alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()))
         spacing = "karras" if config.get("use_karras_sigmas") else config.get("timestep_spacing", "leading")
         return cls(
-            alphas=tuple(alphas),
-            ss=tuple(ss),
+            alphas=alphas,
+            ss=ss,
             final=(1.0, 0.0) if config.get("set_alpha_to_one", True) else (alphas[0], ss[0]),
             spacing=_known("timestep_spacing", spacing, get_args(Spacing)),
             offset=config.get("steps_offset", 0),
@@ -154,7 +155,7 @@ def _known(field: str, value: Any, choices: tuple[Any, ...]) -> Any:
     return value
 
 
-def _betas(config: Mapping[str, Any]) -> Tensor:
+def _betas(config: Mapping[str, Any]) -> Float[Tensor, " T"]:
     """[T] float32, computed as diffusers does so that the levels agree to the last bit."""
     start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
     count = config.get("num_train_timesteps", 1000)
@@ -174,13 +175,13 @@ def _betas(config: Mapping[str, Any]) -> Tensor:
     return _zero_terminal_snr(betas) if config.get("rescale_betas_zero_snr") else betas
 
 
-def _cosine_betas(count: int) -> Tensor:
+def _cosine_betas(count: int) -> Float[Tensor, " T"]:
     """arXiv 2102.09672, eq. 17."""
     signal = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
     return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)], dtype=torch.float32)
 
 
-def _zero_terminal_snr(betas: Tensor) -> Tensor:
+def _zero_terminal_snr(betas: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
     """arXiv 2305.08891, algorithm 1."""
     root = torch.cumprod(1 - betas, dim=0).sqrt()
     first, last = root[0].clone(), root[-1].clone()

@@ -5,7 +5,7 @@ Letters as in ``core``: H W latent pixels, N tokens, D width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
@@ -31,6 +31,7 @@ class Fragment:
     views: tuple[View, ...] = ()
 
 
+@runtime_checkable
 class Method(Protocol):
     """How regions reach the network."""
 

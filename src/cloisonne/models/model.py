@@ -90,8 +90,8 @@ class Model:
     options: tuple[str, ...] = ()
     exemplar: "ExemplarEngine | None" = None
     ip_adapter: "IpAdapter | None" = None
-    adapters: "Mapping[str, Adapter]" = field(default_factory=dict)
-    controlnets: "Mapping[str, ControlNet]" = field(default_factory=dict)
+    adapters: "Mapping[str, Adapter]" = field(default_factory=dict[str, "Adapter"])
+    controlnets: "Mapping[str, ControlNet]" = field(default_factory=dict[str, "ControlNet"])
     fuser: "CoAdapterFuser | None" = None
     segmenter: "Callable[[], Segmenter] | None" = None
     warnings: tuple[str, ...] = ()

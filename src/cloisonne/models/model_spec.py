@@ -60,8 +60,8 @@ class ModelSpec:
     vae_slicing: bool = False
     lora: tuple[tuple[str, float], ...] = ()
     embeddings: tuple[str, ...] = ()
-    regional_lora: Mapping[str, str] = field(default_factory=dict)
-    adapters: Mapping[str, str] = field(default_factory=dict)
+    regional_lora: Mapping[str, str] = field(default_factory=dict[str, str])
+    adapters: Mapping[str, str] = field(default_factory=dict[str, str])
     fuser: str | None = None
     exemplar: str | None = None
     image_encoder: str | None = None

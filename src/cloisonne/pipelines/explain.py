@@ -64,7 +64,7 @@ class Explanation:
     notes: tuple[str, ...]
     dropped: tuple[str, ...]
     warnings: tuple[str, ...]
-    learned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    learned: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     setup_forwards: int = 0
     setup_rows: int = 0
 
@@ -89,7 +89,7 @@ class Explanation:
 
     def _counts(self) -> list[str]:
         """Forwards and batch rows: before sampling, and of the steps."""
-        setup, lines = self.setup_forwards, []
+        setup, lines = self.setup_forwards, list[str]()
         if setup:
             rows = counted(self.setup_rows, "batch row")
             lines.append(f"before sampling, at most: {counted(setup, 'forward')} with {rows}")
@@ -143,7 +143,7 @@ def _learned(prepared: Prepared) -> dict[str, tuple[str, ...]]:
     texts = {"caption": scene.caption, "negative": scene.negative}
     for region in scene.active_regions:
         texts |= {f'region "{region.name}"': region.phrase, f'region "{region.name}", negative': region.negative}
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for place, text in texts.items():
         moments = sorted({0.0, *switches(text, steps)}) if text and steps else []
         pieces_of_text = (piece for moment in moments for piece in pieces(text, moment, steps))

@@ -28,7 +28,6 @@ from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prompt_syntax import understand
-from cloisonne.pipelines.result import dropped_warnings
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.masks import Mask
 

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 """One region of a scene: a shape and its conditions. All rules that need no model are checked here."""
 
 import math

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 """A scene: the canvas, the caption, the regions and the sampling settings of one image."""
 
 import secrets

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
-from cloisonne.core.attention.regional import picture_attention
+from cloisonne.core.attention.regional import image_prompt_attention
 from cloisonne.core.attention.text_sequences import TextSequence
 from cloisonne.core.conditioning import Conditioning, Tokens
 from cloisonne.core.plan import Site
@@ -34,7 +34,7 @@ def test_is_the_sum_by_soft_masks() -> None:
             (q[text.row, :, part] @ k[:, part].T / 2).softmax(-1) @ v[:, part] for part in (slice(0, 4), slice(4, 8))
         ]
         expected[text.row] += weight * torch.cat(heads, dim=-1)
-    found = picture_attention(q, HEADS, project, site, ImagePrompts(seen))
+    found = image_prompt_attention(q, HEADS, project, site, ImagePrompts(seen))
     torch.testing.assert_close(found, expected)
     assert not found[1].any()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 LAUNCH = 1024
@@ -26,7 +27,7 @@ class Block:
     texts: tuple[int, ...]
     start: int
     queries: int
-    bias: Tensor | None
+    bias: Float[Tensor, "T 1 queries N"] | None
 
     @property
     def stop(self) -> int:
@@ -43,16 +44,16 @@ class Gathering:
     """
 
     blocks: tuple[Block, ...]
-    order: Tensor | None
-    slots: Tensor
-    begins: Tensor
-    shares: Tensor | None
+    order: Int[Tensor, " slots"] | None
+    slots: Int[Tensor, " _"]
+    begins: Int[Tensor, " _"]
+    shares: Float[Tensor, " _"] | None
 
-    def sort(self, pixels: Tensor) -> Tensor:
+    def sort(self, pixels: Float[Tensor, "pixels C"]) -> Float[Tensor, "slots C"]:
         """[R * Q, C] to [slots, C]."""
         return pixels if self.order is None else pixels.index_select(0, self.order)
 
-    def unsort(self, attended: Tensor) -> Tensor:
+    def unsort(self, attended: Float[Tensor, "slots C"]) -> Float[Tensor, "pixels C"]:
         """[slots, C] to [R * Q, C]: the mean of what each pixel covered, by shares."""
         if self.order is None:
             return attended
@@ -63,7 +64,10 @@ class Gathering:
 
 
 def gathering(
-    rows: Sequence[int], lengths: Sequence[int], shares: Tensor, biases: Sequence[Tensor | None]
+    rows: Sequence[int],
+    lengths: Sequence[int],
+    shares: Float[Tensor, "T Q"],
+    biases: Sequence[Float[Tensor, "Q _"] | None],
 ) -> Gathering:
     """Build the tables of one grid.
 
@@ -111,7 +115,7 @@ def _batches(lengths: Sequence[int], counts: Sequence[int], biased: Sequence[boo
     # best[j]: least cost of the first j texts, and where its last launch begins.
     best: list[tuple[int, int]] = [(0, 0)]
     for j in range(1, len(texts) + 1):
-        options = []
+        options: list[tuple[int, int]] = []
         for i in range(j - 1, -1, -1):
             head = texts[i]
             if (biased[head], lengths[head]) != (biased[texts[j - 1]], lengths[texts[j - 1]]):

@@ -12,9 +12,11 @@ Letters: B rows, S tokens of the sequence, Q image tokens, d width of a head.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -27,7 +29,7 @@ class Segment:
 
     start: int
     stop: int
-    weight: Tensor | None = None
+    weight: Float[Tensor, " Q"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class JointLayout:
         """S, the number of tokens."""
         return max(self.image[1], *(segment.stop for segment in self.segments))
 
-    def bias(self) -> Tensor:
+    def bias(self) -> Float[Tensor, "S S"]:
         """[S, S] to add to the logits of each query (rows) and key (columns): 0, log w, or -inf."""
         start, stop = self.image
         bias = torch.zeros(self.length, self.length)
@@ -62,14 +64,14 @@ class JointLayout:
             bias[start:stop, start:stop] = torch.where(self._shared(), 0.0, -torch.inf)
         return bias
 
-    def _shared(self) -> Tensor:
+    def _shared(self) -> Bool[Tensor, "Q Q"]:
         """[Q, Q]: whether two image tokens share a region, or both have none."""
         covered = self._covered().float()
         nowhere = (covered.sum(0) == 0).float()[None]
         both = torch.cat([covered, nowhere])
         return both.T @ both > 0
 
-    def _covered(self) -> Tensor:
+    def _covered(self) -> Bool[Tensor, "regions Q"]:
         """[regions, Q]: which region's segment counts where."""
         weights = [segment.weight.cpu() > 0 for segment in self.segments if segment.weight is not None]
         return torch.stack(weights) if weights else torch.zeros(0, self.image[1] - self.image[0], dtype=torch.bool)
@@ -79,17 +81,19 @@ class JointLayout:
 class QueryGroup:
     """Queries that attend to the same keys: indices [n] and [m] into the sequence; bias: [n, m], or None for 0."""
 
-    queries: Tensor
-    keys: Tensor
-    bias: Tensor | None
+    queries: Int[Tensor, " n"]
+    keys: Int[Tensor, " m"]
+    bias: Float[Tensor, "n m"] | None
 
 
 def query_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tuple[QueryGroup, ...]:
     """The groups of a layout; made once a run and used by every layer."""
     bias = layout.bias()
     allowed = bias > -torch.inf
-    patterns, group_of = allowed.unique(dim=0, return_inverse=True)
-    groups = []
+    unique: Any = torch.unique  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    found: tuple[Tensor, Tensor] = unique(allowed, dim=0, return_inverse=True)
+    patterns, group_of = found
+    groups: list[QueryGroup] = []
     for number, pattern in enumerate(patterns):
         queries, keys = (group_of == number).nonzero().flatten(), pattern.nonzero().flatten()
         own = bias[queries][:, keys]
@@ -99,7 +103,12 @@ def query_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tup
     return tuple(groups)
 
 
-def joint_attention(q: Tensor, k: Tensor, v: Tensor, groups: Sequence[QueryGroup]) -> Tensor:
+def joint_attention(
+    q: Float[Tensor, "B heads S d"],
+    k: Float[Tensor, "B heads S d"],
+    v: Float[Tensor, "B heads S d"],
+    groups: Sequence[QueryGroup],
+) -> Float[Tensor, "B heads S d"]:
     """Attention of q, k, v [B, heads, S, d] by groups, [B, heads, S, d]; without groups, nothing is masked."""
     if not groups or (len(groups) == 1 and groups[0].bias is None):
         return F.scaled_dot_product_attention(q, k, v)
@@ -113,6 +122,11 @@ def joint_attention(q: Tensor, k: Tensor, v: Tensor, groups: Sequence[QueryGroup
     return out
 
 
-def dense_joint_attention(q: Tensor, k: Tensor, v: Tensor, layout: JointLayout) -> Tensor:
+def dense_joint_attention(
+    q: Float[Tensor, "B heads S d"],
+    k: Float[Tensor, "B heads S d"],
+    v: Float[Tensor, "B heads S d"],
+    layout: JointLayout,
+) -> Float[Tensor, "B heads S d"]:
     """The definition: one masked softmax over the whole sequence."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=layout.bias().to(q))

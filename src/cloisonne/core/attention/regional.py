@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
@@ -21,7 +22,9 @@ TextAttention = Callable[[Tensor, int, Projection, Site, TextSequences], Tensor]
 """(q [R, Q, C], heads, project, site, texts) -> [R, Q, C]; :func:`gathered` or its oracle :func:`dense`."""
 
 
-def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, site: Site, call: Call) -> Tensor:
+def self_attention(
+    q: Float[Tensor, "R Q C"], k: Float[Tensor, "R K C"], v: Float[Tensor, "R K C"], heads: int, site: Site, call: Call
+) -> Float[Tensor, "R Q C"]:
     """Attention of every row to itself, [R, Q, C]."""
     edits = _touching(site, call)
     if not edits:
@@ -29,7 +32,9 @@ def self_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, site: Site, call
     return _edited(_split(q, heads), _split(k, heads), _split(v, heads), site, call, edits)
 
 
-def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call: Call, attend: TextAttention) -> Tensor:
+def text_attention(
+    q: Float[Tensor, "R Q C"], heads: int, project: Projection, site: Site, call: Call, attend: TextAttention
+) -> Float[Tensor, "R Q C"]:
     """Attention of every pixel to its texts, [R, Q, C]; each text has its own softmax."""
     edits = _touching(site, call)
     if not edits:
@@ -39,11 +44,11 @@ def text_attention(q: Tensor, heads: int, project: Projection, site: Site, call:
 
 
 def is_bias(site: Site, call: Call) -> bool:
-    """Whether :func:`text_bias` is all that a layer gives: texts of one token, no edits, no pictures, no LoRAs."""
+    """Whether :func:`text_bias` is all that a layer gives: texts of one token, no edits, no image prompts, no LoRAs."""
     return call.texts.single and call.image_prompts is None and call.loras is None and not _touching(site, call)
 
 
-def text_bias(project: Callable[[Tensor], Tensor], site: Site, texts: TextSequences) -> Tensor:
+def text_bias(project: Callable[[Tensor], Tensor], site: Site, texts: TextSequences) -> Float[Tensor, "R Q C"]:
     """[R, Q, C]: the attention output of texts of one token each, which does not depend on the queries.
 
     A softmax of one logit is 1, so that attention is ``sum_r w_r(p) project(token_r)``; project: tokens [T, 1, D] to
@@ -56,24 +61,28 @@ def text_bias(project: Callable[[Tensor], Tensor], site: Site, texts: TextSequen
     return out
 
 
-def picture_attention(q: Tensor, heads: int, project: Projection, site: Site, pictures: ImagePrompts) -> Tensor:
+def image_prompt_attention(
+    q: Float[Tensor, "R Q C"], heads: int, project: Projection, site: Site, prompts: ImagePrompts
+) -> Float[Tensor, "R Q C"]:
     """[R, Q, C] to add to the attention to texts: ``sum_k w_k(p) Attn(q_p; K_k, V_k)``; edits do not touch it."""
-    k, v = pictures.projected(site.layer, _splitting(project, heads))
-    seen = _merge(F.scaled_dot_product_attention(_split(q[list(pictures.rows)], heads), k, v))
+    k, v = prompts.projected(site.layer, _splitting(project, heads))
+    attended = _merge(F.scaled_dot_product_attention(_split(q[list(prompts.rows)], heads), k, v))
     out = torch.zeros_like(q)
     # One after the other: index_add_ adds in no fixed order on a GPU.
-    for row, weight, own in zip(pictures.rows, pictures.weights(site.grid).to(q.dtype), seen, strict=True):
+    for row, weight, own in zip(prompts.rows, prompts.weights(site.grid).to(q.dtype), attended, strict=True):
         out[row] += weight[:, None] * own
     return out
 
 
-def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: TextSequences) -> Tensor:
+def gathered(
+    q: Float[Tensor, "R Q C"], heads: int, project: Projection, site: Site, texts: TextSequences
+) -> Float[Tensor, "R Q C"]:
     """Sort the pixels by text, attend each text with its own pixels, sort back: work follows coverage, not texts."""
     table = texts.gathering(site.grid)
     rows, _, channels = q.shape
     pixels = table.sort(q.reshape(-1, channels))
     keys_values = texts.by_block(site.layer, site.grid, _splitting(project, heads))
-    attended = []
+    attended: list[Tensor] = []
     for block, (k, v) in zip(table.blocks, keys_values, strict=True):
         queries = pixels[block.start : block.stop].view(len(block.texts), block.queries, channels)
         bias = None if block.bias is None else block.bias.to(q.dtype)
@@ -82,7 +91,9 @@ def gathered(q: Tensor, heads: int, project: Projection, site: Site, texts: Text
     return table.unsort(attended[0] if len(attended) == 1 else torch.cat(attended)).view(rows, -1, channels)
 
 
-def dense(q: Tensor, heads: int, project: Projection, site: Site, texts: TextSequences) -> Tensor:
+def dense(
+    q: Float[Tensor, "R Q C"], heads: int, project: Projection, site: Site, texts: TextSequences
+) -> Float[Tensor, "R Q C"]:
     """The definition: every pixel of a row attends to every text of the row, averaged by the masks.
 
     ``out(p) = sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``; the oracle of :func:`gathered`.

@@ -4,13 +4,21 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 AT_ONCE = 1 << 19
 """Most probabilities that exist at a time on a CPU: what stays in a core's cache."""
 
 
-def shared_softmax(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, int]], *, cross: bool) -> Tensor:
+def shared_softmax(
+    q: Float[Tensor, "R heads Q d"],
+    k: Float[Tensor, "R heads K d"],
+    v: Float[Tensor, "R heads K e"],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    cross: bool,
+) -> Float[Tensor, "R Q C"]:
     """[R, Q, heads * d]: attention of all rows, where b of a pair (a, b) takes a's probabilities.
 
     q: [R, heads, Q, d]; k, v: [R, heads, K, d]. Memory is O(Q d + K d): on a CPU a block of probabilities at a time is
@@ -34,7 +42,13 @@ def shared_softmax(q: Tensor, k: Tensor, v: Tensor, pairs: Sequence[tuple[int, i
     return out
 
 
-def _by_blocks(q: Tensor, k: Tensor, v: Tensor, rows: Sequence[int], out: Tensor) -> None:
+def _by_blocks(
+    q: Float[Tensor, "heads Q d"],
+    k: Float[Tensor, "heads K d"],
+    v: Float[Tensor, "R heads K e"],
+    rows: Sequence[int],
+    out: Float[Tensor, "R Q C"],
+) -> None:
     """Some heads and queries at a time, as many as ``AT_ONCE`` allows."""
     heads, queries, width = q.shape
     length, own = k.shape[1], v.shape[-1]
@@ -51,7 +65,13 @@ def _by_blocks(q: Tensor, k: Tensor, v: Tensor, rows: Sequence[int], out: Tensor
                 into.copy_(part[..., place * own : (place + 1) * own].transpose(0, 1))
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, rows: Sequence[int], out: Tensor) -> None:
+def _fused(
+    q: Float[Tensor, "heads Q d"],
+    k: Float[Tensor, "heads K d"],
+    v: Float[Tensor, "R heads K e"],
+    rows: Sequence[int],
+    out: Float[Tensor, "R Q C"],
+) -> None:
     """One row, or two side by side, by the fused kernel."""
     (heads, queries, width), own = q.shape, v.shape[-1]
     more = (len(rows) - 1) * own

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.attention.gather import Gathering, gathering
 from cloisonne.core.region_lora import LoraScales
 
 
+@runtime_checkable
 class Projection(Protocol):
     """An attention layer's keys and values [T, N, C] or, with heads split, [T, heads, N, d]."""
 
@@ -29,18 +31,18 @@ class TextSequence:
     """
 
     row: int
-    value: Tensor
-    mask: Tensor | None = None
-    bias_masks: tuple[tuple[int, int, Tensor], ...] = ()
+    value: Float[Tensor, "N D"]
+    mask: Float[Tensor, "H W"] | None = None
+    bias_masks: tuple[tuple[int, int, Float[Tensor, "H W"]], ...] = ()
     loras: LoraScales = ()
 
-    def weight(self, grid: tuple[int, int]) -> Tensor:
+    def weight(self, grid: tuple[int, int]) -> Float[Tensor, " Q"]:
         """[Q]: the mask averaged over the area of each pixel of the grid."""
         if self.mask is None:
             return torch.ones(grid[0] * grid[1], device=self.value.device)
         return _area(self.mask, grid)
 
-    def bias(self, grid: tuple[int, int]) -> Tensor | None:
+    def bias(self, grid: tuple[int, int]) -> Float[Tensor, "Q N"] | None:
         """[Q, N] to add to the logits, or None. The least is the log of the smallest float, so that none is -inf."""
         if not self.bias_masks:
             return None
@@ -50,7 +52,7 @@ class TextSequence:
         return bias
 
 
-def _area(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+def _area(mask: Float[Tensor, "H W"], grid: tuple[int, int]) -> Float[Tensor, " Q"]:
     return F.adaptive_avg_pool2d(mask[None].float(), grid).flatten()
 
 
@@ -86,14 +88,14 @@ class TextSequences:
         """Any text has a LoRA."""
         return any(text.loras for text in self.texts)
 
-    def coverage(self, grid: tuple[int, int]) -> Tensor:
+    def coverage(self, grid: tuple[int, int]) -> Float[Tensor, "R Q"]:
         """[R, Q]: the sum of the texts' masks; attention is defined where this is above 0."""
         total = torch.zeros(self.num_rows, grid[0] * grid[1], device=self.texts[0].value.device)
         for text in self.texts:
             total[text.row] += text.weight(grid)
         return total
 
-    def shares(self, grid: tuple[int, int]) -> Tensor:
+    def shares(self, grid: tuple[int, int]) -> Float[Tensor, "T Q"]:
         """[T, Q]: weight of each text among those of its row, adding up to 1 at every pixel."""
         if grid not in self._shares:
             rows = [text.row for text in self.texts]
@@ -126,7 +128,7 @@ class TextSequences:
         """Keys and values of each text, T = 1 each."""
         return self._project(("text", layer), project, lambda: [(i,) for i in range(len(self.texts))])
 
-    def by_token(self, layer: str, project: Callable[[Tensor], Tensor]) -> Tensor:
+    def by_token(self, layer: str, project: Callable[[Tensor], Tensor]) -> Float[Tensor, "T C"]:
         """[T, C] from :attr:`single` texts."""
         key = ("token", layer)
         if key not in self._projected:
@@ -147,7 +149,7 @@ class TextSequences:
     def spans(self) -> list[tuple[int, int]]:
         """(start, stop) of each text in the sequence of its row, as in :meth:`by_row`."""
         ends = [0] * self.num_rows
-        spans = []
+        spans: list[tuple[int, int]] = []
         for text in self.texts:
             spans.append((ends[text.row], ends[text.row] + len(text.value)))
             ends[text.row] = spans[-1][1]

@@ -45,7 +45,7 @@ class TokenMaps(AttentionEdit):
             attention = softmax_by_text(logits, site, call.texts)[rows][..., list(self.words)].mean(1)
         readings = call.run.maps.setdefault(self, AttentionReadings())
         for i, own in zip(rows, attention, strict=True):
-            readings.add(call.rows[i], call.step.index, own.T.unflatten(1, self.grid))
+            readings.add(call.rows[i], call.step.index, own.T.reshape(-1, *self.grid))
         return q, k, v
 
     def mean(self, run: Run, step: int | None = None) -> Tensor | None:
@@ -63,7 +63,7 @@ class TokenMaps(AttentionEdit):
     def _by_values(self, q: Tensor, k: Tensor) -> Tensor:
         """[rows, Q, W]: the mean probability over heads, as many tokens at a time as a head is wide."""
         width = q.shape[-1]
-        parts = []
+        parts: list[Tensor] = []
         for start in range(0, len(self.words), width):
             chunk = self.words[start : start + width]
             marks = k.new_zeros(*k.shape[:3], width)

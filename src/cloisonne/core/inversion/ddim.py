@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.finite import check_finite
@@ -29,7 +30,7 @@ class Retrace:
     """
 
     solver: Sampler[Any]
-    path: tuple[Tensor, ...]
+    path: tuple[Float[Tensor, "S C H W"], ...]
     places: tuple[int, ...] | None = None
 
     @property
@@ -59,12 +60,12 @@ class Inverted:
     exactly the given canvas, under any conditioning and guidance. run: the counts.
     """
 
-    path: tuple[Tensor, ...]
+    path: tuple[Float[Tensor, "S C H W"], ...]
     sampler: Sampler[Any]
     run: Run
 
     @property
-    def noise(self) -> Tensor:
+    def noise(self) -> Float[Tensor, "S C H W"]:
         """The noisy end, [S, C, H, W]."""
         return self.path[0]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.finite import check_finite
@@ -22,7 +23,7 @@ RATE, ROUNDS, ENOUGH = 1e-2, 10, 1e-5
 
 def fit_null(
     plan: Plan,
-    path: Sequence[Tensor],
+    path: Sequence[Float[Tensor, "S C H W"]],
     steps: Sequence[Step],
     *,
     rounds: int = ROUNDS,
@@ -41,7 +42,7 @@ def fit_null(
 
 def fit_pivot(
     plan: Plan,
-    path: Sequence[Tensor],
+    path: Sequence[Float[Tensor, "S C H W"]],
     steps: Sequence[Step],
     *,
     rounds: int = ROUNDS,
@@ -59,8 +60,8 @@ def fit_pivot(
 def _fitted(
     plan: Plan,
     branch: str,
-    path: Sequence[Tensor],
-    clean: Tensor | None,
+    path: Sequence[Float[Tensor, "S C H W"]],
+    clean: Float[Tensor, "S C H W"] | None,
     steps: Sequence[Step],
     rounds: int,
     run: Run,
@@ -92,7 +93,7 @@ def _fitted(
             gradients = torch.autograd.grad(loss, list(leaves.values()))
             for leaf, gradient in zip(leaves.values(), gradients, strict=True):
                 leaf.grad = gradient
-            optimiser.step()
+            optimiser.step()  # pyright: ignore[reportUnknownMemberType]
         values = {key: leaf.detach() for key, leaf in leaves.items()}
         for key, value in values.items():
             fitted[key].append(value)

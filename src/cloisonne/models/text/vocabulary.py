@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from cloisonne.errors import CheckpointError
 
@@ -33,7 +33,7 @@ class Vocabulary:
     grammar: frozenset[str]
 
     @classmethod
-    def read(cls, folder: Path) -> Self | None:
+    def read(cls, folder: Path) -> "Vocabulary | None":
         """Read a model folder's list; None where it has none. Raises CheckpointError for a damaged one."""
         file = folder / WORDS
         if not file.is_file():

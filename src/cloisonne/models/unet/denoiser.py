@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ from torch import Tensor
 from cloisonne.core.attention.regional import (
     TextAttention,
     gathered,
+    image_prompt_attention,
     is_bias,
-    picture_attention,
     self_attention,
     text_attention,
     text_bias,
@@ -151,6 +151,7 @@ def added_inputs(spec: NetSpec) -> dict[str, Tensor] | None:
     return pooled | size or None
 
 
+@runtime_checkable
 class _Layer(Protocol):
     """The used attributes of a diffusers attention layer."""
 
@@ -202,7 +203,7 @@ class _Processor:
 
             out = text_attention(q, attn.heads, project, site, call, attend)
             if call.image_prompts is not None:
-                out = out + picture_attention(q, attn.heads, self._project, site, call.image_prompts)
+                out = out + image_prompt_attention(q, attn.heads, self._project, site, call.image_prompts)
         else:
             out = self_attention(q, attn.to_k(hidden_states), attn.to_v(hidden_states), attn.heads, site, call)
         # to_out is a projection and a dropout.

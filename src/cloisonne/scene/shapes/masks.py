@@ -8,14 +8,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, Float32, Float64
 from numpy.typing import NDArray
 
 from cloisonne.scene.shapes.geometry import Box, Point
 
-Mask = NDArray[np.float32]
+Mask = Float32[np.ndarray, "_ _"]
 
 
-def _centres(count: int) -> NDArray[np.float64]:
+def _centres(count: int) -> Float64[np.ndarray, " count"]:
     return (np.arange(count) + 0.5) / count
 
 
@@ -49,7 +50,7 @@ def polygon_mask(points: tuple[Point, ...], height: int, width: int) -> Mask:
     return np.bitwise_xor.accumulate(crossed[:, :width], axis=1).astype(np.float32)
 
 
-def sampled(hard: NDArray[np.bool_], height: int, width: int) -> Mask:
+def sampled(hard: Bool[np.ndarray, "_ _"], height: int, width: int) -> Mask:
     """Resize a hard mask to the canvas: each pixel takes the value at its centre."""
     rows = (_centres(height) * hard.shape[0]).astype(int)
     columns = (_centres(width) * hard.shape[1]).astype(int)
