@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 from torch import Tensor
@@ -20,6 +20,7 @@ from cloisonne.pipelines.translation.run import Translation
 from cloisonne.scene.scene import Scene
 
 
+@runtime_checkable
 class StartMaker(Protocol):
     """A prepared scene that makes the Start of each of its images."""
 

@@ -15,7 +15,7 @@ the estimate in the same proportion when it is divided by their number.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +63,7 @@ Prompts = Mapping[tuple[str, str], str]
 """Segmentation prompts by (side, region) that replace the region's own phrase; sides are "before" and "after"."""
 
 
+@runtime_checkable
 class Keywords(Protocol):
     """Which prompts replace the regions' phrases: an immutable value, whose choices are in the run."""
 

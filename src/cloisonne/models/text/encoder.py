@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class EncodedText:
     word_spans: tuple[tuple[int, int], ...] = ()
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """A model's text encoder, or its several ones as one.
 

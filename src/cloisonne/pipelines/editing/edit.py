@@ -25,8 +25,8 @@ from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.losses import changed_objects
 from cloisonne.pipelines.editing.pair import Pair
-from cloisonne.pipelines.editing.plan import compares, half_plan, joining
-from cloisonne.pipelines.editing.settings import editing_of, refuse_unused
+from cloisonne.pipelines.editing.plan import compares, half_plan, joining, refuse_unused
+from cloisonne.pipelines.editing.settings import editing_of
 from cloisonne.pipelines.inpaint import CROP
 from cloisonne.pipelines.inpaint import start as noised
 from cloisonne.pipelines.output.files import PAIR

@@ -1,5 +1,6 @@
 """Plans of an edit: views of both canvases, attention sharing between them, and refinements of the estimate."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,8 @@ from torch import Tensor
 from cloisonne.core.attention.edits import ShareSelf
 from cloisonne.core.plan import AttentionEdit, Interval, Plan, Refine, View
 from cloisonne.core.refines import Follow, Pin
+from cloisonne.errors import SceneError
+from cloisonne.methods.answers import OPTIONS
 from cloisonne.methods.mrgd.method import (
     AFTER,
     BEFORE,
@@ -23,6 +26,10 @@ from cloisonne.pipelines.editing.losses import KeywordSelection, energy
 from cloisonne.pipelines.editing.pair import Pair
 from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.scene.conditions.edit_presets import Editing
+from cloisonne.scene.region import Region
+
+OF_TEXT = ("weight", "start, stop", "negative", "guidance", "strict")
+"""Region options that apply to the region's text alone."""
 
 
 def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan:
@@ -87,3 +94,16 @@ def _roles(pair: Pair, editing: Editing) -> dict[str, Role]:
         plain: Role = "background" if region.priority < 0 else "foreground"
         roles[region.name or ""] = plain if region.edit is None else region.edit.kind
     return roles
+
+
+def refuse_unused(regions: Sequence[Region]) -> None:
+    """Raise SceneError if a region without any text after its edit sets an option that only applies to text."""
+    for region in regions:
+        if region.edit is None or region.edit.kind != "remove":
+            continue
+        if option := next((option for option in OF_TEXT if OPTIONS[option](region)), None):
+            raise SceneError(
+                f"The region sets {option}, but it removes something from a given image and has no phrase afterwards; "
+                f'leave {option} out, or write it as an edit of kind change with a phrase for "to".',
+                region=region.name,
+            )
