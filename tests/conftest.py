@@ -19,7 +19,6 @@ CHECKED = (
     "cloisonne.core",
     "cloisonne.methods",
     "cloisonne.models.unet",
-    "cloisonne.models.vae",
     "cloisonne.models.text",
     "cloisonne.scene.shapes",
 )

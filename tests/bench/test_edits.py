@@ -132,7 +132,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_famil
     ]
     assert run(monkeypatch, *given, "--save-pictures") == 0
     output = capsys.readouterr().out
-    assert "#### change, n = 1 pairs" in output
+    assert "n = 1 pairs." in output
     assert "| own |" in output
     assert len(editor.calls) == 1
     assert (out / "pictures" / "own" / "0002.png").is_file()

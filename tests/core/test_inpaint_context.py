@@ -71,7 +71,9 @@ def test_the_network_with_the_hole_is_asked_last_and_shown_what_the_others_estim
 
 
 def test_one_network_has_one_picture_around_its_hole() -> None:
-    one = Conditioning(inpaint_context=InpaintContext(known=torch.zeros(SHAPE), unsure=half(0, 1), keep=half(0, 1)))
+    one = Conditioning(
+        inpaint_context=InpaintContext(known=torch.zeros(SHAPE), unsure=half(0.0, 1.0), keep=half(0.0, 1.0))
+    )
     assert (one + Conditioning()).inpaint_context is one.inpaint_context
     assert repr(one) == "an inpainting context"
     with pytest.raises(CapabilityError, match="an inpainting context"):

@@ -19,16 +19,19 @@ OWN = {
         "scene/io/mrgd_layout.py",
         "pipelines/editing/",
         "pipelines/prepare.py",  # which makes one image, not two
+        "pipelines/progress.py",  # a verb
     },
     "concept": {
         "scene/conditions/concept.py",
         "scene/conditions/translation.py",
         "pipelines/translation/",
+        "pipelines/result.py",  # what was learned
         "cli/translate.py",
     },
     "exemplar": {
         "scene/conditions/exemplar.py",
         "scene/values.py",  # names of other tools
+        "scene/inpainting.py",  # an argument of inpaint
         "methods/exemplar.py",
         "methods/ip_adapter.py",
         "methods/context.py",  # its encoder

@@ -9,7 +9,6 @@ from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.adapters.paint_by_example import ExemplarEngine
 from cloisonne.models.checkpoints.assemble import Placement
 from cloisonne.models.checkpoints.files import files_of
-from cloisonne.models.checkpoints.ip_adapter_file import read_ip_adapter, with_ip_adapter
 from cloisonne.models.checkpoints.load_options import is_exemplar_folder, named
 from cloisonne.models.checkpoints.paint_by_example_folder import engine_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
@@ -144,6 +143,8 @@ def with_exemplars(
     """
     path = Path(source).expanduser()
     if is_ip_adapter(path):
+        from cloisonne.models.checkpoints.ip_adapter_file import read_ip_adapter, with_ip_adapter
+
         encoder = None if image_encoder is None else Path(image_encoder).expanduser()
         read = readings.of(lambda: read_ip_adapter(model, path, encoder, placement), "IP-Adapter", path, encoder)
         return with_ip_adapter(model, read)

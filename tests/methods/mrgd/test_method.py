@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.attention.edits import ShareSelf, ShareWords
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Box, Call, Row, Site
 from cloisonne.core.run import Run
 from cloisonne.core.step import Step
@@ -220,7 +221,8 @@ def test_a_map_of_one_place_is_clearer_than_a_vague_one() -> None:
 
 
 def call(*rows: Row) -> Call:
-    return Call(z=torch.zeros(len(rows), 4, 4, 4), step=step(), rows=rows, texts=None)  # type: ignore[arg-type]
+    texts = TextSequences([TextSequence(i, torch.zeros(3, 2)) for i in range(len(rows))], len(rows))
+    return Call(z=torch.zeros(len(rows), 4, 4, 4), step=step(), rows=rows, texts=texts)
 
 
 def test_the_clearest_words_are_found() -> None:

@@ -213,7 +213,7 @@ def test_a_region_of_paint_by_example_alone_is_refused(tiny_sd: Path, tmp_path: 
         load(painter, embeddings=file)
     model, picture = load(tiny_sd, regional_lora={"ink": file}, exemplar=painter), Image.new("RGB", (32, 32), "red")
     alone = Region(name="pet", box=LEFT, exemplar=picture, lora="ink")
-    with pytest.raises(CapabilityError, match=r'^Region "pet": lora names "ink", but Paint by Example'):
+    with pytest.raises(SceneError, match=r'^Region "pet": lora is .*ink.*, but cannot count here: Paint by Example'):
         explain(SCENE.replace(regions=[alone]), model)
     explained = explain(SCENE.replace(regions=[alone.replace(phrase="a cat")]), model)
     assert "LoRA ink at 1 on 50%" in explained.plan
