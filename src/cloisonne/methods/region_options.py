@@ -129,6 +129,8 @@ _NOT_A_CONCEPTS = dict.fromkeys(
 
 KINDS: Mapping[str, Mapping[str, Answer]] = {
     "phrase, method reco": _ALL | {"feather": BOXED, "mask": BOXED, "priority": RANKED_ROOM},
+    "phrase, method bounded": _MASKED,
+    "phrase, method bounded-words": _MASKED,
     "phrase, method attention": _MASKED,
     "phrase, method multidiffusion": _MASKED,
     "phrase, method words": _ALL

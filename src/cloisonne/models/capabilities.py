@@ -78,7 +78,7 @@ TABLE: dict[str, dict[Family, Support]] = {
     },
     **{
         f"phrase, method {method}": {**dict.fromkeys(FAMILIES, YES), "pbe": NO_TEXT}
-        for method in ("attention", "multidiffusion", "words", "caption")
+        for method in ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
     },
     "exemplar": {
         "builtin": WITH_PAINT_BY_EXAMPLE,
