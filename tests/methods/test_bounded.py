@@ -1,6 +1,6 @@
 """What a bias bounds a phrase to, and where there is nothing to bound."""
 
-from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from tiny import write_checkpoint
 from torch import Tensor
 
+from cloisonne.core.attention.joint import JointLayout, Segment
 from cloisonne.core.attention.regional import gathered
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Conditioning, Plan, Site, Tokens
@@ -157,51 +158,73 @@ def test_merged_scenes_are_separate_scenes(tiny: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("caption", "phrase", "named"),
+    ("caption", "phrases", "left"),
     [
-        ("a cat and a dog on the beach", "a cat", "a cat"),
-        ("a cat and a dog on the beach", "the dog", "a dog"),
-        ("The Cat on the beach", "cat", "The Cat"),
-        ("a (red:1.2) car on the beach", "car", "car"),
-        ("a (red:1.2) car on the beach", "a red car", "a red car"),
-        ("cats on the beach", "a cat", ""),
-        ("", "a cat", ""),
+        ("a cat and a dog on the beach", ["a cat", "a dog"], "on the beach"),
+        ("a cat and a dog on the beach", ["the cat"], "a dog on the beach"),
+        ("a cat, a dog and a car at night", ["a car", "a dog", "a cat"], "at night"),
+        ("The beach with a Cat", ["cat"], "The beach"),
+        ("a photo of a red car", ["red car"], "a photo of"),
+        ("a car and a red car", ["a car", "a red car"], ""),
+        ("a cat and a cat at night", ["a cat"], "a cat at night"),
+        ("a cat and a cat at night", ["a cat", "a cat"], "at night"),
+        ("a (red:1.2) car on the beach", ["car"], "a (red:1.2) on the beach"),
+        ("a red (car:1.2) on the beach", ["a car"], "a red on the beach"),
+        ("cats on the sand, or not", ["a cat"], "cats on the sand, or not"),
+        ("", ["a cat"], ""),
     ],
 )
-def test_words_of_the_caption_that_name_a_region_count_only_there(
-    tiny: Model, caption: str, phrase: str, named: str
+def test_the_caption_leaves_out_words_that_name_a_region(
+    tiny: Model, caption: str, phrases: list[str], left: str
 ) -> None:
-    found = pieces(tiny, CAT.replace(phrase=phrase), caption=caption)
-    *own, last = found
-    plain = caption.replace("(red:1.2)", "red")
-    assert sum(len(p.value) for p in own) == tiny.text.length
-    bound = [p for p in own if p.bias_mask is not None]
-    assert [p.region for p in bound] == ["cat"] * bool(named)
-    if named:
-        (piece,) = bound
-        start = 1 + words(tiny, plain[: plain.index(named)])
-        assert len(found[0].value) == start
-        assert piece.ids == tuple(tiny.text.ids(plain)[start : start + words(tiny, named)])
+    regions = [CAT.replace(name=f"{k}", box=(k / 8, 0.0, 1.0, 1.0 - k / 8), phrase=p) for k, p in enumerate(phrases)]
+    first, *own = pieces(tiny, *regions, caption=caption)
+    assert torch.equal(first.value, prepared(tiny, caption=left).ctx.encode(left).tokens)
+    for piece, phrase in zip(own, phrases, strict=True):
+        assert piece.ids is not None
+        assert list(piece.ids[:-1]) == model_words(tiny, phrase)
+
+
+def model_words(model: Model, text: str) -> list[int]:
+    return model.text.words(text)
+
+
+def test_place_words_bound_the_phrases_where_they_stand(tiny: Model) -> None:
+    right = Region(name="dog", box=(0.5, 0.0, 0.9, 1.0), phrase="a red dog")
+    found = pieces(tiny, CAT, right, method="bounded-words")
+    text = "on the beach, large square in the left, a cat, large tall in the right, a red dog"
+    assert torch.equal(torch.cat([p.value for p in found]), encoded(tiny, text))
+    assert [p.region for p in found if p.bias_mask is not None] == ["cat", "dog"]
+    for piece, phrase, region in zip(found[1::2], ("a cat", "a red dog"), (CAT, right), strict=False):
+        assert piece.ids == tuple(tiny.text.words(phrase))
         assert piece.bias_mask is not None
-        assert torch.equal(piece.bias_mask, (last.bias_mask > 0).float())  # type: ignore[operator]
+        torch.testing.assert_close(
+            piece.bias_mask, BOOST * torch.from_numpy(prepared(tiny, region).placed[0].mask), check_dtype=False
+        )
 
 
-def test_regions_of_one_phrase_have_words_of_their_own(tiny: Model) -> None:
-    both = (CAT, CAT.replace(name="other", box=RIGHT))
-    found = pieces(tiny, *both, caption="a cat, a cat and a dog")
-    assert [p.region for p in found if p.region] == ["cat", "other", "cat", "other"]
-    found = pieces(tiny, *both, caption="a cat on the beach")
-    assert [p.region for p in found if p.region] == ["cat", "cat", "other"]
-    longer = CAT.replace(name="red", box=RIGHT, phrase="a red cat")
-    found = pieces(tiny, CAT, longer, caption="a red cat and a cat")
-    assert [p.region for p in found[:4] if p.region] == ["red", "cat"]
+def test_place_words_without_room_are_of_a_text_of_their_own(tiny: Model) -> None:
+    long = CAT.replace(name="long", box=(0.5, 0.0, 0.7, 0.5), phrase=" ".join(["car"] * 40))
+    caption = " ".join(["night"] * 20)
+    *shared, last = pieces(tiny, CAT, long, caption=caption, method="bounded-words")
+    assert sum(len(p.value) for p in shared) == tiny.text.length
+    assert [p.region for p in shared if p.region] == ["cat"]
+    assert last.ids is not None
+    assert list(last.ids[:-1]) == tiny.text.words(long.phrase)
 
 
-def test_place_words_are_read_and_not_bounded(tiny: Model) -> None:
-    _, piece = pieces(tiny, CAT, method="bounded-words")
-    text = "on the beach, large square in the left, a cat"
-    end = 1 + words(tiny, text)
-    assert torch.equal(piece.value, encoded(tiny, text)[end - words(tiny, "a cat") : end + 1])
+def test_joint_attention_takes_the_same_biases(tiny: Model) -> None:
+    """As segments of one sequence with the image: a pixel's row of the mask is its bias in cross-attention."""
+    found = pieces(tiny, CAT, DOG)
+    ends = list(accumulate(len(p.value) for p in found))
+    spans = [(end - len(p.value), end, p.bias_mask) for p, end in zip(found, ends, strict=True)]
+    segments = tuple(Segment(a, b, None if mask is None else mask.flatten()) for a, b, mask in spans)
+    joint = JointLayout(segments, (ends[-1], ends[-1] + 64)).bias()[ends[-1] :, : ends[-1]]
+    value = torch.cat([p.value for p in found])
+    biased = tuple((a, b, mask) for a, b, mask in spans if mask is not None)
+    cross = TextSequence(0, value, None, biased).bias((8, 8))
+    assert cross is not None
+    torch.testing.assert_close(joint.softmax(-1), cross.softmax(-1))
 
 
 def test_phrases_need_no_room_in_each_other_s_text(tiny: Model) -> None:
@@ -257,4 +280,4 @@ def test_the_null_branch_is_plain(tiny: Model) -> None:
     assert isinstance(null, Conditioning)
     (piece,) = null.tokens
     assert torch.equal(piece.value, encoded(tiny, "blue"))
-    assert replace(piece, value=piece.value).bias_mask is None
+    assert piece.bias_mask is None
