@@ -1,6 +1,5 @@
 """What a bias bounds a phrase to, and where there is nothing to bound."""
 
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ import torch
 from tiny import write_checkpoint
 from torch import Tensor
 
-from cloisonne.core.attention.joint import JointLayout, Segment
 from cloisonne.core.attention.regional import gathered
-from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Conditioning, Plan, Site, Tokens
-from cloisonne.core.predict import predict
+from cloisonne.core.predict import Run, collate, passes, predict
 from cloisonne.errors import SceneError
 from cloisonne.methods import METHODS
 from cloisonne.methods.bounded import BOOST, Bounded
@@ -41,11 +38,19 @@ def prepared(model: Model, *regions: Region, caption: str = "on the beach", **fi
 
 
 def pieces(model: Model, *regions: Region, **fields: Any) -> tuple[Tokens, ...]:
-    """The text of the canvas: the caption, or its parts, and the regions' phrases."""
+    """The texts of the canvas: the caption, and one for each region."""
     (view,) = prepared(model, *regions, **fields).compiled.plan.views
     cond = view.branches["cond"]
     assert isinstance(cond, Conditioning)
     return cond.tokens
+
+
+def phrase_of(piece: Tokens) -> list[int]:
+    """The ids of the tokens that a text counts several times."""
+    ((start, stop, times),) = piece.counts
+    assert times == BOOST
+    assert piece.ids is not None
+    return list(piece.ids[start:stop])
 
 
 def encoded(model: Model, text: str) -> Tensor:
@@ -68,84 +73,73 @@ def test_a_full_region_that_counts_once_is_the_plain_prompt(
     plain = Scene(seed=3, steps=2, method="caption", caption=text, negative="dog", guidance=3.0)
     latents = [generate(one, models[line], output_type="latent").latents for one in (scene, plain)]
     assert torch.equal(*latents)
-    weighted = scene.replace(regions=(region.replace(weight=2.0),))
-    assert not torch.equal(generate(weighted, models[line], output_type="latent").latents, latents[0])
+    monkeypatch.setitem(METHODS, "bounded", Bounded())
+    assert not torch.equal(generate(scene, models[line], output_type="latent").latents, latents[0])
 
 
 @pytest.mark.parametrize("line", ["family", "sd", "xl"])
-def test_tokens_are_of_texts_that_know_no_other_region(models: dict[str, Model], line: str) -> None:
+def test_a_boost_of_1_is_attention(models: dict[str, Model], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "bounded", Bounded(boost=1.0))
+    scene = Scene(seed=3, steps=2, method="bounded", caption="on the beach", regions=(CAT, DOG))
+    found = [
+        generate(scene.replace(method=name), models[line], output_type="latent").latents
+        for name in ("bounded", "attention")
+    ]
+    # The pooled text of Stable Diffusion XL has the phrases too.
+    assert torch.equal(*found) == (line != "xl")
+
+
+@pytest.mark.parametrize("line", ["family", "sd", "xl"])
+def test_texts_know_no_other_region(models: dict[str, Model], line: str) -> None:
     model = models[line]
-    caption, dog, cat = pieces(model, CAT, DOG)  # the larger region first
-    if dog.region == "cat":
-        dog, cat = cat, dog
+    caption, *own = pieces(model, CAT, DOG)
     assert torch.equal(caption.value, encoded(model, "on the beach"))
-    assert caption.bias_mask is None
-    for piece, phrase in ((cat, "a cat"), (dog, "a red dog")):
-        text = f"on the beach, {phrase}"
-        end = 1 + words(model, text)
-        assert torch.equal(piece.value, encoded(model, text)[end - words(model, phrase) : end + 1])
-        assert piece.ids == tuple(model.text.ids(text)[end - words(model, phrase) : end + 1])
-        assert piece.mask is None
+    assert caption.counts == ()
+    assert {piece.region for piece in own} == {"cat", "dog"}
+    for piece in own:
+        phrase = {"cat": "a cat", "dog": "a red dog"}[piece.region or ""]
+        assert torch.equal(piece.value, encoded(model, f"on the beach, {phrase}"))
+        assert phrase_of(piece) == model.text.words(phrase)
 
 
-def test_a_token_counts_boost_times_weight_times_mask(tiny: Model) -> None:
-    for region in (CAT, DOG):
-        _, piece = pieces(tiny, region)
-        (placed,) = prepared(tiny, region).placed
-        expected = torch.from_numpy(placed.mask) * BOOST * region.weight
-        assert piece.bias_mask is not None
-        torch.testing.assert_close(piece.bias_mask, expected, check_dtype=False)
-
-
-def test_overlap_rules_are_those_of_the_scene(tiny: Model) -> None:
+def test_texts_share_the_canvas_by_mask_weight_and_overlap(tiny: Model) -> None:
     back = Region(name="back", box=WHOLE, phrase="a cat", weight=3.0)
     front = Region(name="front", box=LEFT, phrase="a dog", priority=1)
+    for overlap, expected in {"blend": 0.75, "priority": 0.0, "union": 0.5}.items():
+        rest, cat, dog = (piece.mask for piece in pieces(tiny, back, front, overlap=overlap))
+        assert rest is not None
+        assert cat is not None
+        assert rest.eq(0).all()
+        torch.testing.assert_close(cat, torch.tensor([expected] * 4 + [1.0] * 4).expand(8, 8))
+        torch.testing.assert_close(dog, 1 - cat)
 
-    def counts(overlap: str) -> list[Tensor]:
-        return [p.bias_mask / BOOST for p in pieces(tiny, back, front, overlap=overlap) if p.bias_mask is not None]
 
-    for overlap, (left, right) in {"blend": (3.0, 3.0), "priority": (0.0, 3.0), "union": (1.0, 1.0)}.items():
-        cat, dog = counts(overlap)
-        torch.testing.assert_close(cat, torch.tensor([left] * 4 + [right] * 4).expand(8, 8))
-        torch.testing.assert_close(dog, torch.tensor([1.0] * 4 + [0.0] * 4).expand(8, 8))
-
-
-def test_attention_is_one_softmax_that_counts_tokens(tiny: Model) -> None:
-    """Against a softmax written out, on random queries: of exp(logit) times how often each token counts."""
+def test_attention_is_the_mean_of_softmaxes_that_count_tokens(tiny: Model) -> None:
+    """Against softmaxes written out, on random queries: of exp(logit) times how often each token counts."""
     torch.manual_seed(0)
-    found = pieces(tiny, CAT, DOG, Region(name="sky", box=(0.0, 0.0, 1.0, 0.3), phrase="stars"))
-    width, heads = tiny.text.width, 2
-    to_k, to_v = torch.randn(2, width, 12)
+    scene = prepared(tiny, CAT, DOG, Region(name="sky", box=(0.0, 0.0, 1.0, 0.3), phrase="stars"), guidance=1.0)
+    (view,), step = scene.compiled.plan.views, scene.steps[0]
+    found = view.branches["cond"].tokens  # type: ignore[union-attr]
+    to_k, to_v = torch.randn(2, tiny.text.width, 12)
     q = torch.randn(1, 64, 12)
-    ends = torch.tensor([len(p.value) for p in found]).cumsum(0).tolist()
-    biases = tuple(
-        (end - len(p.value), end, p.bias_mask) for p, end in zip(found, ends, strict=True) if p.bias_mask is not None
-    )
-    value = torch.cat([p.value for p in found])
-    texts = TextSequences([TextSequence(0, value, None, biases)], 1)
+    (asks,) = passes([view], step, per_scene=True)
+    call = collate(asks, [torch.randn(4, 8, 8)], step, (), Run())
 
     def project(tokens: Tensor, loras: object = ()) -> tuple[Tensor, Tensor]:
         return tokens @ to_k, tokens @ to_v
 
-    out = gathered(q, heads, project, Site("layer", (8, 8), "cross"), texts)
-    ones = torch.ones(8, 8)
-    masks = [(ones if p.bias_mask is None else p.bias_mask).flatten()[:, None].expand(-1, len(p.value)) for p in found]
-    counts = torch.cat(masks, dim=1)
-    for head in range(heads):
-        own = slice(6 * head, 6 * head + 6)
-        amounts = counts * (q[0][:, own] @ (value @ to_k)[:, own].T / 6**0.5).exp()
-        expected = amounts @ (value @ to_v)[:, own] / amounts.sum(1, keepdim=True)
-        torch.testing.assert_close(out[0][:, own], expected, atol=1e-4, rtol=1e-4)
-
-
-def test_a_boost_bounds_what_a_pixel_attends_to(tiny: Model) -> None:
-    """No token of a phrase counts outside its region, whatever the boost."""
-    _, piece = pieces(tiny, CAT)
-    bias = TextSequence(0, piece.value, None, ((0, len(piece.value), piece.bias_mask),)).bias((8, 8))  # type: ignore[arg-type]
-    assert bias is not None
-    bias = bias.view(8, 8, -1)
-    assert (bias[:, :4] == torch.tensor(BOOST).log()).all()
-    assert (bias[:, 4:].exp() < 1e-30).all()
+    out = gathered(q, 2, project, Site("layer", (8, 8), "cross"), call.texts)
+    expected = torch.zeros(64, 12)
+    for piece in found:
+        counts = torch.ones(len(piece.value))
+        for start, stop, times in piece.counts:
+            counts[start:stop] = times
+        for own in (slice(0, 6), slice(6, 12)):
+            amounts = counts * (q[0][:, own] @ (piece.value @ to_k)[:, own].T / 6**0.5).exp()
+            attended = amounts @ (piece.value @ to_v)[:, own] / amounts.sum(1, keepdim=True)
+            assert piece.mask is not None
+            expected[:, own] += piece.mask.flatten()[:, None] * attended
+    torch.testing.assert_close(out[0], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_merged_scenes_are_separate_scenes(tiny: Model) -> None:
@@ -180,51 +174,14 @@ def test_the_caption_leaves_out_words_that_name_a_region(
     regions = [CAT.replace(name=f"{k}", box=(k / 8, 0.0, 1.0, 1.0 - k / 8), phrase=p) for k, p in enumerate(phrases)]
     first, *own = pieces(tiny, *regions, caption=caption)
     assert torch.equal(first.value, prepared(tiny, caption=left).ctx.encode(left).tokens)
-    for piece, phrase in zip(own, phrases, strict=True):
-        assert piece.ids is not None
-        assert list(piece.ids[:-1]) == model_words(tiny, phrase)
+    assert [phrase_of(piece) for piece in own] == [tiny.text.words(phrase) for phrase in phrases]
 
 
-def model_words(model: Model, text: str) -> list[int]:
-    return model.text.words(text)
-
-
-def test_place_words_bound_the_phrases_where_they_stand(tiny: Model) -> None:
-    right = Region(name="dog", box=(0.5, 0.0, 0.9, 1.0), phrase="a red dog")
-    found = pieces(tiny, CAT, right, method="bounded-words")
-    text = "on the beach, large square in the left, a cat, large tall in the right, a red dog"
-    assert torch.equal(torch.cat([p.value for p in found]), encoded(tiny, text))
-    assert [p.region for p in found if p.bias_mask is not None] == ["cat", "dog"]
-    for piece, phrase, region in zip(found[1::2], ("a cat", "a red dog"), (CAT, right), strict=False):
-        assert piece.ids == tuple(tiny.text.words(phrase))
-        assert piece.bias_mask is not None
-        torch.testing.assert_close(
-            piece.bias_mask, BOOST * torch.from_numpy(prepared(tiny, region).placed[0].mask), check_dtype=False
-        )
-
-
-def test_place_words_without_room_are_of_a_text_of_their_own(tiny: Model) -> None:
-    long = CAT.replace(name="long", box=(0.5, 0.0, 0.7, 0.5), phrase=" ".join(["car"] * 40))
-    caption = " ".join(["night"] * 20)
-    *shared, last = pieces(tiny, CAT, long, caption=caption, method="bounded-words")
-    assert sum(len(p.value) for p in shared) == tiny.text.length
-    assert [p.region for p in shared if p.region] == ["cat"]
-    assert last.ids is not None
-    assert list(last.ids[:-1]) == tiny.text.words(long.phrase)
-
-
-def test_joint_attention_takes_the_same_biases(tiny: Model) -> None:
-    """As segments of one sequence with the image: a pixel's row of the mask is its bias in cross-attention."""
-    found = pieces(tiny, CAT, DOG)
-    ends = list(accumulate(len(p.value) for p in found))
-    spans = [(end - len(p.value), end, p.bias_mask) for p, end in zip(found, ends, strict=True)]
-    segments = tuple(Segment(a, b, None if mask is None else mask.flatten()) for a, b, mask in spans)
-    joint = JointLayout(segments, (ends[-1], ends[-1] + 64)).bias()[ends[-1] :, : ends[-1]]
-    value = torch.cat([p.value for p in found])
-    biased = tuple((a, b, mask) for a, b, mask in spans if mask is not None)
-    cross = TextSequence(0, value, None, biased).bias((8, 8))
-    assert cross is not None
-    torch.testing.assert_close(joint.softmax(-1), cross.softmax(-1))
+def test_place_words_are_read_and_not_boosted(tiny: Model) -> None:
+    caption, cat = pieces(tiny, CAT, method="bounded-words")
+    assert torch.equal(caption.value, encoded(tiny, "on the beach"))
+    assert torch.equal(cat.value, encoded(tiny, "on the beach, large square in the left, a cat"))
+    assert phrase_of(cat) == tiny.text.words("a cat")
 
 
 def test_phrases_need_no_room_in_each_other_s_text(tiny: Model) -> None:
@@ -252,32 +209,19 @@ def test_pooled_text_is_of_the_caption_and_the_phrases_that_fit(models: dict[str
     assert torch.equal(pooled(CAT, long), expected)
 
 
-def test_a_schedule_changes_the_phrase_and_its_tokens(tiny: Model) -> None:
-    region = CAT.replace(phrase="a [cat:dog:0.5]")
-    views = prepared(tiny, region, steps=4).compiled.plan.views
-    for view, phrase in zip(views, ("a cat", "a dog"), strict=True):
-        cond = view.branches["cond"]
-        assert isinstance(cond, Conditioning)
-        text = f"on the beach, {phrase}"
-        end = 1 + words(tiny, text)
-        assert torch.equal(cond.tokens[-1].value, encoded(tiny, text)[end - words(tiny, phrase) : end + 1])
+def test_a_schedule_changes_the_boosted_tokens(tiny: Model) -> None:
+    views = prepared(tiny, CAT.replace(phrase="a [cat:red dog:0.5]"), steps=4).compiled.plan.views
+    found = [view.branches["cond"] for view in views]
+    assert [phrase_of(cond.tokens[1]) for cond in found] == [tiny.text.words(t) for t in ("a cat", "a red dog")]  # type: ignore[union-attr]
+
+
+def test_weighted_words_are_boosted_with_their_phrase(tiny: Model) -> None:
+    _, cat = pieces(tiny, CAT.replace(phrase="a (red:1.3) cat"))
+    assert phrase_of(cat) == tiny.text.words("a red cat")
 
 
 @pytest.mark.parametrize("count", [1, 4, 16])
-def test_attention_grows_by_the_phrases_alone(tiny: Model, count: int) -> None:
-    """Rows of a batch are those of the caption; its keys are a sequence and the tokens of each phrase."""
+def test_rows_are_those_of_the_caption(tiny: Model, count: int) -> None:
     regions = [Region(name=f"{k}", box=(k / 16, 0.0, (k + 1) / 16, 1.0), phrase="a cat") for k in range(count)]
-    found = pieces(tiny, *regions)
-    assert sum(len(p.value) for p in found) == tiny.text.length + count * (words(tiny, "a cat") + 1)
-    assert all(p.mask is None for p in found)
     scene = Scene(caption="on the beach", regions=tuple(regions), method="bounded", seed=0, steps=2)
     assert generate(scene, tiny, output_type="latent").report["rows"] == 4
-
-
-def test_the_null_branch_is_plain(tiny: Model) -> None:
-    (view,) = prepared(tiny, CAT, DOG, negative="blue").compiled.plan.views
-    null = view.branches["null"]
-    assert isinstance(null, Conditioning)
-    (piece,) = null.tokens
-    assert torch.equal(piece.value, encoded(tiny, "blue"))
-    assert piece.bias_mask is None

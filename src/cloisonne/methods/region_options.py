@@ -74,12 +74,10 @@ ROOM = Answer("who has room")
 RANKED_ROOM = Answer("with `priority`; who has room")
 BOXED = Answer(
     "of strict, negative, guidance, seed",
-    "its words say its box; set strict, or choose the method attention",
+    "its words say its box; set strict, or choose the method bounded",
     _masked_or_strict,
 )
-WORDED = Answer(
-    "of negative, guidance, seed", "its words say where it is; choose the method attention or reco", _masked
-)
+WORDED = Answer("of negative, guidance, seed", "its words say where it is; choose the method bounded or reco", _masked)
 SEEDED = Answer("of its seed", "the method caption uses no region; choose another", _seeded)
 UNUSED = Answer("no", where=_never)
 RIVALLED = Answer("with strict", "nothing else is painted there that it could leave room to; set strict", _rivalled)

@@ -35,7 +35,7 @@ YES = Support("yes")
 WITH_POSITIONS = Support(
     "with position tokens",
     'load a checkpoint fine-tuned with position tokens ("builtin", or one made by "cloisonne train reco"), or choose '
-    "the method attention",
+    "the method bounded",
 )
 NO_TEXT = Support("no", "give its regions exemplars alone, or load a text model and this one as its exemplar model")
 _FOLDER = {"python": "load(..., exemplar=FOLDER)", "option": "--exemplar-model FOLDER"}
@@ -59,7 +59,7 @@ WITH_LORA = Support(
     python='load(..., regional_lora={"{kind}": FILE})',
     option="--regional-lora {kind}=FILE",
 )
-NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
+NOT_XL = Support("no", 'choose the method bounded, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
 _LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" needs'
 LEARNED = Support('yes; preset "fast" with Paint by Example', _LEARN, **_PATH)

@@ -1,5 +1,6 @@
 """Text attention by region: the gathered form is the dense definition, and without regions it is stock attention."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -80,7 +81,15 @@ def strict_rows(words: Words, soft: Tensor) -> list[TextSequence]:
     return [TextSequence(row, words(row, 12), None, ((3, 6, soft[row]),)) for row in (0, 1)]
 
 
-CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows]
+def counted_texts(words: Words, soft: Tensor) -> list[TextSequence]:
+    return [
+        TextSequence(0, words(0, 12), soft[0], ((3, 6, 20.0), (9, 12, 0.5))),
+        TextSequence(0, words(1)),
+        TextSequence(1, words(2, 12), None, ((0, 1, 300.0), (4, 6, soft[2]))),
+    ]
+
+
+CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows, counted_texts]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -105,7 +114,7 @@ def test_dense_is_the_written_definition(case: Callable[..., list[TextSequence]]
             w = 1.0 if text.mask is None else text.mask.flatten()[p].item()
             bias = torch.zeros(len(text.value))
             for start, stop, mask in text.bias_masks:
-                bias[start:stop] = mask.flatten()[p].log()
+                bias[start:stop] = mask.flatten()[p].log() if isinstance(mask, Tensor) else math.log(mask)
             k, v = (x.view(-1, HEADS, 16) for x in project(text.value))
             own = q[row, p].view(HEADS, 16)
             attention = ((own * k).sum(-1).T / 4 + bias).softmax(-1)

@@ -24,14 +24,14 @@ class Projection(Protocol):
 class TextSequence:
     """One sequence of tokens [N, D] that one row attends to where its mask [H, W] is set (None = everywhere).
 
-    bias_masks: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: those
-    that change its keys and values.
+    bias_masks: (start, stop, mask): these tokens get ``log(mask)`` added to their logits; mask is [H, W], or one number
+    for all pixels. loras: those that change its keys and values.
     """
 
     row: int
     value: Tensor
     mask: Tensor | None = None
-    bias_masks: tuple[tuple[int, int, Tensor], ...] = ()
+    bias_masks: tuple[tuple[int, int, Tensor | float], ...] = ()
     loras: LoraScales = ()
 
     def weight(self, grid: tuple[int, int]) -> Tensor:
@@ -46,7 +46,8 @@ class TextSequence:
             return None
         bias = self.value.new_zeros(grid[0] * grid[1], len(self.value), dtype=torch.float32)
         for start, stop, mask in self.bias_masks:
-            bias[:, start:stop] = _area(mask, grid).clamp_min(torch.finfo(torch.float32).tiny).log()[:, None]
+            counts = _area(mask, grid) if isinstance(mask, Tensor) else bias.new_tensor([mask])
+            bias[:, start:stop] += counts.clamp_min(torch.finfo(torch.float32).tiny).log()[:, None]
         return bias
 
 

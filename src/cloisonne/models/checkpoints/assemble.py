@@ -92,7 +92,7 @@ def _native(spec: NetSpec, text: TextEncoder) -> Native:
         steps=20,
         guidance=4.0 if text.has_positions else 7.5,
         sampler="dpmpp-2m",
-        method="reco" if text.has_positions and not text.pooled_width else "attention",
+        method="reco" if text.has_positions and not text.pooled_width else "bounded",
     )
 
 
