@@ -80,7 +80,8 @@ def test_a_full_region_that_counts_once_is_the_plain_prompt(
 @pytest.mark.parametrize("line", ["family", "sd", "xl"])
 def test_a_boost_of_1_is_attention(models: dict[str, Model], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "bounded", Bounded(boost=1.0))
-    scene = Scene(seed=3, steps=2, method="bounded", caption="on the beach", regions=(CAT, DOG))
+    corner = Region(name="dog", box=(0.5, 0.0, 1.0, 0.5), phrase="a red dog", weight=2.0)  # whole cells of all grids
+    scene = Scene(seed=3, steps=2, method="bounded", caption="on the beach", regions=(CAT, corner))
     found = [
         generate(scene.replace(method=name), models[line], output_type="latent").latents
         for name in ("bounded", "attention")

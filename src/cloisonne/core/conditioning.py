@@ -30,6 +30,7 @@ class Tokens:
     bias_mask: [H, W] >= 0, or None. ``log(bias_mask)`` is added to the logits of these tokens *inside* their sequence
     (ReCo's ``strict``).
     counts: (start, stop, times): these tokens of the piece count ``times`` > 0 times in their softmax, at every pixel.
+    peak: whether the mask counts fully in one cell of each attention grid, the one that holds most of it.
     ids: the token ids that were encoded, where known. region: the name of the region they are about, if any.
     """
 
@@ -37,6 +38,7 @@ class Tokens:
     mask: Tensor | None = None
     bias_mask: Tensor | None = None
     counts: tuple[tuple[int, int, float], ...] = ()
+    peak: bool = False
     ids: tuple[int, ...] | None = None
     region: str | None = None
 

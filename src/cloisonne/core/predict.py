@@ -238,7 +238,7 @@ def _loras(rows: tuple[Row, ...], conditionings: Sequence[Conditioning], z: Tens
 def _sequences(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
     """One sequence of all pieces without a mask, and one of each piece with a mask; split by LoRA masks."""
     shared = [piece for piece in tokens if piece.mask is None]
-    texts = [TextSequence(place, p.value, p.mask, _within([p])) for p in tokens if p.mask is not None]
+    texts = [TextSequence(place, p.value, p.mask, _within([p]), peak=p.peak) for p in tokens if p.mask is not None]
     if shared:
         texts.append(TextSequence(place, torch.cat([piece.value for piece in shared]), None, _within(shared)))
     if not texts:

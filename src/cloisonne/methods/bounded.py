@@ -8,7 +8,8 @@ its logits, as in paint-with-words (arXiv 2211.01324) and DenseDiffusion (2308.1
 
 No text says what is elsewhere. A text encoder passes words on to all later tokens and to the padding, so that a phrase
 in the text of other pixels is drawn there too: isolated texts are what matters most (3DIS-FLUX, arXiv 2501.05131). For
-the same reason the caption leaves out words that name a region.
+the same reason the caption leaves out words that name a region. A region smaller than a cell of a coarse attention grid
+counts fully in the cell that holds most of it.
 """
 
 import re
@@ -58,7 +59,7 @@ class Bounded:
         text = _joined(_joined(caption, described_place(part.box) if self.place_words else ""), phrase)
         encoded, stop = ctx.encode(text, part.name), 1 + _count(text, ctx)
         counts = () if self.boost == 1 else ((stop - _count(phrase, ctx), stop, self.boost),)
-        return Tokens(encoded.tokens, mask=part.share, counts=counts, ids=encoded.ids, region=part.name)
+        return Tokens(encoded.tokens, mask=part.share, counts=counts, peak=True, ids=encoded.ids, region=part.name)
 
 
 def _without(caption: str, parts: Sequence[Part]) -> str:
