@@ -1,7 +1,7 @@
-"""The dials of the method bounded on layouts-v1, against the methods without.
+"""The boost of the method bounded on layouts-v1, against methods without a boost.
 
     python benchmarks/bounded.py -o out --limit 163
-    python benchmarks/bounded.py -o out --limit 50 --boost 20 100 300 1000
+    python benchmarks/bounded.py -o out --limit 50 --boost 100 300 1000 5000
     python benchmarks/bounded.py --sheet docs/images/regions-by-method.png
 
 One row for each boost, with and without place words; tables as of ``cloisonne
@@ -30,7 +30,7 @@ from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Scene
 
 PLAIN = ("words", "attention")
-"""Rows without token biases."""
+"""Rows without a boost."""
 
 SHEET = ("caption", "words", "attention", "multidiffusion", "bounded", "bounded-words", "reco")
 """The rows of the sheet, from top to bottom."""

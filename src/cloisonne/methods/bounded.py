@@ -23,7 +23,7 @@ from cloisonne.methods.layout import Layout, Part, Placed
 from cloisonne.scene.prompt import pieces, plain, written
 from cloisonne.scene.shapes.place_words import described_place
 
-BOOST = 300.0
+BOOST = 1000.0
 """How many times a token of a phrase counts inside its region. Measured: docs/methods/regions-without-training.md."""
 
 _ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
