@@ -126,14 +126,14 @@ def test_text_that_is_too_long_names_its_region(tiny: Model, method: str) -> Non
         compiled(tiny, method, region)
 
 
-@pytest.mark.parametrize("method", ["reco", "attention", "multidiffusion", "words"])
+@pytest.mark.parametrize("method", ["reco", "bounded", "attention", "multidiffusion", "words"])
 def test_negative_that_is_too_long_names_its_region(tiny: Model, method: str) -> None:
     region = Region(name="pet", box=LEFT, phrase="a cat", negative=" ".join(["dog"] * 76))
     with pytest.raises(SceneError, match=r'^Region "pet": "dog .*" takes 76 tokens'):
         compiled(tiny, method, region)
 
 
-@pytest.mark.parametrize("method", ["reco", "attention", "words"])
+@pytest.mark.parametrize("method", ["reco", "bounded", "attention", "words"])
 def test_negatives_share_the_null_row_as_their_regions_share_the_canvas(tiny: Model, method: str) -> None:
     left = Region(name="a", box=LEFT, phrase="a cat", negative="dog")
     right = Region(name="b", box=(0.5, 0.0, 1.0, 0.5), phrase="a car")
@@ -151,7 +151,7 @@ def test_negatives_share_the_null_row_as_their_regions_share_the_canvas(tiny: Mo
     assert piece.mask is None
 
 
-@pytest.mark.parametrize("method", ["reco", "attention", "words"])
+@pytest.mark.parametrize("method", ["reco", "bounded", "attention", "words"])
 def test_guidance_of_regions_is_a_map(tiny: Model, method: str) -> None:
     half = Region(name="a", box=LEFT, phrase="a cat", guidance=8.0)
     other = Region(name="b", box=(0.25, 0.0, 0.75, 1.0), phrase="a car", guidance=2.0)

@@ -21,7 +21,7 @@ CAR = Region(name="car", box=(0.4, 0.3, 1.0, 0.9), phrase="a red car", weight=2.
 SKY = Region(name="sky", polygon=[(0.0, 0.0), (1.0, 0.0), (0.5, 0.4)], phrase="stars", start=0.2, stop=0.7)
 SCENE = Scene(caption="on the beach", negative="blue", seed=3, steps=3, guidance=5.0, regions=(CAT, CAR, SKY))
 SD2 = {"use_linear_projection": True, "attention_head_dim": (1, 2)}
-METHODS = ["attention", "multidiffusion", "words", "caption"]
+METHODS = ["bounded", "bounded-words", "attention", "multidiffusion", "words", "caption"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_full_canvas_region_is_the_plain_prompt(models: dict[str, Model], line: 
     [{"negative": "car"}, {"weight": 0.3}, {"stop": 0.5}, {"guidance": 2.0}, {"seed": 5}, {"phrase": "a dog"}],
     ids=lambda changes: next(iter(changes)),
 )
-@pytest.mark.parametrize("method", ["attention", "multidiffusion"])
+@pytest.mark.parametrize("method", ["bounded", "attention", "multidiffusion"])
 @pytest.mark.parametrize("line", LINES[:3])
 def test_every_dial_is_heard(models: dict[str, Model], line: str, method: str, changes: dict[str, object]) -> None:
     scene = SCENE.replace(method=method, regions=(CAT,), guidance_rescale=0.2)

@@ -159,7 +159,7 @@ def test_caption_that_does_not_fit_is_an_error(tiny: Model) -> None:
 
 
 def test_position_tokens_are_needed(tiny_sd: object) -> None:
-    with pytest.raises(CapabilityError, match=r"position tokens .* choose the method attention"):
+    with pytest.raises(CapabilityError, match=r"position tokens .* choose the method bounded"):
         compiled(load(str(tiny_sd)), region("pet", 1))
 
 

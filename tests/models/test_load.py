@@ -49,7 +49,7 @@ def test_family_is_loaded_with_its_own_values(tiny_family: Path) -> None:
 
 def test_other_checkpoints_take_common_values(tiny_sd: Path, copied: Path) -> None:
     assert load(tiny_sd).native == Native(
-        width=64, height=64, steps=20, guidance=7.5, sampler="dpmpp-2m", method="attention"
+        width=64, height=64, steps=20, guidance=7.5, sampler="dpmpp-2m", method="bounded"
     )
     (copied / "family.json").unlink()
     assert (load(copied).native.method, load(copied).native.guidance) == ("reco", 4.0)

@@ -159,7 +159,8 @@ class Drawing:
         str | None, typer.Option(help="Sampler: ddim, euler, euler-ancestral, heun, dpmpp-2m or pndm.")
     ] = None
     method: Annotated[
-        str | None, typer.Option(help="Region method: reco, attention, multidiffusion, words or caption.")
+        str | None,
+        typer.Option(help="Region method: reco, bounded, bounded-words, attention, multidiffusion, words or caption."),
     ] = None
 
     def given(self, *, several: bool = False, **more: Any) -> dict[str, Any]:

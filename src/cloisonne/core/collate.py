@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from typing import TypeAlias
 
 import torch
@@ -159,22 +158,25 @@ def _loras(
 def _sequences(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
     """One sequence of all pieces without a mask, and one of each piece with a mask; split by LoRA masks."""
     shared = [piece for piece in tokens if piece.mask is None]
-    texts = [TextSequence(place, p.value, p.mask, _bias_masks([p])) for p in tokens if p.mask is not None]
+    texts = [TextSequence(place, p.value, p.mask, _biases([p]), peak=p.peak) for p in tokens if p.mask is not None]
     if shared:
-        texts.append(TextSequence(place, torch.cat([piece.value for piece in shared]), None, _bias_masks(shared)))
+        texts.append(TextSequence(place, torch.cat([piece.value for piece in shared]), None, _biases(shared)))
     if not texts:
         raise SceneError(f'View "{row.view}": branch "{row.branch}" has no tokens; give it at least an empty text.')
     return [replace(text, mask=where, loras=loras) for text in texts for where, loras in split(text.mask, adapted)]
 
 
-def _bias_masks(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor], ...]:
-    """Start, stop and mask of each strict piece in the sequence of all pieces."""
-    ends = list(accumulate(len(piece.value) for piece in pieces))
-    return tuple(
-        (end - len(piece.value), end, piece.bias_mask)
-        for piece, end in zip(pieces, ends, strict=True)
-        if piece.bias_mask is not None
-    )
+def _biases(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor | float], ...]:
+    """Start, stop and mask, or count, of what is biased in the sequence of all pieces."""
+    found: list[tuple[int, int, Tensor | float]] = []
+    begin = 0
+    for piece in pieces:
+        end = begin + len(piece.value)
+        if piece.bias_mask is not None:
+            found.append((begin, end, piece.bias_mask))
+        found += [(begin + start, begin + stop, times) for start, stop, times in piece.counts]
+        begin = end
+    return tuple(found)
 
 
 def _stack(what: str, rows: tuple[Row, ...], parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -26,17 +26,22 @@ class Tokens:
     output at pixel p is ``sum_r w_r(p) Attn(q_p; K_r, V_r) / sum_r w_r(p)``.
     bias_mask: [H, W] >= 0, or None. ``log(bias_mask)`` is added to the logits of these tokens *inside* their sequence
     (ReCo's ``strict``).
+    counts: (start, stop, times): these tokens of the piece count ``times`` > 0 times in their softmax, at every pixel.
+    peak: whether the mask counts fully in one cell of each attention grid, the one that holds most of it.
     ids: the token ids that were encoded, where known. region: the name of the region they are about, if any.
     """
 
     value: Float[Tensor, "N D"]
     mask: Float[Tensor, "H W"] | None = None
     bias_mask: Float[Tensor, "H W"] | None = None
+    counts: tuple[tuple[int, int, float], ...] = ()
+    peak: bool = False
     ids: tuple[int, ...] | None = None
     region: str | None = None
 
     def __repr__(self) -> str:
         place = "everywhere" if self.mask is None else f"on {float(self.mask.mean()):.0%}"
+        place += "".join(f", {stop - start} of them counted {times:.3g} times" for start, stop, times in self.counts)
         if self.bias_mask is None:
             return f"{self.value.shape[0]} tokens {place}"
         often = float(self.bias_mask.max())

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-METHODS = ("reco", "words", "caption", "attention", "multidiffusion")
+METHODS = ("reco", "bounded", "bounded-words", "words", "caption", "attention", "multidiffusion")
 CEILINGS = ("truth-vae", "truth")
 """Upper bounds: the ground-truth images through the VAE, and as they are."""
 

@@ -66,11 +66,11 @@ ROOM = Answer("who has room")
 RANKED_ROOM = Answer("with `priority`; who has room")
 BOXED = Answer(
     "of strict, negative, guidance, seed",
-    "its box is encoded, not its shape; set strict, or choose the method attention",
+    "its box is encoded, not its shape; set strict, or choose the method bounded",
     _masked_or_strict,
 )
 WORDED = Answer(
-    "of negative, guidance, seed", "its place is encoded in words; choose the method attention or reco", _masked
+    "of negative, guidance, seed", "its place is encoded in words; choose the method bounded or reco", _masked
 )
 SEEDED = Answer("of its seed", "the method caption uses no region; choose another", _seeded)
 UNUSED = Answer("no", where=_never)

@@ -35,6 +35,8 @@ KINDS: dict[str, ConditionKind] = {
             options.BY_BOX,
             support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT),
         ),
+        _phrase("bounded", options.MASKED),
+        _phrase("bounded-words", options.MASKED),
         _phrase("attention", options.MASKED),
         _phrase("multidiffusion", options.MASKED),
         _phrase("words", options.BY_WORDS),

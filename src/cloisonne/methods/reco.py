@@ -41,7 +41,7 @@ class Vocabulary:
         if not added:
             raise CapabilityError(
                 "The model's tokenizer has no position tokens (<bin000> ...); "
-                "load a ReCo checkpoint, or choose the method attention."
+                "load a ReCo checkpoint, or choose the method bounded."
             )
         ids = sorted(added.values())
         if ids != list(range(ids[0], ids[0] + len(ids))):

@@ -56,7 +56,7 @@ UNSUPPORTED = Support("no", "leave it out, or load a model of another family")
 WITH_POSITIONS = Support(
     "with position tokens",
     'load a checkpoint fine-tuned with position tokens ("builtin", or one made by "cloisonne train reco"), or choose '
-    "the method attention",
+    "the method bounded",
     met=lambda model, detail: model.text.has_positions,
 )
 NO_TEXT = Support("no", "give its regions exemplars alone, or load a text model and this one as its exemplar model")
@@ -95,7 +95,7 @@ WITH_LORA = Support(
     option="--regional-lora {kind}=FILE",
     met=lambda model, detail: detail in model.net.loras,
 )
-NOT_XL = Support("no", 'choose the method attention, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
+NOT_XL = Support("no", 'choose the method bounded, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
 _LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" needs'
 LEARNED = Support(

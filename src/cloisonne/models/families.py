@@ -53,13 +53,8 @@ _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _UNET = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",)}
 _SD = {**_UNET, "text_encoder": ("CLIPTextModel",), "tokenizer": _TOKENIZERS}
 _XL = {**_SD, "text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": _TOKENIZERS}
-_WITH_TEXT = frozenset(
-    {
-        "background",
-        "edit",
-        *(f"phrase, method {method}" for method in ("attention", "multidiffusion", "words", "caption")),
-    }
-)
+_METHODS = ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
+_WITH_TEXT = frozenset({"background", "edit", *(f"phrase, method {method}" for method in _METHODS)})
 
 
 def _stable_diffusion(name: str, title: str, side: int, **own: Any) -> Family:
@@ -69,7 +64,7 @@ def _stable_diffusion(name: str, title: str, side: int, **own: Any) -> Family:
         "denoiser": UNetDenoiser,
         "text": ClipTextEncoder,
         "schedule": Schedule.from_config,
-        "native": Native(width=side, height=side, steps=20, guidance=7.5, sampler="dpmpp-2m", method="attention"),
+        "native": Native(width=side, height=side, steps=20, guidance=7.5, sampler="dpmpp-2m", method="bounded"),
         "supports": _WITH_TEXT,
     }
     return Family(name=name, title=title, **common | own)

@@ -1,8 +1,9 @@
 """Text attention by region: the gathered form is the dense definition, and without regions it is stock attention."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -81,7 +82,38 @@ def strict_rows(words: Words, soft: Tensor) -> list[TextSequence]:
     return [TextSequence(row, words(row, 12), None, ((3, 6, soft[row]),)) for row in (0, 1)]
 
 
-CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows]
+def counted_texts(words: Words, soft: Tensor) -> list[TextSequence]:
+    return [
+        TextSequence(0, words(0, 12), soft[0], ((3, 6, 20.0), (9, 12, 0.5))),
+        TextSequence(0, words(1)),
+        TextSequence(1, words(2, 12), None, ((0, 1, 300.0), (4, 6, soft[2]))),
+    ]
+
+
+CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows, counted_texts]
+
+
+@pytest.mark.parametrize("grid", [(16, 16), (4, 4), (3, 5), (1, 1)])
+def test_a_small_region_with_a_peak_has_a_cell_of_its_own(grid: tuple[int, int], words: Words) -> None:
+    small, large = torch.zeros(2, 16, 16)
+    small[1:3, 6:9] = 1
+    large[8:, :8] = 1
+    texts = [
+        TextSequence(0, words(0), 1 - small - large),
+        TextSequence(0, words(1), small, peak=True),
+        TextSequence(0, words(2), large, peak=True),
+    ]
+    plain = [replace(text, peak=False) for text in texts]
+    shares, means = (TextSequences(own, 1).shares(grid) for own in (texts, plain))
+    torch.testing.assert_close(shares.sum(0), torch.ones(grid[0] * grid[1]))
+    if grid == (1, 1):
+        torch.testing.assert_close(shares.flatten(), torch.tensor([0.0, 0.5, 0.5]))
+    else:
+        assert shares[1].max() == shares[2].max() == 1
+        assert (shares[0] <= means[0] + 1e-6).all()
+        assert (shares[1][means[1] == 0] == 0).all()
+    if grid == (16, 16):
+        assert torch.equal(shares, means)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,7 +138,7 @@ def test_dense_is_the_written_definition(case: Callable[..., list[TextSequence]]
             w = 1.0 if text.mask is None else text.mask.flatten()[p].item()
             bias = torch.zeros(len(text.value))
             for start, stop, mask in text.bias_masks:
-                bias[start:stop] = mask.flatten()[p].log()
+                bias[start:stop] = mask.flatten()[p].log() if isinstance(mask, Tensor) else math.log(mask)
             k, v = (x.view(-1, HEADS, 16) for x in project(text.value))
             own = q[row, p].view(HEADS, 16)
             attention = ((own * k).sum(-1).T / 4 + bias).softmax(-1)

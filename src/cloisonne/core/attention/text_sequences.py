@@ -26,15 +26,17 @@ class Projection(Protocol):
 class TextSequence:
     """One sequence of tokens [N, D] that one row attends to where its mask [H, W] is set (None = everywhere).
 
-    bias_masks: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. loras: those
-    that change its keys and values.
+    bias_masks: (start, stop, mask): these tokens get ``log(mask)`` added to their logits; mask is [H, W], or one number
+    for all pixels. loras: those that change its keys and values. peak: whether its weight at a coarse grid is scaled so
+    that its maximum is the mask's own; the row's other sequences yield (:meth:`TextSequences.shares`).
     """
 
     row: int
     value: Float[Tensor, "N D"]
     mask: Float[Tensor, "H W"] | None = None
-    bias_masks: tuple[tuple[int, int, Float[Tensor, "H W"]], ...] = ()
+    bias_masks: tuple[tuple[int, int, Float[Tensor, "H W"] | float], ...] = ()
     loras: LoraScales = ()
+    peak: bool = False
 
     def weight(self, grid: tuple[int, int]) -> Float[Tensor, " Q"]:
         """[Q]: the mask averaged over the area of each pixel of the grid."""
@@ -48,7 +50,8 @@ class TextSequence:
             return None
         bias = self.value.new_zeros(grid[0] * grid[1], len(self.value), dtype=torch.float32)
         for start, stop, mask in self.bias_masks:
-            bias[:, start:stop] = _area(mask, grid).clamp_min(torch.finfo(torch.float32).tiny).log()[:, None]
+            counts = _area(mask, grid) if isinstance(mask, Tensor) else bias.new_tensor([mask])
+            bias[:, start:stop] += counts.clamp_min(torch.finfo(torch.float32).tiny).log()[:, None]
         return bias
 
 
@@ -96,11 +99,34 @@ class TextSequences:
         return total
 
     def shares(self, grid: tuple[int, int]) -> Float[Tensor, "T Q"]:
-        """[T, Q]: weight of each text among those of its row, adding up to 1 at every pixel."""
+        """[T, Q]: weight of each text among those of its row, adding up to 1 at every pixel.
+
+        A text with ``peak`` counts as much in the cell that holds most of its mask as the mask does where it is
+        greatest; what that takes is taken from the row's texts without.
+        """
         if grid not in self._shares:
             rows = [text.row for text in self.texts]
-            self._shares[grid] = torch.stack([text.weight(grid) for text in self.texts]) / self.coverage(grid)[rows]
+            weights = torch.stack([text.weight(grid) for text in self.texts])
+            total = self.coverage(grid)
+            if any(text.peak for text in self.texts):
+                weights = self._scaled(weights)
+                total = torch.zeros_like(total).index_add_(0, torch.tensor(rows, device=total.device), weights)
+            self._shares[grid] = weights / total[rows]
         return self._shares[grid]
+
+    def _scaled(self, weights: Tensor) -> Tensor:
+        """[T, Q]: the weights, adding up to 1 in each row, with those of ``peak`` scaled."""
+        scaled = weights.clone()
+        for row in {text.row for text in self.texts if text.peak}:
+            own = [i for i, text in enumerate(self.texts) if text.row == row]
+            peaks = [i for i in own if self.texts[i].peak]
+            for i in peaks:
+                mask = self.texts[i].mask
+                greatest = weights[i].max().clamp_min(torch.finfo(weights.dtype).tiny)
+                scaled[i] *= (1.0 if mask is None else mask.max()) / greatest
+            before, after = (w[peaks].sum(0) for w in (weights, scaled))
+            scaled[[i for i in own if i not in peaks]] *= ((1 - after) / (1 - before).clamp_min(1e-6)).clamp(0, 1)
+        return scaled
 
     def biases(self, grid: tuple[int, int]) -> list[Tensor | None]:
         """[Q, N] of each text, or None."""

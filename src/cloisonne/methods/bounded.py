@@ -1,0 +1,100 @@
+"""Regions on checkpoints that were never trained for them: texts by region, whose phrases are boosted.
+
+Each pixel attends to the text of its regions, ``caption, phrase``, as in the method attention, and to the caption where
+no region is. In such a text most of the attention goes to the start token and the padding, as everywhere in Stable
+Diffusion, and a network that has always read of the objects with the background draws the background: many objects are
+left out. Here each token of a region's phrase counts ``boost`` times in the softmax: the logarithm of that is added to
+its logits, as in paint-with-words (arXiv 2211.01324) and DenseDiffusion (2308.12964).
+
+No text says what is elsewhere. A text encoder passes words on to all later tokens and to the padding, so that a phrase
+in the text of other pixels is drawn there too: isolated texts are what matters most (3DIS-FLUX, arXiv 2501.05131). For
+the same reason the caption leaves out words that name a region. A region smaller than a cell of a coarse attention grid
+counts fully in the cell that holds most of it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cloisonne.core.plan import Conditioning, Tokens
+from cloisonne.methods.base import Fragment
+from cloisonne.methods.context import Context, tokens_of
+from cloisonne.methods.layout import Layout, Part, Placed
+from cloisonne.scene.prompt import pieces, plain, written
+from cloisonne.scene.shapes.place_words import described_place
+
+BOOST = 1000.0
+"""How many times a token of a phrase counts inside its region. Measured: docs/methods/regions-without-training.md."""
+
+_ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
+_JOINING = r"(?:(?:[,;\s]|\b(?:and|or|with)\b)+)?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    """Texts by region, whose phrases are boosted.
+
+    boost: how many times a token of a phrase counts inside its region. place_words: whether the text of a region says
+    its size, aspect and place before its phrase, as the method words does; for checkpoints that follow place words.
+    """
+
+    boost: float = BOOST
+    place_words: bool = False
+
+    def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
+        """All: each region has a text of its own."""
+        return list(placed)
+
+    def compile(self, layout: Layout, ctx: Context) -> Fragment:
+        """A sequence for the caption and one for each region, shared by the rule of overlap."""
+        caption = _without(ctx.scene.caption, layout.parts)
+        rest = tokens_of(ctx.encode(caption), layout.rest if layout.parts else None)
+        own = [self._tokens(part, caption, ctx) for part in layout.parts]
+        text = Conditioning(tokens=(rest, *own))
+        return Fragment(text=text, summary=_summary(ctx.scene.caption, layout.parts, ctx), parts=layout.parts)
+
+    def _tokens(self, part: Part, caption: str, ctx: Context) -> Tokens:
+        """The text of a region; its phrase is at the end."""
+        phrase = part.region.phrase
+        text = _joined(_joined(caption, described_place(part.box) if self.place_words else ""), phrase)
+        encoded, stop = ctx.encode(text, part.name), 1 + _count(text, ctx)
+        counts = () if self.boost == 1 else ((stop - _count(phrase, ctx), stop, self.boost),)
+        return Tokens(encoded.tokens, mask=part.share, counts=counts, peak=True, ids=encoded.ids, region=part.name)
+
+
+def _without(caption: str, parts: Sequence[Part]) -> str:
+    """The caption less the words that name regions, whatever their articles, and what joins them to the words before.
+
+    "a cat and a dog on a beach" is "on a beach" if both have regions. The longest phrases are searched first; of
+    regions with equal phrases each takes an occurrence of its own.
+    """
+    left = pieces(caption)
+    for part in sorted(parts, key=lambda part: -len(plain(part.region.phrase))):
+        core = _ARTICLE.sub("", plain(part.region.phrase).strip(), count=1)
+        named = re.compile(rf"{_JOINING}\b(?:(?:a|an|the)\s+)?{re.escape(core)}(?!\w)", re.IGNORECASE)
+        for k, piece in enumerate(left):
+            if match := named.search(piece.words):
+                left[k] = piece._replace(words=piece.words[: match.start()] + piece.words[match.end() :])
+                break
+    if left == pieces(caption) or not any(piece.words.strip(" ,;") for piece in left):
+        return caption if left == pieces(caption) else ""
+    return re.sub(f"^{_JOINING}", "", written(piece for piece in left if piece.words), flags=re.IGNORECASE).strip(" ,;")
+
+
+def _joined(first: str, second: str) -> str:
+    return ", ".join(filter(None, [first, second]))
+
+
+def _count(text: str, ctx: Context) -> int:
+    """The number of tokens of a text's words."""
+    return sum(ctx.model.text.count(piece.words) for piece in pieces(text))
+
+
+def _summary(caption: str, parts: Sequence[Part], ctx: Context) -> str:
+    """The caption and as many of the phrases as fit one text: pooled text, and what ControlNets read."""
+    text = caption
+    for part in parts:
+        if _without(text, [part]) == text:
+            longer = _joined(text, part.region.phrase)
+            text = longer if _count(longer, ctx) <= ctx.model.text.capacity else text
+    return text
