@@ -109,7 +109,7 @@ def test_without_shared_attention_it_is_diffusers_pipeline_from_the_inverted_noi
     own = conditioning_of(model, picture(1))
     pixels = torch.from_numpy(np.asarray(picture(0)) / np.float32(127.5) - 1).permute(2, 0, 1)
     known = model.vae.encode(pixels[None])
-    up = invert(Plan(views=(view(own, own.nothing),)), known, prepare(scene, model).steps, "direct")
+    up = invert(Plan(views=(view(own, own.nothing),)), known, prepare(scene, model).steps)
     expected: Tensor = pipeline(root, kind)(
         "",
         ip_adapter_image=picture(1),
