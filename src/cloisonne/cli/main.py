@@ -15,6 +15,7 @@ from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.evaluate import evaluate
 from cloisonne.cli.inspect import explain, sweep, words
 from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite, grouped
+from cloisonne.cli.studio import studio
 from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, warn
 from cloisonne.cli.threads import wait_passively
 from cloisonne.cli.train import train
@@ -97,6 +98,7 @@ app.command()(translate)
 app.command()(sweep)
 app.command()(explain)
 app.command()(words)
+app.command()(studio)
 
 
 @app.command()
