@@ -69,9 +69,9 @@ async def stream(channel: Channel, allowed: Callable[[], bool]) -> AsyncIterator
     try:
         while allowed():
             if version != channel.version:
-                version = channel.version
-                yield event(channel.final or "progress", channel.state, version)
-                if channel.final:
+                version, final = channel.version, channel.final
+                yield event(final or "progress", channel.state, version)
+                if final:
                     return
             if not await channel.wait(version, HEARTBEAT):
                 yield b": still here\n\n"

@@ -150,7 +150,7 @@ def references(data: Any) -> list[str]:
 
 
 def _with_concept_images(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A concept that is only a reference becomes an object with an image."""
+    """A concept that is only a picture becomes an object with an image."""
     regions = data.get("regions")
     if not isinstance(regions, list):
         return data
@@ -158,7 +158,7 @@ def _with_concept_images(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_concept_image(region: Any) -> Any:
-    if isinstance(region, Mapping) and is_reference(region.get("concept")):
+    if isinstance(region, Mapping) and (isinstance(region.get("concept"), str) or is_reference(region.get("concept"))):
         return {**region, "concept": {"image": region["concept"]}}
     return region
 

@@ -15,6 +15,7 @@ import uvicorn
 from cloisonne.errors import OutputError
 from cloisonne.studio.app import create_app
 from cloisonne.studio.settings import PORT, Settings
+from cloisonne.studio.storage.store import Store
 
 STOP_SECONDS = 3
 """Seconds that open connections get at the end."""
@@ -53,6 +54,7 @@ def bound(host: str, port: int | None) -> socket.socket:
 def serve(settings: Settings, port: int | None, *, browser: bool, announce: Callable[[str], None] = print) -> None:
     """Serve until interrupted. announce: receives the address, once the server answers."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s")
+    Store(settings.data).close()  # refuses before anything is bound
     listener = bound(settings.host, port)
     settings = replace(settings, port=listener.getsockname()[1])
     config = uvicorn.Config(

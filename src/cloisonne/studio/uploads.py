@@ -38,19 +38,20 @@ def as_png(data: bytes, role: str, limits: Limits) -> bytes:
 
 def _check_size(data: bytes, role: str, limits: Limits) -> None:
     """Read only the header."""
+    side = round(limits.pixels**0.5)
+    too_large = f"but at most {side} x {side} are allowed; shrink it."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
+    except Image.DecompressionBombError:
+        raise ImageError(f"The {role} has more than {Image.MAX_IMAGE_PIXELS} pixels, {too_large}") from None
     # Decoders raise all kinds of exceptions for damaged files.
     except Exception:
         raise ImageError(f"The {role} is no PNG, JPEG or WebP picture that can be read; give one of these.") from None
     if width * height > limits.pixels:
-        side = round(limits.pixels**0.5)
-        raise ImageError(
-            f"The {role} has {width} x {height} pixels, but at most {side} x {side} are allowed; shrink it."
-        )
+        raise ImageError(f"The {role} has {width} x {height} pixels, {too_large}")
 
 
 def embedded_scene(data: bytes) -> Mapping[str, Any] | None:
