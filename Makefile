@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio test check bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -28,6 +28,9 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## draw examples/beach.json into demo.png
 	@.venv/bin/cloisonne generate examples/beach.json -o demo.png --overwrite
 	@echo "The picture is $(CURDIR)/demo.png"
+
+studio: $(INSTALLED)  ## serve the studio and open it in the browser
+	@.venv/bin/cloisonne studio
 
 test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
 	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2

@@ -1,7 +1,8 @@
 """Load on the studio: clients that submit jobs at the same time, watch them, and the time of requests meanwhile.
 
 ``python benchmarks/studio_load.py [--clients 50] [--jobs 500]`` starts a server with the built-in family and prints a
-report as JSON: no lost and no doubled job, latencies of requests while jobs are drawn, and memory of both processes.
+report as JSON: no lost and no doubled job, times of requests while jobs are drawn, and memory of both processes. The
+times are those of a process of its own, since the clients of the load wait for one another.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,37 +29,49 @@ def scene(number: int) -> dict[str, Any]:
     return SCENE | {"seed": number, "steps": 1 + number % 2, "regions": [region]}
 
 
-async def client_of(
-    url: str, token: str, name: str, numbers: list[int], times: list[float], tried: Counter[str]
-) -> list[dict]:
-    """Submit jobs, waiting where the server says so; watch half of them, poll the others. Returns the finished jobs."""
+async def client_of(url: str, token: str, name: str, numbers: list[int], tried: Counter[str]) -> list[dict]:
+    """Submit jobs, waiting where the server says so; watch half of them, poll the others. Returns the jobs."""
     headers = {"authorization": f"Bearer {token}", "cloisonne-client": name}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600) as client:
 
-        async def timed(method: str, path: str, **options: Any) -> httpx.Response:
-            began = time.perf_counter()
-            answer = await client.request(method, path, **options)
-            times.append(time.perf_counter() - began)
-            return answer
-
-        async def one(number: int) -> dict[str, Any]:
+        async def submitted(number: int) -> str:
             while True:
-                answer = await timed("POST", "/v1/jobs", json={"verb": "generate", "scene": scene(number)})
+                answer = await client.post("/v1/jobs", json={"verb": "generate", "scene": scene(number)})
                 tried[str(answer.status_code)] += 1
                 if answer.status_code == 202:
-                    break
+                    return answer.json()["id"]
                 assert answer.status_code == 503, answer.text
                 await asyncio.sleep(float(answer.headers["retry-after"]))
-            job = answer.json()["id"]
+
+        async def ended(number: int, job: str) -> dict[str, Any]:
             if number % 2:
                 async with client.stream("GET", f"/v1/jobs/{job}/events") as lines:
                     async for _ in lines.aiter_lines():
                         pass
-            while (found := (await timed("GET", f"/v1/jobs/{job}")).json())["status"] in ("queued", "running"):
-                await asyncio.sleep(0.5)
+            while (found := (await client.get(f"/v1/jobs/{job}")).json())["status"] in ("queued", "running"):
+                await asyncio.sleep(2)
             return found
 
-        return list(await asyncio.gather(*map(one, numbers)))
+        jobs = [await submitted(number) for number in numbers]
+        return list(await asyncio.gather(*map(ended, numbers, jobs)))
+
+
+def probe(url: str, token: str) -> None:
+    """Ask for the status and the newest jobs, ten times a second, until the input ends; print the times."""
+    times: list[float] = []
+    ending = threading.Thread(target=sys.stdin.read, daemon=True)
+    ending.start()
+    with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=60) as client:
+        while ending.is_alive():
+            began = time.perf_counter()
+            client.get("/v1/jobs?limit=10" if len(times) % 2 else "/v1/status").raise_for_status()
+            times.append(time.perf_counter() - began)
+            time.sleep(0.1)
+    times.sort()
+    at = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+    print(
+        json.dumps({"requests": len(times)} | {n: round(1000 * times[int(len(times) * f)], 1) for n, f in at.items()})
+    )
 
 
 def memory(pid: int) -> float:
@@ -70,7 +84,6 @@ def memory(pid: int) -> float:
 
 async def load(url: str, token: str, clients: int, jobs: int, pids: list[int]) -> dict[str, Any]:
     """Put the load on a server, and report."""
-    times: list[float] = []
     tried: Counter[str] = Counter()
     peak = [memory(pid) for pid in pids]
     begin = list(peak)
@@ -81,19 +94,21 @@ async def load(url: str, token: str, clients: int, jobs: int, pids: list[int]) -
             await asyncio.sleep(0.2)
 
     sampling = asyncio.create_task(sampled())
+    command = (sys.executable, __file__, "--probe", url, token)
+    probing = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     began = time.perf_counter()
     shares = [list(range(index, jobs, clients)) for index in range(clients)]
-    work = [client_of(url, token, f"client-{index}", own, times, tried) for index, own in enumerate(shares)]
+    work = [client_of(url, token, f"client-{index}", own, tried) for index, own in enumerate(shares)]
     found = [job for own in await asyncio.gather(*work) for job in own]
     seconds = time.perf_counter() - began
     sampling.cancel()
+    answers, _ = await probing.communicate(b"")
     async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=60) as client:
         listed, before, own = [], "", {job["id"] for job in found}
         while page := (await client.get(f"/v1/jobs?limit=200{before}")).json()["jobs"]:
             listed += [job for job in page if job["id"] in own]
             before = f"&before={page[-1]['number']}"
     seeds = Counter(job["report"]["scene"]["seed"] for job in listed if job["report"])
-    times.sort()
     return {
         "clients": clients,
         "jobs": jobs,
@@ -104,10 +119,7 @@ async def load(url: str, token: str, clients: int, jobs: int, pids: list[int]) -
         "lost": sorted(set(range(jobs)) - set(seeds)),
         "doubled": sorted(seed for seed, count in seeds.items() if count > 1),
         "pictures_per_job": dict(Counter(len(job["pictures"]) for job in listed)),
-        "requests": len(times),
-        "p50_ms": round(1000 * times[len(times) // 2], 1),
-        "p95_ms": round(1000 * times[int(len(times) * 0.95)], 1),
-        "max_ms": round(1000 * times[-1], 1),
+        "probe": json.loads(answers),
         "memory_mib": {"at first": [round(one) for one in begin], "largest": [round(one) for one in peak]},
     }
 
@@ -116,7 +128,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=500)
+    parser.add_argument("--probe", nargs=2, metavar=("URL", "TOKEN"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.probe:
+        probe(*asked.probe)
+        return
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "cloisonne", "studio", "--port", "0", "--no-browser", "--data", folder]
         process = subprocess.Popen(

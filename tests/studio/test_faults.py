@@ -224,4 +224,5 @@ def test_load(running: Process) -> None:
     assert report["statuses"] == {"done": 30}
     assert (report["lost"], report["doubled"]) == ([], [])
     assert report["pictures_per_job"] == {1: 30}
+    assert report["probe"]["requests"] > 0
     assert report["memory_mib"]["largest"][0] - report["memory_mib"]["at first"][0] < 64

@@ -194,7 +194,7 @@ async def test_events_tell_the_steps_and_show_previews(client: httpx.AsyncClient
     watch.cancel()
     assert answer.headers["content-type"].startswith("text/event-stream")
     found = events(answer.text)
-    steps = [data["step"] for name, data in found if data.get("stage") == "generating"]
+    steps = [data["step"] for name, data in found if data.get("stage") == "sampling"]
     assert steps == sorted(steps)
     assert steps[-1] == 12
     assert {data.get("total") for name, data in found if "step" in data} == {12}

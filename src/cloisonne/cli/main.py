@@ -14,6 +14,7 @@ import typer
 from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.evaluate import evaluate
 from cloisonne.cli.inspect import explain, sweep, words
+from cloisonne.cli.limited import pickled_bytes, run_limited
 from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite, grouped
 from cloisonne.cli.studio import studio
 from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, warn
@@ -139,6 +140,10 @@ def convert(
     loading = Loading(dtype=dtype, prediction=prediction)
     loading.check_choices()
     check_conversion(source, out, overwrite=overwrite)
+    if size := pickled_bytes(source):
+        code = run_limited(size)
+        if code is not None:
+            raise typer.Exit(code)
     from cloisonne.models.checkpoints.convert import convert as converted
 
     options = {"prediction": loading.prediction_type(), "dtype": loading.precision(), "overwrite": overwrite}

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from cloisonne.errors import CloisonneError
 from cloisonne.studio.refusals import Refusal, StorageFull, refusal_of
@@ -35,7 +36,8 @@ def create_app(settings: Settings) -> Gate:
     api.state.settings = settings
     gate = Gate(api, settings)
     api.state.gate = gate
-    for kind in (CloisonneError, Refusal, StorageFull, RequestValidationError, HTTPException, Exception):
+    kinds = (CloisonneError, Refusal, StorageFull, RequestValidationError, HTTPException, ClientDisconnect, Exception)
+    for kind in kinds:
         api.add_exception_handler(kind, _refused)
     for module in (jobs, pictures, server, openai_aliases):
         api.include_router(module.router)
@@ -62,6 +64,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
         first = error.errors()[0]
         name, wish = first["loc"][-1], first["msg"][:1].lower() + first["msg"][1:]
         error = Refusal(422, f"{name} cannot be used: {wish}.", kind="query")
+    elif isinstance(error, ClientDisconnect):
+        error = Refusal(400, "The client hung up in the middle of its request.", kind="http")  # nobody reads it
     elif isinstance(error, HTTPException):
         error = Refusal(error.status_code, _sentence(request, error), kind="http", headers=error.headers)
     refusal = refusal_of(error)

@@ -59,9 +59,10 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     def retry_after(self) -> int:
-        """Seconds after which a place in the queue may be free: the mean time of a job, for each device."""
+        """Seconds after which a place in the queue may be free: until a sixteenth of it is drawn."""
         mean = sum(self._seconds) / len(self._seconds)
-        return min(max(round(mean / max(len(self.devices), 1)), 1), 300)
+        jobs = max(len(self._ledger.queue) / 16, 1)
+        return min(max(round(jobs * mean / max(len(self.devices), 1)), 1), 300)
 
     async def cancel(self, job: str) -> None:
         """Ask the device that draws a job to stop before its next step."""

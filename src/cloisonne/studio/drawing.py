@@ -95,7 +95,8 @@ def _edit(scene: Scene, model: Any, options: Mapping[str, Any], report: Report, 
     from cloisonne.pipelines.editing.edit import edit
 
     def watch(end: Any) -> None:
-        report({"stage": end.doing, "step": end.done, "total": end.step.count}, end.preview)
+        stage = "sampling" if end.doing == "editing" else end.doing
+        report({"stage": stage, "step": end.done, "total": end.step.count}, end.preview)
 
     result = edit(scene, model, callback_on_step_end=watch, **options)
     paths = result.save(out)
@@ -142,7 +143,7 @@ def _watched(report: Report) -> tuple[Callable[[Any], None], Any]:
 
     def watch(end: Any) -> None:
         at = {"image": end.image, "num_images": end.num_images, "step": end.step.index + 1, "total": end.step.count}
-        report({"stage": "generating", **at, "loss": None}, end.preview)
+        report({"stage": "sampling", **at, "loss": None}, end.preview)
 
     def stage(what: str, at: int, count: int, loss: float | None = None, /) -> None:
         report({"stage": what, "step": at, "total": count, "loss": loss}, None)

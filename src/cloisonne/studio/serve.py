@@ -19,7 +19,10 @@ from cloisonne.studio.storage.store import Store
 
 STOP_SECONDS = 3
 """Seconds that open connections get at the end."""
-CONNECTIONS = 512
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open; when it is short, clients meet one that is just closing."""
+CONNECTIONS = 2048
+"""Open connections; more are answered by 503."""
 
 
 def data_folder() -> Path:
@@ -46,7 +49,7 @@ def bound(host: str, port: int | None) -> socket.socket:
                     f"Nothing can listen on {host}, port {candidate} ({reason}); choose another."
                 ) from None
         else:
-            listener.listen(128)
+            listener.listen(CONNECTIONS)
             return listener
     raise AssertionError("the last candidate was bound or refused")
 
@@ -54,6 +57,7 @@ def bound(host: str, port: int | None) -> socket.socket:
 def serve(settings: Settings, port: int | None, *, browser: bool, announce: Callable[[str], None] = print) -> None:
     """Serve until interrupted. announce: receives the address, once the server answers."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s")
+    allow_connections()
     Store(settings.data).close()  # refuses before anything is bound
     listener = bound(settings.host, port)
     settings = replace(settings, port=listener.getsockname()[1])
@@ -66,9 +70,22 @@ def serve(settings: Settings, port: int | None, *, browser: bool, announce: Call
         ws="none",
         lifespan="on",
         limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
     asyncio.run(_serve(_Server(config, settings, browser=browser, announce=announce), listener))
+
+
+def allow_connections() -> None:
+    """Allow this process the file descriptors of CONNECTIONS, where the system lets it."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS if hard == resource.RLIM_INFINITY else min(2 * CONNECTIONS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
