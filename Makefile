@@ -16,7 +16,7 @@ SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diff
 	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check tables bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio test test-fast check tables bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -33,6 +33,9 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## draw examples/beach.json into demo.png
 	@.venv/bin/cloisonne generate examples/beach.json -o demo.png --overwrite
 	@echo "The picture is $(CURDIR)/demo.png"
+
+studio: $(INSTALLED)  ## serve the studio and open it in the browser
+	@.venv/bin/cloisonne studio
 
 test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
 	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2

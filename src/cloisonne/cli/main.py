@@ -15,7 +15,9 @@ from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.evaluate import evaluate
 from cloisonne.cli.grouped import grouped
 from cloisonne.cli.inspect import explain, sweep, words
+from cloisonne.cli.limited import pickled_bytes, run_limited
 from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite
+from cloisonne.cli.studio import studio
 from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, warn
 from cloisonne.cli.threads import wait_passively
 from cloisonne.cli.train import train
@@ -105,6 +107,7 @@ app.command()(translate)
 app.command()(sweep)
 app.command()(explain)
 app.command()(words)
+app.command()(studio)
 
 
 @app.command()
@@ -145,6 +148,10 @@ def convert(
     loading = Loading(dtype=dtype, prediction=prediction)
     loading.check_choices()
     check_conversion(source, out, overwrite=overwrite)
+    if size := pickled_bytes(source):
+        code = run_limited(size)
+        if code is not None:
+            raise typer.Exit(code)
     from cloisonne.models.checkpoints.convert import convert as converted
 
     options = {"prediction": loading.prediction_type(), "dtype": loading.precision(), "overwrite": overwrite}

@@ -57,11 +57,32 @@ GENERATION = frozenset(
 """Keys that ``transformers`` writes into every configuration: of text generation, of training, of the file itself."""
 
 
+OF_FILES = ("_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_attn_implementation_autoset")
+"""Keys with an underscore that the libraries write. Others steer what code is run, such as ``_attn_implementation``."""
+
+CODE = ("auto_map", "trust_remote_code", "custom_pipeline", "custom_pipelines")
+"""Keys that name code."""
+
+
+def refuse_code(file: Path, config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for a key that names code or chooses it, also in a part of a configuration."""
+    for key, value in config.items():
+        plain = value is None or isinstance(value, str | bool)
+        if key in CODE or (key.startswith("_") and not (key in OF_FILES and plain)):
+            raise CheckpointError(
+                f'"{file}" has {key} {_quoted(value)}, which may name code to run; no code of a model is run, so '
+                "remove the key."
+            )
+        if isinstance(value, Mapping):
+            refuse_code(file, value)
+
+
 def check_network(file: Path, config: Mapping[str, Any], kind: Any) -> None:
     """Check that this class takes every key of a configuration. kind: a network's class in diffusers.
 
     Raises CheckpointError, with the key and its value, where it is of another class or has an unknown key.
     """
+    refuse_code(file, config)
     named = str(config.get("_class_name", kind.__name__)).removeprefix("Flax")
     if named != kind.__name__:
         raise CheckpointError(f'"{file}" is of {named}, which is not supported; {kind.__name__} is needed.')
@@ -112,6 +133,7 @@ def check_segmenter(file: Path, config: Mapping[str, Any], kind: Any) -> None:
 
 def _check_keys(file: Path, config: Mapping[str, Any], kind: Any, also: Collection[str]) -> None:
     """Raise CheckpointError for a key that a configuration of ``transformers`` does not have, unless it is off."""
+    refuse_code(file, config)
     known = {*inspect.signature(kind.__init__).parameters, *kind().to_dict(), *GENERATION, *also}
     for key, value in config.items():
         off = value is None or value is False or value == {} or value == []

@@ -1,0 +1,1 @@
+"""The studio: an HTTP server with jobs, events and pictures, and the page that uses it."""

@@ -1,0 +1,73 @@
+"""Picture files of a data folder. Their names are ids that the server made; they appear once they are complete."""
+
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Set
+from contextlib import suppress
+from pathlib import Path
+
+from cloisonne.studio.refusals import StorageFull
+from cloisonne.studio.storage.ids import is_id, new_id
+
+_SIZE = struct.Struct(">II")
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class PictureFiles:
+    """PNG files by id, in folders by the first two digits. Raises OSError where the folder cannot be made."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder.resolve()
+
+    def path(self, picture: str) -> Path:
+        """The path of a picture's file, which lies below the folder. Raises KeyError for anything but an id."""
+        if not is_id(picture):
+            raise KeyError(picture)
+        return self._folder / picture[:2] / f"{picture}.png"
+
+    def write(self, png: bytes) -> str:
+        """Write a new file and return its id. Raises StorageFull."""
+        picture = new_id()
+        path = self.path(picture)
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            temporary.write_bytes(png)
+            temporary.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            reason = error.strerror or error
+            raise StorageFull(f"The server cannot store a picture ({reason}); free space on its disk.") from None
+        return picture
+
+    def read(self, picture: str) -> bytes:
+        """The bytes of a picture's file. Raises KeyError where there is none."""
+        try:
+            return self.path(picture).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(picture) from None
+
+    def delete(self, picture: str) -> None:
+        """Delete a picture's file, if there is one."""
+        self.path(picture).unlink(missing_ok=True)
+
+    def delete_except(self, pictures: Set[str]) -> None:
+        """Delete the files of interrupted writes: all but those of these ids."""
+        for folder in os.scandir(self._folder):
+            if not folder.is_dir(follow_symlinks=False):
+                continue
+            for file in os.scandir(folder.path):
+                if Path(file.name).stem not in pictures or not file.name.endswith(".png"):
+                    os.unlink(file.path)
+
+
+def described(png: bytes) -> dict[str, int | str | float]:
+    """The columns of a PNG file: width, height, bytes, sha256, created."""
+    assert png.startswith(SIGNATURE), "only PNG files are stored"
+    width, height = _SIZE.unpack_from(png, 16)
+    digest = hashlib.sha256(png).hexdigest()
+    return {"width": width, "height": height, "bytes": len(png), "sha256": digest, "created": time.time()}
