@@ -69,11 +69,11 @@ def allowed(module: str, name: str) -> bool:
 
 
 def third_party_allowed(layer: str, library: str) -> bool:
-    """The scene knows no tensors, and the core knows nothing but torch."""
+    """The scene knows no tensors, and the core knows nothing but torch and the shapes of its tensors."""
     if layer == "scene":
         return library not in TENSOR_LIBRARIES
     if layer == "core":
-        return library == "torch" or library in sys.stdlib_module_names
+        return library in ("torch", "jaxtyping") or library in sys.stdlib_module_names
     return True
 
 

@@ -22,7 +22,8 @@ ALLOWED = {
     ("methods/mrgd/losses.py", "4"): "the published weights are for latents of 4 x 64 x 64",
     ("pipelines/editing/losses.py", "4"): "a quarter of the steps",
     ("pipelines/attention_maps/overlay.py", "4"): "pixels of a legend",
-    ("pipelines/contact_sheet.py", "8"): "pixels between the images of a sheet",
+    ("pipelines/batch.py", "8"): "the most scenes of a batch",
+    ("pipelines/output/contact_sheet.py", "8"): "pixels between the images of a sheet",
     ("pipelines/mask_warnings.py", "4"): "pixels of a speck",
     ("pipelines/mask_warnings.py", "8"): "OpenCV's neighbours of a pixel",
 }

@@ -86,7 +86,7 @@ def test_a_run_of_an_edit_writes_to_its_run_alone(tiny: Model, preset: str) -> N
     plan, grid = edit_plan(model, preset)
     if model.segmenter is not None:
         # It is read at the first request, and transformers puts its hooks on it at the first forward, behind a lock.
-        model.segmenter().seen(torch.zeros(1, 3, 32, 32))
+        model.segmenter().image_features(torch.zeros(1, 3, 32, 32))
     before = snapshot((plan, model))
     first, run = sampled(plan, model, grid, Run()), Run()
     assert snapshot((plan, model)) == before
