@@ -24,7 +24,7 @@ LAYERS = {
     "eval": {"errors", "scene", "core", "models", "methods", "world"},
     "train": {"errors", "scene", "core", "models", "methods", "world", "eval"},
     "pipelines": {"errors", "scene", "core", "models", "methods", "eval"},
-    "studio": {"errors", "scene", "models", "pipelines"},
+    "studio": {"errors", "scene", "models", "methods", "pipelines"},
     "bench": {"errors", "scene", "core", "models", "methods", "world", "eval", "train", "pipelines"},
 }
 """What each part may import from the others."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+import torch
 from torch import Tensor
 
 import cloisonne
@@ -44,7 +45,9 @@ def test_dir_holds_the_public_names_alone(first: str) -> None:
 def classes(hint: object) -> set[type]:
     """The classes in an annotation; of typed keywords, those of their values."""
     if typing.is_typeddict(hint):
-        return {one for value in typing.get_type_hints(hint).values() for one in classes(value)}
+        return {
+            one for value in typing.get_type_hints(hint, localns={"torch": torch}).values() for one in classes(value)
+        }
     found = {hint} if isinstance(hint, type) and not typing.get_args(hint) else set()
     origin = typing.get_origin(hint)
     found |= {origin} if isinstance(origin, type) else set()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cloisonne.core.plan import AttentionEdit, Refine
+    from cloisonne.core.run import Run
     from cloisonne.core.samplers import Sampler
     from cloisonne.errors import (
         Cancelled,
@@ -77,6 +78,7 @@ __all__ = [
     "Region",
     "RegionEvaluation",
     "Result",
+    "Run",
     "Sampler",
     "Scene",
     "SceneError",
@@ -95,6 +97,7 @@ __all__ = [
 
 _MODULES = {
     "cloisonne.core.plan": ("AttentionEdit", "Refine"),
+    "cloisonne.core.run": ("Run",),
     "cloisonne.core.samplers": ("Sampler",),
     "cloisonne.eval.evaluate": ("Evaluation", "RegionEvaluation"),
     "cloisonne.models.load": ("load",),

@@ -18,6 +18,7 @@ from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import Prepared, prepare
+from cloisonne.scene.prompt import pieces as pieces_of
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -54,11 +55,11 @@ def phrase_of(piece: Tokens) -> list[int]:
 
 
 def encoded(model: Model, text: str) -> Tensor:
-    return model.text.encode(model.text.ids(text))
+    return model.text.encode(pieces_of(text)).tokens
 
 
 def words(model: Model, text: str) -> int:
-    return len(model.text.words(text))
+    return model.text.count(text)
 
 
 @pytest.mark.parametrize("line", ["family", "sd", "xl"])
@@ -100,7 +101,7 @@ def test_texts_know_no_other_region(models: dict[str, Model], line: str) -> None
     for piece in own:
         phrase = {"cat": "a cat", "dog": "a red dog"}[piece.region or ""]
         assert torch.equal(piece.value, encoded(model, f"on the beach, {phrase}"))
-        assert phrase_of(piece) == model.text.words(phrase)
+        assert phrase_of(piece) == model.text.token_ids(phrase)
 
 
 def test_texts_share_the_canvas_by_mask_weight_and_overlap(tiny: Model) -> None:
@@ -175,14 +176,14 @@ def test_the_caption_leaves_out_words_that_name_a_region(
     regions = [CAT.replace(name=f"{k}", box=(k / 8, 0.0, 1.0, 1.0 - k / 8), phrase=p) for k, p in enumerate(phrases)]
     first, *own = pieces(tiny, *regions, caption=caption)
     assert torch.equal(first.value, prepared(tiny, caption=left).ctx.encode(left).tokens)
-    assert [phrase_of(piece) for piece in own] == [tiny.text.words(phrase) for phrase in phrases]
+    assert [phrase_of(piece) for piece in own] == [tiny.text.token_ids(phrase) for phrase in phrases]
 
 
 def test_place_words_are_read_and_not_boosted(tiny: Model) -> None:
     caption, cat = pieces(tiny, CAT, method="bounded-words")
     assert torch.equal(caption.value, encoded(tiny, "on the beach"))
     assert torch.equal(cat.value, encoded(tiny, "on the beach, large square in the left, a cat"))
-    assert phrase_of(cat) == tiny.text.words("a cat")
+    assert phrase_of(cat) == tiny.text.token_ids("a cat")
 
 
 def test_phrases_need_no_room_in_each_other_s_text(tiny: Model) -> None:
@@ -205,7 +206,7 @@ def test_pooled_text_is_of_the_caption_and_the_phrases_that_fit(models: dict[str
         return cond.pooled
 
     encoder: Any = xl.text
-    expected = encoder.say(encoder.ids("on the beach, a cat")).pooled
+    expected = encoder.encode(pieces_of("on the beach, a cat")).pooled
     assert torch.equal(pooled(CAT), expected)
     assert torch.equal(pooled(CAT, long), expected)
 
@@ -213,12 +214,12 @@ def test_pooled_text_is_of_the_caption_and_the_phrases_that_fit(models: dict[str
 def test_a_schedule_changes_the_boosted_tokens(tiny: Model) -> None:
     views = prepared(tiny, CAT.replace(phrase="a [cat:red dog:0.5]"), steps=4).compiled.plan.views
     found = [view.branches["cond"] for view in views]
-    assert [phrase_of(cond.tokens[1]) for cond in found] == [tiny.text.words(t) for t in ("a cat", "a red dog")]  # type: ignore[union-attr]
+    assert [phrase_of(cond.tokens[1]) for cond in found] == [tiny.text.token_ids(t) for t in ("a cat", "a red dog")]  # type: ignore[union-attr]
 
 
 def test_weighted_words_are_boosted_with_their_phrase(tiny: Model) -> None:
     _, cat = pieces(tiny, CAT.replace(phrase="a (red:1.3) cat"))
-    assert phrase_of(cat) == tiny.text.words("a red cat")
+    assert phrase_of(cat) == tiny.text.token_ids("a red cat")
 
 
 @pytest.mark.parametrize("count", [1, 4, 16])

@@ -318,6 +318,6 @@ def test_scenes_from_outside_must_embed_its_image() -> None:
 def test_edits_keep_it(tiny: Model) -> None:
     hat = Region(name="hat", box=(0.0, 0.5, 0.5, 1.0), edit={"kind": "add", "phrase": "a cat"})
     with_tint, without = (edit(scene_of(hat, *more), tiny) for more in ([tinted()], []))
-    before = [np.asarray(made.before.convert("RGB"))[:32, 32:] for made in (with_tint, without)]
+    before = [np.asarray(made.named["before"].convert("RGB"))[:32, 32:] for made in (with_tint, without)]
     assert not np.array_equal(*before)
-    assert np.array_equal(before[0], np.asarray(with_tint.after.convert("RGB"))[:32, 32:])
+    assert np.array_equal(before[0], np.asarray(with_tint.image.convert("RGB"))[:32, 32:])
