@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cloisonne.bench.layouts import facts, through_vae
+from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.eval.benchmark import evaluate_layouts
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.layouts import CANVAS, Layout, layouts
@@ -87,17 +87,10 @@ def main() -> None:
         METHODS["bounded"] = methods[name]
         return np.asarray(generate(scene.replace(method="bounded"), model, seed=seed).image)
 
-    results = evaluate_layouts(
-        run,
-        judge,
-        through_vae(model),
-        given.output,
-        methods=tuple(methods),
-        limit=given.limit,
-        about=facts(model),
-        save_pictures=given.save_pictures,
-    )
-    print(results.markdown())
+    settings = Settings(out=given.output, model=given.model, limit=given.limit, save_pictures=given.save_pictures)
+    keywords = settings.keywords(model)
+    results = evaluate_layouts(run, judge, through_vae(model), given.output, methods=tuple(methods), **keywords)
+    print(results.report().markdown())
 
 
 if __name__ == "__main__":

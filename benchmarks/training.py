@@ -28,7 +28,7 @@ from cloisonne.train.base.latents import LatentStore, fill
 from cloisonne.train.base.recipe import RECIPE, BaseRecipe
 from cloisonne.train.builtin import family
 from cloisonne.train.data import TRAINING_SEEDS
-from cloisonne.train.microbatches import Parts
+from cloisonne.train.microbatches import Microbatches
 from cloisonne.train.optimiser import Mixed
 from cloisonne.world.draw import draw
 from cloisonne.world.picture import sample
@@ -76,7 +76,7 @@ def _training(stores: tuple[LatentStore, LatentStore], recipe: BaseRecipe, parts
     stage = base_stage.stage(text, unet, words, stores[0], 1.0, recipe=recipe, half=stores[1], parts=parts)
     named = [(f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters()]
     optimiser = Mixed(named, lr=stage.lr, outer=stage.outer, muon=stage.muon)
-    with Parts(stage.losses, [p for _, p in named]) as work:
+    with Microbatches(stage.losses, [p for _, p in named]) as work:
         step, began = 0, time.perf_counter()
         while step < 2 or time.perf_counter() - began < seconds:
             work.backward(step, 0.0)
