@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio test check bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio page test check bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -31,6 +31,9 @@ demo: $(INSTALLED)  ## draw examples/beach.json into demo.png
 
 studio: $(INSTALLED)  ## serve the studio and open it in the browser
 	@.venv/bin/cloisonne studio
+
+page:  ## build the studio's page from page/ (needs Node 20 and npm)
+	cd page && npm ci --no-audit --no-fund && npm run build
 
 test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
 	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND")
 ID = "0123456789abcdef" * 2
-PAGE = ("/", "/static/session.js", "/static/none", "/static/../app.py", "/static/%2e%2e/app.py")
+PAGE = ("/", "/static/studio.mjs", "/static/none", "/static/../app.py", "/static/%2e%2e/app.py")
 """What may be read without the token: the page, and nothing outside of its folder."""
 UNKNOWN = ("/v1", "/v1/", "/v1/jobs/", "/docs", "/redoc", "/openapi.json", "/metrics", "/.env", "/v1/config", "/file=x")
 

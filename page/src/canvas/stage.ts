@@ -1,0 +1,246 @@
+/** The canvas: layers, view, pointers. It draws what the state says and keeps nothing of it. */
+
+import { effect } from "@preact/signals";
+import { boundsOf, resized } from "../geometry/shapes";
+import { fitted, panned, toCanvas, type View, zoomed } from "../geometry/view";
+import { markOf, reshape } from "../scene/edits";
+import { withShape } from "../scene/types";
+import { shown } from "../state/jobs";
+import * as store from "../state/store";
+import { Circle, Konva, Layer, Line, Rect, Stage, Transformer } from "./konva";
+import { colourOf } from "./palette";
+import { arrivals } from "./patches";
+import { PictureLayer } from "./pictureLayer";
+import { outline, RegionLayer } from "./regionLayer";
+import { strokeDraft } from "./strokeDraft";
+import { boxTool, brushTool, type Draft, type Handler, lassoTool, type Pointer, polygonTool, selectTool, type Surface } from "./tools";
+import { Gestures } from "./gestures";
+
+export class CanvasStage {
+  private readonly stage: Stage;
+  private readonly regions = new RegionLayer();
+  private readonly pictures = new PictureLayer();
+  private readonly tools = new Layer();
+  private readonly handle = new Rect({ listening: false });
+  private readonly transformer: Transformer;
+  private readonly cursor = new Circle({ listening: false, stroke: "#fff", strokeWidth: 1, strokeScaleEnabled: false });
+  private draftNodes: { destroy(): void }[] = [];
+  private view: View = { scale: 1, x: 0, y: 0 };
+  private handler: (Handler & { close?: () => void }) | null = null;
+  private fits = true;
+  private readonly stops: (() => void)[] = [];
+
+  constructor(private readonly container: HTMLDivElement) {
+    Konva.pixelRatio = Math.min(2, window.devicePixelRatio || 1);
+    this.stage = new Stage({ container, width: container.clientWidth, height: container.clientHeight });
+    this.transformer = new Transformer({
+      rotateEnabled: false,
+      flipEnabled: false,
+      keepRatio: false,
+      ignoreStroke: true,
+      anchorSize: 10,
+      anchorCornerRadius: 2,
+      anchorStroke: "#1d5b86",
+      borderStroke: "#fff",
+      borderDash: [4, 3],
+    });
+    this.cursor.visible(false);
+    this.tools.add(this.handle, this.transformer, this.cursor);
+    this.stage.add(this.pictures.layer, this.regions.layer, this.tools);
+    this.handle.on("transform", () => this.resize(false));
+    this.handle.on("transformend", () => this.resize(true));
+    const gestures = new Gestures(container, {
+      begin: (event) => this.begin(event),
+      move: (event) => this.handler?.move(this.pointer(event)),
+      end: (event) => this.handler?.up(this.pointer(event)),
+      abort: () => this.handler?.stop(),
+      hover: (event) => this.hover(event),
+      pan: (dx, dy) => this.show(panned(this.view, dx, dy)),
+      zoom: (factor, x, y) => this.show(zoomed(this.view, factor, { x, y })),
+      panning: () => store.tool.peek() === "pan",
+    });
+    const observer = new ResizeObserver(() => this.measure());
+    observer.observe(container);
+    this.stops.push(() => gestures.stop(), () => observer.disconnect());
+    this.stops.push(effect(() => this.choose(store.tool.value, store.canvasSize.value)));
+    this.stops.push(effect(() => this.draw()));
+    this.stops.push(this.pictures.watch());
+  }
+
+  /** Remove the canvas from the page. */
+  destroy(): void {
+    this.stops.forEach((stop) => stop());
+    this.stage.destroy();
+  }
+
+  /** Show the whole canvas. */
+  fit(): void {
+    this.show(fitted(store.canvasSize.peek(), this.stage.size()));
+    this.fits = true;
+  }
+
+  /** Zoom around the middle. */
+  zoom(factor: number): void {
+    this.show(zoomed(this.view, factor, { x: this.stage.width() / 2, y: this.stage.height() / 2 }));
+  }
+
+  /** Close a polygon, or end what is being drawn. */
+  finish(cancelled: boolean): void {
+    if (!cancelled && this.handler?.close) this.handler.close();
+    else this.handler?.stop();
+  }
+
+  private surface(): Surface {
+    return {
+      size: store.canvasSize.peek(),
+      unit: 1 / this.view.scale,
+      grid: store.details.peek()?.grid ?? 8,
+      draft: (draft) => this.draft(draft),
+    };
+  }
+
+  private choose(tool: store.Tool, _size: unknown): void {
+    this.handler?.stop();
+    this.container.dataset.tool = tool;
+    const surface = this.surface();
+    Object.defineProperty(surface, "unit", { get: () => 1 / this.view.scale });
+    const make: Record<store.Tool, () => Handler | null> = {
+      select: () => selectTool(surface),
+      box: () => boxTool(surface, "box"),
+      ellipse: () => boxTool(surface, "ellipse"),
+      polygon: () => polygonTool(surface),
+      lasso: () => lassoTool(surface),
+      brush: () => brushTool(surface, false),
+      eraser: () => brushTool(surface, true),
+      pan: () => null,
+    };
+    this.handler = make[tool]();
+    if (tool !== "brush" && tool !== "eraser") this.cursor.visible(false);
+  }
+
+  private measure(): void {
+    this.stage.size({ width: this.container.clientWidth, height: this.container.clientHeight });
+    if (this.fits) this.fit();
+  }
+
+  private show(view: View): void {
+    this.fits = false;
+    this.view = view;
+    this.stage.scale({ x: view.scale, y: view.scale });
+    this.stage.position({ x: view.x, y: view.y });
+    this.pictures.scaled(view.scale);
+    this.container.dataset.view = [view.scale, view.x, view.y].map((value) => value.toFixed(3)).join(" ");
+    this.draw();
+  }
+
+  /** Tints are fainter over a picture than over the empty canvas. */
+  private opacity(): number {
+    return store.overlay.value * (shown.value || store.scene.value.background ? 0.5 : 1);
+  }
+
+  private lastSize = "";
+
+  private draw(): void {
+    const size = store.canvasSize.value;
+    void arrivals.value;
+    const key = `${size.width}x${size.height}`;
+    if (key !== this.lastSize) {
+      this.lastSize = key;
+      this.pictures.resize(size);
+      queueMicrotask(() => this.fit());
+    }
+    const selected = store.selected.value;
+    this.regions.draw(store.doc.value, { size, scale: this.view.scale, selected, opacity: this.opacity() });
+    this.handles();
+  }
+
+  private handles(): void {
+    const region = store.selectedRegion.value;
+    const mark = region && markOf(store.doc.value, region.name);
+    const bounds = region && store.tool.value === "select" && !mark?.locked && !mark?.hidden
+      ? boundsOf(region, store.canvasSize.value)
+      : null;
+    if (bounds) {
+      this.handle.setAttrs({ x: bounds.x, y: bounds.y, width: bounds.width, height: bounds.height, scaleX: 1, scaleY: 1 });
+    }
+    this.transformer.nodes(bounds ? [this.handle] : []);
+    this.tools.batchDraw();
+  }
+
+  private resize(done: boolean): void {
+    const region = store.selectedRegion.peek();
+    if (!region) return;
+    const size = store.canvasSize.peek();
+    const to = {
+      x: this.handle.x(),
+      y: this.handle.y(),
+      width: this.handle.width() * this.handle.scaleX(),
+      height: this.handle.height() * this.handle.scaleY(),
+    };
+    const shape = resized(region, to, size);
+    if (done) {
+      store.change((doc) => reshape(doc, region.name, shape));
+      this.handles();
+      return;
+    }
+    const doc = store.doc.peek();
+    const live = doc.scene.regions.map((one) => (one === region ? withShape(region, shape) : one));
+    const look = { size, scale: this.view.scale, selected: region.name, opacity: this.opacity() };
+    this.regions.draw({ ...doc, scene: { ...doc.scene, regions: live } }, look);
+  }
+
+  private pointer(event: PointerEvent): Pointer {
+    const bounds = this.container.getBoundingClientRect();
+    const at = toCanvas(this.view, event.clientX - bounds.left, event.clientY - bounds.top);
+    const pen = event.pointerType === "pen";
+    return { ...at, pressure: pen ? event.pressure : 0.5, pen, shift: event.shiftKey };
+  }
+
+  private begin(event: PointerEvent): boolean {
+    const bounds = this.container.getBoundingClientRect();
+    const at = { x: event.clientX - bounds.left, y: event.clientY - bounds.top };
+    if (this.stage.getIntersection(at)?.name().includes("_anchor")) return false;
+    this.handler?.down(this.pointer(event));
+    return true;
+  }
+
+  private hover(event: PointerEvent | null): void {
+    const paints = store.tool.peek() === "brush" || store.tool.peek() === "eraser";
+    this.cursor.visible(paints && event !== null);
+    if (event && paints) {
+      const at = this.pointer(event);
+      this.cursor.setAttrs({ x: at.x, y: at.y, radius: store.brushSize.peek() / 2 });
+    }
+    this.tools.batchDraw();
+    if (event && store.tool.peek() === "polygon") this.handler?.move(this.pointer(event));
+  }
+
+  private draft(draft: Draft | null): void {
+    this.draftNodes.forEach((node) => node.destroy());
+    this.draftNodes = [];
+    if (draft?.shift) {
+      this.regions.shift(draft.shift.name, draft.shift.x, draft.shift.y);
+      this.transformer.nodes([]);
+    } else if (!draft) {
+      this.draw();
+    }
+    const look = { stroke: "#fff", strokeWidth: 1.5, strokeScaleEnabled: false, listening: false };
+    const size = store.canvasSize.peek();
+    const nodes = [];
+    if (draft?.shape) nodes.push(outline(draft.shape, size, { ...look, fill: "rgba(86, 180, 233, 0.3)" }));
+    if (draft?.line) {
+      const points = draft.line.flatMap((at) => [at.x, at.y]);
+      nodes.push(new Line({ ...look, stroke: "rgba(0, 0, 0, 0.6)", strokeWidth: 4, points }), new Line({ ...look, points }));
+    }
+    if (draft?.stroke) {
+      const colour = markOf(store.doc.peek(), store.selected.peek() ?? "").colour;
+      nodes.push(strokeDraft(draft.stroke, draft.stroke.erase ? "#202226" : colourOf(colour)));
+    }
+    for (const node of nodes) {
+      if (!node) continue;
+      this.tools.add(node);
+      this.draftNodes.push(node);
+    }
+    this.tools.batchDraw();
+  }
+}

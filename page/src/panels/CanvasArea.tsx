@@ -1,0 +1,33 @@
+/** The canvas on the page. */
+
+import { useEffect, useRef } from "preact/hooks";
+import { CanvasStage } from "../canvas/stage";
+import { register } from "../state/canvasApi";
+import { canvasSize, scene } from "../state/store";
+import { ViewBar } from "./ToolBar";
+
+export function CanvasArea() {
+  const area = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (!area.current) return;
+    const stage = new CanvasStage(area.current);
+    register(stage);
+    return () => {
+      register(null);
+      stage.destroy();
+    };
+  }, []);
+  const { width, height } = canvasSize.value;
+  const label =
+    `Canvas, ${width} x ${height} pixels, ${scene.value.regions.length} regions. ` +
+    "Enter adds a region, arrows move the selected one, Alt and arrows resize it.";
+  return (
+    <div class="canvas-area">
+      <div ref={area} id="canvas" class="canvas" role="application" tabIndex={0} aria-label={label} />
+      <span class="canvas-size">
+        {width} × {height}
+      </span>
+      <ViewBar />
+    </div>
+  );
+}
