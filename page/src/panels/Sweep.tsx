@@ -4,26 +4,12 @@ import { useState } from "preact/hooks";
 import { sceneToSend } from "../scene/exchange";
 import { submit } from "../state/jobs";
 import * as store from "../state/store";
+import { valuesOf } from "../state/values";
 import { Dialog } from "./Dialog";
 import { Select, TextField } from "./fields";
 
 const OF_SCENE = ["guidance", "steps", "seed", "method", "overlap", "sampler", "guidance_rescale", "strength"];
 const OF_REGION = ["weight", "feather", "start", "stop", "strict", "similarity", "phrase"];
-
-/** The values of a list: JSON where it parses, else text. */
-export function valuesOf(text: string): unknown[] {
-  return text
-    .split(",")
-    .map((part) => part.trim())
-    .filter(Boolean)
-    .map((part) => {
-      try {
-        return JSON.parse(part) as unknown;
-      } catch {
-        return part;
-      }
-    });
-}
 
 export function SweepDialog({ close }: { close: () => void }) {
   const [field, setField] = useState("guidance");
