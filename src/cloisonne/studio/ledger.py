@@ -73,6 +73,10 @@ class Ledger:
         except KeyError:
             raise missing("job", job) from None
 
+    async def jobs(self, limit: int, before: int | None) -> list[Job]:
+        """The newest jobs, those with a smaller number than ``before``."""
+        return [self._unsaved.get(job.id, job) for job in await self.db(self.store.jobs, limit, before)]
+
     async def inputs(self, pictures: list[str]) -> dict[str, dict[str, str]]:
         """Paths and hashes of pictures, for a worker. Raises Refusal where one was deleted."""
         found = {}

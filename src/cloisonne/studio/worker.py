@@ -25,6 +25,8 @@ PREVIEW_SHARE = 0.05
 """Previews take at most this fraction of the time since the first step."""
 PREVIEW_SIDE = 512
 """Largest side of a preview in pixels."""
+NICENESS = 5
+"""Where the processor is busy, the server answers before the worker draws."""
 MODELS = 2
 """Models that stay loaded."""
 
@@ -191,6 +193,8 @@ def main() -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print does not end up between the messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     worker = Worker(sys.argv[1], source, sink)
     importlib.import_module("cloisonne.studio.drawing")
     importlib.import_module("torch")  # takes seconds

@@ -31,8 +31,8 @@ async def listed(
 ) -> dict[str, Any]:
     """The newest jobs; ``before`` the number of the last one gives the next page."""
     studio = studio_of(request)
-    jobs = await studio.db(studio.store.jobs, limit, before)
-    return {"jobs": [job_json(await studio.job(job.id), studio.position(job.id)) for job in jobs]}
+    jobs = await studio.ledger.jobs(limit, before)
+    return {"jobs": [job_json(job, studio.position(job.id)) for job in jobs]}
 
 
 @router.get("/{job}")
