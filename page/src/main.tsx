@@ -23,6 +23,7 @@ async function start(): Promise<void> {
   effect(() => void store.attempt(() => measureBackground(store.scene.value.background)));
   watchModel();
   watchDocument();
+  root.dataset.ready = "true";
 }
 
 /** Read what the document's model can do. */

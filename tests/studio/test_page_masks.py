@@ -64,7 +64,9 @@ def test_masks_are_those_of_the_scene() -> None:
     answers = json.loads(done.stdout)
     assert len(answers) == len(asked)
     for one, answer in zip(asked, answers, strict=True):
-        mask = Region(name="a", phrase="a", feather=one["feather"], **one["shape"]).soft_mask(one["height"], one["width"])
+        mask = Region(name="a", phrase="a", feather=one["feather"], **one["shape"]).soft_mask(
+            one["height"], one["width"]
+        )
         own = np.array(answer["bits"], np.uint32).view(np.float32).reshape(mask.shape)
         np.testing.assert_array_equal(own, mask, err_msg=str(one)[:300])
         again = Rle(**answer["rle"]).pixels()

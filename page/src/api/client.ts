@@ -14,7 +14,16 @@ export class Refused extends Error {
   }
 }
 
-async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+const RETRY = 700;
+
+/** patient: ask again while the server says that it is busy, as it is while a device starts. */
+async function call<T>(
+  method: string,
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+  patient = false,
+): Promise<T> {
   const form = body instanceof FormData;
   const init: RequestInit = { method, signal };
   if (body !== undefined) init.body = form ? body : JSON.stringify(body);
@@ -25,6 +34,11 @@ async function call<T>(method: string, path: string, body?: unknown, signal?: Ab
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Refused("The server does not answer; is it still running?", 0);
+  }
+  if (answer.status === 503 && patient) {
+    await new Promise((resolve) => setTimeout(resolve, RETRY));
+    if (signal?.aborted) throw new DOMException("superseded", "AbortError");
+    return call(method, path, body, signal, patient);
   }
   if (answer.status === 204) return undefined as T;
   const data: unknown = await answer.json().catch(() => null);
@@ -43,7 +57,7 @@ export async function beginSession(): Promise<void> {
 
 export const api = {
   models: () => call<{ data: Model[] }>("GET", "/v1/models"),
-  model: (name: string) => call<Model>("GET", `/v1/models/${encodeURIComponent(name)}`),
+  model: (name: string) => call<Model>("GET", `/v1/models/${encodeURIComponent(name)}`, undefined, undefined, true),
   schema: () => call<Schema>("GET", "/v1/schema"),
   jobs: () => call<{ jobs: Job[] }>("GET", "/v1/jobs?limit=40"),
   job: (id: string) => call<Job>("GET", `/v1/jobs/${id}`),
@@ -53,7 +67,7 @@ export const api = {
   cancel: (id: string) => call<Job>("DELETE", `/v1/jobs/${id}`),
   erase: (id: string) => call<void>("DELETE", `/v1/jobs/${id}/record`),
   explain: (scene: Scene, model: string | null, signal: AbortSignal) =>
-    call<Explanation>("POST", "/v1/explain", { scene, model }, signal),
+    call<Explanation>("POST", "/v1/explain", { scene, model }, signal, true),
   picture: (id: string) => call<Picture>("GET", `/v1/pictures/${id}/info`),
   erasePicture: (id: string) => call<void>("DELETE", `/v1/pictures/${id}`),
   upload: (file: Blob) => {

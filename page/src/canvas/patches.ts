@@ -47,6 +47,13 @@ export function regionPatch(region: Region, size: Size): Patch {
   return patch;
 }
 
+/** The mask of a shape, with its feather, once its picture has arrived. */
+export async function loadedPatch(shape: Shape & { feather?: number }, size: Size): Promise<Patch> {
+  const id = pictureId(shape.mask);
+  const patch = id ? brightness(await pixels(pictureUrl(id)), size) : shapePatch(shape, size);
+  return feathered(patch, shape.feather ?? 0, size.width, size.height);
+}
+
 /** A mask from the server, by its brightness; how the server reads it is in its warnings. */
 function maskPicture(id: string | null, size: Size): Patch | null {
   if (!id) return NOTHING;

@@ -5,8 +5,8 @@ import { pictureUrl } from "../api/client";
 import type { Size } from "../geometry/view";
 import { pictureId } from "../scene/types";
 import { explanation } from "../state/explain";
-import { before, running, shown } from "../state/jobs";
-import { compare, differenceImage, visible } from "../state/see";
+import { running, shown } from "../state/jobs";
+import { compare, differenceImage, earlier, isSheet, visible } from "../state/see";
 import * as store from "../state/store";
 import { image } from "./images";
 import { Group, Layer, Line, Picture, Rect } from "./konva";
@@ -30,7 +30,8 @@ export class PictureLayer {
   /** Set the size of the canvas. */
   resize(size: Size): void {
     this.size = size;
-    for (const node of [this.paper, this.main, this.old, this.difference]) node.size(size);
+    for (const node of [this.paper, this.difference]) node.size(size);
+    for (const node of [this.main, this.old]) this.contain(node);
     this.layer.batchDraw();
   }
 
@@ -44,9 +45,12 @@ export class PictureLayer {
   watch(): () => void {
     const stops = [
       effect(() => this.put(this.main, mainUrl())),
-      effect(() => this.put(this.old, compare.value === null ? null : beforeUrl())),
+      effect(() => this.put(this.old, compare.value === null || !earlier.value ? null : pictureUrl(earlier.value))),
       effect(() => this.showPreview(running.value?.progress?.preview ?? null)),
       effect(() => this.compareAt(compare.value)),
+      effect(() => {
+        this.paper.visible(!isSheet.value);
+      }),
       effect(() => {
         const canvas = differenceImage.value;
         this.difference.image(canvas ?? undefined);
@@ -70,11 +74,24 @@ export class PictureLayer {
       (loaded) => {
         if (this.wanted.get(node) !== url) return;
         node.image(loaded);
+        this.contain(node);
         node.getStage()?.container().setAttribute("data-picture", node === this.main ? url : "");
         this.layer.batchDraw();
       },
       (error) => this.wanted.get(node) === url && store.fail(error),
     );
+  }
+
+  /** Place a picture in the canvas; sheets and strips keep their shape. */
+  private contain(node: Picture): void {
+    const source = node.image() as HTMLImageElement | undefined;
+    const { naturalWidth: w = 1, naturalHeight: h = 1 } = source ?? {};
+    const { width, height } = this.size;
+    const { width: across = 1, height: down = 1 } = this.layer.getStage()?.size() ?? {};
+    const unit = Math.max(width / across, height / down);
+    const scale = 0.94 * Math.min((across * unit) / w, (down * unit) / h);
+    const place = Math.abs(w / h - width / height) < 0.02 ? { width, height } : { width: w * scale, height: h * scale };
+    node.size(place).position({ x: (width - place.width) / 2, y: (height - place.height) / 2 });
   }
 
   private loading = false;
@@ -126,11 +143,4 @@ function mainUrl(): string | null {
   if (visible.value === "background" && background) return pictureUrl(background);
   if (shown.value) return pictureUrl(shown.value.picture);
   return background ? pictureUrl(background) : null;
-}
-
-/** What a result is compared with: the background that it was made over, else the picture before it. */
-export function beforeUrl(): string | null {
-  const background = pictureId(store.scene.value.background);
-  const id = before.value ?? background;
-  return id ? pictureUrl(id) : null;
 }

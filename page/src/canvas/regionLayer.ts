@@ -65,9 +65,9 @@ export class RegionLayer {
 
 function label(text: string, at: { x: number; y: number }, colour: number, scale: number): Label {
   const node = new Label({ x: at.x, y: at.y, scaleX: 1 / scale, scaleY: 1 / scale });
-  node.add(new Tag({ fill: "#16181c", opacity: 0.82, cornerRadius: 3 }));
+  node.add(new Tag({ fill: "rgba(22, 24, 28, 0.85)", stroke: colourOf(colour), strokeWidth: 1.5, cornerRadius: 3 }));
   const shown = text.length > 24 ? `${text.slice(0, 23)}…` : text;
-  node.add(new Text({ text: shown, fontSize: 12, fontFamily: "system-ui, sans-serif", fill: colourOf(colour), padding: 3 }));
+  node.add(new Text({ text: shown, fontSize: 12, fontFamily: "system-ui, sans-serif", fill: "#ffffff", padding: 4 }));
   return node;
 }
 

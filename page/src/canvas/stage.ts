@@ -1,11 +1,12 @@
 /** The canvas: layers, view, pointers. It draws what the state says and keeps nothing of it. */
 
-import { effect } from "@preact/signals";
+import { effect, untracked } from "@preact/signals";
 import { boundsOf, resized } from "../geometry/shapes";
 import { fitted, panned, toCanvas, type View, zoomed } from "../geometry/view";
 import { markOf, reshape } from "../scene/edits";
 import { withShape } from "../scene/types";
 import { shown } from "../state/jobs";
+import { compare, differenceImage, isSheet } from "../state/see";
 import * as store from "../state/store";
 import { Circle, Konva, Layer, Line, Rect, Stage, Transformer } from "./konva";
 import { colourOf } from "./palette";
@@ -62,7 +63,13 @@ export class CanvasStage {
     const observer = new ResizeObserver(() => this.measure());
     observer.observe(container);
     this.stops.push(() => gestures.stop(), () => observer.disconnect());
-    this.stops.push(effect(() => this.choose(store.tool.value, store.canvasSize.value)));
+    this.stops.push(
+      effect(() => {
+        const tool = store.tool.value;
+        void store.canvasSize.value;
+        untracked(() => this.choose(tool));
+      }),
+    );
     this.stops.push(effect(() => this.draw()));
     this.stops.push(this.pictures.watch());
   }
@@ -99,7 +106,7 @@ export class CanvasStage {
     };
   }
 
-  private choose(tool: store.Tool, _size: unknown): void {
+  private choose(tool: store.Tool): void {
     this.handler?.stop();
     this.container.dataset.tool = tool;
     const surface = this.surface();
@@ -135,6 +142,7 @@ export class CanvasStage {
 
   /** Tints are fainter over a picture than over the empty canvas. */
   private opacity(): number {
+    if (compare.value !== null || differenceImage.value !== null) return 0;
     return store.overlay.value * (shown.value || store.scene.value.background ? 0.5 : 1);
   }
 
@@ -150,6 +158,7 @@ export class CanvasStage {
       queueMicrotask(() => this.fit());
     }
     const selected = store.selected.value;
+    this.regions.layer.visible(!isSheet.value);
     this.regions.draw(store.doc.value, { size, scale: this.view.scale, selected, opacity: this.opacity() });
     this.handles();
   }
@@ -157,7 +166,7 @@ export class CanvasStage {
   private handles(): void {
     const region = store.selectedRegion.value;
     const mark = region && markOf(store.doc.value, region.name);
-    const bounds = region && store.tool.value === "select" && !mark?.locked && !mark?.hidden
+    const bounds = region && store.tool.value === "select" && !isSheet.value && !mark?.locked && !mark?.hidden
       ? boundsOf(region, store.canvasSize.value)
       : null;
     if (bounds) {

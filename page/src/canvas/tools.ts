@@ -178,10 +178,11 @@ export function brushTool(surface: Surface, erase: boolean): Handler {
 function painted(stroke: Dab[], pen: boolean, erase: boolean, size: Size): void {
   const patch = strokePatch(stroke, store.brushSize.peek(), pen, size);
   const doc = store.doc.peek();
-  const region = regionOf(doc, store.selected.peek());
+  const under = erase ? regionAt(stroke[0]?.x ?? 0, stroke[0]?.y ?? 0, size) : undefined;
+  const region = regionOf(doc, store.selected.peek()) ?? under;
   if (!patch.width) return;
   if (!region) {
-    if (erase) store.say("Select the region to erase from.");
+    if (erase) store.say("There is no region to erase from.");
     else added({ rle: encoded(patch, size.width, size.height) });
     return;
   }

@@ -1,8 +1,9 @@
 /** The page. */
 
 import { useEffect, useState } from "preact/hooks";
+import { readable } from "../scene/exchange";
 import { open } from "../state/actions";
-import { attempt, notice } from "../state/store";
+import { attempt, notice, scene } from "../state/store";
 import { CanvasArea } from "./CanvasArea";
 import { GenerateBar } from "./GenerateBar";
 import { IconButton } from "./icons";
@@ -19,7 +20,7 @@ function Notice() {
     <div class="notices" role={now?.error ? "alert" : "status"}>
       {now && (
         <p class={now.error ? "notice error" : "notice"}>
-          <span>{now.text}</span>
+          <span>{readable(now.text, scene.value)}</span>
           <IconButton icon="close" label="Close the message" onClick={() => (notice.value = null)} />
         </p>
       )}

@@ -111,6 +111,20 @@ function ConceptFields({ region, set }: { region: Region; set: Set }) {
   );
 }
 
+function LoraFields({ region, set }: { region: Region; set: Set }) {
+  const names = store.details.value?.loras ?? [];
+  const given = (typeof region.lora === "string" ? { [region.lora]: 1 } : (region.lora ?? {})) as Record<string, number>;
+  const [name, scale] = Object.entries(given)[0] ?? ["", 1];
+  const reason = reasonOf("lora");
+  const choices = [{ value: "", label: "none" }, ...names.map((value) => ({ value, label: value }))];
+  return (
+    <>
+      <Select label="LoRA" value={name} reason={reason} choices={choices} onChange={(next) => set({ lora: next ? { [next]: scale } : undefined })} />
+      {name && <Slider label="Scale" min={-2} max={2} step={0.05} value={scale} onInput={(value) => set({ lora: { [name]: value } })} />}
+    </>
+  );
+}
+
 export function Conditions(props: { region: Region; set: Set }) {
   const { region } = props;
   return (
@@ -119,6 +133,7 @@ export function Conditions(props: { region: Region; set: Set }) {
       {!region.edit && !region.concept && <ExemplarFields {...props} />}
       {!region.edit && !region.concept && <ControlFields {...props} />}
       {!region.edit && <ConceptFields {...props} />}
+      {!region.edit && !region.concept && <LoraFields {...props} />}
     </>
   );
 }

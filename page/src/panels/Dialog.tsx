@@ -9,10 +9,10 @@ export function Dialog(props: { title: string; close: () => void; children: Comp
   useEffect(() => dialog.current?.showModal(), []);
   return (
     <dialog ref={dialog} onClose={props.close} aria-label={props.title}>
-      <header class="panel-head">
+      <div class="panel-head">
         <h2>{props.title}</h2>
         <IconButton icon="close" label="Close" onClick={() => dialog.current?.close()} />
-      </header>
+      </div>
       {props.children}
     </dialog>
   );

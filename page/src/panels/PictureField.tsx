@@ -2,6 +2,7 @@
 
 import { useId, useState } from "preact/hooks";
 import { api, thumbUrl } from "../api/client";
+import { shown } from "../state/jobs";
 import { attempt } from "../state/store";
 import { IconButton } from "./icons";
 
@@ -13,6 +14,7 @@ export function PictureField(props: {
 }) {
   const id = useId();
   const [over, setOver] = useState(false);
+  const now = shown.value?.picture;
   const take = (file: File | null | undefined) => {
     if (file && !props.reason) void attempt(async () => props.onPicture((await api.upload(file)).id));
   };
@@ -51,7 +53,14 @@ export function PictureField(props: {
             event.currentTarget.value = "";
           }}
         />
-        <span class="quiet">Drop, paste or choose a picture.</span>
+        <span class="quiet">
+          Drop, paste or choose a picture.
+          {now && !props.reason && (
+            <button type="button" class="link" onClick={() => props.onPicture(now)}>
+              Use the one shown
+            </button>
+          )}
+        </span>
       </div>
       {props.picture && <IconButton icon="close" label={`Remove ${props.label}`} onClick={() => props.onPicture(null)} />}
       {props.reason && <p class="reason">{props.reason}</p>}

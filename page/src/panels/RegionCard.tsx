@@ -1,7 +1,7 @@
 /** The selected region: what is in it, and how. */
 
-import { updateRegion } from "../scene/edits";
-import { titleOf } from "../scene/exchange";
+import { regionOf, updateRegion } from "../scene/edits";
+import { readable, titleOf } from "../scene/exchange";
 import type { Region } from "../scene/types";
 import { redraw } from "../state/actions";
 import { explanation, refusal } from "../state/explain";
@@ -18,21 +18,26 @@ export function setRegion(name: string, fields: Partial<Region>): void {
 
 const orNone = <T,>(value: T, none: T): T | undefined => (value === none ? undefined : value);
 
+function titled(name: string): string {
+  const region = regionOf(store.doc.value, name);
+  return region ? titleOf(region) : name;
+}
+
 function Findings({ region }: { region: Region }) {
   const found = explanation.value?.regions.find((one) => one.name === region.name);
   const refused = refusal.value?.region === region.name ? refusal.value.message : null;
-  const lines = [refused, found?.unsupported, ...(found?.warnings ?? [])].filter(Boolean);
+  const lines = [refused, found?.unsupported, ...(found?.warnings ?? [])].filter((line) => typeof line === "string");
   const overlaps = Object.entries(found?.overlaps ?? {});
   return (
     <div aria-live="polite">
       {found?.dropped && <p class="bad">This region is dropped: the text encoder has no room for it.</p>}
       {lines.map((line) => (
         <p key={line} class="bad">
-          {line}
+          {readable(line, store.scene.value)}
         </p>
       ))}
       {overlaps.length > 0 && (
-        <p class="quiet">Covered by {overlaps.map(([name, share]) => `${name} to ${Math.round(100 * share)} %`).join(", ")}.</p>
+        <p class="quiet">Covered by {overlaps.map(([other, share]) => `${titled(other)} to ${share < 0.01 ? "less than 1" : Math.round(100 * share)} %`).join(", ")}.</p>
       )}
     </div>
   );
@@ -71,7 +76,7 @@ export function RegionCard() {
           </button>
         </div>
       )}
-      <Section title="Conditions" open={!!(region.exemplar || region.control || region.edit || region.concept)}>
+      <Section key={name} title="Conditions" open={!!(region.exemplar || region.control || region.edit || region.concept)}>
         <Conditions region={region} set={set} />
       </Section>
       <Section title="Strength and edge" open>

@@ -1,6 +1,6 @@
 /** Regions as layers: the uppermost first. */
 
-import { useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { COLOURS, colourOf, patternOf } from "../canvas/palette";
 import * as edits from "../scene/edits";
 import { isReady, titleOf } from "../scene/exchange";
@@ -24,7 +24,7 @@ function finding(region: Region): { text: string; bad: boolean } {
   return { text: overlaps ? `${covered}, overlaps ${overlaps}` : covered, bad: false };
 }
 
-function Row({ region, index, drag }: { region: Region; index: number; drag: (to: number) => void }) {
+function Row({ region, index }: { region: Region; index: number }) {
   const mark = edits.markOf(store.doc.value, region.name);
   const chosen = store.selected.value === region.name;
   const { text, bad } = finding(region);
@@ -45,7 +45,6 @@ function Row({ region, index, drag }: { region: Region; index: number; drag: (to
       draggable={!naming}
       onDragStart={(event) => {
         event.dataTransfer?.setData("text/x-region", region.name);
-        drag(index);
       }}
       onDragOver={(event) => {
         if (!event.dataTransfer?.types.includes("text/x-region")) return;
@@ -132,13 +131,31 @@ function Swatch({ region }: { region: Region }) {
 
 export function RegionList() {
   const { regions } = store.scene.value;
-  const dragged = useRef(-1);
+  const [over, setOver] = useState(false);
   const rest = explanation.value?.caption_share;
   return (
-    <section class="panel" aria-label="Regions">
+    <section
+      class={`panel${over ? " over" : ""}`}
+      aria-label="Regions"
+      onDragOver={(event) => {
+        if (!event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        event.stopPropagation();
+        setOver(true);
+      }}
+      onDragLeave={() => setOver(false)}
+      onDrop={(event) => {
+        setOver(false);
+        const file = event.dataTransfer?.files[0];
+        if (!file) return;
+        event.preventDefault();
+        event.stopPropagation();
+        void store.attempt(() => importMask(file));
+      }}
+    >
       <header class="panel-head">
         <h2>Regions</h2>
-        <label class="file-link" title="A picture: white is the region">
+        <label class="file-link" title="A picture: white is the region. Or drop it here.">
           Import mask
           <input
             type="file"
@@ -155,7 +172,7 @@ export function RegionList() {
       {regions.length ? (
         <ul class="rows">
           {regions.map((region, index) => (
-            <Row key={region.name} region={region} index={index} drag={(to) => (dragged.current = to)} />
+            <Row key={region.name} region={region} index={index} />
           ))}
         </ul>
       ) : (

@@ -3,14 +3,15 @@
 import { useEffect, useRef } from "preact/hooks";
 import { pictureUrl, thumbUrl } from "../api/client";
 import { accept, discardShown, restoreShown } from "../state/actions";
-import { before, show, shown, shownStaged, staged, step, type Staged } from "../state/jobs";
-import { beforeId, compare, differenceFound, hideDifference, showDifference } from "../state/see";
+import { show, shown, shownStaged, staged, step, type Staged } from "../state/jobs";
+import { compare, differenceFound, hideDifference, earlier, showDifference } from "../state/see";
 import * as store from "../state/store";
 import { Icon, IconButton } from "./icons";
 
 function title(one: Staged): string {
   const seed = one.job.report?.outputs?.[one.index]?.seed;
-  return `${one.job.verb} ${one.job.number}, ${one.picture.name}${seed === undefined ? "" : `, seed ${seed}`}`;
+  const name = /^\d+$/.test(one.picture.name) ? "" : `, ${one.picture.name}`;
+  return `${one.job.verb} ${one.job.number}${name}${seed === undefined ? "" : `, seed ${seed}`}`;
 }
 
 function Difference() {
@@ -38,7 +39,7 @@ function toggle(what: "compare" | "difference"): void {
   compare.value = null;
   hideDifference();
   if (what === "compare" && !comparing) {
-    if (beforeId()) compare.value = 0.5;
+    if (earlier.peek()) compare.value = 0.5;
     else store.say("There is no earlier picture to compare with; generate another one first.");
   }
   if (what === "difference" && !differing) void store.attempt(showDifference);
@@ -91,7 +92,7 @@ export function Staging() {
           <li key={item.picture.id}>
             <button type="button" class="thumb" aria-pressed={item.picture.id === now} aria-label={title(item)} title={title(item)} onClick={() => show(item.job.id, item.picture.id)}>
               <img src={thumbUrl(item.picture.id, 128)} alt="" loading="lazy" />
-              {item.picture.id === before.value && <span class="badge">before</span>}
+              {item.picture.id === earlier.value && <span class="badge">before</span>}
             </button>
           </li>
         ))}

@@ -1,7 +1,7 @@
 /** Form fields. Each change of a field in a row is one step of the history, until the field is left. */
 
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { seal } from "../state/store";
 
 interface Common {
@@ -170,10 +170,11 @@ export function Check(props: Common & { checked: boolean; onChange: (checked: bo
   );
 }
 
-/** A part of a panel that opens and closes. */
+/** A part of a panel that opens and closes. open: whether it is open at first. */
 export function Section(props: { title: string; open?: boolean; children: ComponentChildren }) {
+  const [open, setOpen] = useState(!!props.open);
   return (
-    <details class="section" open={props.open}>
+    <details class="section" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>{props.title}</summary>
       <div class="section-body">{props.children}</div>
     </details>

@@ -20,6 +20,11 @@ export function titleOf(region: Region): string {
   return /^region-\d+$/.test(region.name) && words ? words : region.name;
 }
 
+/** A sentence of the server, with the titles of regions in place of their names. */
+export function readable(sentence: string, scene: Scene): string {
+  return scene.regions.reduce((text, region) => text.replaceAll(`"${region.name}"`, `"${titleOf(region)}"`), sentence);
+}
+
 /** The scene that is sent: hidden regions have weight 0, regions that have nothing to draw are left out. */
 export function sceneToSend(doc: Doc): Scene {
   const { regions, ...scene } = doc.scene;

@@ -1,10 +1,10 @@
 /** See and prove: what is shown over the picture, and how much changed outside of the regions. */
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { pictureUrl } from "../api/client";
 import { pixels } from "../canvas/images";
-import { regionPatch } from "../canvas/patches";
-import { pictureId, type Scene } from "../scene/types";
+import { loadedPatch } from "../canvas/patches";
+import { pictureId, type PictureRef, type Scene, type Shape } from "../scene/types";
 import { before, shownStaged } from "./jobs";
 import { scene } from "./store";
 import { type Difference, difference } from "./difference";
@@ -16,11 +16,22 @@ export const visible = signal<"result" | "background">("result");
 export const differenceImage = signal<HTMLCanvasElement | null>(null);
 export const differenceFound = signal<Difference | null>(null);
 
-/** The address of what the shown picture is compared with. */
-export function beforeId(): string | null {
-  const made = shownStaged.peek()?.job.scene;
-  return keptIn(made ?? null) ?? before.peek() ?? pictureId(scene.peek().background);
-}
+/** What the shown picture is compared with: what it was made from, else the picture before it. */
+export const earlier = computed<string | null>(() => {
+  const one = shownStaged.value;
+  const sibling = one?.job.pictures.find((picture) => picture.name === "before");
+  if (sibling && sibling.id !== one?.picture.id) return sibling.id;
+  return keptIn(one?.job.scene ?? null) ?? before.value ?? pictureId(scene.value.background);
+});
+
+/** Whether the shown picture is a sheet, a strip or a map: the regions do not lie over it. */
+export const isSheet = computed<boolean>(() => {
+  const one = shownStaged.value;
+  if (!one) return false;
+  const { verb } = one.job;
+  const { name } = one.picture;
+  return verb === "control" || name === "sheet" || name === "difference" || (verb === "explain" && name !== "picture");
+});
 
 /** The picture whose pixels a job keeps outside of its regions. */
 function keptIn(made: Scene | null): string | null {
@@ -30,14 +41,16 @@ function keptIn(made: Scene | null): string | null {
 
 /** Show where the shown picture differs from the one before it, and count the bytes outside of its regions. */
 export async function showDifference(): Promise<void> {
-  const [now, old] = [shownStaged.peek(), beforeId()];
+  const [now, old] = [shownStaged.peek(), earlier.peek()];
   if (!now || !old) throw new Error("There is no earlier picture to compare with; generate another one first.");
   const [a, b] = await Promise.all([pixels(pictureUrl(old)), pixels(pictureUrl(now.picture.id))]);
   const made = now.job.scene;
-  const outside = made?.outside as { regions?: string[] } | undefined;
+  const outside = made?.outside as { regions?: string[]; mask?: PictureRef } | undefined;
   const own = (made?.regions ?? []).filter((region) => !outside?.regions || outside.regions.includes(region.name));
+  const shapes: Shape[] = own.filter((region) => region.weight !== 0);
+  if (outside?.mask) shapes.push({ mask: outside.mask });
   const size = { width: b.width, height: b.height };
-  const found = difference(a, b, own.filter((region) => region.weight !== 0).map((region) => regionPatch(region, size)));
+  const found = difference(a, b, await Promise.all(shapes.map((shape) => loadedPatch(shape, size))));
   const canvas = document.createElement("canvas");
   canvas.width = b.width;
   canvas.height = b.height;

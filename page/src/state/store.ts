@@ -51,10 +51,15 @@ export interface Notice {
 }
 export const notice = signal<Notice | null>(null);
 
+const SECONDS = 8;
+
+/** Show a sentence for a while. */
 export function say(text: string): void {
-  notice.value = { text, error: false };
+  const mine = (notice.value = { text, error: false });
+  setTimeout(() => notice.peek() === mine && (notice.value = null), 1000 * SECONDS);
 }
 
+/** Show an error until it is closed. */
 export function fail(error: unknown): void {
   notice.value = { text: error instanceof Error ? error.message : String(error), error: true };
 }
