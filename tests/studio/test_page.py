@@ -320,6 +320,42 @@ def test_finger_draws_and_two_fingers_zoom(chromium: Any, process: Process) -> N
     context.close()
 
 
+def test_the_brush_of_a_pen_follows_its_pressure(studio: Studio) -> None:
+    pen = studio.page.context.new_cdp_session(studio.page)
+    sizes = []
+    for force in (0.1, 1.0):
+        studio.page.locator("#canvas").focus()
+        studio.page.keyboard.press("Escape")
+        studio.page.keyboard.press("b")
+        for kind, x in (("mousePressed", 30), ("mouseMoved", 60), ("mouseMoved", 90), ("mouseReleased", 90)):
+            left, top = studio.at(x, 64)
+            point = {"x": left, "y": top, "force": force, "pointerType": "pen"}
+            pen.send(
+                "Input.dispatchMouseEvent", {"type": kind, "button": "left", "buttons": 1, "clickCount": 1, **point}
+            )
+        sizes.append(Rle(**studio.regions()[0]["rle"]).pixels().sum())
+    assert sizes[1] > 2 * sizes[0] > 0
+
+
+def test_a_saved_scene_opens_again_with_its_pictures(studio: Studio, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (160, 96), "red").save(file, "PNG")
+    studio.drop(file.getvalue(), "photo.png")
+    studio.region("m", (30, 20), (90, 80), phrase="a cat")
+    made = studio.regions()
+    studio.page.get_by_text("Scene", exact=True).click()
+    with studio.page.expect_download() as download:
+        studio.page.get_by_role("button", name="Save scene as JSON").click()
+    download.value.save_as(tmp_path / "scene.json")
+    assert Scene.from_dict(json.loads((tmp_path / "scene.json").read_text())).background is not None
+    studio.page.get_by_text("Scene", exact=True).click()
+    studio.page.get_by_role("button", name="New scene").click()
+    studio.page.get_by_text("128 × 128").wait_for()
+    studio.page.set_input_files("#open-file", tmp_path / "scene.json")
+    studio.page.get_by_text("160 × 96").wait_for()
+    assert studio.regions() == made
+
+
 def test_wheel_zooms_to_the_cursor_and_space_pans(studio: Studio) -> None:
     x, y = studio.at(32, 90)
     studio.page.mouse.move(x, y)

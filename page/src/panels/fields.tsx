@@ -1,7 +1,7 @@
 /** Form fields. Each change of a field in a row is one step of the history, until the field is left. */
 
 import type { ComponentChildren } from "preact";
-import { useId, useState } from "preact/hooks";
+import { useEffect, useId, useState } from "preact/hooks";
 import { seal } from "../state/store";
 
 interface Common {
@@ -170,9 +170,12 @@ export function Check(props: Common & { checked: boolean; onChange: (checked: bo
   );
 }
 
-/** A part of a panel that opens and closes. open: whether it is open at first. */
+/** A part of a panel that opens and closes. open: opens it when it becomes true. */
 export function Section(props: { title: string; open?: boolean; children: ComponentChildren }) {
   const [open, setOpen] = useState(!!props.open);
+  useEffect(() => {
+    if (props.open) setOpen(true);
+  }, [props.open]);
   return (
     <details class="section" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>{props.title}</summary>

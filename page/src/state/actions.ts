@@ -26,10 +26,26 @@ export function replaceDoc(data: unknown): void {
   store.selected.value = next.scene.regions[0]?.name ?? null;
 }
 
+/** A scene's JSON with its embedded pictures uploaded, and their ids in their place. */
+async function uploaded(value: unknown): Promise<unknown> {
+  if (typeof value === "string" && value.startsWith("data:image/")) {
+    const [head = "", text = ""] = value.split(",");
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const type = /data:([^;]+)/.exec(head)?.[1] ?? "image/png";
+    return { picture: (await api.upload(new Blob([bytes], { type }))).id };
+  }
+  if (Array.isArray(value)) {
+    return value.every((one) => typeof one === "number") ? value : Promise.all(value.map(uploaded));
+  }
+  if (typeof value !== "object" || value === null) return value;
+  const fields = await Promise.all(Object.entries(value).map(async ([name, one]) => [name, await uploaded(one)]));
+  return Object.fromEntries(fields);
+}
+
 /** Open files: a PNG with a scene brings everything back, another picture becomes the background, JSON is a scene. */
 export async function open(file: File): Promise<void> {
   if (file.type === "application/json" || file.name.endsWith(".json")) {
-    replaceDoc(JSON.parse(await file.text()));
+    replaceDoc(await uploaded(JSON.parse(await file.text())));
     store.say(`${file.name}: ${store.scene.peek().regions.length} regions.`);
     return;
   }
