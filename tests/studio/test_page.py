@@ -16,7 +16,7 @@ from PIL import Image
 from studio_client import Process, server
 from studio_page import CHROMIUM, Studio, browser
 
-from cloisonne.scene import Scene
+from cloisonne.scene import Scene, from_coco
 from cloisonne.scene.shapes.rle import Rle
 
 AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
@@ -354,6 +354,33 @@ def test_a_saved_scene_opens_again_with_its_pictures(studio: Studio, tmp_path: P
     studio.page.set_input_files("#open-file", tmp_path / "scene.json")
     studio.page.get_by_text("160 × 96").wait_for()
     assert studio.regions() == made
+
+
+def test_coco_annotations_go_out_and_come_back(studio: Studio, tmp_path: Path) -> None:
+    studio.region("m", (5, 5), (60, 60), phrase="a cat")
+    studio.region("b", (70, 90), (120, 110), phrase="a doughnut")
+    studio.region("l", (70, 10), (110, 10), (110, 50), (70, 50), phrase="a car")
+    made = studio.regions()
+    menu = studio.page.get_by_text("Scene", exact=True)
+    menu.click()
+    with studio.page.expect_download() as download:
+        studio.page.get_by_role("button", name="Save regions as COCO").click()
+    file = tmp_path / "annotations.json"
+    download.value.save_as(file)
+    scene, warnings = from_coco(json.loads(file.read_text()))
+    assert warnings == ()
+    for region, own in zip(scene.regions, reversed(made), strict=True):
+        mask = Scene.from_dict({"regions": [own]}).regions[0].soft_mask(128, 128)
+        np.testing.assert_array_equal(region.soft_mask(128, 128), mask)
+        assert region.phrase == own["phrase"]
+    menu.click()
+    studio.page.get_by_role("button", name="New scene").click()
+    studio.page.set_input_files("#open-file", file)
+    studio.page.get_by_text("3 regions.").wait_for()
+    for again, own in zip(studio.regions(), made, strict=True):
+        assert again["phrase"] == own["phrase"]
+        masks = [Scene.from_dict({"regions": [one]}).regions[0].soft_mask(128, 128) for one in (again, own)]
+        np.testing.assert_array_equal(*masks)
 
 
 def test_wheel_zooms_to_the_cursor_and_space_pans(studio: Studio) -> None:

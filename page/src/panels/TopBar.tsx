@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { updateScene } from "../scene/edits";
 import { clear, open } from "../state/actions";
-import { copyAs, saveScene } from "../state/exporting";
+import { copyAs, saveCoco, saveScene } from "../state/exporting";
 import * as store from "../state/store";
 import { nextTheme, theme } from "../state/theme";
 import { IconButton } from "./icons";
@@ -53,7 +53,7 @@ export function TopBar() {
       </h1>
       <ModelChoice />
       <span class="gap" />
-      <label class="file-link button-like" title="A picture, a PNG that cloisonne made, or a scene's JSON">
+      <label class="file-link button-like" title="A picture, a PNG that cloisonne made, or a scene's or COCO's JSON">
         Open
         <input
           type="file"
@@ -71,6 +71,7 @@ export function TopBar() {
         <div class="menu-items">
           {item("New scene", clear)}
           {item("Save scene as JSON", saveScene)}
+          {item("Save regions as COCO", saveCoco)}
           {item("Copy as a command", () => copy("cli"))}
           {item("Copy as Python", () => copy("python"))}
           {item("Copy as curl", () => copy("curl"))}

@@ -1,6 +1,7 @@
 /** Documents to scenes of the API, and back. */
 
 import { COLOURS } from "../canvas/palette";
+import { decompressed } from "../masks";
 import { markOf } from "./edits";
 import type { Doc, Mark, Region, Scene } from "./types";
 import { SHAPES } from "./types";
@@ -85,6 +86,8 @@ export function docOf(data: unknown): Doc {
     const name = region.name ?? `region-${index}`;
     if (!SHAPES.some((shape) => region[shape])) throw new Error(`The region "${name}" has no shape; give it one.`);
     const fields = withoutDefaults({ ...region, name });
+    const counts: unknown = fields.rle?.counts;
+    if (fields.rle && typeof counts === "string") fields.rle = { ...fields.rle, counts: decompressed(counts) };
     const exemplar = fields.exemplar as unknown;
     if (exemplar && !(typeof exemplar === "object" && "image" in exemplar)) {
       fields.exemplar = { image: fields.exemplar as never };

@@ -5,6 +5,7 @@ import { added } from "../canvas/tools";
 import { shapePatch } from "../canvas/patches";
 import { alphaOf } from "../canvas/tint";
 import { encoded, grown, inverted, type Patch } from "../masks";
+import { fromCoco, isCoco } from "../scene/coco";
 import * as edits from "../scene/edits";
 import { docOf, sceneToSend } from "../scene/exchange";
 import { pictureId, type Region, type Scene } from "../scene/types";
@@ -45,7 +46,8 @@ async function uploaded(value: unknown): Promise<unknown> {
 /** Open files: a PNG with a scene brings everything back, another picture becomes the background, JSON is a scene. */
 export async function open(file: File): Promise<void> {
   if (file.type === "application/json" || file.name.endsWith(".json")) {
-    replaceDoc(await uploaded(JSON.parse(await file.text())));
+    const data: unknown = JSON.parse(await file.text());
+    replaceDoc(isCoco(data) ? fromCoco(data) : await uploaded(data));
     store.say(`${file.name}: ${store.scene.peek().regions.length} regions.`);
     return;
   }

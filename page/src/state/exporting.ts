@@ -2,6 +2,7 @@
 
 import { pictureUrl } from "../api/client";
 import { shapePatch } from "../canvas/patches";
+import { toCoco } from "../scene/coco";
 import { sceneToSend, verbOf } from "../scene/exchange";
 import { pictureId, type Scene } from "../scene/types";
 import { maskPng } from "./actions";
@@ -46,6 +47,13 @@ async function dataUri(id: string): Promise<string> {
 export async function saveScene(): Promise<void> {
   const text = JSON.stringify({ version: 1, ...(await wholeScene()) }, null, 1);
   download(new Blob([text], { type: "application/json" }), "scene.json");
+}
+
+/** Save the regions as COCO annotations. */
+export function saveCoco(): void {
+  const size = store.canvasSize.peek();
+  const text = JSON.stringify(toCoco(store.scene.peek(), size, (region) => shapePatch(region, size)), null, 1);
+  download(new Blob([text], { type: "application/json" }), "annotations.json");
 }
 
 /** Save the mask of the selected region as PNG. */
