@@ -152,7 +152,7 @@ def test_change_one_region_and_prove_the_rest(studio: Studio) -> None:
     assert not (new == old).all(axis=2)[box].all()
     studio.page.get_by_role("button", name="Difference").click()
     text = studio.page.locator("#difference").inner_text()
-    assert text.startswith(f"No byte differs outside of the regions (of {4 * int((~box).sum())})")
+    assert text.startswith(f"No byte differs outside of the regions (of {3 * int((~box).sum())})")
     studio.page.get_by_role("button", name="Compare with").click()
     studio.page.get_by_label("Compare: the earlier").fill("1")
     studio.settle()
@@ -202,9 +202,27 @@ def test_cancel(studio: Studio) -> None:
     studio.region("m", (5, 5), (60, 60), phrase="a cat")
     studio.page.keyboard.press("Control+Enter")
     studio.page.get_by_text("step").first.wait_for()
-    studio.page.get_by_role("button", name="Cancel").click()
+    studio.page.get_by_role("button", name="Cancel", exact=True).click()
     studio.page.wait_for_selector("#progress", state="detached", timeout=10_000)
     assert [job["status"] for job in jobs(studio)] == ["cancelled"]
+
+
+def test_waiting_jobs_are_listed_and_cancelled_one_by_one(studio: Studio) -> None:
+    studio.page.get_by_text("How it is drawn").click()
+    studio.page.get_by_label("Steps", exact=True).fill("100")
+    studio.region("m", (5, 5), (60, 60), phrase="a cat")
+    for _ in range(3):
+        studio.page.keyboard.press("Control+Enter")
+        studio.settle()
+    studio.page.get_by_label("Waiting jobs").locator("li").nth(1).wait_for()
+    studio.page.get_by_label("Waiting jobs").get_by_role("button").last.click()
+    studio.page.get_by_label("Waiting jobs").locator("li").nth(1).wait_for(state="detached")
+    assert [job["status"] for job in jobs(studio)][0] == "cancelled"
+    for _ in range(2):
+        studio.page.get_by_role("button", name="Cancel", exact=True).click()
+        studio.settle()
+    studio.page.wait_for_selector("#progress", state="detached")
+    assert {job["status"] for job in jobs(studio)} == {"cancelled"}
 
 
 def test_reload_during_a_job(studio: Studio) -> None:

@@ -35,6 +35,12 @@ export class PictureLayer {
     this.layer.batchDraw();
   }
 
+  /** Set the colour of the empty canvas. */
+  colour(paper: string): void {
+    this.paper.fill(paper);
+    this.layer.batchDraw();
+  }
+
   /** Large pixels stay sharp, small ones are averaged. */
   scaled(scale: number): void {
     this.layer.setAttr("imageSmoothingEnabled", scale < 3);

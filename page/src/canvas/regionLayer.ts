@@ -14,6 +14,8 @@ export interface Look {
   scale: number;
   selected: string | null;
   opacity: number;
+  /** Whether a picture lies under the regions: their tints are fainter then. */
+  faint: boolean;
 }
 
 export class RegionLayer {
@@ -38,17 +40,18 @@ export class RegionLayer {
     const { colour, hidden } = markOf(doc, region.name);
     const selected = region.name === look.selected;
     const patch = regionPatch(region, look.size);
-    const key = [look.size.width, look.size.height, look.scale, selected, look.opacity, colour, hidden, patch.width].join();
+    const key = [look.size.width, look.size.height, look.scale, selected, look.opacity, look.faint, colour, hidden, patch.width].join();
     const old = this.groups.get(region.name);
     if (old && old.region === region && old.key === key) {
       old.group.position({ x: 0, y: 0 });
       return old.group;
     }
     old?.group.destroy();
+    const opacity = look.opacity * (look.faint ? (selected ? 0.4 : 0.18) : 1);
     const group = new Group({ visible: !hidden });
     const image = tint(patch, colour, look.size) ?? undefined;
     const { x, y, width, height } = patch;
-    group.add(new Picture({ image, x, y, width, height, opacity: look.opacity }));
+    group.add(new Picture({ image, x, y, width, height, opacity }));
     for (const line of outlines(region, look.size, colour, selected)) group.add(line);
     group.add(label(titleOf(region), patch, colour, look.scale));
     this.layer.add(group);

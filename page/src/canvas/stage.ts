@@ -8,11 +8,12 @@ import { withShape } from "../scene/types";
 import { shown } from "../state/jobs";
 import { compare, differenceImage, isSheet } from "../state/see";
 import * as store from "../state/store";
+import { theme } from "../state/theme";
 import { Circle, Konva, Layer, Line, Rect, Stage, Transformer } from "./konva";
 import { colourOf } from "./palette";
 import { arrivals } from "./patches";
 import { PictureLayer } from "./pictureLayer";
-import { outline, RegionLayer } from "./regionLayer";
+import { type Look, outline, RegionLayer } from "./regionLayer";
 import { strokeDraft } from "./strokeDraft";
 import { boxTool, brushTool, type Draft, type Handler, lassoTool, type Pointer, polygonTool, selectTool, type Surface } from "./tools";
 import { Gestures } from "./gestures";
@@ -72,6 +73,16 @@ export class CanvasStage {
     );
     this.stops.push(effect(() => this.draw()));
     this.stops.push(this.pictures.watch());
+    const paper = () => this.pictures.colour(getComputedStyle(container).color);
+    const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+    scheme.addEventListener("change", paper);
+    this.stops.push(() => scheme.removeEventListener("change", paper));
+    this.stops.push(
+      effect(() => {
+        void theme.value;
+        requestAnimationFrame(paper);
+      }),
+    );
   }
 
   /** Remove the canvas from the page. */
@@ -140,10 +151,15 @@ export class CanvasStage {
     this.draw();
   }
 
-  /** Tints are fainter over a picture than over the empty canvas. */
+  /** Tints are not shown over a comparison. */
   private opacity(): number {
     if (compare.value !== null || differenceImage.value !== null) return 0;
-    return store.overlay.value * (shown.value || store.scene.value.background ? 0.5 : 1);
+    return store.overlay.value;
+  }
+
+  private look(selected: string | null): Look {
+    const faint = shown.value !== null || store.scene.value.background !== undefined;
+    return { size: store.canvasSize.value, scale: this.view.scale, selected, opacity: this.opacity(), faint };
   }
 
   private lastSize = "";
@@ -159,7 +175,7 @@ export class CanvasStage {
     }
     const selected = store.selected.value;
     this.regions.layer.visible(!isSheet.value);
-    this.regions.draw(store.doc.value, { size, scale: this.view.scale, selected, opacity: this.opacity() });
+    this.regions.draw(store.doc.value, this.look(selected));
     this.handles();
   }
 
@@ -194,8 +210,7 @@ export class CanvasStage {
     }
     const doc = store.doc.peek();
     const live = doc.scene.regions.map((one) => (one === region ? withShape(region, shape) : one));
-    const look = { size, scale: this.view.scale, selected: region.name, opacity: this.opacity() };
-    this.regions.draw({ ...doc, scene: { ...doc.scene, regions: live } }, look);
+    this.regions.draw({ ...doc, scene: { ...doc.scene, regions: live } }, this.look(region.name));
   }
 
   private pointer(event: PointerEvent): Pointer {

@@ -1,7 +1,8 @@
 /** Generate, the number of pictures, and how the running job goes. */
 
-import { active, cancel, generate, running } from "../state/jobs";
+import { active, again, cancel, generate, jobs, running, type Tracked } from "../state/jobs";
 import { count } from "../state/store";
+import { IconButton } from "./icons";
 
 const STAGES: Record<string, string> = {
   loading: "Loading the model",
@@ -42,6 +43,35 @@ function Progress() {
   );
 }
 
+/** The jobs that wait, in the order in which they are drawn. */
+function Waiting() {
+  const waiting = active.value.filter((job) => job !== running.value).reverse();
+  if (!waiting.length) return null;
+  return (
+    <ol class="waiting" aria-label="Waiting jobs">
+      {waiting.slice(0, 6).map((job) => (
+        <li key={job.id}>
+          {`${job.verb} ${job.number}`}
+          <IconButton icon="close" label={`Cancel ${job.verb} ${job.number}`} onClick={() => cancel(job.id)} />
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+/** The newest job, if it failed. */
+function Failed({ job }: { job: Tracked | undefined }) {
+  if (job?.status !== "failed") return null;
+  return (
+    <div class="failed">
+      <p class="bad">{job.error?.message}</p>
+      <button type="button" onClick={() => again(job.id)}>
+        Run again
+      </button>
+    </div>
+  );
+}
+
 export function GenerateBar() {
   return (
     <section class="generate" aria-label="Generate">
@@ -64,6 +94,8 @@ export function GenerateBar() {
         </label>
       </div>
       <Progress />
+      <Waiting />
+      <Failed job={jobs.value[0]} />
     </section>
   );
 }

@@ -60,7 +60,7 @@ export function RegionCard() {
           id="region-phrase"
           label="What is here"
           rows={2}
-          placeholder="a cat"
+          placeholder="for example: a cat"
           value={region.phrase ?? ""}
           onInput={(value) => set({ phrase: orNone(value, "") })}
         />

@@ -35,7 +35,7 @@ function methods(): Choice[] {
 export function Caption() {
   return (
     <section class="panel" aria-label="Caption">
-      <TextField label="The whole picture" rows={2} placeholder="on a beach" value={store.scene.value.caption ?? ""} onInput={(value) => set({ caption: value || undefined })} />
+      <TextField label="The whole picture" rows={2} placeholder="for example: on a beach" value={store.scene.value.caption ?? ""} onInput={(value) => set({ caption: value || undefined })} />
     </section>
   );
 }

@@ -66,7 +66,12 @@ export function TopBar() {
           }}
         />
       </label>
-      <details class="menu">
+      <details
+        class="menu"
+        onFocusOut={(event) => {
+          if (!event.currentTarget.contains(event.relatedTarget as Node | null)) event.currentTarget.removeAttribute("open");
+        }}
+      >
         <summary>Scene</summary>
         <div class="menu-items">
           {item("New scene", clear)}

@@ -17,6 +17,11 @@ interface Pixels {
   data: Uint8ClampedArray;
 }
 
+function isOpaque({ data }: Pixels): boolean {
+  for (let at = 3; at < data.length; at += 4) if (data[at] !== 255) return false;
+  return true;
+}
+
 /** Compare two pictures of one size. Throws an Error where the sizes differ. */
 export function difference(a: Pixels, b: Pixels, regions: Patch[]): Difference {
   if (a.width !== b.width || a.height !== b.height) {
@@ -28,18 +33,19 @@ export function difference(a: Pixels, b: Pixels, regions: Patch[]): Difference {
     largest: 0,
     picture: new Uint8ClampedArray(a.data.length),
   };
+  const channels = isOpaque(a) && isOpaque(b) ? 3 : 4;
   for (let y = 0; y < a.height; y++) {
     for (let x = 0; x < a.width; x++) {
       const at = 4 * (y * a.width + x);
       const covered = regions.some((patch) => valueAt(patch, x, y) > 0);
       const part = covered ? found.inside : found.outside;
       let most = 0;
-      for (let channel = 0; channel < 4; channel++) {
+      for (let channel = 0; channel < channels; channel++) {
         const gap = Math.abs((a.data[at + channel] ?? 0) - (b.data[at + channel] ?? 0));
         if (gap) part.changed++;
         if (gap > most) most = gap;
       }
-      part.bytes += 4;
+      part.bytes += channels;
       found.largest = Math.max(found.largest, most);
       const level = most ? 60 + Math.min(195, most * 3) : 0;
       found.picture.set(covered ? [level >> 2, level >> 1, level, 235] : [level, level >> 3, level >> 3, 235], at);
