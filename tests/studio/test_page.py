@@ -217,7 +217,7 @@ def test_waiting_jobs_are_listed_and_cancelled_one_by_one(studio: Studio) -> Non
     studio.page.get_by_label("Waiting jobs").locator("li").nth(1).wait_for()
     studio.page.get_by_label("Waiting jobs").get_by_role("button").last.click()
     studio.page.get_by_label("Waiting jobs").locator("li").nth(1).wait_for(state="detached")
-    assert [job["status"] for job in jobs(studio)][0] == "cancelled"
+    assert jobs(studio)[0]["status"] == "cancelled"
     for _ in range(2):
         studio.page.get_by_role("button", name="Cancel", exact=True).click()
         studio.settle()
