@@ -139,6 +139,29 @@ def test_move_resize_and_undo_everything(studio: Studio) -> None:
         assert studio.regions() == state
 
 
+def test_corners_of_a_polygon_move_and_go(studio: Studio) -> None:
+    studio.region("l", (20, 20), (100, 20), (100, 100), (20, 100), phrase="a cat")
+    studio.page.keyboard.press("Escape")
+    before = len(studio.regions()[0]["polygon"])
+    studio.page.keyboard.press("v")
+    studio.settle()
+    corner = next(point for point in studio.regions()[0]["polygon"] if min(point) > 0.7)
+    studio.drag((corner[0] * 128, corner[1] * 128), (120, 110))
+    polygon = np.array(studio.regions()[0]["polygon"]) * 128
+    assert len(polygon) == before
+    assert np.abs(polygon - [120, 110]).max(axis=1).min() < 1
+    studio.page.mouse.dblclick(*studio.at(120, 110))
+    assert len(studio.regions()[0]["polygon"]) == before - 1
+
+
+def test_without_the_token_the_page_says_so(chromium: Any, process: Process) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(process.url)
+    page.get_by_text("open the address that the server printed").wait_for()
+    context.close()
+
+
 def test_change_one_region_and_prove_the_rest(studio: Studio) -> None:
     studio.region("m", (5, 5), (60, 60), phrase="a cat")
     studio.region("m", (70, 60), (120, 120), phrase="a red car")

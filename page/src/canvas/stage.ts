@@ -4,17 +4,17 @@ import { effect, untracked } from "@preact/signals";
 import { boundsOf, resized } from "../geometry/shapes";
 import { fitted, panned, toCanvas, type View, zoomed } from "../geometry/view";
 import { markOf, reshape } from "../scene/edits";
-import { withShape } from "../scene/types";
+import { type Region, type Shape, withShape } from "../scene/types";
 import { shown } from "../state/jobs";
 import { compare, differenceImage, isSheet } from "../state/see";
 import * as store from "../state/store";
 import { theme } from "../state/theme";
-import { Circle, Konva, Layer, Line, Rect, Stage, Transformer } from "./konva";
-import { colourOf } from "./palette";
+import { Circle, Konva, Layer, Rect, Stage, Transformer } from "./konva";
+import { Corners } from "./corners";
+import { Drafts } from "./drafts";
 import { arrivals } from "./patches";
 import { PictureLayer } from "./pictureLayer";
-import { type Look, outline, RegionLayer } from "./regionLayer";
-import { strokeDraft } from "./strokeDraft";
+import { type Look, RegionLayer } from "./regionLayer";
 import { boxTool, brushTool, type Draft, type Handler, lassoTool, type Pointer, polygonTool, selectTool, type Surface } from "./tools";
 import { Gestures } from "./gestures";
 
@@ -25,8 +25,9 @@ export class CanvasStage {
   private readonly tools = new Layer();
   private readonly handle = new Rect({ listening: false });
   private readonly transformer: Transformer;
+  private readonly corners = new Corners(this.tools, (region, polygon, done) => this.reshaped(region, { polygon }, done));
   private readonly cursor = new Circle({ listening: false, stroke: "#fff", strokeWidth: 1, strokeScaleEnabled: false });
-  private draftNodes: { destroy(): void }[] = [];
+  private readonly drafts = new Drafts(this.tools, (draft) => this.drafted(draft));
   private view: View = { scale: 1, x: 0, y: 0 };
   private handler: (Handler & { close?: () => void }) | null = null;
   private fits = true;
@@ -113,7 +114,7 @@ export class CanvasStage {
       size: store.canvasSize.peek(),
       unit: 1 / this.view.scale,
       grid: store.details.peek()?.grid ?? 8,
-      draft: (draft) => this.draft(draft),
+      draft: (draft) => this.drafts.show(draft),
     };
   }
 
@@ -189,6 +190,7 @@ export class CanvasStage {
       this.handle.setAttrs({ x: bounds.x, y: bounds.y, width: bounds.width, height: bounds.height, scaleX: 1, scaleY: 1 });
     }
     this.transformer.nodes(bounds ? [this.handle] : []);
+    this.corners.show(bounds ? region : null, store.canvasSize.value, this.view.scale);
     this.tools.batchDraw();
   }
 
@@ -202,7 +204,11 @@ export class CanvasStage {
       width: this.handle.width() * this.handle.scaleX(),
       height: this.handle.height() * this.handle.scaleY(),
     };
-    const shape = resized(region, to, size);
+    this.reshaped(region, resized(region, to, size), done);
+  }
+
+  /** Draw a region with another shape; done: and make it the document's. */
+  private reshaped(region: Region, shape: Shape, done: boolean): void {
     if (done) {
       store.change((doc) => reshape(doc, region.name, shape));
       this.handles();
@@ -239,32 +245,11 @@ export class CanvasStage {
     if (event && store.tool.peek() === "polygon") this.handler?.move(this.pointer(event));
   }
 
-  private draft(draft: Draft | null): void {
-    this.draftNodes.forEach((node) => node.destroy());
-    this.draftNodes = [];
-    if (draft?.shift) {
-      this.regions.shift(draft.shift.name, draft.shift.x, draft.shift.y);
-      this.transformer.nodes([]);
-    } else if (!draft) {
-      this.draw();
-    }
-    const look = { stroke: "#fff", strokeWidth: 1.5, strokeScaleEnabled: false, listening: false };
-    const size = store.canvasSize.peek();
-    const nodes = [];
-    if (draft?.shape) nodes.push(outline(draft.shape, size, { ...look, fill: "rgba(86, 180, 233, 0.3)" }));
-    if (draft?.line) {
-      const points = draft.line.flatMap((at) => [at.x, at.y]);
-      nodes.push(new Line({ ...look, stroke: "rgba(0, 0, 0, 0.6)", strokeWidth: 4, points }), new Line({ ...look, points }));
-    }
-    if (draft?.stroke) {
-      const colour = markOf(store.doc.peek(), store.selected.peek() ?? "").colour;
-      nodes.push(strokeDraft(draft.stroke, draft.stroke.erase ? "#202226" : colourOf(colour)));
-    }
-    for (const node of nodes) {
-      if (!node) continue;
-      this.tools.add(node);
-      this.draftNodes.push(node);
-    }
-    this.tools.batchDraw();
+  private drafted(draft: Draft | null): void {
+    if (!draft) this.draw();
+    if (!draft?.shift) return;
+    this.regions.shift(draft.shift.name, draft.shift.x, draft.shift.y);
+    this.transformer.nodes([]);
+    this.corners.show(null, store.canvasSize.peek(), this.view.scale);
   }
 }
