@@ -64,8 +64,8 @@ clean:  ## remove caches and the demo's picture
 	rm -rf demo.png build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean  ## remove .venv and .font too
-	rm -rf .venv .font
+distclean: clean  ## remove .venv, .font and page/node_modules too
+	rm -rf .venv .font page/node_modules
 
 # A stamp, so that pip runs again only when what it is told has changed.
 $(INSTALLED): pyproject.toml constraints.txt

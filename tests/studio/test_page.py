@@ -162,6 +162,37 @@ def test_without_the_token_the_page_says_so(chromium: Any, process: Process) -> 
     context.close()
 
 
+def test_control_edit_sweep_and_attention(studio: Studio) -> None:
+    page = studio.page
+    page.get_by_text("How it is drawn").click()
+    page.get_by_label("Steps", exact=True).fill("4")
+    studio.region("m", (20, 20), (100, 100), phrase="a cat")
+    studio.generate()
+    page.get_by_text("Conditions").click()
+    page.get_by_label("Control").locator("xpath=../following-sibling::*").get_by_text("Use the one shown").first.click()
+    page.get_by_role("button", name="Show the map").click()
+    studio.wait()
+    page.get_by_role("button", name="Remove Photo").click()
+    page.get_by_role("button", name="Explore").click()
+    page.get_by_label("Values").fill("1, 5")
+    page.get_by_role("button", name="Draw the sheet").click()
+    studio.wait()
+    page.get_by_role("button", name="Explore").click()
+    page.get_by_role("button", name="Draw with attention").click()
+    studio.wait()
+    page.get_by_label("What to do here").select_option("change")
+    page.get_by_label("To", exact=True).fill("a dog")
+    studio.generate()
+    found = [(job["verb"], job["status"], [one["name"] for one in job["pictures"]]) for job in jobs(studio)]
+    edit, attention, sweep, control, _ = found
+    assert edit == ("edit", "done", ["before", "after", "difference"])
+    assert attention[:2] == ("explain", "done")
+    assert len(attention[2]) == 2
+    assert sweep == ("sweep", "done", ["sheet", "0000", "0001"])
+    assert control == ("control", "done", ["control"])
+    assert ", after" in page.locator(".staging-title").inner_text()
+
+
 def test_change_one_region_and_prove_the_rest(studio: Studio) -> None:
     studio.region("m", (5, 5), (60, 60), phrase="a cat")
     studio.region("m", (70, 60), (120, 120), phrase="a red car")

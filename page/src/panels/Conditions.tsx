@@ -92,6 +92,15 @@ function EditFields({ region, set }: { region: Region; set: Set }) {
       {edit && edit.kind !== "change" && (
         <TextField label="Object" value={edit.phrase ?? ""} onInput={(phrase) => set({ edit: { ...edit, phrase } })} />
       )}
+      {edit && (
+        <TextField
+          label="Keywords"
+          hint="What MRGD's losses look for, with commas between"
+          placeholder="those of the phrase"
+          value={(region.keywords ?? []).join(",")}
+          onInput={(text) => set({ keywords: text.trim() ? text.split(",") : undefined })}
+        />
+      )}
     </>
   );
 }

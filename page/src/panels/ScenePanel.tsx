@@ -31,6 +31,38 @@ function methods(): Choice[] {
   }));
 }
 
+const EDITING: Choice[] = [
+  { value: "follow", label: "follow: shared canvas" },
+  { value: "mrgd", label: "MRGD, our settings" },
+  { value: "official", label: "MRGD as published" },
+  { value: "p2p", label: "prompt-to-prompt" },
+  { value: "multidiffusion", label: "MultiDiffusion" },
+];
+const TRANSLATING: Choice[] = [
+  { value: "fast", label: "fast: nothing is learned" },
+  { value: "learned", label: "learned" },
+  { value: "vct", label: "VCT, the paper" },
+  { value: "vct-code", label: "VCT, the authors' code" },
+];
+
+/** How edits and concepts are made, where there are any. */
+function Presets() {
+  const { regions, editing, translating } = store.scene.value;
+  const preset = (given: unknown, none: string) => (given as { preset?: string } | undefined)?.preset ?? none;
+  const choose = (field: string, none: string) => (value: string) =>
+    set({ [field]: value === none ? undefined : { preset: value } });
+  return (
+    <>
+      {regions.some((region) => region.edit) && (
+        <Select label="How edits are made" value={preset(editing, "follow")} choices={EDITING} onChange={choose("editing", "follow")} />
+      )}
+      {regions.some((region) => region.concept) && (
+        <Select label="How concepts are transferred" value={preset(translating, "fast")} choices={TRANSLATING} onChange={choose("translating", "fast")} />
+      )}
+    </>
+  );
+}
+
 /** The caption, above all others. */
 export function Caption() {
   return (
@@ -106,6 +138,7 @@ export function ScenePanel() {
       </Section>
       <Section title="How it is drawn">
         <Select label="Method" value={scene.method ?? native?.method ?? "reco"} choices={methods()} onChange={(method) => set({ method: method === native?.method ? undefined : method })} />
+        <Presets />
         <Select
           label="Where regions overlap"
           value={scene.overlap ?? "blend"}

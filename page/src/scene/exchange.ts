@@ -32,7 +32,9 @@ export function sceneToSend(doc: Doc): Scene {
   const ready = regions.filter(isReady);
   const byOrder = scene.overlap === "priority";
   const sent = ready.map((region, index) => {
-    const { priority: _old, ...fields } = region;
+    const { priority: _old, keywords, ...rest } = region;
+    const words = keywords?.map((word) => word.trim()).filter(Boolean);
+    const fields = words?.length ? { ...rest, keywords: words } : rest;
     const next: Region = markOf(doc, region.name).hidden ? { ...fields, weight: 0 } : fields;
     return byOrder ? { ...next, priority: ready.length - 1 - index } : next;
   });
