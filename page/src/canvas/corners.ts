@@ -5,7 +5,7 @@ import type { Size } from "../geometry/view";
 import type { Point, Region } from "../scene/types";
 import { Circle, type Layer } from "./konva";
 
-const MOST = 60;
+const MOST = 24;
 
 export class Corners {
   private nodes: Circle[] = [];

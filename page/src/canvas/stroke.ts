@@ -18,7 +18,7 @@ export function strokeOutline(dabs: Dab[], width: number, pen: boolean): Path2D 
     path.arc(first.x, first.y, width / 2, 0, 2 * Math.PI);
     return path;
   }
-  const options = { size: width, thinning: pen ? 0.7 : 0, smoothing: 0.5, streamline: 0.2, simulatePressure: false };
+  const options = { size: width, thinning: pen ? 0.7 : 0, smoothing: 0.5, streamline: 0.15, simulatePressure: false, last: true };
   const points = getStroke(dabs.map((dab) => [dab.x, dab.y, dab.pressure]), options);
   points.forEach(([x = 0, y = 0], index) => (index ? path.lineTo(x, y) : path.moveTo(x, y)));
   path.closePath();
