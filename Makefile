@@ -16,7 +16,7 @@ SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diff
 	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio test test-fast check tables bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio page test test-fast check tables bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -36,6 +36,9 @@ demo: $(INSTALLED)  ## draw examples/beach.json into demo.png
 
 studio: $(INSTALLED)  ## serve the studio and open it in the browser
 	@.venv/bin/cloisonne studio
+
+page:  ## build the studio's page from page/ (needs Node 20 and npm)
+	cd page && npm ci --no-audit --no-fund && npm run build
 
 test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
 	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2
@@ -72,8 +75,8 @@ clean:  ## remove caches and the demo's picture
 	rm -rf demo.png build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean  ## remove .venv and .font too
-	rm -rf .venv .font
+distclean: clean  ## remove .venv, .font and page/node_modules too
+	rm -rf .venv .font page/node_modules
 
 # A stamp, so that pip runs again only when what it is told has changed.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -69,7 +69,7 @@ class Settings:
     port: int = PORT
     names: Sequence[str] = ()
     keep_days: float | None = None
-    page: Path = Path(__file__).parent / "page"
+    page: Path = Path(__file__).parent / "static"
     limits: Limits = Limits()
 
     @property

@@ -1,0 +1,3 @@
+export * from "./masks";
+export * from "./paint";
+export * from "./rle";

@@ -1,0 +1,101 @@
+/** Generate, the number of pictures, and how the running job goes. */
+
+import { active, again, cancel, generate, jobs, running, type Tracked } from "../state/jobs";
+import { count } from "../state/store";
+import { IconButton } from "./icons";
+
+const STAGES: Record<string, string> = {
+  loading: "Loading the model",
+  preparing: "Preparing",
+  sampling: "Drawing",
+  generating: "Drawing",
+  encoding: "Saving",
+};
+
+function timeLeft(): string {
+  const job = running.value;
+  const { step = 0, total = 0 } = job?.progress ?? {};
+  if (!job?.began || step < 2 || !total) return "";
+  const seconds = ((performance.now() - job.began) / (step - 1)) * (total - step) / 1000;
+  return seconds < 1 ? "" : `, ${Math.round(seconds)} s left`;
+}
+
+function Progress() {
+  const job = running.value;
+  const waiting = active.value.length - (job ? 1 : 0);
+  if (!job && !waiting) return null;
+  const { stage = "", step = 0, total = 0, image, num_images: images = 1, loss } = job?.progress ?? {};
+  const name = STAGES[stage] ?? (stage || "Starting");
+  const many = images > 1 ? ` picture ${(image ?? 0) + 1} of ${images},` : "";
+  const steps = total ? `${many} step ${step} of ${total}${timeLeft()}` : "";
+  return (
+    <div class="progress" id="progress">
+      <progress max={total || 1} value={total ? step : undefined} aria-label="Progress" />
+      <p role="status">
+        {job ? `${name}${steps}` : "Waiting"}
+        {loss ? `, loss ${loss.toFixed(3)}` : ""}
+        {waiting > 0 && `; ${waiting} waiting`}
+      </p>
+      <button type="button" onClick={() => cancel()}>
+        Cancel
+      </button>
+    </div>
+  );
+}
+
+/** The jobs that wait, in the order in which they are drawn. */
+function Waiting() {
+  const waiting = active.value.filter((job) => job !== running.value).reverse();
+  if (!waiting.length) return null;
+  return (
+    <ol class="waiting" aria-label="Waiting jobs">
+      {waiting.slice(0, 6).map((job) => (
+        <li key={job.id}>
+          {`${job.verb} ${job.number}`}
+          <IconButton icon="close" label={`Cancel ${job.verb} ${job.number}`} onClick={() => cancel(job.id)} />
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+/** The newest job, if it failed. */
+function Failed({ job }: { job: Tracked | undefined }) {
+  if (job?.status !== "failed") return null;
+  return (
+    <div class="failed">
+      <p class="bad">{job.error?.message}</p>
+      <button type="button" onClick={() => again(job.id)}>
+        Run again
+      </button>
+    </div>
+  );
+}
+
+export function GenerateBar() {
+  return (
+    <section class="generate" aria-label="Generate">
+      <div class="generate-row">
+        <button type="button" class="primary" id="generate" onClick={generate} title="Ctrl+Enter">
+          Generate <kbd>Ctrl ↵</kbd>
+        </button>
+        <label class="count">
+          <span>Pictures</span>
+          <input
+            type="number"
+            min={1}
+            max={16}
+            value={count.value}
+            onInput={(event) => {
+              const value = event.currentTarget.valueAsNumber;
+              if (value >= 1 && value <= 16) count.value = Math.round(value);
+            }}
+          />
+        </label>
+      </div>
+      <Progress />
+      <Waiting />
+      <Failed job={jobs.value[0]} />
+    </section>
+  );
+}

@@ -1,0 +1,133 @@
+"""The studio's page in Debian's Chromium."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from studio_client import Process
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+]
+DONE = 60_000
+"""Milliseconds that a job may take on a busy machine."""
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+class Studio:
+    """A page of a server, with its faults. A busy server (503, while its device starts) is none."""
+
+    def __init__(self, page: Any, server: Process) -> None:
+        self.page = page
+        self.server = server
+        self.faults: list[str] = []
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on(
+            "console", lambda line: line.type == "error" and "503" not in line.text and self.faults.append(line.text)
+        )
+
+    def _note(self, line: Any) -> None:
+        if line.type == "error" and "503" not in line.text:
+            self.faults.append(line.text)
+
+    def open(self) -> "Studio":
+        """Open the address that the server printed."""
+        self.page.goto(f"{self.server.url}/#token={self.server.token}")
+        return self.ready()
+
+    def ready(self) -> "Studio":
+        """Wait until the page knows the model."""
+        self.page.wait_for_selector("#studio[data-ready]")
+        self.page.wait_for_selector("#canvas[data-view]")
+        self.page.get_by_text("128 × 128").wait_for()
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        """Wait for the next frames and the autosave."""
+        self.page.wait_for_timeout(450)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """A pixel of the canvas on the screen."""
+        scale, left, top = map(float, self.page.get_attribute("#canvas", "data-view").split())
+        box = self.page.locator("#canvas").bounding_box()
+        return box["x"] + left + x * scale, box["y"] + top + y * scale
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        """Drag the mouse along pixels of the canvas."""
+        mouse, (first, *rest) = self.page.mouse, points
+        mouse.move(*self.at(*first))
+        mouse.down()
+        for point in rest:
+            mouse.move(*self.at(*point), steps=4)
+        mouse.up()
+        self.settle()
+
+    def region(self, key: str, *points: tuple[float, float], phrase: str) -> None:
+        """Draw a region with the tool of a key, and describe it."""
+        self.page.locator("#canvas").focus()
+        self.page.keyboard.press("Escape")
+        self.page.keyboard.press(key)
+        self.drag(*points)
+        self.page.keyboard.type(phrase)
+        self.settle()
+
+    def doc(self) -> dict[str, Any]:
+        """The document that the browser has saved."""
+        self.settle()
+        return json.loads(self.page.evaluate("localStorage.getItem('cloisonne.doc')"))
+
+    def regions(self) -> list[dict[str, Any]]:
+        return self.doc()["scene"]["regions"]
+
+    def generate(self) -> None:
+        """Press Ctrl+Enter and wait for the picture."""
+        with self.page.expect_response(lambda one: one.url.endswith("/v1/jobs") and one.status == 202):
+            self.page.keyboard.press("Control+Enter")
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until no job waits or runs."""
+        self.page.wait_for_selector("#progress")
+        self.page.wait_for_selector("#progress", state="detached", timeout=DONE)
+        self.settle()
+
+    def drop(self, data: bytes, name: str, kind: str = "image/png") -> None:
+        """Drop a file on the page."""
+        self.page.evaluate(
+            """([bytes, name, type]) => {
+                const files = new DataTransfer();
+                files.items.add(new File([new Uint8Array(bytes)], name, { type }));
+                document.querySelector(".app").dispatchEvent(
+                    new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
+            }""",
+            [list(data), name, kind],
+        )
+        self.page.wait_for_selector(".notice, .picture-field img")
+        self.settle()
+
+    def pixel(self, x: int, y: int) -> list[int]:
+        """What the lowest layer of the canvas shows in the middle of a pixel of the picture."""
+        box, (left, top) = self.page.locator("#canvas").bounding_box(), self.at(x + 0.5, y + 0.5)
+        return self.page.evaluate(
+            """([x, y]) => {
+                const canvas = document.querySelector("#canvas canvas");
+                const ratio = canvas.width / canvas.clientWidth;
+                return [...canvas.getContext("2d").getImageData(x * ratio, y * ratio, 1, 1).data];
+            }""",
+            [left - box["x"], top - box["y"]],
+        )
