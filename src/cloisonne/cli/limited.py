@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloisonne.cli.terminal import Failed
-from cloisonne.models.checkpoints.sources import PICKLES
 
 _MARK = "CLOISONNE_LIMITED"
 """Set in the environment of the process with limits."""
@@ -19,6 +18,8 @@ SECONDS = 600
 
 def pickled_bytes(source: str) -> int:
     """Total size of the pickles that a conversion of ``source`` reads; 0 if there are none."""
+    from cloisonne.models.checkpoints.sources import PICKLES
+
     path = Path(source).expanduser()
     files = path.rglob("*.bin") if path.is_dir() else [path] if path.suffix in PICKLES else []
     return sum(file.stat().st_size for file in files if file.is_file())
