@@ -162,6 +162,25 @@ def test_without_the_token_the_page_says_so(chromium: Any, process: Process) -> 
     context.close()
 
 
+def test_numbers_are_taken_as_they_are_typed(studio: Studio) -> None:
+    page = studio.page
+    page.get_by_text("How it is drawn").click()
+    for label, text, value in (
+        ("Guidance", "1.05", 1.05),
+        ("Steps", "250", 200),
+        ("Seed", "12", 12),
+        ("Width", "192", 192),
+    ):
+        page.get_by_label(label, exact=True).click()
+        page.keyboard.press("Control+a")
+        page.keyboard.type(text, delay=60)
+        page.wait_for_timeout(400)  # the dry run answers while the field is being filled
+        assert page.get_by_label(label, exact=True).input_value() == text
+        page.keyboard.press("Tab")
+        assert studio.doc()["scene"][label.lower()] == value
+        assert float(page.get_by_label(label, exact=True).input_value()) == value
+
+
 def test_control_edit_sweep_and_attention(studio: Studio) -> None:
     page = studio.page
     page.get_by_text("How it is drawn").click()
