@@ -1,6 +1,6 @@
 /** Regions as layers: the uppermost first. */
 
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { COLOURS, colourOf, patternOf } from "../canvas/palette";
 import * as edits from "../scene/edits";
 import { isReady, titleOf } from "../scene/exchange";
@@ -30,6 +30,11 @@ function Row({ region, index }: { region: Region; index: number }) {
   const { text, bad } = finding(region);
   const [naming, setNaming] = useState(false);
   const [over, setOver] = useState(false);
+  const name = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    name.current?.focus();
+    name.current?.select();
+  }, [naming]);
   const select = () => (store.selected.value = region.name);
   const rename = (value: string) => {
     setNaming(false);
@@ -67,8 +72,8 @@ function Row({ region, index }: { region: Region; index: number }) {
           class="row-name"
           type="text"
           aria-label={`Name of ${region.name}`}
-          value={region.name}
-          ref={(input) => input?.focus()}
+          defaultValue={region.name}
+          ref={name}
           onBlur={(event) => rename(event.currentTarget.value)}
           onKeyDown={(event) => {
             event.stopPropagation();

@@ -154,8 +154,8 @@ export function ScenePanel() {
           <NumberField label="Guidance" min={0} max={100} step={0.1} value={scene.guidance} placeholder={String(native?.guidance ?? "")} onInput={(guidance) => set({ guidance })} />
         </div>
         <div class="pair">
-          <NumberField label="Width" min={64} max={2048} step={8} value={scene.width} placeholder={String(native?.width ?? "")} reason={fixed} onInput={(width) => set({ width, height: scene.height ?? width })} />
-          <NumberField label="Height" min={64} max={2048} step={8} value={scene.height} placeholder={String(native?.height ?? "")} reason={fixed} onInput={(height) => set({ height, width: scene.width ?? height })} />
+          <NumberField label="Width" lazy min={64} max={2048} step={8} value={scene.width} placeholder={String(native?.width ?? "")} reason={fixed} onInput={(width) => set({ width, height: scene.height ?? width })} />
+          <NumberField label="Height" lazy min={64} max={2048} step={8} value={scene.height} placeholder={String(native?.height ?? "")} reason={fixed} onInput={(height) => set({ height, width: scene.width ?? height })} />
         </div>
         <Select label="Sampler" value={scene.sampler ?? native?.sampler ?? "ddim"} choices={samplers} onChange={(sampler) => set({ sampler: sampler === native?.sampler ? undefined : sampler })} />
         <TextField label="Negative" value={scene.negative ?? ""} onInput={(value) => set({ negative: value || undefined })} />

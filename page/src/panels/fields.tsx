@@ -50,21 +50,25 @@ export function TextField(props: Common & {
   );
 }
 
-/** A number; empty means the default. */
+/** A number; empty means the default. While it is typed the field shows what is typed. lazy: it counts when it is left. */
 export function NumberField(props: Common & {
   value: number | undefined;
   min?: number;
   max?: number;
   step?: number;
   placeholder?: string;
+  lazy?: boolean;
   onInput: (value: number | undefined) => void;
 }) {
   const id = useId();
-  const input = (event: Event) => {
-    const field = event.currentTarget as HTMLInputElement;
+  const [typed, setTyped] = useState<string | null>(null);
+  const { min = -Infinity, max = Infinity } = props;
+  const take = (field: HTMLInputElement, complete: boolean) => {
+    if (field.validity.badInput) return;
     const value = field.value === "" ? undefined : field.valueAsNumber;
-    if (value !== undefined && (Number.isNaN(value) || !field.validity.valid)) return;
-    props.onInput(value);
+    if (value !== undefined && (value < min || value > max) && !complete) return;
+    const next = value === undefined ? undefined : Math.min(max, Math.max(min, value));
+    if (next !== props.value) props.onInput(next);
   };
   return (
     <div class="field">
@@ -74,15 +78,22 @@ export function NumberField(props: Common & {
       <input
         id={id}
         type="number"
-        value={props.value ?? ""}
+        value={typed ?? props.value ?? ""}
         min={props.min}
         max={props.max}
         step={props.step ?? "any"}
         placeholder={props.placeholder}
         disabled={!!props.reason}
         aria-describedby={props.reason ? `${id}-why` : undefined}
-        onInput={input}
-        onBlur={seal}
+        onInput={(event) => {
+          setTyped(event.currentTarget.value);
+          if (!props.lazy) take(event.currentTarget, false);
+        }}
+        onChange={(event) => take(event.currentTarget, true)}
+        onBlur={() => {
+          setTyped(null);
+          seal();
+        }}
       />
       <Reason id={`${id}-why`} text={props.reason} />
     </div>
