@@ -170,7 +170,7 @@ SCENES = {
     "guidance_rescale": ({"guidance_rescale": 2}, "guidance_rescale is 2", "from 0"),
     "guidance_interval": ({"guidance_interval": [0.5, 0.1]}, "[0.5, 0.1]", "start <= stop"),
     "sampler": ({"sampler": "euler_a"}, '"euler_a"', "euler-ancestral"),
-    "method": ({"method": "magic"}, '"magic"', "reco, attention"),
+    "method": ({"method": "magic"}, '"magic"', "reco, bounded"),
     "overlap": ({"overlap": "mix"}, '"mix"', "blend, priority, union"),
     "spacing": ({"spacing": "cosine"}, '"cosine"', "default, karras"),
     "eta": ({"eta": 0.5, "sampler": "euler"}, "eta is 0.5", "leave eta out"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from cloisonne.errors import ImageError, SceneError
 from cloisonne.scene import Scene
+from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.image_ref import FILE, ImageRef, given_learned, given_picture
 from cloisonne.scene.io.mrgd_layout import is_layout
@@ -127,7 +128,7 @@ def with_stored_pictures(
         ids.append(store(given_picture(given).read(), role))
         return {ID: ids[-1]}
 
-    return wire.with_pictures(_with_concept_images(data), stored), ids
+    return wire.with_pictures(_with_image_objects(data), stored), ids
 
 
 def is_reference(value: Any) -> bool:
@@ -149,18 +150,22 @@ def references(data: Any) -> list[str]:
     return found
 
 
-def _with_concept_images(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A concept that is only a picture becomes an object with an image."""
+def _with_image_objects(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A condition that is only a picture becomes an object with that picture."""
     regions = data.get("regions")
     if not isinstance(regions, list):
         return data
-    return {**data, "regions": [_with_concept_image(region) for region in regions]}
+    return {**data, "regions": [_with_image_object(region) for region in regions]}
 
 
-def _with_concept_image(region: Any) -> Any:
-    if isinstance(region, Mapping) and (isinstance(region.get("concept"), str) or is_reference(region.get("concept"))):
-        return {**region, "concept": {"image": region["concept"]}}
-    return region
+def _with_image_object(region: Any) -> Any:
+    if not isinstance(region, Mapping):
+        return region
+    bare = {row.name: row.bare for row in CONDITIONS.values() if row.bare}
+    given = {name: region.get(name) for name in bare}
+    return {**region} | {
+        name: {bare[name]: value} for name, value in given.items() if isinstance(value, str) or is_reference(value)
+    }
 
 
 def scene_of(data: Mapping[str, Any], read: Callable[[str], bytes] | None = None) -> Scene:
@@ -175,7 +180,7 @@ def scene_of(data: Mapping[str, Any], read: Callable[[str], bytes] | None = None
             return value
         return ImageRef(sha256=value[ID]) if read is None else ImageRef(data=read(value[ID]))
 
-    scene = Scene.from_dict(wire.with_pictures(data, given))
+    scene = Scene.from_dict(wire.with_pictures(_with_image_objects(data), given))
     refuse_files(scene)
     return scene
 
