@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "src" / "cloisonne"
 MODULES = sorted(ROOT.rglob("*.py"))
 
-COMMAND_LINE = {"cli", "bench", "train"}
+COMMAND_LINE = {"cli", "bench", "train", "studio"}
 """Parts that only the command line reaches."""
 
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
