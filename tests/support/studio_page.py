@@ -28,6 +28,15 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+def is_fault(line: Any) -> bool:
+    """Whether a line of the console is an error.
+
+    A device that starts is none, nor is the preview of a job that has ended.
+    """
+    ended = "404" in line.text and "/preview" in line.location["url"]
+    return line.type == "error" and "503" not in line.text and not ended
+
+
 class Studio:
     """A page of a server, with its faults. A busy server (503, while its device starts) is none."""
 
@@ -36,9 +45,7 @@ class Studio:
         self.server = server
         self.faults: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on(
-            "console", lambda line: line.type == "error" and "503" not in line.text and self.faults.append(line.text)
-        )
+        page.on("console", lambda line: is_fault(line) and self.faults.append(f"{line.text} {line.location}"))
 
     def _note(self, line: Any) -> None:
         if line.type == "error" and "503" not in line.text:
