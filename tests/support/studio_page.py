@@ -47,10 +47,6 @@ class Studio:
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", lambda line: is_fault(line) and self.faults.append(f"{line.text} {line.location}"))
 
-    def _note(self, line: Any) -> None:
-        if line.type == "error" and "503" not in line.text:
-            self.faults.append(line.text)
-
     def open(self) -> "Studio":
         """Open the address that the server printed."""
         self.page.goto(f"{self.server.url}/#token={self.server.token}")

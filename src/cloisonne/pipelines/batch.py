@@ -101,7 +101,12 @@ def sample_batch(
         per_scene=per_scene,
     )
     for plan, own, target in zip(plans, renamed, runs, strict=True):
-        for reader, read in zip(plan.edits, own.edits, strict=True):
-            if read in run.maps:
-                target.maps.setdefault(reader, AttentionReadings()).extend(run.maps[read])
+        _copy_maps(plan, own, run, target)
     return [z[own] for own in places]
+
+
+def _copy_maps(plan: Plan, renamed: Plan, run: Run, target: Run) -> None:
+    """Give a scene's run the attention maps that the merged run recorded of it. renamed: the plan as it was merged."""
+    for reader, read in zip(plan.edits, renamed.edits, strict=True):
+        if read in run.maps:
+            target.maps.setdefault(reader, AttentionReadings()).extend(run.maps[read])
