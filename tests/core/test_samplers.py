@@ -53,6 +53,23 @@ def start() -> Tensor:
     return Noise([Seed(1)], SHAPE)()
 
 
+def draws_noise(name: str) -> bool:
+    """Whether the sampler draws noise in its first step."""
+    drawn: list[Tensor] = []
+
+    def noise() -> Tensor:
+        drawn.append(torch.zeros(1, 1, 1, 1))
+        return drawn[-1]
+
+    z = torch.ones(1, 1, 1, 1)
+    (step, *_) = Schedule.from_config(CONFIG).steps(COUNT, ends_clean=True)
+    SAMPLERS[name].step(lambda z, step: z, z, step, SAMPLERS[name].init(z), noise)
+    return bool(drawn)
+
+
+STOCHASTIC = {name for name in SAMPLERS if draws_noise(name)}
+
+
 @torch.no_grad()
 def walk(unet: UNet2DConditionModel, scheduler: Any, text: Tensor, **extra: Any) -> Tensor:
     """diffusers' own loop. Schedulers with sigmas walk in z / alpha, the others in z."""
@@ -86,12 +103,12 @@ def test_sampler_is_diffusers_scheduler(
     config = {**CONFIG, **OWN_FIELDS.get(name, {}), "prediction_type": prediction, "timestep_spacing": spacing}
     scheduler = ORACLES[name](**config)
     steps = Schedule.from_config(config).steps(COUNT, ends_clean=SAMPLERS[name].ends_clean)
-    if name == "dpmpp-2m" and spacing == "leading":
-        # Of all of diffusers' schedulers only this one spreads n steps over n + 1 intervals.
+    if SPREADS[name] == "open" and spacing == "leading":
+        # These of diffusers' schedulers spread n steps over n + 1 intervals.
         scheduler.set_timesteps(timesteps=[int(step.t) for step in steps])
     else:
         scheduler.set_timesteps(COUNT)
-    extra = {"generator": torch.Generator().manual_seed(5)} if name == "euler-ancestral" else {}
+    extra = {"generator": torch.Generator().manual_seed(5)} if name in STOCHASTIC else {}
     expected = walk(stock, scheduler, words(1), **extra)
     torch.testing.assert_close(ours(nets[prediction], name, say(1), steps), expected, atol=1e-4, rtol=0)
 
@@ -101,7 +118,7 @@ def test_sampler_is_diffusers_scheduler(
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_levels_of_a_spacing_are_those_of_the_same_scheduler(name: str, spacing: Any, count: int, offset: int) -> None:
-    if (count, spacing) == (1, "linspace") and name != "dpmpp-2m":
+    if (count, spacing) == (1, "linspace") and SPREADS[name] != "open":
         pytest.skip("diffusers takes the level 0 alone there, from which no picture comes")
     config = {**CONFIG, **OWN_FIELDS.get(name, {}), "timestep_spacing": spacing, "steps_offset": offset}
     scheduler = ORACLES[name](**config)
@@ -203,7 +220,7 @@ def test_first_step_at_zero_terminal_snr_is_ddim(
     name: str, nets: Mapping[str, UNetDenoiser], say: Callable[..., Conditioning]
 ) -> None:
     steps = Schedule.from_config(ZERO_SNR).steps(COUNT, ends_clean=True)
-    if name != "euler-ancestral":
+    if name not in STOCHASTIC:
         first = [ours(nets["v_prediction"], n, say(1), steps[:1]) for n in ("ddim", name)]
         torch.testing.assert_close(first[1], first[0], atol=1e-5, rtol=0)
     assert ours(nets["v_prediction"], name, say(1), steps).isfinite().all()
@@ -238,7 +255,7 @@ def test_euler_on_a_flow_schedule_is_diffusers() -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("steps", [FLOW.steps(500, ends_clean=True), None], ids=["flow", "variance preserving"])
 def test_sampler_reaches_the_distribution_from_alpha_zero(name: str, steps: Sequence[Step] | None) -> None:
-    """Along the exact flow of a Gaussian, z keeps its place: x0 = 2 + 0.5 n. Ancestral keeps the distribution."""
+    """Along the exact flow of a Gaussian, z keeps its place: x0 = 2 + 0.5 n. Noise keeps the distribution."""
     steps = steps or Schedule.from_config(ZERO_SNR).steps(500, ends_clean=True)
     noise = Noise([Seed(9)], (1, 64, 64))
     z = n = noise()
@@ -247,7 +264,7 @@ def test_sampler_reaches_the_distribution_from_alpha_zero(name: str, steps: Sequ
         z, state = SAMPLERS[name].step(mean_of_gaussian, z, step, state, noise)
     assert z.mean().item() == pytest.approx(2, abs=0.05)
     assert z.std().item() == pytest.approx(0.5, abs=0.03)
-    if name != "euler-ancestral":
+    if name not in STOCHASTIC:
         torch.testing.assert_close(z, 2 + 0.5 * n, atol=0.05, rtol=0)
 
 
