@@ -35,6 +35,14 @@ def picture(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))
 
 
+GIVEN: dict[str, dict[str, Any]] = {
+    "phrase": {"phrase": "a cat"},
+    "exemplar": {"exemplar": picture(1)},
+    "control": {"control": {"kind": "canny", "image": picture(2)}},
+    "lora": {"phrase": "a cat", "lora": "ink"},
+    "edit": {"edit": {"kind": "add", "phrase": "a cat"}},
+}
+"""What a region of a kind is given, by kind."""
 GREY = np.zeros((64, 64))
 GREY[:, :32] = 0.5
 CHANGES: dict[str, dict[str, Any]] = {
@@ -71,7 +79,7 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def models(tiny_family: Path, tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
-    """By what their kinds begin with."""
+    """By kind; "phrase" of phrases, "other" of kinds that need nothing but a text model and, for one option, a LoRA."""
     root = tmp_path_factory.mktemp("dials")
     ink = {"ink": peft_file(root / "family.safetensors", lora_weights(tiny_sd, text=False))}
     base, pbe = write_checkpoint(root / "sd", unet=SD_LIKE), write_exemplar(root / "pbe")
@@ -88,26 +96,17 @@ def models(tiny_family: Path, tiny_sd: Path, tmp_path_factory: pytest.TempPathFa
         "exemplar, Paint by Example": load(painted, exemplar=pbe),
         "exemplar, Paint by Example alone": load(pbe),
         "control": load(base, adapters={"canny": root / "canny"}, regional_lora=own),
-        "lora": load(base, regional_lora=own),
+        "other": load(base, regional_lora=own),
     }
 
 
 def scene_of(kind: str, *, rival: bool = False, **changes: Any) -> Scene:
     """A region of a kind and, where two are needed, another one that overlaps it."""
-    told: dict[str, Any] = {"phrase": "a cat"}
-    if kind.startswith("exemplar"):
-        told = {"exemplar": picture(1)}
-    elif kind == "control":
-        told = {"control": {"kind": "canny", "image": picture(2)}}
-    elif kind == "lora":
-        told["lora"] = "ink"
-    elif kind == "edit":
-        told = {"edit": {"kind": "add", "phrase": "a cat"}}
     image_only = kind.endswith("alone")
     method = kind.removeprefix("phrase, method ") if kind.startswith("phrase") else "attention"
     fields: dict[str, Any] = {"caption": "" if image_only else "on the beach", "method": method, "seed": 0, "steps": 4}
     fields["overlap"] = changes.pop("overlap", "blend")
-    own = Region(**{"name": "subject", "box": SUBJECT, **told, **changes})
+    own = Region(**{"name": "subject", "box": SUBJECT, **GIVEN[kind.partition(",")[0]], **changes})
     other = Region(name="rival", box=RIVAL, **({"exemplar": picture(3)} if image_only else {"phrase": "a dog"}))
     size = {} if kind.startswith("phrase") else {"width": 64, "height": 64, "guidance": 4.0, "sampler": "ddim"}
     return Scene(**fields, **size, regions=(own, other) if rival else (own,))
@@ -119,7 +118,7 @@ def drawn(model: Model, scene: Scene) -> tuple[Tensor, list[str]]:
 
 
 def model_of(kind: str, models: dict[str, Model]) -> Model:
-    return models["phrase" if kind.startswith("phrase") else kind]
+    return models["phrase"] if kind.startswith("phrase") else models.get(kind, models["other"])
 
 
 @pytest.mark.parametrize(("kind", "option"), CELLS)
@@ -212,4 +211,5 @@ def test_what_is_removed_from_a_given_picture_has_no_words_to_turn_dials_of(tiny
 
 
 def test_the_docs_have_this_table() -> None:
-    assert markdown() in Path("docs/region-options.md").read_text()
+    page = Path(__file__).parents[2] / "docs/region-options.md"
+    assert markdown() in page.read_text(encoding="utf-8"), "write the table by make tables"
