@@ -1,4 +1,4 @@
-"""Writes the tables and figures of README and docs from the records in benchmarks/records.
+"""Writes the tables and figures of README and docs from the records in benchmarks/records and from tables of the code.
 
     python scripts/tables.py                    # rewrite what stands between markers
     python scripts/tables.py check              # fail if anything would change
@@ -8,7 +8,8 @@
 A table stands between "<!-- table: RECORD/TABLE -->" and "<!-- end -->", the commands of a record between
 "<!-- commands: RECORD -->" and "<!-- end -->", a figure in a sentence between
 "<!-- figure: RECORD/TABLE/ROW/COLUMN -->" and "<!-- -->"; after a "|" stand the options of a figure: value (no
-interval), negated, or a number of decimals. MODEL_CARD.md is written from the weights.
+interval), negated, or a number of decimals. The RECORD/TABLE of a table of the code is in CODE. MODEL_CARD.md is
+written from the weights.
 """
 
 import argparse
@@ -16,12 +17,14 @@ import re
 import sys
 from pathlib import Path
 
+from cloisonne.methods import kinds, region_options
 from measurements import RUNS, Trial, record_of, run_all
 from model_card import card
 from records import FOLDER, ROOT, RecordError, Records
 
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 COMMANDS = re.compile(r"(<!-- commands: (\S+) -->\n).*?(<!-- end -->)", re.S)
+CODE = {"conditions/support": kinds.markdown, "conditions/options": region_options.markdown}
 FIGURE = re.compile(r"(<!-- figure: ([^>|]+?)(?: \| ([^>]+?))? -->).*?(<!-- -->)", re.S)
 
 
@@ -35,7 +38,8 @@ def rendered(text: str, records: Records) -> str:
 
     def table(found: re.Match[str]) -> str:
         begin, path, end = found.groups()
-        return f"{begin}\n{records.table(path).markdown()}\n{end}"
+        made = f"{CODE[path]()}\n" if path in CODE else records.table(path).markdown()
+        return f"{begin}\n{made}\n{end}"
 
     def commands(found: re.Match[str]) -> str:
         begin, name, end = found.groups()

@@ -111,4 +111,5 @@ def test_reco_on_a_plain_checkpoint_is_refused(models: dict[str, Model], line: s
 
 
 def test_table_of_the_docs_is_the_one_of_the_code() -> None:
-    assert markdown() in (Path(__file__).parents[2] / "docs/checkpoints.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2] / "docs/checkpoints.md"
+    assert markdown() in page.read_text(encoding="utf-8"), "write the table by make tables"
