@@ -7,12 +7,16 @@ import re
 import shlex
 from collections import Counter
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from command_lines import understood
 
 import cloisonne
+from cloisonne.cli.options import Drawing
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.scene.conditions.kinds import CONDITIONS
+from cloisonne.scene.scene import MethodName, SamplerName
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -161,6 +165,27 @@ def test_methods_name_their_commands(path: Path) -> None:
     commands = "\n".join(blocks(path, ""))
     assert re.search(r"^cloisonne (generate|paint|edit|translate|control) ", commands, re.M)
     assert re.search(r"^cloisonne evaluate ", commands, re.M)
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("scenes.md", get_args(SamplerName)),
+        ("scenes.md", get_args(MethodName)),
+        ("scenes.md", tuple(CONDITIONS)),
+        ("checkpoints.md", get_args(SamplerName)),
+    ],
+)
+def test_a_page_has_every_name(page: str, names: tuple[str, ...]) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(("option", "names"), [("sampler", get_args(SamplerName)), ("method", get_args(MethodName))])
+def test_the_help_has_every_name(option: str, names: tuple[str, ...]) -> None:
+    """The command line starts without reading the scene's types, so its help is written by hand."""
+    (_, found) = get_args(get_type_hints(Drawing, include_extras=True)[option])
+    assert re.split(", | or ", found.help.partition(": ")[2].rstrip(".")) == list(names)
 
 
 def test_results_have_contents() -> None:
