@@ -290,4 +290,5 @@ def sampler(name: str, eta: float | None = None, levels: Schedule | None = None)
                 "does not have; choose another sampler."
             )
         return replace(found, eta=eta, levels=levels)
+    assert isinstance(found, Ddim), "only ddim and tcd take eta"
     return replace(found, eta=eta)

@@ -81,9 +81,7 @@ def with_few_steps(model: Model, loras: Iterable[Path] = ()) -> Model:
     if found is None:
         return model
     kind, reason = found
-    native = replace(
-        model.native, steps=kind.steps, guidance=kind.guidance, sampler=kind.sampler, spacing=kind.spacing
-    )
+    native = replace(model.native, steps=kind.steps, guidance=kind.guidance, sampler=kind.sampler, spacing=kind.spacing)
     guided = "no guidance (1)" if kind.guidance == 1 else f"guidance {kind.guidance:g}"
     note = (
         f"From {reason}: distilled for a few steps ({kind.title}), so the defaults are sampler {kind.sampler}, "
