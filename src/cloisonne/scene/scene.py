@@ -171,7 +171,8 @@ class Scene(Value):
     def _check(self) -> Self:
         if self.eta and self.sampler not in (None, "ddim", "tcd"):
             raise SceneError(
-                f'eta is {self.eta}, but the sampler "{self.sampler}" does not use it; leave eta out, or use "ddim" or "tcd".'
+                f'eta is {self.eta}, but the sampler "{self.sampler}" does not use it; leave eta out, or use "ddim" '
+                'or "tcd".'
             )
         if self.strength != 1 and self.background is None:
             raise SceneError(

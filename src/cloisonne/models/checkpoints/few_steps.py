@@ -1,4 +1,4 @@
-"""Networks distilled for a few steps: what their scheduler or their name says about sampling, as defaults of a scene."""
+"""Networks distilled for a few steps: defaults of a scene from their scheduler or their name."""
 
 import re
 from collections.abc import Iterable
