@@ -86,7 +86,7 @@ def ours(net: UNetDenoiser, name: str, text: Conditioning, steps: Sequence[Step]
     return sample(Plan(views=(view,)), sampler(name, eta), start(), steps, noise=Noise([Seed(5)], SHAPE))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_sampler_is_diffusers_scheduler(
@@ -116,7 +116,7 @@ def test_sampler_is_diffusers_scheduler(
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("count", [1, 4, 20, 50])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ORACLES)
 def test_levels_of_a_spacing_are_those_of_the_same_scheduler(name: str, spacing: Any, count: int, offset: int) -> None:
     if (count, spacing) == (1, "linspace") and SPREADS[name] != "open":
         pytest.skip("diffusers takes the level 0 alone there, from which no picture comes")
@@ -215,7 +215,7 @@ def test_ddim_at_zero_terminal_snr_is_diffusers(
     torch.testing.assert_close(ours(nets["v_prediction"], "ddim", say(1), steps), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ORACLES)
 def test_first_step_at_zero_terminal_snr_is_ddim(
     name: str, nets: Mapping[str, UNetDenoiser], say: Callable[..., Conditioning]
 ) -> None:
@@ -252,7 +252,7 @@ def test_euler_on_a_flow_schedule_is_diffusers() -> None:
     torch.testing.assert_close(z, x, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize("steps", [FLOW.steps(500, ends_clean=True), None], ids=["flow", "variance preserving"])
 def test_sampler_reaches_the_distribution_from_alpha_zero(name: str, steps: Sequence[Step] | None) -> None:
     """Along the exact flow of a Gaussian, z keeps its place: x0 = 2 + 0.5 n. Noise keeps the distribution."""

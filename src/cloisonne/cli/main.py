@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloisonne.cli.doctor import doctor
 from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.evaluate import evaluate
 from cloisonne.cli.grouped import grouped
@@ -108,6 +109,7 @@ app.command()(sweep)
 app.command()(explain)
 app.command()(words)
 app.command()(studio)
+app.command()(doctor)
 
 
 @app.command()

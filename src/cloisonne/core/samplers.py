@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cloisonne.core.schedule import Spread
+from cloisonne.core.schedule import Schedule, Spread
 from cloisonne.core.step import Step
 from cloisonne.errors import SceneError
 
@@ -153,6 +153,66 @@ class Pndm:
         return step.alpha_next / step.alpha * (z - step.s * n) + step.s_next * n, past
 
 
+@dataclass(frozen=True)
+class Lcm:
+    """Multistep consistency sampling of a latent consistency model (arXiv 2310.04378, algorithm 3).
+
+    The consistency function is the boundary-conditioned estimate ``c_skip z + c_out x0`` (Appendix B): c_skip is
+    1 at t 0 and falls with ``TIMESTEP_SCALING * t``. Between two steps it is noised afresh.
+    """
+
+    ends_clean: bool = True
+
+    def init(self, z: Float[Tensor, "S C H W"]) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step, state: None, noise: Callable[[], Tensor]
+    ) -> tuple[Float[Tensor, "S C H W"], None]:
+        scaled = (step.t * TIMESTEP_SCALING / SIGMA_DATA) ** 2
+        c_skip, c_out = 1 / (scaled + 1), math.sqrt(scaled / (scaled + 1))
+        consistent = c_skip * z + c_out * denoise(z, step)
+        if step.s_next == 0:
+            return step.alpha_next * consistent, None
+        return step.alpha_next * consistent + step.s_next * noise(), None
+
+
+TIMESTEP_SCALING, SIGMA_DATA = 10.0, 0.5
+"""Of the boundary conditions of published latent consistency models, for t in [0, 1000)."""
+
+
+@dataclass(frozen=True)
+class Tcd:
+    """Strategic stochastic sampling of trajectory consistency distillation (arXiv 2402.19159, algorithm 4).
+
+    Each step goes to the level of ``(1 - eta) * t_next`` without noise and is noised to the level of t_next. eta is
+    the paper's gamma, in [0, 1]: 0 is deterministic, 1 noises a clean estimate. levels: the model's schedule, at whose
+    first level the last step ends; without one, eta must be 0 and the steps end where they say.
+    """
+
+    eta: float = 0.0
+    levels: Schedule | None = None
+    ends_clean: bool = False
+
+    def init(self, z: Float[Tensor, "S C H W"]) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step, state: None, noise: Callable[[], Tensor]
+    ) -> tuple[Float[Tensor, "S C H W"], None]:
+        x0 = denoise(z, step)
+        n = (z - step.alpha * x0) / step.s
+        if step.index == step.count - 1 and self.levels is not None:
+            alpha, s = self.levels.level(0)
+            return alpha * x0 + s * n, None
+        if self.eta == 0 or self.levels is None:
+            return step.alpha_next * x0 + step.s_next * n, None
+        alpha, s = self.levels.level(math.floor((1 - self.eta) * step.t_next))
+        share = step.alpha_next / alpha
+        renewed = math.sqrt(max(0.0, step.s_next**2 - (share * s) ** 2))
+        return share * (alpha * x0 + s * n) + renewed * noise(), None
+
+
 def _kept(step: Step) -> float:
     """sigma_next / sigma: the share of the noise in s / alpha that a deterministic step keeps, in [0, 1]."""
     return (step.s_next * step.alpha) / (step.s * step.alpha_next)
@@ -165,6 +225,8 @@ SAMPLERS: dict[str, Sampler[Any]] = {
     "heun": Heun(),
     "dpmpp-2m": DpmPlusPlus2M(),
     "pndm": Pndm(),
+    "lcm": Lcm(),
+    "tcd": Tcd(),
 }
 
 SPREADS: dict[str, Spread] = {
@@ -174,8 +236,16 @@ SPREADS: dict[str, Spread] = {
     "heun": "continuous",
     "dpmpp-2m": "open",
     "pndm": "closed",
+    "lcm": "closed",
+    "tcd": "closed",
 }
 """Which levels the scheduler of diffusers that is the same solver takes."""
+
+DISTILLED = ("lcm", "tcd")
+"""Solvers of networks distilled for a few steps. Their spacing is "distilled" where a scene names none."""
+
+ETA = {"ddim": 0.0, "tcd": 0.3}
+"""The samplers that take eta, with its default."""
 
 
 def check_sampler(given: Any) -> Sampler[Any]:
@@ -190,15 +260,35 @@ def check_sampler(given: Any) -> Sampler[Any]:
     return given
 
 
-def sampler(name: str, eta: float = 0.0) -> Sampler[Any]:
-    """The sampler of a scene. eta in [0, 1] is the share of noise that ``ddim`` renews; the others have none."""
+def sampler(name: str, eta: float | None = None, levels: Schedule | None = None) -> Sampler[Any]:
+    """The sampler of a scene.
+
+    Args:
+        name: One of ``SAMPLERS``.
+        eta: In [0, 1], of the samplers of ``ETA``: the share of noise that ``ddim`` renews, gamma of ``tcd``. None is
+            the sampler's default.
+        levels: The model's schedule; ``tcd`` needs it.
+
+    Raises:
+        SceneError: There is no such sampler, eta is out of range, or the sampler takes none.
+    """
     if name not in SAMPLERS:
         raise SceneError(f'There is no sampler "{name}"; choose one of {", ".join(SAMPLERS)}.')
     found = SAMPLERS[name]
-    if eta == 0:
-        return found
-    if name != "ddim" or not isinstance(found, Ddim):
-        raise SceneError(f'eta is {eta}, but the sampler "{name}" has no eta; leave it out or choose "ddim".')
+    if name not in ETA:
+        if not eta:
+            return found
+        takers = " or ".join(f'"{taker}"' for taker in ETA)
+        raise SceneError(f'eta is {eta}, but the sampler "{name}" has no eta; leave it out or choose {takers}.')
+    eta = ETA[name] if eta is None else eta
     if not 0 <= eta <= 1:
-        raise SceneError(f"eta is {eta}; give a number from 0 (deterministic) to 1 (as noisy as DDPM).")
+        raise SceneError(f"eta is {eta}; give a number from 0 (deterministic) to 1 (all noise is renewed).")
+    if isinstance(found, Tcd):
+        if levels is None and eta > 0:
+            raise SceneError(
+                f'The sampler "{name}" with eta {eta} needs the levels of a diffusion schedule, which this model '
+                "does not have; choose another sampler."
+            )
+        return replace(found, eta=eta, levels=levels)
+    assert isinstance(found, Ddim), "only ddim and tcd take eta"
     return replace(found, eta=eta)

@@ -18,8 +18,9 @@ from cloisonne.core.parameterization import Parameterization
 from cloisonne.core.step import Step
 from cloisonne.errors import CheckpointError, SceneError
 
-Spacing = Literal["leading", "trailing", "linspace", "karras"]
-"""How the steps are spread over the levels: arXiv 2305.08891, table 2; "karras": arXiv 2206.00364, eq. 5, rho 7."""
+Spacing = Literal["leading", "trailing", "linspace", "karras", "distilled"]
+"""How the steps are spread over the levels: arXiv 2305.08891, table 2; "karras": arXiv 2206.00364, eq. 5, rho 7;
+"distilled": evenly among the levels of the solver that a network was distilled from, as LCM and TCD take them."""
 
 Spread = Literal["closed", "open", "continuous"]
 """Which levels a solver takes of a spacing, as diffusers' schedulers do: "closed", ``count`` of them with the last one
@@ -41,7 +42,8 @@ class Schedule:
 
     Variance preserving (Stable Diffusion) by :meth:`from_config`; a flow schedule is ``alphas = 1 - ss``.
     final: (alpha, s) where samplers without a clean end of their own stop. offset: added to timesteps of "leading".
-    prediction: what the network's output means. spread: which levels "leading" and "linspace" take.
+    prediction: what the network's output means. spread: which levels "leading" and "linspace" take. teacher_steps: of
+    the solver that a network was distilled from, for "distilled".
     """
 
     alphas: tuple[float, ...]
@@ -51,6 +53,7 @@ class Schedule:
     offset: int = 0
     prediction: Parameterization = "epsilon"
     spread: Spread = "closed"
+    teacher_steps: int = 50
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
@@ -65,6 +68,7 @@ class Schedule:
             spacing=_known("timestep_spacing", spacing, get_args(Spacing)),
             offset=config.get("steps_offset", 0),
             prediction=_known("prediction_type", config.get("prediction_type", "epsilon"), PREDICTIONS),
+            teacher_steps=config.get("original_inference_steps") or 50,
         )
 
     def trained(self) -> tuple[Step, ...]:
@@ -88,6 +92,7 @@ class Schedule:
         num_levels = len(self.alphas)
         open_end = self.spread == "open" and self.spacing in ("leading", "linspace")
         most = num_levels - (self.offset if self.spacing == "leading" else 0) - open_end
+        most = min(most, self.teacher_steps) if self.spacing == "distilled" else most
         if not 1 <= count <= most:
             raise SceneError(f"{count} steps were asked for; this model's schedule allows 1 to {most}.")
         if self.spacing == "leading" and (top := self._timesteps(count)[0]) >= num_levels:
@@ -109,6 +114,10 @@ class Schedule:
             for i, ((t, a, s), (t_next, a_next, s_next)) in enumerate(pairwise(taken))
         )
 
+    def level(self, t: float) -> tuple[float, float]:
+        """(alpha, s) of a timestep in [0, number of levels - 1]."""
+        return self._level(t)[1:]
+
     def _level(self, t: float) -> Level:
         """A level of training, or between two of them by the noise per unit of signal."""
         below = int(t)
@@ -126,6 +135,9 @@ class Schedule:
                 return [i * (num_levels // points) + self.offset for i in reversed(range(points))][:count]
             case "trailing":
                 return [round(num_levels - i * (num_levels / count)) - 1 for i in range(count)]
+            case "distilled":
+                gap, teacher = num_levels // self.teacher_steps, self.teacher_steps
+                return [(teacher - i * teacher // count) * gap - 1 for i in range(count)]
             case _:
                 spread = (num_levels - 1) / max(points - 1, 1)
                 found = [num_levels - 1 - i * spread for i in range(count)]

@@ -13,6 +13,7 @@ from cloisonne.models.add_ons import Readings, with_add_ons, with_mask_resamplin
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.assemble import Placement, assemble, base_name
 from cloisonne.models.checkpoints.copies import copied, copied_networks
+from cloisonne.models.checkpoints.few_steps import with_few_steps
 from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.checkpoints.files import quiet
 from cloisonne.models.checkpoints.folder import native_of, read_folder
@@ -108,6 +109,7 @@ def _composed(base: _Base, spec: ModelSpec, earlier: Mapping[Hashable, Any]) -> 
     parts = replace(copied_networks(base.parts), warnings=warnings)
     native = None if folder is None else native_of(folder)
     model = assemble(parts, name=base.name, placement=placement, native=native)
+    model = with_few_steps(model, [Path(file) for file, _ in absolute.lora])
     if folder is not None:
         model = with_members_of(folder, model, absolute.lora, placement, readings)
         if not spec.lora and not spec.regional_lora:  # a LoRA may add trained words

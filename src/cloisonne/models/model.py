@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class Native:
     """A model's defaults for a scene; width and height in pixels.
 
-    similarity: guidance scale of exemplars; the paper uses 5 (arXiv 2211.13227, section 3.3).
+    similarity: guidance scale of exemplars; the paper uses 5 (arXiv 2211.13227, section 3.3). spacing: of the steps,
+    where a network was distilled for one; "default" is the schedule's own.
     """
 
     width: int
@@ -45,6 +46,7 @@ class Native:
     sampler: str
     method: str
     similarity: float = 5.0
+    spacing: str = "default"
 
 
 @dataclass(frozen=True, eq=False)

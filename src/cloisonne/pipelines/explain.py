@@ -162,6 +162,8 @@ def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
     absent = [name for name, value in (("sampler", given.sampler), ("steps", given.steps)) if value is None]
     if not absent or model.scheduler is None or model.family == "builtin" or given.translated is not None:
         return []
+    if model.native.spacing != "default":  # a distilled network, whose note says what the defaults are
+        return []
     own = SAMPLERS.get(model.scheduler)
     named = model.scheduler if own is None else f'{model.scheduler} (here "{own}")'
     return [

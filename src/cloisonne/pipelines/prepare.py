@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Plan, Step
 from cloisonne.core.refines import Pin
-from cloisonne.core.samplers import SPREADS, Sampler, check_sampler, sampler
+from cloisonne.core.samplers import DISTILLED, SPREADS, Sampler, check_sampler, sampler
+from cloisonne.core.schedule import Schedule
 from cloisonne.errors import CapabilityError, SceneError, spelled
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled, compile
@@ -237,10 +238,14 @@ def _sampling(
 ) -> tuple[Sampler[Any], tuple[Step, ...]]:
     assert scene.sampler, "a resolved scene has a sampler"
     assert scene.steps, "a resolved scene has steps"
-    solver_of_scene = sampler(scene.sampler, scene.eta) if solver is None else check_sampler(solver)
     schedule = model.schedule
-    if scene.spacing != "default":
-        schedule = schedule.spaced(scene.spacing, SPREADS[scene.sampler])
+    levels = schedule if isinstance(schedule, Schedule) else None
+    solver_of_scene = sampler(scene.sampler, scene.eta, levels) if solver is None else check_sampler(solver)
+    spacing = model.native.spacing if scene.spacing == "default" else scene.spacing
+    if spacing == "default" and solver is None and scene.sampler in DISTILLED:
+        spacing = "distilled"
+    if spacing != "default":
+        schedule = schedule.spaced(spacing, SPREADS[scene.sampler])
     tokens = grid[0] * grid[1] // model.spec.patch**2
     steps = schedule.steps(
         scene.steps, ends_clean=solver_of_scene.ends_clean, strength=scene.strength, num_tokens=tokens

@@ -35,9 +35,9 @@ from cloisonne.scene.values import Fraction, Seed, Text, Value, brief, quoted
 VERSION = 1
 MAX_REGIONS = 256
 
-SamplerName = Literal["ddim", "euler", "euler-ancestral", "heun", "dpmpp-2m", "pndm"]
+SamplerName = Literal["ddim", "euler", "euler-ancestral", "heun", "dpmpp-2m", "pndm", "lcm", "tcd"]
 MethodName = Literal["reco", "bounded", "bounded-words", "attention", "multidiffusion", "words", "caption"]
-Spacing = Literal["default", "karras", "leading", "trailing", "linspace"]
+Spacing = Literal["default", "karras", "leading", "trailing", "linspace", "distilled"]
 
 _Side = Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=8)]
 
@@ -82,7 +82,8 @@ class Scene(Value):
             (``scene/prompt.py``).
         seed: image i of a run uses seed + i.
         steps, guidance, sampler, spacing: number of sampling steps, guidance scale, solver and timestep spacing.
-        eta: eta of DDIM, in [0, 1]: the fraction of the noise that a step renews.
+        eta: in [0, 1]: the fraction of the noise that a step of DDIM renews, 0 by default, or gamma of TCD, 0.3 by
+            default.
         guidance_rescale: phi of arXiv 2305.08891, eq. 16.
         guidance_interval: the interval of the steps, in [0, 1], that is guided (arXiv 2404.07724).
         lora: LoRAs of the model by name, with scales, that apply to the whole image.
@@ -112,7 +113,7 @@ class Scene(Value):
     guidance_interval: _Interval = (0.0, 1.0)
     sampler: SamplerName | None = None
     spacing: Spacing = "default"
-    eta: Fraction = 0.0
+    eta: Fraction | None = None
     lora: LoraField = ()
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
     method: MethodName | None = None
@@ -168,9 +169,10 @@ class Scene(Value):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.eta and self.sampler not in (None, "ddim"):
+        if self.eta and self.sampler not in (None, "ddim", "tcd"):
             raise SceneError(
-                f'eta is {self.eta}, but the sampler "{self.sampler}" does not use it; leave eta out, or use "ddim".'
+                f'eta is {self.eta}, but the sampler "{self.sampler}" does not use it; leave eta out, or use "ddim" '
+                'or "tcd".'
             )
         if self.strength != 1 and self.background is None:
             raise SceneError(

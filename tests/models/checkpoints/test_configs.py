@@ -145,13 +145,6 @@ def test_a_refiner_is_refused_by_name(tmp_path: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler"])
-def test_distilled_networks_are_warned_of(copied: Path, name: str) -> None:
-    edit_json(copied / SCHEDULER, _class_name=name)
-    edit_json(copied / "model_index.json", scheduler=["diffusers", name])
-    assert any(name in warning for warning in load(copied).warnings)
-
-
 def test_statistics_of_each_channel_are_honoured() -> None:
     mean, std = (0.1, -0.2, 0.3, 0.0), (0.5, 2.0, 1.5, 1.0)
     module = tiny_vae(latents_mean=mean, latents_std=std).eval()

@@ -14,7 +14,7 @@ from cloisonne.models.builtin import members
 from cloisonne.models.checkpoints.files import check_weights, files_of, pretrained, read, read_json, variant_notes
 from cloisonne.models.checkpoints.network_config import check_network, check_text, check_unet
 from cloisonne.models.checkpoints.parts import Parts, TextPart
-from cloisonne.models.checkpoints.scheduler_config import scheduler_of, scheduler_warnings
+from cloisonne.models.checkpoints.scheduler_config import scheduler_of
 from cloisonne.models.families import FAMILIES, family_of
 from cloisonne.models.model import Native
 
@@ -33,7 +33,7 @@ def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) ->
     members(folder)
     scheduler = scheduler_of(folder, scheduler_class(index))
     notes, warnings = variant_notes(folder.name, {} if variant else taken)
-    warn = [*warnings, *scheduler_warnings(scheduler, folder.name)]
+    warn = [*warnings]
     unet = read_member(UNet2DConditionModel, folder / "unet", dtype, taken["unet"], warn)
     return Parts(
         family="builtin" if (folder / "family.json").is_file() else family_of(unet.config),

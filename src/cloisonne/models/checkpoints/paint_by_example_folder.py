@@ -16,7 +16,7 @@ from cloisonne.models.checkpoints.assemble import Placement, latent_id, put, sch
 from cloisonne.models.checkpoints.files import check_weights, files_of, read, read_json, variant_notes, weight_files
 from cloisonne.models.checkpoints.folder import read_member, scheduler_class
 from cloisonne.models.checkpoints.network_config import check_vision
-from cloisonne.models.checkpoints.scheduler_config import scheduler_of, scheduler_warnings
+from cloisonne.models.checkpoints.scheduler_config import scheduler_of
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
@@ -49,7 +49,7 @@ def read_exemplar_folder(folder: Path, dtype: torch.dtype, variant: str | None =
     encoder = folder / "image_encoder"
     scheduler = scheduler_of(folder, scheduler_class(read_json(folder / "model_index.json")))
     notes, warnings = variant_notes(folder.name, {} if variant else taken)
-    warn = [*warnings, *scheduler_warnings(scheduler, folder.name)]
+    warn = [*warnings]
     files = weight_files(encoder, "model", taken["image_encoder"])
     return ExemplarParts(
         unet=read_member(UNet2DConditionModel, folder / "unet", dtype, taken["unet"], warn),

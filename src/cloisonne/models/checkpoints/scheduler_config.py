@@ -40,25 +40,24 @@ SAMPLERS = {
     "EulerAncestralDiscreteScheduler": "euler-ancestral",
     "HeunDiscreteScheduler": "heun",
     "DPMSolverMultistepScheduler": "dpmpp-2m",
+    "LCMScheduler": "lcm",
+    "TCDScheduler": "tcd",
 }
 """The sampler of a scene with the same solver, by scheduler."""
-
-DISTILLED = ("LCMScheduler", "TCDScheduler")
-"""Schedulers of networks that were distilled for a few steps of a solver that is not among the samplers."""
 
 HONOURED = frozenset(
     {
         *("beta_start", "beta_end", "beta_schedule", "trained_betas", "num_train_timesteps", "rescale_betas_zero_snr"),
         *("prediction_type", "timestep_spacing", "steps_offset", "set_alpha_to_one", "use_karras_sigmas"),
-        *("clip_sample", "clip_sample_range"),
+        *("clip_sample", "clip_sample_range", "original_inference_steps"),
     }
 )
 SOLVER = frozenset(
     {
         *("skip_prk_steps", "solver_order", "algorithm_type", "solver_type", "lower_order_final", "euler_at_final"),
         *("predict_x0", "disable_corrector", "solver_p", "lambda_min_clipped", "interpolation_type"),
-        *("final_sigmas_type", "predictor_order", "corrector_order", "tau_func", "original_inference_steps"),
-        *("timestep_scaling", "dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type"),
+        *("final_sigmas_type", "predictor_order", "corrector_order", "tau_func"),
+        *("dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type"),
         *("noise_sampler_seed",),
     }
 )
@@ -76,6 +75,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "sigma_min": (None,),
     "sigma_max": (None,),
     "timestep_type": ("discrete", None),
+    "timestep_scaling": (10.0, None),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
 }
 """Keys that are supported only at these values."""
@@ -110,17 +110,6 @@ def checked(config: Mapping[str, Any], file: Path, named: str | None = None) -> 
                 "ignored; remove the key if it does nothing."
             )
     return {**CLASSES[kind], **config, "_class_name": kind}
-
-
-def scheduler_warnings(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Warnings about a checked configuration. name: of the model."""
-    kind = config.get("_class_name")
-    if kind not in DISTILLED:
-        return ()
-    return (
-        f'"{name}" names the scheduler {kind}, of a network distilled for a few steps, which is not among the '
-        'samplers: use "euler-ancestral", 4 to 8 steps and a guidance of 1 to 2.',
-    )
 
 
 def _quoted(value: Any) -> str:

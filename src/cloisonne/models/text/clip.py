@@ -11,6 +11,7 @@ from torch import Tensor
 from cloisonne.errors import CheckpointError, SceneError
 from cloisonne.models.checkpoints.parts import TextPart
 from cloisonne.models.text import replaced_embeddings
+from cloisonne.models.text.cache import TextCache
 from cloisonne.models.text.encoder import EncodedText, weighted
 from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.scene.prompt import Piece
@@ -41,6 +42,7 @@ class ClipTextEncoder:
         self._second_pad: int | None = _second_pad(parts) if len(parts) > 1 else None
         self._empty: tuple[int, ...] = self._padded_empty()
         replaced_embeddings.install(self.module.get_input_embeddings())
+        self._cache = TextCache(self.modules)
 
     @property
     def has_positions(self) -> bool:
@@ -117,8 +119,13 @@ class ClipTextEncoder:
         pooled = torch.zeros(self.pooled_width, device=device) if self.pooled_width else None
         return EncodedText(tokens=torch.zeros(num_tokens, self.width, device=device), pooled=pooled)
 
-    @torch.no_grad()
     def _encoded(self, ids: Sequence[int]) -> EncodedText:
+        if replaced_embeddings.active():
+            return self._run(ids)
+        return self._cache.get(tuple(ids), lambda: self._run(ids))
+
+    @torch.no_grad()
+    def _run(self, ids: Sequence[int]) -> EncodedText:
         if self._second_pad is None:
             tokens = self.module(self._batch(ids)).last_hidden_state[0]
             return EncodedText(tokens=tokens.float(), ids=tuple(ids))

@@ -31,6 +31,11 @@ def replacing_embeddings(vectors: Tensor) -> Iterator[None]:
         _VECTORS.reset(before)
 
 
+def active() -> bool:
+    """Whether this context replaces embeddings."""
+    return _VECTORS.get() is not None
+
+
 def _replace(module: Any, args: Any, out: Tensor) -> Tensor | None:
     if (vectors := _VECTORS.get()) is None:
         return None
