@@ -1,5 +1,7 @@
 """A family of transformers is a row in the table and a denoiser: scenes draw with it through all that is shared."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +9,15 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformer_family import FAMILY, WIDTH, tiny_transformer
+from transformer_family import FAMILY, WIDTH, TwoTextEncoders, tiny_transformer
 
+from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.models.unet.denoiser import unet_of
 from cloisonne.pipelines.attention_maps.token_spans import read_words
 from cloisonne.pipelines.explain import explain
@@ -21,6 +25,7 @@ from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.conditions.control import Control
 from cloisonne.scene.conditions.lora import Lora
+from cloisonne.scene.prompt import Piece, pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -144,6 +149,37 @@ def test_add_ons_of_unets_are_refused(model: Model) -> None:
         unet_of(model.net, 'The IP-Adapter "x"')
     with pytest.raises(CapabilityError, match="has no cross-attention"):
         read_words(SCENE, model)
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(FAMILY, supports=FAMILY.supports | {"phrase, method bounded"})
+    monkeypatch.setitem(FAMILIES, FAMILY.name, row)
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("caption", ["on the beach", ""])
+def test_bounded_counts_the_words_of_a_text_without_a_start_token(model: Model, caption: str) -> None:
+    """The counted places are those that a weight of the phrase changes."""
+    scene = SCENE.replace(caption=caption, method="bounded", regions=(CAT,))
+    (view,) = prepare(scene, model).compiled.plan.views
+    cond = view.branches["cond"]
+    assert isinstance(cond, Conditioning)
+    ((start, stop, _),) = cond.tokens[1].counts
+    text = f"{caption}, " if caption else ""
+    plain, changed = (model.text.encode(pieces(text + phrase)).tokens for phrase in ("a cat", "(a cat:1.5)"))
+    places = (plain != changed).any(1).nonzero().flatten().tolist()
+    assert [place for place in places if place < TwoTextEncoders.lengths[0]] == list(range(start, stop))
+
+
+@pytest.mark.usefixtures("bounded")
+def test_bounded_needs_the_places_of_words(model: Model) -> None:
+    class Placeless(TwoTextEncoders):
+        def encode(self, pieces: Sequence[Piece], *, region: str | None = None, blank: bool = False) -> EncodedText:
+            return replace(super().encode(pieces, region=region, blank=blank), word_spans=())
+
+    with pytest.raises(CapabilityError, match=r'^Region "pet": The text encoder .* places of words'):
+        explain(SCENE.replace(method="bounded", regions=(CAT,)), replace(model, text=Placeless()))
 
 
 def test_long_phrases_are_refused_by_region(model: Model) -> None:
