@@ -20,6 +20,7 @@ from cloisonne.models.model import Model
 from cloisonne.models.text.encoder import EncodedText
 from cloisonne.models.unet.denoiser import unet_of
 from cloisonne.pipelines.attention_maps.token_spans import read_words
+from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
@@ -180,6 +181,21 @@ def test_bounded_needs_the_places_of_words(model: Model) -> None:
 
     with pytest.raises(CapabilityError, match=r'^Region "pet": The text encoder .* places of words'):
         explain(SCENE.replace(method="bounded", regions=(CAT,)), replace(model, text=Placeless()))
+
+
+def test_an_edit_is_refused_unless_the_family_supports_it(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    hat = Region(name="hat", box=(0.0, 0.0, 0.5, 0.5), edit={"kind": "add", "phrase": "a hat"})
+    scene = SCENE.replace(regions=(hat, CAR))
+    assert edit(scene, model).image.size == (64, 64)
+    monkeypatch.setitem(FAMILIES, FAMILY.name, replace(FAMILY, supports=FAMILY.supports - {"edit"}))
+    with pytest.raises(CapabilityError, match=r'^Region "hat": .*\(tiny transformer\) cannot do edit'):
+        edit(scene, model)
+
+
+def test_keywords_of_an_edit_need_token_ids(model: Model) -> None:
+    hat = Region(name="hat", box=(0.0, 0.0, 0.5, 0.5), edit={"kind": "add", "phrase": "a hat"})
+    with pytest.raises(CapabilityError, match="token ids"):
+        edit(SCENE.replace(regions=(hat, CAR)), model, whole=True, boost="additive")
 
 
 def test_long_phrases_are_refused_by_region(model: Model) -> None:
