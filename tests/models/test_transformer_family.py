@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformer_family import FAMILY, WIDTH, TwoTextEncoders, tiny_transformer
+from transformer_family import FAMILY, WIDTH, TransformerDenoiser, TwoTextEncoders, tiny_transformer
 
 from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CapabilityError, SceneError
@@ -23,6 +23,7 @@ from cloisonne.pipelines.attention_maps.token_spans import read_words
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.conditions.control import Control
 from cloisonne.scene.conditions.lora import Lora
@@ -128,6 +129,14 @@ def test_a_background_is_repainted(model: Model) -> None:
     assert result.report["identical_outside"]
     assert np.array_equal(pixels[~inside], source[~inside])
     assert not np.array_equal(pixels[inside], source[inside])
+
+
+def test_the_least_canvas_of_a_background_is_a_multiple_of_the_network_s(model: Model) -> None:
+    source = np.zeros((64, 512, 3), np.uint8)
+    scene = SCENE.replace(background=source, regions=())
+    wide = replace(model, net=TransformerDenoiser(model.net.modules[0], replace(model.spec, net_factor=12)))
+    assert wide.spec.factor == 24
+    assert BackgroundEdit.of(scene).canvas(wide) == (120, 72)
 
 
 @pytest.mark.parametrize(
