@@ -1,17 +1,38 @@
-"""The table of model families agrees with the table of capabilities and with what checkpoints are."""
+"""The table of model families: what it supports, its values of a scene, and what checkpoints are."""
 
 import pytest
 
 from cloisonne.methods.kinds import KINDS, OF_SCENES
 from cloisonne.models.capabilities import YES
-from cloisonne.models.families import FAMILIES, family_of
+from cloisonne.models.families import FAMILIES, Family, family_of
 from cloisonne.scene.scene import Scene
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_a_family_supports_by_itself_is_a_yes_in_the_table(name: str) -> None:
-    table = {kind.name: kind.supports for kind in KINDS.values()} | OF_SCENES
-    assert FAMILIES[name].supports == {condition for condition, row in table.items() if row[name] is YES}
+def test_what_a_family_supports_by_itself_stands_in_its_row_alone(name: str) -> None:
+    assert FAMILIES[name].supports <= KINDS.keys() | set(OF_SCENES)
+    for condition in FAMILIES[name].supports & KINDS.keys():
+        assert KINDS[condition].support(name) is YES
+    elsewhere = {kind.name for kind in KINDS.values() if kind.supports.get(name) is YES}
+    assert elsewhere == set(), "these stand in the tables of kinds, too"
+
+
+def test_a_new_family_supports_what_its_row_names_and_no_add_ons(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Family(
+        name="new",
+        title="new family",
+        members={},
+        denoiser=FAMILIES["sd1"].denoiser,
+        text=FAMILIES["sd1"].text,
+        schedule=FAMILIES["sd1"].schedule,
+        native=FAMILIES["sd1"].native,
+        supports=frozenset({"phrase, method attention"}),
+    )
+    monkeypatch.setitem(FAMILIES, "new", row)
+    assert [name for name, kind in KINDS.items() if kind.support("new").mark != "no"] == ["phrase, method attention"]
+    assert {kind.support("new").advise(None) for kind in KINDS.values() if kind.support("new") is not YES} == {
+        "leave it out, or load a model of another family"
+    }
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,5 +1,7 @@
 """A family of transformers is a row in the table and a denoiser: scenes draw with it through all that is shared."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,20 +9,25 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformer_family import FAMILY, WIDTH, tiny_transformer
+from transformer_family import FAMILY, WIDTH, TransformerDenoiser, TwoTextEncoders, tiny_transformer
 
+from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.models.unet.denoiser import unet_of
 from cloisonne.pipelines.attention_maps.token_spans import read_words
+from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.conditions.control import Control
 from cloisonne.scene.conditions.lora import Lora
+from cloisonne.scene.prompt import Piece, pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -124,6 +131,14 @@ def test_a_background_is_repainted(model: Model) -> None:
     assert not np.array_equal(pixels[inside], source[inside])
 
 
+def test_the_least_canvas_of_a_background_is_a_multiple_of_the_network_s(model: Model) -> None:
+    source = np.zeros((64, 512, 3), np.uint8)
+    scene = SCENE.replace(background=source, regions=())
+    wide = replace(model, net=TransformerDenoiser(model.net.modules[0], replace(model.spec, net_factor=12)))
+    assert wide.spec.factor == 24
+    assert BackgroundEdit.of(scene).canvas(wide) == (120, 72)
+
+
 @pytest.mark.parametrize(
     "scene",
     [
@@ -144,6 +159,52 @@ def test_add_ons_of_unets_are_refused(model: Model) -> None:
         unet_of(model.net, 'The IP-Adapter "x"')
     with pytest.raises(CapabilityError, match="has no cross-attention"):
         read_words(SCENE, model)
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(FAMILY, supports=FAMILY.supports | {"phrase, method bounded"})
+    monkeypatch.setitem(FAMILIES, FAMILY.name, row)
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("caption", ["on the beach", ""])
+def test_bounded_counts_the_words_of_a_text_without_a_start_token(model: Model, caption: str) -> None:
+    """The counted places are those that a weight of the phrase changes."""
+    scene = SCENE.replace(caption=caption, method="bounded", regions=(CAT,))
+    (view,) = prepare(scene, model).compiled.plan.views
+    cond = view.branches["cond"]
+    assert isinstance(cond, Conditioning)
+    ((start, stop, _),) = cond.tokens[1].counts
+    text = f"{caption}, " if caption else ""
+    plain, changed = (model.text.encode(pieces(text + phrase)).tokens for phrase in ("a cat", "(a cat:1.5)"))
+    places = (plain != changed).any(1).nonzero().flatten().tolist()
+    assert [place for place in places if place < TwoTextEncoders.lengths[0]] == list(range(start, stop))
+
+
+@pytest.mark.usefixtures("bounded")
+def test_bounded_needs_the_places_of_words(model: Model) -> None:
+    class Placeless(TwoTextEncoders):
+        def encode(self, pieces: Sequence[Piece], *, region: str | None = None, blank: bool = False) -> EncodedText:
+            return replace(super().encode(pieces, region=region, blank=blank), word_spans=())
+
+    with pytest.raises(CapabilityError, match=r'^Region "pet": The text encoder .* places of words'):
+        explain(SCENE.replace(method="bounded", regions=(CAT,)), replace(model, text=Placeless()))
+
+
+def test_an_edit_is_refused_unless_the_family_supports_it(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    hat = Region(name="hat", box=(0.0, 0.0, 0.5, 0.5), edit={"kind": "add", "phrase": "a hat"})
+    scene = SCENE.replace(regions=(hat, CAR))
+    assert edit(scene, model).image.size == (64, 64)
+    monkeypatch.setitem(FAMILIES, FAMILY.name, replace(FAMILY, supports=FAMILY.supports - {"edit"}))
+    with pytest.raises(CapabilityError, match=r'^Region "hat": .*\(tiny transformer\) cannot do edit'):
+        edit(scene, model)
+
+
+def test_keywords_of_an_edit_need_token_ids(model: Model) -> None:
+    hat = Region(name="hat", box=(0.0, 0.0, 0.5, 0.5), edit={"kind": "add", "phrase": "a hat"})
+    with pytest.raises(CapabilityError, match="token ids"):
+        edit(SCENE.replace(regions=(hat, CAR)), model, whole=True, boost="additive")
 
 
 def test_long_phrases_are_refused_by_region(model: Model) -> None:

@@ -7,6 +7,8 @@ text encoders whose sequences stand one after the other, pooled text.
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -154,14 +156,16 @@ class TwoTextEncoders:
         words = [word for piece in pieces for word in piece.words.split()]
         if len(words) > self.capacity:
             raise SceneError(f"{len(words)} words, but the model reads {self.capacity}; shorten it.", region=region)
+        spans = tuple(pairwise(accumulate((len(piece.words.split()) for piece in pieces), initial=0)))
         if blank:
-            return self.blank()
+            return replace(self.blank(), word_spans=spans)
         encoded, empty = self._encoded(words), self._encoded([])
         own = [piece.weight for piece in pieces for _ in piece.words.split()]
         weights = [1.0] * self.length
         for start in (0, self.lengths[0]):
             weights[start : start + len(own)] = own
-        return EncodedText(tokens=weighted(encoded, empty, weights), pooled=encoded[: self.lengths[0]].mean(0))
+        pooled = encoded[: self.lengths[0]].mean(0)
+        return EncodedText(tokens=weighted(encoded, empty, weights), pooled=pooled, word_spans=spans)
 
     def count(self, text: str) -> int:
         return len(text.split())

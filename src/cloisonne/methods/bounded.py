@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloisonne.core.plan import Conditioning, Tokens
+from cloisonne.errors import CapabilityError
 from cloisonne.methods.base import Fragment
 from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.layout import Layout, Part, Placed
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.scene.prompt import pieces, plain, written
 from cloisonne.scene.shapes.place_words import described_place
 
@@ -57,8 +59,11 @@ class Bounded:
         """The text of a region; its phrase is at the end."""
         phrase = part.region.phrase
         text = _joined(_joined(caption, described_place(part.box) if self.place_words else ""), phrase)
-        encoded, stop = ctx.encode(text, part.name), 1 + _count(text, ctx)
-        counts = () if self.boost == 1 else ((stop - _count(phrase, ctx), stop, self.boost),)
+        encoded = ctx.encode(text, part.name)
+        counts = ()
+        if self.boost != 1:
+            stop = _end_of_words(encoded, ctx, part.name)
+            counts = ((stop - _count(phrase, ctx), stop, self.boost),)
         return Tokens(encoded.tokens, mask=part.share, counts=counts, peak=True, ids=encoded.ids, region=part.name)
 
 
@@ -83,6 +88,17 @@ def _without(caption: str, parts: Sequence[Part]) -> str:
 
 def _joined(first: str, second: str) -> str:
     return ", ".join(filter(None, [first, second]))
+
+
+def _end_of_words(encoded: EncodedText, ctx: Context, region: str) -> int:
+    """The place behind a text's last word. Raises CapabilityError where the text encoder does not give the places."""
+    if not encoded.word_spans:
+        raise CapabilityError(
+            f'The text encoder of "{ctx.model.name}" does not give the places of words, which the method bounded '
+            "counts several times; choose the method attention.",
+            region=region,
+        )
+    return encoded.word_spans[-1][1]
 
 
 def _count(text: str, ctx: Context) -> int:

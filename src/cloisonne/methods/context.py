@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval, Tokens
 from cloisonne.models.model import Model
-from cloisonne.models.text.encoder import EncodedText
+from cloisonne.models.text.encoder import EncodedText, with_token_ids
 from cloisonne.scene.prompt import pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -74,7 +73,7 @@ class Context:
         """Token ids and the weight of each; () is 1 for all. For methods that build sequences of their own."""
         key = ("ids", tuple(ids), tuple(weights))
         if key not in self._texts:
-            encoder: Any = self.model.text
+            encoder = with_token_ids(self.model.text, "A method that builds sequences of its own needs")
             self._texts[key] = encoder.encode_ids(ids, weights, blank=self.blank)
         return self._texts[key]
 

@@ -60,7 +60,7 @@ class ConditionKind:
 
     Attributes:
         name: the field of a region (``scene/conditions/kinds.py``), or "phrase, method M" for the phrases of a method.
-        supports: support by model family.
+        supports: support by model family, but for those whose own row supports it.
         options: what becomes of each option of the region.
         variants: the same by models, by name, where these differ; replaces ``options``.
         method: the method of a phrase; its text conditions the views that the method makes.

@@ -47,7 +47,6 @@ KINDS: dict[str, ConditionKind] = {
                 support.WITH_PAINT_BY_EXAMPLE,
                 sd1=support.WITH_EITHER,
                 sdxl=support.WITH_IP_ADAPTER,
-                pbe=support.YES,
             ),
             variants={
                 "IP-Adapter": Variant(
@@ -107,8 +106,8 @@ KINDS: dict[str, ConditionKind] = {
 }
 """The kinds of condition, by name."""
 
-OF_SCENES: dict[str, support.Supports] = {"background": dict.fromkeys(FAMILIES, support.YES)}
-"""Support by family of what only scenes have."""
+OF_SCENES = ("background",)
+"""What only scenes have and ``Family.supports`` names."""
 
 
 def check(condition: str, model: Model, region: str | None = None, kind: str | None = None) -> None:
@@ -155,7 +154,8 @@ def rows(kind: ConditionKind) -> Iterator[tuple[str, options.Answers, tuple[str,
 def markdown() -> str:
     """Support by condition and model family as a Markdown table."""
     head = ["condition", *(family.title for family in FAMILIES.values())]
-    table = {kind.name: kind.supports for kind in KINDS.values()} | OF_SCENES
     lines = [head, ["---"] * len(head)]
-    lines += [[name, *(supports[family].mark for family in FAMILIES)] for name, supports in table.items()]
+    lines += [[kind.name, *(kind.support(family).mark for family in FAMILIES)] for kind in KINDS.values()]
+    for name in OF_SCENES:
+        lines.append([name, *("yes" if name in family.supports else "no" for family in FAMILIES.values())])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -35,7 +35,7 @@ class Support:
 
 
 Supports: TypeAlias = Mapping[str, Support]
-"""The support of one condition by family; others support it if ``Family.supports`` names it."""
+"""The support of one condition by family, but for the families whose ``supports`` name it; no others support it."""
 
 
 def _has_exemplars(model: Model, detail: str | None) -> bool:
@@ -110,13 +110,13 @@ LEARNED_EITHER = Support(
 )
 NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x')
 
-TEXT: Supports = {**dict.fromkeys(FAMILIES, YES), "pbe": NO_TEXT}
-"""Of conditions of every network that takes text."""
+TEXT: Supports = {"pbe": NO_TEXT}
+"""Of conditions that need only text: the families whose ``supports`` name them."""
 
 
 def by_family(other: Support, **families: Support) -> Supports:
-    """``other`` for all families but those named."""
-    return {family: families.get(family, other) for family in FAMILIES}
+    """``other`` for all families that take add-ons but those named."""
+    return dict.fromkeys((name for name, family in FAMILIES.items() if family.takes_add_ons), other) | families
 
 
 def refusal(condition: str, support: Support, model: Model, detail: str | None, region: str | None) -> CapabilityError:

@@ -33,7 +33,8 @@ class Family:
         reach: By this factor a side may be longer or shorter than the native one.
         takes_size: Whether the network takes the image's size as conditioning.
         patch: Side of the square of latent pixels that is one image token; 1 for UNets.
-        supports: Conditions of ``capabilities.TABLE`` that need nothing besides its own files.
+        supports: Conditions of ``KINDS`` in ``methods/kinds.py`` that need nothing besides its own files.
+        takes_add_ons: Whether the adapters, LoRAs and exemplar networks of Stable Diffusion fit its network.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Family:
     takes_size: bool = False
     patch: int = 1
     supports: frozenset[str] = frozenset()
+    takes_add_ons: bool = False
 
 
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
@@ -66,6 +68,7 @@ def _stable_diffusion(name: str, title: str, side: int, **own: Any) -> Family:
         "schedule": Schedule.from_config,
         "native": Native(width=side, height=side, steps=20, guidance=7.5, sampler="dpmpp-2m", method="bounded"),
         "supports": _WITH_TEXT,
+        "takes_add_ons": True,
     }
     return Family(name=name, title=title, **common | own)
 
@@ -86,6 +89,7 @@ FAMILIES: dict[str, Family] = {
             text=NoText,
             native=Native(width=512, height=512, steps=20, guidance=5.0, sampler="dpmpp-2m", method="caption"),
             supports=frozenset({"exemplar", "background"}),
+            takes_add_ons=False,
         ),
     )
 }

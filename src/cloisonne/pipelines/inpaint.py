@@ -24,6 +24,8 @@ from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Box, Window, clipped, crop_window, pixel_window
 from cloisonne.scene.shapes.masks import Mask, extent, seamed
 
+LEAST = 64
+"""Least side of a scene's canvas in pixels."""
 LONGEST = 4.0
 """Largest aspect ratio of the canvas; a longer window is squeezed onto it."""
 
@@ -79,10 +81,10 @@ class BackgroundEdit:
 
     def canvas(self, model: Model) -> tuple[int, int]:
         """Canvas size (width, height): the native area at the window's aspect ratio, in multiples of the network's
-        total downsampling factor."""
+        total downsampling factor that a scene allows."""
         shape = min(max(self.window.width / self.window.height, 1 / LONGEST), LONGEST)
         width, height = (
-            max(round(side / model.spec.factor) * model.spec.factor, 64)
+            max(round(side / model.spec.factor), math.ceil(LEAST / model.spec.factor)) * model.spec.factor
             for side in (model.native.width * math.sqrt(shape), model.native.height / math.sqrt(shape))
         )
         return width, height

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from cloisonne.errors import CapabilityError
 from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.scene.prompt import Piece
 
@@ -86,6 +87,30 @@ class TextEncoder(Protocol):
     def blank(self) -> EncodedText:
         """Zeros in the shape of an encoded text."""
         ...
+
+
+@runtime_checkable
+class TokenIdEncoder(Protocol):
+    """What a text encoder whose text is one sequence of token ids also provides."""
+
+    def token_ids(self, text: str) -> list[int]:
+        """The ids of a text, without start, end and padding, of any length."""
+        ...
+
+    def token_text(self, token: int) -> str:
+        """The text of one token id."""
+        ...
+
+    def encode_ids(self, ids: Sequence[int], weights: Sequence[float] = (), *, blank: bool = False) -> EncodedText:
+        """Encode a sequence of ids, with a weight each; () is 1 for all. blank: as in ``TextEncoder.encode``."""
+        ...
+
+
+def with_token_ids(text: TextEncoder, wanted_by: str) -> TokenIdEncoder:
+    """The text encoder as one of token ids. wanted_by: what reads them, at the start of a CapabilityError's message."""
+    if not isinstance(text, TokenIdEncoder):
+        raise CapabilityError(f"{wanted_by} token ids, and this model's text encoder has none; load another model.")
+    return text
 
 
 def weighted(encoded: Tensor, empty: Tensor, weights: Sequence[float]) -> Tensor:

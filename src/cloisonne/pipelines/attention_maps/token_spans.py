@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from cloisonne.methods.mrgd.attention import READ, spans_of
 from cloisonne.methods.mrgd.method import CANVAS
 from cloisonne.methods.reco import cleaned
 from cloisonne.models.model import Model
+from cloisonne.models.text.encoder import with_token_ids
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.scene import Region, Scene, Window
 from cloisonne.scene.prompt import at, pieces
@@ -125,9 +125,10 @@ def _ids(branch: Conditioning, prepared: Prepared) -> list[int]:
 
 def _tokens(phrase: str, moment: float, prepared: Prepared) -> list[int]:
     """The token ids of a phrase at ``moment``, the fraction in [0, 1) of the steps that are done."""
-    text: Any = prepared.ctx.model.text
+    learned = prepared.ctx.model.text.learned
+    text = with_token_ids(prepared.ctx.model.text, "Attention maps of phrases need")
     plain = at(phrase, moment, len(prepared.steps))
-    parts = cleaned(plain, text.learned) if prepared.scene.method in _NORMALISED else pieces(plain)
+    parts = cleaned(plain, learned) if prepared.scene.method in _NORMALISED else pieces(plain)
     return [i for part in parts for i in text.token_ids(part.words)]
 
 

@@ -20,6 +20,7 @@ from cloisonne.core.plan import Plan
 from cloisonne.core.run import Run
 from cloisonne.core.sample import sample
 from cloisonne.core.start import Start
+from cloisonne.methods.kinds import check
 from cloisonne.methods.mrgd.method import AFTER, BEFORE
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
@@ -57,6 +58,9 @@ def edit(
     understood = understand(scene if seed is None else scene.replace(seed=seed), model)
     asked = understood.scene
     close_up = editing.close_up_for([region.edit.kind for region in asked.active_regions if region.edit is not None])
+    for region in asked.active_regions:
+        if region.edit is not None:
+            check("edit", model, region.name)
     halves(asked)  # also checks the regions that a close-up crop leaves out
     cropped = _edited_only(asked) if close_up and asked.background is not None else asked
     pair = Pair.of(cropped, model, "multidiffusion" if editing.regions else None, close_up or CROP)

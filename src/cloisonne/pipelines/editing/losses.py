@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -21,6 +21,8 @@ from cloisonne.methods.mrgd.attention import Boosted, ClearWords, spans_of
 from cloisonne.methods.mrgd.losses import Losses, Prompts, RegionEnergy, Wanted
 from cloisonne.methods.mrgd.method import AFTER, BEFORE, CANVAS, WHOLE, latent_box, text_ids, window_feather
 from cloisonne.methods.reco import cleaned
+from cloisonne.models.text.encoder import TokenIdEncoder, with_token_ids
+from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.models.vae import Vae
 from cloisonne.pipelines.editing.pair import Pair, Segment
 from cloisonne.pipelines.prepare import Prepared
@@ -54,7 +56,7 @@ class KeywordSelection:
     reader: ClearWords
     boosted: Boosted | None
     count: int
-    text: Any
+    text: TokenIdEncoder
     wanted: tuple[Region, ...]
     streams: Mapping[Side, str]
     ids: Mapping[Side, tuple[int, ...]]
@@ -65,6 +67,7 @@ class KeywordSelection:
         """For a plan of both canvases; None where the settings use neither keywords nor boost."""
         if not editing.keywords and editing.boost == "none":
             return None
+        text = with_token_ids(pair.model.text, "Editing settings with keywords or a boost need")
         name = WHOLE if editing.whole else CANVAS
         views = {view.stream: view for view in both.views if view.name == name}
         streams: dict[Side, str] = {"before": BEFORE, "after": AFTER}
@@ -74,7 +77,7 @@ class KeywordSelection:
         for side, stream in streams.items():
             ids[side] = (text_ids(views[stream]) if stream in views else None) or ()
             regions = halves[side].scene.active_regions
-            phrases = {r.name or "": _token_ids(r.phrase, pair.model.text) for r in regions if r.phrase}
+            phrases = {r.name or "": _token_ids(r.phrase, text, pair.model.text.learned) for r in regions if r.phrase}
             spans[side] = spans_of(ids[side], phrases)
         boosted = None
         if editing.boost != "none":
@@ -84,7 +87,7 @@ class KeywordSelection:
             reader=ClearWords(view=name),
             boosted=boosted,
             count=editing.keywords,
-            text=pair.model.text,
+            text=text,
             wanted=pair.scene.active_regions,
             streams=streams,
             ids=ids,
@@ -129,9 +132,9 @@ class KeywordSelection:
         return found
 
 
-def _token_ids(phrase: str, text: Any) -> list[int]:
-    """Token ids of a phrase inside a longer text."""
-    return [i for piece in cleaned(escaped(plain(phrase)), text.learned) for i in text.token_ids(piece.words)]
+def _token_ids(phrase: str, text: TokenIdEncoder, learned: LearnedWords) -> list[int]:
+    """Token ids of a phrase inside a longer text. learned: the encoder's learned words."""
+    return [i for piece in cleaned(escaped(plain(phrase)), learned) for i in text.token_ids(piece.words)]
 
 
 def energy(pair: Pair, editing: Editing, selection: KeywordSelection | None) -> RegionEnergy:
