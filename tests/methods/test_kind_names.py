@@ -18,7 +18,7 @@ OWN = {
         "scene/before_after.py",
         "scene/io/mrgd_layout.py",
         "pipelines/editing/",
-        "pipelines/prepare.py",  # which makes one image, not two
+        "pipelines/prepare.py",  # Prepared.edit, of the background
         "pipelines/progress.py",  # a verb
     },
     "concept": {
@@ -34,8 +34,6 @@ OWN = {
         "scene/inpainting.py",  # an argument of inpaint
         "methods/exemplar.py",
         "methods/ip_adapter.py",
-        "methods/context.py",  # its encoder
-        "pipelines/prepare.py",
         "cli/draw.py",  # the command paint
         "cli/options.py",  # options of the model
         "cli/train.py",
@@ -45,7 +43,7 @@ OWN = {
         "scene/values.py",
         "scene/tags.py",  # the group of a regular expression
         "methods/control.py",
-        "pipelines/control_maps.py",
+        "pipelines/control_warnings.py",
         "cli/evaluate.py",
         "cli/train.py",
     },

@@ -48,7 +48,7 @@ class Bounded:
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         """A sequence for the caption and one for each region, shared by the rule of overlap."""
         caption = _without(ctx.scene.caption, layout.parts)
-        rest = tokens_of(ctx.encode(caption), layout.rest if layout.parts else None)
+        rest = tokens_of(ctx.encoder.text(caption), layout.rest if layout.parts else None)
         own = [self._tokens(part, caption, ctx) for part in layout.parts]
         text = Conditioning(tokens=(rest, *own))
         return Fragment(text=text, summary=_summary(ctx.scene.caption, layout.parts, ctx), parts=layout.parts)
@@ -57,7 +57,7 @@ class Bounded:
         """The text of a region; its phrase is at the end."""
         phrase = part.region.phrase
         text = _joined(_joined(caption, described_place(part.box) if self.place_words else ""), phrase)
-        encoded, stop = ctx.encode(text, part.name), 1 + _count(text, ctx)
+        encoded, stop = ctx.encoder.text(text, part.name), 1 + _count(text, ctx)
         counts = () if self.boost == 1 else ((stop - _count(phrase, ctx), stop, self.boost),)
         return Tokens(encoded.tokens, mask=part.share, counts=counts, peak=True, ids=encoded.ids, region=part.name)
 

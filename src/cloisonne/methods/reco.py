@@ -192,7 +192,7 @@ class Reco:
         left = v.length - ends[-1]
         ids = [i for own in encoded_parts for i in own.ids] + [v.end] * left
         weights = [weight for own in encoded_parts for weight in own.weights] + [1.0] * left
-        encoded = ctx.encode_tokens(ids, weights)
+        encoded = ctx.encoder.tokens(ids, weights)
         pieces_of = [(part.name, _bias_mask(part)) for part, _ in parts]
         text = Conditioning(tokens=_pieces(encoded, ends, pieces_of))
         return Fragment(text=text, summary=ctx.scene.caption, parts=layout.parts)
