@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -55,12 +54,8 @@ class ClipTextEncoder:
     def encode(self, pieces: Sequence[Piece], *, region: str | None = None, blank: bool = False) -> EncodedText:
         """Encode a text; see :class:`~cloisonne.models.text.encoder.TextEncoder`."""
         ids = self.padded_ids(*(piece.words for piece in pieces), region=region)
-        counts = [len(self.token_ids(piece.words)) for piece in pieces]
-        spans = tuple(pairwise(accumulate(counts, initial=1)))
-        weights = [1.0] * len(ids)
-        for (start, stop), piece in zip(spans, pieces, strict=True):
-            weights[start:stop] = [piece.weight] * (stop - start)
-        return replace(self.encode_ids(ids, weights, blank=blank), word_spans=spans)
+        weights = [piece.weight for piece in pieces for _ in self.token_ids(piece.words)]
+        return self.encode_ids(ids, [1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))], blank=blank)
 
     def count(self, text: str) -> int:
         """The tokens that a plain text takes, without start, end and padding."""

@@ -17,13 +17,11 @@ class EncodedText:
 
     tokens: [N, D], float32; of several encoders one sequence after the other. pooled: [P], float32, or None for
     encoders without pooled text. ids: [N], the token ids that were encoded, None where one list does not describe them.
-    word_spans: (start, stop) in ``tokens`` of each piece of the text, where known.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
     ids: tuple[int, ...] | None = None
-    word_spans: tuple[tuple[int, int], ...] = ()
 
 
 @runtime_checkable
