@@ -6,8 +6,8 @@ Diffusion, and a network that has always read of the objects with the background
 left out. Here each token of a region's phrase counts ``boost`` times in the softmax: the logarithm of that is added to
 its logits, as in paint-with-words (arXiv 2211.01324) and DenseDiffusion (2308.12964).
 
-No text says what is elsewhere. A text encoder passes words on to all later tokens and to the padding, so that a phrase
-in the text of other pixels is drawn there too: isolated texts are what matters most (3DIS-FLUX, arXiv 2501.05131). For
+No text describes what is elsewhere. A text encoder spreads words to all later tokens and to the padding, so that a
+phrase in the text of other pixels is drawn there too: isolated texts matter most (3DIS-FLUX, arXiv 2501.05131). For
 the same reason the caption leaves out words that name a region. A region smaller than a cell of a coarse attention grid
 counts fully in the cell that holds most of it.
 """
@@ -34,7 +34,7 @@ _JOINING = r"(?:(?:[,;\s]|\b(?:and|or|with)\b)+)?"
 class Bounded:
     """Texts by region, whose phrases are boosted.
 
-    boost: how many times a token of a phrase counts inside its region. place_words: whether the text of a region says
+    boost: how many times a token of a phrase counts inside its region. place_words: whether the text of a region has
     its size, aspect and place before its phrase, as the method words does; for checkpoints that follow place words.
     """
 

@@ -3,7 +3,7 @@
 Yang et al., CVPR 2023, arXiv 2211.13227. One view predicts all exemplars of a scene with one row per branch: its
 condition is one token per image, and with one token its cross-attention is a bias that does not depend on the pixel,
 so that several exemplars are pieces each where its region is (exact for one; ours for several). Where words share the
-canvas, the picture around the hole is the text network's estimate at that step (``core/inpaint_context.py``; ours).
+canvas, the image around the hole is the text network's estimate at that step (``core/inpaint_context.py``; ours).
 """
 
 from collections.abc import Sequence

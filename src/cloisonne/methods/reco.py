@@ -110,13 +110,13 @@ def sequence(
     """
     v = vocabulary or Vocabulary.of(tokenizer)
     ids = caption_ids(tokenizer, v, caption)
-    kept = []
+    fitting = []
     for index, (box, phrase) in enumerate(regions):
         part = region_ids(tokenizer, v, box, phrase)
         if len(ids) + len(part) <= v.length:
             ids += part
-            kept.append(index)
-    return ids + [v.end] * (v.length - len(ids)), kept
+            fitting.append(index)
+    return ids + [v.end] * (v.length - len(ids)), fitting
 
 
 def caption_ids(tokenizer: Any, v: Vocabulary, caption: str) -> list[int]:
