@@ -30,7 +30,7 @@ def scene(number: int) -> dict[str, Any]:
 
 
 async def client_of(url: str, token: str, name: str, numbers: list[int], tried: Counter[str]) -> list[dict]:
-    """Submit jobs, waiting where the server says so; watch half of them, poll the others. Returns the jobs."""
+    """Submit jobs, waiting where the server asks for it; watch half of them, poll the others. Returns the jobs."""
     headers = {"authorization": f"Bearer {token}", "cloisonne-client": name}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600) as client:
 

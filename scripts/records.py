@@ -138,7 +138,7 @@ def write_record(
 
 
 def facts(commands: list[str], run: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says of a run, from its commands and its run.json (empty for a script)."""
+    """The facts of a run in a record, from its commands and its run.json (empty for a script)."""
     return {
         "commands": commands,
         "measured": cloisonne.__version__,

@@ -79,7 +79,7 @@ def third_party_allowed(layer: str, library: str) -> bool:
 
 def method_allowed(file: str, target_file: str) -> bool:
     """A method or condition stands alone on what all share; only the package, the table and its readers see others."""
-    shared = ("base", "context", "contribution", "layout", "answers")
+    shared = ("base", "context", "contribution", "encoder", "layout", "answers")
     return target_file in shared or file in ("", "kinds", "compile", "region_options", "baselines")
 
 

@@ -25,7 +25,7 @@ describe("COCO", () => {
     expect(scene.regions[1]?.rle?.size).toEqual([50, 100]);
   });
 
-  it("is told from a scene", () => {
+  it("is distinguished from a scene", () => {
     expect(isCoco({ regions: [] })).toBe(false);
     expect(isCoco({ images: [], annotations: [] })).toBe(true);
     expect(() => fromCoco({ images: [], annotations: [] })).toThrow(/no image/);

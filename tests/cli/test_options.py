@@ -1,7 +1,7 @@
 """Options shared by several commands, and what they load."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cloisonne.cli.grouped import grouped
 from cloisonne.cli.main import app
-from cloisonne.cli.options import Loading
+from cloisonne.cli.options import Drawing, Loading
 from cloisonne.errors import CapabilityError, SceneError, on_command_line
 from cloisonne.models.load import load
 from cloisonne.pipelines.generate import generate
@@ -43,6 +43,14 @@ def test_groups_are_spread_into_options() -> None:
     assert CliRunner().invoke(small, ["x"]).exit_code == 0
     assert seen == [("x", Two(first=3, second="y"), True), ("x", Two(), False)]
     assert "--two" not in CliRunner().invoke(small, ["--help"]).output
+
+
+@pytest.mark.parametrize("name", ["generate", "edit", "fill", "paint", "translate", "sweep", "explain"])
+def test_every_command_that_draws_has_the_options_of_drawing(name: str) -> None:
+    """Under both of their names, those of diffusers included."""
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    found = {option for parameter in command.params for option in parameter.opts}
+    assert {f"--{field.name.replace('_', '-')}" for field in fields(Drawing)} <= found
 
 
 def test_loading_hands_everything_on(tiny_sd: Path) -> None:

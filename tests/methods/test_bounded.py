@@ -175,7 +175,7 @@ def test_the_caption_leaves_out_words_that_name_a_region(
 ) -> None:
     regions = [CAT.replace(name=f"{k}", box=(k / 8, 0.0, 1.0, 1.0 - k / 8), phrase=p) for k, p in enumerate(phrases)]
     first, *own = pieces(tiny, *regions, caption=caption)
-    assert torch.equal(first.value, prepared(tiny, caption=left).ctx.encode(left).tokens)
+    assert torch.equal(first.value, prepared(tiny, caption=left).ctx.encoder.text(left).tokens)
     assert [phrase_of(piece) for piece in own] == [tiny.text.token_ids(phrase) for phrase in phrases]
 
 

@@ -17,7 +17,7 @@ FURTHER = {
         "scene/before_after.py",
         "scene/io/mrgd_layout.py",
         "pipelines/editing/",
-        "pipelines/prepare.py",  # which makes one image, not two
+        "pipelines/prepare.py",  # Prepared.edit, of the background
         "pipelines/progress.py",  # a verb
     },
     "concept": {
@@ -30,8 +30,6 @@ FURTHER = {
         "scene/values.py",  # names of other tools
         "scene/inpainting.py",  # an argument of inpaint
         "methods/ip_adapter.py",
-        "methods/context.py",  # its encoder
-        "pipelines/prepare.py",
         "cli/draw.py",  # the command paint
         "cli/options.py",  # options of the model
         "cli/train.py",
@@ -39,7 +37,7 @@ FURTHER = {
     "control": {
         "scene/values.py",
         "scene/tags.py",  # the group of a regular expression
-        "pipelines/control_maps.py",
+        "pipelines/control_warnings.py",
         "cli/evaluate.py",
         "cli/train.py",
     },

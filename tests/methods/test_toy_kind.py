@@ -28,10 +28,12 @@ from cloisonne.models.cost import Cost
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.vae import Vae
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.pipelines.sweep import swept
 from cloisonne.scene.conditions.kinds import CONDITIONS, ConditionField, images_of
 from cloisonne.scene.fields import with_fields
@@ -68,8 +70,13 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
 
 
 def tint_view(part: Part, ctx: Context) -> View:
-    image = open_rgb(part.region.conditions["tint"].image, "tint", part.name)
-    x0 = encoded(image, ctx.model, ctx.grid)
+    def encode() -> Tensor:
+        return encoded(open_rgb(part.region.conditions["tint"].image, "tint", part.name), ctx.model, ctx.grid)
+
+    def blank() -> Tensor:
+        return torch.zeros(ctx.model.vae.channels, *ctx.grid)
+
+    x0 = ctx.encoder.once(("tint", part.name), encode, blank)
     text = Conditioning(tokens=(Tokens(torch.zeros(1, 1)),))
     weight = part.share * taken(part.region, ctx.model)
     return View(name=f"tint {part.name}", net=Flat(x0), branches={"cond": text}, guide=Single(), weight=weight)
@@ -278,6 +285,23 @@ def test_explain_and_the_tables_show_it(tiny: Model) -> None:
     assert "view tint tinted: " in explain(scene_of(CAT, tinted()), tiny).plan
     assert "| tint | yes | no | yes | yes | no |" in table.markdown()
     assert "| tint | yes, but in a union |" in options_table()
+
+
+def test_its_own_encoder_runs_once_and_not_for_explain(tiny: Model) -> None:
+    """Though the region is active in several intervals of the steps, each with a view of its own."""
+    calls: list[tuple[int, ...]] = []
+
+    class Counted(Vae):
+        def encode(self, pixels: Tensor) -> Tensor:
+            calls.append(tuple(pixels.shape))
+            return super().encode(pixels)
+
+    model = replace(tiny, vae=Counted(tiny.vae.module))
+    scene = scene_of(CAT.replace(stop=0.5), tinted(), steps=4)
+    explain(scene, model)
+    assert calls == []
+    plan = prepare(scene, model).plan
+    assert (len([view for view in plan.views if view.name == "tint tinted"]), len(calls)) == (2, 1)
 
 
 def test_the_table_is_complete() -> None:

@@ -13,14 +13,15 @@ from tiny import write_checkpoint
 from torch import Tensor, nn
 
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.methods.control import control_map
 from cloisonne.models.adapters.coadapter import CoAdapterFuser
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
-from cloisonne.pipelines.control_maps import control_map
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.geometry import Frame
 
 WIDTH, HEADS, LAYERS = 32, 8, 3
 CHANNELS = (8, 16)
@@ -184,7 +185,7 @@ def test_features_are_fused_before_they_are_masked(folder: Path) -> None:
     features = []
     for part in scene.regions:
         control: Any = part.control
-        levels = plain.adapters[control.kind].features(control_map(control, None, (64, 64)))
+        levels = plain.adapters[control.kind].features(control_map(control, Frame.whole((64, 64))))
         features.append((control.kind, tuple(level * control.strength for level in levels)))
     left, right = CoAdapterFuser(published())(features)
     for level, a, b in zip(received[0], left, right, strict=True):

@@ -10,7 +10,7 @@ from PIL import Image
 
 import cloisonne as cl
 from cloisonne.models.model import Model
-from cloisonne.pipelines.control_maps import control_warnings
+from cloisonne.pipelines.control_warnings import control_warnings
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.mask_warnings import misfit

@@ -14,12 +14,12 @@ from studio_client import SCENE, photo, png, served, settings_in, upload
 
 from cloisonne.errors import CloisonneError, SceneError
 from cloisonne.scene import Region, Scene
+from cloisonne.scene.io.embedded import check_embedded
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.studio.scenes import (
     check_json,
     check_sizes,
     references,
-    refuse_files,
     scene_of,
     with_ids,
     with_stored_pictures,
@@ -86,8 +86,8 @@ async def test_no_scene_names_a_file(client: httpx.AsyncClient, place: str, file
 def test_the_last_line_of_defence_knows_every_place(place: str) -> None:
     """What the first check lets through by a mistake of ours, the second one finds in the scene itself."""
     scene = Scene.from_dict(_drawable(placed(place, "some/file.png")))
-    with pytest.raises(SceneError, match="names no files"):
-        refuse_files(scene)
+    with pytest.raises(SceneError, match="only embedded files are accepted"):
+        check_embedded(scene)
 
 
 def _drawable(data: dict[str, Any]) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def test_whatever_comes_is_a_scene_or_a_sentence(data: dict[str, Any]) -> None:
         check_json(data, limits)
         check_sizes(data, limits)
         stored, _ = with_stored_pictures(data, lambda data, role: ID, limits)
-        refuse_files(scene_of(stored))
+        scene_of(stored)
 
 
 def test_ids_and_embedded_pictures_are_inverse() -> None:
@@ -315,4 +315,4 @@ async def test_a_smaller_limit_of_the_operator_holds(tmp_path: Path) -> None:
 def test_references_to_files_are_found_however_deep() -> None:
     scene = Scene(regions=[Region(box=(0, 0, 1, 1), exemplar=ImageRef(path=Path("x.png")))])
     with pytest.raises(SceneError, match=r"x\.png"):
-        refuse_files(scene)
+        check_embedded(scene)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cloisonne.cli.grouped import grouped
-from cloisonne.cli.options import Cache, Loading, MaskChannel, Overwrite, also
+from cloisonne.cli.options import Cache, Drawing, Loading, MaskChannel, Overwrite
 from cloisonne.cli.terminal import progress, running, took, warn
 
 
@@ -37,26 +37,18 @@ class Translating:
     save_concept: Annotated[Path | None, typer.Option(help="File to write the learned concept to.")] = None
     cache: Cache = None
     word: Annotated[str, typer.Option(help="Word whose embedding initialises the learned concept.")] = ""
-    steps: Annotated[int | None, typer.Option(min=1, help="Number of denoising steps; also --num-inference-steps.")] = (
-        None
-    )
-    num_inference_steps: Annotated[int | None, typer.Option(*also("num_inference_steps"), hidden=True)] = None
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Training steps of a learned concept. Default: the preset's.")
     ] = None
-    seed: Annotated[int, typer.Option(help="Seed of the concept's training batches.")] = 0
 
     def given(self) -> dict[str, Any]:
         """Keywords of ``translate``. Refuses a preset or a number that there is not, before anything is loaded."""
         from cloisonne.pipelines.translation.settings import translating_of
-        from cloisonne.scene.values import own_names
 
         changes = {} if self.rounds is None else {"rounds": self.rounds}
         translating_of(self.preset, self.keep_structure, changes)
-        asked = {"steps": self.steps, "num_inference_steps": self.num_inference_steps}
-        steps = own_names({name: value for name, value in asked.items() if value is not None}, ("steps",))
-        own = ("preset", "keep_structure", "concept_strength", "cache", "word", "seed")
-        return {**{name: getattr(self, name) for name in own}, **steps, **changes}
+        own = ("preset", "keep_structure", "concept_strength", "cache", "word")
+        return {**{name: getattr(self, name) for name in own}, **changes}
 
 
 @grouped
@@ -65,6 +57,7 @@ def translate(
     out: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")],
     reference: Annotated[Path, typer.Option(help="Image that gives the subject or style.")],
     loading: Loading,
+    drawing: Drawing,
     translating: Translating,
     mask: Annotated[
         Path | None, typer.Option(help="Mask image: white is translated, black is preserved byte for byte.")
@@ -79,8 +72,10 @@ def translate(
 ) -> None:
     """Transfer the subject or style of a reference image. The structure of SOURCE is preserved."""
     from cloisonne.cli.scene_arguments import masked
+    from cloisonne.scene import Scene
+    from cloisonne.scene.values import own_names
 
-    began, given = time.perf_counter(), translating.given()
+    began, given = time.perf_counter(), translating.given() | own_names(drawing.given(), Scene.model_fields)
     _check_files(source, reference, mask, translating.concept, out, overwrite=overwrite)
     given |= {} if mask is None else masked(mask, mask_channel)
     model = loading.load(loading.model or "builtin")

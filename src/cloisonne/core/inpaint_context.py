@@ -1,6 +1,6 @@
 """The context that an inpainting network gets as input while the rest of the canvas is still being generated.
 
-Ours. Such a network (Paint by Example's, an inpainting one) was trained on finished pictures with a hole. Where
+Ours. Such a network (Paint by Example's, an inpainting one) was trained on finished images with a hole. Where
 other networks share the canvas there is no finished picture, but there is their estimate of it at no cost: they run
 first, and their x0 is the inpainting network's input around the hole at every step.
 """
@@ -17,7 +17,7 @@ class InpaintContext:
     """The further input channels of such a network, as far as they are known before sampling.
 
     known: [C, H, W], latents of what is certain, with grey in the hole. unsure: [H, W] in [0, 1], where the others'
-    estimate stands in its place. keep: [H, W], the channel that says where the picture is kept: 0 in the hole.
+    estimate stands in its place. keep: [H, W], the channel that is 1 where the image is preserved, 0 in the hole.
     """
 
     known: Float[Tensor, "C H W"]

@@ -290,8 +290,8 @@ class Plan:
 
     def without_empty_views(self) -> "Plan":
         """The plan less the views that can change nothing: no weight anywhere, or an empty interval."""
-        kept = tuple(view for view in self.views if not view.when.empty and bool((view.weight > 0).any()))
-        return replace(self, views=kept)
+        views = tuple(view for view in self.views if not view.when.empty and bool((view.weight > 0).any()))
+        return replace(self, views=views)
 
     def __repr__(self) -> str:
         head = f"Plan of {len(self.views)} views, {len(self.edits)} edits, {len(self.refines)} refines"

@@ -51,8 +51,8 @@ def split(
     left = 1 - torch.stack(list(masks.values())).sum(0)
     masks[()] = torch.where(left > ROUNDING, left, torch.zeros_like(left))
     parts = [(mask if where is None else where * mask, loras) for loras, mask in sorted(masks.items())]
-    kept: list[tuple[Tensor | None, LoraScales]] = [(mask, loras) for mask, loras in parts if bool((mask > 0).any())]
-    return kept or [(where, ())]
+    present: list[tuple[Tensor | None, LoraScales]] = [(mask, loras) for mask, loras in parts if bool((mask > 0).any())]
+    return present or [(where, ())]
 
 
 class BatchLoras:

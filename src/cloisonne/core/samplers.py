@@ -55,7 +55,7 @@ class Ddim:
     ) -> tuple[Float[Tensor, "S C H W"], None]:
         x0 = denoise(z, step)
         n = (z - step.alpha * x0) / step.s
-        renewed = self.eta * math.sqrt(max(0.0, 1 - _kept(step) ** 2))
+        renewed = self.eta * math.sqrt(max(0.0, 1 - _noise_ratio(step) ** 2))
         if renewed == 0:
             return step.alpha_next * x0 + step.s_next * n, None
         mixed = math.sqrt(1 - renewed**2) * n + renewed * noise()
@@ -79,11 +79,11 @@ class Heun:
     ) -> tuple[Float[Tensor, "S C H W"], None]:
         x0 = denoise(z, step)
         n = (z - step.alpha * x0) / step.s
-        ahead = step.alpha_next * x0 + step.s_next * n
+        z_next = step.alpha_next * x0 + step.s_next * n
         if step.alpha == 0 or step.s_next == 0:
-            return ahead, None
-        n_ahead = (ahead - step.alpha_next * denoise(ahead, step.at_next())) / step.s_next
-        slope = (n + n_ahead) / 2
+            return z_next, None
+        n_next = (z_next - step.alpha_next * denoise(z_next, step.at_next())) / step.s_next
+        slope = (n + n_next) / 2
         return step.alpha_next / step.alpha * (z - step.s * slope) + step.s_next * slope, None
 
 
@@ -107,12 +107,12 @@ class DpmPlusPlus2M:
         self, denoise: Denoise, z: Float[Tensor, "S C H W"], step: Step, state: Past | None, noise: Callable[[], Tensor]
     ) -> tuple[Float[Tensor, "S C H W"], Past | None]:
         x0 = denoise(z, step)
-        kept = _kept(step)
-        length = math.inf if kept == 0 else -math.log(kept)
+        ratio = _noise_ratio(step)
+        length = math.inf if ratio == 0 else -math.log(ratio)
         drawn = x0
         if state is not None and step.s_next > 0:
             drawn = x0 + length / (2 * state.length) * (x0 - state.x0)
-        return step.s_next / step.s * z + step.alpha_next * (1 - kept) * drawn, Past(x0, length)
+        return step.s_next / step.s * z + step.alpha_next * (1 - ratio) * drawn, Past(x0, length)
 
 
 LINEAR_MULTISTEP = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -142,14 +142,14 @@ class Pndm:
         x0 = denoise(z, step)
         n = (z - step.alpha * x0) / step.s
         past = (n, *state)[:4]
-        ahead = step.alpha_next * x0 + step.s_next * n
+        z_next = step.alpha_next * x0 + step.s_next * n
         if step.alpha == 0 or step.count == 1:
-            return ahead, past
+            return z_next, past
         if state or step.s_next == 0:
             weights = LINEAR_MULTISTEP[len(past) - 1]
             n = torch.stack([weight * one for weight, one in zip(weights, past, strict=True)]).sum(dim=0)
         else:
-            n = (n + (ahead - step.alpha_next * denoise(ahead, step.at_next())) / step.s_next) / 2
+            n = (n + (z_next - step.alpha_next * denoise(z_next, step.at_next())) / step.s_next) / 2
         return step.alpha_next / step.alpha * (z - step.s * n) + step.s_next * n, past
 
 
@@ -213,8 +213,8 @@ class Tcd:
         return share * (alpha * x0 + s * n) + renewed * noise(), None
 
 
-def _kept(step: Step) -> float:
-    """sigma_next / sigma: the share of the noise in s / alpha that a deterministic step keeps, in [0, 1]."""
+def _noise_ratio(step: Step) -> float:
+    """sigma_next / sigma: the fraction of the noise in s / alpha that a deterministic step retains, in [0, 1]."""
     return (step.s_next * step.alpha) / (step.s * step.alpha_next)
 
 

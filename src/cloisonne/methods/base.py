@@ -56,8 +56,8 @@ def within_budget(placed: Sequence[Placed], costs: Sequence[int], room: int) -> 
                 f"most {room}; shorten the phrase or the caption.",
                 region=p.name,
             )
-    kept = list(zip(placed, costs, strict=True))
-    while sum(cost for _, cost in kept) > room:
-        least = min(reversed(kept), key=lambda entry: (entry[0].region.priority, area(entry[0].box)))
-        kept.remove(least)
-    return [p for p, _ in kept]
+    fitting = list(zip(placed, costs, strict=True))
+    while sum(cost for _, cost in fitting) > room:
+        least = min(reversed(fitting), key=lambda entry: (entry[0].region.priority, area(entry[0].box)))
+        fitting.remove(least)
+    return [p for p, _ in fitting]

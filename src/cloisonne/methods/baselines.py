@@ -21,7 +21,7 @@ class Caption:
         return list(placed)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        text = Conditioning(tokens=(tokens_of(ctx.encode(ctx.scene.caption)),))
+        text = Conditioning(tokens=(tokens_of(ctx.encoder.text(ctx.scene.caption)),))
         return Fragment(text=text, summary=ctx.scene.caption)
 
 
@@ -29,7 +29,7 @@ class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        ctx.encode(
+        ctx.encoder.text(
             written(cleaned(ctx.scene.caption, ctx.model.text.learned))
         )  # too long alone, it is the one to blame
         room = ctx.model.text.capacity - _count(ctx.scene.caption, ctx)
@@ -40,7 +40,7 @@ class Words:
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         in_words = scene_in_words(ctx.scene.caption, [(part.box, part.region.phrase) for part in layout.parts])
         text = written(cleaned(in_words, ctx.model.text.learned))
-        conditioning = Conditioning(tokens=(tokens_of(ctx.encode(text)),))
+        conditioning = Conditioning(tokens=(tokens_of(ctx.encoder.text(text)),))
         return Fragment(text=conditioning, summary=text, parts=layout.parts)
 
 
@@ -70,7 +70,7 @@ class Attention:
         return list(placed)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        caption = tokens_of(ctx.encode(ctx.scene.caption), layout.rest if layout.parts else None)
+        caption = tokens_of(ctx.encoder.text(ctx.scene.caption), layout.rest if layout.parts else None)
         own = [tokens_of(_prompt(part.region, ctx), part.share, part.name) for part in layout.parts]
         text = Conditioning(tokens=(caption, *own))
         return Fragment(text=text, summary=ctx.scene.caption or _summary(layout, ctx), parts=layout.parts)
@@ -86,7 +86,7 @@ class MultiDiffusion:
         return list(placed)
 
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
-        text = Conditioning(tokens=(tokens_of(ctx.encode(ctx.scene.caption)),))
+        text = Conditioning(tokens=(tokens_of(ctx.encoder.text(ctx.scene.caption)),))
         views = tuple(
             View(
                 name=f"region {part.name}",
@@ -117,4 +117,4 @@ def _summary(layout: Layout, ctx: Context) -> str:
 
 def _prompt(region: Region, ctx: Context) -> EncodedText:
     """The prompt of a region's part of the canvas."""
-    return ctx.encode(ctx.scene.region_prompt(region), region.name)
+    return ctx.encoder.text(ctx.scene.region_prompt(region), region.name)

@@ -6,8 +6,8 @@ Diffusion, and a network that has always read of the objects with the background
 left out. Here each token of a region's phrase counts ``boost`` times in the softmax: the logarithm of that is added to
 its logits, as in paint-with-words (arXiv 2211.01324) and DenseDiffusion (2308.12964).
 
-No text says what is elsewhere. A text encoder passes words on to all later tokens and to the padding, so that a phrase
-in the text of other pixels is drawn there too: isolated texts are what matters most (3DIS-FLUX, arXiv 2501.05131). For
+No text describes what is elsewhere. A text encoder spreads words to all later tokens and to the padding, so that a
+phrase in the text of other pixels is drawn there too: isolated texts matter most (3DIS-FLUX, arXiv 2501.05131). For
 the same reason the caption leaves out words that name a region. A region smaller than a cell of a coarse attention grid
 counts fully in the cell that holds most of it.
 """
@@ -36,7 +36,7 @@ _JOINING = r"(?:(?:[,;\s]|\b(?:and|or|with)\b)+)?"
 class Bounded:
     """Texts by region, whose phrases are boosted.
 
-    boost: how many times a token of a phrase counts inside its region. place_words: whether the text of a region says
+    boost: how many times a token of a phrase counts inside its region. place_words: whether the text of a region has
     its size, aspect and place before its phrase, as the method words does; for checkpoints that follow place words.
     """
 
@@ -50,7 +50,7 @@ class Bounded:
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         """A sequence for the caption and one for each region, shared by the rule of overlap."""
         caption = _without(ctx.scene.caption, layout.parts)
-        rest = tokens_of(ctx.encode(caption), layout.rest if layout.parts else None)
+        rest = tokens_of(ctx.encoder.text(caption), layout.rest if layout.parts else None)
         own = [self._tokens(part, caption, ctx) for part in layout.parts]
         text = Conditioning(tokens=(rest, *own))
         return Fragment(text=text, summary=_summary(ctx.scene.caption, layout.parts, ctx), parts=layout.parts)
@@ -59,7 +59,7 @@ class Bounded:
         """The text of a region; its phrase is at the end."""
         phrase = part.region.phrase
         text = _joined(_joined(caption, described_place(part.box) if self.place_words else ""), phrase)
-        encoded = ctx.encode(text, part.name)
+        encoded = ctx.encoder.text(text, part.name)
         counts = ()
         if self.boost != 1:
             stop = _end_of_words(encoded, ctx, part.name)

@@ -140,18 +140,18 @@ def _views(method: Method, layout: Layout, ctx: Context, span: Interval, index: 
 
 def _joined(view: View, added: Contribution, ctx: Context) -> View:
     """A text-conditioned view with the conditioning of all views and the contributions to each branch."""
-    parts = {"cond": added.cond, "null": added.null}
+    parts, shared = {"cond": added.cond, "null": added.null}, ctx.shared()
     branches = {}
     for name, branch in view.branches.items():
         assert isinstance(branch, Conditioning), "a method's branches do not depend on the step"
-        branches[name] = branch + ctx.shared + parts[name]
+        branches[name] = branch + shared + parts[name]
     return replace(view, branches=branches)
 
 
 def _only_view(added: Contribution, ctx: Context) -> View:
     """The only view of a model that is conditioned on images alone."""
     if ctx.scene.caption or not any(_taken(region, ctx) > 0 for region in ctx.scene.active_regions):
-        ctx.encode(ctx.scene.caption)  # raises CapabilityError with advice
+        ctx.encoder.text(ctx.scene.caption)  # raises CapabilityError with advice
     return added.views[0] if added.views else next(kind.idle_view(ctx) for kind in KINDS.values() if kind.idle_view)
 
 

@@ -1,62 +1,48 @@
-"""What a method compiles from: the scene, the model, and encoders of text, exemplars and control images."""
+"""What a method or condition compiles from: the scene, the model, the grid and the encoders."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval, Tokens
+from cloisonne.methods.encoder import Encoder
 from cloisonne.models.model import Model
-from cloisonne.models.text.encoder import EncodedText, with_token_ids
-from cloisonne.scene.prompt import pieces
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.geometry import Frame
 from cloisonne.scene.shapes.masks import Mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """The resolved scene, the model, the grid (H, W) of latents, the number of steps, and how things are encoded.
+    """Inputs of a compilation.
 
-    blank: texts are zeros, and no network runs. shared: what conditions every branch of every text-conditioned view
-    besides text and regions: the channels of an inpainting network, the size of SDXL. hole: latents [C, H, W] of what
-    is known, with grey where nothing is, and [height, width], 1 where it is preserved. encode_image: an exemplar's
-    image, or None for the null image, to tokens [N, D]; N = 1 but for IP-Adapters. encode_control: a region's control
-    to features [C_i, H_i, W_i], or to the control image [3, height, width] of a ControlNet. summarised: whether views
-    need a summary text of the whole window, as ControlNets do.
+    Attributes:
+        scene: resolved.
+        grid: (H, W) of the latents.
+        frame: the canvas in pixels, and the part of the background that it is.
+        num_steps: of denoising.
+        encoder: encodes texts, and what conditions bring; each thing once.
+        summarised: whether views need a summary text of the whole canvas, as ControlNets do.
     """
 
     scene: Scene
     model: Model
     grid: tuple[int, int]
+    frame: Frame
     num_steps: int
-    shared: Conditioning
-    hole: tuple[Tensor, Tensor]
-    encode_image: Callable[[Image.Image | None], Tensor]
-    encode_control: Callable[[Region], tuple[Tensor, ...]]
+    encoder: Encoder
     summarised: bool = False
-    blank: bool = False
-    _controls: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    _texts: dict[tuple[object, ...], EncodedText] = field(default_factory=dict)
-    _images: dict[str, Tensor] = field(default_factory=dict)
 
     def at_progress(self, progress: float) -> "Context":
         """The same with the scene's texts as they are when ``progress`` in [0, 1) of the steps is done."""
         return replace(self, scene=self.scene.at_progress(progress, self.num_steps))
-
-    def encode(self, text: str, region: str | None = None) -> EncodedText:
-        """A text by the weights of its words, padded as its encoder does; each text is encoded once.
-
-        Raises SceneError, about the region if there is one, where it is too long.
-        """
-        key = tuple(pieces(text))
-        if key not in self._texts:
-            self._texts[key] = self.model.text.encode(key, region=region, blank=self.blank)
-        return self._texts[key]
 
     def encode_negative(self, region: Region | None = None) -> EncodedText:
         """The scene's negative, and a region's own behind it.
@@ -66,20 +52,12 @@ class Context:
         own, name = (region.negative, region.name) if region else ("", None)
         text = ", ".join(filter(None, [self.scene.negative, own]))
         if text or not self.model.text.zero_when_empty:
-            return self.encode(text, name)
+            return self.encoder.text(text, name)
         return self.model.text.blank()
-
-    def encode_tokens(self, ids: Sequence[int], weights: Sequence[float] = ()) -> EncodedText:
-        """Token ids and the weight of each; () is 1 for all. For methods that build sequences of their own."""
-        key = ("ids", tuple(ids), tuple(weights))
-        if key not in self._texts:
-            encoder = with_token_ids(self.model.text, "A method that builds sequences of its own needs")
-            self._texts[key] = encoder.encode_ids(ids, weights, blank=self.blank)
-        return self._texts[key]
 
     def summary(self, text: str) -> Conditioning:
         """What a view has of ``text`` as a whole: pooled text, and the summary that ControlNets read."""
-        return self._summary(lambda: self.encode(text))
+        return self._summary(lambda: self.encoder.text(text))
 
     def negative_summary(self, region: Region | None = None) -> Conditioning:
         """The same of the null branch: of the scene's negative, or the region's."""
@@ -92,24 +70,20 @@ class Context:
             summary=encode().tokens if self.summarised else None,
         )
 
-    def image_tokens(self, region: Region) -> Tensor:
-        """[N, D]: the tokens of a region's exemplar; its image is encoded once."""
-        assert region.exemplar is not None, "the region has an exemplar"
-        name = region.name or ""
-        if name not in self._images:
-            self._images[name] = self.encode_image(region.exemplar.rgb(region.name))
-        return self._images[name]
+    def shared(self) -> Conditioning:
+        """What conditions every branch of every text-conditioned view besides text and regions.
 
-    def null_image_tokens(self) -> Tensor:
-        """[N, D]: the tokens of no exemplar."""
-        return self.encode_image(None)
-
-    def control_features(self, region: Region) -> tuple[Tensor, ...]:
-        """[C_i, H_i, W_i] of every level of a region's control, or its control image; made once."""
-        name = region.name or ""
-        if name not in self._controls:
-            self._controls[name] = self.encode_control(region)
-        return self._controls[name]
+        The canvas size where the network takes it, and the masked-image channels of an inpainting network.
+        """
+        width, height = self.frame.canvas
+        size = (height, width, 0.0, 0.0, height, width)
+        micro = {name: value for name, value in {"size": size}.items() if name in self.model.spec.micro}
+        if not self.model.spec.inpaints or self.model.image_only:
+            return Conditioning(micro=micro)
+        known, keep = self.encoder.known()
+        # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.
+        free = F.adaptive_max_pool2d(1 - keep[None], known.shape[-2:])
+        return Conditioning(channels=torch.cat([free.to(known), known]), micro=micro)
 
     def tensor(self, mask: Mask) -> Tensor:
         """A mask [H, W] as a tensor on the model's device."""

@@ -73,6 +73,7 @@ class ConditionKind:
         captioned: whether the caption describes a region without a phrase, for methods that encode all text in one
             sequence.
         idle_view: the view of a model that takes no other condition, in steps in which no region is active.
+        two_images: whether its scenes are two images, before and after, made by the public function of its name.
         outside_plan: whether the caller generates its part of the canvas; the plan leaves it the region's share.
         warnings: what of it is not honoured, one sentence each.
     """
@@ -90,6 +91,7 @@ class ConditionKind:
     canvas_options: Callable[[Region, Model], tuple[str, ...]] = lambda region, model: ()
     captioned: bool = False
     idle_view: Callable[[Context], View] | None = None
+    two_images: bool = False
     outside_plan: bool = False
     warnings: Callable[[Scene, Sequence[Placed], Model], Iterator[str]] = lambda scene, placed, model: iter(())
 

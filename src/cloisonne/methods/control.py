@@ -9,18 +9,29 @@ other than 1 counts as it does for text: M is multiplied by the share it gives t
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning
+from cloisonne.errors import ImageError
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution, both
 from cloisonne.methods.layout import Part
 from cloisonne.models.model import Model
+from cloisonne.scene.conditions.control import Control
+from cloisonne.scene.control_maps import DRAWN
+from cloisonne.scene.io.images import open_rgb
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.geometry import Frame
 
 __all__ = ["contribute", "masked"]
+
+ASPECT = 1.05
+"""Largest allowed change of a map's aspect ratio."""
 
 
 def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
@@ -31,7 +42,7 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
         control = part.region.control
         if control is None or control.strength == 0 or not bool((part.mask > 0).any()):
             continue
-        features = ctx.control_features(part.region)
+        features = _features(part.region, ctx)
         net = ctx.model.controlnets.get(control.kind)
         if net is None:
             adapted.append((part, control.kind, tuple(level * control.strength for level in features)))
@@ -64,3 +75,41 @@ def _joined(adapted: Sequence[tuple[Part, str, tuple[Tensor, ...]]], ctx: Contex
         point = ctx.model.adapters[kind].point
         total += Conditioning(residuals={point: features} if features else {})
     return total
+
+
+def _features(region: Region, ctx: Context) -> tuple[Tensor, ...]:
+    """A region's control, encoded: features [C_i, H_i, W_i] of every level of a T2I-Adapter.
+
+    For a ControlNet, which runs at every step, the map alone [3, height, width].
+    """
+    control = region.control
+    assert control is not None, "the region has a control"
+    net, (width, height) = ctx.model.controlnets.get(control.kind), ctx.frame.canvas
+
+    def encode() -> tuple[Tensor, ...]:
+        pixels = control_map(control, ctx.frame, region.name)
+        return ctx.model.adapters[control.kind].features(pixels) if net is None else (net.control_image(pixels),)
+
+    def blank() -> tuple[Tensor, ...]:
+        return () if net is None else (torch.zeros(3, height, width),)
+
+    return ctx.encoder.once(("control", region.name), encode, blank)
+
+
+def control_map(control: Control, frame: Frame, region: str | None = None) -> NDArray[np.uint8]:
+    """The adapter's input map, uint8 [height, width] or [height, width, 3], given or computed from a photo.
+
+    Raises ImageError, naming the region, for a map of another aspect ratio than the image.
+    """
+    given = control.photo or control.image
+    assert given is not None, "a control has one of the two"
+    image = open_rgb(given, "control map" if control.photo is None else "photo", region)
+    width, height = frame.image
+    if not 1 / ASPECT <= image.width / image.height / (width / height) <= ASPECT:
+        raise ImageError(
+            f"The control's image is {image.width} x {image.height} pixels, but the canvas has the aspect ratio of "
+            f"{width} x {height}; crop the image to that ratio.",
+            region=region,
+        )
+    pixels = np.asarray(frame.of(image))
+    return pixels if control.photo is None else DRAWN[control.kind](pixels)

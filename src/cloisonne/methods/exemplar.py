@@ -3,11 +3,12 @@
 Yang et al., CVPR 2023, arXiv 2211.13227. One view predicts all exemplars of a scene with one row per branch: its
 condition is one token per image, and with one token its cross-attention is a bias that does not depend on the pixel,
 so that several exemplars are pieces each where its region is (exact for one; ours for several). Where words share the
-canvas, the picture around the hole is the text network's estimate at that step (``core/inpaint_context.py``; ours).
+canvas, the image around the hole is the text network's estimate at that step (``core/inpaint_context.py``; ours).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -45,13 +46,13 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
     if not painted or engine is None:
         return Contribution()
     shares = torch.stack([part.share * amount(part.region) for part in painted])
-    given = _given(engine.channels(*ctx.hole), shares, ctx)
+    given = _given(engine.channels(*ctx.encoder.known()), shares, ctx)
     view = View(
         name="exemplars",
         net=engine.net,
         branches={
             "cond": replace(given, tokens=_tokens(painted, shares, ctx)),
-            "null": replace(given, tokens=(Tokens(ctx.null_image_tokens()),)),
+            "null": replace(given, tokens=(Tokens(_null_token(ctx)),)),
         },
         guide=ctx.guide(_similarity(painted, shares, ctx.model.native.similarity)),
         weight=torch.ones_like(shares[0]) if ctx.model.image_only else shares.sum(0),
@@ -71,15 +72,15 @@ def _given(channels: Tensor, shares: Tensor, ctx: Context) -> Conditioning:
 def nothing_painted(ctx: Context) -> View:
     """The whole canvas by the network for exemplars, in steps in which none is active."""
     assert ctx.model.exemplar is not None, "the model has a network for exemplars"
-    tokens = (Tokens(ctx.null_image_tokens()),)
-    null = Conditioning(tokens=tokens, channels=ctx.model.exemplar.channels(*ctx.hole))
+    tokens = (Tokens(_null_token(ctx)),)
+    null = Conditioning(tokens=tokens, channels=ctx.model.exemplar.channels(*ctx.encoder.known()))
     weight = torch.ones(ctx.grid, device=ctx.model.device)
     return View(name="exemplars", net=ctx.model.exemplar.net, branches={"cond": null}, guide=Single(), weight=weight)
 
 
 def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Tokens, ...]:
     """Each image's token where its region is; elsewhere all of them equally, but for those of strict regions."""
-    tokens = [ctx.image_tokens(part.region) for part in painted]
+    tokens = [_token(part.region, ctx) for part in painted]
     strict = [part.region.strict for part in painted]
     if len(tokens) == 1 and not strict[0]:
         return (Tokens(tokens[0]),)
@@ -92,7 +93,27 @@ def _tokens(painted: Sequence[Part], shares: Tensor, ctx: Context) -> tuple[Toke
         return pieces
     # If it is the only network, soft edges and weak exemplars fade to the null token.
     left = (1 - shares.sum(0)).clamp_min(0) if ctx.model.image_only else nowhere
-    return (*pieces, Tokens(ctx.null_image_tokens(), mask=left)) if bool((left > 0).any()) else pieces
+    return (*pieces, Tokens(_null_token(ctx), mask=left)) if bool((left > 0).any()) else pieces
+
+
+def _token(region: Region, ctx: Context) -> Tensor:
+    """[1, D]: the token of a region's exemplar."""
+    engine, exemplar = ctx.model.exemplar, region.exemplar
+    assert engine is not None, "the model has a network for exemplars"
+    assert exemplar is not None, "the region has an exemplar"
+    image = partial(exemplar.rgb, region.name)
+    return ctx.encoder.once(("exemplar", region.name), lambda: engine.token(image()), partial(_blank_token, ctx))
+
+
+def _null_token(ctx: Context) -> Tensor:
+    """[1, D]: the token of no exemplar."""
+    engine = ctx.model.exemplar
+    assert engine is not None, "the model has a network for exemplars"
+    return ctx.encoder.once(("exemplar", None), lambda: engine.null, partial(_blank_token, ctx))
+
+
+def _blank_token(ctx: Context) -> Tensor:
+    return torch.zeros(1, ctx.model.spec.token_width)
 
 
 def _similarity(painted: Sequence[Part], shares: Tensor, native: float) -> float | Tensor:

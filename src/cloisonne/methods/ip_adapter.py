@@ -7,8 +7,10 @@ both.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.methods.context import Context
@@ -25,10 +27,10 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
         return Contribution()
     masks = [part.share * strength(part) for part in prompted]
     images = tuple(
-        Tokens(ctx.image_tokens(part.region), mask=mask, region=part.name)
+        Tokens(_tokens(part.region, ctx), mask=mask, region=part.name)
         for part, mask in zip(prompted, masks, strict=True)
     )
-    null = Tokens(ctx.null_image_tokens(), mask=torch.stack(masks).sum(0))
+    null = Tokens(_null_tokens(ctx), mask=torch.stack(masks).sum(0))
     return Contribution(cond=Conditioning(image_prompts=images), null=Conditioning(image_prompts=(null,)))
 
 
@@ -47,3 +49,24 @@ def prompted_parts(parts: Sequence[Part], ctx: Context) -> list[Part]:
 def strength(part: Part) -> float:
     """How much a region's exemplar counts, in [0, 1]; 0 without one."""
     return 0.0 if part.region.exemplar is None else part.region.exemplar.strength
+
+
+def _tokens(region: Region, ctx: Context) -> Tensor:
+    """[N, D]: the tokens of a region's exemplar."""
+    adapter, exemplar = ctx.model.ip_adapter, region.exemplar
+    assert adapter is not None, "the model has an IP-Adapter"
+    assert exemplar is not None, "the region has an exemplar"
+    image = partial(exemplar.rgb, region.name)
+    return ctx.encoder.once(("ip-adapter", region.name), lambda: adapter.tokens(image()), partial(_blank_tokens, ctx))
+
+
+def _null_tokens(ctx: Context) -> Tensor:
+    """[N, D]: the tokens of no exemplar."""
+    adapter = ctx.model.ip_adapter
+    assert adapter is not None, "the model has an IP-Adapter"
+    return ctx.encoder.once(("ip-adapter", None), lambda: adapter.null, partial(_blank_tokens, ctx))
+
+
+def _blank_tokens(ctx: Context) -> Tensor:
+    assert ctx.model.ip_adapter is not None, "the model has an IP-Adapter"
+    return torch.zeros(ctx.model.ip_adapter.num_tokens, ctx.model.spec.token_width)

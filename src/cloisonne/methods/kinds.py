@@ -88,7 +88,9 @@ KINDS: dict[str, ConditionKind] = {
             warnings=lora.lora_warnings,
         ),
         # Edits are compiled as the phrases before and after them.
-        ConditionKind(name="edit", supports=support.TEXT, options=options.OF_EDIT, details=lambda owner: ()),
+        ConditionKind(
+            name="edit", supports=support.TEXT, options=options.OF_EDIT, details=lambda owner: (), two_images=True
+        ),
         ConditionKind(
             name="concept",
             supports=support.by_family(

@@ -110,13 +110,13 @@ def sequence(
     """
     v = vocabulary or Vocabulary.of(tokenizer)
     ids = caption_ids(tokenizer, v, caption)
-    kept = []
+    fitting = []
     for index, (box, phrase) in enumerate(regions):
         part = region_ids(tokenizer, v, box, phrase)
         if len(ids) + len(part) <= v.length:
             ids += part
-            kept.append(index)
-    return ids + [v.end] * (v.length - len(ids)), kept
+            fitting.append(index)
+    return ids + [v.end] * (v.length - len(ids)), fitting
 
 
 def caption_ids(tokenizer: Any, v: Vocabulary, caption: str) -> list[int]:
@@ -192,7 +192,7 @@ class Reco:
         left = v.length - ends[-1]
         ids = [i for own in encoded_parts for i in own.ids] + [v.end] * left
         weights = [weight for own in encoded_parts for weight in own.weights] + [1.0] * left
-        encoded = ctx.encode_tokens(ids, weights)
+        encoded = ctx.encoder.tokens(ids, weights)
         pieces_of = [(part.name, _bias_mask(part)) for part, _ in parts]
         text = Conditioning(tokens=_pieces(encoded, ends, pieces_of))
         return Fragment(text=text, summary=ctx.scene.caption, parts=layout.parts)

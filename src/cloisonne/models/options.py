@@ -24,7 +24,7 @@ Resampling = Literal["bilinear", "nearest"]
 
 
 class LoadOptions(TypedDict, total=False):
-    """The options of ``load``; :class:`~cloisonne.models.model_spec.ModelSpec` says what they mean."""
+    """The options of ``load``; :class:`~cloisonne.models.model_spec.ModelSpec` documents them."""
 
     device: "str | torch.device"
     dtype: "Precision | torch.dtype | None"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from cloisonne.scene.io.colour_space import own_space
 from cloisonne.scene.io.source_image import Source, difference_outside
 from cloisonne.scene.overlap import uncovered
 from cloisonne.scene.scene import Scene
-from cloisonne.scene.shapes.geometry import Box, Window, clipped, crop_window, pixel_window
+from cloisonne.scene.shapes.geometry import Box, Frame, Window, clipped, crop_window, pixel_window
 from cloisonne.scene.shapes.masks import Mask, extent, seamed
 
 LEAST = 64
@@ -89,6 +90,10 @@ class BackgroundEdit:
         )
         return width, height
 
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """A canvas of size (width, height), and the window of the source that it is."""
+        return Frame(size, (self.source.width, self.source.height), self.window)
+
     def warnings(self, size: tuple[int, int]) -> list[str]:
         """Warnings for a canvas of size (width, height): few colours, another colour space, a large enlargement."""
         found = []
@@ -153,7 +158,7 @@ class BackgroundEdit:
         grid = (known.shape[-2], known.shape[-1])
         return Pin(known=known, mask=self._free(covered, grid).to(model.device))
 
-    def hole(self, model: Model, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def known(self, model: Model, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Inpainting inputs of a canvas of size (width, height): masked-image latents [C, H, W], grey where the image
         may change, and a mask [height, width], 1 where it may not."""
         width, height = size
@@ -187,17 +192,21 @@ class BackgroundEdit:
         whole[self.window.slices] = resized(pixels, (self.window.width, self.window.height))
         return whole
 
-    def unchanged(self) -> Image.Image:
-        """The source as it was stored."""
+    @cached_property
+    def _unchanged(self) -> Image.Image:
         return self.source.pasted(self.source.rgb, np.zeros((self.source.height, self.source.width), np.float32))
+
+    def unchanged(self) -> Image.Image:
+        """The source as it was stored; a copy of the caller's own."""
+        return self._unchanged.copy()
 
     def difference_outside(self, image: Image.Image, covered: Mask) -> int:
         """Largest difference of a result from the source outside of ``covered``, in 0 to 255."""
-        return difference_outside(self.unchanged(), image, covered)
+        return difference_outside(self._unchanged, image, covered)
 
 
 def unknown(model: Model, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """:meth:`BackgroundEdit.hole` without a source: a grey image, all of which may change."""
+    """:meth:`BackgroundEdit.known` without a source: a grey image, all of which may change."""
     width, height = size
     return model.vae.encode(torch.zeros(1, 3, height, width, device=model.device))[0], torch.zeros(height, width)
 

@@ -1,17 +1,13 @@
 """Prepare a run: resolve a scene against a model and compile it. Only encoders run, never the denoiser."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
 
-from cloisonne.core.plan import Conditioning, Plan, Step
+from cloisonne.core.plan import Plan, Step
 from cloisonne.core.refines import Pin
 from cloisonne.core.samplers import DISTILLED, SPREADS, Sampler, check_sampler, sampler
 from cloisonne.core.schedule import Schedule
@@ -19,17 +15,20 @@ from cloisonne.errors import CapabilityError, SceneError, spelled
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled, compile
 from cloisonne.methods.context import Context
+from cloisonne.methods.encoder import Encoder
+from cloisonne.methods.kinds import given_kinds
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.colour_warnings import colour_warnings
-from cloisonne.pipelines.control_maps import control_features, control_warnings
+from cloisonne.pipelines.control_warnings import control_warnings
 from cloisonne.pipelines.inpaint import BackgroundEdit, unknown
 from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prompt_syntax import understand
 from cloisonne.scene.scene import Scene
+from cloisonne.scene.shapes.geometry import Frame
 from cloisonne.scene.shapes.masks import Mask
 
 
@@ -97,25 +96,27 @@ def prepare(
     scene's own background and regions. solver: replaces the scene's sampler. Raises SceneError, ImageError or
     CapabilityError where the scene cannot be generated.
     """
-    _check_edits(scene)
+    _check_one_image(scene)
     understood = understand(scene, model)
     side = min(model.native.width, model.native.height)
     edit = given or (None if scene.background is None else BackgroundEdit.of(understood.scene, side))
     resolved = _resolved(understood.scene, model, edit)
     grid = _grid(resolved, model)
-    outside = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size_of(resolved))
-    hole = _hole(resolved, model, edit, blank=blank)
+    size = size_of(resolved)
+    outside = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size)
     solver_of_scene, steps = _sampling(resolved, model, solver, grid)
     ctx = Context(
         scene=resolved,
         model=model,
         grid=grid,
         num_steps=len(steps),
-        blank=blank,
-        shared=_shared(resolved, model, hole),
-        hole=hole,
-        encode_image=_image_encoder(model, blank=blank),
-        encode_control=lambda region: control_features(region, model, edit, size_of(resolved), blank=blank),
+        frame=edit.frame(size) if edit else Frame.whole(size),
+        encoder=Encoder(
+            texts=model.text,
+            masked_image=lambda: edit.known(model, size) if edit else unknown(model, size),
+            no_image=lambda: (torch.zeros(model.vae.channels, *grid), torch.zeros(size[::-1])),
+            blank=blank,
+        ),
     )
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
@@ -135,14 +136,13 @@ def prepare(
     )
 
 
-def _check_edits(scene: Scene) -> None:
-    """Raise SceneError where a region has an edit, which makes two images."""
+def _check_one_image(scene: Scene) -> None:
+    """Raise SceneError where a condition makes two images."""
     for region in scene.active_regions:
-        if region.edit is not None:
-            raise SceneError(
-                f"The region has an edit, which makes two images; use {spelled('edit(...)', 'cloisonne edit')}.",
-                region=region.name,
-            )
+        for kind in given_kinds(region, scene):
+            if kind.two_images:
+                use = spelled(f"{kind.name}(...)", f"cloisonne {kind.name}")
+                raise SceneError(f"The region's {kind.name} makes two images; use {use}.", region=region.name)
 
 
 def _resolved(scene: Scene, model: Model, edit: BackgroundEdit | None) -> Scene:
@@ -173,45 +173,6 @@ def size_of(scene: Scene) -> tuple[int, int]:
     assert width, "a resolved scene has a width"
     assert height, "a resolved scene has a height"
     return width, height
-
-
-def _hole(scene: Scene, model: Model, edit: BackgroundEdit | None, *, blank: bool) -> tuple[Tensor, Tensor]:
-    """Masked-image latents and mask for inpainting and exemplar networks; zeros where no network takes them."""
-    width, height = size_of(scene)
-    painted = model.exemplar is not None and any(region.exemplar is not None for region in scene.active_regions)
-    asked = model.spec.inpaints or painted
-    if blank or not asked:
-        grid = (height // model.vae.factor, width // model.vae.factor)
-        return torch.zeros(model.vae.channels, *grid), torch.zeros(height, width)
-    return edit.hole(model, (width, height)) if edit else unknown(model, (width, height))
-
-
-def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
-    """Conditioning of every batch row: the canvas size where the network takes it, and inpainting channels."""
-    width, height = size_of(scene)
-    size = (height, width, 0.0, 0.0, height, width)
-    micro = {name: value for name, value in {"size": size}.items() if name in model.spec.micro}
-    if not model.spec.inpaints or model.image_only:
-        return Conditioning(micro=micro)
-    known, keep = hole
-    # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.
-    free = F.adaptive_max_pool2d(1 - keep[None], known.shape[-2:])
-    return Conditioning(channels=torch.cat([free.to(known), known]), micro=micro)
-
-
-def _image_encoder(model: Model, *, blank: bool) -> Callable[[Image.Image | None], Tensor]:
-    """The encoder of exemplar images: the exemplar model's, or else the IP-Adapter's; None gives the null image."""
-    painter, adapter = model.exemplar, model.ip_adapter
-
-    def tokens(picture: Image.Image | None) -> Tensor:
-        if blank or (painter is None and adapter is None):
-            return torch.zeros(1 if adapter is None else adapter.num_tokens, model.spec.token_width)
-        if painter is not None:
-            return painter.null if picture is None else painter.token(picture)
-        assert adapter is not None, "one of the two is there"
-        return adapter.null if picture is None else adapter.tokens(picture)
-
-    return tokens
 
 
 def _grid(scene: Scene, model: Model) -> tuple[int, int]:

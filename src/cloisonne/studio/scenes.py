@@ -180,23 +180,7 @@ def scene_of(data: Mapping[str, Any], read: Callable[[str], bytes] | None = None
             return value
         return ImageRef(sha256=value[ID]) if read is None else ImageRef(data=read(value[ID]))
 
-    scene = Scene.from_dict(wire.with_pictures(_with_image_objects(data), given))
-    refuse_files(scene)
-    return scene
-
-
-def refuse_files(value: Any) -> None:
-    """Raise SceneError for an image reference with a path, anywhere in a scene: the last line of defence."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, ImageRef):
-            if one.path is not None:
-                raise SceneError(f"The scene names the file {one}, but a scene from outside names no files; embed it.")
-        elif isinstance(one, tuple | list):
-            waiting += one
-        elif hasattr(type(one), "model_fields"):
-            waiting += vars(one).values()
+    return Scene.from_dict(wire.with_pictures(_with_image_objects(data), given), images="embedded")
 
 
 def without_paths(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Gate:
             peer = (scope.get("client") or ("unknown", 0))[0]
             return f"api:{label}" if _LABEL.fullmatch(label) else f"api:{peer}"
         if needs_site and not (headers.get("origin") or headers.get("sec-fetch-site")):
-            return None  # a browser says where a change comes from
+            return None  # browsers report where a change comes from
         values = (part.strip().partition("=") for line in headers.get("cookie", []) for part in line.split(";"))
         own = [value for name, _, value in values if name == self.sessions.cookie]
         session = self.sessions.session(own[0]) if len(own) == 1 else None

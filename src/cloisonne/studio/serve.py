@@ -93,7 +93,7 @@ async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it answers."""
+    """uvicorn's server, which reports when it answers."""
 
     def __init__(
         self, config: uvicorn.Config, settings: Settings, *, browser: bool, announce: Callable[[str], None]

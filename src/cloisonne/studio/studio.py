@@ -110,7 +110,7 @@ class Studio:
 
     @contextmanager
     def _place(self, client: str) -> Iterator[None]:
-        """Hold a place in the queue. Raises Refusal, which says when to come back."""
+        """Hold a place in the queue. Raises Refusal, with the time to retry at."""
         if self.closing:
             raise Refusal(503, "The server stops; try again later.", kind="stopping", headers={"retry-after": "5"})
         place = self.ledger.queue.place(client)
@@ -157,7 +157,7 @@ class Studio:
                 files.delete(picture.id)
 
     async def _tidy(self) -> None:
-        """Store what could not be stored, and delete what is older than it is kept."""
+        """Store what could not be stored, and delete what is older than its retention."""
         expired = -HOUR
         while True:
             await self.ledger.save_again()

@@ -19,7 +19,7 @@ from cloisonne.studio.settings import Limits
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _UNUSED = ("exif", "dpi")
-"""Metadata that may tell where a photo was taken, or means nothing here."""
+"""Metadata that may reveal where a photo was taken, or means nothing here."""
 
 
 def as_png(data: bytes, role: str, limits: Limits) -> bytes:

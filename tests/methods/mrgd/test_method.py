@@ -16,7 +16,7 @@ from cloisonne.core.run import Run
 from cloisonne.core.step import Step
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.mrgd.attention import BOOST, Boosted, ClearWords, histogram_entropy, spans_of
-from cloisonne.methods.mrgd.losses import LATENT, PUBLISHED, Losses, RegionEnergy, Wanted, contrast, kept_loss
+from cloisonne.methods.mrgd.losses import LATENT, PUBLISHED, Losses, RegionEnergy, Wanted, contrast, preserved_loss
 from cloisonne.methods.mrgd.method import AFTER, BEFORE, PRESETS, latent_box, whole_from, window_feather
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -69,7 +69,7 @@ def energy(**changes: Any) -> RegionEnergy:
         source=BEFORE,
         target=AFTER,
         wanted=wanted,
-        kept=torch.ones(8, 8),
+        preserved=torch.ones(8, 8),
         weights=weights,
         segmenter=Colours(),
         decode=lambda latents: latents[:, :3].repeat_interleave(2, -1).repeat_interleave(2, -2),
@@ -175,9 +175,9 @@ def test_the_change_of_a_step_is_bounded() -> None:
 
 def test_losses_count_in_their_windows() -> None:
     x0 = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    kept = energy(loss_rs=0.0, loss_ip=300.0)
-    assert float(kept.loss(x0, step(2), Run())) == 0
-    early, late = float(kept.loss(x0, step(8), Run())), float(kept.loss(x0, step(9), Run()))
+    preserved = energy(loss_rs=0.0, loss_ip=300.0)
+    assert float(preserved.loss(x0, step(2), Run())) == 0
+    early, late = float(preserved.loss(x0, step(8), Run())), float(preserved.loss(x0, step(9), Run()))
     assert early == pytest.approx(2 * late) != 0
     own = energy(loss_rs=0.0, loss_is=2000.0)
     shared = replace(own, wanted=[own.wanted[0], replace(own.wanted[1], before="bluer")])
@@ -207,10 +207,10 @@ def test_the_official_contrast_has_little_range(count: int) -> None:
 def test_what_is_kept_is_measured_where_it_is_kept() -> None:
     pictures, latents = torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 2, 2)
     latents[1, :, 0, 0] = 2.0
-    kept = torch.ones(2, 2)
-    assert float(kept_loss(pictures, latents, kept)) == pytest.approx(4 * 4 / 16)
-    kept[0, 0] = 0
-    assert float(kept_loss(pictures, latents, kept)) == 0
+    preserved = torch.ones(2, 2)
+    assert float(preserved_loss(pictures, latents, preserved)) == pytest.approx(4 * 4 / 16)
+    preserved[0, 0] = 0
+    assert float(preserved_loss(pictures, latents, preserved)) == 0
 
 
 def test_a_map_of_one_place_is_clearer_than_a_vague_one() -> None:

@@ -79,10 +79,11 @@ def test_translate_is_the_same_scene(family: Model, workdir: Path) -> None:
     photo().save("a.png")
     photo(1).save("b.png")
     args = ["translate", "a.png", "--reference", "b.png", "-o", "one.png", "--steps", "2", "--keep-structure", "0.4"]
+    args += ["--guidance-scale", "3", "--sampler", "euler", "--seed", "5"]
     assert CliRunner().invoke(app, args).exit_code == 0
     assert CliRunner().invoke(app, ["generate", "one.png", "-o", "two.png"]).exit_code == 0
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
-    own = translate("a.png", "b.png", family, steps=2, keep_structure=0.4)
+    own = translate("a.png", "b.png", family, steps=2, keep_structure=0.4, guidance=3.0, sampler="euler", seed=5)
     with Image.open("one.png") as written:
         assert np.array_equal(pixels(written), pixels(own.image))
 

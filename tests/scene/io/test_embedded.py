@@ -110,3 +110,8 @@ def test_embedded_files_are_accepted(in_region: bool, field: str) -> None:
 def test_a_bare_image_is_the_same_field() -> None:
     with pytest.raises(SceneError, match=r'^Region "pet": exemplar\.image refers to a file, "x\.png"'):
         Scene.from_json('{"regions": [{"name": "pet", "box": [0, 0, 1, 1], "exemplar": "x.png"}]}', images="embedded")
+
+
+def test_a_hash_alone_names_no_file() -> None:
+    scene = Scene.from_dict({"background": {"sha256": "0" * 64}}, images="embedded")
+    assert scene.background == ImageRef(sha256="0" * 64)

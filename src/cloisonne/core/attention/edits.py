@@ -145,11 +145,11 @@ class ShareWords(Between):
         if amount == 0:
             return ()
         targets = [t for _, t in self.pairs(call)]
-        kept = 1 - amount * (self.mapping.sum(0) > 0).to(v)
-        if not bool((kept > 0).any()):
+        left = 1 - amount * (self.mapping.sum(0) > 0).to(v)
+        if not bool((left > 0).any()):
             return ()
         values = self._weighed(v[targets])
-        values = values * _fit(kept[:, None], values.shape[2])
+        values = values * _fit(left[:, None], values.shape[2])
         return (AttentionTerm(tuple(targets), q[targets], k[targets], values),)
 
     def _weighed(self, values: Tensor) -> Tensor:

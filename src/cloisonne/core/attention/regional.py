@@ -166,7 +166,7 @@ def _touching(site: Site, call: Call) -> tuple[AttentionEdit, ...]:
 
 
 def _splitting(project: Projection, heads: int) -> Projection:
-    """The projection with its heads split, [T, heads, N, d]: what is kept for the run."""
+    """The projection with its heads split, [T, heads, N, d]: what is stored for the run."""
 
     def split(tokens: Tensor, loras: Sequence[LoraScales] = ()) -> tuple[Tensor, Tensor]:
         k, v = project(tokens, loras) if loras else project(tokens)

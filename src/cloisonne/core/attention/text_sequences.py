@@ -60,7 +60,7 @@ def _area(mask: Float[Tensor, "H W"], grid: tuple[int, int]) -> Float[Tensor, " 
 
 
 class TextSequences:
-    """The texts of a batch of R rows. Tables and projections are made when first asked for and kept.
+    """The texts of a batch of R rows. Tables and projections are made at their first use and cached.
 
     An instance belongs to one network and one run.
     """

@@ -120,8 +120,8 @@ def _estimate(plan: Plan, z: Tensor, step: Step, run: Run) -> Tensor:
 
 
 def _next(plan: Plan, z: Tensor, step: Step, run: Run) -> Tensor:
-    ahead, _ = Ddim().step(lambda z, step: _estimate(plan, z, step, run), z, step, None, lambda: z)
-    return ahead
+    z_next, _ = Ddim().step(lambda z, step: _estimate(plan, z, step, run), z, step, None, lambda: z)
+    return z_next
 
 
 def _key(view: View) -> Key:

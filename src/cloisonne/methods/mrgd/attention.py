@@ -19,7 +19,7 @@ BOOST = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class ClearWords(AttentionEdit):
-    """Reads the attention to each token of a view, and tells which tokens have the clearest maps.
+    """Reads the attention to each token of a view, and finds the tokens that have the clearest maps.
 
     view: the view that is read, on every canvas. In a run it keeps, by grid of each canvas, the sum [N, h, w] of what
     was read, and how often.

@@ -32,7 +32,7 @@ TEMPERATURE = 0.07
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Weights as published, for Stable Diffusion; ``methods/mrgd/method.py`` says what the other fields mean."""
+    """Weights as published, for Stable Diffusion; ``methods/mrgd/method.py`` documents the other fields."""
 
     loss_rs: float = 0.0
     loss_is: float = 0.0
@@ -84,7 +84,7 @@ Decode = Callable[[Tensor], Tensor]
 class RegionEnergy:
     """A refine: the estimate of the canvas after, a step down the losses; see the module.
 
-    source, target: names of the canvases before and after. kept: [H, W] in [0, 1], where L_IP counts. segmenter: a
+    source, target: names of the canvases before and after. preserved: [H, W] in [0, 1], where L_IP counts. segmenter: a
     ``models.adapters.clipseg.Segmenter``. keywords: prompts that replace the regions' phrases, None for none. A run
     keeps the encoded prompts.
     """
@@ -92,7 +92,7 @@ class RegionEnergy:
     source: str
     target: str
     wanted: Sequence[Wanted]
-    kept: Tensor
+    preserved: Tensor
     weights: Losses
     segmenter: Any
     decode: Decode
@@ -142,7 +142,7 @@ class RegionEnergy:
                 total = total + weights.loss_is * self._contrast(before, maps, prompts, run)
         if keeps and before is not None:
             amount = weights.loss_ip if left > 0.5 * step.count else weights.loss_ip / 2
-            total = total + amount * kept_loss(torch.cat([before, after]), x0 / LATENT, self.kept)
+            total = total + amount * preserved_loss(torch.cat([before, after]), x0 / LATENT, self.preserved)
         return total
 
     def _sides(self, after: Tensor, prompts: Prompts, run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -156,7 +156,7 @@ class RegionEnergy:
         )
 
     def _contrast(self, before: Tensor, after: Mapping[str, Tensor], prompts: Prompts, run: Run) -> Tensor:
-        """L_IS of the regions that say something on both canvases; nothing where these are fewer than two."""
+        """L_IS of the regions with a text on both canvases; nothing where these are fewer than two."""
         shared = [w for w in self.wanted if w.before and w.name in after]
         if len(shared) < 2:
             return before.new_zeros(())
@@ -174,7 +174,7 @@ class RegionEnergy:
         ]
         seen = self.segmenter.image_features(picture, normalise=self.weights.normalise)
         logits = self.segmenter.logits(seen, torch.stack(embedded))
-        return list(F.adaptive_max_pool2d(logits[:, None], self.kept.shape)[:, 0].sigmoid())
+        return list(F.adaptive_max_pool2d(logits[:, None], self.preserved.shape)[:, 0].sigmoid())
 
     def in_scene(self, scene: str) -> "RegionEnergy":
         """The same between the scene's streams."""
@@ -198,9 +198,9 @@ def contrast(before: Tensor, after: Tensor, mode: str) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(before), device=before.device))
 
 
-def kept_loss(pictures: Tensor, latents: Tensor, kept: Tensor) -> Tensor:
-    """L_IP of both canvases' pictures [2, 3, h, w] and latents [2, C, H, W], where ``kept`` [H, W] says; means over
-    all elements."""
-    wide = F.interpolate(kept[None, None], pictures.shape[-2:], mode="bilinear", align_corners=False)[0]
+def preserved_loss(pictures: Tensor, latents: Tensor, preserved: Tensor) -> Tensor:
+    """L_IP of both canvases' pictures [2, 3, h, w] and latents [2, C, H, W], where ``preserved`` [H, W] is 1;
+    means over all elements."""
+    wide = F.interpolate(preserved[None, None], pictures.shape[-2:], mode="bilinear", align_corners=False)[0]
     seen = ((pictures[0] - pictures[1]) * wide).square().mean()
-    return seen + ((latents[0] - latents[1]) * kept).square().mean()
+    return seen + ((latents[0] - latents[1]) * preserved).square().mean()

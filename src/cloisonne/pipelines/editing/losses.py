@@ -144,7 +144,7 @@ def energy(pair: Pair, editing: Editing, selection: KeywordSelection | None) -> 
         source=BEFORE,
         target=AFTER,
         wanted=_wanted(pair),
-        kept=_preserved(pair).to(pair.model.device),
+        preserved=_preserved(pair).to(pair.model.device),
         weights=Losses(**{f.name: getattr(editing, f.name) for f in fields(Losses)}),
         segmenter=_segmenter(pair),
         decode=vae.decoded if editing.decoder == "vae" else _linear(vae),

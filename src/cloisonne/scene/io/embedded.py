@@ -12,9 +12,12 @@ from cloisonne.scene.values import Value, brief
 
 
 def check_embedded(scene: Value) -> None:
-    """Raise SceneError, naming the region and the field, if a scene refers to a file or names a LoRA by a path."""
+    """Raise SceneError, naming the region and the field, if a scene refers to a file or names a LoRA by a path.
+
+    An image that the scene has only the SHA-256 of passes: it cannot be read until it is given again.
+    """
     for region, field, value in references(scene):
-        if isinstance(value, ImageRef) and value.data is None:
+        if isinstance(value, ImageRef) and value.path is not None:
             raise SceneError(
                 f'{field} refers to a file, {value}, but only embedded files are accepted here; give it as "data:...".',
                 region=region,

@@ -1,8 +1,10 @@
-"""Boxes in fractions of the canvas, and windows of whole pixels."""
+"""Boxes in fractions of the canvas, windows of whole pixels, and the part of an image that the canvas is."""
 
 import math
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from PIL import Image
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 as fractions of the canvas: x to the right, y downwards, (0, 0) the top left corner."""
@@ -33,6 +35,30 @@ class Window(NamedTuple):
     def slices(self) -> tuple[slice, slice]:
         """Index of the window in an array [H, W, ...]."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+
+class Frame(NamedTuple):
+    """The canvas, and the part of an image that it is.
+
+    canvas, image: sizes (width, height) in pixels. window: the part of the image that is resized to the canvas.
+    """
+
+    canvas: tuple[int, int]
+    image: tuple[int, int]
+    window: Window
+
+    @classmethod
+    def whole(cls, canvas: tuple[int, int]) -> "Frame":
+        """A canvas that is an image of its own."""
+        return cls(canvas, canvas, Window(0, 0, *canvas))
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """What of an image of any size lies on the canvas, at the canvas's size; the image is stretched to fit."""
+        if image.size != self.image:
+            image = image.resize(self.image, Image.Resampling.LANCZOS)
+        if self.window != (0, 0, *self.image):
+            image = image.crop(self.window)
+        return image if image.size == self.canvas else image.resize(self.canvas, Image.Resampling.LANCZOS)
 
 
 def pixel_window(box: Box, width: int, height: int) -> Window:

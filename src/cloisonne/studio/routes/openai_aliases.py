@@ -23,7 +23,7 @@ from cloisonne.studio.storage.store import FINAL, Job
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 LOOK = 0.5
-"""Seconds between two looks at whether the client is still there."""
+"""Seconds between two checks whether the client is still there."""
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})", re.ASCII)
 _TEXT = {"type": "string"}
 

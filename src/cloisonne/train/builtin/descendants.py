@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from cloisonne.models.family_members import CLIP, EXEMPLAR, write_exemplar
@@ -17,6 +18,9 @@ from cloisonne.train.control.settings import Settings as ControlSettings
 from cloisonne.train.engine.settings import LATEST, WORLD, Settings
 from cloisonne.train.exemplar import task as exemplar
 from cloisonne.train.exemplar.settings import Settings as ExemplarSettings
+from cloisonne.train.loop import Progress
+from cloisonne.train.precision import precision
+from cloisonne.train.prefetch import processes
 
 CONTROLS = ("canny", "color")
 COMMON: Mapping[str, Any] = {
@@ -44,6 +48,16 @@ def control_settings(family: Path, output: Path, kind: str) -> ControlSettings:
     return ControlSettings(base=str(family), output=output, **COMMON, **own)
 
 
+def device_settings(device: torch.device) -> dict[str, Any]:
+    """Settings of the device, worker processes and precision."""
+    fast = precision(device.type).dtype == torch.bfloat16
+    return {
+        "device": device.type,
+        "dataloader_num_workers": processes(device),
+        "mixed_precision": "bf16" if fast else "no",
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """A finished training: its output folder, the values of its record, and its training time in seconds."""
@@ -53,6 +67,11 @@ class Made:
     pictures: int
     loss: float
     seconds: float
+
+    @property
+    def progress(self) -> Progress:
+        """Its steps, time and images."""
+        return Progress(step=self.steps, seconds=self.seconds, pictures=self.pictures)
 
 
 def trained(

@@ -23,8 +23,8 @@ from cloisonne.train.base.recipe import FINETUNED
 from cloisonne.train.builtin import clip, clipseg, judge, resume, tokenizer, vae
 from cloisonne.train.builtin.descendants import (
     CONTROLS,
-    Made,
     control_settings,
+    device_settings,
     exemplar_settings,
     pack_exemplar,
     trained,
@@ -33,9 +33,8 @@ from cloisonne.train.builtin.export import export_module, export_pretrained, wri
 from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.measure import measure_clip, measure_clipseg, measure_judge, measure_vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
-from cloisonne.train.loop import Progress, Stage, load_average
+from cloisonne.train.loop import Stage, load_average
 from cloisonne.train.precision import autocast, precision
-from cloisonne.train.prefetch import processes
 from cloisonne.world.picture import Recipe
 
 RECIPE = Recipe(counts=(1, 1, 2, 2, 3, 4))
@@ -244,7 +243,7 @@ def make_exemplar(training: FamilyTraining) -> bool:
     """Train the exemplar member: a LoRA of the UNet, and the mapper from CLIP image features to its token."""
     if training.exported(EXEMPLAR):
         return True
-    settings = replace(exemplar_settings(training.family, training.state(EXEMPLAR)), **_device_settings(training))
+    settings = replace(exemplar_settings(training.family, training.state(EXEMPLAR)), **device_settings(training.device))
     if training.start is not None:
         adapter = resume.exemplar_adapter(training.start, training.family, training.out / "state" / f"{EXEMPLAR}-begun")
         settings = replace(settings, adapter=str(adapter), seed=1)
@@ -252,7 +251,7 @@ def make_exemplar(training: FamilyTraining) -> bool:
     if made is None:
         return False
     pack_exemplar(made, settings, training.family)
-    training.note(EXEMPLAR, _progress(made), ["vae", "unet", "clip"], {"loss": made.loss}, TRAINING_SEEDS)
+    training.note(EXEMPLAR, made.progress, ["vae", "unet", "clip"], {"loss": made.loss}, TRAINING_SEEDS)
     training.made(EXEMPLAR, training.family)
     return True
 
@@ -264,7 +263,7 @@ def make_controls(training: FamilyTraining) -> bool:
         if training.exported(member):
             continue
         settings = replace(
-            control_settings(training.family, training.state(member), kind), **_device_settings(training)
+            control_settings(training.family, training.state(member), kind), **device_settings(training.device)
         )
         if training.start is not None:
             settings = replace(settings, adapter=str(training.start / member), seed=1)
@@ -273,23 +272,9 @@ def make_controls(training: FamilyTraining) -> bool:
         if made is None:
             return False
         export_pretrained(T2IAdapter.from_pretrained(made.folder), training.family / member)
-        training.note(member, _progress(made), ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
+        training.note(member, made.progress, ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
         training.made(member, training.family)
     return True
-
-
-def _device_settings(training: FamilyTraining) -> dict[str, Any]:
-    """Settings of the device, worker processes and precision."""
-    fast = precision(training.device.type).dtype == torch.bfloat16
-    return {
-        "device": training.device.type,
-        "dataloader_num_workers": processes(training.device),
-        "mixed_precision": "bf16" if fast else "no",
-    }
-
-
-def _progress(made: Made) -> Progress:
-    return Progress(step=made.steps, seconds=made.seconds, pictures=made.pictures)
 
 
 def _autoencoder(training: FamilyTraining) -> Vae:

@@ -47,7 +47,7 @@ def read_single_file(
 ) -> Parts:
     """Read the parts of a checkpoint in one file. Raises CheckpointError where it is none.
 
-    tokenizer: a folder of CLIP's tokenizer, or a pipeline's; None looks in the hub's local cache. prediction: what the
+    tokenizer: a folder of CLIP's tokenizer, or a pipeline's; None searches the hub's local cache. prediction: what the
     network predicts; None means as the file declares, else noise for Stable Diffusion 1.x and XL.
     """
     return parts_of(TensorFile.open(file), words=lambda: read_tokenizer(tokenizer), prediction=prediction, dtype=dtype)
