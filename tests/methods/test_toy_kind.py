@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.guidance import Single
-from cloisonne.core.plan import Call, Conditioning, Tokens, View
+from cloisonne.core.plan import Call, Conditioning, Step, Tokens, View
+from cloisonne.core.run import Run
+from cloisonne.core.step import ALWAYS, Interval
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods import METHODS
 from cloisonne.methods import kinds as table
@@ -265,6 +267,37 @@ def profile() -> bytes:
     from PIL import ImageCms
 
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Darker:
+    """Lowers the estimate by 1 everywhere."""
+
+    when: Interval = ALWAYS
+    streams: tuple[str, ...] = ("image",)
+
+    def __call__(self, x0: Tensor, z: Tensor, step: Step, run: Run) -> Tensor:
+        return x0 - 1
+
+    def in_scene(self, scene: str) -> "Darker":
+        return replace(self, streams=(f"{scene}/image",))
+
+
+@pytest.mark.parametrize("stop", [1.0, 0.5])
+def test_it_may_constrain_the_estimate_while_its_region_is_active(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, stop: float
+) -> None:
+    def darkens(parts: Sequence[Part], ctx: Context) -> Contribution:
+        return Contribution(refines=(Darker(),) if any("tint" in part.region.conditions for part in parts) else ())
+
+    monkeypatch.setitem(KINDS, "tint", replace(KIND, contribute=darkens, takes=lambda region, model: 0.0))
+    scene = scene_of(CAT, tinted(stop=stop), steps=2)
+    applied = [refine.when for refine in prepare(scene, tiny).plan.refines if isinstance(refine, Darker)]
+    assert applied == [Interval(0.0, stop)]
+    first: list[list[Tensor]] = [[], []]
+    for found, one in zip(first, (scene, scene_of(CAT, steps=2)), strict=True):
+        generate(one, tiny, output_type="latent", on_step=lambda event, found=found: found.append(event.x0.clone()))
+    torch.testing.assert_close(first[0][0], first[1][0] - 1)
 
 
 def test_a_family_that_does_not_support_it_is_refused_by_name(tiny_sd: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -62,12 +62,13 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
     spans = _spans(used, ctx)
     for index, span in enumerate(spans):
         now, inside = ctx.at_progress(span.start), _active(used, span, ctx)
-        views = _views(method, layout(inside, now), now, span, index)
+        part = _interval(method, layout(inside, now), now, span, index)
         if outside is not None:
             left = _left_to(outside, layout([outside, *inside], now))
             translated.append((span, left))
-            views = tuple(replace(view, weight=view.weight * (1 - view.crop(left))) for view in views)
-        plan += Plan(views=views)
+            views = tuple(replace(view, weight=view.weight * (1 - view.crop(left))) for view in part.views)
+            part = replace(part, views=views)
+        plan += part
     if ctx.model.clip is not None:
         plan += Plan(refines=(Clamp(limit=ctx.model.clip),))
     shares = layout(used, ctx, weighted=False).parts
@@ -125,8 +126,8 @@ def _left_to(outside: Placed, whole: Layout) -> Tensor:
     return torch.where(total > 0, own / torch.where(total > 0, total, 1), 1)
 
 
-def _views(method: Method, layout: Layout, ctx: Context, span: Interval, index: int) -> tuple[View, ...]:
-    """The views of one interval: the method's with what each condition contributes, and those of other networks."""
+def _interval(method: Method, layout: Layout, ctx: Context, span: Interval, index: int) -> Plan:
+    """One interval: the method's views with what each condition contributes, those of other networks, and refines."""
     added = Contribution()
     for kind in KINDS.values():
         added += kind.contribute(layout.parts, ctx)
@@ -135,7 +136,11 @@ def _views(method: Method, layout: Layout, ctx: Context, span: Interval, index: 
         views = (_only_view(added, ctx),)
     else:
         views = (*(_joined(view, added, ctx) for view in _text_views(method, layout, ctx, added)), *added.views)
-    return tuple(replace(view, interval_index=index, when=span) for view in views)
+    refines: tuple[Any, ...] = added.refines
+    return Plan(
+        views=tuple(replace(view, interval_index=index, when=span) for view in views),
+        refines=tuple(replace(refine, when=refine.when & span) for refine in refines),
+    )
 
 
 def _joined(view: View, added: Contribution, ctx: Context) -> View:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cloisonne.core.plan import Conditioning, View
+from cloisonne.core.plan import Conditioning, Refine, View
 from cloisonne.methods.answers import Answers
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part, Placed
@@ -18,14 +18,21 @@ from cloisonne.scene.scene import Scene
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contribution:
     """cond, null: conditioning of these branches of every text-conditioned view. views: further views, of networks of
-    their own, which take their weight from the canvas. ``Contribution()`` is the identity of ``+``."""
+    their own, which take their weight from the canvas. refines: frozen dataclasses that constrain the estimate in these
+    steps; their ``when`` is set by the compilation. ``Contribution()`` is the identity of ``+``."""
 
     cond: Conditioning = field(default_factory=Conditioning)
     null: Conditioning = field(default_factory=Conditioning)
     views: tuple[View, ...] = ()
+    refines: tuple[Refine, ...] = ()
 
     def __add__(self, other: "Contribution") -> "Contribution":
-        return Contribution(cond=self.cond + other.cond, null=self.null + other.null, views=self.views + other.views)
+        return Contribution(
+            cond=self.cond + other.cond,
+            null=self.null + other.null,
+            views=self.views + other.views,
+            refines=self.refines + other.refines,
+        )
 
 
 Contribute: TypeAlias = Callable[[Sequence[Part], Context], Contribution]

@@ -217,8 +217,8 @@ class Translation:
             views.append(replace(image, interval_index=index, when=span, weight=left))
         edits = sharing(self.translating, *self.conditioning.ids)
         limit = self.model.clip
-        clamps = () if limit is None else tuple(Clamp(limit=limit, stream=stream) for stream in (CONTENT, IMAGE))
-        return Plan(views=tuple(views), edits=edits, refines=clamps)
+        clamps = () if limit is None else (Clamp(limit=limit, stream=CONTENT),)
+        return Plan(views=tuple(views), edits=edits, refines=(*self.prepared.compiled.plan.refines, *clamps))
 
     @cached_property
     def _pinned(self) -> Plan:
