@@ -126,7 +126,12 @@ class Context:
         return scale
 
     def guide(self, scale: float | Tensor) -> Cfg:
-        """Classifier-free guidance with the scene's interval and rescaling; scale: a number or a map [H, W]."""
+        """Classifier-free guidance with the scene's interval and rescaling; scale: a number or a map [H, W].
+
+        Without a null branch where the scale is an input of the network.
+        """
+        if self.model.spec.embeds_guidance:
+            return Cfg(scale=1.0)
         amount = self.scene.guidance_rescale
         return Cfg(
             scale=scale,

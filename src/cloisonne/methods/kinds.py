@@ -33,11 +33,16 @@ KINDS: dict[str, ConditionKind] = {
         _phrase(
             "reco",
             options.BY_BOX,
-            support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT),
+            support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT, flux=support.NOT_JOINT),
         ),
-        _phrase("bounded", options.MASKED),
-        _phrase("bounded-words", options.MASKED),
-        _phrase("attention", options.MASKED),
+        _phrase("bounded", options.MASKED, support.OF_UNETS),
+        _phrase("bounded-words", options.MASKED, support.OF_UNETS),
+        _phrase(
+            "isolated",
+            options.ISOLATED,
+            support.by_family(support.NOT_CROSS, pbe=support.NO_TEXT, flux=support.YES),
+        ),
+        _phrase("attention", options.MASKED, support.OF_UNETS),
         _phrase("multidiffusion", options.MASKED),
         _phrase("words", options.BY_WORDS),
         _phrase("caption", options.BY_CAPTION),
@@ -48,6 +53,7 @@ KINDS: dict[str, ConditionKind] = {
                 sd1=support.WITH_EITHER,
                 sdxl=support.WITH_IP_ADAPTER,
                 pbe=support.YES,
+                flux=support.UNSUPPORTED,
             ),
             variants={
                 "IP-Adapter": Variant(
@@ -71,7 +77,7 @@ KINDS: dict[str, ConditionKind] = {
         ),
         ConditionKind(
             name="control",
-            supports=support.by_family(support.WITH_ADAPTER, pbe=support.NO_TEXT),
+            supports=support.by_family(support.WITH_ADAPTER, pbe=support.NO_TEXT, flux=support.UNSUPPORTED),
             options=options.MASKED,
             contribute=control.contribute,
             details=control.kinds_of,
@@ -80,7 +86,7 @@ KINDS: dict[str, ConditionKind] = {
         ),
         ConditionKind(
             name="lora",
-            supports=support.by_family(support.WITH_LORA, pbe=support.NO_TEXT),
+            supports=support.by_family(support.WITH_LORA, pbe=support.NO_TEXT, flux=support.UNSUPPORTED),
             options=options.OF_LORA,
             contribute=lora.contribute,
             details=lora.names_of,
@@ -89,7 +95,12 @@ KINDS: dict[str, ConditionKind] = {
             warnings=lora.lora_warnings,
         ),
         # Edits are compiled as the phrases before and after them.
-        ConditionKind(name="edit", supports=support.TEXT, options=options.OF_EDIT, details=lambda owner: ()),
+        ConditionKind(
+            name="edit",
+            supports=support.TEXT | {"flux": support.UNSUPPORTED},
+            options=options.OF_EDIT,
+            details=lambda owner: (),
+        ),
         ConditionKind(
             name="concept",
             supports=support.by_family(
@@ -97,6 +108,7 @@ KINDS: dict[str, ConditionKind] = {
                 sd1=support.LEARNED_EITHER,
                 sdxl=support.NOT_TRANSLATED,
                 pbe=support.NOT_TRANSLATED,
+                flux=support.NOT_TRANSLATED,
             ),
             options=options.OF_CONCEPT,
             details=lambda owner: (),  # its preset is, which translations check

@@ -186,10 +186,13 @@ def _hole(scene: Scene, model: Model, edit: BackgroundEdit | None, *, blank: boo
 
 
 def _shared(scene: Scene, model: Model, hole: tuple[Tensor, Tensor]) -> Conditioning:
-    """Conditioning of every batch row: the canvas size where the network takes it, and inpainting channels."""
+    """Conditioning of every batch row: the canvas size and the guidance where the network takes them, and inpainting
+    channels."""
     width, height = size_of(scene)
     size = (height, width, 0.0, 0.0, height, width)
-    micro = {name: value for name, value in {"size": size}.items() if name in model.spec.micro}
+    assert scene.guidance is not None, "a resolved scene has guidance"
+    micro = {"size": size, "guidance": (scene.guidance,)}
+    micro = {name: value for name, value in micro.items() if name in model.spec.micro}
     if not model.spec.inpaints or model.image_only:
         return Conditioning(micro=micro)
     known, keep = hole

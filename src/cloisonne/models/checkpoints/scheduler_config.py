@@ -40,6 +40,7 @@ SAMPLERS = {
     "EulerAncestralDiscreteScheduler": "euler-ancestral",
     "HeunDiscreteScheduler": "heun",
     "DPMSolverMultistepScheduler": "dpmpp-2m",
+    "FlowMatchEulerDiscreteScheduler": "euler",
 }
 """The sampler of a scene with the same solver, by scheduler."""
 
