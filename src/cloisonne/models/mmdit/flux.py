@@ -1,12 +1,12 @@
 """FLUX.1: diffusers' FluxTransformer2DModel as an x0 estimator."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from cloisonne.core.attention.joint import BlockGroups, joint_attention
 from cloisonne.core.parameterization import Parameterization
@@ -101,27 +101,11 @@ class FluxDenoiser(JointDenoiser):
             )
 
 
-class _Attention(Protocol):
-    """The used attributes of diffusers' FluxAttention. Layers of double blocks project text by layers of its own."""
-
-    head_dim: int
-    added_kv_proj_dim: int | None
-    to_q: nn.Module
-    to_k: nn.Module
-    to_v: nn.Module
-    norm_q: nn.Module
-    norm_k: nn.Module
-    add_q_proj: nn.Module
-    add_k_proj: nn.Module
-    add_v_proj: nn.Module
-    norm_added_q: nn.Module
-    norm_added_k: nn.Module
-    to_out: nn.ModuleList
-    to_add_out: nn.Module
-
-
 class _Processor:
-    """A diffusers attention processor of one block, which calls the attention function of ``core``."""
+    """A diffusers attention processor of one block, which calls the attention function of ``core``.
+
+    Called with a FluxAttention; those of double blocks project the text by layers of its own.
+    """
 
     def __init__(self, block: int, attend: JointAttention) -> None:
         self._block = block
@@ -129,7 +113,7 @@ class _Processor:
 
     def __call__(
         self,
-        attn: _Attention,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -156,6 +140,6 @@ class _Processor:
         return attn.to_out[0](image), attn.to_add_out(text)
 
 
-def _heads(x: Tensor, attn: _Attention) -> Tensor:
+def _heads(x: Tensor, attn: Any) -> Tensor:
     """[1, S, heads * d] to [1, heads, S, d]."""
     return x.unflatten(-1, (-1, attn.head_dim)).transpose(1, 2)
