@@ -133,9 +133,9 @@ def measure(shape: str, options: argparse.Namespace) -> list[Result]:
     pixels = options.pixels or (256 if cpu else 8 * UNETS[shape]["sample_size"])
     steps = options.steps or (2 if cpu else 20)
     parts = random_parts(shape, torch.float32 if cpu else torch.bfloat16, options.device)
-    theirs = dict(parts.unet.attn_processors)
+    theirs = dict(parts.network.attn_processors)
     model = model_of(parts, options.device)
-    ours = dict(parts.unet.attn_processors)
+    ours = dict(parts.network.attn_processors)
     pipeline = pipeline_of(parts).to(options.device)
     latents = torch.randn(1, 4, pixels // 8, pixels // 8, generator=torch.Generator().manual_seed(0))
     latents = latents.to(options.device)
@@ -154,7 +154,7 @@ def measure(shape: str, options: argparse.Namespace) -> list[Result]:
     sides: dict[str, tuple[dict[str, Any], Callable[[], Tensor]]] = {"diffusers": (theirs, run_diffusers)}
     for count in (0, *options.regions):
         sides[f"cloisonne, {count} regions" if count else "cloisonne"] = (ours, scene_of(count))
-    seconds, outputs = take_turns(parts.unet, sides, options)
+    seconds, outputs = take_turns(parts.network, sides, options)
     expected = outputs["diffusers"].float()
     rows = []
     for side, output in outputs.items():
@@ -237,7 +237,7 @@ def random_parts(shape: str, dtype: torch.dtype, device: str) -> Parts:
     )
     return Parts(
         family=family_of(unet.config),
-        unet=unet,
+        network=unet,
         vae=vae,
         texts=tuple(texts),
         scheduler=dict(scheduler.config),
@@ -260,12 +260,12 @@ def text_part(tokenizer: Any, kind: Any, width: int, layers: int, heads: int) ->
 
 
 def model_of(parts: Parts, device: str) -> Model:
-    return assemble(parts, name="random", placement=Placement(torch.device(device), parts.unet.dtype))
+    return assemble(parts, name="random", placement=Placement(torch.device(device), parts.network.dtype))
 
 
 def pipeline_of(parts: Parts) -> Any:
     scheduler = DDIMScheduler.from_config(parts.scheduler)
-    shared = {"vae": parts.vae, "unet": parts.unet, "scheduler": scheduler}
+    shared = {"vae": parts.vae, "unet": parts.network, "scheduler": scheduler}
     first = {"text_encoder": parts.texts[0].module, "tokenizer": parts.texts[0].tokenizer}
     if len(parts.texts) > 1:
         second = {"text_encoder_2": parts.texts[1].module, "tokenizer_2": parts.texts[1].tokenizer}

@@ -18,6 +18,7 @@ ALLOWED = {
     ("core/schedule.py", "betas"): "betas define a diffusion schedule; flow schedules have their own file",
     ("core/schedule.py", "alphas_cumprod"): "as above",
     ("core/samplers.py", "4"): "PNDM takes the last four noises",
+    ("core/attention/joint.py", "8"): "widths of heads are multiples of it in fused kernels",
     ("methods/mrgd/losses.py", "0.18215"): "the published weights of the losses are for this scale of latents",
     ("methods/mrgd/losses.py", "4"): "the published weights are for latents of 4 x 64 x 64",
     ("pipelines/editing/losses.py", "4"): "a quarter of the steps",

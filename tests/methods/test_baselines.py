@@ -1,10 +1,10 @@
 import pytest
 import torch
+from methods_of import OF_UNETS
 from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
-from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled
 from cloisonne.models.model import Model
 from cloisonne.pipelines.prepare import prepare
@@ -162,7 +162,7 @@ def test_guidance_of_regions_is_a_map(tiny: Model, method: str) -> None:
     assert view.guide.scale == 8.0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_rescale_and_interval_of_guidance_are_the_scene_s(tiny: Model, method: str) -> None:
     found = compiled(tiny, method, Region(box=LEFT, phrase="a cat"), guidance_rescale=0.5, guidance_interval=(0.2, 0.7))
     for view in found.plan.views:

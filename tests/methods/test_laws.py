@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from methods_of import OF_UNETS
 from torch import Tensor
 
-from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
@@ -25,7 +25,7 @@ def drawn(model: Model, scene: Scene, **options: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("overlap", ["blend", "priority", "union"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_order_of_regions_changes_nothing(tiny: Model, method: str, overlap: str) -> None:
     scene = SCENE.replace(method=method, overlap=overlap)
     first, *others = (
@@ -35,7 +35,7 @@ def test_order_of_regions_changes_nothing(tiny: Model, method: str, overlap: str
 
 
 @pytest.mark.parametrize("absent", [{"weight": 0.0}, {"start": 0.4, "stop": 0.4}])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_weight_0_or_an_empty_interval_is_absent(tiny: Model, method: str, absent: dict[str, float]) -> None:
     scene = SCENE.replace(method=method)
     without = drawn(tiny, scene.replace(regions=(CAT, SKY)))
@@ -51,13 +51,13 @@ def test_full_canvas_region_is_the_plain_prompt(tiny: Model, method: str) -> Non
     torch.testing.assert_close(drawn(tiny, scene), drawn(tiny, plain), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_without_regions_all_methods_are_the_plain_prompt(tiny: Model, method: str) -> None:
     scene = Scene(seed=3, caption="a red car", negative="dog")
     assert torch.equal(drawn(tiny, scene.replace(method=method)), drawn(tiny, scene.replace(method="caption")))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_intervals_are_those_of_the_walk(tiny: Model, method: str) -> None:
     """A region of the whole walk in two parts is that region; half of it is not."""
     region = Region(name="pet", box=(0.0, 0.0, 0.5, 1.0), phrase="a cat", negative="dog")
@@ -69,7 +69,7 @@ def test_intervals_are_those_of_the_walk(tiny: Model, method: str) -> None:
     assert torch.equal(half, whole) == (method == "caption")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_rows_do_not_depend_on_the_number_of_regions(tiny: Model, method: str) -> None:
     """But for MultiDiffusion, whose cost they are."""
     for count in (0, 1, 3):
@@ -79,7 +79,7 @@ def test_rows_do_not_depend_on_the_number_of_regions(tiny: Model, method: str) -
         assert rows == 2 * (2 + 2 * count if method == "multidiffusion" else 2)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_seed_of_a_region_is_its_own_noise_inside_its_mask(tiny: Model, method: str) -> None:
     left = Region(name="a", box=(0.0, 0.0, 0.5, 1.0), phrase="a cat", seed=5)
     base = SCENE.replace(method=method, steps=1, regions=(left,))
@@ -109,7 +109,7 @@ def start_of(model: Model, scene: Scene) -> Tensor:
     return starts[0].mul(1e4).round()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_each_picture_of_a_run_is_the_one_of_its_seed(tiny: Model, method: str) -> None:
     scene = SCENE.replace(method=method)
     three = drawn(tiny, scene, num_images=3)

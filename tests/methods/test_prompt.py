@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from methods_of import OF_UNETS
 from torch import Tensor
 
 from cloisonne.core.plan import Conditioning, View
 from cloisonne.errors import SceneError
-from cloisonne.methods import METHODS
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
@@ -28,7 +28,7 @@ def models(tiny: Model, tiny_sd: Path, tiny_xl: Path) -> dict[str, Model]:
     return {"builtin": tiny, "sd1": load(tiny_sd), "xl": load(tiny_xl)}
 
 
-LINES = [("builtin", method) for method in METHODS] + [(line, method) for line in ("sd1", "xl") for method in PLAIN]
+LINES = [("builtin", method) for method in OF_UNETS] + [(line, method) for line in ("sd1", "xl") for method in PLAIN]
 every = pytest.mark.parametrize(("line", "method"), LINES)
 
 
@@ -130,7 +130,7 @@ def test_in_a_sequence_of_reco_the_words_alone_are_moved(tiny: Model) -> None:
     assert (usual != heavy).any(-1).nonzero().flatten().tolist() == [11]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_syntax_takes_no_room(tiny: Model, method: str) -> None:
     """It would not fit if its brackets and numbers were words."""
     fits = " ".join(["(cat:1.2)"] * 40)

@@ -1,6 +1,7 @@
 """Every option of a region, for every kind of condition: it changes the region, or the refusal or warning names it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from controlled import beside as controlnet
+from flux import write_flux
 from lora_files import lora_weights, peft_file
 from pictured import SD_LIKE, published, tower
 from PIL import Image
@@ -90,7 +92,9 @@ def models(tiny_family: Path, tiny_sd: Path, tmp_path_factory: pytest.TempPathFa
     own = {"ink": peft_file(root / "ink.safetensors", lora_weights(base, text=False))}
     painted = Path(shutil.copytree(base, root / "painted"))
     shutil.copytree(pbe / "vae", painted / "vae", dirs_exist_ok=True)
+    flux = load(write_flux(root / "flux", embedded=False))
     return {
+        "phrase, method isolated": replace(flux, native=replace(flux.native, width=64, height=64)),
         "phrase": load(tiny_family, regional_lora=ink),
         "exemplar, IP-Adapter": load(base, exemplar=root / "models" / "ip-adapter_sd15.safetensors", regional_lora=own),
         "exemplar, Paint by Example": load(painted, exemplar=pbe),
@@ -108,7 +112,8 @@ def scene_of(kind: str, *, rival: bool = False, **changes: Any) -> Scene:
     fields["overlap"] = changes.pop("overlap", "blend")
     own = Region(**{"name": "subject", "box": SUBJECT, **GIVEN[kind.partition(",")[0]], **changes})
     other = Region(name="rival", box=RIVAL, **({"exemplar": picture(3)} if image_only else {"phrase": "a dog"}))
-    size = {} if kind.startswith("phrase") else {"width": 64, "height": 64, "guidance": 4.0, "sampler": "ddim"}
+    of_sd = kind.startswith("phrase") and method != "isolated"
+    size = {} if of_sd else {"width": 64, "height": 64, "guidance": 4.0, "sampler": "ddim"}
     return Scene(**fields, **size, regions=(own, other) if rival else (own,))
 
 
@@ -118,7 +123,7 @@ def drawn(model: Model, scene: Scene) -> tuple[Tensor, list[str]]:
 
 
 def model_of(kind: str, models: dict[str, Model]) -> Model:
-    return models["phrase"] if kind.startswith("phrase") else models.get(kind, models["other"])
+    return models["phrase"] if kind.startswith("phrase") and kind not in models else models.get(kind, models["other"])
 
 
 @pytest.mark.parametrize(("kind", "option"), CELLS)

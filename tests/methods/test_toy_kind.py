@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from methods_of import OF_UNETS
 from PIL import Image
 from torch import Tensor
 
@@ -139,7 +140,7 @@ def estimate(model: Model, scene: Scene) -> Tensor:
     return found[-1]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_it_changes_its_region_alone(tiny: Model, method: str) -> None:
     """In one step, since the network carries a change further from step to step."""
     plain = estimate(tiny, scene_of(CAT, method=method, steps=1))
@@ -172,7 +173,7 @@ OTHERS = (
 )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_it_composes_with_every_method_and_kind(builtin: Model, method: str) -> None:
     scene = scene_of(*OTHERS, tinted(), method=method, steps=2)
     height, width = (side // 2 for side in builtin_grid(builtin))
@@ -195,7 +196,7 @@ def test_it_shares_a_region_with_every_kind(builtin: Model) -> None:
         assert not torch.equal(drawn(builtin, scene_of(region.replace(**{name: None}), steps=2)), found)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_weight_0_is_absent_and_the_order_changes_nothing(tiny: Model, method: str) -> None:
     scene = scene_of(CAT, tinted(), tinted(name="weak", box=(0.25, 0.25, 1.0, 1.0), weight=0.4), method=method)
     found = drawn(tiny, scene)
@@ -316,7 +317,7 @@ def test_an_option_that_its_row_refuses_is_refused_by_name(tiny: Model, monkeypa
 
 def test_explain_and_the_tables_show_it(tiny: Model) -> None:
     assert "view tint tinted: " in explain(scene_of(CAT, tinted()), tiny).plan
-    assert "| tint | yes | no | yes | yes | no |" in table.markdown()
+    assert "| tint | yes | no | yes | yes | no | yes |" in table.markdown()
     assert "| tint | yes, but in a union |" in options_table()
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from methods_of import OF_UNETS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cloisonne.errors import SceneError
-from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
@@ -33,7 +33,7 @@ def idle(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
     return tiny
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_nothing_is_run(idle: Model, method: str) -> None:
     source = np.zeros((200, 300, 3), np.uint8)
     explain(SCENE.replace(method=method), idle)
@@ -43,7 +43,7 @@ def test_nothing_is_run(idle: Model, method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "sampler", "interval"),
     [
-        *((method, "ddim", (0.2, 0.6)) for method in METHODS),
+        *((method, "ddim", (0.2, 0.6)) for method in OF_UNETS),
         *(("multidiffusion", sampler, (0.0, 1.0)) for sampler in ("euler-ancestral", "heun", "dpmpp-2m")),
     ],
 )

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from methods_of import OF_UNETS
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cloisonne.errors import SceneError
-from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import BackgroundEdit, as_pixels, as_tensor, start
@@ -211,7 +211,7 @@ def test_latents_under_a_hard_mask_are_free_and_others_are_held(tiny: Model) -> 
     torch.testing.assert_close(pin.known, tiny.vae.encode(as_tensor(source))[0])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 @pytest.mark.parametrize("size", [(64, 64), (37, 50), (200, 90)])
 def test_run_keeps_the_outside(tiny: Model, method: str, size: tuple[int, int]) -> None:
     source = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)

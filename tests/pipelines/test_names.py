@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from methods_of import OF_UNETS
 from PIL import Image
 
 from cloisonne.errors import SceneError
-from cloisonne.methods import METHODS
 from cloisonne.models.model import Model
 from cloisonne.pipelines.attention_maps.overlay import attention_pictures
 from cloisonne.pipelines.attention_maps.token_spans import read_words
@@ -58,14 +58,14 @@ def scene(*given: Region, **fields: Any) -> Scene:
 
 
 @hostile
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_pictures_are_those_of_plain_names(tiny: Model, method: str, name: str) -> None:
     one, other = (generate(scene(*regions(n), method=method), tiny).image for n in (name, plain_of(name)))
     assert one.tobytes() == other.tobytes()
 
 
 @hostile
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_words_are_read_where_they_are_with_plain_names(tiny: Model, method: str, name: str) -> None:
     found = []
     for own in (name, plain_of(name)):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from lora_files import lora_weights, peft_file
+from methods_of import OF_UNETS
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError, SceneError
-from cloisonne.methods import METHODS
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -32,7 +32,7 @@ FULL, LEFT, RIGHT = (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 
 PET = Region(name="pet", box=LEFT, phrase="a cat")
 CAR = Region(name="car", box=RIGHT, phrase="a red car", negative="dog", stop=0.7)
 SCENE = Scene(caption="on the beach", seed=3, steps=3, method="attention", regions=(PET, CAR))
-METHODS_OF_SD = [method for method in METHODS if method != "reco"]
+METHODS_OF_SD = [method for method in OF_UNETS if method != "reco"]
 
 
 @pytest.fixture(scope="module")

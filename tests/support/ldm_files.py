@@ -94,7 +94,7 @@ def parts(line: str) -> Parts:
         texts[-1].tokenizer.pad_token = "!"
     return Parts(
         family=family_of(unet.config),
-        unet=unet,
+        network=unet,
         vae=vae,
         texts=texts,
         scheduler=SCHEDULER | {"prediction_type": predicts},

@@ -184,11 +184,11 @@ FAMILY = Family(
     name="tiny-transformer",
     title="tiny transformer",
     members={"transformer": ("TinyTransformer",), "vae": ("AutoencoderKL",)},
+    spec=NetSpec,
     denoiser=TransformerDenoiser,
     text=TwoTextEncoders,
     schedule=FlowSchedule.from_config,
     native=Native(width=64, height=64, steps=3, guidance=3.0, sampler="euler", method="attention"),
-    patch=PATCH,
     supports=frozenset(
         {
             "background",
@@ -222,10 +222,10 @@ def tiny_transformer(blocks: int = 2) -> Model:
         pooled_width=WIDTH,
         micro=(),
         vae_factor=vae.factor,
-        net_factor=FAMILY.patch,
+        net_factor=PATCH,
         native_latent=32,
         prediction=schedule.prediction,
-        patch=FAMILY.patch,
+        patch=PATCH,
     )
     return Model(
         name="tiny-transformer",

@@ -160,7 +160,9 @@ class Drawing:
     ] = None
     method: Annotated[
         str | None,
-        typer.Option(help="Region method: reco, bounded, bounded-words, attention, multidiffusion, words or caption."),
+        typer.Option(
+            help="Region method: reco, bounded, bounded-words, isolated, attention, multidiffusion, words or caption."
+        ),
     ] = None
 
     def given(self, *, several: bool = False, **more: Any) -> dict[str, Any]:

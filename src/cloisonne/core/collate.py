@@ -104,6 +104,7 @@ def collate(
         residuals=_residuals([c.residuals for c in conditionings]),
         loras=_loras(rows, conditionings, z, caches),
         edits=edits,
+        joint=tuple(c.joint for c in conditionings) if any(c.joint for c in conditionings) else (),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TypeAlias, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
+from cloisonne.core.attention.joint import JointOptions
 from cloisonne.core.control_residuals import ControlNetRequest
 from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.region_lora import RegionLora
@@ -61,10 +62,12 @@ class Conditioning:
     channels: [K, H, W] further input channels, in the network's order; at most one summand may have them.
     inpaint_context: the same, made at every step of the estimates of the other views (``inpaint_context.py``).
     pooled: [P] pooled text; at most one summand may have it.
-    micro: micro-conditioning by name, such as SDXL's "size" (six numbers); a name may be in one summand only.
+    micro: micro-conditioning by name, such as SDXL's "size" (six numbers) or FLUX.1 dev's "guidance"; a name may be
+    in one summand only.
     residuals: [C_i, H_i, W_i] by injection point and level; ``+`` adds them.
     controlnets: ControlNets that give such residuals at every step; ``+`` concatenates.
     region_loras: changes of the network's weights and where they count (``region_lora.py``); ``+`` concatenates.
+    joint: how the masks of texts hold in joint attention, None for the defaults; at most one summand may have it.
     """
 
     tokens: tuple[Tokens, ...] = ()
@@ -77,6 +80,7 @@ class Conditioning:
     residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict[str, tuple[Tensor, ...]])
     controlnets: tuple[ControlNetRequest, ...] = ()
     region_loras: tuple[RegionLora, ...] = ()
+    joint: JointOptions | None = None
 
     def __add__(self, other: "Conditioning") -> "Conditioning":
         return Conditioning(
@@ -90,6 +94,7 @@ class Conditioning:
             residuals=_summed(self.residuals, other.residuals),
             controlnets=self.controlnets + other.controlnets,
             region_loras=self.region_loras + other.region_loras,
+            joint=_at_most_one("options of joint attention", self.joint, other.joint),
         )
 
     def __repr__(self) -> str:
@@ -101,6 +106,7 @@ class Conditioning:
         parts += [f"{len(levels)} residuals at {point}" for point, levels in self.residuals.items()]
         parts += [f"a ControlNet on {float((one.weight > 0).float().mean()):.0%}" for one in self.controlnets]
         parts += map(repr, self.region_loras)
+        parts += [repr(self.joint)] if self.joint is not None else []
         return "; ".join(parts) or "nothing"
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
+from cloisonne.core.attention.joint import JointOptions
 from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
 from cloisonne.core.region_lora import BatchLoras
@@ -97,7 +98,8 @@ class Call:
     z: [R, C, H, W] float32. rows: the names of its batch rows. texts: the text sequences of each row, with the run's
     cached keys and values. image_prompts: the same of image prompts. run: where attention edits keep their state and
     record. channels: [R, K, H, W]. pooled: [R, P]. micro: [R, ...] by name. residuals: [R, ...] by injection point and
-    level. loras: which count where. edits: attention edits. All but z, rows, texts and run are None or empty if unused.
+    level. loras: which count where. edits: attention edits. joint: how texts' masks hold in joint attention, by row.
+    All but z, rows, texts and run are None or empty if unused.
     """
 
     z: Tensor
@@ -112,6 +114,7 @@ class Call:
     residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict[str, tuple[Tensor, ...]])
     loras: BatchLoras | None = None
     edits: "tuple[AttentionEdit, ...]" = ()
+    joint: tuple[JointOptions | None, ...] = ()
 
 
 @runtime_checkable

@@ -100,6 +100,12 @@ LEFT_TO_PHRASE = Answer("as its phrase", where=_never)
 LORA_ITSELF = Answer("yes", where=_never)
 """A region's LoRAs count if those of another of its conditions do."""
 
+NO_LORA_OF_TRANSFORMERS = Answer(
+    "refused", "LoRAs by region are of Stable Diffusion; leave them out", _never, refused=True
+)
+EMBEDDED = Answer("no", "this model takes one scale of guidance as an input and has no negative prompt", _never)
+"""Of options of the null branch, on models whose guidance has none."""
+
 OPTIONS: Mapping[str, Callable[[Region], bool]] = {
     "weight": lambda region: region.weight != 1,
     "start, stop": lambda region: (region.start, region.stop) != (0, 1),
@@ -115,12 +121,15 @@ OPTIONS: Mapping[str, Callable[[Region], bool]] = {
 """Whether a region sets it. ``mask`` is the shape itself and its grey values; ``similarity`` is the guidance of an
 exemplar."""
 
-Answers: TypeAlias = Mapping[str, Answer]
+Answers: TypeAlias = dict[str, Answer]
 """What becomes of each option of ``OPTIONS``."""
 
 ALL: Answers = dict.fromkeys(OPTIONS, YES) | {"weight": IN_OVERLAP, "priority": RANKED}
 MASKED: Answers = dict(ALL) | {"strict": ALWAYS}
 """Of conditions that are confined to the region's mask in any case."""
+ISOLATED: Answers = dict(MASKED) | {"lora": NO_LORA_OF_TRANSFORMERS}
+WITHOUT_NULL: Answers = dict.fromkeys(("negative", "guidance"), EMBEDDED)
+"""Replaces these of any condition, on models whose guidance has no null branch."""
 BY_BOX: Answers = dict(ALL) | {"feather": BOXED, "mask": BOXED, "priority": RANKED_ROOM}
 BY_WORDS: Answers = dict(ALL) | {
     "weight": UNUSED,

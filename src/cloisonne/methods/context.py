@@ -73,11 +73,12 @@ class Context:
     def shared(self) -> Conditioning:
         """What conditions every branch of every text-conditioned view besides text and regions.
 
-        The canvas size where the network takes it, and the masked-image channels of an inpainting network.
+        The canvas size and the guidance where the network takes them, and the masked-image channels of an inpainting
+        network.
         """
         width, height = self.frame.canvas
-        size = (height, width, 0.0, 0.0, height, width)
-        micro = {name: value for name, value in {"size": size}.items() if name in self.model.spec.micro}
+        micro = {"size": (height, width, 0.0, 0.0, height, width), "guidance": (self.guidance(),)}
+        micro = {name: value for name, value in micro.items() if name in self.model.spec.micro}
         if not self.model.spec.inpaints or self.model.image_only:
             return Conditioning(micro=micro)
         known, keep = self.encoder.known()
@@ -99,7 +100,12 @@ class Context:
         return scale
 
     def guide(self, scale: float | Tensor) -> Cfg:
-        """Classifier-free guidance with the scene's interval and rescaling; scale: a number or a map [H, W]."""
+        """Classifier-free guidance with the scene's interval and rescaling; scale: a number or a map [H, W].
+
+        Without a null branch where the scale is an input of the network.
+        """
+        if self.model.spec.embeds_guidance:
+            return Cfg(scale=1.0)
         amount = self.scene.guidance_rescale
         return Cfg(
             scale=scale,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cloisonne.core.plan import Conditioning, Refine, View
-from cloisonne.methods.answers import Answers
+from cloisonne.methods.answers import WITHOUT_NULL, Answers
 from cloisonne.methods.context import Context
 from cloisonne.methods.layout import Part, Placed
 from cloisonne.models.capabilities import UNSUPPORTED, YES, Support, Supports
@@ -112,4 +112,5 @@ class ConditionKind:
 
     def answers(self, model: Model) -> Answers:
         """What becomes of each option, on a model that supports the condition."""
-        return next((variant.options for variant in self.variants.values() if variant.applies(model)), self.options)
+        own = next((variant.options for variant in self.variants.values() if variant.applies(model)), self.options)
+        return own | WITHOUT_NULL if model.spec.embeds_guidance else own

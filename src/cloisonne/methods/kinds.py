@@ -33,11 +33,16 @@ KINDS: dict[str, ConditionKind] = {
         _phrase(
             "reco",
             options.BY_BOX,
-            support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT),
+            support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT, flux=support.NOT_JOINT),
         ),
-        _phrase("bounded", options.MASKED),
-        _phrase("bounded-words", options.MASKED),
-        _phrase("attention", options.MASKED),
+        _phrase("bounded", options.MASKED, support.OF_UNETS),
+        _phrase("bounded-words", options.MASKED, support.OF_UNETS),
+        _phrase(
+            "isolated",
+            options.ISOLATED,
+            support.by_family(support.NOT_CROSS, pbe=support.NO_TEXT),
+        ),
+        _phrase("attention", options.MASKED, support.OF_UNETS),
         _phrase("multidiffusion", options.MASKED),
         _phrase("words", options.BY_WORDS),
         _phrase("caption", options.BY_CAPTION),
@@ -98,6 +103,7 @@ KINDS: dict[str, ConditionKind] = {
                 sd1=support.LEARNED_EITHER,
                 sdxl=support.NOT_TRANSLATED,
                 pbe=support.NOT_TRANSLATED,
+                flux=support.NOT_TRANSLATED,
             ),
             options=options.OF_CONCEPT,
             details=lambda owner: (),  # its preset is, which translations check

@@ -3,7 +3,7 @@
 Which condition is supported how is a column of ``KINDS`` in ``methods/kinds.py``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,7 +34,7 @@ class Support:
         return sentence.replace("{kind}", detail or "")
 
 
-Supports: TypeAlias = Mapping[str, Support]
+Supports: TypeAlias = dict[str, Support]
 """The support of one condition by family, but for the families whose ``supports`` name it; no others support it."""
 
 
@@ -97,6 +97,11 @@ WITH_LORA = Support(
 )
 NOT_XL = Support("no", 'choose the method bounded, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
+NOT_JOINT = Support("no", "choose the method isolated")
+"""Of methods that need cross-attention to text, on transformers."""
+NOT_CROSS = Support("no", "choose the method bounded")
+"""Of methods that need joint attention, on UNets."""
+
 _LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" needs'
 LEARNED = Support(
     'yes; preset "fast" with Paint by Example', _LEARN, WITH_EITHER.python, WITH_EITHER.option, met=_learns
@@ -112,6 +117,10 @@ NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x
 
 TEXT: Supports = {"pbe": NO_TEXT}
 """Of conditions that need only text: the families whose ``supports`` name them."""
+
+
+OF_UNETS: Supports = TEXT | {"flux": NOT_JOINT}
+"""Of methods that need cross-attention to text."""
 
 
 def by_family(other: Support, **families: Support) -> Supports:

@@ -5,15 +5,20 @@ A new family is a row here, and the files that its row names.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from cloisonne.core.flow_schedule import FlowSchedule
 from cloisonne.core.noise_schedule import NoiseSchedule
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.denoiser import Denoiser
+from cloisonne.models.mmdit.flux import FluxDenoiser, flux_spec
 from cloisonne.models.model import Native
+from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
+from cloisonne.models.text.t5 import FluxTextEncoder
 from cloisonne.models.unet.denoiser import UNetDenoiser
 
 
@@ -26,13 +31,13 @@ class Family:
         title: What messages and tables call it.
         members: Members of a diffusers folder that are read, each with its accepted classes in ``model_index.json``;
             the scheduler is checked elsewhere.
+        spec: Makes the NetSpec from the network's configuration and what the VAE and the schedule determine.
         denoiser: Makes the denoiser from the network that was read and its NetSpec.
         text: Makes the text encoder.
         schedule: Makes the noise schedule from a ``scheduler_config.json``.
         native: The usual values of a scene; checkpoints' own sizes replace width and height.
         reach: By this factor a side may be longer or shorter than the native one.
         takes_size: Whether the network takes the image's size as conditioning.
-        patch: Side of the square of latent pixels that is one image token; 1 for UNets.
         supports: Conditions of ``KINDS`` in ``methods/kinds.py`` that need nothing besides its own files.
         takes_add_ons: Whether the adapters, LoRAs and exemplar networks of Stable Diffusion fit its network.
     """
@@ -40,13 +45,13 @@ class Family:
     name: str
     title: str
     members: Mapping[str, tuple[str, ...]]
+    spec: Callable[..., NetSpec]
     denoiser: Callable[..., Denoiser]
     text: Callable[..., TextEncoder]
     schedule: Callable[[Mapping[str, Any]], NoiseSchedule]
     native: Native
     reach: float = 1.5
     takes_size: bool = False
-    patch: int = 1
     supports: frozenset[str] = frozenset()
     takes_add_ons: bool = False
 
@@ -55,7 +60,16 @@ _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _UNET = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",)}
 _SD = {**_UNET, "text_encoder": ("CLIPTextModel",), "tokenizer": _TOKENIZERS}
 _XL = {**_SD, "text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": _TOKENIZERS}
+_FLUX = {
+    "transformer": ("FluxTransformer2DModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel",),
+    "tokenizer": _TOKENIZERS,
+    "text_encoder_2": ("T5EncoderModel",),
+    "tokenizer_2": ("T5Tokenizer", "T5TokenizerFast"),
+}
 _METHODS = ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
+_OF_TRANSFORMERS = ("isolated", "multidiffusion", "words", "caption")
 _WITH_TEXT = frozenset({"background", "edit", *(f"phrase, method {method}" for method in _METHODS)})
 
 
@@ -63,6 +77,7 @@ def _stable_diffusion(name: str, title: str, side: int, **own: Any) -> Family:
     """A family of a UNet that CLIP's text conditions. side: of its usual square image, in pixels."""
     common: dict[str, Any] = {
         "members": _SD,
+        "spec": NetSpec.from_unet,
         "denoiser": UNetDenoiser,
         "text": ClipTextEncoder,
         "schedule": Schedule.from_config,
@@ -90,6 +105,25 @@ FAMILIES: dict[str, Family] = {
             native=Native(width=512, height=512, steps=20, guidance=5.0, sampler="dpmpp-2m", method="caption"),
             supports=frozenset({"exemplar", "background"}),
             takes_add_ons=False,
+        ),
+        Family(
+            name="flux",
+            title="FLUX.1",
+            members=_FLUX,
+            spec=flux_spec,
+            denoiser=FluxDenoiser,
+            text=FluxTextEncoder,
+            schedule=partial(FlowSchedule.from_config, evenly="steps"),
+            # Of dev; schnell's own values come with its parts.
+            native=Native(width=1024, height=1024, steps=28, guidance=3.5, sampler="euler", method="isolated"),
+            # It was trained at areas of 0.1 to 2 megapixels.
+            reach=2.0,
+            supports=frozenset(
+                {
+                    "background",
+                    *(f"phrase, method {name}" for name in ("isolated", "multidiffusion", "words", "caption")),
+                }
+            ),
         ),
     )
 }

@@ -17,7 +17,7 @@ from cloisonne.models.checkpoints.few_steps import with_few_steps
 from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.checkpoints.files import quiet
 from cloisonne.models.checkpoints.folder import native_of, read_folder
-from cloisonne.models.checkpoints.load_options import check_options, is_exemplar_folder
+from cloisonne.models.checkpoints.load_options import check_options, is_exemplar_folder, is_transformer_folder
 from cloisonne.models.checkpoints.paint_by_example_folder import model_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_source
@@ -44,7 +44,8 @@ class _Base:
 
 @quiet()
 def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Model:
-    """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, or Paint by Example.
+    """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example, or
+    FLUX.1 dev or schnell.
 
     ``load(source, **options)`` is ``load(ModelSpec.of(source, **options))``. Only a hub id that is not in the local
     cache is downloaded.
@@ -71,7 +72,7 @@ def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Mod
 
 def _base(path: Path, name: str, spec: ModelSpec) -> _Base:
     """The source's parts, with the spec's LoRAs and embeddings."""
-    placement = _placement(spec)
+    placement = _placement(spec, path)
     if path.is_dir():
         folder, parts = path, read_folder(path, placement.dtype, spec.variant)
     else:
@@ -152,7 +153,7 @@ def _options(spec: ModelSpec, *, single_file: bool) -> list[str]:
 
 def _paint_by_example(folder: Path, name: str, spec: ModelSpec) -> Model:
     """A folder of Paint by Example as the model itself."""
-    placement = _placement(spec)
+    placement = _placement(spec, folder)
     parts = read_exemplar_folder(folder, placement.dtype, spec.variant)
     _set_tiling(parts.vae, spec)
     options = ("vae tiling",) if spec.vae_tiling else ()
@@ -187,7 +188,7 @@ def _local(spec: ModelSpec) -> Path:
     return folder
 
 
-def _placement(spec: ModelSpec) -> Placement:
+def _placement(spec: ModelSpec, path: Path) -> Placement:
     """Where the networks run, tested by creating a tensor there. Raises CapabilityError where they cannot."""
     try:
         place = torch.device(spec.device)
@@ -195,5 +196,6 @@ def _placement(spec: ModelSpec) -> Placement:
     # What torch raises for a device it was built without depends on the device: AssertionError for "cuda".
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise CapabilityError(f'The device "{spec.device}" cannot be used on this machine; choose "cpu".') from error
-    default = torch.float32 if place.type == "cpu" else torch.float16
+    half = torch.bfloat16 if is_transformer_folder(path) else torch.float16  # in which they were trained
+    default = torch.float32 if place.type == "cpu" else half
     return Placement(place, default if spec.dtype is None else getattr(torch, spec.dtype), spec.offload)

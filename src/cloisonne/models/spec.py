@@ -13,8 +13,9 @@ class NetSpec:
 
     latent: identifies the latent space and noise schedule; estimates of networks with equal ids can be fused.
     latent_channels: C of the canvas. extra_channels: K of ``Conditioning.channels``. token_width: D of the text.
-    pooled_width: P of ``Conditioning.pooled``, 0 if the network takes none (all but SDXL).
-    micro: names of ``Conditioning.micro`` that it takes: "size", the original, crop and target size (SDXL).
+    pooled_width: P of ``Conditioning.pooled``, 0 if the network takes none.
+    micro: names of ``Conditioning.micro`` that it takes: "size", the original, crop and target size (SDXL); "guidance",
+    the scale of embedded guidance (FLUX.1 dev).
     vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
     prediction: what its output means. patch: side of the square of latent pixels that is one image token; 1 for UNets.
@@ -62,6 +63,11 @@ class NetSpec:
     def inpaints(self) -> bool:
         """Whether the network also takes a mask and the masked image's latents: C + 1 extra channels."""
         return self.extra_channels == self.latent_channels + 1
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether the scale of guidance is an input of the network, which then needs no null branch."""
+        return "guidance" in self.micro
 
     @property
     def native_size(self) -> int:

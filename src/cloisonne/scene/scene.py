@@ -36,7 +36,7 @@ VERSION = 1
 MAX_REGIONS = 256
 
 SamplerName = Literal["ddim", "euler", "euler-ancestral", "heun", "dpmpp-2m", "pndm", "lcm", "tcd"]
-MethodName = Literal["reco", "bounded", "bounded-words", "attention", "multidiffusion", "words", "caption"]
+MethodName = Literal["reco", "bounded", "bounded-words", "isolated", "attention", "multidiffusion", "words", "caption"]
 Spacing = Literal["default", "karras", "leading", "trailing", "linspace", "distilled"]
 
 _Side = Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=8)]

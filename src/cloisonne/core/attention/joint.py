@@ -5,19 +5,23 @@ of its region; an image token attends to the caption, to the phrases of its regi
 attends to everything (isolated texts, 3DIS-FLUX, arXiv 2501.05131, section 3.2). A weight w of a phrase at an image
 token adds ``log w`` to its logits. Optionally image tokens attend only to image tokens that share a region with them.
 
-:func:`joint_attention` sorts the queries into groups that attend to the same keys, so that hard masks need no mask in
-the kernel and work follows the covered area; :func:`dense_joint_attention` is the definition and its oracle.
+:func:`joint_attention` sorts the queries into groups that attend to the same keys, so that no mask is needed in the
+kernel and work follows the covered area; :func:`dense_joint_attention` is the definition and its oracle.
 Letters: B rows, S tokens of the sequence, Q image tokens, d width of a head.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+ALIGNED = 8
+"""Widths of heads are multiples of this, as the fused kernels want them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,11 @@ class JointLayout:
         """S, the number of tokens."""
         return max(self.image[1], *(segment.stop for segment in self.segments))
 
+    def without_regions(self) -> "JointLayout":
+        """The same sequence, in which no segment of a region counts anywhere."""
+        masked = (replace(own, weight=own.weight * 0) if own.weight is not None else own for own in self.segments)
+        return JointLayout(tuple(masked), self.image)
+
     def bias(self) -> Float[Tensor, "S S"]:
         """[S, S] to add to the logits of each query (rows) and key (columns): 0, log w, or -inf."""
         start, stop = self.image
@@ -66,41 +75,101 @@ class JointLayout:
 
     def _shared(self) -> Bool[Tensor, "Q Q"]:
         """[Q, Q]: whether two image tokens share a region, or both have none."""
-        covered = self._covered().float()
+        covered = self.covered().float()
         nowhere = (covered.sum(0) == 0).float()[None]
         both = torch.cat([covered, nowhere])
         return both.T @ both > 0
 
-    def _covered(self) -> Bool[Tensor, "regions Q"]:
-        """[regions, Q]: which region's segment counts where."""
+    def covered(self) -> Bool[Tensor, "regions Q"]:
+        """[regions, Q]: which segment with a weight counts where."""
         weights = [segment.weight.cpu() > 0 for segment in self.segments if segment.weight is not None]
         return torch.stack(weights) if weights else torch.zeros(0, self.image[1] - self.image[0], dtype=torch.bool)
 
 
 @dataclass(frozen=True, eq=False)
 class QueryGroup:
-    """Queries that attend to the same keys: indices [n] and [m] into the sequence; bias: [n, m], or None for 0."""
+    """Queries that attend to the same keys: indices [n] and [m] into the sequence.
+
+    bias: [n, R] and columns: [m, R], 1 where a key belongs to segment r, else 0; ``bias @ columns.T`` is added to the
+    logits. Both are None where that is 0.
+    """
 
     queries: Int[Tensor, " n"]
     keys: Int[Tensor, " m"]
-    bias: Float[Tensor, "n m"] | None
+    bias: Float[Tensor, "n R"] | None = None
+    columns: Float[Tensor, "m R"] | None = None
 
 
 def query_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tuple[QueryGroup, ...]:
-    """The groups of a layout; made once a run and used by every layer."""
-    bias = layout.bias()
-    allowed = bias > -torch.inf
+    """The groups of a layout, () where nothing is masked; made once a run and used by every layer.
+
+    Nothing of size [S, S] is made.
+    """
+    regions = [segment for segment in layout.segments if segment.weight is not None]
+    if not regions:
+        return ()
+    image = torch.arange(*layout.image)
+    everywhere = [torch.arange(own.start, own.stop) for own in layout.segments if own.weight is None]
+    covered = layout.covered()
+    groups = [QueryGroup(torch.cat(everywhere), torch.arange(layout.length))] if everywhere else []
+    for own, inside in zip(regions, covered, strict=True):
+        tokens = torch.arange(own.start, own.stop)
+        groups.append(QueryGroup(tokens, torch.cat([tokens, image[inside]]).sort().values))
     unique: Any = torch.unique  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    found: tuple[Tensor, Tensor] = unique(allowed, dim=0, return_inverse=True)
-    patterns, group_of = found
-    groups: list[QueryGroup] = []
-    for number, pattern in enumerate(patterns):
-        queries, keys = (group_of == number).nonzero().flatten(), pattern.nonzero().flatten()
-        own = bias[queries][:, keys]
-        groups.append(
-            QueryGroup(queries.to(device), keys.to(device), own.to(device) if bool((own != 0).any()) else None)
-        )
-    return tuple(groups)
+    found: tuple[Tensor, Tensor] = unique(covered, dim=1, return_inverse=True)
+    patterns, pattern_of = found
+    for number, pattern in enumerate(patterns.T):
+        inside = pattern_of == number
+        own = [region for region, counts in zip(regions, pattern, strict=True) if bool(counts)]
+        shared = image
+        if layout.isolated:
+            shared = image[covered[pattern].any(0) if own else ~covered.any(0)]
+        phrases = [torch.arange(region.start, region.stop) for region in own]
+        keys = torch.cat([*everywhere, *phrases, shared]).sort().values
+        groups.append(QueryGroup(image[inside], keys, *_factors(own, inside, keys)))
+    return tuple(_on(group, device) for group in groups)
+
+
+def _factors(
+    segments: Sequence[Segment], inside: Bool[Tensor, " Q"], keys: Int[Tensor, " m"]
+) -> tuple[Float[Tensor, "n R"], Float[Tensor, "m R"]] | tuple[()]:
+    """The bias of some image tokens and the columns of their keys; () where all weights are 1."""
+    weights = [own.weight.cpu()[inside].float() for own in segments if own.weight is not None]
+    if all(bool((weight == 1).all()) for weight in weights):
+        return ()
+    columns = [((keys >= own.start) & (keys < own.stop)).float() for own in segments]
+    return torch.stack(weights, 1).log(), torch.stack(columns, 1)
+
+
+def _on(group: QueryGroup, device: torch.device | str) -> QueryGroup:
+    bias, columns = (None if part is None else part.to(device) for part in (group.bias, group.columns))
+    return QueryGroup(group.queries.to(device), group.keys.to(device), bias, columns)
+
+
+@dataclass(frozen=True)
+class JointOptions:
+    """How regions hold in the joint attention of one batch row.
+
+    isolate: for this fraction of the steps, from the first one, image tokens attend only to image tokens of their
+    regions. every: regions hold in every ``every``-th block; in the others an image token attends to the caption and
+    the image, and a phrase to itself.
+    """
+
+    isolate: float = 0.0
+    every: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class BlockGroups:
+    """The groups of each block of a network: ``regional`` in every ``every``-th, beginning with the first."""
+
+    regional: tuple[QueryGroup, ...] = ()
+    between: tuple[QueryGroup, ...] = ()
+    every: int = 1
+
+    def of(self, block: int) -> tuple[QueryGroup, ...]:
+        """The groups of a block, counted from 0."""
+        return self.regional if block % self.every == 0 else self.between
 
 
 def joint_attention(
@@ -110,16 +179,31 @@ def joint_attention(
     groups: Sequence[QueryGroup],
 ) -> Float[Tensor, "B heads S d"]:
     """Attention of q, k, v [B, heads, S, d] by groups, [B, heads, S, d]; without groups, nothing is masked."""
-    if not groups or (len(groups) == 1 and groups[0].bias is None):
+    if not groups:
         return F.scaled_dot_product_attention(q, k, v)
     out = torch.empty_like(q)
     for group in groups:
-        bias = None if group.bias is None else group.bias.to(q.dtype)
         everything = len(group.keys) == k.shape[2]
         own_k, own_v = (k, v) if everything else (k.index_select(2, group.keys), v.index_select(2, group.keys))
-        found = F.scaled_dot_product_attention(q.index_select(2, group.queries), own_k, own_v, attn_mask=bias)
+        found = _attention(q.index_select(2, group.queries), own_k, own_v, group)
         out.index_copy_(2, group.queries, found)
     return out
+
+
+def _attention(
+    q: Float[Tensor, "B heads n d"], k: Float[Tensor, "B heads m d"], v: Float[Tensor, "B heads m d"], group: QueryGroup
+) -> Float[Tensor, "B heads n d"]:
+    """Attention of one group. Its bias, of rank R, is R further numbers of each query and key: no mask is needed."""
+    if group.bias is None or group.columns is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    width, more = q.shape[-1], -group.bias.shape[1] % ALIGNED
+    factors = (group.bias * math.sqrt(width), group.columns)
+    wide_q, wide_k = (
+        torch.cat([x, F.pad(factor, (0, more)).to(x).expand(*x.shape[:2], -1, -1)], -1)
+        for x, factor in zip((q, k), factors, strict=True)
+    )
+    wide_v = F.pad(v, (0, wide_q.shape[-1] - width))
+    return F.scaled_dot_product_attention(wide_q, wide_k, wide_v, scale=1 / math.sqrt(width))[..., :width]
 
 
 def dense_joint_attention(

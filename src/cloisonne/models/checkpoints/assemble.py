@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
+from transformers import T5EncoderModel
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.checkpoints.mmdit.flow_scheduler import FLOW_SCHEDULERS
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.families import FAMILIES, Family
 from cloisonne.models.model import Model, Native
@@ -39,19 +41,18 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
     text = family.text(parts.texts, device=placement.device, zero_when_empty=parts.zeros_for_empty)
     schedule = family.schedule(parts.scheduler)
     latent = latent_id(vae, parts.scheduler)
-    spec = NetSpec.from_unet(parts.unet.config, latent=latent, vae_factor=vae.factor, prediction=schedule.prediction)
-    spec = replace(spec, patch=family.patch)
+    spec = family.spec(parts.network.config, latent=latent, vae_factor=vae.factor, prediction=schedule.prediction)
     _check_fit(spec, vae, text)
-    put([*text.modules, parts.unet, parts.vae], placement)
+    put([*text.modules, parts.network, parts.vae], placement)
     return Model(
         name=name,
         family=parts.family,
-        net=family.denoiser(parts.unet, spec),
+        net=family.denoiser(parts.network, spec),
         vae=vae,
         text=text,
         schedule=schedule,
         clip=scheduler_clip(parts.scheduler),
-        native=native or _native(family, spec, text),
+        native=native or parts.native or _native(family, spec, text),
         device=placement.device,
         dtype=placement.dtype,
         files=parts.files,
@@ -97,8 +98,11 @@ def _one_at_a_time(modules: list[nn.Module]) -> None:
 
 
 def _dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
-    """The module's dtype: float32 in place of float16 for autoencoders with ``force_upcast`` (Stable Diffusion XL)."""
+    """The module's dtype. In place of float16, float32 for autoencoders with ``force_upcast`` (Stable Diffusion XL) and
+    bfloat16 for T5."""
     config: Any = getattr(module, "config", {})
+    if isinstance(module, T5EncoderModel) and dtype == torch.float16:
+        return torch.bfloat16  # it overflows float16
     upcast = isinstance(module, AutoencoderKL) and config.get("force_upcast") and dtype == torch.float16
     return torch.float32 if upcast else dtype
 
@@ -114,13 +118,16 @@ def _native(family: Family, spec: NetSpec, text: TextEncoder) -> Native:
 
 def latent_id(vae: Vae, scheduler: Mapping[str, Any]) -> str:
     """The id of a latent space and noise schedule: networks of equal ids can share a canvas."""
+    start = f"{vae.channels} channels, {vae.factor} pixels each, scaled by {vae.scale} from {vae.shift}"
+    if scheduler.get("_class_name") in FLOW_SCHEDULERS:
+        return f"{start}, rectified flow"
     betas = f"{scheduler.get('beta_start')} to {scheduler.get('beta_end')} {scheduler.get('beta_schedule')}"
     if (trained := scheduler.get("trained_betas")) is not None:
         digest = hashlib.sha256(repr([float(beta) for beta in trained]).encode()).hexdigest()
         betas = f"of {len(trained)} steps, {digest[:12]}"
     if scheduler.get("rescale_betas_zero_snr"):
         betas += ", rescaled to zero terminal SNR"
-    return f"{vae.channels} channels, {vae.factor} pixels each, scaled by {vae.scale} from {vae.shift}, betas {betas}"
+    return f"{start}, betas {betas}"
 
 
 def scheduler_clip(scheduler: Mapping[str, Any]) -> float | None:
@@ -132,23 +139,23 @@ def _check_fit(spec: NetSpec, vae: Vae, text: TextEncoder) -> None:
     channels = spec.latent_channels
     if channels != vae.channels:
         raise CheckpointError(
-            f"The UNet works on {channels} latent channels and the vae has {vae.channels}; take both from one "
+            f"The network works on {channels} latent channels and the vae has {vae.channels}; take both from one "
             "checkpoint."
         )
     if spec.extra_channels and not spec.inpaints:
         raise CheckpointError(
-            f"The UNet takes {channels + spec.extra_channels} input channels for {channels} latent ones; load a "
+            f"The network takes {channels + spec.extra_channels} input channels for {channels} latent ones; load a "
             f"checkpoint with {channels}, or with {2 * channels + 1} for inpainting."
         )
     if spec.token_width != text.width:
         raise CheckpointError(
-            f"The UNet takes text of width {spec.token_width} and the text encoder gives {text.width}; take both from "
-            "one checkpoint."
+            f"The network takes text of width {spec.token_width} and the text encoder gives {text.width}; take both "
+            "from one checkpoint."
         )
     if spec.pooled_width != text.pooled_width:
         raise CheckpointError(
-            f"The UNet takes pooled text of width {spec.pooled_width} and the text encoder gives {text.pooled_width}; "
-            "take both from one checkpoint."
+            f"The network takes pooled text of width {spec.pooled_width} and the text encoder gives "
+            f"{text.pooled_width}; take both from one checkpoint."
         )
 
 

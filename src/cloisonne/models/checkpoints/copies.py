@@ -24,7 +24,7 @@ def sharing_tensors(module: Module) -> Module:
 def copied_networks(parts: Parts) -> Parts:
     """The parts with networks that share their tensors; the tokenizers are the same."""
     texts = tuple(replace(text, module=sharing_tensors(text.module)) for text in parts.texts)
-    return replace(parts, unet=sharing_tensors(parts.unet), vae=sharing_tensors(parts.vae), texts=texts)
+    return replace(parts, network=sharing_tensors(parts.network), vae=sharing_tensors(parts.vae), texts=texts)
 
 
 def copied(parts: Parts) -> Parts:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from cloisonne.core.schedule import Schedule
 from cloisonne.models.model import Model
 
 TITLES = ("modelspec.title", "ss_output_name")
@@ -69,6 +70,8 @@ def with_few_steps(model: Model, loras: Iterable[Path] = ()) -> Model:
 
     The last LoRA decides, then the checkpoint's scheduler, then its name. ``explain`` names the reason.
     """
+    if not isinstance(model.schedule, Schedule):  # flow families bring their own values
+        return model
     found: tuple[FewSteps, str] | None = None
     for name in (name for file in loras for name in (*reversed(_titles(file)), file.stem)):
         if (kind := few_steps_of(name)) is not None:

@@ -1,4 +1,4 @@
-"""Read a diffusers pipeline folder of Stable Diffusion 1.x, 2.x or XL into its parts; only safetensors and JSON."""
+"""Read a diffusers pipeline folder into its parts; only safetensors and JSON. Transformers have a file of their own."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +27,10 @@ def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) ->
     variant: of the weights, such as "fp16"; None means the plain weights or, where a member has none, its variant.
     """
     index = _index(folder)
+    if "transformer" in index:
+        from cloisonne.models.checkpoints.mmdit.folder import read_transformer_folder
+
+        return read_transformer_folder(folder, index, dtype, variant)
     classes = FAMILIES["sdxl" if "text_encoder_2" in index else "sd1"].members
     _check_index(folder, index, classes)
     taken = {member: check_weights(folder / member, variant=variant) for member in classes if "tokenizer" not in member}
@@ -37,7 +41,7 @@ def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) ->
     unet = read_member(UNet2DConditionModel, folder / "unet", dtype, taken["unet"], warn)
     return Parts(
         family="builtin" if (folder / "family.json").is_file() else family_of(unet.config),
-        unet=unet,
+        network=unet,
         vae=read_member(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
         texts=tuple(_texts(folder, taken, dtype, warn)),
         scheduler=scheduler,
@@ -102,10 +106,6 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _check_index(folder: Path, index: Mapping[str, Any], classes: Mapping[str, tuple[str, ...]]) -> None:
-    if "transformer" in index or "text_encoder_3" in index:
-        raise CheckpointError(
-            f'"{folder}" holds a {index.get("_class_name")}, which is not supported; give a folder of {KINDS}.'
-        )
     if "text_encoder_2" in index and index.get("text_encoder", [None])[0] is None:
         raise CheckpointError(
             f'"{folder}" is a refiner of Stable Diffusion XL, which has one text encoder and only runs the last steps; '

@@ -5,7 +5,10 @@ from typing import Any
 
 from cloisonne.errors import CheckpointError
 
-MEMBERS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "image_encoder", "scheduler")
+MEMBERS = (
+    *("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
+    *("image_encoder", "scheduler"),
+)
 PATTERNS = [
     "model_index.json",
     *(f"{member}/*{kind}" for member in MEMBERS for kind in (".json", ".txt", ".safetensors")),

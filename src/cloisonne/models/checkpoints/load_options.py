@@ -29,6 +29,12 @@ def is_exemplar_folder(folder: Path) -> bool:
     return index.is_file() and "image_encoder" in (found := read_json(index)) and found.get("text_encoder") is None
 
 
+def is_transformer_folder(folder: Path) -> bool:
+    """Whether a folder is of a pipeline with a diffusion transformer."""
+    index = folder / "model_index.json"
+    return index.is_file() and "transformer" in read_json(index)
+
+
 def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
     """Raise CapabilityError for an option that the source would ignore. given: options by their names in ``load``.
 
@@ -49,6 +55,13 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
             TEXT_ONLY,
             "load a text model with them, and this folder as its exemplar model: "
             + spelled("load(..., exemplar=FOLDER)", "--exemplar-model FOLDER"),
+        )
+    elif is_transformer_folder(folder):
+        _refuse(
+            f'"{folder}" is a folder of a diffusion transformer, which',
+            options,
+            (*TEXT_ONLY, "prediction"),
+            "these add-ons are of Stable Diffusion; leave it out",
         )
     elif folder.is_dir():
         _refuse(f'The folder "{folder}"', options, ("tokenizer",), "its own one is used; replace the files in it")

@@ -39,6 +39,11 @@ TEXT_FIXED: dict[str, tuple[Any, ...]] = {
 }
 
 VISION_FIXED: dict[str, tuple[Any, ...]] = {"model_type": ("clip_vision_model", None), "num_channels": (3, None)}
+T5_FIXED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("t5", None),
+    "is_decoder": (False, None),
+    "use_task_specific_params": (False, None),
+}
 SEGMENTER_FIXED: dict[str, tuple[Any, ...]] = {"model_type": ("clipseg", None)}
 
 GENERATION = frozenset(
@@ -114,6 +119,12 @@ def check_text(file: Path, config: Mapping[str, Any], kind: Any) -> None:
         _check_values(file, found, TEXT_FIXED)
     if isinstance(own, Mapping):
         _check_keys(file, own, kind, {"use_attention_mask"})
+
+
+def check_t5(file: Path, config: Mapping[str, Any], kind: Any) -> None:
+    """The same for T5's encoders. kind: T5Config."""
+    _check_values(file, config, T5_FIXED)
+    _check_keys(file, config, kind, {"output_past", "n_positions"})  # of text generation, and without effect
 
 
 def check_vision(file: Path, config: Mapping[str, Any], kind: Any, *, also: Collection[str] = ()) -> None:

@@ -97,7 +97,7 @@ def engine_of(parts: ExemplarParts, placement: Placement) -> ExemplarEngine:
             f"{parts.encoder.project.out_features}; take both from one checkpoint."
         )
     put([parts.encoder, parts.unet], placement)
-    net = FAMILY.denoiser(parts.unet, replace(spec, patch=FAMILY.patch))
+    net = FAMILY.denoiser(parts.unet, spec)
     return ExemplarEngine(net=net, encoder=parts.encoder, device=placement.device)
 
 

@@ -4,25 +4,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
 from cloisonne.models.checkpoints.files import quiet
+
+if TYPE_CHECKING:
+    from cloisonne.models.model import Native
 
 
 @dataclass(frozen=True, eq=False)
 class TextPart:
     """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection.
 
+    module: a CLIPTextModel, a CLIPTextModelWithProjection or a T5EncoderModel. tokenizer: of transformers, its own.
     learned: the token ids of added words, by word.
     """
 
-    module: CLIPTextModel | CLIPTextModelWithProjection
-    tokenizer: CLIPTokenizer
+    module: CLIPTextModel | CLIPTextModelWithProjection | T5EncoderModel
+    tokenizer: Any
     learned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -30,31 +33,34 @@ class TextPart:
 class Parts:
     """The parts of a checkpoint, whatever its layout.
 
-    family: its name in ``FAMILIES``. texts: one, or Stable Diffusion XL's two. scheduler: a diffusers
+    family: its name in ``FAMILIES``. network: the denoising network, a UNet2DConditionModel or a transformer of
+    diffusers. texts: one, or several in the order of the pipeline's members. native: its usual values, where they
+    differ from the family's. scheduler: a diffusers
     ``scheduler_config.json``, without a class where the files name none. zeros_for_empty: an empty negative prompt is
     zeros in place of encoded text (XL's ``force_zeros_for_empty_prompt``). files: all that determine the model's
     outputs. notes, warnings: as in Model.
     """
 
     family: str
-    unet: UNet2DConditionModel
+    network: Any
     vae: AutoencoderKL
     texts: tuple[TextPart, ...]
     scheduler: Mapping[str, Any]
     zeros_for_empty: bool = False
+    native: "Native | None" = None
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
-        """Write a diffusers pipeline folder: safetensors and JSON, in the dtype of the networks."""
+        """Write a diffusers pipeline folder of a UNet: safetensors and JSON, in the dtype of the networks."""
         index: dict[str, Any] = {
             "_class_name": _PIPELINES[len(self.texts), self.inpaints],
             "_diffusers_version": diffusers.__version__,
         }
         if len(self.texts) > 1:
             index["force_zeros_for_empty_prompt"] = self.zeros_for_empty
-        named: dict[str, Any] = {"unet": self.unet, "vae": self.vae}
+        named: dict[str, Any] = {"unet": self.network, "vae": self.vae}
         for number, text in zip(("", "_2"), self.texts, strict=False):
             named |= {f"text_encoder{number}": text.module, f"tokenizer{number}": text.tokenizer}
         for name, part in named.items():
@@ -70,7 +76,7 @@ class Parts:
     @property
     def inpaints(self) -> bool:
         """Whether the UNet also takes a mask and the masked image's latents: 2C + 1 input channels."""
-        return self.unet.config["in_channels"] == 2 * self.unet.config["out_channels"] + 1
+        return self.network.config["in_channels"] == 2 * self.network.config["out_channels"] + 1
 
 
 _PIPELINES = {

@@ -42,6 +42,7 @@ SAMPLERS = {
     "DPMSolverMultistepScheduler": "dpmpp-2m",
     "LCMScheduler": "lcm",
     "TCDScheduler": "tcd",
+    "FlowMatchEulerDiscreteScheduler": "euler",
 }
 """The sampler of a scene with the same solver, by scheduler."""
 

@@ -18,13 +18,20 @@ class EncodedText:
 
     tokens: [N, D], float32; of several encoders one sequence after the other. pooled: [P], float32, or None for
     encoders without pooled text. ids: [N], the token ids that were encoded, None where one list does not describe them.
-    word_spans: (start, stop) in ``tokens`` of each piece of the text, where known.
+    word_spans: (start, stop) in ``tokens`` of each piece of the text, where known. used: how many tokens, from the
+    first one, are the text and its end token; the others are padding. None where all count.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
     ids: tuple[int, ...] | None = None
     word_spans: tuple[tuple[int, int], ...] = ()
+    used: int | None = None
+
+    @property
+    def without_padding(self) -> Tensor:
+        """[M, D]: the tokens that are no padding."""
+        return self.tokens[: self.used]
 
 
 @runtime_checkable

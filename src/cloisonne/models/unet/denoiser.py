@@ -77,6 +77,8 @@ class UNetDenoiser:
             raise CapabilityError(
                 f'View "{call.rows[0].view}": image prompts were given, but the network has no IP-Adapter; load one.'
             )
+        if call.joint:
+            raise CapabilityError(f'View "{call.rows[0].view}": a UNet has no joint attention of text and image.')
         with applying_loras(call), features.sharing_features(call):
             output = self._output(call)
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)

@@ -40,7 +40,7 @@ def write_pipeline(output: Path, base: Base, student: Student, record: Mapping[s
             save_file(rows, partial / "lora" / "position_rows.safetensors")
         parts = Parts(
             family=base.model.family,
-            unet=student.unet,
+            network=student.unet,
             vae=base.model.vae.module,
             texts=(TextPart(student.text, base.tokenizer),),
             scheduler=base.scheduler,

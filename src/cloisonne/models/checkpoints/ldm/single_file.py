@@ -90,7 +90,7 @@ def parts_of(
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return Parts(
         family=family,
-        unet=unet,
+        network=unet,
         vae=vae,
         texts=texts,
         scheduler=scheduler,

@@ -73,16 +73,16 @@ def read_lora(parts: Parts, file: Path) -> Lora:
             f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     for name in own:
-        if not isinstance(parts.unet.get_submodule(name), nn.Linear | nn.Conv2d):
+        if not isinstance(parts.network.get_submodule(name), nn.Linear | nn.Conv2d):
             raise CheckpointError(
                 f'"{file}" changes the norm "{name}", which cannot apply by region; fuse it for the whole image: '
                 f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
             )
-    added = {name: _added(parts.unet.get_submodule(name), change) for name, change in own.items()}
+    added = {name: _added(parts.network.get_submodule(name), change) for name, change in own.items()}
     layers = {name: one for name, one in added.items() if one is not None}
     if not layers:
         raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA trained for this model family.')
-    if (layer := unmaskable(parts.unet, sorted(layers))) is not None:
+    if (layer := unmaskable(parts.network, sorted(layers))) is not None:
         raise CheckpointError(
             f'"{file}" changes the layer "{layer}", which acts on the whole image at once, so it cannot apply by '
             f"region; fuse it: {spelled('load(..., lora=FILE)', '--lora FILE')}."

@@ -55,7 +55,7 @@ class Layer(NamedTuple):
 
 def modules_of(parts: Parts) -> tuple[Any, ...]:
     """The networks, in the order of ``Layer.part``."""
-    return (parts.unet, *(text.module for text in parts.texts))
+    return (parts.network, *(text.module for text in parts.texts))
 
 
 def slot_of(tensor: str) -> tuple[str, str] | None:
@@ -118,7 +118,7 @@ def _unet_names(name: str, parts: Parts) -> Iterator[str]:
     yield name
     if name.endswith(".to_out.0"):
         yield name.removesuffix(".0")
-    for original in _ldm_names(name, int(parts.unet.config["layers_per_block"])):
+    for original in _ldm_names(name, int(parts.network.config["layers_per_block"])):
         yield original
         if original.endswith(".to_out.0"):
             yield original.removesuffix(".0")

@@ -1,0 +1,1 @@
+"""Readers of folders of diffusion transformers, one file per family."""

@@ -1,0 +1,28 @@
+"""Which reader takes a diffusers pipeline folder of a diffusion transformer; a new family is a row of ``READERS``."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloisonne.errors import CheckpointError
+from cloisonne.models.checkpoints.mmdit.flux import read_flux
+from cloisonne.models.checkpoints.parts import Parts
+
+Reader = Callable[[Path, Mapping[str, Any], torch.dtype, str | None], Parts]
+"""(folder, its model_index.json, dtype, variant of the weights) -> the parts."""
+
+READERS: Mapping[str, Reader] = {"FluxPipeline": read_flux}
+"""By the class of the pipeline in ``model_index.json``."""
+
+
+def read_transformer_folder(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, variant: str | None) -> Parts:
+    """Read the parts of a folder whose ``model_index.json`` lists a transformer; as ``read_folder``."""
+    pipeline = str(index.get("_class_name"))
+    if pipeline not in READERS:
+        raise CheckpointError(
+            f'"{folder}" holds a {pipeline}, which is not supported; supported pipelines of transformers are '
+            f"{', '.join(READERS)}."
+        )
+    return READERS[pipeline](folder, index, dtype, variant)

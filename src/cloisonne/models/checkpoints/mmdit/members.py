@@ -1,0 +1,53 @@
+"""Read single members of a pipeline folder of a diffusion transformer: networks, text encoders, T5's tokenizer."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPTextConfig, T5Config, T5EncoderModel, T5Tokenizer
+
+from cloisonne.errors import CheckpointError
+from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json
+from cloisonne.models.checkpoints.network_config import check_network, check_t5, check_text
+
+
+def checked_members(
+    folder: Path, index: Mapping[str, Any], members: Mapping[str, tuple[str, ...]], variant: str | None
+) -> dict[str, str | None]:
+    """The variant of each network's weights, after a check of the classes in the index."""
+    for member, allowed in members.items():
+        listed = index.get(member)
+        found = listed[1] if isinstance(listed, list) and len(listed) == 2 else None
+        if found not in allowed:
+            raise CheckpointError(f'"{folder}" has {found} as its {member}; {allowed[0]} is needed.')
+    return {member: check_weights(folder / member, variant=variant) for member in members if "tokenizer" not in member}
+
+
+def read_network(kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str]) -> Any:
+    """Read a network of diffusers and check its configuration. warn: sentences about unused tensors are appended."""
+    check_network(member / "config.json", read_json(member / "config.json"), kind)
+    # Without accelerate a network is initialised in float32 before it is read, which takes more memory.
+    theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None, "variant": variant}
+    return read(member, lambda path: pretrained(kind, path, warn=warn, **theirs))
+
+
+def read_text_encoder(kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str]) -> Any:
+    """Read a text encoder of transformers, CLIP's or T5's, and check its configuration."""
+    config = read_json(member / "config.json")
+    if kind is T5EncoderModel:
+        check_t5(member / "config.json", config, T5Config)
+    else:
+        check_text(member / "config.json", config, CLIPTextConfig)
+    return read(member, lambda path: pretrained(kind, path, warn=warn, dtype=dtype, variant=variant))
+
+
+def read_t5_tokenizer(member: Path, most: int | None = None) -> Any:
+    """T5's tokenizer. most: of its length in tokens; None leaves it as it is."""
+    if not (member / "tokenizer.json").is_file():
+        raise CheckpointError(f'"{member}" has no tokenizer.json; download it again.')
+    tokenizer = read(member, T5Tokenizer.from_pretrained)
+    if most is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, most)
+    return tokenizer

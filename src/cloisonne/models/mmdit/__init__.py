@@ -1,0 +1,1 @@
+"""Diffusion transformers with joint attention of text and image tokens."""

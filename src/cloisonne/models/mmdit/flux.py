@@ -1,0 +1,145 @@
+"""FLUX.1: diffusers' FluxTransformer2DModel as an x0 estimator."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from torch import Tensor
+
+from cloisonne.core.attention.joint import BlockGroups, joint_attention
+from cloisonne.core.parameterization import Parameterization
+from cloisonne.errors import CheckpointError
+from cloisonne.models.cost import Cost, count_cost
+from cloisonne.models.mmdit.denoiser import JointAttention, JointDenoiser, RowInput
+from cloisonne.models.mmdit.packing import image_positions, packed, unpacked
+from cloisonne.models.spec import NetSpec
+
+PATCH = 2
+"""Side of the square of latent pixels that is one image token."""
+NATIVE = 1024
+"""Side of the usual square image, in pixels."""
+
+
+def flux_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, prediction: Parameterization) -> NetSpec:
+    """The spec of a FluxTransformer2DModel by its ``config.json``. Raises CheckpointError for other input channels."""
+    given = config["in_channels"]
+    wanted = config.get("out_channels") or given
+    if given != wanted:
+        raise CheckpointError(
+            f"The transformer takes {given} input channels and returns {wanted}, as FLUX.1 Fill, Depth and Canny, "
+            "which are not supported; load FLUX.1 dev or schnell."
+        )
+    return NetSpec(
+        latent=latent,
+        latent_channels=wanted // PATCH**2,
+        extra_channels=0,
+        token_width=config["joint_attention_dim"],
+        pooled_width=config["pooled_projection_dim"],
+        micro=("guidance",) if config["guidance_embeds"] else (),
+        vae_factor=vae_factor,
+        net_factor=PATCH,
+        native_latent=NATIVE // vae_factor,
+        prediction=prediction,
+        patch=PATCH,
+    )
+
+
+class FluxDenoiser(JointDenoiser):
+    """FLUX.1 dev and schnell. The constructor replaces the network's attention processors.
+
+    The sequence is [text, image]. All text tokens have position 0, so that the texts of regions need no positions of
+    their own; image tokens have their row and column.
+    """
+
+    module: FluxTransformer2DModel
+
+    def __init__(self, module: FluxTransformer2DModel, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
+        super().__init__(module, spec, attend)
+        processors: Any = {
+            f"{name}.attn.processor": _Processor(block, attend) for block, name in enumerate(self.block_names())
+        }
+        module.set_attn_processor(processors)
+
+    def block_names(self) -> tuple[str, ...]:
+        """The double blocks, then the single ones."""
+        kinds = ("transformer_blocks", "single_transformer_blocks")
+        return tuple(f"{kind}.{i}" for kind in kinds for i in range(len(getattr(self.module, kind))))
+
+    def flow(self, given: RowInput) -> Tensor:
+        """The network's own output is the flow, at time s."""
+        device, axes = given.z.device, len(self.module.config["axes_dims_rope"])
+        output = self.module(
+            hidden_states=packed(given.z, PATCH),
+            encoder_hidden_states=given.tokens,
+            pooled_projections=given.pooled,
+            timestep=torch.tensor([given.level], device=device),
+            guidance=given.micro["guidance"][:, 0] if "guidance" in given.micro else None,
+            txt_ids=torch.zeros(given.tokens.shape[1], axes, device=device),
+            img_ids=image_positions(given.grid, axes, device),
+            joint_attention_kwargs={"blocks": given.blocks},
+            return_dict=False,
+        )[0]
+        return unpacked(output, given.grid, PATCH)
+
+    def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens."""
+        grid, config = self._grid(canvas), self.module.config
+        axes = len(config["axes_dims_rope"])
+        with torch.device("meta"):
+            module: Any = FluxTransformer2DModel.from_config(config)
+            return count_cost(
+                module,
+                hidden_states=torch.empty(1, grid[0] * grid[1], config["in_channels"]),
+                encoder_hidden_states=torch.empty(1, num_tokens, self.spec.token_width),
+                pooled_projections=torch.empty(1, self.spec.pooled_width),
+                timestep=torch.empty(1),
+                guidance=torch.empty(1) if self.spec.embeds_guidance else None,
+                txt_ids=torch.empty(num_tokens, axes),
+                img_ids=torch.empty(grid[0] * grid[1], axes),
+            )
+
+
+class _Processor:
+    """A diffusers attention processor of one block, which calls the attention function of ``core``.
+
+    Called with a FluxAttention; those of double blocks project the text by layers of its own.
+    """
+
+    def __init__(self, block: int, attend: JointAttention) -> None:
+        self._block = block
+        self._attend = attend
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        *,
+        blocks: BlockGroups,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Image [1, Q, D] and text [1, N, D] of a double block; [1, N + Q, D] of both in a single block."""
+        q, k, v = (_heads(layer(hidden_states), attn) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        q, k = attn.norm_q(q), attn.norm_k(k)
+        if encoder_hidden_states is not None:
+            layers = (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+            text_q, text_k, text_v = (_heads(layer(encoder_hidden_states), attn) for layer in layers)
+            text_q, text_k = attn.norm_added_q(text_q), attn.norm_added_k(text_k)
+            q, k, v = (torch.cat(pair, 2) for pair in ((text_q, q), (text_k, k), (text_v, v)))
+        if image_rotary_emb is not None:
+            rotated: Any = apply_rotary_emb  # its annotation is of one tensor
+            q, k = rotated(q, image_rotary_emb), rotated(k, image_rotary_emb)
+        out = self._attend(q, k, v, blocks.of(self._block)).transpose(1, 2).flatten(2)
+        if encoder_hidden_states is None:
+            return out
+        text, image = out.split([encoder_hidden_states.shape[1], hidden_states.shape[1]], 1)
+        # to_out is a projection and a dropout.
+        return attn.to_out[0](image), attn.to_add_out(text)
+
+
+def _heads(x: Tensor, attn: Any) -> Tensor:
+    """[1, S, heads * d] to [1, heads, S, d]."""
+    return x.unflatten(-1, (-1, attn.head_dim)).transpose(1, 2)

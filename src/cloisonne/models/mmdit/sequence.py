@@ -1,0 +1,70 @@
+"""The sequence of one batch row in joint attention: its text tokens, and who attends to whom."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cloisonne.core.attention.joint import BlockGroups, JointLayout, JointOptions, QueryGroup, Segment, query_groups
+from cloisonne.core.plan import Call
+from cloisonne.errors import CapabilityError
+
+Order = Literal["text first", "image first"]
+"""The order of the sequence: [text, image] in FLUX, [image, text] in Stable Diffusion 3 and Z-Image."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowSequence:
+    """One batch row, cached for a run.
+
+    tokens: [N, D], the row's texts one after the other: first those without a mask, then the masked ones, which are
+    alternatives: the text positions of each begin anew. lengths: tokens of each text. layout: of the whole sequence.
+    """
+
+    tokens: Float[Tensor, "N D"]
+    lengths: tuple[int, ...]
+    layout: JointLayout
+    _groups: dict[tuple[bool, bool], tuple[QueryGroup, ...]] = field(default_factory=dict)
+
+    def blocks(self, options: JointOptions, progress: float) -> BlockGroups:
+        """Who attends to whom in each block of one forward. progress: fraction of the steps that are done."""
+        regional = self._made(regional=True, isolated=progress < options.isolate)
+        between = self._made(regional=False, isolated=False) if options.every > 1 else ()
+        return BlockGroups(regional, between, options.every)
+
+    def _made(self, *, regional: bool, isolated: bool) -> tuple[QueryGroup, ...]:
+        if (regional, isolated) not in self._groups:
+            layout = self.layout if regional else self.layout.without_regions()
+            layout = JointLayout(layout.segments, layout.image, isolated)
+            self._groups[regional, isolated] = query_groups(layout, self.tokens.device)
+        return self._groups[regional, isolated]
+
+
+def row_sequence(call: Call, row: int, grid: tuple[int, int], order: Order) -> RowSequence:
+    """The sequence of a row of a call, made once a run. grid: (height, width) in image tokens.
+
+    Raises CapabilityError for texts with what joint attention does not have.
+    """
+    key = (row_sequence, call.texts, row, grid, order)
+    return call.run.state(key, lambda: _sequence(call, row, grid, order))
+
+
+def _sequence(call: Call, row: int, grid: tuple[int, int], order: Order) -> RowSequence:
+    texts = sorted((text for text in call.texts.texts if text.row == row), key=lambda text: text.mask is not None)
+    for text in texts:
+        if text.bias_masks or text.loras:
+            what = "LoRAs by region" if text.loras else "masks of single tokens"
+            raise CapabilityError(f'View "{call.rows[row].view}": this network takes no {what}.')
+    lengths = tuple(len(text.value) for text in texts)
+    num_text, num_image = sum(lengths), math.prod(grid)
+    start = 0 if order == "text first" else num_image
+    segments: list[Segment] = []
+    for text, length in zip(texts, lengths, strict=True):
+        segments.append(Segment(start, start + length, None if text.mask is None else text.weight(grid)))
+        start += length
+    image = (num_text, num_text + num_image) if order == "text first" else (0, num_image)
+    tokens = torch.cat([text.value for text in texts])
+    return RowSequence(tokens, lengths, JointLayout(tuple(segments), image))
