@@ -22,6 +22,7 @@ def test_a_new_family_supports_what_its_row_names_and_no_add_ons(monkeypatch: py
         name="new",
         title="new family",
         members={},
+        spec=FAMILIES["sd1"].spec,
         denoiser=FAMILIES["sd1"].denoiser,
         text=FAMILIES["sd1"].text,
         schedule=FAMILIES["sd1"].schedule,
