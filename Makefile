@@ -16,7 +16,7 @@ SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diff
 	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio page test test-fast check tables bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio page test test-fast check imports tables bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -26,7 +26,8 @@ help:  ## list the targets
 	@echo "  TORCH_INDEX address of the package index that torch alone comes from when .venv is made:"
 	@echo "              for a CPU build, or one for your CUDA"
 	@echo "  WORKERS     processes the tests run in (2)"
-	@echo "  RUN         of tables: 1 measures again, resumable, in two hours at most on two cores"
+	@echo "  RUN         of tables: 1 measures again, resumable, in two hours at most on two cores;"
+	@echo "              scripts/tables.py plan prints how long each record takes"
 	@echo "  FAMILY      folder with the state of train-family-on (../family)"
 	@echo "  PYTEST_ARGS more arguments for pytest, such as '-m slow' or 'tests/scene'"
 
@@ -52,6 +53,9 @@ check: $(INSTALLED)  ## style, format, types and the direction of imports
 	$(PY) -m ruff format --check .
 	$(PY) -m basedpyright
 	$(ONE_THREAD) $(PY) -m pytest -q tests/test_imports.py
+
+imports: $(INSTALLED)  ## print the parts of the package by floors: what imports what
+	@$(PY) tests/test_imports.py
 
 tables: $(INSTALLED)  ## write the figures of README and docs from benchmarks/records; RUN=1 measures them first
 	$(ONE_THREAD) $(PY) scripts/tables.py $(if $(RUN),run)

@@ -5,7 +5,6 @@ keeps its record.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from records import FOLDER, ROOT, facts, write_record
+from costs import FILE, note, timed
+from records import FOLDER, facts, write_record
 
 _ADAPTER = "src/cloisonne/models/weights/control-canny"
 
@@ -43,11 +43,13 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """limit: at most so many items of each benchmark. device: of the evaluations. records: folder of the records."""
+    """limit: at most so many items of each benchmark. device: of the evaluations. records: folder of the records.
+    costs: file of what runs took; a run that resumes another notes none."""
 
     limit: int | None = None
     device: str = ""
     records: Path = FOLDER
+    costs: Path = FILE
 
 
 def _rows(*names: str) -> tuple[str, ...]:
@@ -123,12 +125,15 @@ def finished(run: Run, out: Path, trial: Trial) -> bool:
     if done.is_file() and done.read_text("utf-8") == " ".join(command) and record.is_file():
         return True
     print("+", *command, flush=True)
+    is_new = not (out / f"{run.record}.log").exists()
     folder.mkdir(parents=True, exist_ok=True)
     words = command[1:] if command[0] == "python" else ["-m", *command]
     with (out / f"{run.record}.log").open("w", encoding="utf-8") as log:
-        code = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=log, stderr=log, check=False).returncode
+        code, seconds = timed([sys.executable, *words], log)
     if code:
         return False
+    if is_new and not (run.limit is None and trial.limit):
+        note(run.record, None if run.limit is None else min(run.limit, trial.limit or run.limit), seconds, trial.costs)
     record_of(folder, run.record, [" ".join(run.command("out", trial.limit, trial.device))], trial.records)
     done.write_text(" ".join(command), "utf-8")
     return True

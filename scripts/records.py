@@ -10,7 +10,8 @@ import platform
 import subprocess
 import tarfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -59,14 +60,30 @@ class Records:
     def source(self, name: str) -> str:
         """Version, commit, date, weights and machine of a record, in words."""
         record = self.record(name)
-        weights = record.get("weights", "")
         parts = [
             f"version {record['measured']}",
             f"commit {record['commit']} of {record['date']}" if "commit" in record else "",
-            f"weights {weights[:12]}" if len(weights) == 64 else weights,
+            _short(record.get("weights", ""), "weights "),
             record["machine"],
         ]
         return ", ".join(part for part in parts if part)
+
+    def listed(self, runs: Collection[str]) -> str:
+        """All records as a table, the oldest version first. runs: those that are measured again by one command."""
+        names = sorted((file.stem for file in self.folder.glob("*.json")), key=lambda name: (self._version(name), name))
+        counts = Counter(map(self._version, names))
+        lines = [f"- version {version}: {count} records" for version, count in counts.items()]
+        lines += ["", "| record | version | items | weights | measured again by |", "| --- | --- | ---: | --- | --- |"]
+        for name in names:
+            record = self.record(name)
+            again = "its commands" if record["commands"] else "no command was recorded"
+            again = "`make tables RUN=1`" if name in runs else again
+            cells = (name, record["measured"], record.get("n", ""), _short(record.get("weights", "")), again)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+        return "\n".join(lines) + "\n"
+
+    def _version(self, name: str) -> str:
+        return self.record(name)["measured"]
 
     def figure(self, path: str, options: frozenset[str] = frozenset()) -> str:
         """The figure RECORD/TABLE/ROW/COLUMN, or family/MEMBER/FIELD, as text.
@@ -119,6 +136,11 @@ class Records:
         if not isinstance(value, int | float):
             raise RecordError(f'The weights have no figure "{path}".')
         return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _short(weights: str, before: str = "") -> str:
+    """The beginning of a hash, after ``before``; other descriptions of weights as they are."""
+    return f"{before}{weights[:12]}" if len(weights) == 64 else weights
 
 
 def write_record(

@@ -3,10 +3,12 @@
     python scripts/tables.py                    # rewrite what stands between markers
     python scripts/tables.py check              # fail if anything would change
     python scripts/tables.py run                # measure again, resumable, then rewrite
+    python scripts/tables.py plan               # what that takes, from what runs took
     python scripts/tables.py record OUT NAME COMMAND...    # a record of the folder of "cloisonne evaluate"
 
 A table stands between "<!-- table: RECORD/TABLE -->" and "<!-- end -->", the commands of a record between
-"<!-- commands: RECORD -->" and "<!-- end -->", a figure in a sentence between
+"<!-- commands: RECORD -->" and "<!-- end -->", the legend of a benchmark's columns between "<!-- legend: BENCHMARK -->"
+and "<!-- end -->", all records between "<!-- records -->" and "<!-- end -->", a figure in a sentence between
 "<!-- figure: RECORD/TABLE/ROW/COLUMN -->" and "<!-- -->"; after a "|" stand the options of a figure: value (no
 interval), negated, or a number of decimals. The RECORD/TABLE of a table of the code is in CODE. MODEL_CARD.md is
 written from the weights.
@@ -17,7 +19,9 @@ import re
 import sys
 from pathlib import Path
 
+from cloisonne.eval import control_tables, edits, exemplars, mixed, tables, translations
 from cloisonne.methods import kinds, region_options
+from costs import planned
 from measurements import RUNS, Trial, record_of, run_all
 from model_card import card
 from records import FOLDER, ROOT, RecordError, Records
@@ -25,7 +29,19 @@ from records import FOLDER, ROOT, RecordError, Records
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 COMMANDS = re.compile(r"(<!-- commands: (\S+) -->\n).*?(<!-- end -->)", re.S)
 CODE = {"conditions/support": kinds.markdown, "conditions/options": region_options.markdown}
+LEGEND = re.compile(r"(<!-- legend: (\S+) -->\n).*?(<!-- end -->)", re.S)
+RECORDS = re.compile(r"(<!-- records -->\n).*?(<!-- end -->)", re.S)
 FIGURE = re.compile(r"(<!-- figure: ([^>|]+?)(?: \| ([^>]+?))? -->).*?(<!-- -->)", re.S)
+
+LEGENDS = {
+    "layouts": tables.LEGEND,
+    "control": control_tables.LEGEND,
+    "exemplars": exemplars.LEGEND,
+    "edits": edits.LEGEND,
+    "translations": translations.LEGEND,
+    "mixed": mixed.LEGEND,
+}
+"""What the columns mean, by benchmark: a heading and the text that the command prints."""
 
 
 def pages() -> list[Path]:
@@ -46,12 +62,24 @@ def rendered(text: str, records: Records) -> str:
         lines = "".join(f"    {line}\n" for line in records.record(name)["commands"])
         return f"{begin}\n{lines}\nMeasured with {records.source(name)}.\n\n{end}"
 
+    def legend(found: re.Match[str]) -> str:
+        begin, name, end = found.groups()
+        if name not in LEGENDS:
+            raise RecordError(f'There is no benchmark "{name}" with a legend.')
+        return f"{begin}\n{LEGENDS[name].partition(chr(10))[2].strip()}\n\n{end}"
+
+    def listed(found: re.Match[str]) -> str:
+        begin, end = found.groups()
+        return f"{begin}\n{records.listed({run.record for run in RUNS})}\n{end}"
+
     def figure(found: re.Match[str]) -> str:
         begin, path, options, end = found.groups()
         names = frozenset(option.strip() for option in (options or "").split(",") if option)
         return begin + records.figure(path, names) + end
 
-    return FIGURE.sub(figure, COMMANDS.sub(commands, TABLE.sub(table, text)))
+    for pattern, written in ((TABLE, table), (COMMANDS, commands), (LEGEND, legend), (RECORDS, listed)):
+        text = pattern.sub(written, text)
+    return FIGURE.sub(figure, text)
 
 
 def changed() -> dict[Path, str]:
@@ -66,6 +94,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = made.add_subparsers(dest="verb")
     verbs.add_parser("check")
+    plan = verbs.add_parser("plan")
+    plan.add_argument("--only", nargs="+", metavar="RECORD", help="names of records (all)")
     record = verbs.add_parser("record")
     record.add_argument("out", type=Path, help="folder of a finished run of cloisonne evaluate")
     record.add_argument("name", help="name of the record")
@@ -81,13 +111,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Render, check, record or run."""
+    """Render, check, record, plan or run."""
     options = parser().parse_args()
     if options.verb == "record":
         print(record_of(options.out, options.name, [" ".join(options.command)]))
         return
+    chosen = [run for run in RUNS if run.record in (getattr(options, "only", None) or [run.record])]
+    if options.verb == "plan":
+        print(planned(chosen))
+        return
     if options.verb == "run":
-        chosen = [run for run in RUNS if run.record in (options.only or [run.record])]
         trial = Trial(limit=options.limit, device=options.device, records=options.records)
         run_all(chosen, options.out.resolve(), trial, options.jobs)
         if options.records != FOLDER:

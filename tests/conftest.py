@@ -11,19 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import shape_checks
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
-# From here on, calls are checked against the shapes and types that these modules declare.
-CHECKED = (
-    "cloisonne.core",
-    "cloisonne.methods",
-    "cloisonne.models.unet",
-    "cloisonne.models.mmdit",
-    "cloisonne.models.text",
-    "cloisonne.scene.shapes",
-)
-install_import_hook(CHECKED, "shape_checks.checked")
+# From here on, calls are checked against the shapes and types of signatures.
+shape_checks.install()
 
 from tiny import write_checkpoint, write_xl  # noqa: E402
 

@@ -1,4 +1,7 @@
-"""Imports point one way: every import statement of the package is read, and any other arrow fails."""
+"""Imports point one way: every import statement of the package is read, and any other arrow fails.
+
+``python tests/test_imports.py`` (``make imports``) prints the parts of the package by floors, the highest first.
+"""
 
 import ast
 import subprocess
@@ -164,6 +167,57 @@ def test_no_circle() -> None:
     assert not arrows, f"these import one another: {sorted(arrows)}"
 
 
+def arrows_of_parts() -> dict[str, set[str]]:
+    """The parts of the package and what each imports of the others; "cloisonne" is the package's own __init__."""
+    arrows: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        part = (*module.split("."), "")[1] or "cloisonne"
+        names = imported(module, path.read_text(encoding="utf-8"), path.name == "__init__.py")
+        inside = [name.split(".")[1:] for name in names if name.split(".")[0] == "cloisonne"]
+        targets = {own[0] if own and own[0] in {*LAYERS, *KNOW_EVERYTHING} else "cloisonne" for own in inside}
+        arrows.setdefault(part, set()).update(targets - {part})
+    return arrows
+
+
+def floors(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """The parts by floors, the lowest first: each stands on the one above the highest that it imports.
+
+    Raises ValueError for parts that import one another, which have no floor.
+    """
+    found: list[list[str]] = []
+    left = dict(arrows)
+    while left:
+        below = {part for floor in found for part in floor}
+        floor = sorted(part for part, targets in left.items() if targets <= below)
+        if not floor:
+            raise ValueError(f"These import one another: {', '.join(sorted(left))}.")
+        found.append(floor)
+        left = {part: targets for part, targets in left.items() if part not in floor}
+    return found
+
+
+def picture() -> str:
+    """The floors, the highest first, and what each part imports."""
+    arrows = arrows_of_parts()
+    lines = [
+        f"{number}  {part:10} -> {' '.join(sorted(arrows[part])) or 'nothing'}"
+        for number, floor in reversed(list(enumerate(floors(arrows), 1)))
+        for part in floor
+    ]
+    return "\n".join(lines)
+
+
+def test_the_docs_have_the_picture_of_the_imports() -> None:
+    page = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert f"```\n{picture()}\n```" in page
+
+
+def test_a_way_back_has_no_floor() -> None:
+    assert floors({"a": set(), "b": {"a"}, "c": {"a", "b"}, "d": {"a"}}) == [["a"], ["b", "d"], ["c"]]
+    with pytest.raises(ValueError, match=r"import one another: b, c\."):
+        floors({"a": set(), "b": {"c"}, "c": {"b", "a"}})
+
+
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES.values()}), ids=lambda path: path.name)
 def test_folders_are_small(folder: Path) -> None:
     assert len(list(folder.glob("*.py"))) <= 21
@@ -180,3 +234,7 @@ def test_scene_runs_without_torch() -> None:
     program = f"import sys, cloisonne.scene; sys.exit(' '.join({heavy}) or None)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, f"import cloisonne.scene imports {run.stderr}"
+
+
+if __name__ == "__main__":
+    print(picture())

@@ -42,6 +42,14 @@ def test_dir_holds_the_public_names_alone(first: str) -> None:
     assert all(name.endswith("__") for name in shown if name.startswith("_"))
 
 
+@pytest.mark.parametrize("value", [cloisonne.Scene, cloisonne.Region])
+def test_help_of_values_names_fields_and_plain_types(value: type) -> None:
+    signature = inspect.signature(value)
+    assert list(signature.parameters) == list(value.model_fields)  # type: ignore[attr-defined]
+    assert "0x" not in str(signature)
+    assert "Validator" not in str(signature)
+
+
 def classes(hint: object) -> set[type]:
     """The classes in an annotation; of typed keywords, those of their values."""
     if typing.is_typeddict(hint):

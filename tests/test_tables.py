@@ -14,6 +14,7 @@ from cloisonne.eval.metrics.bootstrap import Estimate
 from cloisonne.eval.report import Column, Report, Table
 from cloisonne.eval.samples import differences_of, means, sample
 from cloisonne.models.builtin import BUILTIN
+from costs import costs, estimated, note, planned
 from measurements import RUNS, Trial, record_of, run_all
 from records import FOLDER, ROOT, RecordError, Records
 
@@ -29,7 +30,7 @@ def name(path: Path) -> str:
 
 def unrendered(text: str) -> str:
     """A page without what is rendered and without code."""
-    for pattern in (tables.TABLE, tables.COMMANDS, tables.FIGURE):
+    for pattern in (tables.TABLE, tables.COMMANDS, tables.LEGEND, tables.RECORDS, tables.FIGURE):
         text = pattern.sub("", text)
     return re.sub(r"^(?: {4}\S.*\n)+|^```.*?^```|`[^`]*`", "", text, flags=re.M | re.S)
 
@@ -165,14 +166,49 @@ def test_a_run_becomes_a_record(tmp_path: Path) -> None:
     assert json.loads(line) == {"index": 0, "regions": [{"found": True}]}
 
 
+def test_a_record_without_a_command_is_listed_as_such() -> None:
+    listed = tables.RECORDS.search((ROOT / "docs" / "results.md").read_text("utf-8"))
+    assert listed is not None
+    for record in NAMES:
+        (line,) = re.findall(rf"^\| {record} \|.*$", listed[0], re.M)
+        found = Records().record(record)
+        assert f"| {found['measured']} |" in line
+        assert bool(found["commands"]) != ("no command was recorded" in line)
+
+
+def test_legends_are_those_of_the_commands() -> None:
+    page = (ROOT / "docs" / "results.md").read_text("utf-8")
+    printed = {found[2]: found[0] for found in tables.LEGEND.finditer(page)}
+    assert printed.keys() == tables.LEGENDS.keys()
+    for benchmark, text in printed.items():
+        assert tables.LEGENDS[benchmark].partition("\n")[2].strip() in text
+    changed = page.replace("- mIoU: of the requested box", "- mIoU: of another box")
+    assert changed != page
+    assert tables.rendered(changed, Records()) == page
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"), [({}, None), ({60: 90.0}, 90.0), ({2: 30.0}, 900.0), ({2: 30.0, 6: 50.0}, 320.0)]
+)
+def test_a_run_is_estimated_from_shorter_ones(items: dict[int, float], expected: float | None, tmp_path: Path) -> None:
+    run = next(run for run in RUNS if run.record == "edits")
+    assert run.limit == 60
+    for count, seconds in items.items():
+        note("edits", count, seconds, tmp_path / "costs.json")
+    assert estimated(run, tmp_path / "costs.json") == expected
+    assert ("edits" in planned([run], tmp_path / "costs.json").splitlines()[-1]) == (expected is None)
+
+
 @pytest.mark.slow
 def test_runs_resume_and_their_records_render_the_same_tables(tmp_path: Path) -> None:
     """Two items each: the records of a new run have the tables and rows that the pages name."""
     chosen = [run for run in RUNS if run.record in ("mixed", "edits", "edits-baselines")]
     shutil.copytree(FOLDER, tmp_path / "records")
-    run_all(chosen, tmp_path / "out", Trial(limit=2, records=tmp_path / "records"))
+    trial = Trial(limit=2, records=tmp_path / "records", costs=tmp_path / "costs.json")
+    run_all(chosen, tmp_path / "out", trial)
     before = {run.record: (tmp_path / "records" / f"{run.record}.json").stat().st_mtime_ns for run in chosen}
-    run_all(chosen, tmp_path / "out", Trial(limit=2, records=tmp_path / "records"))
+    run_all(chosen, tmp_path / "out", trial)
+    assert {run.record: set(costs(trial.costs)[run.record]) for run in chosen} == {run.record: {"2"} for run in chosen}
     after = {run.record: (tmp_path / "records" / f"{run.record}.json").stat().st_mtime_ns for run in chosen}
     assert before == after
     records = Records(folder=tmp_path / "records")

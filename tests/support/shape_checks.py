@@ -1,8 +1,47 @@
 """The type checker that the tests put on modules whose signatures name shapes."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any, Self
 
+import jaxtyping
 from beartype import BeartypeConf, FrozenDict, beartype
 
 # The import hook decorates methods one by one, and ``Self`` means nothing outside of its class.
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any})))
+
+_with_shapes = jaxtyping.jaxtyped
+
+
+CHECKED = (
+    "cloisonne.core",
+    "cloisonne.methods",
+    "cloisonne.models.unet",
+    "cloisonne.models.text",
+    "cloisonne.scene.shapes",
+)
+
+
+def install() -> None:
+    """Check calls of the modules of CHECKED that are imported from here on.
+
+    Shapes are compared only where a signature names some, and functions in functions are left alone: the hook's own
+    decorator binds the arguments of each call and checks them twice, whatever the signature. It decorates a function in
+    a function again at each call of the outer one.
+    """
+    jaxtyping.jaxtyped = _decorated
+    jaxtyping.install_import_hook(CHECKED, "shape_checks.checked")
+
+
+def _decorated(*, typechecker: Any) -> Callable[[Any], Any]:
+    def decorate(function: Any) -> Any:
+        if inspect.isclass(function) or names_shapes(function):
+            return _with_shapes(typechecker=typechecker)(function)
+        return function if "<locals>" in function.__qualname__ else typechecker(function)
+
+    return decorate
+
+
+def names_shapes(function: Any) -> bool:
+    """Whether an argument or the result of a function is annotated with a shape."""
+    return any("jaxtyping." in str(hint) or "[Tensor, " in str(hint) for hint in function.__annotations__.values())

@@ -35,7 +35,7 @@ VARIETY: Headings = {
     "whole": ("whole, embedding", False),
 }
 
-_LEGEND = """### Columns
+LEGEND = """### Columns
 
 - boundary F: F-measure of the edges inside the mask against the ground truth's, with a tolerance of 2 pixels; 1 if
   neither image has edges inside, 0 if only one has. precision: fraction of the generated edge pixels near a true one;
@@ -96,7 +96,7 @@ class Results:
                 _table("diversity", summary, VARIETY, self.variety),
                 _table("diversity-differences", compared, VARIETY, self.variety_differences, but=SPREAD),
             ]
-        return Report((*parts, _LEGEND))
+        return Report((*parts, LEGEND))
 
 
 def summarise(

@@ -24,7 +24,7 @@ DISTANCES: Headings = {"frechet_whole": ("Fréchet, whole", False), "frechet_cro
 TITLES = {"truth-vae": "truth through the VAE"}
 """Labels of rows that are not their names."""
 
-_LEGEND = """### Columns
+LEGEND = """### Columns
 
 - found in the box: the judge's dense map shows an object of the right class whose box has an IoU of at least 0.5 with
   the requested one
@@ -70,7 +70,7 @@ class Results:
     def report(self) -> Report:
         """The tables: percent with 95 % intervals, distances in the judge's units."""
         parts = [part for key, group in self.groups.items() if group.scenes for part in _section(key, group)]
-        return Report((*parts, _LEGEND))
+        return Report((*parts, LEGEND))
 
 
 def summarise(

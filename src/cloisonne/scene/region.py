@@ -108,6 +108,7 @@ class Region(Value):
 
     # Written out so that type checkers accept all inputs that the fields convert: lists, paths, arrays.
     def __init__(self, /, **data: Any) -> None:
+        """Make it from its fields. Raises SceneError or ImageError for an invalid one."""
         super().__init__(**data)
 
     @classmethod

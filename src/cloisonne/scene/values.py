@@ -5,11 +5,13 @@ import os
 import unicodedata
 from collections.abc import Container, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import Parameter, Signature
 from os import PathLike
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticUndefined
 
 from cloisonne.errors import CloisonneError, SceneError
 
@@ -56,18 +58,42 @@ def own_names(data: Mapping[str, Any], fields: Container[str], region: str | Non
     return {named.get(name, name): value for name, value in data.items()}
 
 
+class _PlainSignature:
+    """The signature of a class of values as ``help`` prints it: fields, types and defaults, without validators."""
+
+    def __get__(self, instance: object, owner: "type[Value]") -> Signature:
+        hints = get_type_hints(owner)
+        fields = {name: field.get_default(call_default_factory=True) for name, field in owner.model_fields.items()}
+        return Signature(
+            [
+                Parameter(
+                    name,
+                    Parameter.KEYWORD_ONLY,
+                    default=Parameter.empty if default is PydanticUndefined else default,
+                    annotation=hints[name],
+                )
+                for name, default in fields.items()
+            ]
+        )
+
+
 class Value(BaseModel):
     """Base class of a scene's parts. Invalid values raise SceneError or ImageError, never ValidationError."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def __init__(self, /, **data: Any) -> None:
+        """Make the value from its fields. Raises SceneError or ImageError for an invalid one."""
         data = own_names(data, self.field_names(), self._owner(data, ()))
         self._refuse_unknown(data)
         try:
             super().__init__(**{k: v.item() if isinstance(v, np.generic) else v for k, v in data.items()})
         except ValidationError as error:
             raise self._as_error(error, data) from None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        cls.__signature__ = _PlainSignature()  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
@@ -96,6 +122,9 @@ class Value(BaseModel):
 
     def __delattr__(self, name: str) -> None:
         raise SceneError(_frozen(self, name))
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
