@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloisonne.cli.evaluate_layouts import Judged
 from cloisonne.cli.grouped import grouped
 from cloisonne.cli.terminal import to_stderr
 from cloisonne.errors import Cancelled
@@ -73,13 +74,24 @@ def _resumable(command: Callable[..., str]) -> Callable[..., None]:
 def evaluate_layouts(
     out: Out,
     shared: Shared,
-    method: Annotated[Names, typer.Option(help="Method to measure. Repeatable. Default: all.")] = None,
+    judged: Judged,
+    method: Annotated[
+        Names, typer.Option(help="Method to measure. Repeatable. Default: all, or all that the model supports.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of scenes, from the first. Default: all.")] = None,
 ) -> str:
-    """Measure region control on layouts-v1. Tables: objects in boxes, classes, colours, leakage, Fréchet distance."""
+    """Measure region control on layouts-v1, COCO, COCO-MIG or T2I-CompBench. Tables: objects in boxes, classes.
+
+    The built-in judge knows the objects of layouts-v1. Any other checkpoint and benchmark needs a detector as judge.
+    """
     from cloisonne.bench.arguments import layout_methods
 
+    choice = judged.checked()
     layout_methods(method)
+    if choice.detected:
+        from cloisonne.bench.detected_layouts import detected_layouts
+
+        return detected_layouts(shared.settings(out, limit), choice, methods=method)
     from cloisonne.bench.layouts import layouts
 
     return layouts(shared.settings(out, limit), methods=method)

@@ -1,0 +1,79 @@
+"""Runs a benchmark of layouts with this package's generator and a zero-shot detector as judge."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cloisonne.bench.arguments import layout_methods
+from cloisonne.bench.layout_choice import LayoutChoice
+from cloisonne.bench.settings import Settings
+from cloisonne.eval.detection.detector import Picture
+from cloisonne.eval.detection.evaluate import Photograph, evaluate_detected
+from cloisonne.eval.detection.layouts import BoxLayout
+from cloisonne.eval.detection.measure import Judges
+from cloisonne.eval.detection.sam import load_segmenter
+from cloisonne.eval.detection.sources import detector_folder, segmenter_folder
+from cloisonne.eval.detection.zero_shot import load_detector
+from cloisonne.eval.row_names import METHODS
+from cloisonne.methods.kinds import KINDS
+from cloisonne.models.checkpoints.file_hash import sha256_of
+from cloisonne.models.checkpoints.files import check_weights, weight_files
+from cloisonne.models.model import Model
+from cloisonne.pipelines.generate import generate
+from cloisonne.scene import Scene
+from cloisonne.scene.io.image_ref import given_picture
+from cloisonne.scene.io.images import open_rgb
+
+
+def detected_layouts(settings: Settings, choice: LayoutChoice, *, methods: Sequence[str] | None = None) -> str:
+    """``evaluate layouts`` with a detector: the tables in markdown. methods: None means all that the model supports.
+
+    Raises SceneError for files of another form, CheckpointError for a judge that cannot be read.
+    """
+    layouts, source = choice.layouts(), choice.judge or ""
+    detector = load_detector(source, settings.device, choice.threshold)
+    segmenter = None if choice.segmenter is None else load_segmenter(choice.segmenter, settings.device)
+    judges = Judges(detector=detector, segmenter=segmenter, classes=layouts.classes, side=layouts.side)
+    model = settings.load()
+
+    def run(scene: Scene, method: str, seed: int) -> np.ndarray:
+        return np.asarray(generate(scene.replace(method=method), model, seed=seed).image.convert("RGB"))
+
+    keywords = settings.keywords(model)
+    about = keywords["about"] | {
+        "judge": _weights_hash(detector_folder(source)),
+        "threshold": choice.threshold,
+        "segmenter": choice.segmenter and _weights_hash(segmenter_folder(choice.segmenter)),
+    }
+    tables = evaluate_detected(
+        run,
+        judges,
+        layouts,
+        settings.out,
+        methods=layout_methods(methods) if methods else supported(model, settings),
+        images=choice.images,
+        photograph=None if choice.photos is None else _photographs(choice.photos),
+        **{**keywords, "about": about},
+    )
+    return tables.markdown()
+
+
+def supported(model: Model, settings: Settings) -> tuple[str, ...]:
+    """The methods that a model supports; the others are reported."""
+    met = {name: KINDS[f"phrase, method {name}"].support(model.family).met(model, None) for name in METHODS}
+    if left_out := [name for name, yes in met.items() if not yes]:
+        settings.report(f"Not measured, because the model does not support it: {', '.join(left_out)}")
+    return tuple(name for name, yes in met.items() if yes)
+
+
+def _photographs(folder: Path) -> Photograph:
+    def photograph(layout: BoxLayout) -> Picture:
+        return np.asarray(open_rgb(given_picture(folder / layout.photo), "photograph"))
+
+    return photograph
+
+
+def _weights_hash(folder: Path) -> str:
+    """A hash of all weights of a network."""
+    return "-".join(sha256_of(file)[:16] for file in weight_files(folder, "model", check_weights(folder, "model")))
