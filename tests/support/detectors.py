@@ -25,6 +25,7 @@ def write_owl(folder: Path, *, version: int = 2) -> Path:
         **tower,
         "vocab_size": len(tokenizer),
         "max_position_embeddings": 16,
+        "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
     config = getattr(transformers, f"{name}Config")(

@@ -9,7 +9,6 @@ from cloisonne.eval.detection.coco_mig import read_mig, sampled
 from cloisonne.eval.detection.layouts import LayoutList
 from cloisonne.eval.detection.sources import DETECTORS, detector_folder, segmenter_folder
 from cloisonne.eval.detection.spatial import read_spatial
-from cloisonne.models.checkpoints.sources import check_path
 
 WORLD, COCO, MIG, SPATIAL = "layouts-v1", "coco", "coco-mig", "spatial"
 BENCHMARKS = (WORLD, COCO, MIG, SPATIAL)
@@ -69,8 +68,8 @@ class LayoutChoice:
                 raise SceneError(f'The benchmark "{self.benchmark}" needs {what}; give {option} PATH.')
             if path is not None and name not in (*needed, *optional):
                 raise SceneError(f'The benchmark "{self.benchmark}" does not use {option}; leave it out.')
-            if path is not None:
-                check_path(path, what)
+            if path is not None and not path.expanduser().exists():
+                raise SceneError(f'There is no file "{path}" ({what}); check its path.')
         if self.benchmark == MIG and (self.file is None) == (self.instances is None):
             raise SceneError(
                 'The benchmark "coco-mig" needs its own file, --file mig_bench_anno.yaml, or COCO\'s annotations to '

@@ -10,11 +10,12 @@ from cloisonne.scene.shapes.geometry import iou
 
 corner = st.floats(-0.2, 1.2)
 boxes = st.lists(st.tuples(st.tuples(corner, corner, corner, corner), st.floats(0, 1)), max_size=12)
+Found = list[tuple[tuple[float, float, float, float], float]]
 
 
 @given(boxes)
 def test_detections_are_sorted_clipped_and_distinct(
-    found: list[tuple[tuple[float, float, float, float], float]],
+    found: Found,
 ) -> None:
     kept = distinct([box for box, _ in found], [score for _, score in found])
     scores = [one.score for one in kept]
@@ -27,7 +28,7 @@ def test_detections_are_sorted_clipped_and_distinct(
 
 
 @given(boxes)
-def test_what_is_dropped_is_empty_or_a_repetition(found: list[tuple[tuple[float, float, float, float], float]]) -> None:
+def test_what_is_dropped_is_empty_or_a_repetition(found: Found) -> None:
     kept = distinct([box for box, _ in found], [score for _, score in found])
     for (x0, y0, x1, y1), score in found:
         clip = (max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0))

@@ -116,9 +116,10 @@ def _related(layout: BoxLayout, found: dict[str, list[Detection]]) -> dict[str, 
     """The figures of the relation between the first two instances, each at its most confident detection."""
     best = [found[one.label][0] if found[one.label] else None for one in layout.instances[:2]]
     first, second = best
-    both = first is not None and second is not None
-    position = position_score(layout.relation, first.box, second.box) == 1 if both else None
-    return {"score": spatial_score(layout.relation, best), "both": both, "position": position}
+    score = spatial_score(layout.relation, best)
+    if first is None or second is None:
+        return {"score": score, "both": False, "position": None}
+    return {"score": score, "both": True, "position": position_score(layout.relation, first.box, second.box) == 1}
 
 
 def _crop(rgb: Picture, box: Box) -> Picture:

@@ -62,15 +62,10 @@ def _folder(source: str, what: str, names: dict[str, Published]) -> Path:
     if not isinstance(config, str):
         raise CheckpointError(
             f'The {what} "{source}" is {published.repository} on the hub, which the local cache does not hold, and '
-            f"judges are not downloaded on their own. Download it once ({published.gigabytes} GB): "
-            f"{download_command(published)}; or give the path of its folder."
+            f"judges are not downloaded on their own. Download it once ({published.gigabytes} GB) with "
+            f'"hf download {published.repository}", or give the path of its folder.'
         )
     return Path(config).parent
-
-
-def download_command(published: Published) -> str:
-    """The command that downloads a network into the hub's local cache."""
-    return f'hf download {published.repository} --include "*.safetensors" "*.json" "*.txt"'
 
 
 def _checked(folder: Path, what: str, types: tuple[str, ...]) -> Path:

@@ -44,30 +44,27 @@ _LEGEND = """### Columns
 - colour, of the found: at least a fifth of the object's pixels are in the HSV range of the colour in the phrase
 - leakage: fraction of the canvas more than a sixteenth away from all boxes of a class that its detected objects cover
 - found anywhere: the detector finds an object of the class anywhere
-
+"""
+_MORE = {
+    "coco-mig": """- instance success rate: found in the box, in the requested colour
+- mIoU of COCO-MIG: as above, but 0 for an object found in its box in another colour
+""",
+    "spatial": """- score: T2I-CompBench's; half the position's score, a quarter of each confidence; 0 below 0.5
+- position: the objects' centres and boxes are at the relation in the prompt
+""",
+}
+"""Columns of a benchmark's own tables."""
+_ROWS = """
 The row caption has no regions: its prompt is the caption, and the phrases that do not occur in it. The row photographs,
 where there is one, has the annotated photographs themselves: what the detector finds where everything is right.
-"""
-_MIG_LEGEND = """- instance success rate: found in the box, in the requested colour
-- mIoU of COCO-MIG: as above, but 0 for an object found in its box in another colour
-"""
-_SPATIAL_LEGEND = """- score: T2I-CompBench's; half the position's score, a quarter of each confidence; 0 below 0.5
-- position: the objects' centres and boxes are at the relation in the prompt
 """
 
 
 def report_of(layouts: LayoutList, chosen: Sequence[BoxLayout], rows: Rows) -> Report:
     """The tables of a benchmark. rows have an item for every image of the chosen layouts."""
-    parts: list[str | Table] = []
-    legend = _LEGEND
-    if layouts.name == "coco-mig":
-        parts += _mig(chosen, rows)
-        legend += _MIG_LEGEND
-    if layouts.name == "spatial":
-        parts += _spatial(chosen, rows)
-        legend += _SPATIAL_LEGEND
-    parts += _regions(chosen, rows)
-    return Report((*parts, legend))
+    own: dict[str, Callable[[Sequence[BoxLayout], Rows], list[str | Table]]] = {"coco-mig": _mig, "spatial": _spatial}
+    first = own[layouts.name](chosen, rows) if layouts.name in own else []
+    return Report((*first, *_regions(chosen, rows), _LEGEND + _MORE.get(layouts.name, "") + _ROWS))
 
 
 def _regions(chosen: Sequence[BoxLayout], rows: Rows) -> list[str | Table]:
@@ -110,7 +107,7 @@ def _spatial(chosen: Sequence[BoxLayout], rows: Rows) -> list[str | Table]:
     """The scores next to the published ones, their differences to the first row, and the positions by relation."""
     samples = {row: {name: of_images(items, chosen, name) for name in RELATED} for row, items in rows.items()}
     scores = estimates("spatial", f"{_about(chosen, rows)}.", RELATED, _means(samples))
-    theirs = [(f"*{row}*", f"{100 * value:.1f}", None, None) for row, value in SPATIAL.items()]
+    theirs = [(f"*{row}*", f"{100 * value:.2f}", None, None) for row, value in SPATIAL.items()]
     scores = Table(name=scores.name, columns=scores.columns, rows=(*scores.rows, *theirs), caption=scores.caption)
     groups = {"left": (LEFT,), "right": (RIGHT,), "top": (TOP,), "bottom": (BOTTOM,), "near": NEAR}
     columns = (Column("", "text"), *map(Column, groups))
