@@ -10,7 +10,7 @@ import pytest
 from coco_files import write_captions, write_instances
 from detectors import write_grounding_dino, write_owl, write_sam
 from PIL import Image
-from tiny import write_checkpoint
+from tiny import write_checkpoint, write_exemplar
 
 from cloisonne.cli.main import main
 from cloisonne.eval.row_names import METHODS
@@ -99,6 +99,14 @@ def test_methods_of_the_model_are_the_default(
     measured = {file.stem.removeprefix("items-") for file in out.glob("items-*.jsonl")}
     assert measured == set(METHODS) - {"reco"}
     assert "Not measured, because the model does not support it: reco" in capsys.readouterr().err
+
+
+def test_a_model_without_text_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--benchmark", "spatial", "--file", folder / "prompts.txt", "--judge", folder / "owl"]
+    assert evaluate(monkeypatch, write_exemplar(tmp_path / "exemplar"), tmp_path / "out", arguments) == 2
+    assert "takes no text" in capsys.readouterr().err
 
 
 def test_another_judge_is_another_run(

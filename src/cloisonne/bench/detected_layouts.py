@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cloisonne.bench.arguments import layout_methods
 from cloisonne.bench.layout_choice import LayoutChoice
-from cloisonne.bench.settings import Settings
+from cloisonne.bench.settings import Settings, methods_of
 from cloisonne.eval.detection.detector import Picture
 from cloisonne.eval.detection.evaluate import Photograph, evaluate_detected
 from cloisonne.eval.detection.layouts import BoxLayout
@@ -15,11 +14,8 @@ from cloisonne.eval.detection.measure import Judges
 from cloisonne.eval.detection.sam import load_segmenter
 from cloisonne.eval.detection.sources import detector_folder, segmenter_folder
 from cloisonne.eval.detection.zero_shot import load_detector
-from cloisonne.eval.row_names import METHODS
-from cloisonne.methods.kinds import KINDS
 from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.checkpoints.files import check_weights, weight_files
-from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Scene
 from cloisonne.scene.io.image_ref import given_picture
@@ -51,20 +47,12 @@ def detected_layouts(settings: Settings, choice: LayoutChoice, *, methods: Seque
         judges,
         layouts,
         settings.out,
-        methods=layout_methods(methods) if methods else supported(model, settings),
+        methods=methods_of(model, methods, settings.report),
         images=choice.images,
         photograph=None if choice.photos is None else _photographs(choice.photos),
         **{**keywords, "about": about},
     )
     return tables.markdown()
-
-
-def supported(model: Model, settings: Settings) -> tuple[str, ...]:
-    """The methods that a model supports; the others are reported."""
-    met = {name: KINDS[f"phrase, method {name}"].support(model.family).met(model, None) for name in METHODS}
-    if left_out := [name for name, yes in met.items() if not yes]:
-        settings.report(f"Not measured, because the model does not support it: {', '.join(left_out)}")
-    return tuple(name for name, yes in met.items() if yes)
 
 
 def _photographs(folder: Path) -> Photograph:

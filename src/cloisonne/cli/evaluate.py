@@ -31,7 +31,9 @@ Names = list[str] | None
 class Shared:
     """The options of every benchmark."""
 
-    model: Annotated[str, typer.Option(help='Model to measure: "builtin", a folder, a file, a hub id or a model.json.')] = "builtin"
+    model: Annotated[
+        str, typer.Option(help='Model to measure: "builtin", a folder, a file, a hub id or a model.json.')
+    ] = "builtin"
     seed: Annotated[int, typer.Option(help="Offset added to the seed of every item.")] = 0
     device: Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps.")] = "cpu"
     save_pictures: Annotated[bool, typer.Option(help="Also write the images.")] = False
