@@ -81,6 +81,7 @@ def test_a_benchmark_from_the_command_line(
     assert printed.strip() == (out / "layouts.md").read_text().strip()
     assert "2 of 2 layouts" in progress
     assert "### Objects in their boxes" in printed
+    assert f"2 steps of ddim, guidance 2. Judge {folder / judge}, its usual confidence; colours in the" in printed
     tables = {table["name"]: table for table in json.loads((out / "layouts.json").read_text())["tables"]}
     expected = {"coco-mig": {"mig-success", "mig-iou", "mig-colour"}, "spatial": {"spatial", "spatial-relations"}}
     assert set(tables) >= expected.get(name, set()) | {"boxes", "boxes-differences"}

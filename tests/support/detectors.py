@@ -45,8 +45,11 @@ def write_owl(folder: Path, *, version: int = 2) -> Path:
     return folder
 
 
-def write_grounding_dino(folder: Path, *, text_length: int = 32) -> Path:
-    """Grounding DINO on a two-stage Swin of 32 pixels, with six queries. text_length: most tokens of a text."""
+def write_grounding_dino(folder: Path, *, text_length: int = 32, mm: bool = False) -> Path:
+    """Grounding DINO on a two-stage Swin of 64 pixels, with six queries; or MM Grounding DINO.
+
+    text_length: most tokens of a text.
+    """
     import torch
     from transformers import (
         BertConfig,
@@ -54,6 +57,8 @@ def write_grounding_dino(folder: Path, *, text_length: int = 32) -> Path:
         GroundingDinoConfig,
         GroundingDinoForObjectDetection,
         GroundingDinoImageProcessorPil,
+        MMGroundingDinoConfig,
+        MMGroundingDinoForObjectDetection,
         SwinConfig,
     )
 
@@ -72,7 +77,9 @@ def write_grounding_dino(folder: Path, *, text_length: int = 32) -> Path:
         *(f"##{one}" for one in letters),
     ]
     tokenizer = BertTokenizer(vocab={token: place for place, token in enumerate(dict.fromkeys(tokens))})
-    config = GroundingDinoConfig(
+    kinds = (GroundingDinoConfig, GroundingDinoForObjectDetection)
+    configuration, architecture = (MMGroundingDinoConfig, MMGroundingDinoForObjectDetection) if mm else kinds
+    config = configuration(
         backbone_config=SwinConfig(
             image_size=64,
             patch_size=4,
@@ -101,7 +108,7 @@ def write_grounding_dino(folder: Path, *, text_length: int = 32) -> Path:
         num_feature_levels=2,
         max_text_len=text_length,
     )
-    network = GroundingDinoForObjectDetection(config)
+    network: Any = architecture(config)
     _randomise(network)
     images = GroundingDinoImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
     _save(folder, network, images, "GroundingDino", tokenizer)

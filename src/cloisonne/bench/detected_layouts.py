@@ -16,6 +16,7 @@ from cloisonne.eval.detection.sources import detector_folder, segmenter_folder
 from cloisonne.eval.detection.zero_shot import load_detector
 from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.checkpoints.files import check_weights, weight_files
+from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene import Scene
 from cloisonne.scene.io.image_ref import given_picture
@@ -50,9 +51,21 @@ def detected_layouts(settings: Settings, choice: LayoutChoice, *, methods: Seque
         methods=methods_of(model, methods, settings.report),
         images=choice.images,
         photograph=None if choice.photos is None else _photographs(choice.photos),
+        heading=_heading(model, choice),
         **{**keywords, "about": about},
     )
     return tables.markdown()
+
+
+def _heading(model: Model, choice: LayoutChoice) -> str:
+    """What the figures depend on: the model and its settings, and who judged."""
+    native = model.native
+    confidence = "its usual confidence" if choice.threshold is None else f"confidence from {choice.threshold:g}"
+    colours = "in the detected box" if choice.segmenter is None else f"in the masks of {choice.segmenter}"
+    return (
+        f"Model {model.name}, {native.steps} steps of {native.sampler}, guidance {native.guidance:g}. Judge "
+        f"{choice.judge}, {confidence}; colours {colours}."
+    )
 
 
 def _photographs(folder: Path) -> Photograph:

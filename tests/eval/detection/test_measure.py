@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from painted import GROUND, PAINT
 
 from cloisonne.eval.detection.colours import HSV, SHARE, share
 from cloisonne.eval.detection.detector import Detection, Mask, Picture
@@ -17,16 +18,6 @@ from cloisonne.eval.detection.spatial import LEFT, RIGHT
 from cloisonne.scene import Box
 from cloisonne.scene.shapes.geometry import iou, pixel_window
 
-PAINT = {
-    "red": (220, 30, 30),
-    "blue": (30, 60, 220),
-    "green": (30, 180, 40),
-    "yellow": (240, 230, 30),
-    "black": (10, 10, 10),
-    "white": (245, 245, 245),
-    "brown": (120, 70, 20),
-}
-GROUND = (140, 60, 200)
 LABELS = ("cat", "dog", "apple")
 
 

@@ -19,6 +19,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "owlv2": write_owl,
     "owlvit": lambda folder: write_owl(folder, version=1),
     "grounding-dino": write_grounding_dino,
+    "mm-grounding-dino": lambda folder: write_grounding_dino(folder, mm=True),
 }
 LABELS = ("cat", "hot dog", "stop sign", "zebra")
 SHAPES = ((48, 64, 3), (64, 48, 3), (40, 40, 3))

@@ -43,6 +43,7 @@ def evaluate_detected(
     limit: int | None = None,
     seed: int = 0,
     about: Mapping[str, str | int | float | None] | None = None,
+    heading: str = "",
     save_pictures: bool = False,
     report: Callable[[str], None] = print,
 ) -> Report:
@@ -50,8 +51,8 @@ def evaluate_detected(
 
     Measurements already in ``out`` are reused: the same call resumes a stopped run, adds methods or raises the limit.
     Layout i has the seed ``seed + i``. photograph: adds a row of the photographs. ``about`` describes model and judge;
-    with the seed, the images and the layouts' hash it must be the same when a run is resumed. The rows advance
-    together, layout by layout.
+    with the seed, the images and the layouts' hash it must be the same when a run is resumed. ``heading`` stands above
+    the tables. The rows advance together, layout by layout.
 
     Raises OutputError if the folder holds another run.
     """
@@ -81,6 +82,6 @@ def evaluate_detected(
         row: {layout.index: [rows[row][layout.index * images + k] for k in range(count)] for layout in chosen}
         for row, count in counts.items()
     }
-    tables = report_of(layouts, chosen, found)
+    tables = report_of(layouts, chosen, found, heading)
     tables.write(out, "layouts")
     return tables

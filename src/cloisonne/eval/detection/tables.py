@@ -60,11 +60,12 @@ where there is one, has the annotated photographs themselves: what the detector 
 """
 
 
-def report_of(layouts: LayoutList, chosen: Sequence[BoxLayout], rows: Rows) -> Report:
-    """The tables of a benchmark. rows have an item for every image of the chosen layouts."""
+def report_of(layouts: LayoutList, chosen: Sequence[BoxLayout], rows: Rows, heading: str = "") -> Report:
+    """The tables of a benchmark, below a heading. rows have an item for every image of the chosen layouts."""
     own: dict[str, Callable[[Sequence[BoxLayout], Rows], list[str | Table]]] = {"coco-mig": _mig, "spatial": _spatial}
     first = own[layouts.name](chosen, rows) if layouts.name in own else []
-    return Report((*first, *_regions(chosen, rows), _LEGEND + _MORE.get(layouts.name, "") + _ROWS))
+    above = [f"{heading}\n"] if heading else []
+    return Report((*above, *first, *_regions(chosen, rows), _LEGEND + _MORE.get(layouts.name, "") + _ROWS))
 
 
 def _regions(chosen: Sequence[BoxLayout], rows: Rows) -> list[str | Table]:
