@@ -1,6 +1,8 @@
 """Which benchmark of layouts runs, and who judges: what does not fit is refused with what to give instead."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,18 @@ def test_what_does_not_fit_is_refused(name: str, folder: Path) -> None:
 def test_missing_files_are_named(changes: dict[str, Any], error: type[Exception], message: str, folder: Path) -> None:
     with pytest.raises(error, match=message):
         choice(folder, **FITTING["coco"] | changes).check()
+
+
+def test_files_are_read_before_any_network_library_is_imported(folder: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from cloisonne.bench.layout_choice import LayoutChoice\n"
+        "for name, path in (('coco-mig', 'bench.json'), ('spatial', 'prompts.txt')):\n"
+        "    choice = LayoutChoice(benchmark=name, judge=str(Path('judge').resolve()), file=Path(path))\n"
+        "    choice.check()\n"
+        "    assert choice.layouts().layouts\n"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ from cloisonne.bench.layout_choice import LayoutChoice
 from cloisonne.bench.settings import Settings, methods_of
 from cloisonne.eval.detection.detector import Picture
 from cloisonne.eval.detection.evaluate import Photograph, evaluate_detected
-from cloisonne.eval.detection.layouts import BoxLayout
+from cloisonne.eval.detection.layouts import BoxLayout, LayoutList
 from cloisonne.eval.detection.measure import Judges
 from cloisonne.eval.detection.sam import load_segmenter
 from cloisonne.eval.detection.sources import detector_folder, segmenter_folder
@@ -23,12 +23,15 @@ from cloisonne.scene.io.image_ref import given_picture
 from cloisonne.scene.io.images import open_rgb
 
 
-def detected_layouts(settings: Settings, choice: LayoutChoice, *, methods: Sequence[str] | None = None) -> str:
-    """``evaluate layouts`` with a detector: the tables in markdown. methods: None means all that the model supports.
+def detected_layouts(
+    settings: Settings, choice: LayoutChoice, layouts: LayoutList, *, methods: Sequence[str] | None = None
+) -> str:
+    """``evaluate layouts`` with a detector: the tables in markdown.
 
-    Raises SceneError for files of another form, CheckpointError for a judge that cannot be read.
+    layouts: those of the choice. methods: None means all that the model supports. Raises CheckpointError for a judge
+    that cannot be read, CapabilityError for a model without text.
     """
-    layouts, source = choice.layouts(), choice.judge or ""
+    source = choice.judge or ""
     detector = load_detector(source, settings.device, choice.threshold)
     segmenter = None if choice.segmenter is None else load_segmenter(choice.segmenter, settings.device)
     judges = Judges(detector=detector, segmenter=segmenter, classes=layouts.classes, side=layouts.side)

@@ -91,9 +91,10 @@ def evaluate_layouts(
     choice = judged.checked()
     layout_methods(method)
     if choice.detected:
+        found = choice.layouts()
         from cloisonne.bench.detected_layouts import detected_layouts
 
-        return detected_layouts(shared.settings(out, limit), choice, methods=method)
+        return detected_layouts(shared.settings(out, limit), choice, found, methods=method)
     from cloisonne.bench.layouts import layouts
 
     return layouts(shared.settings(out, limit), methods=method)
