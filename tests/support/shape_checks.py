@@ -17,6 +17,7 @@ CHECKED = (
     "cloisonne.core",
     "cloisonne.methods",
     "cloisonne.models.unet",
+    "cloisonne.models.mmdit",
     "cloisonne.models.text",
     "cloisonne.scene.shapes",
 )

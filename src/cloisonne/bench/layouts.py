@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cloisonne.bench.arguments import layout_methods
-from cloisonne.bench.settings import Settings, through_vae
+from cloisonne.bench.settings import Settings, methods_of, through_vae
 from cloisonne.eval.benchmark import evaluate_layouts
 from cloisonne.eval.judge import Judge
 from cloisonne.models.builtin import BUILTIN
@@ -14,9 +13,9 @@ from cloisonne.scene import Scene
 
 
 def layouts(settings: Settings, *, methods: Sequence[str] | None = None) -> str:
-    """``evaluate layouts``: the tables in markdown. methods: None means all; see ``eval.benchmark``."""
-    chosen = layout_methods(methods)
+    """``evaluate layouts``: the tables in markdown. methods: None means all that the model supports."""
     model, judge = settings.load(), Judge.load(BUILTIN / "judge")
+    chosen = methods_of(model, methods, settings.report)
 
     def run(scene: Scene, method: str, seed: int) -> np.ndarray:
         return np.asarray(generate(scene.replace(method=method), model, seed=seed).image)

@@ -1,13 +1,17 @@
 """What all benchmarks share: where the results go, the model, the items, and the facts that make runs comparable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cloisonne.bench.arguments import layout_methods
+from cloisonne.errors import CapabilityError
 from cloisonne.eval.benchmark import RoundTrip
+from cloisonne.eval.row_names import METHODS
+from cloisonne.methods.kinds import KINDS
 from cloisonne.models.builtin import BUILTIN, digest
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -52,6 +56,21 @@ def through_vae(model: Model) -> RoundTrip:
         return as_pixels(model.vae.decode(model.vae.encode(as_tensor(rgb).to(model.device)))[0])
 
     return round_trip
+
+
+def methods_of(model: Model, methods: Sequence[str] | None, report: Callable[[str], None]) -> tuple[str, ...]:
+    """The methods to measure. None means all that the model supports; the others are reported.
+
+    Raises SceneError for an unknown method, CapabilityError for a model that supports none.
+    """
+    if methods:
+        return layout_methods(methods)
+    met = {name: KINDS[f"phrase, method {name}"].support(model.family).met(model, None) for name in METHODS}
+    if not any(met.values()):
+        raise CapabilityError(f'The model "{model.name}" takes no text, so no phrases of layouts; give a text model.')
+    if missing := [name for name, supported in met.items() if not supported]:
+        report(f"Not measured, because the model does not support it: {', '.join(missing)}")
+    return tuple(name for name, supported in met.items() if supported)
 
 
 def facts(model: Model) -> dict[str, str | int | float]:

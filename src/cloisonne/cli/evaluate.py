@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloisonne.cli.evaluate_layouts import Judged
 from cloisonne.cli.grouped import grouped
 from cloisonne.cli.terminal import to_stderr
 from cloisonne.errors import Cancelled
@@ -30,7 +31,9 @@ Names = list[str] | None
 class Shared:
     """The options of every benchmark."""
 
-    model: Annotated[str, typer.Option(help='Model to measure: "builtin" or a diffusers folder.')] = "builtin"
+    model: Annotated[
+        str, typer.Option(help='Model to measure: "builtin", a folder, a file, a hub id or a model.json.')
+    ] = "builtin"
     seed: Annotated[int, typer.Option(help="Offset added to the seed of every item.")] = 0
     device: Annotated[str, typer.Option(help="Device to run on: cpu, cuda, cuda:0 or mps.")] = "cpu"
     save_pictures: Annotated[bool, typer.Option(help="Also write the images.")] = False
@@ -73,13 +76,25 @@ def _resumable(command: Callable[..., str]) -> Callable[..., None]:
 def evaluate_layouts(
     out: Out,
     shared: Shared,
-    method: Annotated[Names, typer.Option(help="Method to measure. Repeatable. Default: all.")] = None,
+    judged: Judged,
+    method: Annotated[
+        Names, typer.Option(help="Method to measure. Repeatable. Default: all, or all that the model supports.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of scenes, from the first. Default: all.")] = None,
 ) -> str:
-    """Measure region control on layouts-v1. Tables: objects in boxes, classes, colours, leakage, Fréchet distance."""
+    """Measure region control on layouts-v1, COCO, COCO-MIG or T2I-CompBench. Tables: objects in boxes, classes.
+
+    The built-in judge knows the objects of layouts-v1. Any other checkpoint and benchmark needs a detector as judge.
+    """
     from cloisonne.bench.arguments import layout_methods
 
+    choice = judged.checked()
     layout_methods(method)
+    if choice.detected:
+        found = choice.layouts()
+        from cloisonne.bench.detected_layouts import detected_layouts
+
+        return detected_layouts(shared.settings(out, limit), choice, found, methods=method)
     from cloisonne.bench.layouts import layouts
 
     return layouts(shared.settings(out, limit), methods=method)
