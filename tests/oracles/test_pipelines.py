@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import write_checkpoint, write_xl
 from torch import Tensor
 
+from cloisonne.core.noise import Noise, Seed
 from cloisonne.models.load import load
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
@@ -189,3 +190,28 @@ def test_inpainting(folders: dict[tuple[str, bool], Path], family: str, sampler:
     result = generate(scene, load(folder), latents=latents)
     torch.testing.assert_close(result.latents, expected, atol=1e-4, rtol=0)
     assert result.report["identical_outside"] is True
+
+
+@pytest.mark.parametrize("guidance", [1.0, 8.5])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_latent_consistency_model_is_diffusers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, guidance: float
+) -> None:
+    """Its network takes the scale of guidance as an input. Both draw the same noise between the steps."""
+    folder = write_checkpoint(tmp_path / "lcm", unet={"time_cond_proj_dim": 32})
+    pipeline = pipeline_of(folder, Case("lcm", "LCMScheduler", {}), "StableDiffusionPipeline")
+    latents, noise = torch.randn(1, 4, 8, 8), Noise([Seed(3)], (4, 8, 8))
+    noise()  # what sampling starts from, unless latents are given
+    monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", lambda *args, **options: noise())
+    expected = pipeline(
+        "a red cat",
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        height=64,
+        width=64,
+        latents=latents.clone(),
+        output_type="latent",
+    ).images
+    scene = Scene(caption="a red cat", guidance=guidance, steps=steps, sampler="lcm", seed=3, width=64, height=64)
+    found = generate(scene, load(folder), latents=latents).latents
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -47,7 +47,7 @@ class NetSpec:
             extra_channels=config["in_channels"] - config["out_channels"],
             token_width=config["cross_attention_dim"],
             pooled_width=pooled,
-            micro=("size",) if takes_size else (),
+            micro=(*(("size",) if takes_size else ()), *(("guidance",) if config.get("time_cond_proj_dim") else ())),
             vae_factor=vae_factor,
             net_factor=2 ** (len(config["block_out_channels"]) - 1),
             native_latent=config["sample_size"],

@@ -102,7 +102,6 @@ REFUSED: dict[str, tuple[str, Any]] = {
     "snr_shift_scale": (SCHEDULER, 1.5),
     "class_embed_type": (UNET, "timestep"),
     "num_class_embeds": (UNET, 10),
-    "time_cond_proj_dim": (UNET, 256),
     "dual_cross_attention": (UNET, True),
     "only_cross_attention": (UNET, [True, False]),
     "mid_block_only_cross_attention": (UNET, True),

@@ -51,6 +51,10 @@ CFG_KEPT = 5.0
 """Guidance scale of the networks of Hyper-SD that were distilled with guidance kept ("CFG" in their names)."""
 
 
+GUIDANCE_AS_INPUT = 8.5
+"""Guidance scale of latent consistency models that take it as an input: the default of diffusers' pipeline for them."""
+
+
 def few_steps_of(name: str) -> FewSteps | None:
     """What the name of a file or folder, or a title, says; None where it says nothing.
 
@@ -84,8 +88,9 @@ def with_few_steps(model: Model, loras: Iterable[Path] = ()) -> Model:
     if found is None:
         return model
     kind, reason = found
-    native = replace(model.native, steps=kind.steps, guidance=kind.guidance, sampler=kind.sampler, spacing=kind.spacing)
-    guided = "no guidance (1)" if kind.guidance == 1 else f"guidance {kind.guidance:g}"
+    guidance = GUIDANCE_AS_INPUT if model.spec.embeds_guidance else kind.guidance
+    native = replace(model.native, steps=kind.steps, guidance=guidance, sampler=kind.sampler, spacing=kind.spacing)
+    guided = "no guidance (1)" if guidance == 1 else f"guidance {guidance:g}"
     note = (
         f"From {reason}: distilled for a few steps ({kind.title}), so the defaults are sampler {kind.sampler}, "
         f"spacing {kind.spacing}, {kind.steps} step{'s' * (kind.steps > 1)} and {guided}; what a scene gives wins."

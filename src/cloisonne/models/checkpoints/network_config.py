@@ -15,7 +15,6 @@ UNET_FIXED: dict[str, tuple[Any, ...]] = {
     "encoder_hid_dim": (None,),
     "encoder_hid_dim_type": (None,),
     "addition_embed_type": (None, "text_time"),
-    "time_cond_proj_dim": (None,),
     "time_embedding_type": ("positional", None),
     "dual_cross_attention": (False, None),
     "only_cross_attention": (False, None),

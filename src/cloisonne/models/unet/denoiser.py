@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
@@ -108,6 +109,7 @@ class UNetDenoiser:
             torch.full((len(call.rows),), call.step.t, device=call.z.device),
             # The processors take the text from the call; the UNet only passes this on.
             encoder_hidden_states=call.z.new_empty(len(call.rows), 0, self.spec.token_width),
+            timestep_cond=self._guidance(call, dtype),
             cross_attention_kwargs={"call": call, "attend": self.text_attention},
             added_cond_kwargs=self._added(call, dtype),
             down_block_additional_residuals=tuple(skips) or None,
@@ -125,6 +127,16 @@ class UNetDenoiser:
                 f"{self.spec.extra_channels}; use a condition that fits it, or load another network."
             )
         return call.z if call.channels is None else torch.cat([call.z, call.channels], dim=1)
+
+    def _guidance(self, call: Call, dtype: torch.dtype) -> Tensor | None:
+        """The scale w of guidance as [R, D] sines and cosines of 1000 (w - 1), for networks that take it (LCM)."""
+        if not self.spec.embeds_guidance:
+            return None
+        width = self.unet.config["time_cond_proj_dim"]
+        steps = get_timestep_embedding(
+            (call.micro["guidance"][:, 0].float() - 1) * 1000, width, flip_sin_to_cos=False, downscale_freq_shift=1
+        )
+        return steps.to(dtype)
 
     def _added(self, call: Call, dtype: torch.dtype) -> dict[str, Tensor] | None:
         wanted = (
