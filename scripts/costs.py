@@ -1,7 +1,7 @@
 """What the runs of scripts/measurements.py took, in benchmarks/costs.json, and what a run will take.
 
 A cost is the CPU time of a finished command, which hardly depends on what else the machine does:
-{RECORD: {ITEMS: SECONDS}}, where ITEMS is "all" for a script of benchmarks/.
+{RECORD: {ITEMS: SECONDS}}, where ITEMS is "all" for a script of benchmarks/, and 0 for a finished run once more.
 """
 
 import json
@@ -65,7 +65,7 @@ def estimated(run: Measured, file: Path = FILE) -> float | None:
         return None
     (few, first), (most, last) = points[0], points[-1]
     if few == most:
-        return first * run.limit / few
+        return first * run.limit / few if few else None
     each = max(0.0, last - first) / (most - few)
     return first + each * (run.limit - few)
 
