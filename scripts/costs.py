@@ -39,7 +39,9 @@ def note(record: str, items: int | None, seconds: float, file: Path = FILE) -> N
     with _WRITING:
         found = costs(file)
         found.setdefault(record, {})[ALL if items is None else str(items)] = round(seconds, 1)
-        ordered = {name: dict(sorted(found[name].items(), key=lambda own: len(own[0]))) for name in sorted(found)}
+        ordered = {
+            name: dict(sorted(found[name].items(), key=lambda own: (len(own[0]), own[0]))) for name in sorted(found)
+        }
         file.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
 
 

@@ -1,6 +1,6 @@
 """The commands that measure the tables of docs/results.md, and a runner that resumes them.
 
-Their sizes add up to less than two hours on two cores; a table that needs a training of its own is not among them and
+They take some hours on two cores, which ``scripts/tables.py plan`` estimates; a table that needs a training of its own is not among them and
 keeps its record.
 """
 
