@@ -1,7 +1,7 @@
 """The commands that measure the tables of docs/results.md, and a runner that resumes them.
 
-They take some hours on two cores, which ``scripts/tables.py plan`` estimates; a table that needs a training of its own is not among them and
-keeps its record.
+They take some hours on two cores, which ``scripts/tables.py plan`` estimates; a table that needs a training of its own
+is not among them and keeps its record.
 """
 
 import json
