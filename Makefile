@@ -26,8 +26,8 @@ help:  ## list the targets
 	@echo "  TORCH_INDEX address of the package index that torch alone comes from when .venv is made:"
 	@echo "              for a CPU build, or one for your CUDA"
 	@echo "  WORKERS     processes the tests run in (2)"
-	@echo "  RUN         of tables: 1 measures again, resumable, in two hours at most on two cores;"
-	@echo "              scripts/tables.py plan prints how long each record takes"
+	@echo "  RUN         of tables: 1 measures again, resumable, in some hours on two cores;"
+	@echo "              scripts/tables.py plan estimates each record"
 	@echo "  FAMILY      folder with the state of train-family-on (../family)"
 	@echo "  PYTEST_ARGS more arguments for pytest, such as '-m slow' or 'tests/scene'"
 

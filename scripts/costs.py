@@ -1,7 +1,7 @@
 """What the runs of scripts/measurements.py took, in benchmarks/costs.json, and what a run will take.
 
 A cost is the CPU time of a finished command, which hardly depends on what else the machine does:
-{RECORD: {ITEMS: SECONDS}}, where ITEMS is "all" for a script of benchmarks/.
+{RECORD: {ITEMS: SECONDS}}, where ITEMS is "all" for a script of benchmarks/, and 0 for a finished run once more.
 """
 
 import json
@@ -39,7 +39,9 @@ def note(record: str, items: int | None, seconds: float, file: Path = FILE) -> N
     with _WRITING:
         found = costs(file)
         found.setdefault(record, {})[ALL if items is None else str(items)] = round(seconds, 1)
-        ordered = {name: dict(sorted(found[name].items(), key=lambda own: len(own[0]))) for name in sorted(found)}
+        ordered = {
+            name: dict(sorted(found[name].items(), key=lambda own: (len(own[0]), own[0]))) for name in sorted(found)
+        }
         file.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
 
 
@@ -65,7 +67,7 @@ def estimated(run: Measured, file: Path = FILE) -> float | None:
         return None
     (few, first), (most, last) = points[0], points[-1]
     if few == most:
-        return first * run.limit / few
+        return first * run.limit / few if few else None
     each = max(0.0, last - first) / (most - few)
     return first + each * (run.limit - few)
 

@@ -1,7 +1,7 @@
 """The commands that measure the tables of docs/results.md, and a runner that resumes them.
 
-Their sizes add up to less than two hours on two cores; a table that needs a training of its own is not among them and
-keeps its record.
+They take some hours on two cores, which ``scripts/tables.py plan`` estimates; a table that needs a training of its own
+is not among them and keeps its record.
 """
 
 import json
@@ -44,12 +44,23 @@ class Run:
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """limit: at most so many items of each benchmark. device: of the evaluations. records: folder of the records.
-    costs: file of what runs took; a run that resumes another notes none."""
+    costs: file of what runs took; a run that resumes another notes none. again: run what is finished once more, to note
+    what it takes without any item.
+    """
 
     limit: int | None = None
     device: str = ""
     records: Path = FOLDER
     costs: Path = FILE
+    again: bool = False
+
+    def noted(self, run: Run, *, is_new: bool, is_done: bool) -> int | None:
+        """The number of items of a cost to note, None for a script; -1 for one that is not measured."""
+        if self.device not in ("", "cpu") or (run.limit is None and self.limit) or not (is_new or is_done):
+            return -1
+        if run.limit is None:
+            return None
+        return 0 if is_done else min(run.limit, self.limit or run.limit)
 
 
 def _rows(*names: str) -> tuple[str, ...]:
@@ -122,7 +133,8 @@ def finished(run: Run, out: Path, trial: Trial) -> bool:
     folder, record = out / (run.folder or run.record), trial.records / f"{run.record}.json"
     done = out / f"{run.record}.done"
     command = run.command(str(folder), trial.limit, trial.device)
-    if done.is_file() and done.read_text("utf-8") == " ".join(command) and record.is_file():
+    is_done = done.is_file() and done.read_text("utf-8") == " ".join(command) and record.is_file()
+    if is_done and not trial.again:
         return True
     print("+", *command, flush=True)
     is_new = not (out / f"{run.record}.log").exists()
@@ -132,8 +144,8 @@ def finished(run: Run, out: Path, trial: Trial) -> bool:
         code, seconds = timed([sys.executable, *words], log)
     if code:
         return False
-    if is_new and not (run.limit is None and trial.limit):
-        note(run.record, None if run.limit is None else min(run.limit, trial.limit or run.limit), seconds, trial.costs)
+    if (items := trial.noted(run, is_new=is_new, is_done=is_done)) != -1:
+        note(run.record, items, seconds, trial.costs)
     record_of(folder, run.record, [" ".join(run.command("out", trial.limit, trial.device))], trial.records)
     done.write_text(" ".join(command), "utf-8")
     return True

@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=ROOT / "runs" / "tables", help="folder of the items (runs/tables)")
     run.add_argument("--records", type=Path, default=FOLDER, help="folder of the records (benchmarks/records)")
     run.add_argument("--limit", type=int, help="at most this many items of each benchmark, to try it")
+    run.add_argument("--again", action="store_true", help="once more, to note what the start of a run takes")
     run.add_argument("--device", default="", help="device of the evaluations (cpu)")
     run.add_argument("--jobs", type=int, default=2, help="commands at a time (2)")
     run.add_argument("--only", nargs="+", metavar="RECORD", help="names of records (all)")
@@ -121,7 +122,7 @@ def main() -> None:
         print(planned(chosen))
         return
     if options.verb == "run":
-        trial = Trial(limit=options.limit, device=options.device, records=options.records)
+        trial = Trial(limit=options.limit, device=options.device, records=options.records, again=options.again)
         run_all(chosen, options.out.resolve(), trial, options.jobs)
         if options.records != FOLDER:
             return

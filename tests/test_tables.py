@@ -188,7 +188,8 @@ def test_legends_are_those_of_the_commands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "expected"), [({}, None), ({60: 90.0}, 90.0), ({2: 30.0}, 900.0), ({2: 30.0, 6: 50.0}, 320.0)]
+    ("items", "expected"),
+    [({}, None), ({60: 90.0}, 90.0), ({2: 30.0}, 900.0), ({2: 30.0, 6: 50.0}, 320.0), ({0: 20.0, 1: 25.0}, 320.0)],
 )
 def test_a_run_is_estimated_from_shorter_ones(items: dict[int, float], expected: float | None, tmp_path: Path) -> None:
     run = next(run for run in RUNS if run.record == "edits")
