@@ -13,7 +13,7 @@ from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval, Tokens
 from cloisonne.models.model import Model
 from cloisonne.models.text.encoder import EncodedText
-from cloisonne.scene.prompt import pieces
+from cloisonne.scene.prompt import Piece, pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.masks import Mask
@@ -54,7 +54,11 @@ class Context:
 
         Raises SceneError, about the region if there is one, where it is too long.
         """
-        key = tuple(pieces(text))
+        return self.encode_pieces(pieces(text), region)
+
+    def encode_pieces(self, parts: Sequence[Piece], region: str | None = None) -> EncodedText:
+        """The same of a text in pieces, whose places are in ``EncodedText.word_spans``."""
+        key = tuple(parts)
         if key not in self._texts:
             self._texts[key] = self.model.text.encode(key, region=region, blank=self.blank)
         return self._texts[key]
@@ -79,7 +83,7 @@ class Context:
         return self._texts[key]
 
     def summary(self, text: str) -> Conditioning:
-        """What a view has of ``text`` as a whole: pooled text, and the summary that ControlNets read."""
+        """What a view has of ``text`` as a whole: pooled text, and the summary that ControlNets read, one chunk."""
         return self._summary(lambda: self.encode(text))
 
     def negative_summary(self, region: Region | None = None) -> Conditioning:
@@ -90,7 +94,7 @@ class Context:
         """encode: not called for networks that need neither."""
         return Conditioning(
             pooled=encode().pooled if self.model.text.pooled_width else None,
-            summary=encode().tokens if self.summarised else None,
+            summary=encode().tokens[: self.model.text.length] if self.summarised else None,
         )
 
     def image_tokens(self, region: Region) -> Tensor:

@@ -3,13 +3,15 @@
 One sequence holds a caption, the phrases of regions and the image. A phrase attends to itself and to the image tokens
 of its region; an image token attends to the caption, to the phrases of its regions and to the image; the caption
 attends to everything (isolated texts, 3DIS-FLUX, arXiv 2501.05131, section 3.2). A weight w of a phrase at an image
-token adds ``log w`` to its logits. Optionally image tokens attend only to image tokens that share a region with them.
+token adds ``log w`` to its logits, and so does a count of some of its tokens (``Tokens.counts``). Optionally image
+tokens attend only to image tokens that share a region with them.
 
 :func:`joint_attention` sorts the queries into groups that attend to the same keys, so that hard masks need no mask in
 the kernel and work follows the covered area; :func:`dense_joint_attention` is the definition and its oracle.
 Letters: B rows, S tokens of the sequence, Q image tokens, d width of a head.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +27,13 @@ class Segment:
     """Tokens ``start .. stop`` of the sequence that are no image tokens: a caption, a phrase, or a reference picture.
 
     weight: [Q] >= 0, how much the segment counts at each image token; None for a caption, which counts everywhere.
+    counts: (start, stop, times): these tokens of the segment count ``times`` > 0 times for image tokens.
     """
 
     start: int
     stop: int
     weight: Float[Tensor, " Q"] | None = None
+    counts: tuple[tuple[int, int, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +57,15 @@ class JointLayout:
         start, stop = self.image
         bias = torch.zeros(self.length, self.length)
         for own in self.segments:
+            for first, last, times in own.counts:
+                bias[start:stop, own.start + first : own.start + last] = math.log(times)
             if own.weight is None:
                 continue
             outside = torch.ones(self.length, dtype=torch.bool)
             outside[own.start : own.stop] = False
             bias[own.start : own.stop, outside] = -torch.inf
             bias[own.start : own.stop, start:stop] = torch.where(own.weight.cpu() > 0, 0.0, -torch.inf)
-            bias[start:stop, own.start : own.stop] = own.weight.cpu().float().log()[:, None]
+            bias[start:stop, own.start : own.stop] += own.weight.cpu().float().log()[:, None]
         if self.isolated:
             bias[start:stop, start:stop] = torch.where(self._shared(), 0.0, -torch.inf)
         return bias
