@@ -29,6 +29,9 @@ from cloisonne.scene.shapes.place_words import described_place
 BOOST = 1000.0
 """How many times a token of a phrase counts inside its region. Measured: docs/methods/regions-without-training.md."""
 
+REPEATS = 2
+"""How often a phrase stands in its text. Measured there too."""
+
 _ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
 _JOINING = r"(?:(?:[,;\s]|\b(?:and|or|with)\b)+)?"
 
@@ -48,7 +51,7 @@ class Bounded:
     """
 
     boost: float = BOOST
-    repeats: int = 2
+    repeats: int = REPEATS
     place_words: bool = False
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:

@@ -194,8 +194,11 @@ def test_strict_everywhere_is_not_strict(words: Words) -> None:
     torch.testing.assert_close(out[0], out[1], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("counts", [(), ((2, 4, 300.0),)])
 @pytest.mark.parametrize("count", [2, 4, 8, 16])
-def test_attention_work_does_not_grow_with_disjoint_regions(count: int, words: Words) -> None:
+def test_attention_work_does_not_grow_with_disjoint_regions(
+    count: int, counts: tuple[tuple[int, int, float], ...], words: Words
+) -> None:
     def flops(texts: list[TextSequence], form: Any) -> int:
         together = TextSequences(texts, 1)
         form(queries(1), HEADS, project, SITE, together)
@@ -203,7 +206,9 @@ def test_attention_work_does_not_grow_with_disjoint_regions(count: int, words: W
             form(queries(1), HEADS, project, SITE, together)
         return counter.get_total_flops()
 
-    texts = [TextSequence(0, words(i), mask) for i, mask in enumerate(columns(count))]
+    texts = [TextSequence(0, words(i), mask, counts=counts) for i, mask in enumerate(columns(count))]
+    biases = [block.bias for block in TextSequences(texts, 1).gathering(GRID).blocks]
+    assert all(bias is None if not counts else bias is not None and bias.shape[2] == 1 for bias in biases)
     one = flops([TextSequence(0, words(0))], gathered)
     assert one == 4 * 16 * 16 * 7 * 32
     assert flops(texts, gathered) == one
