@@ -2,15 +2,18 @@
 
     python benchmarks/bounded.py -o out --limit 163
     python benchmarks/bounded.py -o out --limit 50 --boost 100 300 1000 5000
+    python benchmarks/bounded.py -o out --limit 50 --repeats 1 2 3
     python benchmarks/bounded.py --sheet docs/images/regions-by-method.png
 
-One row for each boost, with and without place words; tables as of ``cloisonne
-evaluate layouts``, with differences to the first row paired by scene. A folder
-keeps what is measured: the same command goes on where it was stopped. The sheet
-shows the same scenes by every method, with the regions' boxes.
+One row for each boost and number of times that a phrase stands in its text,
+with and without place words; tables as of ``cloisonne evaluate layouts``, with
+differences to the first row paired by scene. A folder keeps what is measured:
+the same command goes on where it was stopped. The sheet shows the same scenes
+by every method, with the regions' boxes.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ from cloisonne.eval.judge import Judge
 from cloisonne.eval.layouts import CANVAS, Layout, layouts
 from cloisonne.methods import METHODS
 from cloisonne.methods.base import Method
-from cloisonne.methods.bounded import BOOST, Bounded
+from cloisonne.methods.bounded import BOOST, REPEATS, Bounded
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
@@ -38,12 +41,12 @@ MARGIN = 96
 """Width of the sheet's column of names, in pixels."""
 
 
-def rows(boosts: list[float]) -> dict[str, Method]:
+def rows(boosts: list[float], repeats: list[int]) -> dict[str, Method]:
     """The methods to measure, by the name of their row."""
     found: dict[str, Method] = {}
-    for boost in boosts:
-        found[f"bounded {boost:g}"] = Bounded(boost=boost)
-        found[f"bounded-words {boost:g}"] = Bounded(boost=boost, place_words=True)
+    for boost, times in product(boosts, repeats):
+        for name, place_words in (("bounded", False), ("bounded-words", True)):
+            found[f"{name} {boost:g} x{times}"] = Bounded(boost=boost, repeats=times, place_words=place_words)
     return found | {name: METHODS[name] for name in PLAIN}
 
 
@@ -69,6 +72,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="folder for measurements and tables")
     parser.add_argument("--model", default="builtin", help='"builtin" or a diffusers folder')
     parser.add_argument("--boost", type=float, nargs="+", default=[BOOST], help="boosts to measure")
+    parser.add_argument("--repeats", type=int, nargs="+", default=[REPEATS], help="how often a phrase stands")
     parser.add_argument("--limit", type=int, default=None, help="number of scenes, from the first")
     parser.add_argument("--save-pictures", action="store_true", help="also write the images")
     parser.add_argument("--sheet", type=Path, help="write the sheet to this file, and measure nothing")
@@ -81,7 +85,7 @@ def main() -> None:
         return
     if given.output is None:
         parser.error("give -o FOLDER or --sheet FILE")
-    judge, methods = Judge.load(BUILTIN / "judge"), rows(given.boost)
+    judge, methods = Judge.load(BUILTIN / "judge"), rows(given.boost, given.repeats)
 
     def run(scene: Scene, name: str, seed: int) -> np.ndarray:
         METHODS["bounded"] = methods[name]

@@ -121,15 +121,15 @@ def test_multidiffusion_has_a_view_a_region(tiny: Model) -> None:
 
 @pytest.mark.parametrize("method", ["attention", "multidiffusion"])
 def test_text_that_is_too_long_names_its_region(tiny: Model, method: str) -> None:
-    region = Region(name="pet", box=LEFT, phrase=" ".join(["cat"] * 75))
-    with pytest.raises(SceneError, match=r'^Region "pet": "on the beach, .*" takes 79 tokens, .* at most 75'):
+    region = Region(name="pet", box=LEFT, phrase=" ".join(["cat"] * 599))
+    with pytest.raises(SceneError, match=r'^Region "pet": "on the beach, .*" takes 603 tokens, .* at most 600'):
         compiled(tiny, method, region)
 
 
 @pytest.mark.parametrize("method", ["reco", "bounded", "attention", "multidiffusion", "words"])
 def test_negative_that_is_too_long_names_its_region(tiny: Model, method: str) -> None:
-    region = Region(name="pet", box=LEFT, phrase="a cat", negative=" ".join(["dog"] * 76))
-    with pytest.raises(SceneError, match=r'^Region "pet": "dog .*" takes 76 tokens'):
+    region = Region(name="pet", box=LEFT, phrase="a cat", negative=" ".join(["dog"] * 601))
+    with pytest.raises(SceneError, match=r'^Region "pet": "dog .*" takes 601 tokens'):
         compiled(tiny, method, region)
 
 

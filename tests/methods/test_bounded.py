@@ -8,7 +8,7 @@ import torch
 from tiny import write_checkpoint
 from torch import Tensor
 
-from cloisonne.core.attention.regional import gathered
+from cloisonne.core.attention.regional import dense, gathered
 from cloisonne.core.plan import Conditioning, Plan, Site, Tokens
 from cloisonne.core.predict import Run, collate, passes, predict
 from cloisonne.errors import SceneError
@@ -47,11 +47,16 @@ def pieces(model: Model, *regions: Region, **fields: Any) -> tuple[Tokens, ...]:
 
 
 def phrase_of(piece: Tokens) -> list[int]:
-    """The ids of the tokens that a text counts several times."""
-    ((start, stop, times),) = piece.counts
-    assert times == BOOST
+    """The ids of the tokens that a text counts several times; where these stand twice, the same both times."""
     assert piece.ids is not None
-    return list(piece.ids[start:stop])
+    assert {times for _, _, times in piece.counts} == {BOOST}
+    first, *others = (list(piece.ids[start:stop]) for start, stop, _ in piece.counts)
+    assert others == [first] * (len(piece.counts) - 1)
+    return first
+
+
+def latents_of(scene: Scene, model: Model) -> Tensor:
+    return generate(scene, model, output_type="latent").latents
 
 
 def encoded(model: Model, text: str) -> Tensor:
@@ -78,6 +83,45 @@ def test_a_full_region_that_counts_once_is_the_plain_prompt(
     assert not torch.equal(generate(scene, models[line], output_type="latent").latents, latents[0])
 
 
+def test_the_boost_of_a_scene_is_that_of_the_method(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(seed=3, steps=2, method="bounded", caption="on the beach", regions=(CAT, DOG))
+    found = [latents_of(scene.replace(region_boost=boost), tiny) for boost in (None, BOOST, 20, 1)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    monkeypatch.setitem(METHODS, "bounded", Bounded(boost=20.0))
+    assert torch.equal(latents_of(scene, tiny), found[2])
+    monkeypatch.setitem(METHODS, "bounded", Bounded(boost=1.0))
+    assert torch.equal(latents_of(scene, tiny), found[3])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_boost_that_changes_nothing_is_warned_of(tiny: Model, method: str) -> None:
+    warned = [text for text in prepared(tiny, CAT, method=method, region_boost=2).compiled.warnings if "boost" in text]
+    assert bool(warned) == (not method.startswith("bounded"))
+    assert not any("boost" in text for text in prepared(tiny, CAT, method=method).compiled.warnings)
+
+
+@pytest.mark.parametrize("overlap", ["blend", "priority", "union"])
+@pytest.mark.parametrize("method", ["bounded", "bounded-words"])
+def test_every_option_equals_the_dense_oracle(
+    tiny: Model, overlap: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soft masks, weights, priorities, negatives, guidance, intervals and prompt weights, through the network."""
+    regions = (
+        CAT.replace(negative="dog", guidance=7.0, priority=1, phrase="a (red:1.4) cat"),
+        DOG.replace(stop=0.5, seed=7),
+        Region(name="sky", polygon=[(0.0, 0.0), (1.0, 0.0), (0.5, 0.6)], phrase="stars", weight=0.5, feather=0.5),
+    )
+    scene = Scene(caption="on the beach", seed=3, steps=3, method=method, overlap=overlap, regions=regions)
+    found = [latents_of(scene, tiny)]
+    monkeypatch.setattr(tiny.net, "text_attention", dense)
+    found.append(latents_of(scene, tiny))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+    for changed in (DOG, DOG.replace(stop=0.5), DOG.replace(stop=0.5, seed=7, weight=0)):
+        other = scene.replace(regions=(regions[0], changed, regions[2]))
+        assert not torch.allclose(latents_of(other, tiny), found[0], atol=1e-4)
+
+
 @pytest.mark.parametrize("line", ["family", "sd", "xl"])
 def test_a_boost_of_1_is_attention(models: dict[str, Model], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "bounded", Bounded(boost=1.0))
@@ -100,7 +144,7 @@ def test_texts_know_no_other_region(models: dict[str, Model], line: str) -> None
     assert {piece.region for piece in own} == {"cat", "dog"}
     for piece in own:
         phrase = {"cat": "a cat", "dog": "a red dog"}[piece.region or ""]
-        assert torch.equal(piece.value, encoded(model, f"on the beach, {phrase}"))
+        assert torch.equal(piece.value, encoded(model, f"on the beach, {phrase}, {phrase}"))
         assert phrase_of(piece) == model.text.token_ids(phrase)
 
 
@@ -182,16 +226,33 @@ def test_the_caption_leaves_out_words_that_name_a_region(
 def test_place_words_are_read_and_not_boosted(tiny: Model) -> None:
     caption, cat = pieces(tiny, CAT, method="bounded-words")
     assert torch.equal(caption.value, encoded(tiny, "on the beach"))
-    assert torch.equal(cat.value, encoded(tiny, "on the beach, large square in the left, a cat"))
+    assert torch.equal(cat.value, encoded(tiny, "on the beach, large square in the left, a cat, a cat"))
     assert phrase_of(cat) == tiny.text.token_ids("a cat")
 
 
 def test_phrases_need_no_room_in_each_other_s_text(tiny: Model) -> None:
     regions = [CAT.replace(name=f"{k}", phrase=" ".join(["car"] * 60)) for k in range(4)]
-    found = prepared(tiny, *regions)
-    assert found.compiled.dropped == ()
-    with pytest.raises(SceneError, match=r'^Region "cat": "on the beach, .*" takes 79 tokens, .* at most 75'):
-        pieces(tiny, CAT.replace(phrase=" ".join(["car"] * 75)))
+    assert prepared(tiny, *regions).compiled.dropped == ()
+    with pytest.raises(SceneError, match=r'^Region "cat": "on the beach, .*" takes 704 tokens, .* at most 600'):
+        pieces(tiny, CAT.replace(phrase=" ".join(["car"] * 700)))
+
+
+@pytest.mark.parametrize("line", ["family", "sd", "xl"])
+def test_a_phrase_that_does_not_fit_its_text_is_whole_in_a_chunk_of_its_own(
+    models: dict[str, Model], line: str
+) -> None:
+    model = models[line]
+    long = "on the beach, " + " ".join(["night"] * 72)
+    caption, cat = pieces(model, CAT, caption=long)
+    assert caption.value.shape[0] == 2 * 77
+    assert phrase_of(cat) == model.text.token_ids("a cat")
+    assert cat.counts == ((77 + 3, 77 + 5, BOOST),)  # behind the start token, "night" and a comma
+    assert torch.equal(cat.value[:77], caption.value[:77])
+    huge = CAT.replace(phrase=", ".join(["a red car"] * 25))
+    _, car = pieces(model, huge)
+    assert car.counts == ((5, 5 + 68, BOOST), (78, 78 + 31, BOOST))  # cut behind the 17th comma
+    found = [i for start, stop, _ in car.counts for i in (car.ids or ())[start:stop]]
+    assert found == model.text.token_ids(huge.phrase)
 
 
 def test_pooled_text_is_of_the_caption_and_the_phrases_that_fit(models: dict[str, Model]) -> None:

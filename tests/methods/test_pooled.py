@@ -59,6 +59,21 @@ def test_pooled_text_is_of_what_the_view_sums_up(xl: Model, method: str, view: s
         assert found(plan, view, branch).micro["size"] == (64, 64, 0.0, 0.0, 64, 64)
 
 
+def test_pooled_text_and_summary_of_long_text_are_the_first_chunk_s(xl: Model) -> None:
+    words = ["cat"] * 80
+    ctx = replace(prepare(SCENE, xl).ctx, summarised=True)
+    found = ctx.summary(" ".join(words))
+    encoder: Any = xl.text
+    first = encoder.encode_ids(encoder.padded_ids(" ".join(words[:75])))
+    assert found.summary is not None
+    assert torch.equal(found.summary, first.tokens)
+    assert found.pooled is not None
+    assert torch.equal(found.pooled, first.pooled)
+    plan = prepare(SCENE.replace(caption=" ".join(words), method="attention"), xl).compiled.plan
+    lengths = [len(piece.value) for name in ("cond", "null") for piece in plan.views[0].branches[name].tokens]  # type: ignore[union-attr]
+    assert set(lengths) == {77, 154}
+
+
 def test_size_is_for_networks_that_take_it(tiny_xl: Path) -> None:
     """Pooled text alone does not make a network one of Stable Diffusion XL."""
     model = load(tiny_xl)

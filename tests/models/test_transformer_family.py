@@ -34,7 +34,7 @@ from cloisonne.scene.scene import Scene
 CAT = Region(name="pet", box=(0.0, 0.0, 0.5, 0.5), phrase="a cat")
 CAR = Region(name="car", box=(0.5, 0.5, 1.0, 1.0), phrase="a (red:1.5) car", negative="dog")
 SCENE = Scene(caption="on the beach", seed=3, regions=(CAT, CAR))
-METHODS = ("attention", "multidiffusion", "words", "caption")
+METHODS = ("bounded", "attention", "multidiffusion", "words", "caption")
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +79,18 @@ def test_a_phrase_changes_its_region_alone(method: str) -> None:
     assert bool(changed[:16, :16].any())
     changed[:16, :16] = False
     assert not bool(changed.any())
+
+
+def test_phrases_are_boosted_in_both_texts(model: Model) -> None:
+    """The sequences of both encoders hold the phrase; a boost of 1 is attention."""
+    (view,) = prepare(SCENE.replace(method="bounded", regions=(CAT,)), model).compiled.plan.views
+    (_, cat) = view.branches["cond"].tokens  # type: ignore[union-attr]
+    starts = (3, 6, 24 + 3, 24 + 6)  # behind "on the beach," and behind "a cat ,"
+    assert [(start, stop) for start, stop, _ in cat.counts] == [(start, start + 2) for start in starts]
+    once = SCENE.replace(method="bounded", region_boost=1)
+    attention = SCENE.replace(method="attention", regions=once.regions)
+    texts = [prepare(scene, model).compiled.plan.views[0].branches["cond"].tokens for scene in (once, attention)]  # type: ignore[union-attr]
+    assert all(torch.equal(a.value, b.value) for a, b in zip(*texts, strict=True))
 
 
 def test_the_caption_reaches_what_no_region_covers(model: Model) -> None:

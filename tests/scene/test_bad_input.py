@@ -171,6 +171,8 @@ SCENES = {
     "guidance_interval": ({"guidance_interval": [0.5, 0.1]}, "[0.5, 0.1]", "start <= stop"),
     "sampler": ({"sampler": "euler_a"}, '"euler_a"', "euler-ancestral"),
     "method": ({"method": "magic"}, '"magic"', "reco, bounded"),
+    "region_boost": ({"region_boost": 0.5}, "region_boost is 0.5", "from 1 to 1"),
+    "region_boost NaN": ({"region_boost": NAN}, "region_boost is NaN", "from 1"),
     "overlap": ({"overlap": "mix"}, '"mix"', "blend, priority, union"),
     "spacing": ({"spacing": "cosine"}, '"cosine"', "default, karras"),
     "eta": ({"eta": 0.5, "sampler": "euler"}, "eta is 0.5", "leave eta out"),

@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from cloisonne.core.attention.joint import JointLayout, QueryGroup, Segment, joint_attention, query_groups
+from cloisonne.core.attention.text_sequences import TextSequence
 from cloisonne.core.flow_schedule import FlowSchedule
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
@@ -107,8 +108,7 @@ class TransformerDenoiser:
             texts = [text for text in call.texts.texts if text.row == row]
             tokens = torch.cat([text.value for text in texts])
             grid = (z.shape[-2] // self.spec.patch, z.shape[-1] // self.spec.patch)
-            weights = [None if text.mask is None else text.weight(grid) for text in texts]
-            groups = query_groups(layout_of([len(text.value) for text in texts], weights, grid))
+            groups = query_groups(layout_of(texts, grid))
             level = torch.tensor([call.step.t / 1000])
             outputs.append(self.module(z[None], level, tokens[None], call.pooled[row : row + 1], groups))
         return to_x0(torch.cat(outputs).float(), call.z, call.step, self.spec.prediction)
@@ -125,12 +125,13 @@ class TransformerDenoiser:
             return count_cost(module, z, torch.empty(1), tokens, torch.empty(1, WIDTH))
 
 
-def layout_of(lengths: Sequence[int], weights: Sequence[Tensor | None], grid: tuple[int, int]) -> JointLayout:
-    """The texts of one row and then the image; weights: [Q] of each text, or None for everywhere."""
+def layout_of(texts: Sequence[TextSequence], grid: tuple[int, int]) -> JointLayout:
+    """The texts of one row and then the image."""
     segments, start = [], 0
-    for length, weight in zip(lengths, weights, strict=True):
-        segments.append(Segment(start, start + length, weight))
-        start += length
+    for text in texts:
+        weight = None if text.mask is None else text.weight(grid)
+        segments.append(Segment(start, start + len(text.value), weight, text.counts))
+        start += len(text.value)
     return JointLayout(tuple(segments), (start, start + math.prod(grid)))
 
 
@@ -156,7 +157,8 @@ class TwoTextEncoders:
         words = [word for piece in pieces for word in piece.words.split()]
         if len(words) > self.capacity:
             raise SceneError(f"{len(words)} words, but the model reads {self.capacity}; shorten it.", region=region)
-        spans = tuple(pairwise(accumulate((len(piece.words.split()) for piece in pieces), initial=0)))
+        ends = list(accumulate((len(piece.words.split()) for piece in pieces), initial=0))
+        spans = tuple(tuple((k + start, k + stop) for k in (0, self.lengths[0])) for start, stop in pairwise(ends))
         if blank:
             return replace(self.blank(), word_spans=spans)
         encoded, empty = self._encoded(words), self._encoded([])
@@ -193,7 +195,7 @@ FAMILY = Family(
         {
             "background",
             "edit",
-            *(f"phrase, method {method}" for method in ("attention", "multidiffusion", "words", "caption")),
+            *(f"phrase, method {method}" for method in ("bounded", "attention", "multidiffusion", "words", "caption")),
         }
     ),
 )

@@ -107,7 +107,10 @@ def explain(
     warn(maps.result.warnings)
     if maps.unread:
         to_stderr(f"Regions without text have no attention map: {unread_reasons(maps.unread)}.")
-    for line in (text, *paths):
+    shares = (
+        f'region "{name}": its phrase has {share:.2f} of the attention there' for name, share in maps.shares.items()
+    )
+    for line in (text, *shares, *paths):
         typer.echo(str(line))
     took(began)
 

@@ -164,6 +164,13 @@ class Drawing:
             help="Region method: reco, bounded, bounded-words, isolated, attention, multidiffusion, words or caption."
         ),
     ] = None
+    region_boost: Annotated[
+        float | None,
+        typer.Option(
+            help="How many times a phrase's words count in its region, 1 to 1000000; methods bounded and "
+            "bounded-words. Default: 1000."
+        ),
+    ] = None
 
     def given(self, *, several: bool = False, **more: Any) -> dict[str, Any]:
         """The options that are set, and ``more``, as scene fields.

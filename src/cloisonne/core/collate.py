@@ -1,7 +1,8 @@
 """Batches of a step: which rows share a forward, and the call that they become."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TypeAlias
 
 import torch
@@ -159,25 +160,32 @@ def _loras(
 def _sequences(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[RegionLora, ...]) -> list[TextSequence]:
     """One sequence of all pieces without a mask, and one of each piece with a mask; split by LoRA masks."""
     shared = [piece for piece in tokens if piece.mask is None]
-    texts = [TextSequence(place, p.value, p.mask, _biases([p]), peak=p.peak) for p in tokens if p.mask is not None]
+    texts = [
+        TextSequence(place, p.value, p.mask, _bias_masks([p]), p.counts, peak=p.peak)
+        for p in tokens
+        if p.mask is not None
+    ]
     if shared:
-        texts.append(TextSequence(place, torch.cat([piece.value for piece in shared]), None, _biases(shared)))
+        value = torch.cat([piece.value for piece in shared])
+        texts.append(TextSequence(place, value, None, _bias_masks(shared), _counts(shared)))
     if not texts:
         raise SceneError(f'View "{row.view}": branch "{row.branch}" has no tokens; give it at least an empty text.')
     return [replace(text, mask=where, loras=loras) for text in texts for where, loras in split(text.mask, adapted)]
 
 
-def _biases(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor | float], ...]:
-    """Start, stop and mask, or count, of what is biased in the sequence of all pieces."""
-    found: list[tuple[int, int, Tensor | float]] = []
-    begin = 0
-    for piece in pieces:
-        end = begin + len(piece.value)
-        if piece.bias_mask is not None:
-            found.append((begin, end, piece.bias_mask))
-        found += [(begin + start, begin + stop, times) for start, stop, times in piece.counts]
-        begin = end
-    return tuple(found)
+def _bias_masks(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor], ...]:
+    """Start, stop and mask of what is biased in the sequence of all pieces."""
+    return tuple((at, at + len(p.value), p.bias_mask) for at, p in _placed(pieces) if p.bias_mask is not None)
+
+
+def _counts(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, float], ...]:
+    """Start, stop and count of the tokens that count several times in the sequence of all pieces."""
+    return tuple((at + start, at + stop, times) for at, p in _placed(pieces) for start, stop, times in p.counts)
+
+
+def _placed(pieces: Sequence[Tokens]) -> Iterator[tuple[int, Tokens]]:
+    """Each piece with where it begins in the sequence of all."""
+    return zip(accumulate((len(piece.value) for piece in pieces), initial=0), pieces, strict=False)
 
 
 def _stack(what: str, rows: tuple[Row, ...], parts: Sequence[Tensor | None]) -> Tensor | None:

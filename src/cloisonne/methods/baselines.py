@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cloisonne.core.plan import Conditioning, View
+from cloisonne.errors import SceneError
 from cloisonne.methods.base import Fragment, within_budget
 from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.layout import Layout, Placed
@@ -29,10 +30,12 @@ class Words:
     """Regions as place words behind the caption, without position tokens: PosWord (arXiv 2211.15518, section 4)."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
-        ctx.encoder.text(
-            written(cleaned(ctx.scene.caption, ctx.model.text.learned))
-        )  # too long alone, it is the one to blame
-        room = ctx.model.text.capacity - _count(ctx.scene.caption, ctx)
+        room = ctx.model.text.capacity - (count := _count(ctx.scene.caption, ctx))
+        if room < 0:
+            raise SceneError(
+                f'The caption takes {count} tokens, but the method "words" reads at most {ctx.model.text.capacity} '
+                "with the regions; shorten it, or choose the method bounded."
+            )
         # One token more where there is no caption before the first comma.
         costs = [_count(f"a, {region_in_words(p.box, p.region.phrase)}", ctx) - 1 for p in placed]
         return within_budget(placed, costs, room)

@@ -4,7 +4,8 @@ Each pixel attends to the text of its regions, ``caption, phrase``, as in the me
 no region is. In such a text most of the attention goes to the start token and the padding, as everywhere in Stable
 Diffusion, and a network that has always read of the objects with the background draws the background: many objects are
 left out. Here each token of a region's phrase counts ``boost`` times in the softmax: the logarithm of that is added to
-its logits, as in paint-with-words (arXiv 2211.01324) and DenseDiffusion (2308.12964).
+its logits, as in paint-with-words (arXiv 2211.01324) and DenseDiffusion (2308.12964). The phrase stands twice in its
+text: a causal text encoder reads it the second time with all of it before (echo embeddings, arXiv 2402.15449).
 
 No text describes what is elsewhere. A text encoder spreads words to all later tokens and to the padding, so that a
 phrase in the text of other pixels is drawn there too: isolated texts matter most (3DIS-FLUX, arXiv 2501.05131). For
@@ -13,7 +14,7 @@ counts fully in the cell that holds most of it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cloisonne.core.plan import Conditioning, Tokens
@@ -21,26 +22,38 @@ from cloisonne.errors import CapabilityError
 from cloisonne.methods.base import Fragment
 from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.layout import Layout, Part, Placed
+from cloisonne.models.model import Model
 from cloisonne.models.text.encoder import EncodedText
-from cloisonne.scene.prompt import pieces, plain, written
+from cloisonne.scene.prompt import Piece, pieces, plain, written
+from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.place_words import described_place
 
 BOOST = 1000.0
 """How many times a token of a phrase counts inside its region. Measured: docs/methods/regions-without-training.md."""
 
+REPEATS = 2
+"""How often a phrase stands in its text. Measured there too."""
+
 _ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
 _JOINING = r"(?:(?:[,;\s]|\b(?:and|or|with)\b)+)?"
+
+
+BOOSTED = ("bounded", "bounded-words")
+"""The methods that read ``Scene.region_boost``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounded:
     """Texts by region, whose phrases are boosted.
 
-    boost: how many times a token of a phrase counts inside its region. place_words: whether the text of a region has
-    its size, aspect and place before its phrase, as the method words does; for checkpoints that follow place words.
+    boost: how many times a token of a phrase counts inside its region, where the scene has no ``region_boost``; 1 is
+    the text ``caption, phrase`` as it is. repeats: how often the phrase stands in its text, while that fits one chunk.
+    place_words: whether the text of a region has its size, aspect and place before its phrase, as the method words
+    does; for checkpoints that follow place words.
     """
 
     boost: float = BOOST
+    repeats: int = REPEATS
     place_words: bool = False
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
@@ -57,14 +70,37 @@ class Bounded:
 
     def _tokens(self, part: Part, caption: str, ctx: Context) -> Tokens:
         """The text of a region; its phrase is at the end."""
-        phrase = part.region.phrase
-        text = _joined(_joined(caption, described_place(part.box) if self.place_words else ""), phrase)
-        encoded = ctx.encoder.text(text, part.name)
-        counts = ()
-        if self.boost != 1:
-            stop = _end_of_words(encoded, ctx, part.name)
-            counts = ((stop - _count(phrase, ctx), stop, self.boost),)
+        boost = self.boost if ctx.scene.region_boost is None else ctx.scene.region_boost
+        place = described_place(part.box) if self.place_words else ""
+        before = pieces("".join(f"{text}, " for text in (caption, place) if text))
+        phrase, comma = pieces(part.region.phrase), Piece(", ")
+        again = [comma, *phrase] * (self.repeats - 1) if boost != 1 else []
+        if _count([*before, *phrase, *again], ctx) > ctx.model.text.capacity:
+            again = []
+        encoded = ctx.encoder.text_pieces([*before, *phrase, *again], part.name)
+        if boost == 1:
+            return Tokens(encoded.tokens, mask=part.share, peak=True, ids=encoded.ids, region=part.name)
+        places = _places(encoded, ctx, part.name)
+        boosted = [k for k, piece in enumerate([*phrase, *again], len(before)) if piece is not comma]
+        counts = tuple((start, stop, boost) for start, stop in _merged(span for k in boosted for span in places[k]))
         return Tokens(encoded.tokens, mask=part.share, counts=counts, peak=True, ids=encoded.ids, region=part.name)
+
+
+def idle_boost(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:
+    """A warning where the scene's boost counts for no method."""
+    if scene.region_boost is not None and scene.method not in BOOSTED:
+        yield f'region_boost changes nothing here: the method "{scene.method}" boosts no phrase; choose bounded.'
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that follow each other as one."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found
 
 
 def _without(caption: str, parts: Sequence[Part]) -> str:
@@ -90,20 +126,20 @@ def _joined(first: str, second: str) -> str:
     return ", ".join(filter(None, [first, second]))
 
 
-def _end_of_words(encoded: EncodedText, ctx: Context, region: str) -> int:
-    """The place behind a text's last word. Raises CapabilityError where the text encoder does not give the places."""
+def _places(encoded: EncodedText, ctx: Context, region: str) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Where each piece of a text is. Raises CapabilityError where the text encoder does not give the places."""
     if not encoded.word_spans:
         raise CapabilityError(
             f'The text encoder of "{ctx.model.name}" does not give the places of words, which the method bounded '
             "counts several times; choose the method attention.",
             region=region,
         )
-    return encoded.word_spans[-1][1]
+    return encoded.word_spans
 
 
-def _count(text: str, ctx: Context) -> int:
-    """The number of tokens of a text's words."""
-    return sum(ctx.model.text.count(piece.words) for piece in pieces(text))
+def _count(parts: Iterable[Piece], ctx: Context) -> int:
+    """The number of tokens of the words of a text's pieces."""
+    return sum(ctx.model.text.count(piece.words) for piece in parts)
 
 
 def _summary(caption: str, parts: Sequence[Part], ctx: Context) -> str:
@@ -112,5 +148,5 @@ def _summary(caption: str, parts: Sequence[Part], ctx: Context) -> str:
     for part in parts:
         if _without(text, [part]) == text:
             longer = _joined(text, part.region.phrase)
-            text = longer if _count(longer, ctx) <= ctx.model.text.capacity else text
+            text = longer if _count(pieces(longer), ctx) <= ctx.model.text.capacity else text
     return text

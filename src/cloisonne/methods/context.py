@@ -56,7 +56,7 @@ class Context:
         return self.model.text.blank()
 
     def summary(self, text: str) -> Conditioning:
-        """What a view has of ``text`` as a whole: pooled text, and the summary that ControlNets read."""
+        """What a view has of ``text`` as a whole: pooled text, and the summary that ControlNets read, one chunk."""
         return self._summary(lambda: self.encoder.text(text))
 
     def negative_summary(self, region: Region | None = None) -> Conditioning:
@@ -67,7 +67,7 @@ class Context:
         """encode: not called for networks that need neither."""
         return Conditioning(
             pooled=encode().pooled if self.model.text.pooled_width else None,
-            summary=encode().tokens if self.summarised else None,
+            summary=encode().tokens[: self.model.text.length] if self.summarised else None,
         )
 
     def shared(self) -> Conditioning:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from cloisonne.models.text.encoder import EncodedText, TextEncoder, with_token_ids
-from cloisonne.scene.prompt import pieces
+from cloisonne.scene.prompt import Piece, pieces
 
 T = TypeVar("T")
 
@@ -43,12 +43,16 @@ class Encoder:
 
         Raises SceneError, about the region if there is one, where it is too long.
         """
-        parts = tuple(pieces(text))
+        return self.text_pieces(pieces(text), region)
+
+    def text_pieces(self, parts: Sequence[Piece], region: str | None = None) -> EncodedText:
+        """The same of a text in pieces, whose places are in ``EncodedText.word_spans``."""
+        text = tuple(parts)
 
         def encode() -> EncodedText:
-            return self.texts.encode(parts, region=region, blank=self.blank)
+            return self.texts.encode(text, region=region, blank=self.blank)
 
-        return self.once(("text", parts), encode, encode)
+        return self.once(("text", text), encode, encode)
 
     def tokens(self, ids: Sequence[int], weights: Sequence[float] = ()) -> EncodedText:
         """Token ids and the weight of each; () is 1 for all. For methods that build sequences of their own."""

@@ -5,9 +5,10 @@ the tests follow it. The fields of a kind are in ``scene/conditions/kinds.py``.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from cloisonne.methods import answers as options
-from cloisonne.methods import control, exemplar, ip_adapter, lora
+from cloisonne.methods import bounded, control, exemplar, ip_adapter, lora
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import ConditionKind, Contribution, Variant
 from cloisonne.methods.layout import Part
@@ -35,7 +36,7 @@ KINDS: dict[str, ConditionKind] = {
             options.BY_BOX,
             support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT, flux=support.NOT_JOINT),
         ),
-        _phrase("bounded", options.MASKED, support.OF_UNETS),
+        replace(_phrase("bounded", options.MASKED, support.OF_UNETS), warnings=bounded.idle_boost),
         _phrase("bounded-words", options.MASKED, support.OF_UNETS),
         _phrase(
             "isolated",

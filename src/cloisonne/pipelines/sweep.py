@@ -31,6 +31,7 @@ SCENE_OPTIONS = (
     "spacing",
     "eta",
     "method",
+    "region_boost",
     "overlap",
     "strength",
     "caption",

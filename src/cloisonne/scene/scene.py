@@ -89,6 +89,8 @@ class Scene(Value):
         lora: LoRAs of the model by name, with scales, that apply to the whole image.
         model: name or folder.
         method: how regions condition the network.
+        region_boost: how many times the words of a region's phrase count in its region, 1 to 1,000,000, for the methods
+            bounded and bounded-words.
         overlap: the rule for overlapping regions.
         background: an image to change (path, data URI, PIL image, array or tensor). With regions, only they are
             repainted (inpainting); without, the whole image is changed (image-to-image).
@@ -117,6 +119,7 @@ class Scene(Value):
     lora: LoraField = ()
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
     method: MethodName | None = None
+    region_boost: float | None = Field(default=None, strict=True, ge=1, le=1e6)
     overlap: Overlap = "blend"
     background: Background | None = None
     strength: Fraction = 1.0

@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.joint import JointLayout, Segment, dense_joint_attention, joint_attention, query_groups
+from cloisonne.core.attention.regional import dense
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
+from cloisonne.core.plan import Site
 
 PIXELS = 12
 IMAGE_FIRST, TEXT_FIRST = (0, PIXELS), (9, 9 + PIXELS)
@@ -87,6 +90,51 @@ def test_a_weight_counts_a_token_as_often() -> None:
     expected = F.scaled_dot_product_attention(q[:, :, 3:], keys, values)
     found = joint_attention(q, k, v, query_groups(once))[:, :, 3:]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_counted_token_is_a_token_that_stands_there_as_often() -> None:
+    """For image tokens, within weights and masks; what texts attend to stays as it is."""
+    weight = torch.tensor([0.0] * 4 + [1.0] * 4 + [0.5] * 4)
+    plain = JointLayout((Segment(0, 4), Segment(4, 8, weight)), (8, 8 + PIXELS))
+    counted = JointLayout((Segment(0, 4), Segment(4, 8, weight, ((1, 3, 3.0),))), plain.image)
+    again = (Segment(0, 4), Segment(4, 8, weight), Segment(8, 10, weight), Segment(10, 12, weight))
+    q, k, v = tensors(counted.length)
+    found = joint_attention(q, k, v, query_groups(counted))
+    longer = [torch.cat([x[:, :, :8], x[:, :, 5:7], x[:, :, 5:7], x[:, :, 8:]], 2) for x in (q, k, v)]
+    expected = joint_attention(*longer, query_groups(JointLayout(again, (12, 12 + PIXELS))))
+    torch.testing.assert_close(found[:, :, 8:], expected[:, :, 12:], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(found[:, :, 12:], joint_attention(q, k, v, query_groups(plain))[:, :, 12:], atol=1e-3)
+    assert torch.equal(found[:, :, :8], joint_attention(q, k, v, query_groups(plain))[:, :, :8])
+
+
+def test_text_of_a_region_is_its_softmax_where_nothing_else_is_attended_to() -> None:
+    """With image keys that take no part, joint attention is the attention of cross-attention layers by region."""
+    counts = ((2, 4, 50.0),)
+    masks = [torch.tensor(own, dtype=torch.float32) for own in WEIGHTS["hard"]]
+    rest = 1 - sum(masks)
+    segments = (Segment(0, 4, rest), Segment(4, 9, masks[0], counts), Segment(9, 14, masks[1], counts))
+    given = JointLayout(segments, (14, 14 + PIXELS))
+    q, k, v = tensors(given.length)
+    bias = given.bias()
+    bias[14:, 14:] = -torch.inf
+    found = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)[:, :, 14:]
+    own_masks = [own.weight.view(3, 4) for own in segments if own.weight is not None]
+    texts = TextSequences(
+        [
+            TextSequence(0, torch.full((own.stop - own.start, 1), float(own.start)), mask, counts=own.counts)
+            for own, mask in zip(segments, own_masks, strict=True)
+        ],
+        1,
+    )
+
+    def project(tokens: Tensor) -> tuple[Tensor, Tensor]:
+        start = int(tokens[0, 0, 0])
+        first, second = (x[0, :, start : start + tokens.shape[1]].transpose(0, 1).reshape(1, -1, 24) for x in (k, v))
+        return first, second
+
+    own_q = q[:1, :, 14:].transpose(1, 2).reshape(1, PIXELS, 24)
+    expected = dense(own_q, 3, project, Site("layer", (3, 4), "cross"), texts)
+    torch.testing.assert_close(found[0].transpose(0, 1).reshape(PIXELS, 24), expected[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["flux", "sd3"])

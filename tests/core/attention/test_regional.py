@@ -84,13 +84,23 @@ def strict_rows(words: Words, soft: Tensor) -> list[TextSequence]:
 
 def counted_texts(words: Words, soft: Tensor) -> list[TextSequence]:
     return [
-        TextSequence(0, words(0, 12), soft[0], ((3, 6, 20.0), (9, 12, 0.5))),
+        TextSequence(0, words(0, 12), soft[0], counts=((3, 6, 20.0), (9, 12, 0.5))),
         TextSequence(0, words(1)),
-        TextSequence(1, words(2, 12), None, ((0, 1, 300.0), (4, 6, soft[2]))),
+        TextSequence(1, words(2, 12), None, ((4, 6, soft[2]),), ((0, 1, 300.0), (5, 6, 3.0))),
     ]
 
 
-CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows, counted_texts]
+def counted_stripes(words: Words, soft: Tensor) -> list[TextSequence]:
+    """Counts alone, and next to a mask of the same launch."""
+    own = [TextSequence(0, words(i), mask, counts=((2, 2 + i, 300.0),)) for i, mask in enumerate(columns(4), 1)]
+    return [
+        *own,
+        *(replace(text, row=1, bias_masks=((0, 2, soft[1]),)) for text in own[:1]),
+        *(replace(text, row=1) for text in own[1:]),
+    ]
+
+
+CASES = [soft_texts, striped_texts, mixed_texts, strict_texts, strict_rows, counted_texts, counted_stripes]
 
 
 @pytest.mark.parametrize("grid", [(16, 16), (4, 4), (3, 5), (1, 1)])
@@ -138,7 +148,9 @@ def test_dense_is_the_written_definition(case: Callable[..., list[TextSequence]]
             w = 1.0 if text.mask is None else text.mask.flatten()[p].item()
             bias = torch.zeros(len(text.value))
             for start, stop, mask in text.bias_masks:
-                bias[start:stop] = mask.flatten()[p].log() if isinstance(mask, Tensor) else math.log(mask)
+                bias[start:stop] += mask.flatten()[p].log()
+            for start, stop, times in text.counts:
+                bias[start:stop] += math.log(times)
             k, v = (x.view(-1, HEADS, 16) for x in project(text.value))
             own = q[row, p].view(HEADS, 16)
             attention = ((own * k).sum(-1).T / 4 + bias).softmax(-1)
@@ -182,8 +194,11 @@ def test_strict_everywhere_is_not_strict(words: Words) -> None:
     torch.testing.assert_close(out[0], out[1], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("counts", [(), ((2, 4, 300.0),)])
 @pytest.mark.parametrize("count", [2, 4, 8, 16])
-def test_attention_work_does_not_grow_with_disjoint_regions(count: int, words: Words) -> None:
+def test_attention_work_does_not_grow_with_disjoint_regions(
+    count: int, counts: tuple[tuple[int, int, float], ...], words: Words
+) -> None:
     def flops(texts: list[TextSequence], form: Any) -> int:
         together = TextSequences(texts, 1)
         form(queries(1), HEADS, project, SITE, together)
@@ -191,7 +206,9 @@ def test_attention_work_does_not_grow_with_disjoint_regions(count: int, words: W
             form(queries(1), HEADS, project, SITE, together)
         return counter.get_total_flops()
 
-    texts = [TextSequence(0, words(i), mask) for i, mask in enumerate(columns(count))]
+    texts = [TextSequence(0, words(i), mask, counts=counts) for i, mask in enumerate(columns(count))]
+    biases = [block.bias for block in TextSequences(texts, 1).gathering(GRID).blocks]
+    assert all(bias is None if not counts else bias is not None and bias.shape[2] == 1 for bias in biases)
     one = flops([TextSequence(0, words(0))], gathered)
     assert one == 4 * 16 * 16 * 7 * 32
     assert flops(texts, gathered) == one

@@ -207,7 +207,7 @@ def test_packing_is_diffusers() -> None:
 def test_weights_of_words_change_their_tokens_alone(model: Model) -> None:
     plain, weighted = (model.text.encode(pieces(text)) for text in ("a red car", "a (red:1.5) car"))
     changed = (plain.tokens != weighted.tokens).any(1).nonzero().flatten().tolist()
-    (start, stop) = weighted.word_spans[1]
+    ((start, stop),) = weighted.word_spans[1]
     assert changed == list(range(start, stop))
     assert plain.used == weighted.used == model.text.count("a red car") + 1
     assert len(plain.tokens) == LENGTH

@@ -70,6 +70,19 @@ def test_maps_are_of_the_ordinary_picture(request: pytest.FixtureRequest, method
     torch.testing.assert_close(looked.result.latents, generate(scene, model).latents, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("method", ["bounded", "bounded-words"])
+def test_boosted_phrases_are_read_with_their_repetition(tiny: Model, method: str) -> None:
+    """The share of a phrase grows with its boost, and is its softmax weight: nearly all of it."""
+    scene = SCENE.replace(method=method, regions=(CAT.replace(box=(0.0, 0.0, 0.5, 0.5)), CAR))
+    reading = read_words(scene, tiny)
+    assert [len(reading.readers[name][0].words) for name in ("pet", "my/car")] == [4, 6]
+    found = [attention_pictures(scene.replace(region_boost=boost), tiny) for boost in (2, 1000, 1e6)]
+    for name in ("pet", "my/car"):
+        low, usual, high = (one.shares[name] for one in found)
+        assert 0 < low < usual < high <= 1 + 1e-6
+        assert high > 0.999
+
+
 def test_a_region_of_a_part_of_the_walk_is_read_in_that_part(tiny: Model) -> None:
     looked = attention_pictures(SCENE.replace(regions=(CAT.replace(stop=0.5), CAR)), tiny)
     assert tuple(looked.maps["pet"]) == (0, 1)

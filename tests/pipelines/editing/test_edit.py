@@ -54,6 +54,15 @@ def test_halves_say_what_is_there_before_and_after() -> None:
     ]
 
 
+@pytest.mark.parametrize("field", ["caption", "negative", "phrase"])
+def test_texts_of_several_chunks_are_refused(tiny: Model, field: str) -> None:
+    long = " ".join(["cat"] * 80)
+    given = scene(TREE.replace(phrase=long), CHANGE) if field == "phrase" else scene(CHANGE).replace(**{field: long})
+    given = given.replace(method="multidiffusion")
+    with pytest.raises(SceneError, match="takes more than 75 tokens, which edits cannot read; shorten"):
+        Pair.of(given, tiny)
+
+
 def test_edits_survive_json() -> None:
     given = scene(TREE, CHANGE)
     assert Scene.from_json(given.to_json()) == given

@@ -21,13 +21,13 @@ class Block:
     """TextSequences of equal length that are attended in one launch.
 
     texts: their numbers; slots ``start .. start + len(texts) * queries`` hold their pixels, each padded to ``queries``.
-    bias: [T, 1, queries, N], added to the logits, or None.
+    bias: [T, 1, queries, N], added to the logits, [T, 1, 1, N] where that of no text depends on the pixel, or None.
     """
 
     texts: tuple[int, ...]
     start: int
     queries: int
-    bias: Float[Tensor, "T 1 queries N"] | None
+    bias: Float[Tensor, "T 1 _ N"] | None
 
     @property
     def stop(self) -> int:
@@ -67,12 +67,13 @@ def gathering(
     rows: Sequence[int],
     lengths: Sequence[int],
     shares: Float[Tensor, "T Q"],
-    biases: Sequence[Float[Tensor, "Q _"] | None],
+    biases: Sequence[Float[Tensor, "_ _"] | None],
 ) -> Gathering:
     """Build the tables of one grid.
 
     rows, lengths: row and number of tokens of each text. shares: [T, Q], weight of each text at each pixel of its row,
-    adding up to 1 over the texts of a row. biases: [Q, N] of each text, or None. Tables are on the device of shares.
+    adding up to 1 over the texts of a row. biases: [Q, N] of each text, [1, N] where it is the same for all pixels, or
+    None. Tables are on the device of shares.
     """
     device, num_pixels = shares.device, shares.shape[1]
     shares = shares.cpu()
@@ -88,8 +89,8 @@ def gathering(
         for place, i in enumerate(texts):
             order.append(padded[i] + rows[i] * num_pixels)
             slots[i] = start + place * queries + torch.arange(counts[i])
-        bias = [b[padded[i].to(b.device)] for i in texts if (b := biases[i]) is not None]
-        blocks.append(Block(tuple(texts), start, queries, torch.stack(bias)[:, None].to(device) if bias else None))
+        bias = _bias([biases[i] for i in texts], [padded[i] for i in texts])
+        blocks.append(Block(tuple(texts), start, queries, None if bias is None else bias.to(device)))
         start = blocks[-1].stop
     pixels = torch.cat([covered[i] + row * num_pixels for i, row in enumerate(rows)])
     by_pixel = pixels.argsort(stable=True)
@@ -103,6 +104,17 @@ def gathering(
         begins=torch.searchsorted(pixels[by_pixel], torch.arange(int(pixels.max()) + 1)).to(device),
         shares=None if alone else share[by_pixel].to(device),
     )
+
+
+def _bias(biases: Sequence[Tensor | None], pixels: Sequence[Tensor]) -> Tensor | None:
+    """[T, 1, queries, N], [T, 1, 1, N] or None from the bias and the pixels of each text."""
+    given = [bias for bias in biases if bias is not None]
+    if any(len(bias) > 1 for bias in given):
+        given = [
+            bias.expand(len(own), -1) if len(bias) == 1 else bias[own.to(bias.device)]
+            for bias, own in zip(given, pixels, strict=True)
+        ]
+    return torch.stack(given)[:, None] if given else None
 
 
 def _batches(lengths: Sequence[int], counts: Sequence[int], biased: Sequence[bool]) -> list[list[int]]:

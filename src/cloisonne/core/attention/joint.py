@@ -3,7 +3,8 @@
 One sequence holds a caption, the phrases of regions and the image. A phrase attends to itself and to the image tokens
 of its region; an image token attends to the caption, to the phrases of its regions and to the image; the caption
 attends to everything (isolated texts, 3DIS-FLUX, arXiv 2501.05131, section 3.2). A weight w of a phrase at an image
-token adds ``log w`` to its logits. Optionally image tokens attend only to image tokens that share a region with them.
+token adds ``log w`` to its logits, and so does a count of some of its tokens (``Tokens.counts``). Optionally image
+tokens attend only to image tokens that share a region with them.
 
 :func:`joint_attention` sorts the queries into groups that attend to the same keys, so that no mask is needed in the
 kernel and work follows the covered area; :func:`dense_joint_attention` is the definition and its oracle.
@@ -29,11 +30,13 @@ class Segment:
     """Tokens ``start .. stop`` of the sequence that are no image tokens: a caption, a phrase, or a reference picture.
 
     weight: [Q] >= 0, how much the segment counts at each image token; None for a caption, which counts everywhere.
+    counts: (start, stop, times): these tokens of the segment count ``times`` > 0 times for image tokens.
     """
 
     start: int
     stop: int
     weight: Float[Tensor, " Q"] | None = None
+    counts: tuple[tuple[int, int, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +65,15 @@ class JointLayout:
         start, stop = self.image
         bias = torch.zeros(self.length, self.length)
         for own in self.segments:
+            for first, last, times in own.counts:
+                bias[start:stop, own.start + first : own.start + last] = math.log(times)
             if own.weight is None:
                 continue
             outside = torch.ones(self.length, dtype=torch.bool)
             outside[own.start : own.stop] = False
             bias[own.start : own.stop, outside] = -torch.inf
             bias[own.start : own.stop, start:stop] = torch.where(own.weight.cpu() > 0, 0.0, -torch.inf)
-            bias[start:stop, own.start : own.stop] = own.weight.cpu().float().log()[:, None]
+            bias[start:stop, own.start : own.stop] += own.weight.cpu().float().log()[:, None]
         if self.isolated:
             bias[start:stop, start:stop] = torch.where(self._shared(), 0.0, -torch.inf)
         return bias
@@ -90,8 +95,9 @@ class JointLayout:
 class QueryGroup:
     """Queries that attend to the same keys: indices [n] and [m] into the sequence.
 
-    bias: [n, R] and columns: [m, R], 1 where a key belongs to segment r, else 0; ``bias @ columns.T`` is added to the
-    logits. Both are None where that is 0.
+    ``bias @ columns.T``, of bias [n, R] and columns [m, R], is added to the logits: for each segment with weights their
+    logarithms and 1 at its keys, for each counted span 1 and the logarithm of its times there. Both are None where that
+    is 0.
     """
 
     queries: Int[Tensor, " n"]
@@ -106,17 +112,18 @@ def query_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tup
     Nothing of size [S, S] is made.
     """
     regions = [segment for segment in layout.segments if segment.weight is not None]
-    if not regions:
+    captions = [segment for segment in layout.segments if segment.weight is None]
+    if not regions and not any(own.counts for own in captions):
         return ()
     image = torch.arange(*layout.image)
-    everywhere = [torch.arange(own.start, own.stop) for own in layout.segments if own.weight is None]
+    everywhere = [torch.arange(own.start, own.stop) for own in captions]
     covered = layout.covered()
     groups = [QueryGroup(torch.cat(everywhere), torch.arange(layout.length))] if everywhere else []
     for own, inside in zip(regions, covered, strict=True):
         tokens = torch.arange(own.start, own.stop)
         groups.append(QueryGroup(tokens, torch.cat([tokens, image[inside]]).sort().values))
     unique: Any = torch.unique  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    found: tuple[Tensor, Tensor] = unique(covered, dim=1, return_inverse=True)
+    found: tuple[Tensor, Tensor] = unique(covered, dim=1, return_inverse=True) if regions else _one_pattern(image)
     patterns, pattern_of = found
     for number, pattern in enumerate(patterns.T):
         inside = pattern_of == number
@@ -126,19 +133,30 @@ def query_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tup
             shared = image[covered[pattern].any(0) if own else ~covered.any(0)]
         phrases = [torch.arange(region.start, region.stop) for region in own]
         keys = torch.cat([*everywhere, *phrases, shared]).sort().values
-        groups.append(QueryGroup(image[inside], keys, *_factors(own, inside, keys)))
+        groups.append(QueryGroup(image[inside], keys, *_factors([*captions, *own], inside, keys)))
     return tuple(_on(group, device) for group in groups)
+
+
+def _one_pattern(image: Int[Tensor, " Q"]) -> tuple[Tensor, Tensor]:
+    """The patterns where there are no regions: one, of all image tokens."""
+    return torch.zeros(0, 1, dtype=torch.bool), torch.zeros(len(image), dtype=torch.long)
 
 
 def _factors(
     segments: Sequence[Segment], inside: Bool[Tensor, " Q"], keys: Int[Tensor, " m"]
 ) -> tuple[Float[Tensor, "n R"], Float[Tensor, "m R"]] | tuple[()]:
-    """The bias of some image tokens and the columns of their keys; () where all weights are 1."""
-    weights = [own.weight.cpu()[inside].float() for own in segments if own.weight is not None]
-    if all(bool((weight == 1).all()) for weight in weights):
+    """The bias of some image tokens and the columns of their keys; () where all weights and counts are 1."""
+    factors: list[tuple[Tensor, Tensor]] = []
+    for own in segments:
+        weight = torch.ones(int(inside.sum())) if own.weight is None else own.weight.cpu()[inside].float()
+        if not bool((weight == 1).all()):
+            factors.append((weight.log(), ((keys >= own.start) & (keys < own.stop)).float()))
+        for start, stop, times in own.counts:
+            counted = (keys >= own.start + start) & (keys < own.start + stop)
+            factors.append((torch.ones(len(weight)), counted.float() * math.log(times)))
+    if not factors:
         return ()
-    columns = [((keys >= own.start) & (keys < own.stop)).float() for own in segments]
-    return torch.stack(weights, 1).log(), torch.stack(columns, 1)
+    return torch.stack([bias for bias, _ in factors], 1), torch.stack([column for _, column in factors], 1)
 
 
 def _on(group: QueryGroup, device: torch.device | str) -> QueryGroup:

@@ -26,15 +26,17 @@ class Projection(Protocol):
 class TextSequence:
     """One sequence of tokens [N, D] that one row attends to where its mask [H, W] is set (None = everywhere).
 
-    bias_masks: (start, stop, mask): these tokens get ``log(mask)`` added to their logits; mask is [H, W], or one number
-    for all pixels. loras: those that change its keys and values. peak: whether its weight at a coarse grid is scaled so
-    that its maximum is the mask's own; the row's other sequences yield (:meth:`TextSequences.shares`).
+    bias_masks: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. counts: (start, stop,
+    times): these get ``log(times)`` at every pixel. loras: those that change its keys and values. peak: whether its
+    weight at a coarse grid is scaled so that its maximum is the mask's own; the row's other sequences yield
+    (:meth:`TextSequences.shares`).
     """
 
     row: int
     value: Float[Tensor, "N D"]
     mask: Float[Tensor, "H W"] | None = None
-    bias_masks: tuple[tuple[int, int, Float[Tensor, "H W"] | float], ...] = ()
+    bias_masks: tuple[tuple[int, int, Float[Tensor, "H W"]], ...] = ()
+    counts: tuple[tuple[int, int, float], ...] = ()
     loras: LoraScales = ()
     peak: bool = False
 
@@ -44,15 +46,24 @@ class TextSequence:
             return torch.ones(grid[0] * grid[1], device=self.value.device)
         return _area(self.mask, grid)
 
-    def bias(self, grid: tuple[int, int]) -> Float[Tensor, "Q N"] | None:
-        """[Q, N] to add to the logits, or None. The least is the log of the smallest float, so that none is -inf."""
-        if not self.bias_masks:
+    def bias(self, grid: tuple[int, int]) -> Float[Tensor, "_ N"] | None:
+        """[Q, N] to add to the logits, [1, N] where it is the same for all pixels, or None.
+
+        The least is the log of the smallest float, so that none is -inf.
+        """
+        if not self.bias_masks and not self.counts:
             return None
-        bias = self.value.new_zeros(grid[0] * grid[1], len(self.value), dtype=torch.float32)
+        rows = grid[0] * grid[1] if self.bias_masks else 1
+        bias = self.value.new_zeros(rows, len(self.value), dtype=torch.float32)
         for start, stop, mask in self.bias_masks:
-            counts = _area(mask, grid) if isinstance(mask, Tensor) else bias.new_tensor([mask])
-            bias[:, start:stop] += counts.clamp_min(torch.finfo(torch.float32).tiny).log()[:, None]
+            bias[:, start:stop] += _log(_area(mask, grid))[:, None]
+        for start, stop, times in self.counts:
+            bias[:, start:stop] += _log(bias.new_tensor([times]))
         return bias
+
+
+def _log(counts: Tensor) -> Tensor:
+    return counts.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def _area(mask: Float[Tensor, "H W"], grid: tuple[int, int]) -> Float[Tensor, " Q"]:
@@ -78,7 +89,9 @@ class TextSequences:
         """Every row has one text, all of the same length: what stock attention can do, whatever their masks."""
         lengths = {len(text.value) for text in self.texts}
         return (
-            len(self.texts) == self.num_rows and len(lengths) == 1 and not any(text.bias_masks for text in self.texts)
+            len(self.texts) == self.num_rows
+            and len(lengths) == 1
+            and not any(text.bias_masks or text.counts for text in self.texts)
         )
 
     @property
@@ -129,7 +142,7 @@ class TextSequences:
         return scaled
 
     def biases(self, grid: tuple[int, int]) -> list[Tensor | None]:
-        """[Q, N] of each text, or None."""
+        """[Q, N] or [1, N] of each text, or None."""
         if grid not in self._biases:
             self._biases[grid] = [text.bias(grid) for text in self.texts]
         return self._biases[grid]

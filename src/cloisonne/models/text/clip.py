@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from cloisonne.errors import CheckpointError, SceneError
 from cloisonne.models.checkpoints.parts import TextPart
 from cloisonne.models.text import replaced_embeddings
 from cloisonne.models.text.cache import TextCache
+from cloisonne.models.text.chunks import MAX_CHUNKS, chunks, spans
 from cloisonne.models.text.encoder import EncodedText, weighted
 from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.scene.prompt import Piece
@@ -21,9 +21,10 @@ class ClipTextEncoder:
     """Stable Diffusion's text conditioning: start token, text, end token, padding, all of them attended to.
 
     With one encoder, tokens are its last layer's output, normalised. With the two of Stable Diffusion XL they are the
-    last but one layer's outputs of both, concatenated, and the second one's projection is the pooled text. Attributes
-    as in :class:`~cloisonne.models.text.encoder.TextEncoder`. tokenizer: for methods that build sequences of their own.
-    device: where it runs; None means the device of its weights.
+    last but one layer's outputs of both, concatenated, and the second one's projection is the pooled text. A text of
+    more than ``capacity`` tokens is several chunks (``chunks.py``), and the first one's pooled text is its own.
+    Attributes as in :class:`~cloisonne.models.text.encoder.TextEncoder`. tokenizer: for methods that build sequences of
+    their own. device: where it runs; None means the device of its weights.
     """
 
     def __init__(
@@ -56,32 +57,35 @@ class ClipTextEncoder:
 
     def encode(self, pieces: Sequence[Piece], *, region: str | None = None, blank: bool = False) -> EncodedText:
         """Encode a text; see :class:`~cloisonne.models.text.encoder.TextEncoder`."""
-        ids = self.padded_ids(*(piece.words for piece in pieces), region=region)
-        counts = [len(self.token_ids(piece.words)) for piece in pieces]
-        spans = tuple(pairwise(accumulate(counts, initial=1)))
-        weights = [1.0] * len(ids)
-        for (start, stop), piece in zip(spans, pieces, strict=True):
-            weights[start:stop] = [piece.weight] * (stop - start)
-        return replace(self.encode_ids(ids, weights, blank=blank), word_spans=spans)
+        ids = [self.token_ids(piece.words) for piece in pieces]
+        found = chunks(ids, self.capacity, self._is_comma, self._ends_word)
+        if len(found) > MAX_CHUNKS:
+            raise self._too_long([piece.words for piece in pieces], sum(map(len, ids)), MAX_CHUNKS, region)
+        encoded: list[EncodedText] = []
+        for chunk in found:
+            weights = [1.0, *(pieces[token.piece].weight for token in chunk)]
+            weights += [1.0] * (self.length - len(weights))
+            encoded.append(self.encode_ids(self._padded([token.id for token in chunk]), weights, blank=blank))
+        return EncodedText(
+            tokens=torch.cat([own.tokens for own in encoded]),
+            pooled=encoded[0].pooled,
+            ids=tuple(i for own in encoded for i in own.ids or ()),
+            word_spans=spans(found, len(pieces), self.length),
+        )
 
     def count(self, text: str) -> int:
         """The tokens that a plain text takes, without start, end and padding."""
         return len(self.token_ids(text))
 
     def padded_ids(self, *texts: str, region: str | None = None) -> list[int]:
-        """The ids of concatenated texts, padded to ``length``.
+        """The ids of concatenated texts as one chunk, padded to ``length``.
 
         Raises SceneError, with the region's name if given, where they are too long; they are never truncated.
         """
         found = [i for text in texts for i in self.token_ids(text)]
         if len(found) > self.capacity:
-            raise SceneError(
-                f'"{_shortened("".join(texts))}" takes {len(found)} tokens, but the model reads at most '
-                f"{self.capacity}; shorten it.",
-                region=region,
-            )
-        start, *rest = self._empty
-        return [start, *found, *rest[: self.length - 1 - len(found)]]
+            raise self._too_long(texts, len(found), 1, region)
+        return self._padded(found)
 
     def token_ids(self, text: str) -> list[int]:
         """The ids of a text, without start, end and padding, of any length."""
@@ -142,6 +146,24 @@ class ClipTextEncoder:
         ids = self.tokenizer("", padding="max_length", max_length=self.length).input_ids
         self.tokenizer("", add_special_tokens=False, verbose=False)
         return tuple(ids)
+
+    def _padded(self, ids: Sequence[int]) -> list[int]:
+        """At most ``capacity`` ids between a start and an end, with padding."""
+        start, *rest = self._empty
+        return [start, *ids, *rest[: self.length - 1 - len(ids)]]
+
+    def _is_comma(self, token: int) -> bool:
+        return self.tokenizer.convert_ids_to_tokens(token) == ",</w>"
+
+    def _ends_word(self, token: int) -> bool:
+        return self.tokenizer.convert_ids_to_tokens(token).endswith("</w>")
+
+    def _too_long(self, texts: Sequence[str], count: int, most: int, region: str | None) -> SceneError:
+        return SceneError(
+            f'"{_shortened("".join(texts))}" takes {count} tokens, but the model reads at most '
+            f"{most * self.capacity}; shorten it.",
+            region=region,
+        )
 
     def _batch(self, ids: Sequence[int]) -> Tensor:
         return torch.tensor([list(ids)], device=self._device or self.module.device)

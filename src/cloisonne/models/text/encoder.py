@@ -16,16 +16,17 @@ from cloisonne.scene.prompt import Piece
 class EncodedText:
     """An encoded text.
 
-    tokens: [N, D], float32; of several encoders one sequence after the other. pooled: [P], float32, or None for
-    encoders without pooled text. ids: [N], the token ids that were encoded, None where one list does not describe them.
-    word_spans: (start, stop) in ``tokens`` of each piece of the text, where known. used: how many tokens, from the
-    first one, are the text and its end token; the others are padding. None where all count.
+    tokens: [N, D], float32; of several encoders, or of the chunks of a long text, one sequence after the other.
+    pooled: [P], float32, or None for encoders without pooled text. ids: [N], the token ids that were encoded, None
+    where one list does not describe them. word_spans: where in ``tokens`` each piece of the text is, as (start, stop);
+    several where it is in several sequences, () where that is not known. used: how many tokens, from the first one, are
+    the text and its end token; the others are padding. None where all count.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
     ids: tuple[int, ...] | None = None
-    word_spans: tuple[tuple[int, int], ...] = ()
+    word_spans: tuple[tuple[tuple[int, int], ...], ...] = ()
     used: int | None = None
 
     @property
@@ -38,7 +39,7 @@ class EncodedText:
 class TextEncoder(Protocol):
     """A model's text encoder, or its several ones as one.
 
-    length: tokens of an encoded text, N. capacity: how many of them a text's own words can take. width: D.
+    length: tokens of an encoded text of one chunk, N. capacity: how many of them a text's own words can take. width: D.
     pooled_width: P, 0 without pooled text. learned: textual inversions. zero_when_empty: an empty negative prompt is
     :meth:`blank` in place of an encoded text. has_positions: whether its tokenizer has ReCo's position tokens.
     modules: the networks that hold its weights.
@@ -74,7 +75,7 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, pieces: Sequence[Piece], *, region: str | None = None, blank: bool = False) -> EncodedText:
-        """Encode a text of weighted pieces, padded to ``length``.
+        """Encode a text of weighted pieces, padded to ``length``, or to a multiple where longer texts can be read.
 
         Args:
             pieces: The text in order; () is the empty text.
@@ -82,13 +83,13 @@ class TextEncoder(Protocol):
             blank: Return zeros of the same shape and run no network; the text is checked all the same.
 
         Raises:
-            SceneError: The text is longer than ``capacity``; it is never truncated.
+            SceneError: The text is longer than the encoder reads; it is never truncated.
             CapabilityError: The model takes no text.
         """
         ...
 
     def count(self, text: str) -> int:
-        """The tokens that a plain text takes of ``capacity``."""
+        """The tokens that a plain text takes, without start, end and padding."""
         ...
 
     def blank(self) -> EncodedText:

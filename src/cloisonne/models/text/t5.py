@@ -94,14 +94,24 @@ class FluxTextEncoder:
             )
         spans = _spans(pieces, ends)
         if blank:
-            return EncodedText(tokens=self._zeros(), pooled=self._no_pooled(), word_spans=spans, used=len(ids) + 1)
+            return EncodedText(
+                tokens=self._zeros(),
+                pooled=self._no_pooled(),
+                word_spans=tuple((span,) for span in spans),
+                used=len(ids) + 1,
+            )
         tokens = self._t5.encoded(ids)
         if any(piece.weight != 1 for piece in pieces):
             weights = [1.0] * self.length
             for (start, stop), piece in zip(spans, pieces, strict=True):
                 weights[start:stop] = [piece.weight] * (stop - start)
             tokens = weighted(tokens, self._t5.encoded([]), weights)
-        return EncodedText(tokens=tokens, pooled=self._pooled.encoded(text), word_spans=spans, used=len(ids) + 1)
+        return EncodedText(
+            tokens=tokens,
+            pooled=self._pooled.encoded(text),
+            word_spans=tuple((span,) for span in spans),
+            used=len(ids) + 1,
+        )
 
     def count(self, text: str) -> int:
         """The tokens of T5 that a plain text takes, without the end token."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
 from cloisonne.pipelines.attention_maps.files import PICTURE, check_folder, strip_paths
-from cloisonne.pipelines.attention_maps.token_spans import mean_map, read_words
+from cloisonne.pipelines.attention_maps.token_spans import mean_map, phrase_share, read_words
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.output.contact_sheet import contact_sheet
 from cloisonne.pipelines.output.files import make_folder
@@ -31,12 +31,14 @@ class AttentionPictures:
 
     maps: by region and step index, [h, w] in [0, 1]: the cross-attention probability of the phrase's words at each
     position, the mean over words, heads, and layers of that grid. A region has no map of a step in which it is
-    inactive. steps: the mapped step indices. count: number of all steps. window: the maps' area in the upright image.
-    unread: regions without a map, with the reason.
+    inactive. shares: by region, how much of the attention within it its phrase has, in [0, 1], over all steps. steps:
+    the mapped step indices. count: number of all steps. window: the maps' area in the upright image. unread: regions
+    without a map, with the reason.
     """
 
     result: Result
     maps: Mapping[str, Mapping[int, Tensor]]
+    shares: Mapping[str, float]
     steps: tuple[int, ...]
     count: int
     window: Window
@@ -91,6 +93,7 @@ def attention_pictures(scene: Scene, model: Model, *, on_step: OnStep | None = N
     return AttentionPictures(
         result=result,
         maps={name: own for name, own in maps.items() if own},
+        shares={name: share for name in reading.readers if (share := phrase_share(name, reading, result.run))},
         steps=steps,
         count=reading.count,
         window=reading.window,

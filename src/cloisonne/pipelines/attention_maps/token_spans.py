@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.token_maps import TokenMaps
-from cloisonne.core.plan import Conditioning, View
+from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.core.run import Run
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.layout import Placed
@@ -29,11 +30,13 @@ _NORMALISED = ("reco", "words")
 class Reading:
     """Readers of a scene's attention.
 
-    readers: by region, one for each view whose text holds its phrase. unread: the other regions, with the reason.
-    count: number of steps. window: the canvas's area in the image, in pixels.
+    readers: by region, one for each view whose text holds its phrase. inside: [h, w] by region, the cells of the maps
+    that lie within it, or that hold most of it. unread: the other regions, with the reason. count: number of steps.
+    window: the canvas's area in the image, in pixels.
     """
 
     readers: dict[str, list[TokenMaps]]
+    inside: dict[str, Tensor]
     unread: dict[str, str]
     count: int
     window: Window
@@ -59,8 +62,10 @@ def read_words(scene: Scene, model: Model) -> Reading:
             reader = TokenMaps(stream=view.stream, words=words, grid=grid, view=view.name, when=view.when)
             readers.setdefault(name, []).append(reader)
     width, height = size_of(prepared.scene)
+    masks = {p.name: F.adaptive_avg_pool2d(torch.from_numpy(p.mask)[None], grid)[0] for p in placed}
     return Reading(
         readers={name: readers[name] for name in (region.name or "" for region in scene.regions) if name in readers},
+        inside={name: mask > 0.99 * mask.max() for name, mask in masks.items()},
         unread={r.name or "": _why(r, prepared) for r in scene.regions if r.name not in readers},
         count=len(prepared.steps),
         window=prepared.edit.window if prepared.edit else Window(0, 0, width, height),
@@ -71,6 +76,15 @@ def mean_map(readers: Sequence[TokenMaps], run: Run, step: int | None = None) ->
     """Mean map [h, w] in [0, 1] over words and readers of a run, or of one step of it; None if nothing was read."""
     found = [own.mean(0) for reader in readers if (own := reader.mean(run, step)) is not None]
     return torch.stack(found).mean(0).cpu() if found else None
+
+
+def phrase_share(name: str, reading: Reading, run: Run) -> float | None:
+    """How much of the attention within a region its phrase has, in [0, 1]; None if nothing was read.
+
+    The mean over steps, heads, cells, and layers of the maps' grid.
+    """
+    found = [own.sum(0) for reader in reading.readers[name] if (own := reader.mean(run)) is not None]
+    return float(torch.stack(found).mean(0).cpu()[reading.inside[name]].mean()) if found else None
 
 
 def _why(region: Region, prepared: Prepared) -> str:
@@ -104,6 +118,8 @@ def _words_in(view: View, placed: Sequence[Placed], prepared: Prepared) -> dict[
         own = [p for p in placed if _within(view, p.region) and p.name not in separate]
     if not own:
         return {}
+    if boosted := _boosted(branch):
+        return {p.name: boosted[p.name] for p in own if p.name in boosted}
     ids = _ids(branch, prepared)
     backwards = {p.name: _tokens(p.region.phrase, view.when.start, prepared)[::-1] for p in reversed(own)}
     found = spans_of(ids[::-1], backwards)
@@ -116,11 +132,23 @@ def _within(view: View, region: Region) -> bool:
 
 def _ids(branch: Conditioning, prepared: Prepared) -> list[int]:
     """The token ids of a branch in the order of its text sequences; -1 for tokens that are no text."""
-    masked = [piece for piece in branch.tokens if piece.mask is not None]
-    ids: list[int] = []
-    for piece in (*masked, *(piece for piece in branch.tokens if piece.mask is None)):
-        ids += piece.ids or [-1] * len(piece.value)
-    return ids
+    return [i for piece in _sequences(branch) for i in piece.ids or [-1] * len(piece.value)]
+
+
+def _boosted(branch: Conditioning) -> dict[str, tuple[int, ...]]:
+    """By region, the positions of the tokens that count several times in its text."""
+    found: dict[str, tuple[int, ...]] = {}
+    begin = 0
+    for piece in _sequences(branch):
+        if piece.counts and piece.region:
+            found[piece.region] = tuple(begin + i for start, stop, _ in piece.counts for i in range(start, stop))
+        begin += len(piece.value)
+    return found
+
+
+def _sequences(branch: Conditioning) -> list[Tokens]:
+    """The pieces of a branch in the order of its text sequences: those with a mask first."""
+    return sorted(branch.tokens, key=lambda piece: piece.mask is None)
 
 
 def _tokens(phrase: str, moment: float, prepared: Prepared) -> list[int]:

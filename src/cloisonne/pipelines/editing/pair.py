@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.core.conditioning import Conditioning
 from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, layout, place
@@ -52,6 +53,7 @@ class Pair:
         before = prepare(parts.before.replace(**changes), model, given=picture)
         own = {name: getattr(before.scene, name) for name in ("seed", "width", "height")}
         after = prepare(parts.after.replace(**own, **changes), model, given=picture)
+        _refuse_long_texts(before, after)
         for name in (*before.compiled.dropped, *after.compiled.dropped):
             if name in parts.edited:
                 raise SceneError(
@@ -164,6 +166,21 @@ class Pair:
     def _cells(self, mask: Mask) -> Tensor:
         window = mask if self.picture is None else mask[self.picture.window.slices]
         return F.adaptive_max_pool2d(torch.from_numpy((window > 0).astype(np.float32))[None], self.grid)[0]
+
+
+def _refuse_long_texts(*both: Prepared) -> None:
+    """Raise SceneError for a text of several chunks: attention is shared token by token, between texts of one."""
+    for prepared in both:
+        encoder = prepared.ctx.model.text
+        for view in prepared.compiled.plan.views:
+            for branch in view.branches.values():
+                assert isinstance(branch, Conditioning), "a method's branches do not depend on the step"
+                if any(len(piece.value) > encoder.length for piece in branch.tokens):
+                    raise SceneError(
+                        f"A text of this edit takes more than {encoder.capacity} tokens, which edits cannot read; "
+                        "shorten caption, phrase or negative.",
+                        region=view.region,
+                    )
 
 
 def _blended(before: NDArray[np.uint8], after: NDArray[np.uint8], covered: Mask) -> NDArray[np.uint8]:
