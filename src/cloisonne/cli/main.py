@@ -7,12 +7,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cloisonne.cli.doctor import doctor
 from cloisonne.cli.draw import fill, generate, paint
+from cloisonne.cli.editing import Editing
 from cloisonne.cli.evaluate import evaluate
 from cloisonne.cli.grouped import grouped
 from cloisonne.cli.inspect import explain, sweep, words
@@ -23,7 +24,7 @@ from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, w
 from cloisonne.cli.threads import wait_passively
 from cloisonne.cli.train import train
 from cloisonne.cli.translate import translate
-from cloisonne.errors import Cancelled, CloisonneError, SceneError, on_command_line
+from cloisonne.errors import Cancelled, CloisonneError, on_command_line
 
 app = typer.Typer(
     name="cloisonne",
@@ -44,12 +45,6 @@ app.command()(fill)
 app.command()(paint)
 
 
-def _refuse_looks(given: str | None) -> None:
-    """Raise SceneError for the name that an option had in 0.1."""
-    if given is not None:
-        raise SceneError("--looks is now --self-attention-share; use that name.")
-
-
 @app.command()
 @grouped
 def edit(
@@ -65,14 +60,7 @@ def edit(
             metavar="SCENE", help="Scene to read: a JSON file, a PNG with an embedded scene, or - for stdin."
         ),
     ],
-    preset: Annotated[
-        str | None, typer.Option(help="Editing method: follow, mrgd, official, p2p or multidiffusion.")
-    ] = None,
-    self_attention_share: Annotated[
-        float | None,
-        typer.Option(help="Fraction of the steps, 0 to 1, in which edited regions reuse the source's self-attention."),
-    ] = None,
-    looks: Annotated[str | None, typer.Option(hidden=True, callback=_refuse_looks)] = None,
+    editing: Editing,
     overwrite: Overwrite = False,
     no_embed: Annotated[bool, typer.Option("--no-embed", help="Do not embed input images in the PNG.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report to stdout.")] = False,
@@ -88,8 +76,7 @@ def edit(
 
     began = time.perf_counter()
     asked = scene_from(scene, None, [], drawing.given(model=loading.model))
-    given = {"self_attention_share": self_attention_share}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    preset, options = editing.preset, editing.given()
     check_editing(asked, preset, options)
     check_scene(asked)
     check_pair(out, overwrite=overwrite)

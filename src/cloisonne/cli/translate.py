@@ -20,8 +20,8 @@ class Translating:
     preset: Annotated[
         str,
         typer.Option(
-            help="Method: fast (an image encoder gives the concept), learned (fit the concept to the reference), "
-            "vct (the paper) or vct-code (its released code)."
+            help="Method: fast (an image encoder gives the concept), flow (the same without inversion), learned (fit "
+            "the concept to the reference), vct (the paper) or vct-code (its released code)."
         ),
     ] = "fast"
     keep_structure: Annotated[
@@ -29,6 +29,17 @@ class Translating:
         typer.Option(
             help="Fraction of the steps, 0 to 1, that reuse the source's self-attention. Default: the preset's."
         ),
+    ] = None
+    flow_start: Annotated[
+        float | None,
+        typer.Option(help="Preset flow: fraction of the steps, 0 to 1, in which the image changes. Default: 1."),
+    ] = None
+    n_avg: Annotated[
+        int | None, typer.Option(min=1, help="Preset flow: number of noises to average per step. Default: 1.")
+    ] = None
+    learned: Annotated[
+        bool | None,
+        typer.Option("--learned", help="Preset flow: learn the concept as words, which needs no image encoder."),
     ] = None
     concept_strength: Annotated[float, typer.Option(help="Strength of the concept, 0 to 1; 0 returns the source.")] = (
         1.0
@@ -45,7 +56,8 @@ class Translating:
         """Keywords of ``translate``. Refuses a preset or a number that there is not, before anything is loaded."""
         from cloisonne.pipelines.translation.settings import translating_of
 
-        changes = {} if self.rounds is None else {"rounds": self.rounds}
+        names = ("rounds", "flow_start", "n_avg", "learned")
+        changes = {name: value for name in names if (value := getattr(self, name)) is not None}
         translating_of(self.preset, self.keep_structure, changes)
         own = ("preset", "keep_structure", "concept_strength", "cache", "word")
         return {**{name: getattr(self, name) for name in own}, **changes}

@@ -38,7 +38,7 @@ def sample(
     Args:
         plan: The plan; it is not changed, and any number of runs can use it at once.
         sampler: The solver.
-        z: The latents at the noise level of the first step.
+        z: The latents at the noise level of the first step, or as the sampler takes them.
         steps: The denoising steps, noisy to clean.
         noise: The next unit noise for stochastic samplers, usually a :class:`~cloisonne.core.noise.Noise`.
         on_step: May raise, for example :class:`~cloisonne.errors.Cancelled`: nothing of the run outlives it.

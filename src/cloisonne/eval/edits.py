@@ -62,6 +62,8 @@ MEASURES: Headings = {
     "background_ssim": ("background SSIM x1e2", False),
     "structure": ("structure x1e3", False),
     "truth_psnr": ("truth PSNR", False),
+    "ghost": ("ghost", True),
+    "excess": ("excess", False),
     "raw_mean": ("raw outside, mean", False),
     "raw_max": ("raw outside, max", False),
     "rows": ("rows", False),
@@ -85,6 +87,11 @@ LEGEND = """### Columns
 - structure: in place of PIE-Bench's distance on DINO keys: mean squared difference of the cosine similarities of
   all of the judge's 16 x 16 cells, by its class probabilities
 - truth PSNR: dB, in the edited boxes, against the ground truth; given images only
+- ghost: of objects that are added, removed or replaced, how much what is wrong in the box resembles what was there: the
+  correlation of after - truth and before - truth without their local means, the truth through the VAE; 0 for that, and
+  for errors of another pattern, 100 for the copy. Given images only
+- excess: of the same edits, root mean squared distance to the truth in the box in grey levels, less that of the truth
+  through the VAE
 - raw outside: difference in grey levels, outside the edited boxes, between the image before and the image after as
   decoded, before compositing; pixels outside a row's working window count as 0
 - rows, seconds: network rows and time of an edit
@@ -128,10 +135,11 @@ def evaluate_edits(
     for done, index in enumerate(indices, 1):
         missing = [name for name in makers if index not in items[name]]
         item = pair(index) if missing else None
+        truth = round_trip(item.after) if item and mode == "real" else None
         for name in missing:
             assert item is not None
             made = makers[name].make(item, seed + index)
-            items[name].add(index, _line(made, item, judge, similarity, known=mode == "real"))
+            items[name].add(index, _line(made, item, judge, similarity, truth))
             if save_pictures:
                 panels = [made.before, item.after, made.after] if mode == "real" else [made.before, made.after]
                 save_picture(np.concatenate(panels, 1), out / "pictures" / name / f"{index:04d}.png")
@@ -159,8 +167,10 @@ def _items(folder: Path, row: Row) -> Items:
     return Items(folder / "items.jsonl")
 
 
-def _line(made: Made, item: Pair, judge: Judging, similarity: Similarity, *, known: bool) -> dict[str, Any]:
-    figures = edit_figures(made.before, made.after, made.raw, item, judge, similarity, known=known)
+def _line(
+    made: Made, item: Pair, judge: Judging, similarity: Similarity, through_vae: Picture | None
+) -> dict[str, Any]:
+    figures = edit_figures(made.before, made.after, made.raw, item, judge, similarity, through_vae=through_vae)
     return {**vars(figures), "rows": made.rows, "seconds": made.seconds}
 
 

@@ -15,8 +15,8 @@ Estimates = dict[str, Estimate | None]
 
 
 def sample(items: Items, indices: Sequence[int], name: str) -> Sample:
-    """One figure of every scene, or a list of figures; None is skipped."""
-    values = [items[index][name] for index in indices]
+    """One figure of every scene, or a list of figures; None is skipped, and so is a scene measured without it."""
+    values = [items[index].get(name) for index in indices]
     listed: list[list[Any]] = [value if isinstance(value, list) else [value] for value in values]
     present = [[value for value in one if value is not None] for one in listed]
     return Sample(np.array([sum(one) for one in present], float), np.array([len(one) for one in present]))

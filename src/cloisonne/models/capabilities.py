@@ -47,8 +47,8 @@ def _has_control(model: Model, detail: str | None) -> bool:
 
 
 def _learns(model: Model, detail: str | None) -> bool:
-    """detail: the preset of a translation; "fast" learns no concept."""
-    return detail != "fast" or model.takes_exemplars
+    """detail: the preset of a translation; "fast" and "flow" learn no concept."""
+    return detail not in ("fast", "flow") or model.takes_exemplars
 
 
 YES = Support("yes", met=lambda model, detail: True)
@@ -104,10 +104,10 @@ NOT_CROSS = Support("no", "choose the method bounded")
 
 _LEARN = 'choose the preset "vct" of translating, which learns the concept, or load what the preset "fast" needs'
 LEARNED = Support(
-    'yes; preset "fast" with Paint by Example', _LEARN, WITH_EITHER.python, WITH_EITHER.option, met=_learns
+    'yes; presets "fast" and "flow" with Paint by Example', _LEARN, WITH_EITHER.python, WITH_EITHER.option, met=_learns
 )
 LEARNED_EITHER = Support(
-    'yes; preset "fast" with Paint by Example or an IP-Adapter',
+    'yes; presets "fast" and "flow" with Paint by Example or an IP-Adapter',
     _LEARN,
     WITH_EITHER.python,
     WITH_EITHER.option,

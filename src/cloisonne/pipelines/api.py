@@ -140,7 +140,8 @@ def edit(scene: SceneLike, model: ModelLike, **options: Unpack[kw.EditOptions]) 
         options: Fields of the scene to override, and
 
             - preset: an editing preset, one of ``scene.conditions.edit_presets.PRESETS``. If left out: the scene's own,
-              else "mrgd", or "follow" where the model has no segmenter.
+              else "flow" for a given image, and "mrgd", or "follow" where the model has no segmenter, for generated
+              pairs and where fields of these are changed.
             - fields of the preset to change (``scene.conditions.edit_presets.Editing``), such as self_attention_share:
               the fraction of the steps, in [0, 1], in which self-attention is that of the image before.
             - on_step, progress: as for :func:`generate`; inversion counts too.
@@ -174,8 +175,9 @@ def translate(source: Any, reference: Any, model: ModelLike, **options: Unpack[k
             - mask: the source's pixels stay unchanged where it is black. mask_channel: as for :func:`inpaint`.
             - keep_structure: fraction of the steps in [0, 1] in which the result's attention is the source's.
               concept_strength: in [0, 1]; 0 gives the source.
-            - preset: "fast" and "learned" (ours), "vct" (the paper), "vct-code" (its released code); and fields of the
-              preset to change (``scene.conditions.translation_presets.Translating``), such as rounds.
+            - preset: "fast" and "learned" (ours), "flow" (FlowEdit, no inversion), "vct" (the paper), "vct-code" (its
+              released code); and fields of the preset to change
+              (``scene.conditions.translation_presets.Translating``), such as rounds.
             - concept: a learned concept, which skips learning. word: the word whose embedding learning starts at.
             - seed: 0 if left out. on_step, progress, cache: as for :func:`generate`.
 

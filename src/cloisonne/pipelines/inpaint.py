@@ -156,18 +156,18 @@ class BackgroundEdit:
             # An inpainting network takes the source as input channels and generates the whole canvas.
             return Pin(known=known, mask=torch.ones_like(known[0]))
         grid = (known.shape[-2], known.shape[-1])
-        return Pin(known=known, mask=self._free(covered, grid).to(model.device))
+        return Pin(known=known, mask=self.free(covered, grid).to(model.device))
 
     def known(self, model: Model, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Inpainting inputs of a canvas of size (width, height): masked-image latents [C, H, W], grey where the image
         may change, and a mask [height, width], 1 where it may not."""
         width, height = size
-        fixed = 1 - self._free(self.covered(), (height, width))
+        fixed = 1 - self.free(self.covered(), (height, width))
         masked = as_tensor(resized(self.source.rgb[self.window.slices], size)) * fixed
         return model.vae.encode(masked.to(model.device))[0], fixed
 
-    def _free(self, covered: Mask, grid: tuple[int, int]) -> Tensor:
-        """[H, W]: 1 in the window's cells in which any pixel may change, else 0."""
+    def free(self, covered: Mask, grid: tuple[int, int]) -> Tensor:
+        """[H, W] of a grid: 1 in the window's cells in which any pixel may change, else 0."""
         free = torch.from_numpy(np.ascontiguousarray(covered[self.window.slices] > 0))[None].float()
         return F.adaptive_max_pool2d(free, grid)[0]
 

@@ -117,10 +117,14 @@ class EditOptions(SceneFields, total=False):
     gain: float
     limit: float
     follow: bool
-    paste_changed_only: bool
+    paste_changed_only: bool | None
     inversion: Literal["direct", "null-text"]
     fresh_noise: float | None
     close_up: float | None
+    flow: bool
+    flow_start: float | None
+    n_avg: int
+    source_guidance: float
 
 
 class TranslateOptions(DrawingFields, total=False):
@@ -143,6 +147,9 @@ class TranslateOptions(DrawingFields, total=False):
     self_attention_share: float
     cross_attention_share: float
     features: float
+    flow: bool
+    flow_start: float
+    n_avg: int
     vectors: int
     rounds: int
     batch: int

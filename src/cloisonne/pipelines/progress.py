@@ -113,9 +113,14 @@ class Reporter:
             )
             self.on_step(event)
 
-    def sampling(self, index: int = 0) -> StepCallback:
-        """A callback of the loop that reports the canvas at an index of the batch."""
-        return lambda step, z, x0: self("sampling", step.index + 1, step.count, latents=z[index], x0=x0[index])
+    def sampling(self, index: int = 0, *, before: int = 0, after: int = 0) -> StepCallback:
+        """A callback of the loop that reports the canvas at an index of the batch.
+
+        before, after: sampling steps of other loops of the same image, ahead of this one and following it.
+        """
+        return lambda step, z, x0: self(
+            "sampling", before + step.index + 1, before + step.count + after, latents=z[index], x0=x0[index]
+        )
 
     def inversion(self, index: int = 0) -> StepCallback:
         """The same of inversion, which takes the steps from the last to the first."""

@@ -10,6 +10,7 @@ from cloisonne.eval.metrics.edits import (
     EditFigures,
     Picture,
     edit_figures,
+    ghost,
     mse,
     psnr,
     ssim_map,
@@ -40,7 +41,7 @@ def item(request: pytest.FixtureRequest) -> Pair:
 @pytest.fixture
 def measured(item: Pair, judge: Judge, similarity: ClipSimilarity) -> dict[str, EditFigures]:
     def of(after: Picture) -> EditFigures:
-        return edit_figures(item.before, after, None, item, judge, similarity, known=True)
+        return edit_figures(item.before, after, None, item, judge, similarity, through_vae=item.after)
 
     return {"truth": of(item.after), "copy": of(item.before)}
 
@@ -79,17 +80,35 @@ def test_target_phrases_fit_the_truth_better(item: Pair, measured: dict[str, Edi
     assert all(-100 <= value <= 100 for value in truth.text)
 
 
+def test_a_ghost_resembles_what_was_there(item: Pair, judge: Judge, similarity: ClipSimilarity) -> None:
+    """A trace of the image before is one, at any contrast; another pattern is further from the truth, but is none."""
+    redrawn = [edit for edit in item.edits if edit.edit.redraws]
+    truth = item.after.astype(float)
+    trace = np.rint(0.7 * truth + 0.3 * item.before).astype(np.uint8)
+    found = {
+        share: edit_figures(item.before, after, None, item, judge, similarity, through_vae=item.after)
+        for share, after in ((0.0, item.after), (0.3, trace), (1.0, item.before))
+    }
+    for share, figures in found.items():
+        assert figures.ghost == pytest.approx([float(share > 0)] * len(redrawn), abs=0.02)
+        assert all(value >= 0 for value in figures.excess)
+    assert all(a < b for a, b in zip(found[0.0].excess, found[1.0].excess, strict=True))
+    drawn = np.clip(truth + np.random.default_rng(0).normal(0, 20, truth.shape), 0, 255).astype(np.uint8)
+    for edit in redrawn:
+        assert ghost(item.before, drawn, item.after, edit.box) == pytest.approx(0, abs=0.1)
+
+
 def test_an_image_before_without_objects_is_reported(judge: Judge, similarity: ClipSimilarity) -> None:
     item = ITEMS[1]
     grey = np.full_like(item.before, 128)
-    found = edit_figures(grey, grey, None, item, judge, similarity, known=False)
+    found = edit_figures(grey, grey, None, item, judge, similarity, through_vae=None)
     assert found.success
     assert found.shown == [False, False]
 
 
 def test_figures_without_a_ground_truth_are_left_out(judge: Judge, similarity: ClipSimilarity) -> None:
     item = ITEMS[0]
-    found = edit_figures(item.before, item.after, None, item, judge, similarity, known=False)
+    found = edit_figures(item.before, item.after, None, item, judge, similarity, through_vae=None)
     assert (found.truth_psnr, found.raw_mean, found.raw_max) == (None, None, None)
 
 
@@ -97,14 +116,14 @@ def test_the_raw_image_counts_only_outside(judge: Judge, similarity: ClipSimilar
     item = ITEMS[0]
     raw = np.where(item.mask[..., None], 255 - item.before, item.before)
     raw[~item.mask] = np.where(item.before[~item.mask] < 128, item.before[~item.mask] + 2, item.before[~item.mask] - 2)
-    found = edit_figures(item.before, item.after, raw, item, judge, similarity, known=True)
+    found = edit_figures(item.before, item.after, raw, item, judge, similarity, through_vae=item.after)
     assert (found.raw_mean, found.raw_max) == (2.0, 2)
 
 
 def test_a_new_thing_elsewhere_is_leakage(judge: Judge, similarity: ClipSimilarity) -> None:
     item = ITEMS[0]
     mirrored = np.where(item.mask[..., None], item.after, item.after[::-1])
-    found = edit_figures(item.before, mirrored, None, item, judge, similarity, known=True)
+    found = edit_figures(item.before, mirrored, None, item, judge, similarity, through_vae=item.after)
     assert found.leakage[0] > 0
 
 

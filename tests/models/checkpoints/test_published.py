@@ -73,10 +73,11 @@ EXEMPLARS_ONLY = {"paint"}
 NOT = {
     "paint": lambda name: name != "paint by example",
     "translate by fast": lambda name: True,
+    "translate by flow": lambda name: True,
     **{
         f"translate by {preset}": lambda name: "xl" in name or "inpainting" in name
         for preset in PRESETS
-        if preset != "fast"
+        if preset not in ("fast", "flow")
     },
 }
 """What a family cannot do, by verb; one that takes no text can only do ``EXEMPLARS_ONLY``."""

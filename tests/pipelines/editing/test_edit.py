@@ -164,7 +164,7 @@ def test_a_given_image_is_edited_in_a_close_up_crop(tiny: Model) -> None:
 def test_rows_are_counted(tiny: Model) -> None:
     drawn = edit(scene(TREE, CHANGE), tiny)
     assert drawn.report["rows"] == 4 * 4
-    given = edit(scene(TREE, CHANGE, background=photo()), tiny)
+    given = edit(scene(TREE, CHANGE, background=photo()), tiny, preset="follow")
     assert given.report["rows"] == 4 * (1 + 1 + 2)
     fresh = edit(scene(TREE, ADD, background=photo()), tiny)
     assert fresh.report["rows"] == 4 * 2

@@ -33,6 +33,8 @@ GONE = 0.3
 """A removal fails if an object of the class has at least this IoU with the edit's box."""
 FEATHER = 0.2
 """Fraction of half the shorter side by which boxes of additions and removals grow for SSIM-e."""
+LOCAL = 8.0
+"""Standard deviation in pixels of the local mean that the ghost's patterns are without."""
 MOST_PSNR = 99.0
 """PSNR in dB of identical images."""
 _C1, _C2 = 0.01**2, 0.03**2
@@ -49,7 +51,8 @@ class EditFigures:
     cosine of the crop and the phrase, for the same edits. ssim_e, ssim_i: in the edited boxes, and in those of unedited
     objects, before against after. background_psnr (dB), background_mse, background_ssim: outside the edits' boxes,
     before against after. structure: see :func:`structure`. truth_psnr: dB, in the edits' boxes, against the ground
-    truth. raw_mean, raw_max: differences outside, in grey levels, of the image before compositing.
+    truth. ghost, excess: for each object that is added, removed or replaced, see :func:`ghost` and :func:`excess`.
+    raw_mean, raw_max: differences outside, in grey levels, of the image before compositing.
     """
 
     shown: list[bool]
@@ -65,6 +68,8 @@ class EditFigures:
     background_ssim: float
     structure: float
     truth_psnr: float | None
+    ghost: list[float]
+    excess: list[float]
     raw_mean: float | None
     raw_max: int | None
 
@@ -77,11 +82,12 @@ def edit_figures(
     judge: Judging,
     similarity: Similarity,
     *,
-    known: bool,
+    through_vae: Picture | None,
 ) -> EditFigures:
     """Measure an edit of ``before`` against the item.
 
-    raw: ``after`` before compositing. known: ``before`` is the item's own, so that the item's ``after`` is the truth.
+    raw: ``after`` before compositing. through_vae: the item's ``after`` through the VAE, where ``before`` is the item's
+    own, so that the item's ``after`` is the truth.
     """
     wanted = [edit.after or edit.before for edit in item.edits]
     regions = measure(after, [*item.unchanged.values(), *(one for one in wanted if one)], judge).regions
@@ -92,6 +98,7 @@ def edit_figures(
     similarities = ssim_map(before, after)
     outside = ~item.mask
     inherent = covered([one.box for one in item.unchanged.values()]) & outside
+    redrawn = [(edit.box, through_vae) for edit in item.edits if edit.edit.redraws and through_vae is not None]
     apart = None if raw is None else np.abs(raw.astype(int) - before)[outside]
     return EditFigures(
         shown=[seen.crop for seen in measure(before, requested, judge).regions],
@@ -106,7 +113,9 @@ def edit_figures(
         background_mse=mse(before, after, outside) * 1e4,
         background_ssim=float(similarities[outside].mean()) * 1e2,
         structure=structure(before, after, judge) * 1e3,
-        truth_psnr=psnr(item.after, after, item.mask) if known else None,
+        truth_psnr=None if through_vae is None else psnr(item.after, after, item.mask),
+        ghost=[ghost(before, after, vae, box) for box, vae in redrawn],
+        excess=[excess(*(_cut(rgb, box) for rgb in (item.after, after, vae))) for box, vae in redrawn],
         raw_mean=None if apart is None else float(apart.mean()),
         raw_max=None if apart is None else int(apart.max()),
     )
@@ -127,6 +136,28 @@ def ssim_map(a: Picture, b: Picture) -> NDArray[np.float64]:
 def mse(a: Picture, b: Picture, where: NDArray[np.bool_]) -> float:
     """Mean squared difference over the pixels ``where`` [h, w], for a range of 1."""
     return float(np.square((a.astype(np.float64) - b)[where] / 255).mean())
+
+
+def ghost(before: Picture, after: Picture, truth: Picture, box: Box) -> float:
+    """How much what is wrong in a box resembles what was there: the correlation of after - truth and before - truth.
+
+    Both without their local means. 1 for the image before, 0 for the truth and for errors of another pattern.
+    """
+    old, new = (_details(rgb.astype(np.float64) - truth, box) for rgb in (before, after))
+    energy = float(np.square(old).sum() * np.square(new).sum())
+    return float((old * new).sum() / np.sqrt(energy)) if energy else 0.0
+
+
+def _details(differences: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
+    """Differences [h, w, 3] less their local means, in a box."""
+    x0, y0, x1, y1 = pixels(box)
+    return (differences - cv2.GaussianBlur(differences, (0, 0), LOCAL))[y0:y1, x0:x1]
+
+
+def excess(truth: Picture, after: Picture, through_vae: Picture) -> float:
+    """Root mean squared distance to the truth, less that of the truth through the VAE, in grey levels."""
+    ours, least = (float(np.sqrt(np.square(rgb.astype(np.float64) - truth).mean())) for rgb in (after, through_vae))
+    return ours - least
 
 
 def psnr(a: Picture, b: Picture, where: NDArray[np.bool_]) -> float:

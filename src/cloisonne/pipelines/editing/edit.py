@@ -1,7 +1,8 @@
 """Edit several regions at once and preserve the rest: generate an image before and after, or edit a given image.
 
 Two canvases are denoised in one pass, each conditioned on its own half of the scene; the editing preset decides what
-they share (``methods/mrgd/method.py``). A given image is inverted to its noise first, with stored offsets.
+they share (``methods/mrgd/method.py``). A given image is inverted to its noise first, with stored offsets, or changed
+without inversion (``flow.py``).
 """
 
 import time
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.inversion.ddim import Inverted, Retrace, invert
+from cloisonne.core.inversion.flowedit import FlowTiming
 from cloisonne.core.inversion.null_text import Fitted, fit_null
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Plan
@@ -24,10 +26,11 @@ from cloisonne.methods.kinds import check
 from cloisonne.methods.mrgd.method import AFTER, BEFORE
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
+from cloisonne.pipelines.editing.flow import flow_start, timing_of
 from cloisonne.pipelines.editing.losses import changed_objects
 from cloisonne.pipelines.editing.pair import Pair
 from cloisonne.pipelines.editing.plan import compares, half_plan, joining, refuse_unused
-from cloisonne.pipelines.editing.settings import editing_of
+from cloisonne.pipelines.editing.settings import chosen, editing_of
 from cloisonne.pipelines.inpaint import CROP
 from cloisonne.pipelines.inpaint import start as noised
 from cloisonne.pipelines.output.files import PAIR
@@ -52,8 +55,7 @@ def edit(
 ) -> Result:
     """:func:`cloisonne.edit` for a scene and a loaded model. seed: replaces the scene's."""
     began = time.perf_counter()
-    given = {**({} if preset else dict(scene.editing)), **changes}
-    named = preset or str(given.pop("preset", "follow" if model.segmenter is None else "mrgd"))
+    named, given = chosen(scene, preset, changes, segments=model.segmenter is not None)
     editing = editing_of(named, given)
     understood = understand(scene if seed is None else scene.replace(seed=seed), model)
     asked = understood.scene
@@ -82,12 +84,31 @@ def _sampled(pair: Pair, editing: Editing, reporter: Reporter, run: Run) -> Tens
     seed, steps = pair.before.scene.seed, pair.before.steps
     assert seed is not None, "a resolved scene has a seed"
     noise = Noise([Seed(seed, pair.seeds())], (pair.model.vae.channels, *pair.grid), pair.model.device)
+    if editing.flow and (timing := timing_of(pair, editing)).flows:
+        return _flowed(pair, editing, timing, noise, reporter, run)
     start = _start(pair, editing, noise, reporter, run)
     streams = start.plan.streams
     on_step = reporter.sampling(streams.index(AFTER))
     z = sample(start.plan, start.sampler, start.latents, steps, noise=noise, on_step=on_step, run=run.part())
     before = z[streams.index(BEFORE)] if BEFORE in streams else pair.pin.known
     return torch.stack([before, z[streams.index(AFTER)]])
+
+
+def _flowed(pair: Pair, editing: Editing, timing: FlowTiming, noise: Noise, reporter: Reporter, run: Run) -> Tensor:
+    """The canvases before and after by FlowEdit, [2, C, H, W]. The canvas before is sampled first if not given."""
+    drawn = 0
+    if pair.picture is not None:
+        known = pair.pin.known
+    else:
+        plan, drawn = half_plan(pair, pair.before, BEFORE, editing), timing.num_steps
+        on_step = reporter.sampling(after=timing.count)
+        steps, sampler = pair.before.steps, pair.before.sampler
+        known = sample(plan, sampler, noise(), steps, noise=noise, on_step=on_step, run=run.part())[0]
+    start, steps = flow_start(pair, editing, timing, known, noise()[0])
+    streams = start.plan.streams
+    on_step = reporter.sampling(streams.index(AFTER), before=drawn)
+    z = sample(start.plan, start.sampler, start.latents, steps, noise=noise, on_step=on_step, run=run.part())
+    return z[[streams.index(BEFORE), streams.index(AFTER)]]
 
 
 def _start(pair: Pair, editing: Editing, noise: Noise, reporter: Reporter, run: Run) -> Start:
@@ -142,7 +163,8 @@ def _finished(
     pair: Pair, editing: Editing, z: Tensor, scene: Scene, run: Run, began: float, warnings: tuple[str, ...]
 ) -> Result:
     """Decode both canvases [2, C, H, W] and report the run."""
-    before, after, raw = pair.pictures(z, changed_objects(pair) if editing.paste_changed_only else None)
+    pastes = pair.model.segmenter is not None if editing.paste_changed_only is None else editing.paste_changed_only
+    before, after, raw = pair.pictures(z, changed_objects(pair) if pastes else None)
     compiled = (pair.before.compiled, pair.after.compiled)
     found = [*warnings, *(warning for half in compiled for warning in half.warnings)]
     difference = pair.difference_outside(before, after)

@@ -103,6 +103,10 @@ class Pair:
         """[H, W] of latents: 1 where any pixel of the cell may change, else 0."""
         return self._cells(self.covered()).to(self.model.device)
 
+    def cells_of(self, name: str) -> Tensor:
+        """[H, W] of latents: 1 where any pixel of the cell is in the region's mask, else 0."""
+        return self._cells(self._region_mask(name)).to(self.model.device)
+
     def renoised(self, inverted: Tensor, fresh: Tensor, share: float | None = None) -> Tensor:
         """Inverted and fresh noise [C, H, W] mixed to variance 1.
 

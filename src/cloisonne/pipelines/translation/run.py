@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.inversion.ddim import Retrace, invert
+from cloisonne.core.inversion.flowedit import FlowTiming, last_steps
 from cloisonne.core.inversion.null_text import ROUNDS, fit_null, fit_pivot
 from cloisonne.core.noise import Noise
 from cloisonne.core.plan import Plan, Refine, View
@@ -36,6 +37,7 @@ from cloisonne.pipelines.translation.concept_conditioning import (
     reference_concept,
 )
 from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
+from cloisonne.pipelines.translation.flow import timing_of
 from cloisonne.pipelines.translation.learn_concept import check_learns
 from cloisonne.pipelines.translation.settings import FEW, asked_of
 from cloisonne.scene.conditions.concept import ConceptImage
@@ -51,7 +53,8 @@ class Translation:
 
     prepared: the resolved scene with the learned concept; its other regions are compiled. concept: the region's.
     reference: its image. scale: guidance scale w. conditioning: with and without the concept. known: latents [C, H, W]
-    of the background. run: counts of the forwards so far. stream: the canvas that becomes the image.
+    of the background. flow: where and when the image changes, where it is translated without inversion. run: counts of
+    the forwards so far. stream: the canvas that becomes the image.
     """
 
     prepared: Prepared
@@ -61,6 +64,7 @@ class Translation:
     scale: float
     conditioning: ConceptConditioning
     known: Tensor
+    flow: FlowTiming | None
     model: Model
     run: Run
     reporter: Reporter
@@ -85,6 +89,8 @@ class Translation:
         """
         region, concept = _concept_of(scene)
         translating, fields = asked_of(scene)
+        if translating.flow and concept.file is not None:
+            translating = replace(translating, learned=True)
         _check_concept(concept, translating, model, region)
         reference = None if concept.image is None else open_rgb(concept.image, "concept", region.name)
         asked = scene.replace(translating=fields, steps=scene.steps or translating.steps)
@@ -94,6 +100,9 @@ class Translation:
                 f'lora names "{prepared.scene.lora[0].name}" for the whole image, but a concept region does not take '
                 "it; give it to other regions, or fuse it when the model is loaded."
             )
+        flow = timing_of(prepared, translating, model.device) if translating.flow else None
+        if flow is not None:
+            prepared = replace(prepared, steps=last_steps(prepared.steps, flow.count))
         run = Run()
         given = Given(prepared, concept, reference, model, translating)
         if blank:
@@ -117,6 +126,7 @@ class Translation:
             scale=next(scale for scale in scales if scale is not None),
             conditioning=conditioning,
             known=known,
+            flow=flow,
             model=model,
             run=run,
             reporter=reporter,
@@ -131,7 +141,7 @@ class Translation:
                 found.append("The reference is the source image, so nothing is transferred; give another image.")
         if self.concept.file is not None and not self.translating.learned:
             found.append('The concept\'s file is not used: the preset "fast" uses its image; choose the preset "vct".')
-        if len(self.prepared.steps) < FEW:
+        if self.flow is None and len(self.prepared.steps) < FEW:
             found.append(f"{len(self.prepared.steps)} steps are few for inversion and sampling; give at least {FEW}.")
         if (scene.caption or scene.negative) and len(scene.active_regions) == 1:
             found.append(
@@ -145,9 +155,13 @@ class Translation:
         return {"source": edit_of(self.prepared).unchanged(), **reference}
 
     def start(self, noise: Noise, added: Plan, latents: Tensor | None = None) -> Start:
-        """Both canvases at the source's inverted noise. Inverts the source at the first call."""
+        """Both canvases at the source, or at its inverted noise. Inverts the source at the first call."""
         if latents is not None:
-            raise SceneError("latents were given, but a concept starts at the background's inverted noise.")
+            raise SceneError("latents were given, but a concept starts at the background or at its inverted noise.")
+        if self.flow is not None:
+            plan = self.plan() + added + Plan(refines=self.flow.follows())
+            solver = self.flow.solver(plan, self.prepared.sampler, self.translating.n_avg)
+            return Start(self.flow.latents(plan, self.known, noise()[0]), solver, plan)
         inverted, solver, content, image = self._inverted
         plan = self._plan(content, image) + added + self._pinned
         if isinstance(solver, Retrace):
@@ -166,6 +180,8 @@ class Translation:
         settings, count = self.translating, len(self.prepared.steps)
         learns = settings.learned and self.concept.file is None
         learning = [1] * (settings.rounds * settings.batch if learns else 0)
+        if self.flow is not None:
+            return learning
         return learning + [1] * count + [2] * ((ROUNDS + 1) * count if settings.pivot != "none" else 0)
 
     @cached_property
@@ -249,7 +265,8 @@ def _concept_of(scene: Scene) -> tuple[Region, ConceptImage]:
 
 def _check_concept(concept: ConceptImage, translating: Translating, model: Model, region: Region) -> None:
     """Raise CapabilityError where the model takes no such concept, SceneError where the preset lacks its image."""
-    check("concept", model, region.name, kind="vct" if translating.learned else "fast")
+    unlearned = "flow" if translating.flow else "fast"
+    check("concept", model, region.name, kind="vct" if translating.learned else unlearned)
     if translating.learned:
         check_learns(model)
     elif concept.image is None:

@@ -4,8 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cloisonne.scene.conditions.edit import Edit
+
 NEAR = 2.0
 """Side of a close-up crop, as a multiple of the longer side of the edited area."""
+FLOW_START = 0.6
+"""Fraction of the steps in which an object flows that stays the same and changes its look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class Editing:
         limit: largest change of the estimate per step, as a fraction of it; 0 is unlimited.
         follow: outside of the edited regions the canvas after the edit equals the one before.
         paste_changed_only: paste only the pixels of an edited region where CLIPSeg finds the objects before or after.
+            None: where the model has a CLIPSeg.
         inversion: of a given image, "direct" or "null-text".
         fresh_noise: fraction of fresh noise in the edited regions of a given image, in [0, 1]. None: 1 if an object is
             added, removed or replaced, else 0.5 (ours; published methods start from the inverted noise, 0).
@@ -56,16 +61,26 @@ class Editing:
     gain: float = 1.0
     limit: float = 0.0
     follow: bool = True
-    paste_changed_only: bool = False
+    paste_changed_only: bool | None = False
     inversion: Literal["direct", "null-text"] = "direct"
     fresh_noise: float | None = None
     close_up: float | None = 0.0
+    flow: bool = False
+    flow_start: float | None = None
+    n_avg: int = 1
+    source_guidance: float = 1.0
 
     def close_up_for(self, kinds: Collection[str]) -> float:
         """``close_up`` for a scene with edits of these kinds."""
         if self.close_up is not None:
             return self.close_up
         return 0.0 if "remove" in kinds else NEAR
+
+    def flow_start_of(self, edit: Edit) -> float | None:
+        """Fraction of the steps in which a region with this edit flows; None where it is painted anew."""
+        if self.flow_start is not None:
+            return self.flow_start
+        return None if edit.redraws else FLOW_START
 
     @property
     def steers(self) -> bool:
@@ -78,6 +93,7 @@ PRESETS: Mapping[str, Editing] = {
     "mrgd": Editing(
         self_attention_share=0.4, close_up=None, paste_changed_only=True, loss_seen=1000.0, gain=8.0, limit=0.1
     ),
+    "flow": Editing(flow=True, close_up=None, paste_changed_only=None),
     "official": Editing(
         regions=True,
         crops=True,
@@ -95,6 +111,6 @@ PRESETS: Mapping[str, Editing] = {
     "p2p": Editing(regions=True, policies=True, follow=False),
     "multidiffusion": Editing(regions=True, follow=False),
 }
-"""follow: the shared canvas, without losses. mrgd: ours, with the settings that measure better. official: as published.
-p2p: prompt-to-prompt per region. multidiffusion: one prediction per region, nothing shared. The paper compares with the
-last two."""
+"""follow: the shared canvas, without losses. mrgd: ours, with the settings that measure better. flow: FlowEdit where an
+object stays the same, without inversion and losses. official: as published. p2p: prompt-to-prompt per region.
+multidiffusion: one prediction per region, nothing shared. The paper compares with the last two."""

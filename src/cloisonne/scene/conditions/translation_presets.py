@@ -26,6 +26,9 @@ class Translating:
         batch: passes per training step.
         rate: learning rate.
         l1: weight of the estimate's absolute error, relative to the noise's squared error.
+        flow: translate without inversion, by FlowEdit (arXiv 2412.08629): the content is unguided and has no concept.
+        flow_start: fraction of the steps, the last ones, in which the image flows (n_max of the paper, as a fraction).
+        n_avg: number of noises per step of FlowEdit, whose differences are averaged.
         patience: stop if the loss has not fallen for so many training steps (ours); 0 never stops early.
     """
 
@@ -36,6 +39,9 @@ class Translating:
     features: float = 0.0
     guidance: float | None = None
     steps: int | None = None
+    flow: bool = False
+    flow_start: float = 1.0
+    n_avg: int = 1
     vectors: int = 3
     rounds: int = 500
     batch: int = 4
@@ -47,6 +53,7 @@ class Translating:
 PRESETS: Mapping[str, Translating] = {
     "fast": Translating(learned=False, pivot="none", cross_attention_share=0.0, self_attention_share=0.6),
     "learned": Translating(learned=True, pivot="none", features=0.8),
+    "flow": Translating(learned=False, pivot="none", flow=True, cross_attention_share=0.0, self_attention_share=0.0),
     "vct": Translating(learned=True, pivot="source", guidance=7.5, steps=50),
     "vct-code": Translating(learned=True, pivot="null", guidance=7.5, steps=50),
 }

@@ -1,0 +1,141 @@
+"""Translations without inversion: the concept from an image or learned, masks, and other regions in the same pass."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cloisonne.core.noise import Noise, Seed
+from cloisonne.core.plan import Plan
+from cloisonne.core.sample import sample
+from cloisonne.errors import SceneError
+from cloisonne.models.load import load
+from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.starts import start_maker
+from cloisonne.pipelines.translation.translate import translate
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+STEPS = 5
+LEARNED: dict[str, Any] = {"learned": True, "rounds": 2, "batch": 1}
+"""For models without an image encoder."""
+
+
+@pytest.fixture(scope="module")
+def family() -> Model:
+    return load("builtin")
+
+
+def photo(seed: int = 0, side: int = 64) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8))
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def flow(model: Model, **options: Any) -> Any:
+    own = {"steps": STEPS} | ({} if model.exemplar else LEARNED)
+    return translate(photo(), photo(1), model, preset="flow", **own | options)
+
+
+def scene(*others: Region, **fields: Any) -> Scene:
+    concept = Region(name="all", box=(0.0, 0.0, 1.0, 1.0), concept=photo(1))
+    settings = {"preset": "flow", **LEARNED}
+    return Scene(
+        regions=(concept, *others), background=photo(), seed=0, steps=STEPS, translating=settings, caption="", **fields
+    )
+
+
+def test_an_image_encoder_s_concept_needs_no_inversion(family: Model) -> None:
+    made = flow(family)
+    assert (made.report["rows"], made.report["forwards"]) == (3 * STEPS, STEPS)
+    late = flow(family, flow_start=0.6)
+    assert (late.report["rows"], late.report["forwards"]) == (3 * 3, 3)
+    assert not np.array_equal(pixels(made.image), pixels(made.named["source"]))
+    assert made.scene.translating == flow(family).scene.translating
+
+
+def test_a_learned_concept_is_used_from_its_file(tiny: Model) -> None:
+    made = flow(tiny)
+    again = translate(photo(), photo(1), tiny, preset="flow", steps=STEPS, concept=made.concept)
+    assert np.array_equal(pixels(again.image), pixels(made.image))
+    assert again.report["rows"] == 3 * STEPS < made.report["rows"]
+    assert not again.warnings
+
+
+@pytest.mark.parametrize("options", [{"concept_strength": 0.0}, {"keep_structure": 1.0}, {"flow_start": 0.0}])
+def test_without_a_concept_or_a_step_the_latents_stay(tiny: Model, options: dict[str, Any]) -> None:
+    strength = options.get("concept_strength", 1.0)
+    maker = start_maker(_of(flow(tiny).scene, **options), tiny)
+    noise = Noise([Seed(0)], (tiny.vae.channels, 8, 8), tiny.device)
+    start = maker.start(noise, Plan())
+    z = sample(start.plan, start.sampler, start.latents, maker.prepared.steps, noise=noise)
+    assert torch.equal(*z)
+    assert len(maker.prepared.steps) == (STEPS if strength == 0 else 0)
+    if strength:
+        assert np.array_equal(pixels(flow(tiny, **options).image), pixels(photo()))
+
+
+def _of(resolved: Scene, **options: Any) -> Scene:
+    """A resolved scene with other options of its concept or its settings."""
+    region = resolved.translated
+    assert region is not None
+    assert region.concept is not None
+    own = {name: options.pop(name) for name in tuple(options) if name in ("concept_strength", "keep_structure")}
+    changed = region.replace(concept=region.concept.replace(**own))
+    return resolved.replace(regions=(changed,), translating={**dict(resolved.translating), **options})
+
+
+def test_structure_is_kept_by_a_late_start(tiny: Model) -> None:
+    one, other = flow(tiny, keep_structure=0.6), flow(tiny, flow_start=0.4)
+    assert np.array_equal(pixels(one.image), pixels(other.image))
+    assert not np.array_equal(pixels(flow(tiny).image), pixels(other.image))
+
+
+def test_nothing_changes_outside_of_the_mask(tiny: Model) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 8:40] = 255
+    made = flow(tiny, mask=Image.fromarray(mask))
+    inside = mask > 0
+    assert np.array_equal(pixels(made.image)[~inside], pixels(photo())[~inside])
+    assert (pixels(made.image)[inside] != pixels(photo())[inside]).any()
+
+
+def test_other_regions_are_painted_anew_in_the_same_pass(tiny: Model) -> None:
+    cat = Region(name="cat", box=(0.0, 0.0, 0.5, 0.5), phrase="a cat")
+    alone, both = (generate(scene(*others, method="attention"), tiny) for others in ((), (cat,)))
+    inside = cat.soft_mask(64, 64) > 0
+    assert (pixels(both.image)[inside] != pixels(alone.image)[inside]).mean() > 0.5
+    late = {"preset": "flow", "flow_start": 0.6, **LEARNED}
+    counts = [
+        len(start_maker(scene(*others, method="attention").replace(translating=late), tiny).prepared.steps)
+        for others in ((), (cat,))
+    ]
+    assert counts == [3, STEPS]
+
+
+def test_the_plan_is_explained(tiny: Model) -> None:
+    found = explain(scene(), tiny)
+    assert found.steps == STEPS
+    assert found.rows - found.setup_rows == 3 * STEPS
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "message"),
+    [
+        ("flow", {"flow_start": 1.5}, r"flow_start is 1\.5; give a fraction of the steps, from 0 to 1"),
+        ("flow", {"n_avg": 0}, "n_avg is 0"),
+        ("flow", {"pivot": "source"}, 'pivot is "source", but flow reconstructs nothing'),
+        ("fast", {"flow_start": 0.5}, 'flow_start is given, but the preset "fast" does not flow'),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    tiny: Model, preset: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SceneError, match=message):
+        translate(photo(), photo(1), tiny, preset=preset, steps=STEPS, **options)
