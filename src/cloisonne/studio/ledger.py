@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from cloisonne.studio.batching import batch_key
 from cloisonne.studio.events import Channel
 from cloisonne.studio.queue import FairQueue
 from cloisonne.studio.refusals import Refusal, StorageFull, missing
@@ -45,7 +46,7 @@ class Ledger:
             self._thread.shutdown()
             raise
         for client, job in await self.db(self.store.recover):
-            self.enqueue(client, job)
+            self.enqueue(client, await self.db(self.store.job, job))
 
     async def close(self) -> None:
         """Wake all readers, and close the store."""
@@ -58,10 +59,10 @@ class Ledger:
         """Call a method of the store in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(call, *given, **named))
 
-    def enqueue(self, client: str, job: str) -> None:
+    def enqueue(self, client: str, job: Job) -> None:
         """Queue a stored job."""
-        self.queue.add(client, job)
-        self.channels[job] = Channel(id=job, status="queued", position=self.queue.position(job))
+        self.queue.add(client, job.id, batch_key(job))
+        self.channels[job.id] = Channel(id=job.id, status="queued", position=self.queue.position(job.id))
         self.arrived.set()
 
     async def job(self, job: str) -> Job:
