@@ -1,6 +1,6 @@
 """Scenes and their regions, masks, image references, and the file formats that carry them. Nothing here needs torch."""
 
-from cloisonne.scene.io.elements import to_elements
+from cloisonne.scene.io.exporters import to_elements
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.importers import from_coco, from_elements, from_gligen, from_mrgd
 from cloisonne.scene.io.infotext import infotext

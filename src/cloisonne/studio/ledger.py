@@ -10,9 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from cloisonne.studio.batching import batch_key
 from cloisonne.studio.events import Channel
-from cloisonne.studio.queue import FairQueue
+from cloisonne.studio.queue import FairQueue, batch_key
 from cloisonne.studio.refusals import Refusal, StorageFull, missing
 from cloisonne.studio.schema import job_json
 from cloisonne.studio.settings import Settings

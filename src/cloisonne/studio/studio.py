@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
-from cloisonne.scene.io.elements import to_elements
+from cloisonne.scene.io.exporters import to_elements
 from cloisonne.studio import intake
 from cloisonne.studio.dispatch import Dispatcher
 from cloisonne.studio.ledger import Ledger, log

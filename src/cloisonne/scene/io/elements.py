@@ -10,21 +10,15 @@ The list alone, {"elements": [...]}, and the value of ``compositional_deconstruc
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.prompt import escaped, plain
-from cloisonne.scene.region import Region
+from cloisonne.scene.prompt import escaped
 from cloisonne.scene.values import brief
-
-if TYPE_CHECKING:
-    from cloisonne.scene.scene import Scene
 
 GRID = 1000
 """Side of the grid of the boxes."""
 CAPTION, PARTS, BACKGROUND, LIST = "high_level_description", "compositional_deconstruction", "background", "elements"
-_CARRIED = {"name", "box", "phrase", "priority"}
-"""Fields of a region that elements have too."""
 
 
 def is_elements(data: Any) -> bool:
@@ -64,31 +58,6 @@ def scene_fields(data: Any, report: Callable[[str], object] = lambda message: No
             regions.append({"name": name, "box": _box(element["bbox"], name), "phrase": phrase, "priority": index})
     caption = ", ".join(text for text in captions if text)
     return {"caption": caption, "regions": regions} | ({"overlap": "priority"} if regions else {})
-
-
-def to_elements(scene: "Scene") -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The elements of a scene as the whole object, and a sentence for each part of it that they cannot hold.
-
-    A region becomes its bounding box and its phrase without weights. Of two regions of one priority the earlier one
-    lies above the later one.
-    """
-    warnings: list[str] = []
-    elements = []
-    order = sorted(enumerate(scene.regions), key=lambda one: (one[1].priority, -one[0]))
-    written = scene.to_dict()["regions"] if scene.regions else []
-    for index, region in order:
-        desc = plain(region.phrase).strip()
-        if not region.active or not desc:
-            why = "has weight 0" if not region.active else "has no phrase"
-            warnings.append(f'Region "{region.name}" {why} and was left out.')
-            continue
-        lost = [field for field in written[index] if field not in _CARRIED]
-        if lost:
-            warnings.append(f'Region "{region.name}": elements have no {", ".join(lost)}.')
-        x0, y0, x1, y1 = (round(GRID * side) for side in region.bounding_box())
-        elements.append({"type": "obj", "bbox": [y0, x0, max(y1, y0 + 1), max(x1, x0 + 1)], "desc": desc})
-    caption = plain(scene.caption)
-    return {CAPTION: caption, PARTS: {BACKGROUND: caption, LIST: elements}}, tuple(warnings)
 
 
 def _phrase(element: Mapping[str, Any], name: str) -> str:
