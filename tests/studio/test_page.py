@@ -1,10 +1,8 @@
 """The page in a real browser: draw, generate, repaint, restore, cancel, undo, by mouse, finger and keyboard."""
 
-import importlib.util
 import io
 import json
 import threading
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,56 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from studio_client import Process, server
-from studio_page import CHROMIUM, Studio, browser
+from studio_client import Process
+from studio_page import NO_BROWSER, Studio, jobs, picture, pixels
 
 from cloisonne.scene import Scene, from_coco
 from cloisonne.scene.shapes.rle import Rle
 
 AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists() or importlib.util.find_spec("playwright") is None,
-    reason=f"{CHROMIUM} or playwright is not installed: the page is not tested in a browser",
-)
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with server(tmp_path_factory.mktemp("page") / "data") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture
-def studio(chromium: Any, process: Process) -> Iterator[Studio]:
-    """A page of a browser that has never been here."""
-    with process.client() as client:
-        for job in client.get("/v1/jobs").json()["jobs"]:
-            client.delete(f"/v1/jobs/{job['id']}/record")
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    found = Studio(context.new_page(), process).open()
-    yield found
-    context.close()
-    assert found.faults == []
-
-
-def picture(studio: Studio, name: str) -> bytes:
-    with studio.server.client() as client:
-        return client.get(f"/v1/pictures/{name}").content
-
-
-def jobs(studio: Studio) -> list[dict[str, Any]]:
-    with studio.server.client() as client:
-        return client.get("/v1/jobs").json()["jobs"]
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+pytestmark = NO_BROWSER
 
 
 def test_draw_a_box_type_and_see_the_picture(studio: Studio) -> None:

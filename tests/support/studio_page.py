@@ -1,11 +1,16 @@
 """The studio's page in Debian's Chromium."""
 
+import importlib.util
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from PIL import Image
 from studio_client import Process
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -13,8 +18,12 @@ ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     "--disable-sync",
 ]
-DONE = 60_000
-"""Milliseconds that a job may take on a busy machine."""
+PATIENCE = 180_000
+"""Milliseconds after which something does not come any more, on a busy machine too."""
+NO_BROWSER = pytest.mark.skipif(
+    not CHROMIUM.exists() or importlib.util.find_spec("playwright") is None,
+    reason=f"{CHROMIUM} or playwright is not installed: the page is not tested in a browser",
+)
 
 
 @contextmanager
@@ -61,8 +70,10 @@ class Studio:
         return self
 
     def settle(self) -> None:
-        """Wait for the next frames and the autosave."""
-        self.page.wait_for_timeout(450)
+        """Wait until all that was done is drawn and saved in the browser."""
+        self.page.wait_for_selector("html[data-saved=yes]", state="attached")
+        self.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        self.page.wait_for_selector("html[data-saved=yes]", state="attached")
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A pixel of the canvas on the screen."""
@@ -106,7 +117,7 @@ class Studio:
     def wait(self) -> None:
         """Wait until no job waits or runs."""
         self.page.wait_for_selector("#progress")
-        self.page.wait_for_selector("#progress", state="detached", timeout=DONE)
+        self.page.wait_for_selector("#progress", state="detached")
         self.settle()
 
     def drop(self, data: bytes, name: str, kind: str = "image/png") -> None:
@@ -134,3 +145,27 @@ class Studio:
             }""",
             [left - box["x"], top - box["y"]],
         )
+
+
+def new_page(chromium: Any, process: Process, **context: Any) -> Studio:
+    """The page of a server in a browser without memory, 1280 x 800 unless ``context`` says otherwise."""
+    made = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
+    made.set_default_timeout(PATIENCE)
+    return Studio(made.new_page(), process).open()
+
+
+def picture(studio: Studio, name: str) -> bytes:
+    """The bytes of a picture of the server."""
+    with studio.server.client() as client:
+        return client.get(f"/v1/pictures/{name}").content
+
+
+def jobs(studio: Studio) -> list[dict[str, Any]]:
+    """The jobs of the server, the newest first."""
+    with studio.server.client() as client:
+        return client.get("/v1/jobs").json()["jobs"]
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """[H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))

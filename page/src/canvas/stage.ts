@@ -6,6 +6,7 @@ import { fitted, panned, toCanvas, type View, zoomed } from "../geometry/view";
 import { markOf, reshape } from "../scene/edits";
 import { type Region, type Shape, withShape } from "../scene/types";
 import { shown } from "../state/jobs";
+import { heat } from "../state/attention";
 import { compare, differenceImage, isSheet } from "../state/see";
 import * as store from "../state/store";
 import { theme } from "../state/theme";
@@ -154,7 +155,7 @@ export class CanvasStage {
 
   /** Tints are not shown over a comparison. */
   private opacity(): number {
-    if (compare.value !== null || differenceImage.value !== null) return 0;
+    if (compare.value !== null || differenceImage.value !== null || heat.value !== null) return 0;
     return store.overlay.value;
   }
 

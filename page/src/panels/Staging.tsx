@@ -6,6 +6,7 @@ import { accept, discardShown, restoreShown } from "../state/actions";
 import { show, shown, shownStaged, staged, step, type Staged } from "../state/jobs";
 import { compare, differenceFound, hideDifference, earlier, showDifference } from "../state/see";
 import * as store from "../state/store";
+import { Attention } from "./Attention";
 import { Icon, IconButton } from "./icons";
 
 function title(one: Staged): string {
@@ -86,6 +87,7 @@ export function Staging() {
           onInput={(event) => (compare.value = event.currentTarget.valueAsNumber)}
         />
       )}
+      <Attention />
       <Difference />
       <ol class="strip" ref={strip}>
         {all.map((item) => (

@@ -33,7 +33,7 @@ export function SweepDialog({ close }: { close: () => void }) {
         Draw the sheet
       </button>
       <h3>See what each phrase attended to</h3>
-      <p class="quiet">Draws the scene once; for each region a strip shows the attention of its words over the picture, from the first step to the last.</p>
+      <p class="quiet">Draws the scene once. The attention of each region's words lies over the picture, step by step, and in one strip for each region.</p>
       <button type="button" onClick={() => void send("explain", {})}>
         Draw with attention
       </button>

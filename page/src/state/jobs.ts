@@ -33,9 +33,14 @@ export interface Staged {
   index: number;
 }
 
+/** Whether a picture is attention maps of a region, which are shown as a layer. */
+const isMap = (picture: Picture): boolean => picture.name.startsWith("map-");
+
 /** All finished pictures, newest job first. */
 export const staged = computed<Staged[]>(() =>
-  jobs.value.flatMap((job) => job.pictures.map((picture, index) => ({ job, picture, index }))),
+  jobs.value.flatMap((job) =>
+    job.pictures.map((picture, index) => ({ job, picture, index })).filter(({ picture }) => !isMap(picture)),
+  ),
 );
 
 export const shownStaged = computed(() => staged.value.find((one) => one.picture.id === shown.value?.picture) ?? null);
@@ -131,8 +136,8 @@ export function discard(one: Staged): void {
     const at = all.findIndex((other) => other.picture.id === one.picture.id);
     const next = all[at + 1] ?? all[at - 1];
     const left = one.job.pictures.filter((picture) => picture.id !== one.picture.id);
-    await (left.length ? api.erasePicture(one.picture.id) : api.erase(one.job.id));
-    jobs.value = left.length
+    await (left.some((picture) => !isMap(picture)) ? api.erasePicture(one.picture.id) : api.erase(one.job.id));
+    jobs.value = left.some((picture) => !isMap(picture))
       ? jobs.value.map((job) => (job.id === one.job.id ? { ...job, pictures: left } : job))
       : jobs.value.filter((job) => job.id !== one.job.id);
     if (before.peek() === one.picture.id) before.value = null;
