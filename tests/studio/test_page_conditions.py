@@ -34,7 +34,7 @@ def server_arguments(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) ->
 def few_steps(studio: Studio, count: int = 4) -> None:
     """Draw in few steps from now on."""
     studio.page.get_by_text("How it is drawn").click()
-    studio.page.get_by_label("Steps", exact=True).first.fill(str(count))
+    studio.page.get_by_label("Steps", exact=True).fill(str(count))
 
 
 def dropped(studio: Studio, data: Any, name: str) -> None:
@@ -147,13 +147,18 @@ def test_single_settings_of_a_preset(studio: Studio) -> None:
     studio.page.get_by_label("Self attention share").fill("0.7")
     studio.page.get_by_label("Follow", exact=True).uncheck()
     studio.page.get_by_label("Boost").select_option("additive")
-    assert studio.doc()["scene"]["editing"] == {"self_attention_share": 0.7, "follow": False, "boost": "additive"}
+    changes = {"preset": "follow", "self_attention_share": 0.7, "follow": False}
+    assert studio.doc()["scene"]["editing"] == changes | {"boost": "additive"}
     studio.page.get_by_text("Its settings, 3 changed").wait_for()
     studio.page.get_by_label("Boost").select_option("none")
     studio.generate()
     (job,) = jobs(studio)
     assert job["status"] == "done", job["error"]
-    assert job["report"]["scene"]["editing"] == {"follow": False, "self_attention_share": 0.7} | {"preset": "follow"}
+    assert job["report"]["scene"]["editing"] == changes
+    for label, field in (("Self attention share", "self_attention_share"), ("Follow", "follow")):
+        box = studio.page.get_by_label(label, exact=True)
+        box.check() if field == "follow" else box.fill("")
+    assert "editing" not in studio.doc()["scene"]
 
 
 def test_a_learned_concept_is_saved_and_used_again(studio: Studio, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import { IconButton } from "./icons";
 
 export function LoraFields({ region, set }: { region: Region; set: (fields: Partial<Region>) => void }) {
   const given = lorasOf(region.lora);
-  const left = (store.details.value?.loras ?? []).filter((name) => !(name in given));
+  const loaded = store.details.value?.loras ?? [];
+  const reason = store.reasonOf("lora") ?? (loaded.length ? null : "The model was loaded without LoRAs for regions.");
+  const left = loaded.filter((name) => !(name in given));
   const choices = [{ value: "", label: left.length ? "choose one" : "no other one" }, ...left.map((value) => ({ value, label: value }))];
   const remove = (name: string) => {
     const { [name]: _gone, ...rest } = given;
@@ -22,7 +24,7 @@ export function LoraFields({ region, set }: { region: Region; set: (fields: Part
           <IconButton icon="close" label={`Remove the LoRA ${name}`} onClick={() => remove(name)} />
         </div>
       ))}
-      <Select label="Add a LoRA" value="" reason={store.reasonOf("lora")} choices={choices} onChange={(name) => name && set({ lora: { ...given, [name]: 1 } })} />
+      <Select label="Add a LoRA" value="" reason={reason} choices={choices} onChange={(name) => name && set({ lora: { ...given, [name]: 1 } })} />
     </>
   );
 }

@@ -30,13 +30,21 @@ function given(kind: Kind): Settings {
   return (store.scene.value[kind] as Settings | undefined) ?? {};
 }
 
+function choose(kind: Kind, settings: Settings): void {
+  const { usual } = KINDS[kind];
+  const next = { ...settings, preset: settings.preset ?? usual };
+  const own = next.preset === usual && Object.keys(next).length === 1 ? undefined : next;
+  store.change((doc) => updateScene(doc, { [kind]: own }), `scene ${kind} ${Object.keys(next).join()}`);
+}
+
 /** Change one setting; a value that is the preset's own is left out. */
 function set(kind: Kind, field: string, value: unknown, usual: unknown): void {
   const { [field]: _old, ...rest } = given(kind);
-  const next = value === undefined || value === usual ? rest : { ...rest, [field]: value };
-  const empty = Object.keys(next).length === 0;
-  store.change((doc) => updateScene(doc, { [kind]: empty ? undefined : next }), `scene ${kind} ${field}`);
+  choose(kind, value === undefined || value === usual ? rest : { ...rest, [field]: value });
 }
+
+/** Settings that fields of the scene override. */
+const OF_SCENE = ["steps", "guidance"];
 
 const worded = (field: string): string => field.charAt(0).toUpperCase() + field.slice(1).replaceAll("_", " ");
 
@@ -62,11 +70,13 @@ function Preset({ kind }: { kind: Kind }) {
   const changed = Object.keys(own).filter((field) => field !== "preset").length;
   return (
     <>
-      <Select label={title} value={preset} choices={choices} onChange={(next) => set(kind, "preset", next, usual)} />
+      <Select label={title} value={preset} choices={choices} onChange={(preset) => choose(kind, { ...own, preset })} />
       <Section title={changed ? `Its settings, ${changed} changed` : "Its settings"}>
-        {Object.entries(presets[preset] ?? {}).map(([field, value]) => (
-          <Setting key={`${preset} ${field}`} kind={kind} field={field} usual={value} />
-        ))}
+        {Object.entries(presets[preset] ?? {})
+          .filter(([field]) => !OF_SCENE.includes(field))
+          .map(([field, value]) => (
+            <Setting key={`${preset} ${field}`} kind={kind} field={field} usual={value} />
+          ))}
       </Section>
     </>
   );
