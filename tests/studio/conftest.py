@@ -8,7 +8,8 @@ import anyio
 import httpx
 import pytest
 from studio_client import Process, served, server, settings_in
-from studio_page import Studio, browser, new_page
+
+from studio_page import Studio, browser, forget_document, new_page
 
 # Whatever sends a file imports it late, in a thread, and pytest rewrites it: Python 3.11 cannot parse in two threads.
 anyio.open_file  # noqa: B018
@@ -46,8 +47,8 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def studio(chromium: Any, process: Process) -> Iterator[Studio]:
     """A page of a browser that has never been here."""
+    forget_document(process)
     with process.client() as client:
-        client.put("/v1/document", json={"document": None})
         for job in client.get("/v1/jobs").json()["jobs"]:
             client.delete(f"/v1/jobs/{job['id']}/record")
     found = new_page(chromium, process)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from studio_client import Process
-from studio_page import NO_BROWSER, Studio, jobs, picture, pixels
 
 from cloisonne.scene import Scene, from_coco
 from cloisonne.scene.shapes.rle import Rle
+from studio_page import NO_BROWSER, Studio, forget_document, jobs, new_page, picture, pixels
 
 AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 pytestmark = NO_BROWSER
@@ -162,7 +162,7 @@ def test_control_edit_sweep_and_attention(studio: Studio) -> None:
     edit, attention, sweep, control, _ = found
     assert edit == ("edit", "done", ["before", "after", "difference"])
     assert attention[:2] == ("explain", "done")
-    assert len(attention[2]) == 2
+    assert [name.partition("-")[0] for name in attention[2]] == ["picture", "00", "map"]
     assert sweep == ("sweep", "done", ["sheet", "0000", "0001"])
     assert control == ("control", "done", ["control"])
     assert ", after" in page.locator(".staging-title").inner_text()
@@ -342,9 +342,9 @@ def test_focus_is_visible_everywhere(studio: Studio) -> None:
 
 
 def test_finger_draws_and_two_fingers_zoom(chromium: Any, process: Process) -> None:
-    context = chromium.new_context(viewport={"width": 1024, "height": 768}, has_touch=True)
-    studio = Studio(context.new_page(), process).open()
-    touch = context.new_cdp_session(studio.page)
+    forget_document(process)
+    studio = new_page(chromium, process, viewport={"width": 1024, "height": 768}, has_touch=True)
+    touch = studio.page.context.new_cdp_session(studio.page)
 
     def send(kind: str, *points: tuple[float, float]) -> None:
         touches = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(points)]
@@ -363,7 +363,7 @@ def test_finger_draws_and_two_fingers_zoom(chromium: Any, process: Process) -> N
     assert float(studio.page.get_attribute("#canvas", "data-view").split()[0]) > 2 * scale
     assert len(studio.regions()) == 1
     assert studio.faults == []
-    context.close()
+    studio.page.context.close()
 
 
 def test_the_brush_of_a_pen_follows_its_pressure(studio: Studio) -> None:

@@ -10,9 +10,9 @@ import pytest
 from lora_files import lora_weights, peft_file
 from PIL import Image
 from studio_client import Process
-from studio_page import NO_BROWSER, Studio, jobs, new_page, picture, pixels
 
 from cloisonne.scene import Scene, to_elements
+from studio_page import NO_BROWSER, Studio, jobs, new_page, picture, pixels
 
 pytestmark = NO_BROWSER
 ELEMENTS = [
@@ -196,3 +196,24 @@ def test_a_learned_concept_is_saved_and_used_again(studio: Studio, tmp_path: Pat
     assert again["status"] == "done", again["error"]
     page.locator("input[accept='.safetensors']").set_input_files(tmp_path / "subject.png")
     page.get_by_text("subject.png is no learned concept").wait_for()
+
+
+def test_a_closed_tab_loses_nothing_and_old_pictures_are_found(studio: Studio, chromium: Any, process: Process) -> None:
+    studio.region("m", (5, 5), (60, 60), phrase="a cat")
+    few_steps(studio, 60)
+    studio.page.keyboard.press("Control+Enter")
+    studio.page.wait_for_selector("#progress")
+    before = studio.doc()
+    studio.page.close()
+    with process.client() as client:
+        waiting = [client.post("/v1/jobs", json={"verb": "generate", "scene": {}}).json()["id"] for _ in range(45)]
+        for job in waiting:
+            client.delete(f"/v1/jobs/{job}")
+    studio.page = studio.page.context.new_page()
+    studio.open()
+    assert studio.doc() == before
+    studio.page.get_by_role("button", name="Older").click()
+    studio.page.wait_for_selector(".thumb")
+    first = next(job for job in reversed(jobs(studio)) if job["pictures"] or job["status"] == "running")
+    assert first["scene"]["regions"][0]["phrase"] == "a cat"
+    assert studio.page.get_by_role("button", name="Older").count() == 0

@@ -154,6 +154,12 @@ def new_page(chromium: Any, process: Process, **context: Any) -> Studio:
     return Studio(made.new_page(), process).open()
 
 
+def forget_document(process: Process) -> None:
+    """Let the server have no unsent document."""
+    with process.client() as client:
+        assert client.put("/v1/document", json={"document": None}).status_code == 200
+
+
 def picture(studio: Studio, name: str) -> bytes:
     """The bytes of a picture of the server."""
     with studio.server.client() as client:

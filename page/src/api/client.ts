@@ -60,7 +60,9 @@ export const api = {
   models: () => call<{ data: Model[] }>("GET", "/v1/models"),
   model: (name: string) => call<Model>("GET", `/v1/models/${encodeURIComponent(name)}`, undefined, undefined, true),
   schema: () => call<Schema>("GET", "/v1/schema"),
-  jobs: () => call<{ jobs: Job[] }>("GET", "/v1/jobs?limit=40"),
+  /** before: the number of a job; older ones than that. */
+  jobs: (limit: number, before?: number) =>
+    call<{ jobs: Job[] }>("GET", `/v1/jobs?limit=${limit}${before === undefined ? "" : `&before=${before}`}`),
   job: (id: string) => call<Job>("GET", `/v1/jobs/${id}`),
   submit: (verb: string, scene: Scene | null, args: Record<string, unknown>, model: string | null) =>
     call<Job>("POST", "/v1/jobs", { verb, scene, arguments: args, model }),

@@ -1,7 +1,7 @@
 /** Generate, the number of pictures, and how the running job goes. */
 
-import { active, again, cancel, generate, jobs, running, type Tracked } from "../state/jobs";
-import { count } from "../state/store";
+import { active, again, cancel, generate, jobName, jobs, running, type Tracked } from "../state/jobs";
+import { count, details } from "../state/store";
 import { IconButton } from "./icons";
 
 const STAGES: Record<string, string> = {
@@ -51,8 +51,8 @@ function Waiting() {
     <ol class="waiting" aria-label="Waiting jobs">
       {waiting.slice(0, 6).map((job) => (
         <li key={job.id}>
-          {`${job.verb} ${job.number}`}
-          <IconButton icon="close" label={`Cancel ${job.verb} ${job.number}`} onClick={() => cancel(job.id)} />
+          {jobName(job)}
+          <IconButton icon="close" label={`Cancel ${jobName(job)}`} onClick={() => cancel(job.id)} />
         </li>
       ))}
     </ol>
@@ -93,6 +93,7 @@ export function GenerateBar() {
           />
         </label>
       </div>
+      {!details.value && <p class="quiet">The model is being loaded. What you generate now is drawn as soon as it is there.</p>}
       <Progress />
       <Waiting />
       <Failed job={jobs.value[0]} />

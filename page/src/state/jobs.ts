@@ -19,6 +19,10 @@ export const shown = signal<{ job: string; picture: string } | null>(null);
 /** The picture before the one that is shown. */
 export const before = signal<string | null>(null);
 
+/** Whether the server may have older jobs than those that are here. */
+export const older = signal(false);
+
+const PAGE = 40;
 const FINAL: Status[] = ["done", "failed", "cancelled"];
 const streams = new Map<string, EventSource>();
 /** Job whose picture is shown as soon as it is there. */
@@ -48,6 +52,9 @@ export const shownStaged = computed(() => staged.value.find((one) => one.picture
 function patch(id: string, change: Partial<Tracked>): void {
   jobs.value = jobs.value.map((job) => (job.id === id ? { ...job, ...change } : job));
 }
+
+/** What a job is called on the page. */
+export const jobName = ({ verb, number }: Job): string => `${verb === "explain" ? "attention" : verb} ${number}`;
 
 /** Show a picture of a job. */
 export function show(job: string, picture: string): void {
@@ -145,13 +152,19 @@ export function discard(one: Staged): void {
   });
 }
 
-/** Read the server's jobs, and watch those that are not finished. */
-export async function load(): Promise<void> {
-  const found = (await api.jobs()).jobs;
-  jobs.value = found.map((job) => ({ ...job, progress: null, began: null }));
+/** Read the jobs before those that are here, and watch those that are not finished. Returns the latter. */
+export async function loadOlder(): Promise<Job[]> {
+  const found = (await api.jobs(PAGE, jobs.peek().at(-1)?.number)).jobs;
+  jobs.value = [...jobs.peek(), ...found.map((job) => ({ ...job, progress: null, began: null }))];
+  older.value = found.length === PAGE;
   const open = found.filter((job) => !FINAL.includes(job.status));
   open.forEach(watch);
-  wanted = open[0]?.id ?? null;
+  return open;
+}
+
+/** Read the server's newest jobs. */
+export async function load(): Promise<void> {
+  wanted = (await loadOlder())[0]?.id ?? null;
   const last = staged.peek()[0];
   if (last && !shown.peek()) show(last.job.id, last.picture.id);
 }

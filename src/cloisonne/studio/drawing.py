@@ -91,7 +91,7 @@ def draw_together(
     from cloisonne.pipelines.generate import generate_batched
 
     count = options.get("num_images", 1)
-    results = generate_batched(scenes, model, [_reported(report) for report in reports], num_images=count)
+    results = generate_batched(scenes, model, [reported(report) for report in reports], num_images=count)
     made = []
     for result, report in zip(results, reports, strict=True):
         report({"stage": "encoding"}, None)
@@ -106,7 +106,7 @@ def _generate(scene: Scene, model: Any, options: Mapping[str, Any], report: Repo
     from cloisonne.pipelines.generate import generate
 
     count = options.get("num_images", 1)
-    result = generate(scene, model, num_images=count, on_step=_reported(report))
+    result = generate(scene, model, num_images=count, on_step=reported(report))
     report({"stage": "encoding"}, None)
     return _saved(result, count, out)
 
@@ -120,7 +120,7 @@ def _saved(result: Any, count: int, out: Path) -> Any:
 def _edit(scene: Scene, model: Any, options: Mapping[str, Any], report: Report, out: Path) -> Any:
     from cloisonne.pipelines.editing.edit import edit
 
-    result = edit(scene, model, on_step=_reported(report), **options)
+    result = edit(scene, model, on_step=reported(report), **options)
     paths = result.save(out)
     return result.report | {"warnings": list(result.warnings)}, paths
 
@@ -129,7 +129,7 @@ def _attention(scene: Scene, model: Any, options: Mapping[str, Any], report: Rep
     from cloisonne.pipelines.attention_maps.files import strip_paths
     from cloisonne.pipelines.attention_maps.overlay import attention_pictures
 
-    maps = attention_pictures(scene, model, on_step=_reported(report))
+    maps = attention_pictures(scene, model, on_step=reported(report))
     paths = maps.save(out)
     layers: dict[str, Any] = {}
     for region, path in strip_paths(out, maps.result.scene):
@@ -156,7 +156,7 @@ def _sweep(scene: Scene, model: Any, options: Mapping[str, Any], report: Report,
     from cloisonne.pipelines.sweep import sheet_of, sweep
 
     field, values = options["field"], options["values"]
-    results = sweep(scene, model, field, values, on_step=_reported(report))
+    results = sweep(scene, model, field, values, on_step=reported(report))
     write_picture(sheet_of(results, field, values), out / "sheet.png")
     paths = [out / "sheet.png"]
     for index, result in enumerate(results):
@@ -177,7 +177,7 @@ def _control(scene: Scene, model: Any, options: Mapping[str, Any], report: Repor
     return {"warnings": []}, [out / "control.png"]
 
 
-def _reported(report: Report) -> Callable[[Any], None]:
+def reported(report: Report) -> Callable[[Any], None]:
     """A callback that reports each ``Progress``."""
 
     def on_step(event: Any) -> None:
