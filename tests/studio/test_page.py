@@ -225,20 +225,28 @@ def test_a_photo_becomes_the_background_and_keeps_its_bytes(studio: Studio) -> N
     studio.page.get_by_text("outside identical").wait_for()
 
 
-def test_cancel(studio: Studio) -> None:
+def slow_jobs(studio: Studio) -> None:
+    """Let jobs take minutes from now on."""
     studio.page.get_by_text("How it is drawn").click()
-    studio.page.get_by_label("Steps", exact=True).fill("200")
+    for label, text in (("Steps", "200"), ("Width", "512")):
+        studio.page.get_by_label(label, exact=True).fill(text)
+        studio.page.keyboard.press("Tab")
+    studio.page.get_by_text("512 × 512").wait_for()
+    studio.settle()
+
+
+def test_cancel(studio: Studio) -> None:
+    slow_jobs(studio)
     studio.region("m", (5, 5), (60, 60), phrase="a cat")
     studio.page.keyboard.press("Control+Enter")
     studio.page.get_by_text("step").first.wait_for()
     studio.page.get_by_role("button", name="Cancel", exact=True).click()
-    studio.page.wait_for_selector("#progress", state="detached", timeout=10_000)
+    studio.page.wait_for_selector("#progress", state="detached")
     assert [job["status"] for job in jobs(studio)] == ["cancelled"]
 
 
 def test_waiting_jobs_are_listed_and_cancelled_one_by_one(studio: Studio) -> None:
-    studio.page.get_by_text("How it is drawn").click()
-    studio.page.get_by_label("Steps", exact=True).fill("100")
+    slow_jobs(studio)
     studio.region("m", (5, 5), (60, 60), phrase="a cat")
     for _ in range(3):
         studio.page.keyboard.press("Control+Enter")

@@ -1,6 +1,6 @@
 /** Generate, the number of pictures, and how the running job goes. */
 
-import { active, again, cancel, generate, jobName, jobs, running, type Tracked } from "../state/jobs";
+import { active, again, cancel, ending, generate, jobName, jobs, running, type Tracked } from "../state/jobs";
 import { count, details } from "../state/store";
 import { IconButton } from "./icons";
 
@@ -25,7 +25,7 @@ function Progress() {
   const waiting = active.value.length - (job ? 1 : 0);
   if (!job && !waiting) return null;
   const { stage = "", step = 0, total = 0, image, num_images: images = 1, loss } = job?.progress ?? {};
-  const name = STAGES[stage] ?? (stage || "Starting");
+  const name = job && ending.value.has(job.id) ? "Cancelling," : (STAGES[stage] ?? (stage || "Starting"));
   const many = images > 1 ? ` picture ${(image ?? 0) + 1} of ${images},` : "";
   const steps = total ? `${many} step ${step} of ${total}${timeLeft()}` : "";
   return (

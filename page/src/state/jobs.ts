@@ -117,10 +117,15 @@ export function generate(): void {
   void attempt(() => submit(verb, sent, verb === "generate" && images > 1 ? { num_images: images } : {}));
 }
 
-/** Cancel a job, or the newest one that is not finished. */
+/** Ids of jobs that end before their next step. */
+export const ending = signal<ReadonlySet<string>>(new Set());
+
+/** Cancel a job: without its id the running one, then the newest of those that wait. */
 export function cancel(id?: string): void {
-  const target = id ?? running.peek()?.id ?? active.peek()[0]?.id;
+  const left = [running.peek(), ...active.peek()].filter((job) => job && !ending.peek().has(job.id));
+  const target = id ?? left[0]?.id;
   if (!target) return;
+  ending.value = new Set([...ending.peek(), target]);
   void attempt(async () => {
     const job = await api.cancel(target);
     if (FINAL.includes(job.status)) finished(job);
