@@ -72,10 +72,13 @@ def test_what_a_phrase_attended_to_lies_over_the_picture(studio: Studio) -> None
             seen[name, place] = [studio.pixel(x, y)[:3] for x, y in ((32, 32), (95, 90), (10, 110))]
     assert len({str(pixel) for pixel in seen.values()}) == 4, "each region and step has its own map"
     assert studio.page.get_by_text("step 4 of 4").is_visible()
+    studio.region("m", (5, 80), (50, 120), phrase="a dog")
+    assert studio.pixel(32, 32, layer=1)[3] == 0, "the colour of a region would hide its map"
+    assert studio.pixel(30, 100, layer=1)[3] > 0, "a new region has no map"
     choice.select_option(label="no region")
     studio.page.wait_for_selector("#canvas[data-heat=false]")
     studio.settle()
-    for x, y in ((32, 32), (95, 90), (10, 110)):
+    for x, y in ((32, 32), (95, 90), (110, 10)):
         np.testing.assert_allclose(studio.pixel(x, y)[:3], shown[y, x], atol=1)
     assert studio.page.locator(".thumb").count() == 3, "the maps themselves are no pictures of the strip"
 

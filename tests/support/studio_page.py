@@ -134,16 +134,16 @@ class Studio:
         self.page.wait_for_selector(".notice, .picture-field img")
         self.settle()
 
-    def pixel(self, x: int, y: int) -> list[int]:
-        """What the lowest layer of the canvas shows in the middle of a pixel of the picture."""
+    def pixel(self, x: int, y: int, layer: int = 0) -> list[int]:
+        """What a layer of the canvas, 0 is the lowest, shows in the middle of a pixel of the picture, RGBA."""
         box, (left, top) = self.page.locator("#canvas").bounding_box(), self.at(x + 0.5, y + 0.5)
         return self.page.evaluate(
-            """([x, y]) => {
-                const canvas = document.querySelector("#canvas canvas");
+            """([x, y, layer]) => {
+                const canvas = document.querySelectorAll("#canvas canvas")[layer];
                 const ratio = canvas.width / canvas.clientWidth;
                 return [...canvas.getContext("2d").getImageData(x * ratio, y * ratio, 1, 1).data];
             }""",
-            [left - box["x"], top - box["y"]],
+            [left - box["x"], top - box["y"], layer],
         )
 
 

@@ -60,7 +60,7 @@ export class PictureLayer {
         this.paper.visible(!isSheet.value);
       }),
       effect(() => {
-        const found = compare.value === null ? heat.value : null;
+        const found = heat.value;
         this.heat.visible(found !== null);
         if (found) this.heat.setAttrs(found);
         this.layer.getStage()?.container().setAttribute("data-heat", String(found !== null));

@@ -4,8 +4,8 @@ import { computed, effect, signal } from "@preact/signals";
 import { pictureUrl } from "../api/client";
 import { pixels } from "../canvas/images";
 import { heatOf } from "./heat";
-import { shownStaged } from "./jobs";
-import { isSheet } from "./see";
+import { running, shownStaged } from "./jobs";
+import { compare, isSheet } from "./see";
 import { fail, selected } from "./store";
 
 /** The region that the user has chosen; "" is none, null is not chosen yet. */
@@ -37,7 +37,11 @@ export interface Heat {
   height: number;
 }
 
-export const heat = signal<Heat | null>(null);
+const made = signal<Heat | null>(null);
+/** The map that lies over the picture; none over a preview or a comparison. */
+export const heat = computed(() => (running.value?.progress?.preview || compare.value !== null ? null : made.value));
+/** The regions whose maps are there, while one of them is shown: their colours would hide it. */
+export const uncoloured = computed<ReadonlySet<string>>(() => new Set(heat.value ? Object.keys(attention.value?.regions ?? {}) : []));
 
 const SIDE = 512;
 let latest = "";
@@ -63,7 +67,7 @@ effect(() => {
   const picture = shownStaged.value?.job.pictures.find((one) => one.name === layer?.picture);
   if (!found || !layer || !picture) {
     latest = "";
-    heat.value = null;
+    made.value = null;
     return;
   }
   const [x, y, x1, y1] = found.window;
@@ -73,6 +77,6 @@ effect(() => {
     if (latest !== wanted) return;
     const map = heatOf(stack, steps.length, index);
     const image = smooth(new ImageData(map.data, map.width, map.height), x1 - x, y1 - y);
-    heat.value = { image, x, y, width: x1 - x, height: y1 - y };
+    made.value = { image, x, y, width: x1 - x, height: y1 - y };
   }, fail);
 });
