@@ -335,7 +335,7 @@ async def test_a_model_describes_itself(client: httpx.AsyncClient) -> None:
     assert found["conditions"]["lora"]["supported"] is False
     assert "--regional-lora" in found["conditions"]["lora"]["reason"]
     listed = (await client.get("/v1/models")).json()
-    assert [one["id"] for one in listed["data"]] == ["builtin", "tiny"]
+    assert [one["id"] for one in listed["data"]] == ["builtin", "tiny", "inked"]
     assert (await client.get("/v1/models/none")).status_code == 404
 
 

@@ -80,7 +80,7 @@ def _text(data: Mapping[str, Any], field: str, name: str | None) -> str:
 
 
 def _box(given: Any, name: str) -> list[float]:
-    numbers = given if isinstance(given, list) and len(given) == 4 else [None]
+    numbers: list[Any] = given if isinstance(given, list) and len(given) == 4 else [None]
     if not all(isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one <= GRID for one in numbers):
         raise SceneError(
             f"bbox is {brief(given)}; give [y_min, x_min, y_max, x_max], numbers from 0 to {GRID}.", region=name
