@@ -15,9 +15,8 @@ from studio_client import Process
 
 from cloisonne.scene import Scene, from_coco
 from cloisonne.scene.shapes.rle import Rle
-from studio_page import NO_BROWSER, Studio, forget_document, jobs, new_page, picture, pixels
+from studio_page import NO_AXE, NO_BROWSER, Studio, forget_document, jobs, new_page, picture, pixels
 
-AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 pytestmark = NO_BROWSER
 
 
@@ -510,7 +509,7 @@ def test_a_hostile_page_on_another_origin_gets_nothing(studio: Studio, tmp_path:
     assert len(jobs(studio)) == 1
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed; run npm ci in page/")
+@NO_AXE
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(studio: Studio, scheme: str) -> None:
     studio.page.emulate_media(color_scheme=scheme)
@@ -520,14 +519,7 @@ def test_axe_finds_no_violation(studio: Studio, scheme: str) -> None:
         if summary.locator("..").get_attribute("open") is None and summary.inner_text() != "Scene":
             summary.click()
     studio.settle()
-    studio.page.evaluate(AXE.read_text())
-    assert violations(studio.page) == []
+    assert studio.violations() == []
     studio.page.get_by_role("button", name="Help and keys").click()
     studio.settle()
-    assert violations(studio.page) == []
-
-
-def violations(page: Any) -> list[str]:
-    """What axe finds wrong."""
-    found = page.evaluate("axe.run(document)")["violations"]
-    return [f"{one['id']}: {one['help']}: {[node['html'][:150] for node in one['nodes']][:4]}" for one in found]
+    assert studio.violations() == []

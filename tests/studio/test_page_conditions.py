@@ -12,7 +12,7 @@ from PIL import Image
 from studio_client import Process
 
 from cloisonne.scene import Scene, to_elements
-from studio_page import NO_BROWSER, Studio, jobs, new_page, picture, pixels
+from studio_page import AXE, NO_BROWSER, Studio, jobs, new_page, picture, pixels
 
 pytestmark = NO_BROWSER
 ELEMENTS = [
@@ -80,7 +80,53 @@ def test_what_a_phrase_attended_to_lies_over_the_picture(studio: Studio) -> None
     studio.settle()
     for x, y in ((32, 32), (95, 90), (110, 10)):
         np.testing.assert_allclose(studio.pixel(x, y)[:3], shown[y, x], atol=1)
+    assert not AXE.exists() or studio.violations() == []
     assert studio.page.locator(".thumb").count() == 3, "the maps themselves are no pictures of the strip"
+
+
+def test_a_mask_goes_out_and_comes_back(studio: Studio, tmp_path: Path) -> None:
+    studio.region("o", (20, 30), (90, 101), phrase="a cat")
+    studio.page.get_by_text("Shape", exact=True).click()
+    with studio.page.expect_download() as download:
+        studio.page.get_by_role("button", name="Export mask").click()
+    mask = np.asarray(Image.open(download.value.path()).convert("L"))
+    made = Scene.from_dict({"regions": studio.regions()}).regions[0].soft_mask(128, 128)
+    np.testing.assert_array_equal(mask == 255, made == 1)
+    download.value.save_as(tmp_path / "dog.png")
+    studio.page.get_by_label("Import mask").set_input_files(tmp_path / "dog.png")
+    studio.page.locator(".row-name", has_text="dog").wait_for()
+    studio.page.fill("#region-phrase", "a dog")
+    with studio.page.expect_response("**/v1/explain") as answer:
+        studio.page.get_by_label("Feather").fill("0.1")
+    dog, cat = answer.value.json()["regions"]
+    assert dog["overlaps"] == {cat["name"]: pytest.approx(1, abs=0.01)}, "both cover the same pixels"
+
+
+def test_a_picture_is_pasted(studio: Studio) -> None:
+    studio.page.evaluate(
+        """() => new Promise((done) => {
+            const canvas = new OffscreenCanvas(96, 64);
+            canvas.getContext("2d").fillRect(0, 0, 96, 64);
+            canvas.convertToBlob({ type: "image/png" }).then((blob) => {
+                const clipboardData = new DataTransfer();
+                clipboardData.items.add(new File([blob], "pasted.png", { type: "image/png" }));
+                window.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+                done();
+            });
+        })"""
+    )
+    studio.page.get_by_text("96 × 64").wait_for()
+    assert "picture" in studio.doc()["scene"]["background"]
+
+
+def test_shapes_snap_to_the_models_grid(studio: Studio) -> None:
+    studio.page.get_by_role("button", name="Snap to the model's grid").click()
+    studio.drag((21.3, 30.9), (77.2, 101.4))
+    with studio.server.client() as client:
+        grid = client.get("/v1/models/builtin").json()["details"]["grid"]
+    box = np.array(studio.regions()[0]["box"]) * 128 / grid
+    np.testing.assert_allclose(box, box.round(), atol=1e-3)
+    np.testing.assert_allclose(box * grid, [21.3, 30.9, 77.2, 101.4], atol=grid / 2 + 0.3)
 
 
 def test_elements_come_in_and_go_out(studio: Studio) -> None:
@@ -153,6 +199,7 @@ def test_single_settings_of_a_preset(studio: Studio) -> None:
     changes = {"preset": "follow", "self_attention_share": 0.7, "follow": False}
     assert studio.doc()["scene"]["editing"] == changes | {"boost": "additive"}
     studio.page.get_by_text("Its settings, 3 changed").wait_for()
+    assert not AXE.exists() or studio.violations() == []
     studio.page.get_by_label("Boost").select_option("none")
     studio.generate()
     (job,) = jobs(studio)

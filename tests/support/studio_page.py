@@ -14,6 +14,8 @@ from PIL import Image
 from studio_client import Process
 
 CHROMIUM = Path("/usr/bin/chromium")
+AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
+NO_AXE = pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed; run npm ci in page/")
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     "--disable-sync",
@@ -120,6 +122,11 @@ class Studio:
         self.page.wait_for_selector("#progress", state="detached")
         self.settle()
 
+    def violations(self) -> list[str]:
+        """What axe finds wrong with the page as it is."""
+        self.page.evaluate(AXE.read_text())
+        return [_violation(found) for found in self.page.evaluate("axe.run(document)")["violations"]]
+
     def drop(self, data: bytes, name: str, kind: str = "image/png") -> None:
         """Drop a file on the page."""
         self.page.evaluate(
@@ -145,6 +152,10 @@ class Studio:
             }""",
             [left - box["x"], top - box["y"], layer],
         )
+
+
+def _violation(found: dict[str, Any]) -> str:
+    return f"{found['id']}: {found['help']}: {[node['html'][:150] for node in found['nodes']][:4]}"
 
 
 def new_page(chromium: Any, process: Process, **context: Any) -> Studio:
