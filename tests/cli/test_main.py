@@ -250,9 +250,8 @@ def test_elements_are_printed_and_drawn(run, scene, tmp_path):
         assert run("generate", source, "-o", tmp_path / f"{name}.png", "--seed", 5, *QUICK)[0] == 0
     a, b = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in "ab")
     np.testing.assert_array_equal(a, b)
-    json.dump(
-        {"regions": [{"name": "hat", "ellipse": [0, 0, 1, 1], "phrase": "a hat"}]}, (tmp_path / "o.json").open("w")
-    )
+    hat = {"name": "hat", "ellipse": [0, 0, 1, 1], "phrase": "a hat"}
+    (tmp_path / "o.json").write_text(json.dumps({"regions": [hat]}))
     code, out, err = run("elements", tmp_path / "o.json")
     assert code == 0
     assert 'Region "hat": elements have no ellipse.' in err
