@@ -9,6 +9,7 @@ import { measureBackground } from "./state/actions";
 import { watchDocument } from "./state/explain";
 import { load } from "./state/jobs";
 import * as store from "./state/store";
+import { syncDocument } from "./state/sync";
 import "./state/theme";
 
 async function start(): Promise<void> {
@@ -17,6 +18,7 @@ async function start(): Promise<void> {
   render(<App />, root);
   listen();
   await beginSession();
+  await syncDocument();
   const [models, schema] = await Promise.all([api.models(), api.schema(), load()]);
   store.models.value = models.data;
   store.schema.value = schema;

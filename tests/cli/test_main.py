@@ -239,3 +239,20 @@ def test_fill_reports_the_mask_channel_and_takes_another(run, tmp_path):
     assert (code, 'give the mask channel "alpha"' in err) == (2, True)
     code, _, err = run(*given, "-o", tmp_path / "c.png", "--mask-channel", "red")
     assert (code, "auto, luminance, alpha, transparency" in err) == (2, True)
+
+
+def test_elements_are_printed_and_drawn(run, scene, tmp_path):
+    """What ``elements`` prints is a scene for every command; it draws what the scene with these fields draws."""
+    code, out, err = run("elements", scene)
+    assert (code, err) == (0, "")
+    (tmp_path / "elements.json").write_text(out)
+    for name, source in (("a", tmp_path / "elements.json"), ("b", scene)):
+        assert run("generate", source, "-o", tmp_path / f"{name}.png", "--seed", 5, *QUICK)[0] == 0
+    a, b = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in "ab")
+    np.testing.assert_array_equal(a, b)
+    hat = {"name": "hat", "ellipse": [0, 0, 1, 1], "phrase": "a hat"}
+    (tmp_path / "o.json").write_text(json.dumps({"regions": [hat]}))
+    code, out, err = run("elements", tmp_path / "o.json")
+    assert code == 0
+    assert 'Region "hat": elements have no ellipse.' in err
+    assert run("elements", tmp_path / "none.json")[0] == 2

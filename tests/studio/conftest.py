@@ -1,14 +1,15 @@
 """Asynchronous tests run on asyncio. ``client`` has no device, so its jobs wait; it starts in no time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
-from _pytest.runner import runtestprotocol
-from studio_client import served, settings_in
+from studio_client import Process, served, server, settings_in
+
+from studio_page import Studio, browser, forget_document, new_page
 
 # Whatever sends a file imports it late, in a thread, and pytest rewrites it: Python 3.11 cannot parse in two threads.
 anyio.open_file  # noqa: B018
@@ -25,16 +26,32 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def pytest_runtest_protocol(item: Any, nextitem: Any) -> bool | None:
-    """Run a test of the page once more if it fails: a busy machine delays what the browser does."""
-    if not item.nodeid.startswith("tests/studio/test_page.py"):
-        return None
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = runtestprotocol(item, nextitem=nextitem, log=False)
-    if any(report.failed for report in reports):
-        item._initrequest()
-        reports = runtestprotocol(item, nextitem=nextitem, log=False)
-    for report in reports:
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+@pytest.fixture(scope="module")
+def server_arguments() -> tuple[str, ...]:
+    """Arguments of ``cloisonne studio`` for the tests of the page in a module."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory, server_arguments: tuple[str, ...]) -> Iterator[Process]:
+    with server(tmp_path_factory.mktemp("page") / "data", *server_arguments) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture
+def studio(chromium: Any, process: Process) -> Iterator[Studio]:
+    """A page of a browser that has never been here."""
+    forget_document(process)
+    with process.client() as client:
+        for job in client.get("/v1/jobs").json()["jobs"]:
+            client.delete(f"/v1/jobs/{job['id']}/record")
+    found = new_page(chromium, process)
+    yield found
+    found.page.context.close()
+    assert found.faults == []

@@ -17,6 +17,7 @@ import pytest
 from studio_client import SCENE, Process, environment, photo, png, server, until
 
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.studio.storage.store import INTERRUPTED, Store
 
 pytestmark = [
     pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is missing"),
@@ -56,9 +57,6 @@ def test_a_killed_worker_and_a_killed_server(tmp_path: Path) -> None:
         assert found["error"]["kind"] == "interrupted"
         assert found["error"]["message"].endswith("ended (signal 9) in this job; run it again.")
         assert ended(client, after)["status"] == "done", "the next worker goes on with the queue"
-        (worker,) = first.workers()
-        os.kill(worker, signal.SIGKILL)
-        assert until(lambda: [pid for pid in first.workers() if pid != worker]), "an idle one is replaced, too"
         running, queued = submit(client, LONG), [submit(client, SCENE | {"seed": seed}) for seed in range(3)]
         drawing(client, running)
         (worker,) = first.workers()
@@ -80,9 +78,10 @@ def test_a_killed_worker_and_a_killed_server(tmp_path: Path) -> None:
             second.process.terminate()
             assert second.process.wait(timeout=60) in (0, -signal.SIGTERM)
         until(lambda: not _alive(worker))
-    with server(data) as third, third.client() as client:
-        assert client.get(f"/v1/jobs/{again}").json()["error"]["kind"] == "interrupted"
-        assert len(client.get("/v1/jobs?limit=200").json()["jobs"]) == len(jobs) + 1
+    store = Store(data)
+    assert store.job(again).error == INTERRUPTED
+    assert {job.id for job in store.jobs(200)} == {*jobs, again}
+    store.close()
 
 
 def _alive(pid: int) -> bool:
@@ -167,6 +166,14 @@ def test_clients_that_never_read_break_off_or_send_slowly(running: Process) -> N
         until(lambda: newest()["options"] == {"num_images": 16})
         waiting.close()
         assert ended(client, newest()["id"])["status"] == "cancelled", "nobody waits for it any more"
+
+
+def test_an_idle_worker_that_is_killed_is_replaced(running: Process) -> None:
+    with running.client() as client:
+        until(lambda: client.get("/v1/status").json()["devices"][0]["state"] == "ready")
+        (worker,) = running.workers()
+        os.kill(worker, signal.SIGKILL)
+        assert until(lambda: [pid for pid in running.workers() if pid != worker])
 
 
 def _socket(running: Process, request: str, body: bytes = b"", receive: int = 0) -> socket.socket:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from lora_files import lora_weights, peft_file
 from PIL import Image
 from studio_client import SCENE, events, finished, photo, png, served, settings_in, upload
 
@@ -32,7 +33,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> AsyncIterator[httpx.AsyncClient]:
-    models = models_of(["builtin", f"tiny={tiny_sd}"])
+    folder = tmp_path_factory.mktemp("loras")
+    loras = {
+        name: str(peft_file(folder / f"{name}.safetensors", lora_weights(tiny_sd, seed, text=False)))
+        for seed, name in enumerate(("ink", "oil"))
+    }
+    (folder / "inked.json").write_text(json.dumps({"source": str(tiny_sd), "regional_lora": loras}))
+    models = models_of(["builtin", f"tiny={tiny_sd}", str(folder / "inked.json")])
     async with served(settings_in(tmp_path_factory.mktemp("studio"), devices=("cpu",), models=models)) as client:
         while (await client.get("/v1/status")).json()["devices"][0]["state"] != "ready":
             await asyncio.sleep(0.05)
@@ -144,9 +151,42 @@ async def test_sweep_and_control_give_the_bytes_of_the_command_line(
     assert made == {"control": (tmp_path / "map.png").read_bytes()}
 
 
+async def test_a_model_with_add_ons_is_a_spec(client: httpx.AsyncClient, tiny_sd: Path) -> None:
+    """Its LoRAs are those of the spec, and two of them act in one region."""
+    details = (await client.get("/v1/models/inked")).json()["details"]
+    assert details["loras"] == ["ink", "oil"]
+    assert (await client.get("/v1/models/tiny")).json()["details"]["loras"] == []
+    region, drawn = SCENE["regions"][0], []
+    for lora in ({}, {"ink": 1.0}, {"ink": 1.0, "oil": -0.5}):
+        scene = SCENE | {"method": "attention", "regions": [region | {"lora": lora} if lora else region]}
+        body = {"verb": "generate", "scene": scene, "model": "inked"}
+        job = await finished(client, (await client.post("/v1/jobs", json=body)).json()["id"])
+        assert job["status"] == "done", job["error"]
+        assert str(tiny_sd.parent) not in json.dumps(job)
+        drawn.append((await bytes_of(client, job))["0000"])
+    pixels = {Image.open(io.BytesIO(one)).tobytes() for one in drawn}
+    assert len(pixels) == 3
+
+
 async def test_explain_draws_what_each_phrase_attended_to(client: httpx.AsyncClient) -> None:
-    job = await done(client, "explain", SCENE)
-    assert [picture["name"] for picture in job["pictures"]] == ["picture", "00-donut"]
+    """As strips, and as the maps that lie over the picture."""
+    job = await done(client, "explain", SCENE | {"steps": 5})
+    assert [picture["name"] for picture in job["pictures"]] == ["picture", "00-donut", "map-00-donut"]
+    found = job["report"]["attention"]
+    steps = found["regions"]["donut"]["steps"]
+    assert found == {
+        "count": 5,
+        "window": [0, 0, 64, 64],
+        "regions": {"donut": {"picture": "map-00-donut", "steps": steps}},
+    }
+    assert steps == sorted({0, 1, 2, 3, 4})
+    stacked = Image.open(io.BytesIO((await bytes_of(client, job))["map-00-donut"]))
+    assert stacked.mode == "L"
+    assert stacked.height == stacked.width * len(steps)
+    assert stacked.getextrema() == (0, 255)
+    inside = np.asarray(stacked).reshape(len(steps), stacked.width, -1)
+    side = stacked.width // 2
+    assert inside[:, :side, :side].mean() > inside[:, side:, side:].mean(), "the words act where the region is"
 
 
 async def test_a_picture_brings_everything_back(client: httpx.AsyncClient) -> None:
@@ -295,7 +335,7 @@ async def test_a_model_describes_itself(client: httpx.AsyncClient) -> None:
     assert found["conditions"]["lora"]["supported"] is False
     assert "--regional-lora" in found["conditions"]["lora"]["reason"]
     listed = (await client.get("/v1/models")).json()
-    assert [one["id"] for one in listed["data"]] == ["builtin", "tiny"]
+    assert [one["id"] for one in listed["data"]] == ["builtin", "tiny", "inked"]
     assert (await client.get("/v1/models/none")).status_code == 404
 
 

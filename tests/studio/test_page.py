@@ -1,10 +1,8 @@
 """The page in a real browser: draw, generate, repaint, restore, cancel, undo, by mouse, finger and keyboard."""
 
-import importlib.util
 import io
 import json
 import threading
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,56 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from studio_client import Process, server
-from studio_page import CHROMIUM, Studio, browser
+from studio_client import Process
 
 from cloisonne.scene import Scene, from_coco
 from cloisonne.scene.shapes.rle import Rle
+from studio_page import NO_AXE, NO_BROWSER, Studio, forget_document, jobs, new_page, picture, pixels
 
-AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists() or importlib.util.find_spec("playwright") is None,
-    reason=f"{CHROMIUM} or playwright is not installed: the page is not tested in a browser",
-)
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with server(tmp_path_factory.mktemp("page") / "data") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture
-def studio(chromium: Any, process: Process) -> Iterator[Studio]:
-    """A page of a browser that has never been here."""
-    with process.client() as client:
-        for job in client.get("/v1/jobs").json()["jobs"]:
-            client.delete(f"/v1/jobs/{job['id']}/record")
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    found = Studio(context.new_page(), process).open()
-    yield found
-    context.close()
-    assert found.faults == []
-
-
-def picture(studio: Studio, name: str) -> bytes:
-    with studio.server.client() as client:
-        return client.get(f"/v1/pictures/{name}").content
-
-
-def jobs(studio: Studio) -> list[dict[str, Any]]:
-    with studio.server.client() as client:
-        return client.get("/v1/jobs").json()["jobs"]
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+pytestmark = NO_BROWSER
 
 
 def test_draw_a_box_type_and_see_the_picture(studio: Studio) -> None:
@@ -206,7 +161,7 @@ def test_control_edit_sweep_and_attention(studio: Studio) -> None:
     edit, attention, sweep, control, _ = found
     assert edit == ("edit", "done", ["before", "after", "difference"])
     assert attention[:2] == ("explain", "done")
-    assert len(attention[2]) == 2
+    assert [name.partition("-")[0] for name in attention[2]] == ["picture", "00", "map"]
     assert sweep == ("sweep", "done", ["sheet", "0000", "0001"])
     assert control == ("control", "done", ["control"])
     assert ", after" in page.locator(".staging-title").inner_text()
@@ -269,20 +224,28 @@ def test_a_photo_becomes_the_background_and_keeps_its_bytes(studio: Studio) -> N
     studio.page.get_by_text("outside identical").wait_for()
 
 
-def test_cancel(studio: Studio) -> None:
+def slow_jobs(studio: Studio) -> None:
+    """Let jobs take minutes from now on."""
     studio.page.get_by_text("How it is drawn").click()
-    studio.page.get_by_label("Steps", exact=True).fill("200")
+    for label, text in (("Steps", "200"), ("Width", "512")):
+        studio.page.get_by_label(label, exact=True).fill(text)
+        studio.page.keyboard.press("Tab")
+    studio.page.get_by_text("512 × 512").wait_for()
+    studio.settle()
+
+
+def test_cancel(studio: Studio) -> None:
+    slow_jobs(studio)
     studio.region("m", (5, 5), (60, 60), phrase="a cat")
     studio.page.keyboard.press("Control+Enter")
     studio.page.get_by_text("step").first.wait_for()
     studio.page.get_by_role("button", name="Cancel", exact=True).click()
-    studio.page.wait_for_selector("#progress", state="detached", timeout=10_000)
+    studio.page.wait_for_selector("#progress", state="detached")
     assert [job["status"] for job in jobs(studio)] == ["cancelled"]
 
 
 def test_waiting_jobs_are_listed_and_cancelled_one_by_one(studio: Studio) -> None:
-    studio.page.get_by_text("How it is drawn").click()
-    studio.page.get_by_label("Steps", exact=True).fill("100")
+    slow_jobs(studio)
     studio.region("m", (5, 5), (60, 60), phrase="a cat")
     for _ in range(3):
         studio.page.keyboard.press("Control+Enter")
@@ -386,9 +349,9 @@ def test_focus_is_visible_everywhere(studio: Studio) -> None:
 
 
 def test_finger_draws_and_two_fingers_zoom(chromium: Any, process: Process) -> None:
-    context = chromium.new_context(viewport={"width": 1024, "height": 768}, has_touch=True)
-    studio = Studio(context.new_page(), process).open()
-    touch = context.new_cdp_session(studio.page)
+    forget_document(process)
+    studio = new_page(chromium, process, viewport={"width": 1024, "height": 768}, has_touch=True)
+    touch = studio.page.context.new_cdp_session(studio.page)
 
     def send(kind: str, *points: tuple[float, float]) -> None:
         touches = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(points)]
@@ -407,7 +370,7 @@ def test_finger_draws_and_two_fingers_zoom(chromium: Any, process: Process) -> N
     assert float(studio.page.get_attribute("#canvas", "data-view").split()[0]) > 2 * scale
     assert len(studio.regions()) == 1
     assert studio.faults == []
-    context.close()
+    studio.page.context.close()
 
 
 def test_the_brush_of_a_pen_follows_its_pressure(studio: Studio) -> None:
@@ -546,7 +509,7 @@ def test_a_hostile_page_on_another_origin_gets_nothing(studio: Studio, tmp_path:
     assert len(jobs(studio)) == 1
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed; run npm ci in page/")
+@NO_AXE
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(studio: Studio, scheme: str) -> None:
     studio.page.emulate_media(color_scheme=scheme)
@@ -556,14 +519,7 @@ def test_axe_finds_no_violation(studio: Studio, scheme: str) -> None:
         if summary.locator("..").get_attribute("open") is None and summary.inner_text() != "Scene":
             summary.click()
     studio.settle()
-    studio.page.evaluate(AXE.read_text())
-    assert violations(studio.page) == []
+    assert studio.violations() == []
     studio.page.get_by_role("button", name="Help and keys").click()
     studio.settle()
-    assert violations(studio.page) == []
-
-
-def violations(page: Any) -> list[str]:
-    """What axe finds wrong."""
-    found = page.evaluate("axe.run(document)")["violations"]
-    return [f"{one['id']}: {one['help']}: {[node['html'][:150] for node in one['nodes']][:4]}" for one in found]
+    assert studio.violations() == []

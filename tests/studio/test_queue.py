@@ -67,3 +67,36 @@ def test_places_are_bounded_while_jobs_are_being_accepted() -> None:
             pass
     with queue.place("c"):
         assert len(queue) == 1
+
+
+KEYED = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, "x", "y"])), max_size=30)
+
+
+@given(KEYED, st.integers(1, 5))
+def test_jobs_of_one_key_come_together(jobs: list[tuple[str, str | None]], most: int) -> None:
+    """All of them come once, clients keep their order, and each first one is that which would come alone."""
+    queue, keys = FairQueue(1000, 1000), dict[str, str | None]()
+    for index, (client, key) in enumerate(jobs):
+        queue.add(client, name := f"{client}{index}", key)
+        keys[name] = key
+    taken = []
+    while waiting := queue.waiting():
+        first = next(job for job in waiting if queue.position(job) == 0)
+        together = queue.take_together(most)
+        assert together[0] == first
+        assert len({keys[job] for job in together}) == 1
+        assert len(together) <= (1 if keys[first] is None else most)
+        taken += together
+    assert sorted(taken) == sorted(keys)
+    for client in "abc":
+        assert [job for job in taken if job[0] == client] == [job for job in keys if job[0] == client]
+    assert queue.take_together(most) == []
+
+
+def test_all_clients_join_a_batch_before_one_joins_twice() -> None:
+    queue = FairQueue(10, 10)
+    for client, job, key in (("a", "a0", "x"), ("a", "a1", "x"), ("b", "b0", "y"), ("b", "b1", "x"), ("c", "c0", "x")):
+        queue.add(client, job, key)
+    assert queue.take_together(3) == ["a0", "c0", "a1"]
+    assert queue.take_together(3) == ["b0"]
+    assert queue.take_together(3) == ["b1"]

@@ -69,7 +69,7 @@ def test_every_route_has_a_call_in_the_docs(tmp_path: Path) -> None:
         )
         found = [line for line in calls if re.search(address, line)]
         for method in methods:
-            marks = {"get": "", "delete": "-X DELETE", "post": r"-d |-F "}[method]
+            marks = {"get": "", "delete": "-X DELETE", "post": r"-d |-F ", "put": "-X PUT"}[method]
             own = [line for line in found if re.search(marks, line)] if marks else found
             own = own if marks else [line for line in own if not re.search(r"-X| -d | -F ", line)]
             assert own, (method, path)

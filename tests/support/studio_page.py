@@ -1,20 +1,31 @@
 """The studio's page in Debian's Chromium."""
 
+import importlib.util
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from PIL import Image
 from studio_client import Process
 
 CHROMIUM = Path("/usr/bin/chromium")
+AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
+NO_AXE = pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed; run npm ci in page/")
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     "--disable-sync",
 ]
-DONE = 60_000
-"""Milliseconds that a job may take on a busy machine."""
+PATIENCE = 180_000
+"""Milliseconds after which something does not come any more, on a busy machine too."""
+NO_BROWSER = pytest.mark.skipif(
+    not CHROMIUM.exists() or importlib.util.find_spec("playwright") is None,
+    reason=f"{CHROMIUM} or playwright is not installed: the page is not tested in a browser",
+)
 
 
 @contextmanager
@@ -61,8 +72,10 @@ class Studio:
         return self
 
     def settle(self) -> None:
-        """Wait for the next frames and the autosave."""
-        self.page.wait_for_timeout(450)
+        """Wait until all that was done is drawn and saved in the browser."""
+        self.page.wait_for_selector("html[data-saved=yes]", state="attached")
+        self.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        self.page.wait_for_selector("html[data-saved=yes]", state="attached")
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A pixel of the canvas on the screen."""
@@ -106,8 +119,13 @@ class Studio:
     def wait(self) -> None:
         """Wait until no job waits or runs."""
         self.page.wait_for_selector("#progress")
-        self.page.wait_for_selector("#progress", state="detached", timeout=DONE)
+        self.page.wait_for_selector("#progress", state="detached")
         self.settle()
+
+    def violations(self) -> list[str]:
+        """What axe finds wrong with the page as it is."""
+        self.page.evaluate(AXE.read_text())
+        return [_violation(found) for found in self.page.evaluate("axe.run(document)")["violations"]]
 
     def drop(self, data: bytes, name: str, kind: str = "image/png") -> None:
         """Drop a file on the page."""
@@ -123,14 +141,48 @@ class Studio:
         self.page.wait_for_selector(".notice, .picture-field img")
         self.settle()
 
-    def pixel(self, x: int, y: int) -> list[int]:
-        """What the lowest layer of the canvas shows in the middle of a pixel of the picture."""
+    def pixel(self, x: int, y: int, layer: int = 0) -> list[int]:
+        """What a layer of the canvas, 0 is the lowest, shows in the middle of a pixel of the picture, RGBA."""
         box, (left, top) = self.page.locator("#canvas").bounding_box(), self.at(x + 0.5, y + 0.5)
         return self.page.evaluate(
-            """([x, y]) => {
-                const canvas = document.querySelector("#canvas canvas");
+            """([x, y, layer]) => {
+                const canvas = document.querySelectorAll("#canvas canvas")[layer];
                 const ratio = canvas.width / canvas.clientWidth;
                 return [...canvas.getContext("2d").getImageData(x * ratio, y * ratio, 1, 1).data];
             }""",
-            [left - box["x"], top - box["y"]],
+            [left - box["x"], top - box["y"], layer],
         )
+
+
+def _violation(found: dict[str, Any]) -> str:
+    return f"{found['id']}: {found['help']}: {[node['html'][:150] for node in found['nodes']][:4]}"
+
+
+def new_page(chromium: Any, process: Process, **context: Any) -> Studio:
+    """The page of a server in a browser without memory, 1280 x 800 unless ``context`` says otherwise."""
+    made = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
+    made.set_default_timeout(PATIENCE)
+    return Studio(made.new_page(), process).open()
+
+
+def forget_document(process: Process) -> None:
+    """Let the server have no unsent document."""
+    with process.client() as client:
+        assert client.put("/v1/document", json={"document": None}).status_code == 200
+
+
+def picture(studio: Studio, name: str) -> bytes:
+    """The bytes of a picture of the server."""
+    with studio.server.client() as client:
+        return client.get(f"/v1/pictures/{name}").content
+
+
+def jobs(studio: Studio) -> list[dict[str, Any]]:
+    """The jobs of the server, the newest first."""
+    with studio.server.client() as client:
+        return client.get("/v1/jobs").json()["jobs"]
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """[H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))

@@ -1,6 +1,7 @@
 /** Calls of the server. */
 
 import type { Scene } from "../scene/types";
+import type { Doc } from "../scene/types";
 import type { Explanation, Failure, Job, Model, Picture, Schema, Upload } from "./types";
 
 /** A call that the server refused, with its sentence. */
@@ -59,7 +60,9 @@ export const api = {
   models: () => call<{ data: Model[] }>("GET", "/v1/models"),
   model: (name: string) => call<Model>("GET", `/v1/models/${encodeURIComponent(name)}`, undefined, undefined, true),
   schema: () => call<Schema>("GET", "/v1/schema"),
-  jobs: () => call<{ jobs: Job[] }>("GET", "/v1/jobs?limit=40"),
+  /** before: the number of a job; older ones than that. */
+  jobs: (limit: number, before?: number) =>
+    call<{ jobs: Job[] }>("GET", `/v1/jobs?limit=${limit}${before === undefined ? "" : `&before=${before}`}`),
   job: (id: string) => call<Job>("GET", `/v1/jobs/${id}`),
   submit: (verb: string, scene: Scene | null, args: Record<string, unknown>, model: string | null) =>
     call<Job>("POST", "/v1/jobs", { verb, scene, arguments: args, model }),
@@ -68,6 +71,12 @@ export const api = {
   erase: (id: string) => call<void>("DELETE", `/v1/jobs/${id}/record`),
   explain: (scene: Scene, model: string | null, signal: AbortSignal) =>
     call<Explanation>("POST", "/v1/explain", { scene, model }, signal, true),
+  document: () => call<{ document: Doc | null; changed: number | null }>("GET", "/v1/document"),
+  saveDocument: (document: Doc) => call<{ changed: number }>("PUT", "/v1/document", { document }),
+  readElements: (elements: unknown) =>
+    call<{ scene: Scene; warnings: string[] }>("POST", "/v1/elements/read", { elements }),
+  writeElements: (scene: Scene) =>
+    call<{ elements: unknown; warnings: string[] }>("POST", "/v1/elements/write", { scene }),
   picture: (id: string) => call<Picture>("GET", `/v1/pictures/${id}/info`),
   erasePicture: (id: string) => call<void>("DELETE", `/v1/pictures/${id}`),
   upload: (file: Blob) => {

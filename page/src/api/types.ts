@@ -18,7 +18,16 @@ export interface Upload extends Picture {
 
 export type Status = "queued" | "running" | "done" | "failed" | "cancelled";
 
+/** Attention maps: pictures of a job, in which the maps of these steps lie one above the other. */
+export interface Attention {
+  count: number;
+  /** x0, y0, x1, y1 in pixels of the picture. */
+  window: [number, number, number, number];
+  regions: Record<string, { picture: string; steps: number[] }>;
+}
+
 export interface Report {
+  attention?: Attention;
   outputs?: { seed: number }[];
   scene?: Scene;
   seconds?: number;
@@ -90,6 +99,9 @@ export interface Schema {
   samplers: string[];
   methods: string[];
   control_kinds: string[];
+  /** By "editing" and "translating": presets with the value of each field, and the words that a field takes. */
+  presets: Record<string, Record<string, Record<string, unknown>>>;
+  options: Record<string, Record<string, string[]>>;
 }
 
 export interface RegionFinding {

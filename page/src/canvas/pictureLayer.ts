@@ -6,7 +6,8 @@ import type { Size } from "../geometry/view";
 import { pictureId } from "../scene/types";
 import { explanation } from "../state/explain";
 import { running, shown } from "../state/jobs";
-import { compare, differenceImage, earlier, isSheet, visible } from "../state/see";
+import { heat } from "../state/attention";
+import { compare, differenceImage, earlier, isSheet } from "../state/see";
 import * as store from "../state/store";
 import { image } from "./images";
 import { Group, Layer, Line, Picture, Rect } from "./konva";
@@ -19,12 +20,13 @@ export class PictureLayer {
   private readonly preview = new Picture({ image: undefined });
   private readonly old = new Picture({ image: undefined });
   private readonly clip = new Group({ visible: false });
+  private readonly heat = new Picture({ image: undefined, visible: false });
   private readonly difference = new Picture({ image: undefined, visible: false });
   private readonly edge = new Line({ stroke: "#fff", strokeWidth: 2, strokeScaleEnabled: false, visible: false });
 
   constructor() {
     this.clip.add(this.old);
-    this.layer.add(this.paper, this.main, this.preview, this.clip, this.difference, this.edge);
+    this.layer.add(this.paper, this.main, this.preview, this.clip, this.heat, this.difference, this.edge);
   }
 
   /** Set the size of the canvas. */
@@ -56,6 +58,13 @@ export class PictureLayer {
       effect(() => this.compareAt(compare.value)),
       effect(() => {
         this.paper.visible(!isSheet.value);
+      }),
+      effect(() => {
+        const found = heat.value;
+        this.heat.visible(found !== null);
+        if (found) this.heat.setAttrs(found);
+        this.layer.getStage()?.container().setAttribute("data-heat", String(found !== null));
+        this.layer.batchDraw();
       }),
       effect(() => {
         const canvas = differenceImage.value;
@@ -146,7 +155,6 @@ function windowOf(text: string): { x: number; y: number; width: number; height: 
 
 function mainUrl(): string | null {
   const background = pictureId(store.scene.value.background);
-  if (visible.value === "background" && background) return pictureUrl(background);
   if (shown.value) return pictureUrl(shown.value.picture);
   return background ? pictureUrl(background) : null;
 }

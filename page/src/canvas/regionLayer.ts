@@ -16,6 +16,8 @@ export interface Look {
   opacity: number;
   /** Whether a picture lies under the regions: their tints are fainter then. */
   faint: boolean;
+  /** Names of regions whose colours are not shown. */
+  uncoloured: ReadonlySet<string>;
 }
 
 export class RegionLayer {
@@ -40,14 +42,14 @@ export class RegionLayer {
     const { colour, hidden } = markOf(doc, region.name);
     const selected = region.name === look.selected;
     const patch = regionPatch(region, look.size);
-    const key = [look.size.width, look.size.height, look.scale, selected, look.opacity, look.faint, colour, hidden, patch.width].join();
+    const key = [look.size.width, look.size.height, look.scale, selected, look.opacity, look.faint, colour, hidden, patch.width, look.uncoloured.has(region.name)].join();
     const old = this.groups.get(region.name);
     if (old && old.region === region && old.key === key) {
       old.group.position({ x: 0, y: 0 });
       return old.group;
     }
     old?.group.destroy();
-    const opacity = look.opacity * (look.faint ? (selected ? 0.4 : 0.18) : 1);
+    const opacity = look.uncoloured.has(region.name) ? 0 : look.opacity * (look.faint ? (selected ? 0.4 : 0.18) : 1);
     const group = new Group({ visible: !hidden });
     const image = tint(patch, colour, look.size) ?? undefined;
     const { x, y, width, height } = patch;

@@ -6,6 +6,7 @@ import { fitted, panned, toCanvas, type View, zoomed } from "../geometry/view";
 import { markOf, reshape } from "../scene/edits";
 import { type Region, type Shape, withShape } from "../scene/types";
 import { shown } from "../state/jobs";
+import { uncoloured } from "../state/attention";
 import { compare, differenceImage, isSheet } from "../state/see";
 import * as store from "../state/store";
 import { theme } from "../state/theme";
@@ -160,7 +161,7 @@ export class CanvasStage {
 
   private look(selected: string | null): Look {
     const faint = shown.value !== null || store.scene.value.background !== undefined;
-    return { size: store.canvasSize.value, scale: this.view.scale, selected, opacity: this.opacity(), faint };
+    return { size: store.canvasSize.value, scale: this.view.scale, selected, opacity: this.opacity(), faint, uncoloured: uncoloured.value };
   }
 
   private lastSize = "";

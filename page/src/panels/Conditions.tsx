@@ -4,11 +4,13 @@ import { pictureId, type Region } from "../scene/types";
 import * as store from "../state/store";
 import { submit } from "../state/jobs";
 import { NumberField, Select, Slider, TextField } from "./fields";
+import { ConceptFields } from "./Concept";
+import { LoraFields } from "./Loras";
 import { PictureField } from "./PictureField";
 
 type Set = (fields: Partial<Region>) => void;
 
-const reasonOf = (condition: string): string | null => store.details.value?.conditions[condition]?.reason ?? null;
+const { reasonOf } = store;
 
 function ExemplarFields({ region, set }: { region: Region; set: Set }) {
   const picture = pictureId(region.exemplar?.image);
@@ -101,35 +103,6 @@ function EditFields({ region, set }: { region: Region; set: Set }) {
           onInput={(text) => set({ keywords: text.trim() ? text.split(",") : undefined })}
         />
       )}
-    </>
-  );
-}
-
-function ConceptFields({ region, set }: { region: Region; set: Set }) {
-  const { concept } = region;
-  const needs = pictureId(store.scene.value.background) ? null : "A concept changes a background; open one first.";
-  const choose = (id: string | null) =>
-    set(id ? { concept: { ...concept, image: { picture: id } }, phrase: undefined, exemplar: undefined, control: undefined, negative: undefined, seed: undefined } : { concept: undefined });
-  return (
-    <>
-      <PictureField label="Concept: transfer this subject or style" picture={pictureId(concept?.image)} reason={reasonOf("concept") ?? needs} onPicture={choose} />
-      {concept && (
-        <Slider label="Keep structure" min={0} max={1} step={0.05} value={concept.keep_structure ?? 0.5} onInput={(keep_structure) => set({ concept: { ...concept, keep_structure } })} />
-      )}
-    </>
-  );
-}
-
-function LoraFields({ region, set }: { region: Region; set: Set }) {
-  const names = store.details.value?.loras ?? [];
-  const given = (typeof region.lora === "string" ? { [region.lora]: 1 } : (region.lora ?? {})) as Record<string, number>;
-  const [name, scale] = Object.entries(given)[0] ?? ["", 1];
-  const reason = reasonOf("lora");
-  const choices = [{ value: "", label: "none" }, ...names.map((value) => ({ value, label: value }))];
-  return (
-    <>
-      <Select label="LoRA" value={name} reason={reason} choices={choices} onChange={(next) => set({ lora: next ? { [next]: scale } : undefined })} />
-      {name && <Slider label="Scale" min={-2} max={2} step={0.05} value={scale} onInput={(value) => set({ lora: { [name]: value } })} />}
     </>
   );
 }

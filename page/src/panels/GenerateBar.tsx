@@ -1,7 +1,7 @@
 /** Generate, the number of pictures, and how the running job goes. */
 
-import { active, again, cancel, generate, jobs, running, type Tracked } from "../state/jobs";
-import { count } from "../state/store";
+import { active, again, cancel, ending, generate, jobName, jobs, running, type Tracked } from "../state/jobs";
+import { count, details } from "../state/store";
 import { IconButton } from "./icons";
 
 const STAGES: Record<string, string> = {
@@ -25,7 +25,7 @@ function Progress() {
   const waiting = active.value.length - (job ? 1 : 0);
   if (!job && !waiting) return null;
   const { stage = "", step = 0, total = 0, image, num_images: images = 1, loss } = job?.progress ?? {};
-  const name = STAGES[stage] ?? (stage || "Starting");
+  const name = job && ending.value.has(job.id) ? "Cancelling," : (STAGES[stage] ?? (stage || "Starting"));
   const many = images > 1 ? ` picture ${(image ?? 0) + 1} of ${images},` : "";
   const steps = total ? `${many} step ${step} of ${total}${timeLeft()}` : "";
   return (
@@ -51,8 +51,8 @@ function Waiting() {
     <ol class="waiting" aria-label="Waiting jobs">
       {waiting.slice(0, 6).map((job) => (
         <li key={job.id}>
-          {`${job.verb} ${job.number}`}
-          <IconButton icon="close" label={`Cancel ${job.verb} ${job.number}`} onClick={() => cancel(job.id)} />
+          {jobName(job)}
+          <IconButton icon="close" label={`Cancel ${jobName(job)}`} onClick={() => cancel(job.id)} />
         </li>
       ))}
     </ol>
@@ -93,6 +93,7 @@ export function GenerateBar() {
           />
         </label>
       </div>
+      {!details.value && <p class="quiet">The model is being loaded. What you generate now is drawn as soon as it is there.</p>}
       <Progress />
       <Waiting />
       <Failed job={jobs.value[0]} />

@@ -15,7 +15,7 @@ const percent = (share: number): string => `${share < 0.1 ? (100 * share).toFixe
 /** What the dry run says of a region, in a few words. */
 function finding(region: Region): { text: string; bad: boolean } {
   const found = explanation.value?.regions.find((one) => one.name === region.name);
-  if (!isReady(region)) return { text: "not described yet", bad: false };
+  if (!isReady(region)) return { text: "empty", bad: false };
   if (!found) return { text: "", bad: false };
   if (found.unsupported) return { text: "not with this model", bad: true };
   if (found.dropped) return { text: "dropped: no room", bad: true };

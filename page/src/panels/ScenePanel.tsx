@@ -8,6 +8,7 @@ import { shownStaged } from "../state/jobs";
 import * as store from "../state/store";
 import { type Choice, NumberField, Section, Select, Slider, TextField } from "./fields";
 import { PictureField } from "./PictureField";
+import { Presets } from "./Presets";
 import { useAsBackground } from "../state/actions";
 import { api } from "../api/client";
 
@@ -29,38 +30,6 @@ function methods(): Choice[] {
     label: METHODS[value] ?? value,
     reason: store.details.value?.conditions[`phrase, method ${value}`]?.reason ?? null,
   }));
-}
-
-const EDITING: Choice[] = [
-  { value: "follow", label: "follow: shared canvas" },
-  { value: "mrgd", label: "MRGD, our settings" },
-  { value: "official", label: "MRGD as published" },
-  { value: "p2p", label: "prompt-to-prompt" },
-  { value: "multidiffusion", label: "MultiDiffusion" },
-];
-const TRANSLATING: Choice[] = [
-  { value: "fast", label: "fast: nothing is learned" },
-  { value: "learned", label: "learned" },
-  { value: "vct", label: "VCT, the paper" },
-  { value: "vct-code", label: "VCT, the authors' code" },
-];
-
-/** How edits and concepts are made, where there are any. */
-function Presets() {
-  const { regions, editing, translating } = store.scene.value;
-  const preset = (given: unknown, none: string) => (given as { preset?: string } | undefined)?.preset ?? none;
-  const choose = (field: string, none: string) => (value: string) =>
-    set({ [field]: value === none ? undefined : { preset: value } });
-  return (
-    <>
-      {regions.some((region) => region.edit) && (
-        <Select label="How edits are made" value={preset(editing, "follow")} choices={EDITING} onChange={choose("editing", "follow")} />
-      )}
-      {regions.some((region) => region.concept) && (
-        <Select label="How concepts are transferred" value={preset(translating, "fast")} choices={TRANSLATING} onChange={choose("translating", "fast")} />
-      )}
-    </>
-  );
 }
 
 /** The caption, above all others. */

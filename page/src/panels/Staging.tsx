@@ -3,15 +3,16 @@
 import { useEffect, useRef } from "preact/hooks";
 import { pictureUrl, thumbUrl } from "../api/client";
 import { accept, discardShown, restoreShown } from "../state/actions";
-import { show, shown, shownStaged, staged, step, type Staged } from "../state/jobs";
+import { jobName, loadOlder, older, show, shown, shownStaged, staged, step, type Staged } from "../state/jobs";
 import { compare, differenceFound, hideDifference, earlier, showDifference } from "../state/see";
 import * as store from "../state/store";
+import { Attention } from "./Attention";
 import { Icon, IconButton } from "./icons";
 
 function title(one: Staged): string {
   const seed = one.job.report?.outputs?.[one.index]?.seed;
   const name = /^\d+$/.test(one.picture.name) ? "" : `, ${one.picture.name}`;
-  return `${one.job.verb} ${one.job.number}${name}${seed === undefined ? "" : `, seed ${seed}`}`;
+  return `${jobName(one.job)}${name}${seed === undefined ? "" : `, seed ${seed}`}`;
 }
 
 function Difference() {
@@ -53,7 +54,7 @@ export function Staging() {
     strip.current?.querySelector("[aria-pressed=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     hideDifference();
   }, [now]);
-  if (!all.length) return null;
+  if (!all.length && !older.value) return null;
   const one = shownStaged.value;
   return (
     <section class="staging" aria-label="Pictures">
@@ -86,6 +87,7 @@ export function Staging() {
           onInput={(event) => (compare.value = event.currentTarget.valueAsNumber)}
         />
       )}
+      <Attention />
       <Difference />
       <ol class="strip" ref={strip}>
         {all.map((item) => (
@@ -96,6 +98,13 @@ export function Staging() {
             </button>
           </li>
         ))}
+        {older.value && (
+          <li>
+            <button type="button" class="older" onClick={() => void store.attempt(loadOlder)}>
+              Older
+            </button>
+          </li>
+        )}
       </ol>
     </section>
   );

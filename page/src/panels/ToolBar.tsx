@@ -43,7 +43,7 @@ export function ViewBar() {
           <output>{brushSize.value} px</output>
         </label>
       )}
-      <label class="inline">
+      <label class="inline" title="How strongly the colours of the regions cover the picture">
         <span>Regions</span>
         <input type="range" min={0} max={1} step={0.05} value={overlay.value} onInput={(event) => (overlay.value = event.currentTarget.valueAsNumber)} />
       </label>

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { updateScene } from "../scene/edits";
 import { clear, open } from "../state/actions";
-import { copyAs, saveCoco, saveScene } from "../state/exporting";
+import { copyAs, saveCoco, saveElements, saveScene } from "../state/exporting";
 import * as store from "../state/store";
 import { nextTheme, theme } from "../state/theme";
 import { IconButton } from "./icons";
@@ -53,7 +53,7 @@ export function TopBar() {
       </h1>
       <ModelChoice />
       <span class="gap" />
-      <label class="file-link button-like" title="A picture, a PNG that cloisonne made, or a scene's or COCO's JSON">
+      <label class="file-link button-like" title="A picture, a PNG that cloisonne made, or JSON: a scene, COCO annotations, ComfyUI elements">
         Open
         <input
           type="file"
@@ -77,6 +77,7 @@ export function TopBar() {
           {item("New scene", clear)}
           {item("Save scene as JSON", saveScene)}
           {item("Save regions as COCO", saveCoco)}
+          {item("Save regions as ComfyUI elements", saveElements)}
           {item("Copy as a command", () => copy("cli"))}
           {item("Copy as Python", () => copy("python"))}
           {item("Copy as curl", () => copy("curl"))}

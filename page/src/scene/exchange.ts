@@ -17,7 +17,7 @@ export function isReady(region: Region): boolean {
 
 /** What a region is called on the page: its name, or its phrase while nobody has named it. */
 export function titleOf(region: Region): string {
-  const words = region.phrase?.trim() || region.edit?.to?.trim() || region.edit?.phrase?.trim();
+  const words = region.phrase?.trim() || region.edit?.to?.trim() || region.edit?.phrase?.trim() || region.edit?.from?.trim();
   return /^region-\d+$/.test(region.name) && words ? words : region.name;
 }
 

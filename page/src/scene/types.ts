@@ -32,9 +32,10 @@ export interface Edit {
 
 export interface Concept {
   image?: PictureRef;
+  /** A learned concept as a data URI. */
+  file?: PictureRef;
   keep_structure?: number;
   concept_strength?: number;
-  [field: string]: unknown;
 }
 
 export interface Shape {

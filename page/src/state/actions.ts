@@ -43,12 +43,25 @@ async function uploaded(value: unknown): Promise<unknown> {
   return Object.fromEntries(fields);
 }
 
+/** The scene in a file's JSON, and what could not be read: a scene, COCO's annotations or ComfyUI's elements. */
+async function sceneIn(data: unknown): Promise<[unknown, string[]]> {
+  if (isCoco(data)) return [fromCoco(data), []];
+  if (!isElements(data)) return [await uploaded(data), []];
+  const { scene, warnings } = await api.readElements(data);
+  return [scene, warnings];
+}
+
+const isElements = (data: unknown): boolean =>
+  Array.isArray(data) ||
+  (typeof data === "object" && data !== null && ("elements" in data || "compositional_deconstruction" in data));
+
 /** Open files: a PNG with a scene brings everything back, another picture becomes the background, JSON is a scene. */
 export async function open(file: File): Promise<void> {
   if (file.type === "application/json" || file.name.endsWith(".json")) {
     const data: unknown = JSON.parse(await file.text());
-    replaceDoc(isCoco(data) ? fromCoco(data) : await uploaded(data));
-    store.say(`${file.name}: ${store.scene.peek().regions.length} regions.`);
+    const [scene, warnings] = await sceneIn(data);
+    replaceDoc(scene);
+    store.say([`${file.name}: ${store.scene.peek().regions.length} regions.`, ...warnings].join(" "));
     return;
   }
   const upload = await api.upload(file);

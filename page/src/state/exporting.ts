@@ -1,6 +1,6 @@
 /** Scenes out of the page: a file with everything in it, and commands that do the same. */
 
-import { pictureUrl } from "../api/client";
+import { api, pictureUrl } from "../api/client";
 import { shapePatch } from "../canvas/patches";
 import { toCoco } from "../scene/coco";
 import { sceneToSend, verbOf } from "../scene/exchange";
@@ -54,6 +54,13 @@ export function saveCoco(): void {
   const size = store.canvasSize.peek();
   const text = JSON.stringify(toCoco(store.scene.peek(), size, (region) => shapePatch(region, size)), null, 1);
   download(new Blob([text], { type: "application/json" }), "annotations.json");
+}
+
+/** Save the regions as ComfyUI's elements. */
+export async function saveElements(): Promise<void> {
+  const { elements, warnings } = await api.writeElements(sceneToSend(store.doc.peek()));
+  download(new Blob([JSON.stringify(elements, null, 1)], { type: "application/json" }), "elements.json");
+  if (warnings.length) store.say(warnings.join(" "));
 }
 
 /** Save the mask of the selected region as PNG. */

@@ -19,6 +19,10 @@ export const shown = signal<{ job: string; picture: string } | null>(null);
 /** The picture before the one that is shown. */
 export const before = signal<string | null>(null);
 
+/** Whether the server may have older jobs than those that are here. */
+export const older = signal(false);
+
+const PAGE = 40;
 const FINAL: Status[] = ["done", "failed", "cancelled"];
 const streams = new Map<string, EventSource>();
 /** Job whose picture is shown as soon as it is there. */
@@ -33,9 +37,14 @@ export interface Staged {
   index: number;
 }
 
+/** Whether a picture is attention maps of a region, which are shown as a layer. */
+const isMap = (picture: Picture): boolean => picture.name.startsWith("map-");
+
 /** All finished pictures, newest job first. */
 export const staged = computed<Staged[]>(() =>
-  jobs.value.flatMap((job) => job.pictures.map((picture, index) => ({ job, picture, index }))),
+  jobs.value.flatMap((job) =>
+    job.pictures.map((picture, index) => ({ job, picture, index })).filter(({ picture }) => !isMap(picture)),
+  ),
 );
 
 export const shownStaged = computed(() => staged.value.find((one) => one.picture.id === shown.value?.picture) ?? null);
@@ -43,6 +52,9 @@ export const shownStaged = computed(() => staged.value.find((one) => one.picture
 function patch(id: string, change: Partial<Tracked>): void {
   jobs.value = jobs.value.map((job) => (job.id === id ? { ...job, ...change } : job));
 }
+
+/** What a job is called on the page. */
+export const jobName = ({ verb, number }: Job): string => `${verb === "explain" ? "attention" : verb} ${number}`;
 
 /** Show a picture of a job. */
 export function show(job: string, picture: string): void {
@@ -105,10 +117,15 @@ export function generate(): void {
   void attempt(() => submit(verb, sent, verb === "generate" && images > 1 ? { num_images: images } : {}));
 }
 
-/** Cancel a job, or the newest one that is not finished. */
+/** Ids of jobs that end before their next step. */
+export const ending = signal<ReadonlySet<string>>(new Set());
+
+/** Cancel a job: without its id the running one, then the newest of those that wait. */
 export function cancel(id?: string): void {
-  const target = id ?? running.peek()?.id ?? active.peek()[0]?.id;
+  const left = [running.peek(), ...active.peek()].filter((job) => job && !ending.peek().has(job.id));
+  const target = id ?? left[0]?.id;
   if (!target) return;
+  ending.value = new Set([...ending.peek(), target]);
   void attempt(async () => {
     const job = await api.cancel(target);
     if (FINAL.includes(job.status)) finished(job);
@@ -131,8 +148,8 @@ export function discard(one: Staged): void {
     const at = all.findIndex((other) => other.picture.id === one.picture.id);
     const next = all[at + 1] ?? all[at - 1];
     const left = one.job.pictures.filter((picture) => picture.id !== one.picture.id);
-    await (left.length ? api.erasePicture(one.picture.id) : api.erase(one.job.id));
-    jobs.value = left.length
+    await (left.some((picture) => !isMap(picture)) ? api.erasePicture(one.picture.id) : api.erase(one.job.id));
+    jobs.value = left.some((picture) => !isMap(picture))
       ? jobs.value.map((job) => (job.id === one.job.id ? { ...job, pictures: left } : job))
       : jobs.value.filter((job) => job.id !== one.job.id);
     if (before.peek() === one.picture.id) before.value = null;
@@ -140,13 +157,19 @@ export function discard(one: Staged): void {
   });
 }
 
-/** Read the server's jobs, and watch those that are not finished. */
-export async function load(): Promise<void> {
-  const found = (await api.jobs()).jobs;
-  jobs.value = found.map((job) => ({ ...job, progress: null, began: null }));
+/** Read the jobs before those that are here, and watch those that are not finished. Returns the latter. */
+export async function loadOlder(): Promise<Job[]> {
+  const found = (await api.jobs(PAGE, jobs.peek().at(-1)?.number)).jobs;
+  jobs.value = [...jobs.peek(), ...found.map((job) => ({ ...job, progress: null, began: null }))];
+  older.value = found.length === PAGE;
   const open = found.filter((job) => !FINAL.includes(job.status));
   open.forEach(watch);
-  wanted = open[0]?.id ?? null;
+  return open;
+}
+
+/** Read the server's newest jobs. */
+export async function load(): Promise<void> {
+  wanted = (await loadOlder())[0]?.id ?? null;
   const last = staged.peek()[0];
   if (last && !shown.peek()) show(last.job.id, last.picture.id);
 }

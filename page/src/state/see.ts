@@ -11,8 +11,6 @@ import { type Difference, difference } from "./difference";
 
 /** Position of the compare slider, a fraction of the canvas; null while it is off. */
 export const compare = signal<number | null>(null);
-/** The picture that is shown: the result, or the background under it. */
-export const visible = signal<"result" | "background">("result");
 export const differenceImage = signal<HTMLCanvasElement | null>(null);
 export const differenceFound = signal<Difference | null>(null);
 

@@ -39,8 +39,10 @@ export const snap = signal(false);
 export const overlay = signal(0.6);
 export const count = signal(1);
 export const models = signal<Model[]>([]);
-export const schema = signal<Schema>({ samplers: [], methods: [], control_kinds: [] });
+export const schema = signal<Schema>({ samplers: [], methods: [], control_kinds: [], presets: {}, options: {} });
 export const details = signal<ModelDetails | null>(null);
+/** Why the model cannot do something; null where it can. */
+export const reasonOf = (condition: string): string | null => details.value?.conditions[condition]?.reason ?? null;
 /** Size of the picture that is changed, by its id. */
 export const backgroundSize = signal<(Size & { id: string }) | null>(null);
 

@@ -1,7 +1,8 @@
 """Scenes and their regions, masks, image references, and the file formats that carry them. Nothing here needs torch."""
 
+from cloisonne.scene.io.exporters import to_elements
 from cloisonne.scene.io.image_ref import ImageRef
-from cloisonne.scene.io.importers import from_coco, from_gligen, from_mrgd
+from cloisonne.scene.io.importers import from_coco, from_elements, from_gligen, from_mrgd
 from cloisonne.scene.io.infotext import infotext
 from cloisonne.scene.io.output import check_output, write_picture
 from cloisonne.scene.io.overlay import draw_regions
@@ -29,6 +30,7 @@ __all__ = [
     "downsample",
     "draw_regions",
     "from_coco",
+    "from_elements",
     "from_gligen",
     "from_mrgd",
     "from_reco",
@@ -37,6 +39,7 @@ __all__ = [
     "pixel_window",
     "region_weights",
     "self_contained",
+    "to_elements",
     "uncovered",
     "write_picture",
 ]

@@ -20,6 +20,7 @@ from pydantic import (
 from cloisonne.errors import SceneError
 from cloisonne.scene.conditions.lora import LoraField
 from cloisonne.scene.conditions.translation import check_background, translated_region
+from cloisonne.scene.io import elements
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.embedded import check_embedded
 from cloisonne.scene.io.image_ref import Background
@@ -234,7 +235,7 @@ class Scene(Value):
     def from_dict(
         cls, data: Mapping[str, Any], *, base: Path | None = None, images: Literal["any", "embedded"] = "any"
     ) -> "Scene":
-        """Make the scene from a JSON object, of a scene or of an MRGD layout.
+        """Make the scene from a JSON object, of a scene, of an MRGD layout, or with ComfyUI's ``elements``.
 
         Args:
             data: the object.
@@ -248,6 +249,8 @@ class Scene(Value):
         """
         if is_layout(data):
             return cls(**scene_fields(data))
+        if elements.is_elements(data):
+            return cls(**elements.scene_fields(data))
         data = with_new_names(data)
         scene = cls(**(data if base is None else wire.from_folder(data, base)))
         if images == "embedded":

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 from cloisonne.studio.frames import BrokenFrame, Frame, packed, receive_frame
@@ -114,14 +114,17 @@ class Device:
         finally:
             self._answers.pop(call, None)
 
-    async def draw(self, message: Mapping[str, Any]) -> AsyncIterator[Frame]:
-        """Draw a job; gives its messages, the last of which is done, failed or cancelled. Raises WorkerEnded."""
+    async def draw(self, jobs: Sequence[Mapping[str, Any]]) -> AsyncIterator[Frame]:
+        """Draw jobs together; gives their messages, each job's to done, failed or cancelled. Raises WorkerEnded."""
         self.state = "drawing"
-        await self._send({**message, "do": "draw"})
+        await self._send({"do": "draw", "jobs": list(jobs)})
+        remaining = {job["job"] for job in jobs}
         while (frame := await self._frames.get()) is not None:
-            if frame[0]["job"] != message["job"]:
+            if frame[0]["job"] not in remaining:
                 continue
             if frame[0]["event"] in ("done", "failed", "cancelled"):
+                remaining.discard(frame[0]["job"])
+            if not remaining:
                 self.state = "ready"
                 yield frame
                 return

@@ -1,4 +1,4 @@
-"""Hands jobs to devices, one after the other, and watches what their worker processes send."""
+"""Hands jobs to devices, one after the other or several together, and restarts their worker processes."""
 
 import asyncio
 import time
@@ -6,12 +6,12 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from cloisonne.studio import intake
+from cloisonne.studio.attempt import Attempt
 from cloisonne.studio.device import Device, WorkerEnded
 from cloisonne.studio.ledger import Ledger, log
 from cloisonne.studio.refusals import Refusal, StorageFull
 from cloisonne.studio.scenes import references
-from cloisonne.studio.storage.store import INTERRUPTED, Picture
+from cloisonne.studio.storage.store import INTERRUPTED
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 """Seconds between two starts of a process that ends at once."""
@@ -82,31 +82,33 @@ class Dispatcher:
         if device is None and not ready:
             raise Refusal(503, "The worker process is starting; try again.", kind="starting", headers=STARTING)
         try:
-            return await (device or ready[0]).ask({**message, "model": model, "spec": self._specs[model]})
+            return await (device or ready[0]).ask({**message, "model": model, "spec": self._specs[model].to_dict()})
         except WorkerEnded as error:
             raise Refusal(503, f"{error}; try again.", kind="starting", headers=STARTING) from None
 
     async def _serve(self, device: Device) -> None:
         """Draw on one device, for ever."""
         queue, arrived = self._ledger.queue, self._ledger.arrived
+        most = self._ledger.settings.batch_on(device.name)
         while True:
             await self._opened(device)
             if not len(queue):
                 arrived.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(arrived.wait(), NOTICE)
-            elif (job := queue.take()) is not None:
-                self._running[job] = device
+            elif taken := [Attempt(self._ledger, job) for job in queue.take_together(most)]:
+                self._running |= dict.fromkeys((one.job for one in taken), device)
                 self._ledger.announce()
                 try:
-                    await self._draw(device, job)
+                    await self._draw(device, taken)
                 except Exception:
-                    log.exception("job %s", job)
-                    await device.close()  # what it still sends about this job is lost
-                    text = "The server failed; its log has the reason."
-                    await self._ledger.end(job, "failed", _error("failed", text))
+                    log.exception("jobs %s", " ".join(one.job for one in taken))
+                    await device.close()  # what it still sends about these jobs is lost
+                    for one in taken:
+                        await one.fail("failed", "The server failed; its log has the reason.")
                 finally:
-                    del self._running[job]
+                    for one in taken:
+                        del self._running[one.job]
 
     async def _opened(self, device: Device) -> None:
         """Start the process of a device, again and again, if it has none; it loads the first model at once."""
@@ -125,53 +127,37 @@ class Dispatcher:
         with suppress(Refusal):
             self.models[name] = await self.ask({"do": "load"}, name, device)
 
-    async def _draw(self, device: Device, job: str) -> None:
-        began, ledger = time.perf_counter(), self._ledger
-        pictures: list[Picture] = []
+    async def _draw(self, device: Device, taken: list[Attempt]) -> None:
+        """Draw jobs together, to the end of each."""
+        began = time.perf_counter()
+        attempts = {one.job: one for one in taken}
         try:
-            if not await ledger.db(ledger.store.start, job, device.name):
-                return
-            record = await ledger.db(ledger.store.job, job)
+            asked = [found for one in taken if (found := await self._message(device, one)) is not None]
+            if asked:
+                async for frame, data in device.draw(asked):
+                    await attempts[frame["job"]].take(frame, data)
+        except WorkerEnded as error:
+            for one in taken:
+                await one.fail("interrupted", f"{error} in this job; run it again.")
+        finally:
+            for one in taken:
+                await self._ledger.delete_unless_stored(one.pictures)
+        self._seconds.append((time.perf_counter() - began) / len(taken))
+
+    async def _message(self, device: Device, one: Attempt) -> dict[str, Any] | None:
+        """What the worker needs of a job, which is running from now on; None if it has ended."""
+        ledger = self._ledger
+        try:
+            if not await ledger.db(ledger.store.start, one.job, device.name):
+                return None
+            record = await ledger.db(ledger.store.job, one.job)
             if record.model not in self._specs:
                 raise Refusal(409, f'This server has no model "{record.model}" any more.', kind="model")
             inputs = await ledger.inputs(references(record.request["scene"]))
-            message = {"job": job, "verb": record.verb, "model": record.model, **record.request, "inputs": inputs}
-            ledger.channels[job].publish(status="running", position=0, verb=record.verb)
-            await self._watch(device, job, message | {"spec": self._specs[record.model]}, pictures)
-        except WorkerEnded as error:
-            await ledger.end(job, "failed", _error("interrupted", f"{error} in this job; run it again."))
         except (Refusal, StorageFull) as error:
-            kind = error.kind if isinstance(error, Refusal) else "storage"
-            await ledger.end(job, "failed", _error(kind, str(error)))
-        finally:
-            await ledger.delete_unless_stored(pictures)
-        self._seconds.append(time.perf_counter() - began)
-
-    async def _watch(self, device: Device, job: str, message: dict[str, Any], pictures: list[Picture]) -> None:
-        """Publish what a worker sends about a job, to its end. All of it is read, whatever goes wrong here."""
-        ledger, previews = self._ledger, 0
-        channel = ledger.channels[job]
-        trouble: StorageFull | None = None
-        async for frame, data in device.draw(message):
-            kind = frame.pop("event")
-            if kind == "progress":
-                if data:
-                    channel.preview, previews = data, previews + 1
-                    frame["preview"] = f"/v1/jobs/{job}/preview?n={previews}"
-                channel.publish(**{name: value for name, value in frame.items() if name != "job"})
-            elif kind == "picture" and trouble is None:
-                try:
-                    given = (data, ledger.store.files, frame["name"], job, len(pictures))
-                    pictures.append(await asyncio.to_thread(intake.made, *given))
-                except StorageFull as error:
-                    trouble = error
-            elif kind == "done" and trouble is None:
-                await ledger.complete(job, frame["report"], pictures)
-            elif kind in ("failed", "cancelled"):
-                await ledger.end(job, kind, frame.get("error"))
-        if trouble is not None:
-            raise trouble
-
-
-def _error(kind: str, message: str) -> dict[str, Any]:
-    return {"kind": kind, "message": message, "region": None}
+            await one.fail(error.kind if isinstance(error, Refusal) else "storage", str(error))
+            return None
+        one.channel.publish(status="running", position=0, verb=record.verb)
+        spec = self._specs[record.model].to_dict()
+        message = {"job": one.job, "verb": record.verb, "model": record.model, "inputs": inputs, "spec": spec}
+        return message | record.request

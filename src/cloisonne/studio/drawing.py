@@ -5,7 +5,7 @@ All calls of the library that need networks are in this file.
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from cloisonne.studio.refusals import kind_of
 
 Report = Callable[[dict[str, Any], Callable[[], Any] | None], None]
 """Receives the fields of a progress event, and what makes its preview; may raise Cancelled."""
+MAPS = "map-"
+"""Start of the names of pictures that are attention maps of a region, one above the other."""
 COVERAGE_SIDE = 256
 """Longer side, in pixels, at which a dry run rasterises regions to measure them."""
 
@@ -33,10 +35,10 @@ class Drawn:
 
 
 def load_model(spec: Mapping[str, Any], device: str) -> Any:
-    """Load a model of the operator's list. Raises CheckpointError or CapabilityError."""
+    """Load a model of the operator's list on this device. Raises CheckpointError or CapabilityError."""
     from cloisonne.models.load import load
 
-    return load(spec["source"], device=device)
+    return load(spec, device=device)
 
 
 def describe_model(model: Any) -> dict[str, Any]:
@@ -82,12 +84,35 @@ def draw(verb: str, scene: Scene, model: Any, options: Mapping[str, Any], report
         return Drawn(pictures=[(path.stem, path.read_bytes()) for path in paths], report=made)
 
 
+def draw_together(
+    scenes: Sequence[Scene], model: Any, options: Mapping[str, Any], reports: Sequence[Report]
+) -> list[Drawn]:
+    """Generate scenes in shared forward passes where they are compatible. Raises what :func:`draw` raises."""
+    from cloisonne.pipelines.generate import generate_batched
+
+    count = options.get("num_images", 1)
+    results = generate_batched(scenes, model, [reported(report) for report in reports], num_images=count)
+    made = []
+    for result, report in zip(results, reports, strict=True):
+        report({"stage": "encoding"}, None)
+        with tempfile.TemporaryDirectory(prefix="cloisonne-") as folder:
+            report_fields, paths = _saved(result, count, Path(folder))
+            pictures = [(path.stem, path.read_bytes()) for path in paths]
+        made.append(Drawn(pictures=pictures, report=report_fields))
+    return made
+
+
 def _generate(scene: Scene, model: Any, options: Mapping[str, Any], report: Report, out: Path) -> Any:
     from cloisonne.pipelines.generate import generate
 
     count = options.get("num_images", 1)
-    result = generate(scene, model, num_images=count, on_step=_reported(report))
+    result = generate(scene, model, num_images=count, on_step=reported(report))
     report({"stage": "encoding"}, None)
+    return _saved(result, count, out)
+
+
+def _saved(result: Any, count: int, out: Path) -> Any:
+    """The report and the files of one or several images."""
     paths = result.save(out / "0000.png" if count == 1 else out)
     return result.report | {"warnings": list(result.warnings)}, paths
 
@@ -95,24 +120,43 @@ def _generate(scene: Scene, model: Any, options: Mapping[str, Any], report: Repo
 def _edit(scene: Scene, model: Any, options: Mapping[str, Any], report: Report, out: Path) -> Any:
     from cloisonne.pipelines.editing.edit import edit
 
-    result = edit(scene, model, on_step=_reported(report), **options)
+    result = edit(scene, model, on_step=reported(report), **options)
     paths = result.save(out)
     return result.report | {"warnings": list(result.warnings)}, paths
 
 
 def _attention(scene: Scene, model: Any, options: Mapping[str, Any], report: Report, out: Path) -> Any:
+    from cloisonne.pipelines.attention_maps.files import strip_paths
     from cloisonne.pipelines.attention_maps.overlay import attention_pictures
 
-    maps = attention_pictures(scene, model, on_step=_reported(report))
+    maps = attention_pictures(scene, model, on_step=reported(report))
     paths = maps.save(out)
-    return maps.result.report | {"unread": dict(maps.unread), "warnings": list(maps.result.warnings)}, paths
+    layers: dict[str, Any] = {}
+    for region, path in strip_paths(out, maps.result.scene):
+        if (own := maps.maps.get(region.name or "")) is not None:
+            layer = path.with_name(f"{MAPS}{path.stem}.png")
+            write_picture(_stacked([own[step].numpy() for step in sorted(own)]), layer)
+            paths.append(layer)
+            layers[region.name or ""] = {"picture": layer.stem, "steps": sorted(own)}
+    attention = {"count": maps.count, "window": list(maps.window), "regions": layers}
+    warnings = {"unread": dict(maps.unread), "warnings": list(maps.result.warnings)}
+    return maps.result.report | warnings | {"attention": attention}, paths
+
+
+def _stacked(maps: Sequence[Any]) -> Any:
+    """Attention maps [h, w] of one region, one above the other, from 0 (their minimum) to 255 (their maximum)."""
+    from PIL import Image
+
+    read = np.concatenate(maps)
+    span = max(float(read.max() - read.min()), 1e-8)
+    return Image.fromarray(((read - read.min()) / span * 255).round().astype(np.uint8))
 
 
 def _sweep(scene: Scene, model: Any, options: Mapping[str, Any], report: Report, out: Path) -> Any:
     from cloisonne.pipelines.sweep import sheet_of, sweep
 
     field, values = options["field"], options["values"]
-    results = sweep(scene, model, field, values, on_step=_reported(report))
+    results = sweep(scene, model, field, values, on_step=reported(report))
     write_picture(sheet_of(results, field, values), out / "sheet.png")
     paths = [out / "sheet.png"]
     for index, result in enumerate(results):
@@ -133,7 +177,7 @@ def _control(scene: Scene, model: Any, options: Mapping[str, Any], report: Repor
     return {"warnings": []}, [out / "control.png"]
 
 
-def _reported(report: Report) -> Callable[[Any], None]:
+def reported(report: Report) -> Callable[[Any], None]:
     """A callback that reports each ``Progress``."""
 
     def on_step(event: Any) -> None:

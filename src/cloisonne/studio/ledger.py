@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from cloisonne.studio.events import Channel
-from cloisonne.studio.queue import FairQueue
+from cloisonne.studio.queue import FairQueue, batch_key
 from cloisonne.studio.refusals import Refusal, StorageFull, missing
 from cloisonne.studio.schema import job_json
 from cloisonne.studio.settings import Settings
@@ -45,7 +45,7 @@ class Ledger:
             self._thread.shutdown()
             raise
         for client, job in await self.db(self.store.recover):
-            self.enqueue(client, job)
+            self.enqueue(client, await self.db(self.store.job, job))
 
     async def close(self) -> None:
         """Wake all readers, and close the store."""
@@ -58,10 +58,10 @@ class Ledger:
         """Call a method of the store in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(call, *given, **named))
 
-    def enqueue(self, client: str, job: str) -> None:
+    def enqueue(self, client: str, job: Job) -> None:
         """Queue a stored job."""
-        self.queue.add(client, job)
-        self.channels[job] = Channel(id=job, status="queued", position=self.queue.position(job))
+        self.queue.add(client, job.id, batch_key(job))
+        self.channels[job.id] = Channel(id=job.id, status="queued", position=self.queue.position(job.id))
         self.arrived.set()
 
     async def job(self, job: str) -> Job:

@@ -1,8 +1,16 @@
-"""The queue of waiting jobs: bounded, and fair by client."""
+"""The queue of waiting jobs: bounded, fair by client, and with those together that share their forward passes."""
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+
+from cloisonne.studio.storage.store import Job
+
+FIELDS = ("width", "height", "steps", "sampler", "spacing", "eta", "background")
+"""Fields of a scene whose equality makes equal latent sizes, steps and samplers likely."""
+ALONE = ("edit", "concept")
+"""Conditions of a region that start from an inversion."""
 
 
 class QueueFull(Exception):
@@ -22,6 +30,7 @@ class FairQueue:
         self._per_client = per_client
         self._lines: OrderedDict[str, deque[str]] = OrderedDict()
         self._client_of: dict[str, str] = {}
+        self._keys: dict[str, Hashable] = {}
         self._reserved: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -41,21 +50,46 @@ class FairQueue:
             self._reserved[client] -= 1
             self._reserved += Counter()  # without clients that hold none
 
-    def add(self, client: str, job: str) -> None:
-        """Append a job to its client's."""
+    def add(self, client: str, job: str, key: Hashable = None) -> None:
+        """Append a job to its client's. key: equal for jobs that may be drawn together; None for one drawn alone."""
         self._lines.setdefault(client, deque()).append(job)
         self._client_of[job] = client
+        self._keys[job] = key
 
     def take(self) -> str | None:
         """Remove and return the next job, or None if there is none."""
-        if not self._lines:
-            return None
-        client, line = next(iter(self._lines.items()))
+        jobs = self.take_together(1)
+        return jobs[0] if jobs else None
+
+    def take_together(self, most: int) -> list[str]:
+        """Remove and return the next job, and up to ``most`` - 1 others of its key, or nothing if there is none.
+
+        Clients take turns here too, and no job overtakes another one of its client.
+        """
+        taken: list[str] = []
+        wanted: Hashable = None
+        clients = deque(self._lines)
+        while clients and len(taken) < most:
+            client = clients.popleft()
+            key = self._keys[self._lines[client][0]]
+            if not taken:
+                wanted = key
+            elif key is None or key != wanted:
+                continue
+            taken.append(self._pop(client))
+            if client in self._lines:
+                clients.append(client)
+            if wanted is None:
+                break
+        return taken
+
+    def _pop(self, client: str) -> str:
+        """Remove and return a client's next job; the client's turn is the last then."""
+        line = self._lines.pop(client)
         job = line.popleft()
-        del self._client_of[job]
-        del self._lines[client]
+        del self._client_of[job], self._keys[job]
         if line:
-            self._lines[client] = line  # to the end
+            self._lines[client] = line
         return job
 
     def remove(self, job: str) -> bool:
@@ -63,6 +97,7 @@ class FairQueue:
         client = self._client_of.pop(job, None)
         if client is None:
             return False
+        del self._keys[job]
         line = self._lines[client]
         line.remove(job)
         if not line:
@@ -83,3 +118,19 @@ class FairQueue:
     def waiting(self) -> list[str]:
         """All waiting jobs, in no particular order."""
         return list(self._client_of)
+
+
+def batch_key(job: Job) -> Hashable:
+    """Equal for jobs that may share their forward passes; None for a job that is drawn alone.
+
+    The worker groups the scenes of such jobs once more, by what they are resolved to.
+    """
+    scene = job.request.get("scene") or {}
+    if job.verb not in ("generate", "inpaint") or any(_is_alone(region) for region in scene.get("regions") or ()):
+        return None
+    count = job.request.get("options", {}).get("num_images", 1)
+    return (job.model, count, *(repr(scene.get(name)) for name in FIELDS))
+
+
+def _is_alone(region: Any) -> bool:
+    return isinstance(region, Mapping) and any(region.get(name) for name in ALONE)

@@ -12,6 +12,7 @@ from cloisonne.errors import ImageError, SceneError
 from cloisonne.scene import Scene
 from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.io import json_text as wire
+from cloisonne.scene.io.elements import is_elements
 from cloisonne.scene.io.image_ref import FILE, ImageRef, given_learned, given_picture
 from cloisonne.scene.io.mrgd_layout import is_layout
 from cloisonne.scene.values import brief
@@ -104,8 +105,8 @@ def with_stored_pictures(
         SceneError: the scene names a file, or is a layout of another tool.
         ImageError: a picture is damaged or too large.
     """
-    if is_layout(data):
-        raise SceneError("The scene is a layout of MRGD; import it first, and send the scene that it becomes.")
+    if is_layout(data) or is_elements(data):
+        raise SceneError("The scene is a layout of another tool; read it first, and send the scene that it becomes.")
     ids: list[str] = []
 
     def stored(given: Any, role: str, region: str | None) -> Any:

@@ -60,6 +60,24 @@ class ExplainRequest(Request):
     model: str | None = Field(default=None, max_length=100)
 
 
+class DocumentRequest(Request):
+    """The page's unsent document; null forgets it."""
+
+    document: dict[str, Any] | None
+
+
+class ElementsRequest(Request):
+    """ComfyUI's elements: the whole object, or the list alone."""
+
+    elements: dict[str, Any] | list[Any]
+
+
+class SceneRequest(Request):
+    """A scene."""
+
+    scene: dict[str, Any]
+
+
 class SessionRequest(Request):
     """The token, in exchange for a cookie."""
 

@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
+from cloisonne.scene.io.exporters import to_elements
 from cloisonne.studio import intake
 from cloisonne.studio.dispatch import Dispatcher
 from cloisonne.studio.ledger import Ledger, log
 from cloisonne.studio.queue import QueueFull
 from cloisonne.studio.refusals import Refusal, StorageFull, missing
-from cloisonne.studio.scenes import references
+from cloisonne.studio.scenes import references, scene_of
 from cloisonne.studio.schema import ExplainRequest, JobRequest
 from cloisonne.studio.settings import Settings
 from cloisonne.studio.storage.store import FINAL, Job, Store
@@ -105,7 +106,7 @@ class Studio:
         again_of: str | None = None,
     ) -> Job:
         job = await self.db(self.store.add_job, client, verb, model, request, inputs, again_of)
-        self.ledger.enqueue(client, job.id)
+        self.ledger.enqueue(client, job)
         return job
 
     @contextmanager
@@ -143,18 +144,29 @@ class Studio:
 
     async def explain(self, asked: ExplainRequest) -> dict[str, Any]:
         """What becomes of each region of a scene. Raises Refusal, SceneError or ImageError."""
-        async with self.decoding:
-            given = ("generate", asked.scene, {}, asked.model)
-            accepted = await asyncio.to_thread(intake.accept, *given, self.settings, self.store.files)
-        files = self.store.files
-        try:
+        async with self._unsent(asked.scene, asked.model) as accepted:
+            files = self.store.files
             own = {one.id: {"path": str(files.path(one.id)), "sha256": one.sha256} for one in accepted.pictures}
             others = await self.ledger.inputs([one for one in accepted.inputs if one not in own])
             message = {"do": "explain", "scene": accepted.scene, "inputs": own | others}
             return await self.dispatcher.ask(message, accepted.model)
+
+    async def elements(self, scene: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """A scene as ComfyUI's elements, and warnings. Raises SceneError or ImageError."""
+        async with self._unsent(scene, None) as accepted:
+            return await asyncio.to_thread(lambda: to_elements(scene_of(accepted.scene, self.store.files.read)))
+
+    @asynccontextmanager
+    async def _unsent(self, scene: dict[str, Any], model: str | None) -> AsyncIterator[intake.Accepted]:
+        """A checked scene that becomes no job: its embedded pictures are stored until the context ends."""
+        async with self.decoding:
+            given = ("generate", scene, {}, model)
+            accepted = await asyncio.to_thread(intake.accept, *given, self.settings, self.store.files)
+        try:
+            yield accepted
         finally:
             for picture in accepted.pictures:
-                files.delete(picture.id)
+                self.store.files.delete(picture.id)
 
     async def _tidy(self) -> None:
         """Store what could not be stored, and delete what is older than its retention."""
@@ -164,6 +176,7 @@ class Studio:
             days = self.settings.keep_days
             if days is not None and time.monotonic() - expired > HOUR:
                 expired = time.monotonic()
+                document, _ = await self.db(self.store.document)
                 with suppress(StorageFull):
-                    await self.db(self.store.expire, time.time() - days * 24 * HOUR)
+                    await self.db(self.store.expire, time.time() - days * 24 * HOUR, references(document))
             await asyncio.sleep(SAVE_AGAIN)

@@ -4,10 +4,15 @@ Nothing here imports a tensor library: this runs in the server.
 """
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from dataclasses import asdict
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cloisonne.errors import SceneError
 from cloisonne.scene import Scene
+from cloisonne.scene.conditions.edit_presets import PRESETS as EDITING
+from cloisonne.scene.conditions.edit_presets import Editing
+from cloisonne.scene.conditions.translation_presets import PRESETS as TRANSLATING
+from cloisonne.scene.conditions.translation_presets import Translating
 from cloisonne.scene.control_maps import DRAWN
 from cloisonne.scene.scene import MethodName, SamplerName
 from cloisonne.scene.values import brief, closest
@@ -126,10 +131,23 @@ def check(verb: str, scene: Scene, options: Mapping[str, Any], limits: Limits) -
 
 
 def fields() -> dict[str, Any]:
-    """What a client needs to know besides the scene's schema."""
+    """What a client needs to know besides the scene's schema.
+
+    presets: of ``editing`` and ``translating``, with the value of each field; options: the words that a field takes.
+    """
+    kinds: dict[str, tuple[Any, Any]] = {"editing": (Editing, EDITING), "translating": (Translating, TRANSLATING)}
     return {
         "arguments": {verb: list(names) for verb, names in ARGUMENTS.items()},
         "samplers": list(get_args(SamplerName)),
         "methods": list(get_args(MethodName)),
         "control_kinds": list(DRAWN),
+        "presets": {
+            name: {preset: asdict(value) for preset, value in presets.items()} for name, (_, presets) in kinds.items()
+        },
+        "options": {name: _options(kind) for name, (kind, _) in kinds.items()},
     }
+
+
+def _options(kind: Any) -> dict[str, list[str]]:
+    hints = get_type_hints(kind)
+    return {name: list(get_args(hint)) for name, hint in hints.items() if get_origin(hint) is Literal}

@@ -1,4 +1,4 @@
-"""A worker process: it draws the jobs of one device, one after the other, and answers dry runs in between.
+"""A worker process: it draws the jobs of one device, one after the other or together, and answers dry runs meanwhile.
 
 ``python -m cloisonne.studio.worker DEVICE`` reads messages (``frames.py``) from standard input and writes to standard
 output. It ends when its input ends, in the middle of a step too, so that no worker outlives its server.
@@ -60,7 +60,7 @@ class Worker:
         self._sink = sink
         self._writing = threading.Lock()
         self._models = Models(device)
-        self._jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._jobs: queue.Queue[list[dict[str, Any]]] = queue.Queue()
         self._questions: queue.Queue[dict[str, Any]] = queue.Queue()
         self._cancelled: set[str] = set()
 
@@ -78,15 +78,19 @@ class Worker:
 
         with drawing.quiet(), on_command_line():
             while True:
-                self._draw(self._jobs.get())
+                jobs = self._jobs.get()
+                for job in jobs if len(jobs) == 1 else self._draw_together(jobs):
+                    self._draw(job)
 
     def _receive(self) -> None:
         while (frame := read_frame(self._source)) is not None:
             message = frame[0]
             if message["do"] == "cancel":
                 self._cancelled.add(message["job"])
+            elif message["do"] == "draw":
+                self._jobs.put(message["jobs"])
             else:
-                (self._jobs if message["do"] == "draw" else self._questions).put(message)
+                self._questions.put(message)
         os._exit(0)
 
     def _answer(self) -> None:
@@ -117,18 +121,14 @@ class Worker:
         from cloisonne.studio import drawing
 
         job = asked["job"]
-        report = Progress(
-            lambda fields, data=b"": self.send({"event": "progress", "job": job, **fields}, data), self._check(job)
-        )
+        report = self._progress(job, self._check(job))
         try:
             report({"stage": "loading"}, None)
             model = self._models.get(asked["model"], asked["spec"])
             report({"stage": "preparing"}, None)
             drawn = drawing.draw(asked["verb"], self._scene(asked), model, asked["options"], report)
             self._check(job)()
-            for name, png in drawn.pictures:
-                self.send({"event": "picture", "job": job, "name": name}, png)
-            self.send({"event": "done", "job": job, "report": _public(drawn.report, asked)})
+            self._send_drawn(asked, drawn)
         except Cancelled:
             self.send({"event": "cancelled", "job": job})
         except Exception as error:
@@ -137,28 +137,85 @@ class Worker:
         finally:
             self._cancelled.discard(job)
 
-    def _check(self, job: str) -> Callable[[], None]:
-        def check() -> None:
+    def _draw_together(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Draw jobs of one model and equal options in shared forward passes.
+
+        A job that is cancelled ends at its next step; the others go on. Returns the jobs that have to be drawn alone,
+        because something failed, so that each fails or succeeds by itself.
+        """
+        from cloisonne.studio import drawing
+
+        asked = {job["job"]: job for job in jobs}
+        try:
+            reports = [self._progress(job, self._check_together(job, asked), len(jobs)) for job in asked]
+            for report in reports:
+                report({"stage": "loading"}, None)
+            model = self._models.get(jobs[0]["model"], jobs[0]["spec"])
+            for report in reports:
+                report({"stage": "preparing"}, None)
+            scenes = [self._scene(job) for job in jobs]
+            made = drawing.draw_together(scenes, model, jobs[0]["options"], reports)
+            for job, drawn in zip(jobs, made, strict=True):
+                if job["job"] in asked:
+                    self._send_drawn(job, drawn)
+                    del asked[job["job"]]
+        except Exception:  # each job that has not ended finds its own
+            return list(asked.values())
+        finally:
+            self._cancelled.difference_update(job["job"] for job in jobs if job["job"] not in asked)
+        return []
+
+    def _send_drawn(self, asked: Mapping[str, Any], drawn: Any) -> None:
+        for name, png in drawn.pictures:
+            self.send({"event": "picture", "job": asked["job"], "name": name}, png)
+        self.send({"event": "done", "job": asked["job"], "report": _public(drawn.report, asked)})
+
+    def _progress(self, job: str, check: Callable[[], bool], jobs: int = 1) -> "Progress":
+        def send(fields: Mapping[str, Any], data: bytes = b"") -> None:
+            self.send({"event": "progress", "job": job, **fields}, data)
+
+        return Progress(send, check, PREVIEW_SHARE / jobs)
+
+    def _check(self, job: str) -> Callable[[], bool]:
+        """True while a job is to be drawn; the function raises Cancelled where it is cancelled."""
+
+        def check() -> bool:
             if job in self._cancelled:
                 raise Cancelled("The job was cancelled.")
+            return True
+
+        return check
+
+    def _check_together(self, job: str, asked: dict[str, Any]) -> Callable[[], bool]:
+        """Like :meth:`_check`, but only the last of several jobs raises; ``asked`` are those that have not ended."""
+
+        def check() -> bool:
+            if job in self._cancelled and job in asked:
+                del asked[job]
+                self.send({"event": "cancelled", "job": job})
+            if not asked:
+                raise Cancelled("All jobs were cancelled.")
+            return job in asked
 
         return check
 
 
 class Progress:
-    """Sends progress events, with a preview where previews have not taken too much of the time."""
+    """Sends progress events, with a preview where previews have not taken more than a share of the time."""
 
-    def __init__(self, send: Callable[..., None], check: Callable[[], None]) -> None:
+    def __init__(self, send: Callable[..., None], check: Callable[[], bool], share: float = PREVIEW_SHARE) -> None:
         self._send = send
         self._check = check
+        self._share = share
         self._began: float | None = None
         self._spent = 0.0
 
     def __call__(self, fields: dict[str, Any], preview: Callable[[], Any] | None) -> None:
         """Send an event. Raises Cancelled where the job is."""
-        self._check()
+        if not self._check():
+            return
         now = time.perf_counter()
-        if preview is None or (self._began is not None and self._spent > PREVIEW_SHARE * (now - self._began)):
+        if preview is None or (self._began is not None and self._spent > self._share * (now - self._began)):
             self._send(fields)
             return
         image = preview()

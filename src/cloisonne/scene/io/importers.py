@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.io import elements
 from cloisonne.scene.io.mrgd_layout import caption_of, layout_of, scene_fields
 from cloisonne.scene.prompt import escaped
 from cloisonne.scene.region import Region
@@ -128,6 +129,12 @@ def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene
     if isinstance(layout, str):
         caption, layout = caption or caption_of(layout), layout_of(layout)
     return Scene(**scene_fields(layout, caption, warnings.append)), tuple(warnings)
+
+
+def from_elements(data: Mapping[str, Any] | Sequence[Any]) -> tuple[Scene, tuple[str, ...]]:
+    """Make a scene from ComfyUI's ``elements``; the forms and what becomes of them are in ``scene/io/elements.py``."""
+    warnings: list[str] = []
+    return Scene(**elements.scene_fields(data, warnings.append)), tuple(warnings)
 
 
 def _entries(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ pictures: whatever interrupts the process, no row lacks its file and no job is h
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS pictures (
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job, place);
 CREATE TABLE IF NOT EXISTS inputs (job TEXT NOT NULL, picture TEXT NOT NULL, PRIMARY KEY (job, picture));
 CREATE INDEX IF NOT EXISTS inputs_by_picture ON inputs (picture);
+CREATE TABLE IF NOT EXISTS document (
+    place INTEGER PRIMARY KEY CHECK (place = 0), content TEXT NOT NULL, changed REAL NOT NULL);
 """
 
 
@@ -244,12 +246,28 @@ class Store:
         )
         return self._db.execute(needing, (picture,)).fetchone() is not None
 
-    def expire(self, before: float) -> int:
-        """Delete jobs that finished before a time, then older uploads that no job has. Returns the count."""
+    def document(self) -> tuple[Any, float | None]:
+        """The unsent document of the page, a JSON value, and when it was saved; None and None where there is none."""
+        row = self._db.execute("SELECT content, changed FROM document").fetchone()
+        return (None, None) if row is None else (json.loads(row["content"]), row["changed"])
+
+    def save_document(self, document: Mapping[str, Any] | None) -> float:
+        """Replace the unsent document. Returns the time."""
+        now = time.time()
+        with self._change() as db:
+            db.execute("INSERT OR REPLACE INTO document VALUES (0, ?, ?)", (json.dumps(document), now))
+        return now
+
+    def expire(self, before: float, kept: Collection[str] = ()) -> int:
+        """Delete jobs that finished before a time, then older uploads that no job has, except ``kept``.
+
+        Returns the number of deleted jobs and uploads.
+        """
         rows = self._db.execute("SELECT id FROM jobs WHERE finished < ?", (before,)).fetchall()
         unused = "SELECT id FROM pictures WHERE job IS NULL AND created < ? AND id NOT IN (SELECT picture FROM inputs)"
         erased = sum(self.erase_job(row["id"]) for row in rows)
-        return erased + sum(self.erase_picture(row["id"]) for row in self._db.execute(unused, (before,)).fetchall())
+        uploads = [row["id"] for row in self._db.execute(unused, (before,)).fetchall() if row["id"] not in kept]
+        return erased + sum(self.erase_picture(one) for one in uploads)
 
 
 def _locked(path: Path) -> sqlite3.Connection:
