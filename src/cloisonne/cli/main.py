@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloisonne.cli.batch import batch
 from cloisonne.cli.doctor import doctor
 from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.evaluate import evaluate
@@ -104,6 +105,7 @@ def edit(
     took(began)
 
 
+app.command()(batch)
 app.command()(translate)
 app.command()(sweep)
 app.command()(explain)
