@@ -1,7 +1,7 @@
-"""A worker whose images are noise of the scene's hash, without a model: ``simulated_worker.py [SECONDS [FATAL]]``.
+"""A worker whose images are noise, without a model: ``simulated_worker.py [SECONDS [FATAL [NEVER]]]``.
 
 It answers as the real one, after SECONDS for each image, and ends itself by SIGKILL for scenes whose caption has the
-word FATAL.
+word FATAL. Worker number NEVER ends itself whenever it starts.
 """
 
 import functools
@@ -29,8 +29,17 @@ class Simulated:
     """Noise in place of images."""
 
     def __init__(
-        self, spec: Mapping[str, Any], *, threads: int, place: int, seconds: float = 0.0, fatal: str | None = None
+        self,
+        spec: Mapping[str, Any],
+        *,
+        threads: int,
+        place: int,
+        seconds: float = 0.0,
+        fatal: str | None = None,
+        never: int = -1,
     ) -> None:
+        if place == never:
+            os.kill(os.getpid(), signal.SIGKILL)
         if spec["source"] == "absent":
             raise CheckpointError("There is no model.")
         self._spec = spec
@@ -63,5 +72,5 @@ class Simulated:
 
 
 if __name__ == "__main__":
-    given = dict(zip(("seconds", "fatal"), sys.argv[1:], strict=False))
-    serve(functools.partial(Simulated, seconds=float(given.get("seconds", 0)), fatal=given.get("fatal")))
+    seconds, fatal, never = (*sys.argv[1:], *("0", None, "-1")[len(sys.argv) - 1 :])
+    serve(functools.partial(Simulated, seconds=float(seconds), fatal=fatal, never=int(never)))

@@ -36,6 +36,10 @@ def batch(
     drawing: Drawing,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with its own model.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads of each worker.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|local", help="Ray cluster whose actors are the workers; local starts one here."),
+    ] = None,
     num_images: NumImages = 1,
     dataset: Annotated[
         bool, typer.Option("--dataset", help="Also write annotations.json, COCO annotations of what was asked for.")
@@ -52,7 +56,7 @@ def batch(
     """
     from cloisonne.pipelines.batches.run import Settings, asked_of, run
 
-    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite)
+    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite, ray=ray)
     fields, count = drawing.given(several=True), drawing.count(num_images)
     model = None if loading.model is None else loading.spec(loading.model)
     asked, spec = asked_of(scenes, model, fields, out, count)

@@ -155,6 +155,13 @@ def test_a_scene_at_which_every_worker_ends_fails_alone(device: str, tmp_path: P
     assert "ended 3 times (signal 9)" in error
 
 
+def test_a_worker_that_never_starts_leaves_its_part_to_the_others(alone: dict[str, str], tmp_path: Path) -> None:
+    scenes = write_scenes(tmp_path / "s.jsonl", 12)
+    report = simulate(scenes, tmp_path / "out", "0.3", "no scene", "1", workers=2)
+    assert report.failed == ()
+    assert check_whole(tmp_path / "out") == alone
+
+
 def test_workers_that_never_start_are_an_error(tmp_path: Path) -> None:
     asked, spec = asked_of(write_scenes(tmp_path / "s.jsonl", 2), ModelSpec(), {}, tmp_path / "out", 1)
     with pytest.raises(WorkersEnded, match=r"ended 3 times while it loaded the model \(exit code 3\)"):

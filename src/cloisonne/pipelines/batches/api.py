@@ -22,6 +22,7 @@ def batch(
     num_images: int = 1,
     dataset: bool = False,
     overwrite: bool = False,
+    ray: str | None = None,
     on_image: OnImage | None = None,
     **options: Unpack[kw.BatchOptions],
 ) -> BatchReport:
@@ -42,6 +43,7 @@ def batch(
         num_images: Images of each scene; image i has the scene's seed + i.
         dataset: Also write ``annotations.json``, COCO annotations of what was asked for.
         overwrite: Replace images whose scene or model has changed, and files that no call of this function wrote.
+        ray: Address of a Ray cluster whose actors are the workers, or "local"; None for processes of this machine.
         on_image: Receives a ``BatchProgress`` after each image and each failure; may raise ``Cancelled``.
         options: Fields of the scene that replace those of all scenes.
 
@@ -54,7 +56,7 @@ def batch(
         OutputError: The folder cannot be written, such as on a full disk, or holds images of another model.
     """
     kw.check_keywords(batch, options, kw.BatchOptions)
-    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite)
+    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite, ray=ray)
     fields = own_names(options, Scene.model_fields)
     place = Path(folder)
     asked, spec = asked_of(scenes, None if model is None else ModelSpec.of(model), fields, place, num_images)

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
 from cloisonne.pipelines.batches.manifest import Maker
@@ -36,13 +37,17 @@ class Pool:
         self._requests: Iterator[ImageRequest | Failure] | None = None
         self._taking = threading.Lock()
         self._stopped = threading.Event()
+        self._opening: set[Worker] = set()
+        self._drained = False
+        self._returned: deque[ImageRequest] = deque()
+        self._ended: WorkersEnded | None = None
         self._outcomes: queue.Queue[Outcome | BaseException | None] = queue.Queue(2 * len(workers))
 
     def outcomes(self) -> Generator[Outcome]:
         """What becomes of each request, in the order in which they finish; ends the workers when it is closed.
 
-        Raises CloisonneError where a model is refused or the requests cannot be made, WorkersEnded where workers do
-        not start.
+        Raises CloisonneError where a model is refused or the requests cannot be made, WorkersEnded where no worker
+        starts any more.
         """
         threads = [threading.Thread(target=self._run, args=(worker,), daemon=True) for worker in self._workers]
         for thread in threads:
@@ -57,6 +62,8 @@ class Pool:
                     running -= 1
                 else:
                     yield outcome
+            if self._ended is not None and (self._returned or not self._drained):
+                raise self._ended
         finally:
             self._stopped.set()
             while any(thread.is_alive() for thread in threads):
@@ -70,18 +77,33 @@ class Pool:
     def _run(self, worker: Worker) -> None:
         """Answer requests with a worker until there are none."""
         try:
-            maker = self._open(worker)
+            if (maker := self._first(worker)) is None:
+                return
             while not self._stopped.is_set() and (group := self._take(maker)):
                 maker = self._answer(worker, maker, group)
+        except WorkersEnded as ended:
+            self._ended = ended  # the others go on
         except BaseException as error:
             self._outcomes.put(error)
         finally:
             worker.close()
             self._outcomes.put(None)
 
+    def _first(self, worker: Worker) -> Maker | None:
+        """Open a worker; None where no requests are left when it is ready, or before."""
+        self._opening.add(worker)
+        try:
+            return self._open(worker)
+        except WorkersEnded:
+            if not self._drained:
+                raise
+            return None
+        finally:
+            self._opening.discard(worker)
+
     def _open(self, worker: Worker) -> Maker:
         for attempt in range(ATTEMPTS):
-            if self._stopped.is_set():
+            if self._stopped.is_set() or (self._drained and worker in self._opening):
                 break
             try:
                 return worker.open()
@@ -100,7 +122,11 @@ class Pool:
                 self._requests = self._wanted(maker)
             group: list[ImageRequest] = []
             while len(group) < (1 if maker.on_cpu else GROUP):
-                found = next(self._requests, None)
+                found = self._returned.popleft() if self._returned else next(self._requests, None)
+                if found is None:
+                    self._drained = True
+                    for other in tuple(self._opening):
+                        other.kill()
                 if found is None or self._stopped.is_set():
                     break
                 if isinstance(found, Failure):
@@ -115,7 +141,7 @@ class Pool:
         for attempt in range(ATTEMPTS):
             parts = [left] if attempt == 0 else [[one] for one in left]
             left = []
-            for part in parts:
+            for place, part in enumerate(parts):
                 answered = 0
                 try:
                     for request, (message, png) in zip(part, worker.generate(part), strict=True):
@@ -126,7 +152,11 @@ class Pool:
                         return maker
                     left += part[answered:]
                     reason = str(ended)
-                    maker = self._open(worker)
+                    try:
+                        maker = self._open(worker)
+                    except WorkersEnded:
+                        self._returned.extend([*left, *(one for other in parts[place + 1 :] for one in other)])
+                        raise
             if not left:
                 return maker
         for request in left:

@@ -64,6 +64,7 @@ class Settings:
 
     Attributes:
         workers, threads: at least 1.
+        ray: address of a Ray cluster whose actors are the workers, or "local"; None for processes of this machine.
         command: of the worker processes.
     """
 
@@ -71,6 +72,7 @@ class Settings:
     threads: int = 1
     dataset: bool = False
     overwrite: bool = False
+    ray: str | None = None
     command: Sequence[str] = COMMAND
 
     def __post_init__(self) -> None:
@@ -134,6 +136,12 @@ def run(
 
 def _workers(spec: ModelSpec, folder: Path, settings: Settings, num_images: int) -> list[Worker]:
     values, place = {"source": spec.source, **spec.to_dict()}, folder.absolute()
+    if settings.ray is not None:
+        from cloisonne.pipelines.batches.ray_worker import RayWorker, connect
+
+        connect(settings.ray, workers=settings.workers, threads=settings.threads)
+        count = range(max(min(settings.workers, num_images), 1))
+        return [RayWorker(spec=values, folder=place, threads=settings.threads) for _ in count]
     return [
         WorkerProcess(spec=values, folder=place, threads=settings.threads, place=index, command=settings.command)
         for index in range(max(min(settings.workers, num_images), 1))
