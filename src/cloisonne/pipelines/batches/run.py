@@ -83,9 +83,14 @@ class Settings:
 def asked_of(
     scenes: ScenesLike, model: ModelSpec | None, fields: Mapping[str, Any], folder: Path, num_images: int
 ) -> tuple[Asked, ModelSpec]:
-    """The images of a list of scenes, and the model: without one, that of the first scene. Raises SceneError."""
+    """The images of a list of scenes, and the model: without one, that of the first scene.
+
+    Raises SceneError, or OutputError where the folder is a file.
+    """
     check_count("num_images", num_images)
     listed = scene_list(scenes)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"The output {quoted(folder)} is a file; name a folder.")
     if not isinstance(scenes, Mapping) and folder.exists() and Path(scenes).is_dir() and folder.samefile(scenes):
         raise SceneError(f"The folder {quoted(folder)} holds the scenes; choose another one for the images.")
     given = {name: value for name, value in fields.items() if value is not None}
