@@ -11,7 +11,7 @@ import typer
 
 from cloisonne.cli.grouped import grouped
 from cloisonne.cli.options import Drawing, Loading, NumImages
-from cloisonne.cli.terminal import Failed, running, to_stderr, warn
+from cloisonne.cli.terminal import Failed, running, to_stderr
 from cloisonne.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -99,10 +99,18 @@ class _Display:
     def __call__(self, event: "BatchProgress") -> None:
         """Show the state, and at once what went wrong."""
         if event.error is not None:
-            to_stderr(f'"{event.name}" failed: {event.error}')
-        warn(f'"{event.name}": {sentence}' for sentence in event.warnings)
+            self._print(f'"{event.name}" failed: {event.error}')
+        for sentence in event.warnings:
+            self._print(f'Warning: "{event.name}": {sentence}')
         if self._status is not None:
             self._status.update(str(event))
         elif time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
             to_stderr(str(event))
+
+    def _print(self, line: str) -> None:
+        """Print a line above the one that is replaced."""
+        if self._console is None:
+            to_stderr(line)
+        else:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -27,7 +27,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     command = [sys.executable, ray_batches.__file__, str(folder)]
     run = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    # Ray prints lines of its own.
+    return json.loads(next(line for line in run.stdout.splitlines() if line.startswith("{")))
 
 
 @needs_ray
