@@ -8,10 +8,11 @@
     result = cl.generate(scene, model, seed=0)
     result.save("out.png")                      # the PNG contains the scene
 
-Functions: ``load`` gives a model; ``generate``, ``generate_many`` and ``sweep`` make images of a scene; ``inpaint``,
-``edit`` and ``translate`` change a given image; ``explain`` and ``compile`` show what would run; ``evaluate`` checks an
-image. They return a ``Result``, and take a scene and a model as values or as what makes them (a dict or a path; what
-``load`` takes). Errors are ``CloisonneError``; what is not honoured is a ``CloisonneWarning``.
+Functions: ``load`` gives a model; ``generate``, ``generate_many`` and ``sweep`` make images of a scene, ``batch`` those
+of a list of scenes; ``inpaint``, ``edit`` and ``translate`` change a given image; ``explain`` and ``compile`` show what
+would run; ``evaluate`` checks an image. They return a ``Result``, and take a scene and a model as values or as what
+makes them (a dict or a path; what ``load`` takes). Errors are ``CloisonneError``; what is not honoured is a
+``CloisonneWarning``.
 """
 
 from typing import TYPE_CHECKING
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
         translate,
     )
     from cloisonne.pipelines.attention_maps.maps import AttentionMaps
+    from cloisonne.pipelines.batches.api import batch
+    from cloisonne.pipelines.batches.progress import BatchProgress
+    from cloisonne.pipelines.batches.run import BatchReport
     from cloisonne.pipelines.explain import Explanation
     from cloisonne.pipelines.prepare import Prepared
     from cloisonne.pipelines.progress import Progress
@@ -59,6 +63,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AttentionEdit",
     "AttentionMaps",
+    "BatchProgress",
+    "BatchReport",
     "Cancelled",
     "CapabilityError",
     "CheckpointError",
@@ -83,6 +89,7 @@ __all__ = [
     "Scene",
     "SceneError",
     "TrainingError",
+    "batch",
     "compile",
     "edit",
     "evaluate",
@@ -116,6 +123,9 @@ _MODULES = {
         "translate",
     ),
     "cloisonne.pipelines.attention_maps.maps": ("AttentionMaps",),
+    "cloisonne.pipelines.batches.api": ("batch",),
+    "cloisonne.pipelines.batches.progress": ("BatchProgress",),
+    "cloisonne.pipelines.batches.run": ("BatchReport",),
     "cloisonne.pipelines.explain": ("Explanation",),
     "cloisonne.pipelines.prepare": ("Prepared",),
     "cloisonne.pipelines.progress": ("Progress",),

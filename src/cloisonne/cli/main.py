@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cloisonne.cli.batch import batch
 from cloisonne.cli.doctor import doctor
 from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.editing import Editing
@@ -91,6 +92,7 @@ def edit(
     took(began)
 
 
+app.command()(batch)
 app.command()(translate)
 app.command()(sweep)
 app.command()(explain)

@@ -83,6 +83,12 @@ class InpaintOptions(DrawingFields, RunOptions, total=False):
     """Keywords of ``inpaint``."""
 
 
+class BatchOptions(SceneFields, total=False):
+    """Fields of the scene that ``batch`` takes."""
+
+    sampler: SamplerName | None
+
+
 class SweepOptions(SceneFields, total=False):
     """Keywords of ``sweep``."""
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
-from cloisonne.studio.frames import BrokenFrame, Frame, packed, receive_frame
+from cloisonne.pipelines.batches.frames import BrokenFrame, Frame, packed, receive_frame
 from cloisonne.studio.refusals import Refusal
 
 State = Literal["starting", "ready", "drawing", "down"]

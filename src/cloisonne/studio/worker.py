@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cloisonne.errors import Cancelled, on_command_line
-from cloisonne.studio.frames import packed, read_frame
+from cloisonne.pipelines.batches.frames import packed, read_frame
 from cloisonne.studio.scenes import scene_of, with_ids
 
 PREVIEW_SHARE = 0.05

@@ -47,8 +47,8 @@ KINDS = (
 SCHEDULERS = {"LCMScheduler": "LCM", "TCDScheduler": "TCD"}
 """The kinds that a checkpoint's scheduler names."""
 
-CFG_KEPT = 5.0
-"""Guidance scale of the networks of Hyper-SD that were distilled with guidance kept ("CFG" in their names)."""
+CFG_PRESERVED = 5.0
+"""Guidance scale of the networks of Hyper-SD that were distilled with guidance preserved ("CFG" in their names)."""
 
 
 GUIDANCE_AS_INPUT = 8.5
@@ -65,7 +65,9 @@ def few_steps_of(name: str) -> FewSteps | None:
     if kind is None:
         return None
     number = re.search(r"(?<!\d)(\d{1,2})-?steps?(?![a-z])", words)
-    guidance = CFG_KEPT if kind.title == "Hyper-SD" and re.search(r"(?<![a-z])cfg(?![a-z])", words) else kind.guidance
+    guidance = (
+        CFG_PRESERVED if kind.title == "Hyper-SD" and re.search(r"(?<![a-z])cfg(?![a-z])", words) else kind.guidance
+    )
     return replace(kind, steps=int(number[1]) if number else kind.steps, guidance=guidance)
 
 

@@ -1,12 +1,13 @@
 """Writes images as PNG, JPEG or WebP, atomically."""
 
+import io
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from cloisonne.errors import OutputError, spelled
 from cloisonne.scene.io.colour_space import png_options, preserved_metadata
@@ -113,8 +114,7 @@ def write_picture(
     kind = _FORMATS[path.suffix.lower()]
     options = _OPTIONS[kind] | preserved_metadata(image.info)
     if kind == "PNG":
-        options = png_options(image.info)
-        _add_texts(options["pnginfo"], {PARAMETERS: parameters, KEY: None if record is None else record.text()})
+        options = _png_options(image, record, parameters)
     elif parameters is not None:
         options |= _with_comment(image, parameters)
     target = target_of(path)
@@ -130,10 +130,19 @@ def write_picture(
             temporary.unlink(missing_ok=True)
 
 
-def _add_texts(info: PngImagePlugin.PngInfo, texts: dict[str, str | None]) -> None:
-    for key, text in texts.items():
+def png_bytes(image: Image.Image, *, record: Record | None = None, parameters: str | None = None) -> bytes:
+    """The bytes of the PNG file that :func:`write_picture` writes."""
+    file = io.BytesIO()
+    image.save(file, "PNG", **_png_options(image, record, parameters))
+    return file.getvalue()
+
+
+def _png_options(image: Image.Image, record: Record | None, parameters: str | None) -> dict[str, Any]:
+    options = png_options(image.info)
+    for key, text in {PARAMETERS: parameters, KEY: None if record is None else record.text()}.items():
         if text is not None:
-            info.add_text(key, text)
+            options["pnginfo"].add_text(key, text)
+    return options
 
 
 def _with_comment(image: Image.Image, text: str) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Messages between the server and a worker process: a JSON object and raw bytes, each with its length before it."""
+"""Messages to and from a worker process: a JSON object and raw bytes, each with its length before it."""
 
 import asyncio
 import json

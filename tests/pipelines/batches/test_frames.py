@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloisonne.studio.frames import MAX_JSON, BrokenFrame, packed, read_frame, receive_frame
+from cloisonne.pipelines.batches.frames import MAX_JSON, BrokenFrame, packed, read_frame, receive_frame
 
 MESSAGES = st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 
