@@ -59,14 +59,14 @@ def tiny_t5_tokenizer() -> Any:
     return T5TokenizerFast(vocab=pieces, extra_ids=0, additional_special_tokens=None, model_max_length=LENGTH)
 
 
-def tiny_t5(tokenizer: Any) -> Any:
+def tiny_t5(tokenizer: Any, width: int = 24) -> Any:
     """A T5 v1.1 encoder of two layers."""
     from transformers import T5Config, T5EncoderModel
 
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
-            d_model=24,
+            d_model=width,
             d_kv=8,
             d_ff=32,
             num_layers=2,

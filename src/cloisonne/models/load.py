@@ -44,8 +44,8 @@ class _Base:
 
 @quiet()
 def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Model:
-    """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example, or
-    FLUX.1 dev or schnell.
+    """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example,
+    FLUX.1 dev or schnell, or Stable Diffusion 3 or 3.5.
 
     ``load(source, **options)`` is ``load(ModelSpec.of(source, **options))``. Only a hub id that is not in the local
     cache is downloaded.
