@@ -85,7 +85,8 @@ KINDS: dict[str, ConditionKind] = {
         ),
         ConditionKind(
             name="lora",
-            supports=support.by_family(support.WITH_LORA, pbe=support.NO_TEXT),
+            supports=support.by_family(support.WITH_LORA, pbe=support.NO_TEXT)
+            | support.on_transformers(support.WHOLE_LORA),
             options=options.OF_LORA,
             contribute=lora.contribute,
             details=lora.names_of,
