@@ -77,16 +77,16 @@ def tiny_t5(tokenizer: Any, width: int = 24) -> Any:
     )
 
 
-def flux_vae() -> Any:
+def flux_vae(width: int = 4, groups: int = 4) -> Any:
     """FLUX.1's autoencoder of 16 channels, with a shift and without quantisation convolutions."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(4, 4, 4, 4),
+        block_out_channels=(width,) * 4,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         latent_channels=16,
-        norm_num_groups=4,
+        norm_num_groups=groups,
         scaling_factor=0.3611,
         shift_factor=0.1159,
         use_quant_conv=False,

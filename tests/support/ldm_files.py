@@ -103,7 +103,7 @@ def parts(line: str) -> Parts:
 
 
 def tensors_of(made: Parts, line: str) -> dict[str, Tensor]:
-    found = ldm_unet(made.unet) | ldm_vae(made.vae)
+    found = ldm_unet(made.network) | ldm_vae(made.vae)
     module = made.texts[0].module
     if line.startswith("xl"):
         found |= ldm_clip(module, "conditioner.embedders.0.transformer.")

@@ -59,8 +59,8 @@ OF_FLOWS = {
 SCHEDULERS = {"LCMScheduler": "LCM", "TCDScheduler": "TCD"}
 """The kinds that a checkpoint's scheduler names."""
 
-CFG_KEPT = 5.0
-"""Guidance scale of the networks of Hyper-SD that were distilled with guidance kept ("CFG" in their names)."""
+CFG_SCALE = 5.0
+"""Guidance scale of the networks of Hyper-SD that were distilled with guidance ("CFG" in their names)."""
 
 
 def few_steps_of(name: str, kinds: Sequence[FewSteps] = KINDS) -> FewSteps | None:
@@ -73,7 +73,7 @@ def few_steps_of(name: str, kinds: Sequence[FewSteps] = KINDS) -> FewSteps | Non
     if kind is None:
         return None
     number = re.search(r"(?<!\d)(\d{1,2})-?steps?(?![a-z])", words)
-    guidance = CFG_KEPT if kind.title == "Hyper-SD" and re.search(r"(?<![a-z])cfg(?![a-z])", words) else kind.guidance
+    guidance = CFG_SCALE if kind.title == "Hyper-SD" and re.search(r"(?<![a-z])cfg(?![a-z])", words) else kind.guidance
     return replace(kind, steps=int(number[1]) if number else kind.steps, guidance=guidance)
 
 

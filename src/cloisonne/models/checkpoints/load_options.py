@@ -57,18 +57,24 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
             + spelled("load(..., exemplar=FOLDER)", "--exemplar-model FOLDER"),
         )
     elif is_transformer_folder(folder):
-        what = f'"{folder}" is a folder of a diffusion transformer, which'
-        if "regional_lora" in options:
-            whole = spelled("load(..., lora=FILE)", "--lora FILE")
-            raise CapabilityError(f"{what} takes no LoRAs by region; fuse it for the whole image: {whole}.")
-        others = [option for option in (*TEXT_ONLY, "prediction") if option not in ("lora", "regional_lora")]
-        _refuse(what, options, others, "these add-ons are of Stable Diffusion; leave it out")
+        refuse_on_transformers(f'"{folder}" is a folder of a diffusion transformer, which', options)
+        _refuse(f'The folder "{folder}"', options, ("tokenizer",), "its own one is used; replace the files in it")
     elif folder.is_dir():
         _refuse(f'The folder "{folder}"', options, ("tokenizer",), "its own one is used; replace the files in it")
     elif folder.is_file():
         _refuse(f'The single file "{folder}"', options, ("variant",), "it has only one set of weights")
     if folder.is_dir() and source != "builtin":
         _check_prediction(folder, options.get("prediction"))
+
+
+def refuse_on_transformers(subject: str, options: Mapping[str, Any]) -> None:
+    """Raise CapabilityError for options that no diffusion transformer takes. subject: the model, and "which"."""
+    options = {name: value for name, value in options.items() if value}
+    if "regional_lora" in options:
+        whole = spelled("load(..., lora=FILE)", "--lora FILE")
+        raise CapabilityError(f"{subject} takes no LoRAs by region; fuse it for the whole image: {whole}.")
+    others = [option for option in (*TEXT_ONLY, "prediction") if option not in ("lora", "regional_lora", "tokenizer")]
+    _refuse(subject, options, others, "these add-ons are of Stable Diffusion; leave it out")
 
 
 def _refuse(subject: str, options: Mapping[str, Any], refused: Iterable[str], advice: str) -> None:

@@ -42,7 +42,7 @@ def test_file_gives_the_networks_that_it_was_made_of(tmp_path: Path, words: Path
     file = write(tmp_path / "x.safetensors", tensors_of(made, kind))
     read = read_single_file(file, dtype=torch.float32, tokenizer=words)
     assert read.family == made.family
-    for ours, theirs in [(read.unet, made.unet), (read.vae, made.vae)]:
+    for ours, theirs in [(read.network, made.network), (read.vae, made.vae)]:
         state = theirs.state_dict()
         assert ours.state_dict().keys() == state.keys()
         assert all(torch.equal(tensor, state[name]) for name, tensor in ours.state_dict().items())

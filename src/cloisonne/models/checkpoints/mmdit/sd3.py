@@ -58,7 +58,7 @@ def read_sd3(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, variant
         texts=tuple(texts),
         text_options={"width": int(network.config["joint_attention_dim"])},
         scheduler=flow_scheduler_of(folder, listed[1] if isinstance(listed, list) else None),
-        native=_native(network.config),
+        native=native_of(network.config),
         files=files_of([folder / member for member in (*members, "scheduler")]),
         notes=notes,
         warnings=tuple(warn),
@@ -78,7 +78,7 @@ def _has_t5(folder: Path, index: Mapping[str, Any]) -> bool:
     return True
 
 
-def _native(config: Mapping[str, Any]) -> Native | None:
+def native_of(config: Mapping[str, Any]) -> Native | None:
     """The usual values of 3.5, which normalises queries and keys; None for 3."""
     if config.get("qk_norm") is None:
         return None
