@@ -59,14 +59,14 @@ def tiny_t5_tokenizer() -> Any:
     return T5TokenizerFast(vocab=pieces, extra_ids=0, additional_special_tokens=None, model_max_length=LENGTH)
 
 
-def tiny_t5(tokenizer: Any) -> Any:
+def tiny_t5(tokenizer: Any, width: int = 24) -> Any:
     """A T5 v1.1 encoder of two layers."""
     from transformers import T5Config, T5EncoderModel
 
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
-            d_model=24,
+            d_model=width,
             d_kv=8,
             d_ff=32,
             num_layers=2,
@@ -77,16 +77,16 @@ def tiny_t5(tokenizer: Any) -> Any:
     )
 
 
-def flux_vae() -> Any:
+def flux_vae(width: int = 4, groups: int = 4) -> Any:
     """FLUX.1's autoencoder of 16 channels, with a shift and without quantisation convolutions."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(4, 4, 4, 4),
+        block_out_channels=(width,) * 4,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         latent_channels=16,
-        norm_num_groups=4,
+        norm_num_groups=groups,
         scaling_factor=0.3611,
         shift_factor=0.1159,
         use_quant_conv=False,

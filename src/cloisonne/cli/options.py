@@ -156,7 +156,7 @@ class Drawing:
     )
     guidance_scale: Annotated[float | None, typer.Option(*also("guidance_scale"), hidden=True)] = None
     sampler: Annotated[
-        str | None, typer.Option(help="Sampler: ddim, euler, euler-ancestral, heun, dpmpp-2m or pndm.")
+        str | None, typer.Option(help="Sampler: ddim, euler, euler-ancestral, heun, dpmpp-2m, pndm, lcm or tcd.")
     ] = None
     method: Annotated[
         str | None,

@@ -34,7 +34,8 @@ KINDS: dict[str, ConditionKind] = {
         _phrase(
             "reco",
             options.BY_BOX,
-            support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT, flux=support.NOT_JOINT),
+            support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT)
+            | support.on_transformers(support.NOT_JOINT),
         ),
         replace(_phrase("bounded", options.MASKED, support.OF_UNETS), warnings=bounded.idle_boost),
         _phrase("bounded-words", options.MASKED, support.OF_UNETS),
@@ -85,7 +86,8 @@ KINDS: dict[str, ConditionKind] = {
         ),
         ConditionKind(
             name="lora",
-            supports=support.by_family(support.WITH_LORA, pbe=support.NO_TEXT),
+            supports=support.by_family(support.WITH_LORA, pbe=support.NO_TEXT)
+            | support.on_transformers(support.WHOLE_LORA),
             options=options.OF_LORA,
             contribute=lora.contribute,
             details=lora.names_of,
@@ -104,8 +106,8 @@ KINDS: dict[str, ConditionKind] = {
                 sd1=support.LEARNED_EITHER,
                 sdxl=support.NOT_TRANSLATED,
                 pbe=support.NOT_TRANSLATED,
-                flux=support.NOT_TRANSLATED,
-            ),
+            )
+            | support.on_transformers(support.NOT_TRANSLATED),
             options=options.OF_CONCEPT,
             details=lambda owner: (),  # its preset is, which translations check
             lacks=lambda model, preset: f"cannot do concept by the preset {preset}",

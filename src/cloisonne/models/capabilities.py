@@ -97,6 +97,13 @@ WITH_LORA = Support(
 )
 NOT_XL = Support("no", 'choose the method bounded, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
 
+WHOLE_LORA = Support(
+    "no",
+    "fuse it for the whole image",
+    python="load(..., lora=FILE)",
+    option="--lora FILE",
+)
+"""Of LoRAs by region, on transformers."""
 NOT_JOINT = Support("no", "choose the method isolated")
 """Of methods that need cross-attention to text, on transformers."""
 NOT_CROSS = Support("no", "choose the method bounded")
@@ -119,7 +126,13 @@ TEXT: Supports = {"pbe": NO_TEXT}
 """Of conditions that need only text: the families whose ``supports`` name them."""
 
 
-OF_UNETS: Supports = TEXT | {"flux": NOT_JOINT}
+def on_transformers(support: Support) -> Supports:
+    """``support`` for all families of diffusion transformers."""
+    isolated = (name for name, family in FAMILIES.items() if "phrase, method isolated" in family.supports)
+    return dict.fromkeys(isolated, support)
+
+
+OF_UNETS: Supports = TEXT | on_transformers(NOT_JOINT)
 """Of methods that need cross-attention to text."""
 
 

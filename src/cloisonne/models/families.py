@@ -13,11 +13,13 @@ from cloisonne.core.noise_schedule import NoiseSchedule
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.mmdit.flux import FluxDenoiser, flux_spec
+from cloisonne.models.mmdit.sd3 import Sd3Denoiser, sd3_spec
 from cloisonne.models.model import Native
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
+from cloisonne.models.text.sd3 import Sd3TextEncoder
 from cloisonne.models.text.t5 import FluxTextEncoder
 from cloisonne.models.unet.denoiser import UNetDenoiser
 
@@ -68,8 +70,19 @@ _FLUX = {
     "text_encoder_2": ("T5EncoderModel",),
     "tokenizer_2": ("T5Tokenizer", "T5TokenizerFast"),
 }
+_SD3 = {
+    "transformer": ("SD3Transformer2DModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModelWithProjection",),
+    "tokenizer": _TOKENIZERS,
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "tokenizer_2": _TOKENIZERS,
+    "text_encoder_3": ("T5EncoderModel",),
+    "tokenizer_3": ("T5Tokenizer", "T5TokenizerFast"),
+}
 _METHODS = ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
 _OF_TRANSFORMERS = ("isolated", "multidiffusion", "words", "caption")
+_ON_TRANSFORMERS = frozenset({"background", *(f"phrase, method {method}" for method in _OF_TRANSFORMERS)})
 _WITH_TEXT = frozenset({"background", "edit", *(f"phrase, method {method}" for method in _METHODS)})
 
 
@@ -118,12 +131,19 @@ FAMILIES: dict[str, Family] = {
             native=Native(width=1024, height=1024, steps=28, guidance=3.5, sampler="euler", method="isolated"),
             # It was trained at areas of 0.1 to 2 megapixels.
             reach=2.0,
-            supports=frozenset(
-                {
-                    "background",
-                    *(f"phrase, method {name}" for name in ("isolated", "multidiffusion", "words", "caption")),
-                }
-            ),
+            supports=_ON_TRANSFORMERS,
+        ),
+        Family(
+            name="sd3",
+            title="Stable Diffusion 3",
+            members=_SD3,
+            spec=sd3_spec,
+            denoiser=Sd3Denoiser,
+            text=Sd3TextEncoder,
+            schedule=FlowSchedule.from_config,
+            # Of Stable Diffusion 3; the values of 3.5 come with its parts.
+            native=Native(width=1024, height=1024, steps=28, guidance=7.0, sampler="euler", method="isolated"),
+            supports=_ON_TRANSFORMERS,
         ),
     )
 }

@@ -17,7 +17,13 @@ from cloisonne.models.checkpoints.few_steps import with_few_steps
 from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.checkpoints.files import quiet
 from cloisonne.models.checkpoints.folder import native_of, read_folder
-from cloisonne.models.checkpoints.load_options import check_options, is_exemplar_folder, is_transformer_folder
+from cloisonne.models.checkpoints.load_options import (
+    check_options,
+    is_exemplar_folder,
+    is_transformer_folder,
+    refuse_on_transformers,
+)
+from cloisonne.models.checkpoints.mmdit.single_file import is_transformer_file
 from cloisonne.models.checkpoints.paint_by_example_folder import model_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_source
@@ -44,8 +50,8 @@ class _Base:
 
 @quiet()
 def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Model:
-    """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example, or
-    FLUX.1 dev or schnell.
+    """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example,
+    FLUX.1 dev or schnell, or Stable Diffusion 3 or 3.5.
 
     ``load(source, **options)`` is ``load(ModelSpec.of(source, **options))``. Only a hub id that is not in the local
     cache is downloaded.
@@ -79,6 +85,8 @@ def _base(path: Path, name: str, spec: ModelSpec) -> _Base:
         from cloisonne.models.checkpoints.ldm.single_file import read_single_file
 
         words = None if spec.tokenizer is None else Path(spec.tokenizer).expanduser()
+        if is_transformer_file(path):
+            refuse_on_transformers(f'"{path}" is of a diffusion transformer, which', spec.given())
         folder = None
         parts = read_single_file(path, dtype=placement.dtype, tokenizer=words, prediction=spec.prediction)
     _set_tiling(parts.vae, spec)
@@ -196,6 +204,7 @@ def _placement(spec: ModelSpec, path: Path) -> Placement:
     # What torch raises for a device it was built without depends on the device: AssertionError for "cuda".
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise CapabilityError(f'The device "{spec.device}" cannot be used on this machine; choose "cpu".') from error
-    half = torch.bfloat16 if is_transformer_folder(path) else torch.float16  # in which they were trained
+    transformer = is_transformer_folder(path) or (path.is_file() and is_transformer_file(path))
+    half = torch.bfloat16 if transformer else torch.float16  # in which they were trained
     default = torch.float32 if place.type == "cpu" else half
     return Placement(place, default if spec.dtype is None else getattr(torch, spec.dtype), spec.offload)

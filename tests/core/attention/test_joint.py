@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloisonne.core.attention.joint import JointLayout, Segment, dense_joint_attention, joint_attention, query_groups
+from cloisonne.core.attention.joint import (
+    JointLayout,
+    Segment,
+    dense_joint_attention,
+    image_groups,
+    joint_attention,
+    query_groups,
+)
 from cloisonne.core.attention.regional import dense
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Site
@@ -43,6 +50,17 @@ def test_groups_equal_the_definition(weights: str, image: tuple[int, int], isola
     q, k, v = tensors(given.length)
     found = joint_attention(q, k, v, query_groups(given))
     torch.testing.assert_close(found, dense_joint_attention(q, k, v, given), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("image", [IMAGE_FIRST, TEXT_FIRST], ids=["image first", "text first"])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_image_tokens_alone_equal_the_definition(weights: str, image: tuple[int, int], isolated: bool) -> None:
+    given = layout(WEIGHTS[weights], image, isolated)
+    own = given.bias()[image[0] : image[1], image[0] : image[1]]
+    q, k, v = tensors(PIXELS)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=own)
+    torch.testing.assert_close(joint_attention(q, k, v, image_groups(given)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_every_query_is_in_one_group() -> None:

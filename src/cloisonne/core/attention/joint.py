@@ -12,7 +12,7 @@ Letters: B rows, S tokens of the sequence, Q image tokens, d width of a head.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,24 +122,43 @@ def query_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tup
     for own, inside in zip(regions, covered, strict=True):
         tokens = torch.arange(own.start, own.stop)
         groups.append(QueryGroup(tokens, torch.cat([tokens, image[inside]]).sort().values))
-    unique: Any = torch.unique  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    found: tuple[Tensor, Tensor] = unique(covered, dim=1, return_inverse=True) if regions else _one_pattern(image)
-    patterns, pattern_of = found
-    for number, pattern in enumerate(patterns.T):
-        inside = pattern_of == number
+    for inside, pattern in _patterns(covered):
         own = [region for region, counts in zip(regions, pattern, strict=True) if bool(counts)]
-        shared = image
-        if layout.isolated:
-            shared = image[covered[pattern].any(0) if own else ~covered.any(0)]
+        shared = image[_together(covered, pattern)] if layout.isolated else image
         phrases = [torch.arange(region.start, region.stop) for region in own]
         keys = torch.cat([*everywhere, *phrases, shared]).sort().values
         groups.append(QueryGroup(image[inside], keys, *_factors([*captions, *own], inside, keys)))
     return tuple(_on(group, device) for group in groups)
 
 
-def _one_pattern(image: Int[Tensor, " Q"]) -> tuple[Tensor, Tensor]:
-    """The patterns where there are no regions: one, of all image tokens."""
-    return torch.zeros(0, 1, dtype=torch.bool), torch.zeros(len(image), dtype=torch.long)
+def image_groups(layout: JointLayout, device: torch.device | str = "cpu") -> tuple[QueryGroup, ...]:
+    """The groups of a layer that attends from image tokens to image tokens alone; () where nothing is masked.
+
+    Indices are into the image tokens.
+    """
+    covered = layout.covered()
+    if not layout.isolated or not len(covered):
+        return ()
+    places = torch.arange(covered.shape[1])
+    groups = (QueryGroup(places[inside], places[_together(covered, own)]) for inside, own in _patterns(covered))
+    return tuple(_on(group, device) for group in groups)
+
+
+def _patterns(covered: Bool[Tensor, "regions Q"]) -> Iterator[tuple[Bool[Tensor, " Q"], Bool[Tensor, " regions"]]]:
+    """Image tokens of the same regions: [Q], which tokens, and [regions], which regions."""
+    if not len(covered):
+        yield torch.ones(covered.shape[1], dtype=torch.bool), torch.zeros(0, dtype=torch.bool)
+        return
+    unique: Any = torch.unique  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    found: tuple[Tensor, Tensor] = unique(covered, dim=1, return_inverse=True)
+    patterns, pattern_of = found
+    for number, pattern in enumerate(patterns.T):
+        yield pattern_of == number, pattern
+
+
+def _together(covered: Bool[Tensor, "regions Q"], pattern: Bool[Tensor, " regions"]) -> Bool[Tensor, " Q"]:
+    """[Q]: the image tokens of any of these regions; without regions, those of no region."""
+    return covered[pattern].any(0) if bool(pattern.any()) else ~covered.any(0)
 
 
 def _factors(
@@ -179,15 +198,23 @@ class JointOptions:
 
 @dataclass(frozen=True, eq=False)
 class BlockGroups:
-    """The groups of each block of a network: ``regional`` in every ``every``-th, beginning with the first."""
+    """The groups of each block of a network: ``regional`` in every ``every``-th, beginning with the first.
+
+    image: of further layers of the regional blocks, in which image tokens attend to image tokens alone.
+    """
 
     regional: tuple[QueryGroup, ...] = ()
     between: tuple[QueryGroup, ...] = ()
     every: int = 1
+    image: tuple[QueryGroup, ...] = ()
 
     def of(self, block: int) -> tuple[QueryGroup, ...]:
         """The groups of a block, counted from 0."""
         return self.regional if block % self.every == 0 else self.between
+
+    def of_image(self, block: int) -> tuple[QueryGroup, ...]:
+        """The groups of a block's attention among image tokens alone."""
+        return self.image if block % self.every == 0 else ()
 
 
 def joint_attention(

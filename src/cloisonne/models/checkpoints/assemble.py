@@ -38,7 +38,9 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
     """
     vae = Vae(parts.vae, placement.device)
     family = FAMILIES[parts.family]
-    text = family.text(parts.texts, device=placement.device, zero_when_empty=parts.zeros_for_empty)
+    text = family.text(
+        parts.texts, device=placement.device, zero_when_empty=parts.zeros_for_empty, **parts.text_options
+    )
     schedule = family.schedule(parts.scheduler)
     latent = latent_id(vae, parts.scheduler)
     spec = family.spec(parts.network.config, latent=latent, vae_factor=vae.factor, prediction=schedule.prediction)

@@ -1,7 +1,7 @@
 """Networks distilled for a few steps: defaults of a scene from their scheduler or their name."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,30 +44,39 @@ KINDS = (
 )
 """The published kinds, each with its authors' settings; the first pattern that a name has decides."""
 
+OF_FLOWS = {
+    "flux": (
+        FewSteps(title="Hyper-SD", pattern=r"hyper-?flux", sampler="euler", spacing="default", steps=8, guidance=3.5),
+        FewSteps(title="Turbo", pattern=r"turbo", sampler="euler", spacing="default", steps=8, guidance=3.5),
+    ),
+    "sd3": (
+        FewSteps(title="Hyper-SD", pattern=r"hyper-?sd3", sampler="euler", spacing="default", steps=8),
+        FewSteps(title="Turbo", pattern=r"turbo", sampler="euler", spacing="default", steps=4),
+    ),
+}
+"""The same of flow models, by family; their own shift spreads the steps."""
+
 SCHEDULERS = {"LCMScheduler": "LCM", "TCDScheduler": "TCD"}
 """The kinds that a checkpoint's scheduler names."""
 
-CFG_PRESERVED = 5.0
-"""Guidance scale of the networks of Hyper-SD that were distilled with guidance preserved ("CFG" in their names)."""
-
+CFG_SCALE = 5.0
+"""Guidance scale of the networks of Hyper-SD that were distilled with guidance ("CFG" in their names)."""
 
 GUIDANCE_AS_INPUT = 8.5
 """Guidance scale of latent consistency models that take it as an input: the default of diffusers' pipeline for them."""
 
 
-def few_steps_of(name: str) -> FewSteps | None:
+def few_steps_of(name: str, kinds: Sequence[FewSteps] = KINDS) -> FewSteps | None:
     """What the name of a file or folder, or a title, says; None where it says nothing.
 
-    The name must have the kind as words of its own: "lcm-lora-sdv1-5", "sdxl_lightning_4step_lora".
+    The name must have the kind as words of its own: "lcm-lora-sdv1-5", "sdxl_lightning_4step_lora". kinds: to look for.
     """
     words = re.sub(r"[\s_.]+", "-", name.lower())
-    kind = next((kind for kind in KINDS if re.search(rf"(?<![a-z])(?:{kind.pattern})(?![a-z])", words)), None)
+    kind = next((kind for kind in kinds if re.search(rf"(?<![a-z])(?:{kind.pattern})(?![a-z])", words)), None)
     if kind is None:
         return None
     number = re.search(r"(?<!\d)(\d{1,2})-?steps?(?![a-z])", words)
-    guidance = (
-        CFG_PRESERVED if kind.title == "Hyper-SD" and re.search(r"(?<![a-z])cfg(?![a-z])", words) else kind.guidance
-    )
+    guidance = CFG_SCALE if kind.title == "Hyper-SD" and re.search(r"(?<![a-z])cfg(?![a-z])", words) else kind.guidance
     return replace(kind, steps=int(number[1]) if number else kind.steps, guidance=guidance)
 
 
@@ -76,21 +85,20 @@ def with_few_steps(model: Model, loras: Iterable[Path] = ()) -> Model:
 
     The last LoRA decides, then the checkpoint's scheduler, then its name. ``explain`` names the reason.
     """
-    if not isinstance(model.schedule, Schedule):  # flow families bring their own values
-        return model
+    kinds = KINDS if isinstance(model.schedule, Schedule) else OF_FLOWS.get(model.family, ())
     found: tuple[FewSteps, str] | None = None
     for name in (name for file in loras for name in (*reversed(_titles(file)), file.stem)):
-        if (kind := few_steps_of(name)) is not None:
+        if (kind := few_steps_of(name, kinds)) is not None:
             found = (kind, f'the name of the LoRA "{name}"')
     if found is None and model.scheduler in SCHEDULERS:
         kind = next(kind for kind in KINDS if kind.title == SCHEDULERS[model.scheduler])
         found = (kind, f"the checkpoint's scheduler {model.scheduler}")
-    if found is None and model.name != "builtin" and (kind := few_steps_of(model.name)) is not None:
+    if found is None and model.name != "builtin" and (kind := few_steps_of(model.name, kinds)) is not None:
         found = (kind, f'the name "{model.name}"')
     if found is None:
         return model
     kind, reason = found
-    guidance = GUIDANCE_AS_INPUT if model.spec.embeds_guidance else kind.guidance
+    guidance = GUIDANCE_AS_INPUT if model.spec.embeds_guidance and kinds is KINDS else kind.guidance
     native = replace(model.native, steps=kind.steps, guidance=guidance, sampler=kind.sampler, spacing=kind.spacing)
     guided = "no guidance (1)" if guidance == 1 else f"guidance {guidance:g}"
     note = (

@@ -6,8 +6,8 @@ from typing import Any
 from cloisonne.errors import CheckpointError
 
 MEMBERS = (
-    *("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
-    *("image_encoder", "scheduler"),
+    *("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
+    *("tokenizer", "tokenizer_2", "tokenizer_3", "image_encoder", "scheduler"),
 )
 PATTERNS = [
     "model_index.json",

@@ -57,12 +57,8 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
             + spelled("load(..., exemplar=FOLDER)", "--exemplar-model FOLDER"),
         )
     elif is_transformer_folder(folder):
-        _refuse(
-            f'"{folder}" is a folder of a diffusion transformer, which',
-            options,
-            (*TEXT_ONLY, "prediction"),
-            "these add-ons are of Stable Diffusion; leave it out",
-        )
+        refuse_on_transformers(f'"{folder}" is a folder of a diffusion transformer, which', options)
+        _refuse(f'The folder "{folder}"', options, ("tokenizer",), "its own one is used; replace the files in it")
     elif folder.is_dir():
         _refuse(f'The folder "{folder}"', options, ("tokenizer",), "its own one is used; replace the files in it")
     elif folder.is_file():
@@ -71,7 +67,17 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
         _check_prediction(folder, options.get("prediction"))
 
 
-def _refuse(subject: str, options: Mapping[str, Any], refused: tuple[str, ...], advice: str) -> None:
+def refuse_on_transformers(subject: str, options: Mapping[str, Any]) -> None:
+    """Raise CapabilityError for options that no diffusion transformer takes. subject: the model, and "which"."""
+    options = {name: value for name, value in options.items() if value}
+    if "regional_lora" in options:
+        whole = spelled("load(..., lora=FILE)", "--lora FILE")
+        raise CapabilityError(f"{subject} takes no LoRAs by region; fuse it for the whole image: {whole}.")
+    others = [option for option in (*TEXT_ONLY, "prediction") if option not in ("lora", "regional_lora", "tokenizer")]
+    _refuse(subject, options, others, "these add-ons are of Stable Diffusion; leave it out")
+
+
+def _refuse(subject: str, options: Mapping[str, Any], refused: Iterable[str], advice: str) -> None:
     for option in refused:
         if option in options:
             raise CapabilityError(f"{subject} takes no {NOUNS.get(option, option)}; {advice}.")

@@ -37,8 +37,8 @@ class Parts:
     diffusers. texts: one, or several in the order of the pipeline's members. native: its usual values, where they
     differ from the family's. scheduler: a diffusers
     ``scheduler_config.json``, without a class where the files name none. zeros_for_empty: an empty negative prompt is
-    zeros in place of encoded text (XL's ``force_zeros_for_empty_prompt``). files: all that determine the model's
-    outputs. notes, warnings: as in Model.
+    zeros in place of encoded text (XL's ``force_zeros_for_empty_prompt``). text_options: further arguments of the
+    family's text encoder. files: all that determine the model's outputs. notes, warnings: as in Model.
     """
 
     family: str
@@ -47,6 +47,7 @@ class Parts:
     texts: tuple[TextPart, ...]
     scheduler: Mapping[str, Any]
     zeros_for_empty: bool = False
+    text_options: Mapping[str, Any] = field(default_factory=dict)
     native: "Native | None" = None
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()

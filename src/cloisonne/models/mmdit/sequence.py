@@ -8,7 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cloisonne.core.attention.joint import BlockGroups, JointLayout, JointOptions, QueryGroup, Segment, query_groups
+from cloisonne.core.attention.joint import (
+    BlockGroups,
+    JointLayout,
+    JointOptions,
+    QueryGroup,
+    Segment,
+    image_groups,
+    query_groups,
+)
 from cloisonne.core.plan import Call
 from cloisonne.errors import CapabilityError
 
@@ -27,13 +35,19 @@ class RowSequence:
     tokens: Float[Tensor, "N D"]
     lengths: tuple[int, ...]
     layout: JointLayout
-    _groups: dict[tuple[bool, bool], tuple[QueryGroup, ...]] = field(default_factory=dict)
+    _groups: dict[tuple[bool, bool] | Literal["image"], tuple[QueryGroup, ...]] = field(default_factory=dict)
 
     def blocks(self, options: JointOptions, progress: float) -> BlockGroups:
         """Who attends to whom in each block of one forward. progress: fraction of the steps that are done."""
         regional = self._made(regional=True, isolated=progress < options.isolate)
         between = self._made(regional=False, isolated=False) if options.every > 1 else ()
-        return BlockGroups(regional, between, options.every)
+        return BlockGroups(regional, between, options.every, self._image() if progress < options.isolate else ())
+
+    def _image(self) -> tuple[QueryGroup, ...]:
+        if "image" not in self._groups:
+            layout = JointLayout(self.layout.segments, self.layout.image, isolated=True)
+            self._groups["image"] = image_groups(layout, self.tokens.device)
+        return self._groups["image"]
 
     def _made(self, *, regional: bool, isolated: bool) -> tuple[QueryGroup, ...]:
         if (regional, isolated) not in self._groups:

@@ -142,7 +142,12 @@ WRONG: dict[str, tuple[str, dict[str, str], Tensors, str]] = {
     "cosxl": ("xl", {}, {"edm_vpred.sigma_max": torch.tensor(120.0)}, "is of CosXL"),
     "playground": ("xl", {}, {"edm_mean": torch.zeros(4), "edm_std": torch.ones(4)}, "is of Playground 2.5"),
     "controlnet": ("sd1", {}, {"control_model.x": torch.zeros(3)}, "holds a ControlNet within the checkpoint"),
-    "sd3": ("sd1", {}, {"model.diffusion_model.joint_blocks.0.x": torch.zeros(3)}, "is of Stable Diffusion 3"),
+    "sd3": (
+        "sd1",
+        {},
+        {"model.diffusion_model.joint_blocks.0.x": torch.zeros(3)},
+        "is of a network like Stable Diffusion 3",
+    ),
 }
 
 

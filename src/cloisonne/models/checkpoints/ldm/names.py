@@ -54,8 +54,8 @@ REFUSED = {
     "edm_mean": "is of Playground 2.5, whose latents have statistics and noise levels of EDM",
     "edm_std": "is of Playground 2.5, whose latents have statistics and noise levels of EDM",
     "control_model.": "holds a ControlNet within the checkpoint",
-    "model.diffusion_model.joint_blocks.": "is of Stable Diffusion 3",
-    "model.diffusion_model.double_blocks.": "is of FLUX",
+    "model.diffusion_model.joint_blocks.": "is of a network like Stable Diffusion 3",
+    "model.diffusion_model.double_blocks.": "is of a network like FLUX.1",
     "text_encoders.": "holds text encoders of another model family",
 }
 """Prefixes of unsupported tensors, and what a file with them is."""

@@ -57,7 +57,7 @@ def vae_config(t: Tensors) -> dict[str, Any]:
     return {
         "block_out_channels": [len(t[f"encoder.down.{level}.block.0.conv1.weight"]) for level in range(levels)],
         "layers_per_block": _count(t, "encoder.down.0.block."),
-        "latent_channels": len(t["post_quant_conv.weight"]),
+        "latent_channels": t["decoder.conv_in.weight"].shape[1],
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }

@@ -85,6 +85,26 @@ class Change:
         if _bare(found) != _bare(shape) or up.ndim < 2 or up.shape[1] != len(down):
             raise ValueError(f"{list(up.shape)} and {list(down.shape)}, not {list(shape)}")
 
+    def of_outputs(self, outputs: Tensor, shape: Shape) -> "Change":
+        """The change of some of the layer's outputs, whose weight has this shape. outputs: [n], their indices.
+
+        Raises ValueError where it has another shape, or cannot be divided.
+        """
+        self.check(shape)
+        by_output = {"up", "up_bias", "diff", "diff_b", "w_norm", "b_norm", "magnitude"}
+        if self.has_magnitude:
+            if self._magnitude(shape)[0] != 0:
+                raise ValueError("magnitudes of the inputs of several layers at once")
+            by_output |= {"dora_scale"}
+        if set(self.slots) <= by_output | {"down"}:
+            own = {slot: tensor[outputs] if slot in by_output else tensor for slot, tensor in self.slots.items()}
+            return Change(own, self.scale)
+        if self.has_magnitude:
+            raise ValueError("magnitudes of a form that cannot be divided into layers")
+        weight, bias = self.weight(shape), self.bias((shape[0],))
+        found = {"diff": weight, "diff_b": bias}
+        return Change({slot: tensor[outputs] for slot, tensor in found.items() if tensor is not None})
+
     def weight(self, shape: Shape, times: float = 1.0) -> Tensor | None:
         """t dW for a weight of this shape, float32; None where it changes only the bias.
 

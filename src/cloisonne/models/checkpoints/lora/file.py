@@ -3,17 +3,20 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.lora.changes import Change
 from cloisonne.models.checkpoints.lora.names import (
     Layer,
+    Target,
     component,
     layer_names,
     modules_of,
@@ -88,17 +91,20 @@ class LoraFile:
         bundled = _bundled(opened)
         named = _by_layer(opened)
         names = layer_names(parts)
-        fitting = {written: layer for written in named if (layer := names.get(plain(written))) is not None}
-        settings = _Settings.of(opened, {component(layer) for layer in fitting.values()})
+        fitting = {written: target for written in named if (target := names.get(plain(written))) is not None}
+        networks = {component(layer, parts) for target in fitting.values() for layer in target.layers}
+        settings = _Settings.of(opened, networks)
         changes: dict[Layer, Change] = {}
-        for written, layer in fitting.items():
-            if layer in changes:
-                raise CheckpointError(
-                    f'"{file}" changes the layer "{layer.name}" under two names, the second "{written}"; remove one.'
-                )
+        for written, target in fitting.items():
             slots = {slot: opened.take(tensor) for slot, tensor in named[written].items()}
-            changes[layer] = _change(slots, layer, settings, written, file)
-            _check_shapes(changes[layer], layer, parts, file)
+            layer = target.layers[0]
+            change = _change(slots, layer, settings.by_component.get(component(layer, parts)), written, file)
+            for own, part in _by_target(change, target, parts, file):
+                if own in changes:
+                    raise CheckpointError(
+                        f'"{file}" changes the layer "{own.name}" under two names, the second "{written}"; remove one.'
+                    )
+                changes[own] = part
         if named and not changes:
             layers = " ".join(named)
             other = next((f", which is of {family}" for part, family in OTHER_FAMILIES.items() if part in layers), "")
@@ -119,7 +125,9 @@ def _by_layer(opened: TensorFile) -> dict[str, dict[str, str]]:
     return {layer: slots for layer, slots in found.items() if slots.keys() != {"alpha"}}
 
 
-def _change(slots: dict[str, Tensor], layer: Layer, settings: "_Settings", written: str, file: Path) -> Change:
+def _change(
+    slots: dict[str, Tensor], layer: Layer, settings: Mapping[str, Any] | None, written: str, file: Path
+) -> Change:
     alpha = slots.pop("alpha", None)
     change = Change(slots)
     if change.lacks is not None:
@@ -127,18 +135,47 @@ def _change(slots: dict[str, Tensor], layer: Layer, settings: "_Settings", writt
     if (rank := change.rank) is None:
         return change
     if alpha is None:
-        return Change(slots, settings.scale(layer, rank))
+        return Change(slots, _scale(settings, layer, rank))
     if alpha.numel() != 1:
         raise CheckpointError(f'"{file}" has an alpha of {list(alpha.shape)} for "{written}"; download it again.')
     return Change(slots, float(alpha.item()) / rank)
 
 
-def _check_shapes(change: Change, layer: Layer, parts: Parts, file: Path) -> None:
+def _by_target(change: Change, target: Target, parts: Parts, file: Path) -> Iterator[tuple[Layer, Change]]:
+    """The changes of the layers that a layer of the file changes, after a check of their shapes."""
+    for layer, outputs, whole in _outputs(target, parts):
+        with _fitting(layer, parts, file):
+            own = change if outputs is None else change.of_outputs(outputs, whole)
+            _check_shapes(own, layer, parts)
+        yield layer, own
+
+
+def _outputs(target: Target, parts: Parts) -> Iterator[tuple[Layer, Tensor | None, tuple[int, ...]]]:
+    """Each layer, its outputs among those in the file, None for all in their order, and the file's weight's shape."""
+    weights: list[Tensor] = [modules_of(parts)[layer.part].get_submodule(layer.name).weight for layer in target.layers]
+    sizes = [len(weight) for weight in weights]
+    whole = (sum(sizes), *weights[0].shape[1:])
+    for layer, outputs in zip(target.layers, torch.arange(whole[0]).split(sizes), strict=True):
+        if target.swapped:
+            yield layer, outputs.roll(len(outputs) // 2), whole
+        else:
+            yield layer, None if len(sizes) == 1 else outputs, whole
+
+
+def _check_shapes(change: Change, layer: Layer, parts: Parts) -> None:
+    """Raise ValueError where a change does not fit the layer."""
     module: Any = modules_of(parts)[layer.part].get_submodule(layer.name)
+    change.check(tuple(module.weight.shape))
+    bias = getattr(module, "bias", None)  # norms of transformers have none
+    if change.bias(() if bias is None else tuple(bias.shape)) is not None and bias is None:
+        raise ValueError("a bias, of which it has none")
+
+
+@contextmanager
+def _fitting(layer: Layer, parts: Parts, file: Path) -> Iterator[None]:
+    """In this context, errors about shapes are CheckpointErrors."""
     try:
-        change.check(tuple(module.weight.shape))
-        if change.bias(() if module.bias is None else tuple(module.bias.shape)) is not None and module.bias is None:
-            raise ValueError("a bias, of which it has none")
+        yield
     except (ValueError, RuntimeError, IndexError) as error:
         raise CheckpointError(
             f'The LoRA "{file}" does not fit the model, which is of the family {parts.family} (for "{layer.name}" it '
@@ -146,7 +183,9 @@ def _check_shapes(change: Change, layer: Layer, parts: Parts, file: Path) -> Non
         ) from error
 
 
-def _unfit(opened: TensorFile, named: Mapping[str, Mapping[str, str]], fitting: Mapping[str, Layer]) -> tuple[str, ...]:
+def _unfit(
+    opened: TensorFile, named: Mapping[str, Mapping[str, str]], fitting: Mapping[str, Target]
+) -> tuple[str, ...]:
     """The warning about layers that the model does not have."""
     unfit = [written for written in named if written not in fitting]
     if not unfit:
@@ -218,12 +257,12 @@ class _Settings:
                 "honoured; save it as a plain LoRA, or load a checkpoint it was merged into."
             )
 
-    def scale(self, layer: Layer, rank: int) -> float:
-        """The scale of a layer without an alpha of its own: alpha / rank, or alpha / sqrt(rank); 1 without settings."""
-        own = self.by_component.get(component(layer))
-        if own is None or "lora_alpha" not in own:
-            return 1.0
-        patterns: Mapping[str, Any] = own.get("alpha_pattern") or {}
-        matching = [alpha for key, alpha in patterns.items() if re.match(rf"(.*\.)?({key})$", layer.name)]
-        alpha = float(matching[0] if matching else own["lora_alpha"])
-        return alpha / (math.sqrt(rank) if own.get("use_rslora") else rank)
+
+def _scale(settings: Mapping[str, Any] | None, layer: Layer, rank: int) -> float:
+    """The scale of a layer without an alpha of its own: alpha / rank, or alpha / sqrt(rank); 1 without settings."""
+    if settings is None or "lora_alpha" not in settings:
+        return 1.0
+    patterns: Mapping[str, Any] = settings.get("alpha_pattern") or {}
+    matching = [alpha for key, alpha in patterns.items() if re.match(rf"(.*\.)?({key})$", layer.name)]
+    alpha = float(matching[0] if matching else settings["lora_alpha"])
+    return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)

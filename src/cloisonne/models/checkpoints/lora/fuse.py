@@ -12,14 +12,14 @@ from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.checkpoints.embedding_file import add_bundled
 from cloisonne.models.checkpoints.lora.changes import Change
 from cloisonne.models.checkpoints.lora.file import LoraFile
-from cloisonne.models.checkpoints.lora.names import modules_of
+from cloisonne.models.checkpoints.lora.names import has_transformer, modules_of
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmaskable
 
 
 def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
-    """Fuse LoRAs of any trainer into UNet and text encoders, each at its scale, and add the words they bundle.
+    """Fuse LoRAs of any trainer into a checkpoint's networks, each at its scale, and add the words they bundle.
 
     Changed layers get parameters of their own, so that copies of the networks that share the old ones do not change.
     Raises CheckpointError for a file that is no LoRA, has an unsupported form, or was trained for another model family;
@@ -29,6 +29,11 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
     for file, scale in loras:
         found = LoraFile.read(file, parts)
         warnings += found.warnings
+        if found.bundled and has_transformer(parts):
+            raise CheckpointError(
+                f'"{file}" is a LoRA that bundles the learned words {listed(found.bundled)}, which diffusion '
+                "transformers do not take; load it without them."
+            )
         parts = add_bundled(parts, file, found.bundled)
         if not scale:
             continue
@@ -43,7 +48,7 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
 def _fuse(module: Any, change: Change, scale: float) -> bool:
     """Add a change to a layer's weight and bias, as new parameters. Returns whether that changed a value."""
     # On the CPU, so that the result has the same bits wherever the layer is.
-    before, bias = module.weight.cpu(), module.bias
+    before, bias = module.weight.cpu(), getattr(module, "bias", None)
     after = change.fused(before, scale)
     changed = not torch.equal(before, after)
     module.weight = nn.Parameter(after, requires_grad=False)

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from cloisonne.models.checkpoints.mmdit.original_names import originals_of
 from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.families import FAMILIES
 
 SLOTS: Mapping[str, str] = {
     # Low rank: kohya's names, PEFT's with and without the adapter's name, and three of diffusers' own schemes.
@@ -47,10 +49,21 @@ _REFUSED = re.compile(rf"^(.+?)\.({'|'.join(map(re.escape, REFUSED))})$")
 
 
 class Layer(NamedTuple):
-    """A layer of a checkpoint's networks. part: 0 for the UNet, 1 and 2 for the text encoders. name: of the module."""
+    """A layer of a checkpoint's networks. part: 0 for the denoising network, then the text encoders. name: of the
+    module."""
 
     part: int
     name: str
+
+
+class Target(NamedTuple):
+    """The layers that a layer of a file changes, in the order of its outputs; one, or those of a fused projection.
+
+    swapped: the two halves of the outputs of the only layer are in the other order in the file.
+    """
+
+    layers: tuple[Layer, ...]
+    swapped: bool = False
 
 
 def modules_of(parts: Parts) -> tuple[Any, ...]:
@@ -72,9 +85,15 @@ def refused_form(tensor: str) -> tuple[str, str] | None:
     return (found[1], REFUSED[found[2]]) if found else None
 
 
-def component(layer: Layer) -> str:
-    """The network's name in a pipeline: "unet", "text_encoder" or "text_encoder_2"."""
-    return ("unet", "text_encoder", "text_encoder_2")[layer.part]
+def has_transformer(parts: Parts) -> bool:
+    """Whether the denoising network is a diffusion transformer."""
+    return "transformer" in FAMILIES[parts.family].members
+
+
+def component(layer: Layer, parts: Parts) -> str:
+    """The network's name in a pipeline: "unet" or "transformer", "text_encoder", "text_encoder_2", ..."""
+    network = "transformer" if has_transformer(parts) else "unet"
+    return (network, "text_encoder", "text_encoder_2", "text_encoder_3")[layer.part]
 
 
 def plain(name: str) -> str:
@@ -82,18 +101,26 @@ def plain(name: str) -> str:
     return name.replace(".processor.", ".").replace(".", "_")
 
 
-def layer_names(parts: Parts) -> dict[str, Layer]:
+def layer_names(parts: Parts) -> dict[str, Target]:
     """Every layer with a weight, by all its possible names in a file, as of :func:`plain`."""
-    found: dict[str, Layer] = {}
-    for part, module in enumerate(modules_of(parts)):
-        prefixes = _PREFIXES[part]
-        for name, child in module.named_modules():
-            if not name or not isinstance(getattr(child, "weight", None), nn.Parameter):
-                continue
-            names = _unet_names(name, parts) if part == 0 else _text_names(name)
-            for written in names:
-                for prefix in prefixes:
-                    found.setdefault(prefix + plain(written), Layer(part, name))
+    found: dict[str, Target] = {}
+    transformer = has_transformer(parts)
+    all_prefixes = _ON_TRANSFORMERS.get(parts.family, (_TRANSFORMER,)) if transformer else _PREFIXES
+    for part, (module, prefixes) in enumerate(zip(modules_of(parts), all_prefixes, strict=False)):
+        layers = {
+            name: Target((Layer(part, name),))
+            for name, child in module.named_modules()
+            if name and isinstance(getattr(child, "weight", None), nn.Parameter)
+        }
+        for name, target in layers.items():
+            names = _text_names(name) if part else (name,) if transformer else _unet_names(name, parts)
+            found |= {
+                prefix + plain(own): target for own in names for prefix in prefixes if prefix + plain(own) not in found
+            }
+        for original in originals_of(parts.family, module.config) if transformer and part == 0 else ():
+            if all(layer in layers for layer in original.layers):
+                target = Target(tuple(Layer(0, layer) for layer in original.layers), original.swapped)
+                found |= {prefix + plain(original.name): target for prefix in prefixes}
     return found
 
 
@@ -102,6 +129,22 @@ _PREFIXES = (
     ("lora_te_", "lora_te1_", "text_encoder_", "text_encoder_base_model_model_"),
     ("lora_te2_", "text_encoder_2_", "text_encoder_2_base_model_model_"),
 )
+_TRANSFORMER = (
+    *("transformer_", "lora_unet_", "lora_transformer_", "diffusion_model_", "model_diffusion_model_"),
+    *("base_model_model_", "transformer_base_model_model_", ""),
+)
+_CLIP_L = ("lora_te_", "lora_te1_", "text_encoder_", "text_encoders_clip_l_transformer_")
+_ON_TRANSFORMERS = {
+    "flux": (_TRANSFORMER, _CLIP_L, ("lora_te3_", "text_encoder_2_", "text_encoders_t5xxl_transformer_")),
+    "sd3": (
+        _TRANSFORMER,
+        _CLIP_L,
+        ("lora_te2_", "text_encoder_2_", "text_encoders_clip_g_transformer_"),
+        ("lora_te3_", "text_encoder_3_", "text_encoders_t5xxl_transformer_"),
+    ),
+}
+"""The prefixes of the networks in the order of ``Layer.part``: of diffusers and PEFT, kohya, OneTrainer and ComfyUI. Of
+other families, only LoRAs of the transformer are read."""
 
 
 def _text_names(name: str) -> Iterator[str]:
