@@ -119,7 +119,10 @@ TEXT: Supports = {"pbe": NO_TEXT}
 """Of conditions that need only text: the families whose ``supports`` name them."""
 
 
-OF_UNETS: Supports = TEXT | {"flux": NOT_JOINT}
+TRANSFORMERS = tuple(name for name, family in FAMILIES.items() if "phrase, method isolated" in family.supports)
+"""The families of diffusion transformers."""
+
+OF_UNETS: Supports = TEXT | dict.fromkeys(TRANSFORMERS, NOT_JOINT)
 """Of methods that need cross-attention to text."""
 
 

@@ -13,11 +13,13 @@ from cloisonne.core.noise_schedule import NoiseSchedule
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.mmdit.flux import FluxDenoiser, flux_spec
+from cloisonne.models.mmdit.flux2 import Flux2Denoiser, flux2_spec
 from cloisonne.models.model import Native
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
+from cloisonne.models.text.qwen import FLUX2, QwenTextEncoder
 from cloisonne.models.text.t5 import FluxTextEncoder
 from cloisonne.models.unet.denoiser import UNetDenoiser
 
@@ -68,8 +70,13 @@ _FLUX = {
     "text_encoder_2": ("T5EncoderModel",),
     "tokenizer_2": ("T5Tokenizer", "T5TokenizerFast"),
 }
+_QWEN = {
+    "text_encoder": ("Qwen3ForCausalLM", "Qwen3Model"),
+    "tokenizer": ("Qwen2Tokenizer", "Qwen2TokenizerFast"),
+}
 _METHODS = ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
 _OF_TRANSFORMERS = ("isolated", "multidiffusion", "words", "caption")
+_JOINT = frozenset({"background", *(f"phrase, method {method}" for method in _OF_TRANSFORMERS)})
 _WITH_TEXT = frozenset({"background", "edit", *(f"phrase, method {method}" for method in _METHODS)})
 
 
@@ -118,12 +125,20 @@ FAMILIES: dict[str, Family] = {
             native=Native(width=1024, height=1024, steps=28, guidance=3.5, sampler="euler", method="isolated"),
             # It was trained at areas of 0.1 to 2 megapixels.
             reach=2.0,
-            supports=frozenset(
-                {
-                    "background",
-                    *(f"phrase, method {name}" for name in ("isolated", "multidiffusion", "words", "caption")),
-                }
-            ),
+            supports=_JOINT,
+        ),
+        Family(
+            name="flux2",
+            title="FLUX.2 klein",
+            members={"transformer": ("Flux2Transformer2DModel",), "vae": ("AutoencoderKLFlux2",), **_QWEN},
+            spec=flux2_spec,
+            denoiser=Flux2Denoiser,
+            text=partial(QwenTextEncoder, reading=FLUX2),
+            schedule=partial(FlowSchedule.from_config, evenly="steps", measured="tokens and steps"),
+            # Of base; the distilled model's own values come with its parts.
+            native=Native(width=1024, height=1024, steps=50, guidance=4.0, sampler="euler", method="isolated"),
+            reach=2.0,
+            supports=_JOINT,
         ),
     )
 }

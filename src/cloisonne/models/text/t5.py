@@ -92,7 +92,7 @@ class FluxTextEncoder:
                 f"most {self.capacity}; shorten it.",
                 region=region,
             )
-        spans = _spans(pieces, ends)
+        spans = spans_of(pieces, ends)
         if blank:
             return EncodedText(tokens=self._zeros(), pooled=self._no_pooled(), word_spans=spans, used=len(ids) + 1)
         tokens = self._t5.encoded(ids)
@@ -122,7 +122,7 @@ class FluxTextEncoder:
         return self._device or module.device
 
 
-def _spans(pieces: Sequence[Piece], ends: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def spans_of(pieces: Sequence[Piece], ends: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """(start, stop) of the tokens of each piece: those that end within it. ends: in characters of the whole text."""
     stops = list(accumulate((len(piece.words) for piece in pieces), initial=0))
     return tuple(pairwise(sum(end <= stop for end in ends) for stop in stops))
