@@ -15,7 +15,6 @@ from cloisonne.core.finite import first_not_finite
 from cloisonne.errors import CheckpointError, NotFiniteError
 from cloisonne.models.cost import Cost, count_cost
 
-
 Autoencoder = AutoencoderKL | AutoencoderKLFlux2
 
 
@@ -26,8 +25,8 @@ class Vae:
     configuration has statistics of each channel, ``(z - latents_mean) * scaling_factor / latents_std``.
     channels: C. factor: pixels to a latent pixel. scale, shift: of all channels or of each. device: where it runs; None
     means the device of its weights. An autoencoder of ``3 * p * p`` input channels works on images whose p x p pixels
-    are unshuffled into channels (p = 1 for Stable Diffusion). FLUX.2's autoencoder has the statistics of 2 x 2 squares of
-    its own latent pixels: these squares are the latent pixels here.
+    are unshuffled into channels (p = 1 for Stable Diffusion). FLUX.2's autoencoder has the statistics of 2 x 2 squares
+    of its own latent pixels: these squares are the latent pixels here.
     """
 
     def __init__(self, module: Autoencoder, device: torch.device | None = None) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class TextPart:
     """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection.
 
-    module: a CLIPTextModel, a CLIPTextModelWithProjection, a T5EncoderModel or a Qwen3Model. tokenizer: of transformers, its own.
+    module: a CLIPTextModel, a CLIPTextModelWithProjection, a T5EncoderModel or a Qwen3Model. tokenizer: of
+    transformers, its own.
     learned: the token ids of added words, by word.
     """
 

@@ -61,7 +61,9 @@ class Flux2Denoiser(JointDenoiser):
 
     module: Flux2Transformer2DModel
 
-    def __init__(self, module: Flux2Transformer2DModel, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
+    def __init__(
+        self, module: Flux2Transformer2DModel, spec: NetSpec, attend: JointAttention = joint_attention
+    ) -> None:
         super().__init__(module, spec, attend)
         double = len(module.transformer_blocks)
         processors: Any = {

@@ -80,6 +80,7 @@ def read_qwen(
         # Hidden states before the last are not normalised.
         module.layers = module.layers[: max(layers) + 1]
         module.config.num_hidden_layers = len(module.layers)
+        module.config.layer_types = module.config.layer_types[: len(module.layers)]
     return TextPart(module, _with_json(folder / "tokenizer", Qwen2Tokenizer))
 
 
