@@ -14,12 +14,13 @@ from cloisonne.core.schedule import Schedule
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.mmdit.flux import FluxDenoiser, flux_spec
 from cloisonne.models.mmdit.flux2 import Flux2Denoiser, flux2_spec
+from cloisonne.models.mmdit.zimage import ZImageDenoiser, zimage_spec
 from cloisonne.models.model import Native
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
-from cloisonne.models.text.qwen import FLUX2, QwenTextEncoder
+from cloisonne.models.text.qwen import FLUX2, ZIMAGE, QwenTextEncoder
 from cloisonne.models.text.t5 import FluxTextEncoder
 from cloisonne.models.unet.denoiser import UNetDenoiser
 
@@ -137,6 +138,19 @@ FAMILIES: dict[str, Family] = {
             schedule=partial(FlowSchedule.from_config, evenly="steps", measured="tokens and steps"),
             # Of base; the distilled model's own values come with its parts.
             native=Native(width=1024, height=1024, steps=50, guidance=4.0, sampler="euler", method="isolated"),
+            reach=2.0,
+            supports=_JOINT,
+        ),
+        Family(
+            name="zimage",
+            title="Z-Image",
+            members={"transformer": ("ZImageTransformer2DModel",), "vae": ("AutoencoderKL",), **_QWEN},
+            spec=zimage_spec,
+            denoiser=ZImageDenoiser,
+            text=partial(QwenTextEncoder, reading=ZIMAGE),
+            schedule=partial(FlowSchedule.from_config, evenly="steps"),
+            # Of Z-Image, whose pipeline counts guidance from 0; Turbo's own values come with its parts.
+            native=Native(width=1024, height=1024, steps=50, guidance=5.0, sampler="euler", method="isolated"),
             reach=2.0,
             supports=_JOINT,
         ),

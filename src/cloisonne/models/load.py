@@ -45,7 +45,7 @@ class _Base:
 @quiet()
 def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Model:
     """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example,
-    FLUX.1 dev or schnell, or FLUX.2 klein.
+    FLUX.1 dev or schnell, FLUX.2 klein, or Z-Image.
 
     ``load(source, **options)`` is ``load(ModelSpec.of(source, **options))``. Only a hub id that is not in the local
     cache is downloaded.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from flux2 import write_flux2
 from torch import Tensor
+from zimage import write_zimage
 
 from cloisonne.core.plan import Plan
 from cloisonne.core.predict import predict
@@ -27,6 +28,7 @@ SKY = Region(name="sky", polygon=[(0.0, 0.0), (1.0, 0.0), (0.5, 0.4)], phrase="s
 SCENE = Scene(caption="on the beach", seed=3, steps=2, guidance=2.0, width=128, height=128, regions=(CAT, CAR, SKY))
 WRITERS: dict[str, tuple[Callable[..., Path], dict[str, int]]] = {
     "flux2": (write_flux2, {"double": 1, "single": 0}),
+    "zimage": (write_zimage, {"layers": 1, "refiners": 0}),
 }
 """What writes a checkpoint, and how it gets one block."""
 

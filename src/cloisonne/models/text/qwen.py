@@ -24,7 +24,8 @@ MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 class QwenReading:
     """What a family reads of its language model.
 
-    layers: indices of the hidden states whose numbers one after the other are a token; 0 is the embedding. thinking:
+    layers: indices of the hidden states whose numbers one after the other are a token; 0 is the embedding, -1 the last.
+    thinking:
     the chat template's ``enable_thinking``. padded: whether texts are padded to ``LENGTH`` tokens, which the network
     attends to.
     """
@@ -35,6 +36,7 @@ class QwenReading:
 
 
 FLUX2 = QwenReading(layers=(9, 18, 27), thinking=False, padded=True)
+ZIMAGE = QwenReading(layers=(-2,), thinking=True, padded=False)
 
 
 class QwenTextEncoder:

@@ -9,12 +9,17 @@ import torch
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.mmdit.flux import read_flux
 from cloisonne.models.checkpoints.mmdit.flux2 import read_flux2_klein
+from cloisonne.models.checkpoints.mmdit.zimage import read_zimage
 from cloisonne.models.checkpoints.parts import Parts
 
 Reader = Callable[[Path, Mapping[str, Any], torch.dtype, str | None], Parts]
 """(folder, its model_index.json, dtype, variant of the weights) -> the parts."""
 
-READERS: Mapping[str, Reader] = {"FluxPipeline": read_flux, "Flux2KleinPipeline": read_flux2_klein}
+READERS: Mapping[str, Reader] = {
+    "FluxPipeline": read_flux,
+    "Flux2KleinPipeline": read_flux2_klein,
+    "ZImagePipeline": read_zimage,
+}
 """By the class of the pipeline in ``model_index.json``."""
 
 

@@ -35,12 +35,18 @@ def checked_members(
     return {member: check_weights(folder / member, variant=variant) for member in members if "tokenizer" not in member}
 
 
-def read_network(kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str]) -> Any:
-    """Read a network of diffusers and check its configuration. warn: sentences about unused tensors are appended."""
+def read_network(
+    kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str], *, own: Any = None
+) -> Any:
+    """Read a network of diffusers and check its configuration.
+
+    warn: sentences about unused tensors are appended. own: a subclass of ``kind`` of the same configuration and
+    weights, of which the network is made.
+    """
     check_network(member / "config.json", read_json(member / "config.json"), kind)
     # Without accelerate a network is initialised in float32 before it is read, which takes more memory.
     theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None, "variant": variant}
-    return read(member, lambda path: pretrained(kind, path, warn=warn, **theirs))
+    return read(member, lambda path: pretrained(own or kind, path, warn=warn, **theirs))
 
 
 def read_text_encoder(kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str]) -> Any:
