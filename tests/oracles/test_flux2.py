@@ -140,3 +140,38 @@ def test_a_background_is_repainted(models: dict[str, Model]) -> None:
     result = generate(scene, models["distilled"])
     assert result.report["identical_outside"] is True
     assert not np.array_equal(np.asarray(result.image)[:32, :40], np.asarray(image)[:32, :40])
+
+
+REFERENCES = {"square": (64, 64), "of another size": (100, 150), "large": (1200, 1000)}
+"""Width and height of reference images."""
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exemplar_of_the_whole_canvas_is_the_pipeline_s_image(
+    folders: dict[str, Path], models: dict[str, Model], kind: str, reference: str
+) -> None:
+    size, guidance, image = SIZES["wide"], 1.0 if KINDS[kind] else 4.0, picture(REFERENCES[reference])
+    if reference == "large" and kind == "base":
+        pytest.skip("the same as of the distilled model, at twice its time")
+    expected = pipeline_of(folders[kind])(
+        image=image,
+        prompt=CAPTION,
+        num_inference_steps=2 if reference == "large" else 4,
+        guidance_scale=guidance,
+        width=size[0],
+        height=size[1],
+        latents=noise(size),
+        output_type="latent",
+    ).images
+    whole = Region(box=(0.0, 0.0, 1.0, 1.0), exemplar=image)
+    scene = Scene(
+        caption=CAPTION, regions=(whole,), seed=0, steps=2 if reference == "large" else 4, guidance=guidance,
+        width=size[0], height=size[1],
+    )  # fmt: skip
+    result = generate(scene, models[kind], latents=noise(size))
+    close(own(result.latents, models[kind]), expected)
+    plain = generate(scene.replace(regions=()), models[kind], latents=noise(size))
+    assert (plain.latents - result.latents).abs().max() > 1e-3
+    phrased = scene.replace(caption="", regions=(whole.replace(phrase=CAPTION),))
+    close(own(generate(phrased, models[kind], latents=noise(size)).latents, models[kind]), expected)

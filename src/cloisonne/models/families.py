@@ -139,7 +139,7 @@ FAMILIES: dict[str, Family] = {
             # Of base; the distilled model's own values come with its parts.
             native=Native(width=1024, height=1024, steps=50, guidance=4.0, sampler="euler", method="isolated"),
             reach=2.0,
-            supports=_JOINT,
+            supports=_JOINT | {"exemplar"},
         ),
         Family(
             name="zimage",

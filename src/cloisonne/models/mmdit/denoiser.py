@@ -27,7 +27,8 @@ class RowInput:
 
     z: [1, C, H, W]. grid: (height, width) in image tokens. level: s of ``z = (1 - s) x0 + s n``, in [0, 1]. tokens:
     [1, N, D], all texts of the row. lengths: tokens of each text. padding: tokens that the network adds after each of
-    them. pooled: [1, P]. micro: [1, ...] by name. blocks: who attends to whom.
+    them. pooled: [1, P]. micro: [1, ...] by name. references: [C, h, w] of each reference image. blocks: who
+    attends to whom.
     """
 
     z: Tensor
@@ -38,6 +39,7 @@ class RowInput:
     padding: tuple[int, ...]
     pooled: Tensor | None
     micro: Mapping[str, Tensor]
+    references: tuple[Tensor, ...]
     blocks: BlockGroups
 
 
@@ -90,6 +92,7 @@ class JointDenoiser(ABC):
     def _row(self, call: Call, row: int) -> RowInput:
         z, dtype = call.z[row : row + 1], self.module.dtype
         grid = self._grid((z.shape[-2], z.shape[-1]))
+        references = call.references[row] if call.references else ()
         sequence = row_sequence(call, row, grid, self.order, self.multiple)
         options = (call.joint[row] if call.joint else None) or JointOptions()
         return RowInput(
@@ -101,6 +104,7 @@ class JointDenoiser(ABC):
             padding=sequence.padding,
             pooled=None if call.pooled is None else call.pooled[row : row + 1].to(dtype),
             micro={name: value[row : row + 1] for name, value in call.micro.items()},
+            references=tuple(own.latents.to(z.device, dtype) for own in references),
             blocks=sequence.blocks(options, call.step.progress),
         )
 
@@ -112,6 +116,7 @@ class JointDenoiser(ABC):
             "residuals of controls": bool(call.residuals),
             "LoRAs by region": call.loras is not None,
             "attention edits": bool(call.edits),
+            "reference images": bool(call.references) and not self.spec.takes_references,
         }
         for what, is_given in given.items():
             if is_given:

@@ -20,6 +20,8 @@ from cloisonne.models.spec import NetSpec
 
 AXES = 4
 """Positions of a token: of its image, its row, its column, and its place in a text."""
+REFERENCE = 10
+"""The position of a reference image among images; the canvas has 0. References by region are alternatives."""
 
 
 def flux2_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, prediction: Parameterization) -> NetSpec:
@@ -49,14 +51,15 @@ def flux2_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predi
         net_factor=1,
         native_latent=NATIVE // vae_factor,
         prediction=prediction,
+        takes_references=True,
     )
 
 
 class Flux2Denoiser(JointDenoiser):
     """FLUX.2 klein, distilled or not. The constructor replaces the network's attention processors.
 
-    The sequence is [text, image]. The positions of each text begin anew: texts of regions are alternatives. Image
-    tokens have their row and column.
+    The sequence is [text, image, references]. The positions of each text begin anew: texts of regions are
+    alternatives. Image tokens have their row and column.
     """
 
     module: Flux2Transformer2DModel
@@ -80,16 +83,21 @@ class Flux2Denoiser(JointDenoiser):
     def flow(self, given: RowInput) -> Tensor:
         """The network's own output is the flow, at time s."""
         device = given.z.device
+        images = [given.z[0], *given.references]
+        positions = [
+            image_positions((own.shape[-2], own.shape[-1]), AXES, device, image=0 if i == 0 else REFERENCE)
+            for i, own in enumerate(images)
+        ]
         output = self.module(
-            hidden_states=packed(given.z, 1),
+            hidden_states=torch.cat([packed(own[None], 1) for own in images], 1),
             encoder_hidden_states=given.tokens,
             timestep=torch.tensor([given.level], device=device),
             txt_ids=text_positions(given.lengths, device),
-            img_ids=image_positions(given.grid, AXES, device),
+            img_ids=torch.cat(positions),
             joint_attention_kwargs={"blocks": given.blocks},
             return_dict=False,
         )[0]
-        return unpacked(output, given.grid, 1)
+        return unpacked(output[:, : given.grid[0] * given.grid[1]], given.grid, 1)
 
     def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
         """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens."""

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.attention.joint import BlockGroups, JointLayout, JointOptions, QueryGroup, Segment, query_groups
+from cloisonne.core.attention.references import Reference
+from cloisonne.core.attention.text_sequences import TextSequence
 from cloisonne.core.plan import Call
 from cloisonne.errors import CapabilityError
 
@@ -53,11 +55,14 @@ def row_sequence(call: Call, row: int, grid: tuple[int, int], order: Order, mult
 
     Raises CapabilityError for texts with what joint attention does not have.
     """
-    key = (row_sequence, call.texts, row, grid, order, multiple)
-    return call.run.state(key, lambda: _sequence(call, row, grid, order, multiple))
+    references = call.references[row] if call.references else ()
+    key = (row_sequence, call.texts, references, row, grid, order, multiple)
+    return call.run.state(key, lambda: _sequence(call, row, grid, order, multiple, references))
 
 
-def _sequence(call: Call, row: int, grid: tuple[int, int], order: Order, multiple: int) -> RowSequence:
+def _sequence(
+    call: Call, row: int, grid: tuple[int, int], order: Order, multiple: int, references: tuple[Reference, ...]
+) -> RowSequence:
     texts = sorted((text for text in call.texts.texts if text.row == row), key=lambda text: text.mask is not None)
     for text in texts:
         if text.bias_masks or text.loras:
@@ -77,5 +82,12 @@ def _sequence(call: Call, row: int, grid: tuple[int, int], order: Order, multipl
     image = (first, first + num_image)
     if after_image:
         segments.append(Segment(image[1], image[1] + after_image))
+    assert not references or (order == "text first" and multiple == 1), "references come after the image"
+    end = image[1]
+    for reference in references:
+        own = reference.latents.flatten(1).T
+        weight = None if reference.mask is None else TextSequence(row, own, reference.mask).weight(grid)
+        segments.append(Segment(end, end + len(own), weight))
+        end += len(own)
     tokens = torch.cat([text.value for text in texts])
     return RowSequence(tokens, lengths, padding, JointLayout(tuple(segments), image))
