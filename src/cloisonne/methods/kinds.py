@@ -38,7 +38,7 @@ KINDS: dict[str, ConditionKind] = {
             "reco",
             options.BY_BOX,
             support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT)
-            | dict.fromkeys(support.TRANSFORMERS, support.NOT_JOINT),
+            | support.on_transformers(support.NOT_JOINT),
         ),
         _phrase("bounded", options.MASKED, support.OF_UNETS),
         _phrase("bounded-words", options.MASKED, support.OF_UNETS),
@@ -114,7 +114,7 @@ KINDS: dict[str, ConditionKind] = {
                 sdxl=support.NOT_TRANSLATED,
                 pbe=support.NOT_TRANSLATED,
             )
-            | dict.fromkeys(support.TRANSFORMERS, support.NOT_TRANSLATED),
+            | support.on_transformers(support.NOT_TRANSLATED),
             options=options.OF_CONCEPT,
             details=lambda owner: (),  # its preset is, which translations check
             lacks=lambda model, preset: f"cannot do concept by the preset {preset}",

@@ -119,10 +119,13 @@ TEXT: Supports = {"pbe": NO_TEXT}
 """Of conditions that need only text: the families whose ``supports`` name them."""
 
 
-TRANSFORMERS = tuple(name for name, family in FAMILIES.items() if "phrase, method isolated" in family.supports)
-"""The families of diffusion transformers."""
+def on_transformers(support: Support) -> Supports:
+    """``support`` for all families of diffusion transformers."""
+    isolated = (name for name, family in FAMILIES.items() if "phrase, method isolated" in family.supports)
+    return dict.fromkeys(isolated, support)
 
-OF_UNETS: Supports = TEXT | dict.fromkeys(TRANSFORMERS, NOT_JOINT)
+
+OF_UNETS: Supports = TEXT | on_transformers(NOT_JOINT)
 """Of methods that need cross-attention to text."""
 
 

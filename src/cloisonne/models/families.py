@@ -77,7 +77,7 @@ _QWEN = {
 }
 _METHODS = ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
 _OF_TRANSFORMERS = ("isolated", "multidiffusion", "words", "caption")
-_JOINT = frozenset({"background", *(f"phrase, method {method}" for method in _OF_TRANSFORMERS)})
+_ON_TRANSFORMERS = frozenset({"background", *(f"phrase, method {method}" for method in _OF_TRANSFORMERS)})
 _WITH_TEXT = frozenset({"background", "edit", *(f"phrase, method {method}" for method in _METHODS)})
 
 
@@ -126,7 +126,7 @@ FAMILIES: dict[str, Family] = {
             native=Native(width=1024, height=1024, steps=28, guidance=3.5, sampler="euler", method="isolated"),
             # It was trained at areas of 0.1 to 2 megapixels.
             reach=2.0,
-            supports=_JOINT,
+            supports=_ON_TRANSFORMERS,
         ),
         Family(
             name="flux2",
@@ -139,7 +139,7 @@ FAMILIES: dict[str, Family] = {
             # Of base; the distilled model's own values come with its parts.
             native=Native(width=1024, height=1024, steps=50, guidance=4.0, sampler="euler", method="isolated"),
             reach=2.0,
-            supports=_JOINT | {"exemplar"},
+            supports=_ON_TRANSFORMERS | {"exemplar"},
         ),
         Family(
             name="zimage",
@@ -152,7 +152,7 @@ FAMILIES: dict[str, Family] = {
             # Of Z-Image, whose pipeline counts guidance from 0; Turbo's own values come with its parts.
             native=Native(width=1024, height=1024, steps=50, guidance=5.0, sampler="euler", method="isolated"),
             reach=2.0,
-            supports=_JOINT,
+            supports=_ON_TRANSFORMERS,
         ),
     )
 }
