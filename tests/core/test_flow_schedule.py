@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
 from cloisonne.core.flow_schedule import REFUSED, FlowSchedule
 from cloisonne.core.parameterization import from_x0, to_x0
@@ -101,3 +102,15 @@ def test_trained_levels_are_even() -> None:
 def test_a_flow_has_no_other_spacing() -> None:
     with pytest.raises(SceneError, match="spacing"):
         FlowSchedule().spaced("karras", "closed")
+
+
+@pytest.mark.parametrize("tokens", [64, 4096, 4300, 4301, 16384])
+@pytest.mark.parametrize("count", [1, 4, 50, 200])
+def test_the_fit_of_flux2_is_that_of_diffusers(tokens: int, count: int) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(**FLUX)
+    mu = compute_empirical_mu(tokens, count)
+    scheduler.set_timesteps(count, sigmas=np.linspace(1.0, 1 / count, count).tolist(), mu=mu)
+    schedule = FlowSchedule.from_config(FLUX, evenly="steps", measured="tokens and steps")
+    assert schedule.mu(tokens, count) == pytest.approx(mu, rel=1e-12)
+    levels = [step.s for step in schedule.steps(count, num_tokens=tokens)]
+    np.testing.assert_allclose(levels, scheduler.sigmas.numpy()[:-1], rtol=1e-6, atol=1e-7)

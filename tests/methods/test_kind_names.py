@@ -30,6 +30,7 @@ FURTHER = {
         "scene/values.py",  # names of other tools
         "scene/inpainting.py",  # an argument of inpaint
         "methods/ip_adapter.py",
+        "methods/references.py",
         "cli/draw.py",  # the command paint
         "cli/options.py",  # options of the model
         "cli/train.py",

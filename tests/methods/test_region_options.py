@@ -10,6 +10,7 @@ import pytest
 import torch
 from controlled import beside as controlnet
 from flux import write_flux
+from flux2 import write_flux2
 from lora_files import lora_weights, peft_file
 from pictured import SD_LIKE, published, tower
 from PIL import Image
@@ -93,12 +94,14 @@ def models(tiny_family: Path, tiny_sd: Path, tmp_path_factory: pytest.TempPathFa
     painted = Path(shutil.copytree(base, root / "painted"))
     shutil.copytree(pbe / "vae", painted / "vae", dirs_exist_ok=True)
     flux = load(write_flux(root / "flux", embedded=False))
+    klein = load(write_flux2(root / "flux2", distilled=False))
     return {
         "phrase, method isolated": replace(flux, native=replace(flux.native, width=64, height=64)),
         "phrase": load(tiny_family, regional_lora=ink),
         "exemplar, IP-Adapter": load(base, exemplar=root / "models" / "ip-adapter_sd15.safetensors", regional_lora=own),
         "exemplar, Paint by Example": load(painted, exemplar=pbe),
         "exemplar, Paint by Example alone": load(pbe),
+        "exemplar, references": replace(klein, native=replace(klein.native, width=64, height=64)),
         "control": load(base, adapters={"canny": root / "canny"}, regional_lora=own),
         "other": load(base, regional_lora=own),
     }
@@ -108,6 +111,7 @@ def scene_of(kind: str, *, rival: bool = False, **changes: Any) -> Scene:
     """A region of a kind and, where two are needed, another one that overlaps it."""
     image_only = kind.endswith("alone")
     method = kind.removeprefix("phrase, method ") if kind.startswith("phrase") else "attention"
+    method = "isolated" if kind == "exemplar, references" else method
     fields: dict[str, Any] = {"caption": "" if image_only else "on the beach", "method": method, "seed": 0, "steps": 4}
     fields["overlap"] = changes.pop("overlap", "blend")
     own = Region(**{"name": "subject", "box": SUBJECT, **GIVEN[kind.partition(",")[0]], **changes})

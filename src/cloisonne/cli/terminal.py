@@ -1,5 +1,6 @@
-"""Progress and messages on standard error, and the exception for a failed run."""
+"""Progress and messages on standard error, the exception for a failed run, and how idle threads wait."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -76,3 +77,12 @@ def took(began: float) -> None:
 def to_stderr(line: str) -> None:
     """Print a line to standard error."""
     typer.echo(line, err=True)
+
+
+def wait_passively() -> None:
+    """Let idle OpenMP threads sleep, not spin, in this process and its children.
+
+    An ``OMP_WAIT_POLICY`` that is set already stays. OpenMP reads it when its library is loaded, so set it before torch
+    is imported. The number of threads, and with it every image, stays the same.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

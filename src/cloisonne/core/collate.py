@@ -106,6 +106,7 @@ def collate(
         loras=_loras(rows, conditionings, z, caches),
         edits=edits,
         joint=tuple(c.joint for c in conditionings) if any(c.joint for c in conditionings) else (),
+        references=tuple(c.references for c in conditionings) if any(c.references for c in conditionings) else (),
     )
 
 

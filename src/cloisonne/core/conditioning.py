@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.references import Reference
 from cloisonne.core.control_residuals import ControlNetRequest
 from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.region_lora import RegionLora
@@ -68,6 +69,7 @@ class Conditioning:
     controlnets: ControlNets that give such residuals at every step; ``+`` concatenates.
     region_loras: changes of the network's weights and where they count (``region_lora.py``); ``+`` concatenates.
     joint: how the masks of texts hold in joint attention, None for the defaults; at most one summand may have it.
+    references: reference images as further image tokens (``references.py``); ``+`` concatenates.
     """
 
     tokens: tuple[Tokens, ...] = ()
@@ -81,6 +83,7 @@ class Conditioning:
     controlnets: tuple[ControlNetRequest, ...] = ()
     region_loras: tuple[RegionLora, ...] = ()
     joint: JointOptions | None = None
+    references: tuple[Reference, ...] = ()
 
     def __add__(self, other: "Conditioning") -> "Conditioning":
         return Conditioning(
@@ -95,6 +98,7 @@ class Conditioning:
             controlnets=self.controlnets + other.controlnets,
             region_loras=self.region_loras + other.region_loras,
             joint=_at_most_one("options of joint attention", self.joint, other.joint),
+            references=self.references + other.references,
         )
 
     def __repr__(self) -> str:
@@ -107,6 +111,7 @@ class Conditioning:
         parts += [f"a ControlNet on {float((one.weight > 0).float().mean()):.0%}" for one in self.controlnets]
         parts += map(repr, self.region_loras)
         parts += [repr(self.joint)] if self.joint is not None else []
+        parts += map(repr, self.references)
         return "; ".join(parts) or "nothing"
 
 

@@ -19,6 +19,7 @@ from cloisonne.core.step import Step
 from cloisonne.errors import CheckpointError, SceneError
 
 Shift = Literal["exponential", "linear"]
+Measure = Literal["tokens", "tokens and steps"]
 
 KEYS = {
     "num_train_timesteps": 1000,
@@ -51,7 +52,8 @@ class FlowSchedule:
     max_shift at max_tokens, and sigma becomes ``e^mu / (e^mu + (1 / sigma - 1))``, or with kind "linear"
     ``mu / (mu + (1 / sigma - 1))``. terminal: the levels are stretched so that the last one before 0 is this.
     evenly: "steps" spreads the levels before the shift as FLUX's pipelines do, from 1 to 1 / count; "range" as the
-    scheduler does by itself, from the largest to the smallest level of the training.
+    scheduler does by itself, from the largest to the smallest level of the training. measured: what ``mu`` depends on;
+    "tokens and steps" is FLUX.2's fit, which has no use for the four numbers above.
     """
 
     num_levels: int = 1000
@@ -64,10 +66,17 @@ class FlowSchedule:
     terminal: float | None = None
     kind: Shift = "exponential"
     evenly: Literal["steps", "range"] = "range"
+    measured: Measure = "tokens"
     prediction: Parameterization = "flow"
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, evenly: Literal["steps", "range"] = "range") -> "FlowSchedule":
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        evenly: Literal["steps", "range"] = "range",
+        measured: Measure = "tokens",
+    ) -> "FlowSchedule":
         """The schedule of a diffusers ``scheduler_config.json``; CheckpointError for keys that are not honoured."""
         for key in REFUSED:
             if config.get(key):
@@ -89,6 +98,7 @@ class FlowSchedule:
             terminal=values["shift_terminal"],
             kind=values["time_shift_type"],
             evenly=evenly,
+            measured=measured,
         )
 
     def spaced(self, spacing: str, spread: str) -> "FlowSchedule":
@@ -115,29 +125,43 @@ class FlowSchedule:
 
     def sigmas(self, count: int, *, num_tokens: int) -> Float[Tensor, " count"]:
         """[count] float32, falling; without the 0 at the end."""
+        mu = self.mu(num_tokens, count)
         if self.evenly == "steps":
             sigmas = torch.linspace(1.0, 1 / count, count, dtype=torch.float64).float()
         else:
             ends = torch.tensor([1.0, 1 / self.num_levels])
-            first, last = map(float, ends if self.dynamic else self._shifted(ends, num_tokens))
+            first, last = map(float, ends if self.dynamic else self._shifted(ends, mu))
             sigmas = torch.linspace(first, last, count, dtype=torch.float64)
-        sigmas = self._shifted(sigmas, num_tokens)
+        sigmas = self._shifted(sigmas, mu)
         if self.terminal:
             rest = 1 - sigmas
             sigmas = 1 - rest / (rest[-1] / (1 - self.terminal))
         return sigmas.float()
 
-    def mu(self, num_tokens: int) -> float:
-        """The dynamic shift of a canvas of so many image tokens."""
+    def mu(self, num_tokens: int, count: int) -> float:
+        """The dynamic shift of a canvas of so many image tokens in ``count`` steps."""
+        if self.measured == "tokens and steps":
+            return fitted_mu(num_tokens, count)
         slope = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens)
         return num_tokens * slope + (self.base_shift - slope * self.base_tokens)
 
-    def _shifted(self, sigmas: Float[Tensor, " T"], num_tokens: int) -> Float[Tensor, " T"]:
+    def _shifted(self, sigmas: Float[Tensor, " T"], mu: float) -> Float[Tensor, " T"]:
         if not self.dynamic:
             return self.shift * sigmas / (1 + (self.shift - 1) * sigmas)
-        mu = self.mu(num_tokens)
         scale = math.exp(mu) if self.kind == "exponential" else mu
         return scale / (scale + (1 / sigmas - 1))
+
+
+def fitted_mu(num_tokens: int, count: int) -> float:
+    """FLUX.2's dynamic shift, fitted by its authors: between a line in the tokens at 10 steps and one at 200 steps.
+
+    Beyond 4300 tokens the line of 200 steps holds for all.
+    """
+    many = 0.00016927 * num_tokens + 0.45666666
+    if num_tokens > 4300:
+        return many
+    few = 8.73809524e-05 * num_tokens + 1.89833333
+    return many + (many - few) / 190 * (count - 200)
 
 
 def _steps(sigmas: Sequence[float], num_levels: int) -> tuple[Step, ...]:

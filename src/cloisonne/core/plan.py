@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
 from cloisonne.core.region_lora import BatchLoras
@@ -99,6 +100,7 @@ class Call:
     cached keys and values. image_prompts: the same of image prompts. run: where attention edits keep their state and
     record. channels: [R, K, H, W]. pooled: [R, P]. micro: [R, ...] by name. residuals: [R, ...] by injection point and
     level. loras: which count where. edits: attention edits. joint: how texts' masks hold in joint attention, by row.
+    references: reference images as further image tokens, by row.
     All but z, rows, texts and run are None or empty if unused.
     """
 
@@ -115,6 +117,7 @@ class Call:
     loras: BatchLoras | None = None
     edits: "tuple[AttentionEdit, ...]" = ()
     joint: tuple[JointOptions | None, ...] = ()
+    references: tuple[tuple[Reference, ...], ...] = ()
 
 
 @runtime_checkable

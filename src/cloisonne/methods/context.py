@@ -91,9 +91,12 @@ class Context:
         return torch.from_numpy(np.ascontiguousarray(mask)).to(self.model.device)
 
     def guidance(self, region: Region | None = None) -> float:
-        """The region's guidance scale, or the scene's; with an IP-Adapter its similarity is that scale too."""
+        """The region's guidance scale, or the scene's.
+
+        Where its exemplar is an image prompt or a reference image, its similarity is that scale too.
+        """
         own = None if region is None else region.guidance
-        if own is None and region is not None and self.model.ip_adapter is not None:
+        if own is None and region is not None and (self.model.ip_adapter or self.model.spec.takes_references):
             own = region.similarity
         scale = self.scene.guidance if own is None else own
         assert scale is not None, "a resolved scene has guidance"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cloisonne.methods import answers as options
-from cloisonne.methods import bounded, control, exemplar, ip_adapter, lora
+from cloisonne.methods import bounded, control, exemplar, ip_adapter, lora, references
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import ConditionKind, Contribution, Variant
 from cloisonne.methods.layout import Part
@@ -25,7 +25,11 @@ def _phrase(method: str, answers: options.Answers, supports: support.Supports = 
 
 
 def _exemplars(parts: Sequence[Part], ctx: Context) -> Contribution:
-    return exemplar.contribute(parts, ctx) + ip_adapter.contribute(parts, ctx)
+    return exemplar.contribute(parts, ctx) + ip_adapter.contribute(parts, ctx) + references.contribute(parts, ctx)
+
+
+def _exemplar_options(region: Region, model: Model) -> tuple[str, ...]:
+    return ip_adapter.canvas_options(region, model) + references.canvas_options(region, model)
 
 
 KINDS: dict[str, ConditionKind] = {
@@ -56,6 +60,11 @@ KINDS: dict[str, ConditionKind] = {
                 sdxl=support.WITH_IP_ADAPTER,
             ),
             variants={
+                "references": Variant(
+                    options=options.ISOLATED,
+                    families=("flux2",),
+                    applies=lambda model: model.spec.takes_references,
+                ),
                 "IP-Adapter": Variant(
                     options=options.MASKED,
                     families=("sd1", "sdxl"),
@@ -72,7 +81,7 @@ KINDS: dict[str, ConditionKind] = {
             },
             contribute=_exemplars,
             takes=exemplar.taken,
-            canvas_options=ip_adapter.canvas_options,
+            canvas_options=_exemplar_options,
             idle_view=exemplar.nothing_painted,
         ),
         ConditionKind(

@@ -13,12 +13,15 @@ from cloisonne.core.noise_schedule import NoiseSchedule
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.mmdit.flux import FluxDenoiser, flux_spec
+from cloisonne.models.mmdit.flux2 import Flux2Denoiser, flux2_spec
 from cloisonne.models.mmdit.sd3 import Sd3Denoiser, sd3_spec
+from cloisonne.models.mmdit.zimage import ZImageDenoiser, zimage_spec
 from cloisonne.models.model import Native
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
+from cloisonne.models.text.qwen import FLUX2, ZIMAGE, QwenTextEncoder
 from cloisonne.models.text.sd3 import Sd3TextEncoder
 from cloisonne.models.text.t5 import FluxTextEncoder
 from cloisonne.models.unet.denoiser import UNetDenoiser
@@ -79,6 +82,10 @@ _SD3 = {
     "tokenizer_2": _TOKENIZERS,
     "text_encoder_3": ("T5EncoderModel",),
     "tokenizer_3": ("T5Tokenizer", "T5TokenizerFast"),
+}
+_QWEN = {
+    "text_encoder": ("Qwen3ForCausalLM", "Qwen3Model"),
+    "tokenizer": ("Qwen2Tokenizer", "Qwen2TokenizerFast"),
 }
 _METHODS = ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
 _OF_TRANSFORMERS = ("isolated", "multidiffusion", "words", "caption")
@@ -143,6 +150,32 @@ FAMILIES: dict[str, Family] = {
             schedule=FlowSchedule.from_config,
             # Of Stable Diffusion 3; the values of 3.5 come with its parts.
             native=Native(width=1024, height=1024, steps=28, guidance=7.0, sampler="euler", method="isolated"),
+            supports=_ON_TRANSFORMERS,
+        ),
+        Family(
+            name="flux2",
+            title="FLUX.2 klein",
+            members={"transformer": ("Flux2Transformer2DModel",), "vae": ("AutoencoderKLFlux2",), **_QWEN},
+            spec=flux2_spec,
+            denoiser=Flux2Denoiser,
+            text=partial(QwenTextEncoder, reading=FLUX2),
+            schedule=partial(FlowSchedule.from_config, evenly="steps", measured="tokens and steps"),
+            # Of base; the distilled model's own values come with its parts.
+            native=Native(width=1024, height=1024, steps=50, guidance=4.0, sampler="euler", method="isolated"),
+            reach=2.0,
+            supports=_ON_TRANSFORMERS | {"exemplar"},
+        ),
+        Family(
+            name="zimage",
+            title="Z-Image",
+            members={"transformer": ("ZImageTransformer2DModel",), "vae": ("AutoencoderKL",), **_QWEN},
+            spec=zimage_spec,
+            denoiser=ZImageDenoiser,
+            text=partial(QwenTextEncoder, reading=ZIMAGE),
+            schedule=partial(FlowSchedule.from_config, evenly="steps"),
+            # Of Z-Image, whose pipeline counts guidance from 0; Turbo's own values come with its parts.
+            native=Native(width=1024, height=1024, steps=50, guidance=5.0, sampler="euler", method="isolated"),
+            reach=2.0,
             supports=_ON_TRANSFORMERS,
         ),
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.add_ons import Readings, with_add_ons, with_mask_resampling, with_members_of
@@ -31,6 +30,7 @@ from cloisonne.models.model import Model, Origin
 from cloisonne.models.model_spec import ModelSource, ModelSpec
 from cloisonne.models.options import LoadOptions
 from cloisonne.models.text.vocabulary import Vocabulary
+from cloisonne.models.vae import Autoencoder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +51,7 @@ class _Base:
 @quiet()
 def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Model:
     """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example,
-    FLUX.1 dev or schnell, or Stable Diffusion 3 or 3.5.
+    FLUX.1 dev or schnell, FLUX.2 klein, Z-Image, or Stable Diffusion 3 or 3.5.
 
     ``load(source, **options)`` is ``load(ModelSpec.of(source, **options))``. Only a hub id that is not in the local
     cache is downloaded.
@@ -170,7 +170,7 @@ def _paint_by_example(folder: Path, name: str, spec: ModelSpec) -> Model:
     return _with_origin(model, Origin(spec.resolved(Path.cwd()), load))
 
 
-def _set_tiling(vae: AutoencoderKL, spec: ModelSpec) -> None:
+def _set_tiling(vae: Autoencoder, spec: ModelSpec) -> None:
     """Make the VAE decode in tiles, or image by image."""
     if spec.vae_slicing:
         vae.enable_slicing()

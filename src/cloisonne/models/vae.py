@@ -1,4 +1,4 @@
-"""A diffusers AutoencoderKL as the map between images and latents."""
+"""A diffusers AutoencoderKL, or FLUX.2's, as the map between images and latents."""
 
 import math
 from collections.abc import Mapping
@@ -8,11 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 from torch import Tensor
 
 from cloisonne.core.finite import first_not_finite
 from cloisonne.errors import CheckpointError, NotFiniteError
 from cloisonne.models.cost import Cost, count_cost
+
+Autoencoder = AutoencoderKL | AutoencoderKLFlux2
 
 
 class Vae:
@@ -22,17 +25,19 @@ class Vae:
     configuration has statistics of each channel, ``(z - latents_mean) * scaling_factor / latents_std``.
     channels: C. factor: pixels to a latent pixel. scale, shift: of all channels or of each. device: where it runs; None
     means the device of its weights. An autoencoder of ``3 * p * p`` input channels works on images whose p x p pixels
-    are unshuffled into channels (p = 1 for Stable Diffusion).
+    are unshuffled into channels (p = 1 for Stable Diffusion). FLUX.2's autoencoder has the statistics of 2 x 2 squares
+    of its own latent pixels: these squares are the latent pixels here.
     """
 
-    def __init__(self, module: AutoencoderKL, device: torch.device | None = None) -> None:
+    def __init__(self, module: Autoencoder, device: torch.device | None = None) -> None:
         config = module.config
         self.module: Any = module
         self._device = device
-        self.channels: int = config["latent_channels"]
         self._patch = _patch(config["in_channels"])
-        self.factor = self._patch * 2 ** (len(config["block_out_channels"]) - 1)
-        self.scale, self.shift = _statistics(config)
+        self._square = _square(config)
+        self.channels: int = config["latent_channels"] * self._square**2
+        self.factor = self._patch * 2 ** (len(config["block_out_channels"]) - 1) * self._square
+        self.scale, self.shift = _batch_statistics(module) if self._square > 1 else _statistics(config)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -46,7 +51,8 @@ class Vae:
         return self.scaled(mean.float())
 
     def scaled(self, latents: Tensor) -> Tensor:
-        """The autoencoder's own latents [B, C, H, W], normalised to about unit variance."""
+        """The autoencoder's own latents [B, ...], as latent pixels [B, C, H, W] normalised to about unit variance."""
+        latents = F.pixel_unshuffle(latents, self._square)
         return (latents - _each(self.shift, latents)) * _each(self.scale, latents)
 
     @torch.no_grad()
@@ -58,16 +64,16 @@ class Vae:
 
     def decoded(self, latents: Tensor) -> Tensor:
         """As :meth:`decode`, unchecked and with a gradient to the latents."""
-        unshuffled = self.module.decode(
-            self._own(latents / _each(self.scale, latents) + _each(self.shift, latents)), return_dict=False
-        )[0]
+        own = F.pixel_shuffle(latents / _each(self.scale, latents) + _each(self.shift, latents), self._square)
+        unshuffled = self.module.decode(self._own(own), return_dict=False)[0]
         return F.pixel_shuffle(unshuffled.float(), self._patch)
 
     def cost(self, canvas: tuple[int, int]) -> Cost:
         """Decoding a canvas (H, W) to an image; nothing is computed."""
         with torch.device("meta"):
-            module: Any = AutoencoderKL.from_config(self.module.config)
-            return count_cost(module.decoder, torch.empty(1, self.channels, *canvas))
+            module: Any = type(self.module).from_config(self.module.config)
+            own = torch.empty(1, self.channels, *canvas)
+            return count_cost(module.decoder, F.pixel_shuffle(own, self._square))
 
     def preview(self, latents: Tensor) -> Tensor:
         """An image [B, 3, H, W], one pixel for each latent pixel, by a fitted linear map of the latents."""
@@ -106,6 +112,22 @@ def _statistics(config: Mapping[str, Any]) -> tuple[Number, Number]:
             f"belong together, with {count} numbers each, none of latents_std 0, and without a shift_factor."
         )
     return tuple(scale / one for one in std), tuple(mean)
+
+
+def _square(config: Mapping[str, Any]) -> int:
+    """Side of the square of the autoencoder's own latent pixels that is one latent pixel."""
+    height, width = config.get("patch_size", (1, 1))
+    if height != width:
+        raise CheckpointError(f"The autoencoder has patch_size [{height}, {width}]; only squares are supported.")
+    return height
+
+
+def _batch_statistics(module: Any) -> tuple[Number, Number]:
+    """Scale and shift of each channel from the statistics of a batch normalisation. CheckpointError where one is 0."""
+    mean, variance = module.bn.running_mean.double(), module.bn.running_var.double() + module.config.batch_norm_eps
+    if not bool((variance > 0).all()):
+        raise CheckpointError("The autoencoder has a channel without variance (bn.running_var); load a sound file.")
+    return tuple(variance.rsqrt().tolist()), tuple(mean.tolist())
 
 
 def _each(number: Number, latents: Tensor) -> float | Tensor:

@@ -51,11 +51,11 @@ def distinct(boxes: Sequence[Sequence[float]], scores: Sequence[float]) -> list[
 
     boxes: fractions (x0, y0, x1, y1), which may exceed the image.
     """
-    kept: list[Detection] = []
+    separate: list[Detection] = []
     for place in np.argsort(-np.asarray(scores, float), kind="stable"):
         x0, y0, x1, y1 = (float(value) for value in boxes[place])
         box = clipped((x0, y0, x1, y1))
         empty = box[0] >= box[2] or box[1] >= box[3]
-        if not empty and all(iou(box, other.box) <= SAME for other in kept):
-            kept.append(Detection(box, float(scores[place])))
-    return kept
+        if not empty and all(iou(box, other.box) <= SAME for other in separate):
+            separate.append(Detection(box, float(scores[place])))
+    return separate

@@ -54,8 +54,8 @@ class OwlDetector(_Networks):
         scores = logits.sigmoid()
         found = {}
         for place, label in enumerate(labels):
-            kept = scores[:, place] > self.threshold
-            found[label] = distinct(boxes[kept].tolist(), scores[kept, place].tolist())
+            confident = scores[:, place] > self.threshold
+            found[label] = distinct(boxes[confident].tolist(), scores[confident, place].tolist())
         return found
 
     def classify(self, rgb: Picture, labels: Sequence[str]) -> str:
@@ -87,8 +87,8 @@ class GroundingDetector(_Networks):
             output, _ = self._output(rgb, [_sentence(label) for label in some])
             for label, logits, boxes in zip(some, output.logits, output.pred_boxes, strict=True):
                 scores = logits.sigmoid().max(-1).values.float().cpu()
-                kept = scores > self.threshold
-                found[label] = distinct(_corners(boxes)[kept].tolist(), scores[kept].tolist())
+                confident = scores > self.threshold
+                found[label] = distinct(_corners(boxes)[confident].tolist(), scores[confident].tolist())
         return found
 
     def classify(self, rgb: Picture, labels: Sequence[str]) -> str:

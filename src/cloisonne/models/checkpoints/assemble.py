@@ -20,7 +20,7 @@ from cloisonne.models.families import FAMILIES, Family
 from cloisonne.models.model import Model, Native
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import TextEncoder
-from cloisonne.models.vae import Vae
+from cloisonne.models.vae import Number, Vae
 
 
 class Placement(NamedTuple):
@@ -120,7 +120,7 @@ def _native(family: Family, spec: NetSpec, text: TextEncoder) -> Native:
 
 def latent_id(vae: Vae, scheduler: Mapping[str, Any]) -> str:
     """The id of a latent space and noise schedule: networks of equal ids can share a canvas."""
-    start = f"{vae.channels} channels, {vae.factor} pixels each, scaled by {vae.scale} from {vae.shift}"
+    start = f"{vae.channels} channels, {vae.factor} pixels each, scaled by {_named(vae.scale)} from {_named(vae.shift)}"
     if scheduler.get("_class_name") in FLOW_SCHEDULERS:
         return f"{start}, rectified flow"
     betas = f"{scheduler.get('beta_start')} to {scheduler.get('beta_end')} {scheduler.get('beta_schedule')}"
@@ -130,6 +130,13 @@ def latent_id(vae: Vae, scheduler: Mapping[str, Any]) -> str:
     if scheduler.get("rescale_betas_zero_snr"):
         betas += ", rescaled to zero terminal SNR"
     return f"{start}, betas {betas}"
+
+
+def _named(number: Number) -> str:
+    """A number, or a digest of those of each channel."""
+    if isinstance(number, float | int):
+        return str(number)
+    return f"{len(number)} numbers ({hashlib.sha256(repr(number).encode()).hexdigest()[:12]})"
 
 
 def scheduler_clip(scheduler: Mapping[str, Any]) -> float | None:

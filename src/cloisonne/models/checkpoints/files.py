@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 def files_of(parts: list[Path]) -> tuple[Path, ...]:
     """All files in these folders that determine the model's outputs, sorted by path."""
-    kinds = (".json", ".safetensors", ".txt")
+    kinds = (".json", ".safetensors", ".txt", ".jinja")
     found = [file for part in parts for file in part.iterdir() if file.suffix in kinds]
     return tuple(sorted(file for file in found if file.name != "provenance.json"))
 

@@ -43,6 +43,7 @@ T5_FIXED: dict[str, tuple[Any, ...]] = {
     "is_decoder": (False, None),
     "use_task_specific_params": (False, None),
 }
+QWEN3_FIXED: dict[str, tuple[Any, ...]] = {"model_type": ("qwen3", None)}
 SEGMENTER_FIXED: dict[str, tuple[Any, ...]] = {"model_type": ("clipseg", None)}
 
 GENERATION = frozenset(
@@ -124,6 +125,12 @@ def check_t5(file: Path, config: Mapping[str, Any], kind: Any) -> None:
     """The same for T5's encoders. kind: T5Config."""
     _check_values(file, config, T5_FIXED)
     _check_keys(file, config, kind, {"output_past", "n_positions"})  # of text generation, and without effect
+
+
+def check_qwen3(file: Path, config: Mapping[str, Any], kind: Any) -> None:
+    """The same for Qwen3. kind: Qwen3Config."""
+    _check_values(file, config, QWEN3_FIXED)
+    _check_keys(file, config, kind, {"rope_theta", "rope_scaling"})  # read as rope_parameters
 
 
 def check_vision(file: Path, config: Mapping[str, Any], kind: Any, *, also: Collection[str] = ()) -> None:

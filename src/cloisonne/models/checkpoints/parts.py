@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import diffusers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, Qwen3Model, T5EncoderModel
 
 from cloisonne.models.checkpoints.files import quiet
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 class TextPart:
     """A text encoder and its tokenizer. Stable Diffusion XL has two, the second one with a projection.
 
-    module: a CLIPTextModel, a CLIPTextModelWithProjection or a T5EncoderModel. tokenizer: of transformers, its own.
+    module: a CLIPTextModel, a CLIPTextModelWithProjection, a T5EncoderModel or a Qwen3Model. tokenizer: of
+    transformers, its own.
     learned: the token ids of added words, by word.
     """
 
-    module: CLIPTextModel | CLIPTextModelWithProjection | T5EncoderModel
+    module: CLIPTextModel | CLIPTextModelWithProjection | T5EncoderModel | Qwen3Model
     tokenizer: Any
     learned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ class Parts:
 
     family: str
     network: Any
-    vae: AutoencoderKL
+    vae: AutoencoderKL | AutoencoderKLFlux2
     texts: tuple[TextPart, ...]
     scheduler: Mapping[str, Any]
     zeros_for_empty: bool = False

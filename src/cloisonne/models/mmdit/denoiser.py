@@ -26,7 +26,8 @@ class RowInput:
     """What one forward of one batch row gets.
 
     z: [1, C, H, W]. grid: (height, width) in image tokens. level: s of ``z = (1 - s) x0 + s n``, in [0, 1]. tokens:
-    [1, N, D], all texts of the row. lengths: tokens of each text. pooled: [1, P]. micro: [1, ...] by name. blocks: who
+    [1, N, D], all texts of the row. lengths: tokens of each text. padding: tokens that the network adds after each of
+    them. pooled: [1, P]. micro: [1, ...] by name. references: [C, h, w] of each reference image. blocks: who
     attends to whom.
     """
 
@@ -35,20 +36,24 @@ class RowInput:
     level: float
     tokens: Tensor
     lengths: tuple[int, ...]
+    padding: tuple[int, ...]
     pooled: Tensor | None
     micro: Mapping[str, Tensor]
+    references: tuple[Tensor, ...]
     blocks: BlockGroups
 
 
 class JointDenoiser(ABC):
     """A diffusion transformer as a :class:`~cloisonne.models.denoiser.Denoiser`; every batch row is a forward.
 
-    A subclass sets the order of the sequence and installs attention processors of its own, which call ``attend`` with
-    ``input.blocks.of(block)``. The network is called only through this object, and a run's state travels in the call.
-    attend: ``joint_attention``, which works by groups.
+    A subclass sets the order of the sequence and ``multiple``, to multiples of which its network pads the image and the
+    texts, and installs attention processors of its own, which call ``attend`` with ``input.blocks.of(block)``. The
+    network is called only through this object, and a run's state travels in the call. attend: ``joint_attention``,
+    which works by groups.
     """
 
     order: Order = "text first"
+    multiple: int = 1
 
     def __init__(self, module: Any, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
         self.module = module
@@ -87,7 +92,8 @@ class JointDenoiser(ABC):
     def _row(self, call: Call, row: int) -> RowInput:
         z, dtype = call.z[row : row + 1], self.module.dtype
         grid = self._grid((z.shape[-2], z.shape[-1]))
-        sequence = row_sequence(call, row, grid, self.order)
+        references = call.references[row] if call.references else ()
+        sequence = row_sequence(call, row, grid, self.order, self.multiple)
         options = (call.joint[row] if call.joint else None) or JointOptions()
         return RowInput(
             z=z.to(dtype),
@@ -95,8 +101,10 @@ class JointDenoiser(ABC):
             level=call.step.s,
             tokens=sequence.tokens[None].to(dtype),
             lengths=sequence.lengths,
+            padding=sequence.padding,
             pooled=None if call.pooled is None else call.pooled[row : row + 1].to(dtype),
             micro={name: value[row : row + 1] for name, value in call.micro.items()},
+            references=tuple(own.latents.to(z.device, dtype) for own in references),
             blocks=sequence.blocks(options, call.step.progress),
         )
 
@@ -108,6 +116,7 @@ class JointDenoiser(ABC):
             "residuals of controls": bool(call.residuals),
             "LoRAs by region": call.loras is not None,
             "attention edits": bool(call.edits),
+            "reference images": bool(call.references) and not self.spec.takes_references,
         }
         for what, is_given in given.items():
             if is_given:

@@ -58,7 +58,7 @@ class FluxDenoiser(JointDenoiser):
     def __init__(self, module: FluxTransformer2DModel, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
         super().__init__(module, spec, attend)
         processors: Any = {
-            f"{name}.attn.processor": _Processor(block, attend) for block, name in enumerate(self.block_names())
+            f"{name}.attn.processor": FluxProcessor(block, attend) for block, name in enumerate(self.block_names())
         }
         module.set_attn_processor(processors)
 
@@ -101,10 +101,10 @@ class FluxDenoiser(JointDenoiser):
             )
 
 
-class _Processor:
+class FluxProcessor:
     """A diffusers attention processor of one block, which calls the attention function of ``core``.
 
-    Called with a FluxAttention; those of double blocks project the text by layers of its own.
+    Called with a FluxAttention, or a Flux2Attention; double blocks project the text by layers of its own.
     """
 
     def __init__(self, block: int, attend: JointAttention) -> None:
@@ -122,11 +122,11 @@ class _Processor:
         blocks: BlockGroups,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Image [1, Q, D] and text [1, N, D] of a double block; [1, N + Q, D] of both in a single block."""
-        q, k, v = (_heads(layer(hidden_states), attn) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        q, k, v = (heads_of(layer(hidden_states), attn) for layer in (attn.to_q, attn.to_k, attn.to_v))
         q, k = attn.norm_q(q), attn.norm_k(k)
         if encoder_hidden_states is not None:
             layers = (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
-            text_q, text_k, text_v = (_heads(layer(encoder_hidden_states), attn) for layer in layers)
+            text_q, text_k, text_v = (heads_of(layer(encoder_hidden_states), attn) for layer in layers)
             text_q, text_k = attn.norm_added_q(text_q), attn.norm_added_k(text_k)
             q, k, v = (torch.cat(pair, 2) for pair in ((text_q, q), (text_k, k), (text_v, v)))
         if image_rotary_emb is not None:
@@ -140,6 +140,6 @@ class _Processor:
         return attn.to_out[0](image), attn.to_add_out(text)
 
 
-def _heads(x: Tensor, attn: Any) -> Tensor:
+def heads_of(x: Tensor, attn: Any) -> Tensor:
     """[1, S, heads * d] to [1, heads, S, d]."""
     return x.unflatten(-1, (-1, attn.head_dim)).transpose(1, 2)

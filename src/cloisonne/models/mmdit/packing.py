@@ -17,9 +17,12 @@ def unpacked(tokens: Float[Tensor, "B Q D"], grid: tuple[int, int], patch: int) 
     return squares.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
-def image_positions(grid: tuple[int, int], axes: int, device: torch.device | None = None) -> Float[Tensor, "Q axes"]:
-    """[Q, axes]: row and column of each image token as the axes 1 and 2; the others are 0."""
+def image_positions(
+    grid: tuple[int, int], axes: int, device: torch.device | None = None, *, image: int = 0
+) -> Float[Tensor, "Q axes"]:
+    """[Q, axes]: ``image``, row and column of each image token as the axes 0, 1 and 2; the others are 0."""
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     positions = torch.zeros(grid[0] * grid[1], axes)
+    positions[:, 0] = image
     positions[:, 1], positions[:, 2] = rows.flatten(), columns.flatten()
     return positions.to(device)

@@ -17,6 +17,8 @@ from cloisonne.core.attention.joint import (
     image_groups,
     query_groups,
 )
+from cloisonne.core.attention.references import Reference
+from cloisonne.core.attention.text_sequences import TextSequence
 from cloisonne.core.plan import Call
 from cloisonne.errors import CapabilityError
 
@@ -29,11 +31,13 @@ class RowSequence:
     """One batch row, cached for a run.
 
     tokens: [N, D], the row's texts one after the other: first those without a mask, then the masked ones, which are
-    alternatives: the text positions of each begin anew. lengths: tokens of each text. layout: of the whole sequence.
+    alternatives: the text positions of each begin anew. lengths: tokens of each text. padding: tokens that the network
+    adds after each text. layout: of the whole sequence, with what is added.
     """
 
     tokens: Float[Tensor, "N D"]
     lengths: tuple[int, ...]
+    padding: tuple[int, ...]
     layout: JointLayout
     _groups: dict[tuple[bool, bool] | Literal["image"], tuple[QueryGroup, ...]] = field(default_factory=dict)
 
@@ -57,28 +61,47 @@ class RowSequence:
         return self._groups[regional, isolated]
 
 
-def row_sequence(call: Call, row: int, grid: tuple[int, int], order: Order) -> RowSequence:
+def row_sequence(call: Call, row: int, grid: tuple[int, int], order: Order, multiple: int) -> RowSequence:
     """The sequence of a row of a call, made once a run. grid: (height, width) in image tokens.
+
+    multiple: the network pads the image and texts to multiples of so many tokens. Phrases next to a caption get no
+    padding; texts of a row that all have masks do, such as the negatives of regions.
 
     Raises CapabilityError for texts with what joint attention does not have.
     """
-    key = (row_sequence, call.texts, row, grid, order)
-    return call.run.state(key, lambda: _sequence(call, row, grid, order))
+    references = call.references[row] if call.references else ()
+    key = (row_sequence, call.texts, references, row, grid, order, multiple)
+    return call.run.state(key, lambda: _sequence(call, row, grid, order, multiple, references))
 
 
-def _sequence(call: Call, row: int, grid: tuple[int, int], order: Order) -> RowSequence:
+def _sequence(
+    call: Call, row: int, grid: tuple[int, int], order: Order, multiple: int, references: tuple[Reference, ...]
+) -> RowSequence:
     texts = sorted((text for text in call.texts.texts if text.row == row), key=lambda text: text.mask is not None)
     for text in texts:
         if text.bias_masks or text.loras:
             what = "LoRAs by region" if text.loras else "masks of single tokens"
             raise CapabilityError(f'View "{call.rows[row].view}": this network takes no {what}.')
     lengths = tuple(len(text.value) for text in texts)
-    num_text, num_image = sum(lengths), math.prod(grid)
-    start = 0 if order == "text first" else num_image
+    has_caption = any(text.mask is None for text in texts)
+    padding = tuple(0 if text.mask is not None and has_caption else -len(text.value) % multiple for text in texts)
+    num_image = math.prod(grid)
+    after_image = -num_image % multiple
+    start = 0 if order == "text first" else num_image + after_image
     segments: list[Segment] = []
-    for text, length in zip(texts, lengths, strict=True):
+    for text, length in zip(texts, map(sum, zip(lengths, padding, strict=True)), strict=True):
         segments.append(Segment(start, start + length, None if text.mask is None else text.weight(grid)))
         start += length
-    image = (num_text, num_text + num_image) if order == "text first" else (0, num_image)
+    first = start if order == "text first" else 0
+    image = (first, first + num_image)
+    if after_image:
+        segments.append(Segment(image[1], image[1] + after_image))
+    assert not references or (order == "text first" and multiple == 1), "references come after the image"
+    end = image[1]
+    for reference in references:
+        own = reference.latents.flatten(1).T
+        weight = None if reference.mask is None else TextSequence(row, own, reference.mask).weight(grid)
+        segments.append(Segment(end, end + len(own), weight))
+        end += len(own)
     tokens = torch.cat([text.value for text in texts])
-    return RowSequence(tokens, lengths, JointLayout(tuple(segments), image))
+    return RowSequence(tokens, lengths, padding, JointLayout(tuple(segments), image))

@@ -80,6 +80,8 @@ class UNetDenoiser:
             )
         if call.joint:
             raise CapabilityError(f'View "{call.rows[0].view}": a UNet has no joint attention of text and image.')
+        if call.references:
+            raise CapabilityError(f'View "{call.rows[0].view}": a UNet takes no reference images.')
         with applying_loras(call), features.sharing_features(call):
             output = self._output(call)
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)

@@ -258,15 +258,15 @@ class Store:
             db.execute("INSERT OR REPLACE INTO document VALUES (0, ?, ?)", (json.dumps(document), now))
         return now
 
-    def expire(self, before: float, kept: Collection[str] = ()) -> int:
-        """Delete jobs that finished before a time, then older uploads that no job has, except ``kept``.
+    def expire(self, before: float, in_use: Collection[str] = ()) -> int:
+        """Delete jobs that finished before a time, then older uploads that no job has, except ``in_use``.
 
         Returns the number of deleted jobs and uploads.
         """
         rows = self._db.execute("SELECT id FROM jobs WHERE finished < ?", (before,)).fetchall()
         unused = "SELECT id FROM pictures WHERE job IS NULL AND created < ? AND id NOT IN (SELECT picture FROM inputs)"
         erased = sum(self.erase_job(row["id"]) for row in rows)
-        uploads = [row["id"] for row in self._db.execute(unused, (before,)).fetchall() if row["id"] not in kept]
+        uploads = [row["id"] for row in self._db.execute(unused, (before,)).fetchall() if row["id"] not in in_use]
         return erased + sum(self.erase_picture(one) for one in uploads)
 
 

@@ -8,13 +8,20 @@ import torch
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.mmdit.flux import read_flux
+from cloisonne.models.checkpoints.mmdit.flux2 import read_flux2_klein
 from cloisonne.models.checkpoints.mmdit.sd3 import read_sd3
+from cloisonne.models.checkpoints.mmdit.zimage import read_zimage
 from cloisonne.models.checkpoints.parts import Parts
 
 Reader = Callable[[Path, Mapping[str, Any], torch.dtype, str | None], Parts]
 """(folder, its model_index.json, dtype, variant of the weights) -> the parts."""
 
-READERS: Mapping[str, Reader] = {"FluxPipeline": read_flux, "StableDiffusion3Pipeline": read_sd3}
+READERS: Mapping[str, Reader] = {
+    "FluxPipeline": read_flux,
+    "StableDiffusion3Pipeline": read_sd3,
+    "Flux2KleinPipeline": read_flux2_klein,
+    "ZImagePipeline": read_zimage,
+}
 """By the class of the pipeline in ``model_index.json``."""
 
 

@@ -1,0 +1,92 @@
+"""Exemplars as reference images in joint attention (FLUX.2 klein), by region.
+
+The network was trained with reference images as further image tokens, which all tokens attend to. An exemplar that
+alone takes the whole canvas is that. By region (ours), its tokens are masked like the region's phrase: they attend to
+themselves and to the image tokens of the region, which attend to them; the caption attends to everything. A share w of
+an image token, times the exemplar's strength, adds its log to the logits. All exemplars have the positions of the first
+reference image: they are alternatives. They are in both branches of guidance, as in the network's own pipeline.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from math import sqrt
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.core.attention.references import Reference
+from cloisonne.core.plan import Conditioning
+from cloisonne.errors import SceneError
+from cloisonne.methods.context import Context
+from cloisonne.methods.contribution import Contribution, both
+from cloisonne.methods.layout import Part
+from cloisonne.models.model import Model
+from cloisonne.scene.region import Region
+
+LARGEST = 1024 * 1024
+"""Pixels of a reference image; a larger one is reduced, as in the network's own pipeline."""
+SMALLEST, LONGEST = 64, 8
+"""Pixels of a side, and ratio of the sides."""
+
+
+def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
+    """The regions' exemplars as references of every text-conditioned view; nothing where the network takes none."""
+    if not ctx.model.spec.takes_references:
+        return Contribution()
+    references = tuple(
+        Reference(_latents(part.region, ctx), _mask(part.share * strength), part.name)
+        for part in parts
+        if (strength := _strength(part.region)) > 0
+    )
+    return both(Conditioning(references=references))
+
+
+def canvas_options(region: Region, model: Model) -> tuple[str, ...]:
+    """The options that a region with a reference sets for the text that conditions the canvas there."""
+    if not model.spec.takes_references or _strength(region) == 0:
+        return ()
+    return ("negative", "guidance") if region.negative else ("guidance",)
+
+
+def reference_pixels(image: Image.Image, multiple: int, region: str | None = None) -> Float[Tensor, "1 3 h w"]:
+    """An image as the network's pipeline prepares it: reduced, and cropped to multiples of ``multiple`` pixels.
+
+    Raises SceneError, which names the region, for an image that is too small or too long.
+    """
+    if min(image.size) < SMALLEST or max(image.size) > LONGEST * min(image.size):
+        raise SceneError(
+            f"the exemplar has {image.width} x {image.height} pixels; give an image of at least {SMALLEST} pixels a "
+            f"side, and at most {LONGEST} times as long as wide.",
+            region=region,
+        )
+    if image.width * image.height > LARGEST:
+        scale = sqrt(LARGEST / (image.width * image.height))
+        image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.LANCZOS)
+    width, height = (side // multiple * multiple for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    values = np.asarray(image.crop((left, top, left + width, top + height)).convert("RGB"), np.float32)
+    return torch.from_numpy(values / 127.5 - 1).permute(2, 0, 1)[None]
+
+
+def _strength(region: Region) -> float:
+    return 0.0 if region.exemplar is None else region.exemplar.strength
+
+
+def _mask(weights: Float[Tensor, "H W"]) -> Float[Tensor, "H W"] | None:
+    return None if bool((weights == 1).all()) else weights
+
+
+def _latents(region: Region, ctx: Context) -> Float[Tensor, "C h w"]:
+    vae, exemplar = ctx.model.vae, region.exemplar
+    assert exemplar is not None, "the region has an exemplar"
+    image = partial(exemplar.rgb, region.name)
+
+    def encoded() -> Tensor:
+        return vae.encode(reference_pixels(image(), ctx.model.spec.factor, region.name))[0]
+
+    return ctx.encoder.once(
+        ("reference", region.name), encoded, lambda: torch.zeros(vae.channels, 1, 1, device=ctx.model.device)
+    )

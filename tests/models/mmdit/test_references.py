@@ -1,0 +1,180 @@
+"""Exemplars as reference images on FLUX.2 klein: an explicit mask, the laws of regions, and what is refused."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import Flux2Transformer2DModel
+from diffusers.models.transformers.transformer_flux2 import Flux2AttnProcessor, Flux2ParallelSelfAttnProcessor
+from flux2 import write_flux2
+from joint_bias import Token, explicit_bias, shares_of
+from PIL import Image
+from torch import Tensor
+
+from cloisonne.core.attention.references import Reference
+from cloisonne.core.collate import collate, passes
+from cloisonne.core.plan import Conditioning
+from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
+from cloisonne.errors import CapabilityError, SceneError
+from cloisonne.methods.references import reference_pixels
+from cloisonne.models.load import load
+from cloisonne.models.mmdit.packing import packed, unpacked
+from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
+from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.prepare import prepare
+from cloisonne.scene.conditions.exemplar import Exemplar
+from cloisonne.scene.prompt import pieces
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+
+def picture(seed: int, size: tuple[int, int] = (64, 80)) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8))
+
+
+CAT = Region(name="pet", box=(0.0, 0.0, 0.5, 0.75), phrase="a cat", exemplar=Exemplar(image=picture(1), strength=0.5))
+CAR = Region(name="car", box=(0.25, 0.5, 1.0, 1.0), phrase="a red car", weight=2.0)
+HAT = Region(name="hat", box=(0.5, 0.0, 1.0, 0.25), exemplar=picture(2, (96, 64)))
+SCENE = Scene(caption="on the beach", seed=3, steps=2, guidance=1.0, width=128, height=128, regions=(CAT, CAR, HAT))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_flux2(tmp_path_factory.mktemp("klein"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """One block, in which what an image token attends to is all that a reference can change."""
+    return load(write_flux2(tmp_path_factory.mktemp("shallow"), double=1, single=0))
+
+
+def latents(scene: Scene, model: Model) -> Tensor:
+    return generate(scene, model, output_type="latent").latents
+
+
+class Masked(Flux2AttnProcessor):
+    """diffusers' own attention of double blocks, with a mask."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        return super().__call__(*args[:3], self.mask[None, None], *args[4:], **given)
+
+
+class MaskedSingle(Flux2ParallelSelfAttnProcessor):
+    """The same of single blocks."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        return super().__call__(*args[:2], self.mask[None, None], *args[3:], **given)
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["isolated step", "last step"])
+def test_references_by_region_are_an_explicit_mask(folder: Path, model: Model, at: int) -> None:
+    run = prepare(SCENE, model)
+    step, z = run.steps[at], torch.randn(1, 128, 8, 8)
+    conditioning = run.plan.views[0].branches["cond"]
+    assert isinstance(conditioning, Conditioning)
+    phrased = [next(own for own in SCENE.regions if own.name == text.region) for text in conditioning.tokens[1:]]
+    shown = [next(own for own in SCENE.regions if own.name == one.region) for one in conditioning.references]
+    assert sorted(region.name for region in shown) == ["hat", "pet"]
+    share = {own.name: one for own, one in zip(SCENE.regions, shares_of(SCENE.regions, 8), strict=True)}
+    strength = {"pet": 0.5, "hat": 1.0}
+    shares = [share[own.name] for own in phrased] + [share[own.name] * strength[own.name] for own in shown]
+    texts = [model.text.encode(pieces("on the beach")).tokens]
+    texts += [model.text.encode(pieces(region.phrase)).without_padding for region in phrased]
+    images = [z, *(model.vae.encode(reference_pixels(own.exemplar.rgb(), 16)) for own in shown if own.exemplar)]
+    tokens = [Token("caption")] * len(texts[0])
+    for k, text in enumerate(texts[1:]):
+        tokens += [Token("phrase", k)] * len(text)
+    tokens += [Token("pixel", p) for p in range(64)]
+    for k, image in enumerate(images[1:], len(phrased)):
+        tokens += [Token("reference", k)] * image.shape[-2:].numel()
+    bias = explicit_bias(tokens, shares, isolated=at == 0)
+    network: Any = Flux2Transformer2DModel.from_pretrained(folder / "transformer")
+    network.set_attn_processor(
+        {own: MaskedSingle(bias) if "single" in own else Masked(bias) for own in network.attn_processors}
+    )
+    sides = [map(torch.arange, (*own.shape[-2:], 1)) for own in images]
+    places = [(torch.tensor([10 if i else 0]), *own) for i, own in enumerate(sides)]
+    with torch.no_grad():
+        flow = network(
+            hidden_states=torch.cat([packed(own, 1) for own in images], 1),
+            encoder_hidden_states=torch.cat(texts)[None],
+            timestep=torch.tensor([step.s]),
+            txt_ids=torch.cat([torch.cartesian_prod(*[torch.arange(n) for n in (1, 1, 1, len(t))]) for t in texts]),
+            img_ids=torch.cat([torch.cartesian_prod(*own) for own in places]),
+            return_dict=False,
+        )[0][:, :64]
+    expected = z - step.s * unpacked(flow, (8, 8), 1)
+    torch.testing.assert_close(predict(run.plan, z, step), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_order_of_regions_changes_nothing(model: Model) -> None:
+    first, *others = (latents(SCENE.replace(regions=order), model) for order in itertools.permutations(SCENE.regions))
+    assert all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    "absent", [{"weight": 0.0}, {"start": 0.4, "stop": 0.4}, {"exemplar": Exemplar(image=picture(2), strength=0.0)}]
+)
+def test_without_weight_steps_or_strength_it_is_absent(model: Model, absent: dict[str, Any]) -> None:
+    without = latents(SCENE.replace(regions=(CAT, CAR)), model)
+    assert torch.equal(latents(SCENE.replace(regions=(CAT, CAR, HAT.replace(**absent))), model), without)
+    assert not torch.equal(latents(SCENE, model), without)
+
+
+def test_an_exemplar_changes_its_region_alone(shallow: Model) -> None:
+    scene = SCENE.replace(steps=1)
+    other = scene.replace(regions=(CAT, CAR, HAT.replace(exemplar=picture(7))))
+    changed = (latents(scene, shallow) != latents(other, shallow))[0].any(0)
+    assert bool(changed[:2, 4:].all())
+    assert changed.sum() == changed[:2, 4:].numel()
+
+
+def test_similarity_is_the_region_s_guidance(model: Model) -> None:
+    scenes = [SCENE.replace(regions=(HAT.replace(**own),)) for own in ({}, {"similarity": 3.0}, {"guidance": 3.0})]
+    plain, similar, guided = (latents(scene, model) for scene in scenes)
+    assert torch.equal(similar, guided)
+    assert not torch.equal(plain, similar)
+
+
+def test_references_of_both_branches_are_in_every_row(model: Model) -> None:
+    (view,) = prepare(SCENE.replace(guidance=3.0), model).plan.views
+    branches: Any = view.branches
+    assert {name: len(branch.references) for name, branch in branches.items()} == {"cond": 2, "null": 2}
+
+
+def test_an_explanation_counts_the_run(model: Model) -> None:
+    assert explain(SCENE, model).rows == generate(SCENE, model, output_type="latent").report["rows"] == 2
+
+
+@pytest.mark.parametrize("size", [(63, 80), (64, 520)])
+def test_what_is_too_small_or_long_is_refused_by_region(model: Model, size: tuple[int, int]) -> None:
+    with pytest.raises(SceneError, match=rf'^Region "hat": the exemplar has {size[0]} x {size[1]} pixels'):
+        generate(SCENE.replace(regions=(HAT.replace(exemplar=picture(2, size)),)), model)
+
+
+def test_a_unet_takes_no_references(tiny: Model) -> None:
+    run = prepare(SCENE.replace(method="caption", width=64, height=64, regions=()), tiny)
+    batch = passes(run.plan.views, run.steps[0], per_scene=True)[0]
+    call = collate(batch, [torch.zeros(4, 8, 8)] * len(batch), run.steps[0], (), Run())
+    with pytest.raises(CapabilityError, match="no reference images"):
+        tiny.net(replace(call, references=((Reference(torch.zeros(4, 2, 2)),),) * len(batch)))
