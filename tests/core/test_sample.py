@@ -21,7 +21,10 @@ SHAPE = (4, 16, 16)
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_pin_keeps_known_pixels_at_their_own_noise(name: str, plain: Plan, schedule: Schedule, left: Tensor) -> None:
-    """z = alpha * known + s * n outside of the mask at every step; the ancestral sampler renews n, not its spread."""
+    """z = alpha * known + s * n outside of the mask at every step; samplers that renew n keep its spread.
+
+    The estimate of LCM keeps a little of z, less than .003 where t is 1 or more.
+    """
     sampler, noise = SAMPLERS[name], Noise([Seed(0)], SHAPE)
     known, n = torch.randn(SHAPE), noise()
     steps = schedule.steps(8, ends_clean=sampler.ends_clean)
@@ -31,7 +34,7 @@ def test_pin_keeps_known_pixels_at_their_own_noise(name: str, plain: Plan, sched
     def on_step(step: Step, z: Tensor, x0: Tensor) -> None:
         assert torch.equal(x0[0, :, outside], known[:, outside])
         own = (z[0] - step.alpha_next * known)[:, outside]
-        if name == "euler-ancestral":
+        if name in ("euler-ancestral", "lcm"):
             spreads.extend([own.std().item() / step.s_next] if step.s_next > 0 else [])
         else:
             torch.testing.assert_close(own, step.s_next * n[0][:, outside], atol=1e-5, rtol=0)
@@ -41,7 +44,8 @@ def test_pin_keeps_known_pixels_at_their_own_noise(name: str, plain: Plan, sched
     assert spreads == pytest.approx([1.0] * len(spreads), abs=0.1)
     assert (out[0] - known)[:, ~outside].abs().max() > 0.1
     if sampler.ends_clean:
-        assert torch.equal(out[0, :, outside], known[:, outside])
+        own = 0.01 if name == "lcm" else 0
+        torch.testing.assert_close(out[0, :, outside], known[:, outside], atol=own, rtol=0)
 
 
 def test_soft_pin_mixes(left: Tensor) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from methods_of import OF_UNETS
 from tiny import write_checkpoint
 from torch import Tensor
 
@@ -94,7 +95,7 @@ def test_the_boost_of_a_scene_is_that_of_the_method(tiny: Model, monkeypatch: py
     assert torch.equal(latents_of(scene, tiny), found[3])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_UNETS)
 def test_a_boost_that_changes_nothing_is_warned_of(tiny: Model, method: str) -> None:
     warned = [text for text in prepared(tiny, CAT, method=method, region_boost=2).compiled.warnings if "boost" in text]
     assert bool(warned) == (not method.startswith("bounded"))

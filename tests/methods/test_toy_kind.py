@@ -317,7 +317,7 @@ def test_an_option_that_its_row_refuses_is_refused_by_name(tiny: Model, monkeypa
 
 def test_explain_and_the_tables_show_it(tiny: Model) -> None:
     assert "view tint tinted: " in explain(scene_of(CAT, tinted()), tiny).plan
-    assert "| tint | yes | no | yes | yes | no | yes |" in table.markdown()
+    assert "| tint | yes | no | yes | yes | no | no | no | no | no |" in table.markdown()
     assert "| tint | yes, but in a union |" in options_table()
 
 

@@ -182,16 +182,18 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("bounded")
 @pytest.mark.parametrize("caption", ["on the beach", ""])
 def test_bounded_counts_the_words_of_a_text_without_a_start_token(model: Model, caption: str) -> None:
-    """The counted places are those that a weight of the phrase changes."""
+    """The counted places are those that a weight of the phrase changes, in both of its places and encoders."""
     scene = SCENE.replace(caption=caption, method="bounded", regions=(CAT,))
     (view,) = prepare(scene, model).compiled.plan.views
     cond = view.branches["cond"]
     assert isinstance(cond, Conditioning)
-    ((start, stop, _),) = cond.tokens[1].counts
-    text = f"{caption}, " if caption else ""
-    plain, changed = (model.text.encode(pieces(text + phrase)).tokens for phrase in ("a cat", "(a cat:1.5)"))
-    places = (plain != changed).any(1).nonzero().flatten().tolist()
-    assert [place for place in places if place < TwoTextEncoders.lengths[0]] == list(range(start, stop))
+    counted = [place for start, stop, _ in cond.tokens[1].counts for place in range(start, stop)]
+    before = pieces(f"{caption}, ") if caption else []
+    plain, changed = (
+        model.text.encode([*before, Piece("a cat", weight), Piece(", "), Piece("a cat", weight)]).tokens
+        for weight in (1.0, 1.5)
+    )
+    assert (plain != changed).any(1).nonzero().flatten().tolist() == counted
 
 
 @pytest.mark.usefixtures("bounded")

@@ -82,7 +82,9 @@ def evaluate_layouts(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of scenes, from the first. Default: all.")] = None,
 ) -> str:
-    """Measure region control on layouts-v1, COCO, COCO-MIG or T2I-CompBench. Tables: objects in boxes, classes.
+    """Measure how well objects are in their regions.
+
+    On layouts-v1, COCO, COCO-MIG or T2I-CompBench. Tables: objects in boxes, classes.
 
     The built-in judge knows the objects of layouts-v1. Any other checkpoint and benchmark needs a detector as judge.
     """

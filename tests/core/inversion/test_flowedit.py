@@ -217,7 +217,7 @@ def test_each_part_begins_at_its_own_step(pair: Make, canvas: Tensor, left: Tens
     assert not torch.equal(alone, ends[-1][place])
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "euler-ancestral"])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("euler-ancestral", "lcm")])
 def test_what_is_painted_anew_is_sampled(pair: Make, canvas: Tensor, name: str) -> None:
     """Where all of the canvas is painted anew, it is that of the target's plan alone."""
     solver, plan = SAMPLERS[name], pair()

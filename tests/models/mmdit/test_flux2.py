@@ -120,7 +120,7 @@ def test_guidance_as_an_input_is_refused(tmp_path: Path) -> None:
         load(write_flux2(tmp_path, transformer={"guidance_embeds": True}))
 
 
-@pytest.mark.parametrize("options", [{"lora": "x.safetensors"}, {"exemplar": "x"}, {"adapters": {"canny": "x"}}])
+@pytest.mark.parametrize("options", [{"exemplar": "x"}, {"adapters": {"canny": "x"}}])
 def test_add_ons_of_stable_diffusion_are_refused(folder: Path, options: dict[str, Any]) -> None:
     with pytest.raises(CapabilityError, match="diffusion transformer"):
         load(folder, **options)
@@ -130,7 +130,7 @@ def test_add_ons_of_stable_diffusion_are_refused(folder: Path, options: dict[str
     ("scene", "advice"),
     [
         *((SCENE.replace(method=method), "choose the method isolated") for method in ("bounded", "attention", "reco")),
-        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "another family"),
+        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "fuse it"),
         (SCENE.replace(regions=(CAT.replace(control=Control(kind="canny", image="edges.png")),)), "another family"),
     ],
     ids=["bounded", "attention", "reco", "lora", "control"],
