@@ -7,11 +7,13 @@ import diffusers
 import pytest
 import torch
 from flux import LENGTH, write_flux
+from flux2 import write_flux2
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from sd3 import write_sd3
 from torch import Tensor
+from zimage import write_zimage
 
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.checkpoints.mmdit.original_names import Original, originals_of
@@ -101,6 +103,30 @@ def test_names_of_diffusers(folders: dict[str, Path], models: dict[str, Model], 
         assert differing(ours.text.modules[number], getattr(theirs, name)) == []
         assert changed(ours.text.modules[number], models[kind].text.modules[number])
     assert ours.warnings == models[kind].warnings
+
+
+@pytest.mark.parametrize(
+    ("write", "pipeline", "targets"),
+    [
+        (write_flux2, "Flux2KleinPipeline", ["to_q", "to_k", "add_v_proj", "to_out.0", "to_add_out", "linear_in"]),
+        (write_zimage, "ZImagePipeline", ["to_q", "to_k", "to_v", "to_out.0", "feed_forward.w1"]),
+    ],
+    ids=["FLUX.2 klein", "Z-Image"],
+)
+def test_names_of_diffusers_on_other_transformers(
+    tmp_path: Path, write: Any, pipeline: str, targets: list[str]
+) -> None:
+    folder, file = write(tmp_path / "model"), tmp_path / "ink.safetensors"
+    torch.manual_seed(0)
+    save_file(peft_weights(getattr(diffusers, pipeline).from_pretrained(folder), "transformer", targets), file)
+    theirs = getattr(diffusers, pipeline).from_pretrained(folder)
+    theirs.load_lora_weights(file.parent, weight_name=file.name)
+    theirs.fuse_lora(components=["transformer"], lora_scale=SCALE)
+    theirs.unload_lora_weights()
+    plain, ours = load(folder), load(folder, lora=(file, SCALE))
+    assert differing(ours.net.module, theirs.transformer) == []
+    assert len(changed(ours.net.module, plain.net.module)) > 10
+    assert ours.warnings == plain.warnings
 
 
 @pytest.mark.parametrize("kind", KINDS)
