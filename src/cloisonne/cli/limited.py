@@ -38,7 +38,7 @@ def run_limited(size: int) -> int | None:
     """
     if _MARK in os.environ or sys.platform == "win32":
         return None
-    command = [sys.executable, "-m", "cloisonne", *sys.argv[1:]]
+    command = [sys.executable, "-P", "-m", "cloisonne", *sys.argv[1:]]
     # Only limits are set between fork and exec, and the parent has not imported torch.
     done = subprocess.run(
         command,

@@ -49,7 +49,7 @@ class Device:
         self.state = "starting"
         self._ready = asyncio.Event()
         self._frames = asyncio.Queue(FRAMES)
-        command = (sys.executable, "-m", "cloisonne.studio.worker", self.name)
+        command = (sys.executable, "-P", "-m", "cloisonne.studio.worker", self.name)
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=STREAM_LIMIT)
         self._reader = asyncio.create_task(self._read(self._process))

@@ -14,7 +14,7 @@ from cloisonne.pipelines.batches.frames import BrokenFrame, Frame, packed, read_
 from cloisonne.pipelines.batches.manifest import Maker
 from cloisonne.pipelines.batches.requests import ImageRequest, WorkerEnded
 
-COMMAND = (sys.executable, "-m", "cloisonne.pipelines.batches.worker")
+COMMAND = (sys.executable, "-P", "-m", "cloisonne.pipelines.batches.worker")
 
 
 @dataclass(kw_only=True, eq=False)
