@@ -1,53 +1,211 @@
-"""The boost of the method bounded on layouts-v1, against methods without a boost.
+"""Variants of the method bounded on layouts-v1, against each other and methods without a boost.
 
-    python benchmarks/bounded.py -o out --limit 163
-    python benchmarks/bounded.py -o out --limit 50 --boost 100 300 1000 5000
-    python benchmarks/bounded.py -o out --limit 50 --repeats 1 2 3
+    python benchmarks/bounded.py -o out --row bounded --row words --limit 163
+    python benchmarks/bounded.py -o out --row boost=300 --row boost=auto --row place_words=1 --limit 50
+    python benchmarks/bounded.py -o out --row guidance=1.6 --row nudge=.03 --row passes=2 --row passes=2,check=own
     python benchmarks/bounded.py --sheet docs/images/regions-by-method.png
 
-One row for each boost and number of times that a phrase stands in its text,
-with and without place words; tables as of ``cloisonne evaluate layouts``, with
-differences to the first row paired by scene. A folder keeps what is measured:
-the same command goes on where it was stopped. The sheet shows the same scenes
-by every method, with the regions' boxes.
+A row is a method, or settings of bounded that differ from its own:
+
+boost        how many times a token of a phrase counts, or auto
+repeats      how often the phrase stands in its text
+place_words  1: place words before the phrase
+guidance     guidance within regions, relative to the scene's
+nudge        the latents take a step down the gradient of the attention that regions' phrases lack, before each of the
+             first half of the steps (BoxDiff, arXiv 2307.10816; layout guidance, 2304.03373): its length relative to
+             that of the latents
+passes       2: regions whose object is missing are painted anew by another seed, the rest kept
+check        who says what is missing: judge, which also measures, so an upper bound; or own, the network: whether the
+             phrase explains the noised region better than the caption alone (diffusion classifier, 2303.16203)
+
+Tables as of ``cloisonne evaluate layouts``, with differences to the first row paired by scene. A folder keeps what is
+measured: the same command goes on where it was stopped. The sheet shows the same scenes by every method, with the
+regions' boxes.
 """
 
 import argparse
-from itertools import product
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from cloisonne.bench.settings import Settings, through_vae
+from cloisonne.core.guidance import Single
+from cloisonne.core.plan import AttentionEdit, Call, Plan, Site, Step
+from cloisonne.core.predict import predict
+from cloisonne.core.samplers import Ddim, Sampler
 from cloisonne.eval.benchmark import evaluate_layouts
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.layouts import CANVAS, Layout, layouts
+from cloisonne.eval.metrics.layouts import measure
 from cloisonne.methods import METHODS
-from cloisonne.methods.base import Method
 from cloisonne.methods.bounded import BOOST, REPEATS, Bounded
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.inpaint import as_tensor
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene import Scene
-
-PLAIN = ("words", "attention")
-"""Rows without a boost."""
 
 SHEET = ("caption", "words", "attention", "multidiffusion", "bounded", "bounded-words", "reco")
 """The rows of the sheet, from top to bottom."""
 MARGIN = 96
 """Width of the sheet's column of names, in pixels."""
 
+LEVELS = (0.3, 0.5, 0.7)
+"""Where the network checks an image: fractions of the steps that are done."""
 
-def rows(boosts: list[float], repeats: list[int]) -> dict[str, Method]:
-    """The methods to measure, by the name of their row."""
-    found: dict[str, Method] = {}
-    for boost, times in product(boosts, repeats):
-        for name, place_words in (("bounded", False), ("bounded-words", True)):
-            found[f"{name} {boost:g} x{times}"] = Bounded(boost=boost, repeats=times, place_words=place_words)
-    return found | {name: METHODS[name] for name in PLAIN}
+Generate = Callable[[Scene, int], np.ndarray]
+"""(scene, seed) -> image, uint8 RGB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The settings of a row, as in the file's docstring."""
+
+    boost: float | str = BOOST
+    repeats: int = REPEATS
+    place_words: bool = False
+    guidance: float = 1.0
+    nudge: float = 0.0
+    passes: int = 1
+    check: str = "judge"
+
+    @classmethod
+    def parse(cls, text: str) -> "Variant":
+        """From "name=value,name=value". Raises ValueError for an unknown name or value."""
+        kinds = {"repeats": int, "passes": int, "place_words": lambda v: bool(int(v)), "check": str, "boost": _boost}
+        given = dict(part.split("=") for part in text.split(","))
+        if unknown := set(given) - {field.name for field in fields(cls)}:
+            raise ValueError(f"A row has no {', '.join(sorted(unknown))}.")
+        return cls(**{name: kinds.get(name, float)(value) for name, value in given.items()})
+
+    def generator(self, model: Model, judge: Judge) -> Generate:
+        """The generator of its images."""
+
+        def once(scene: Scene, seed: int) -> np.ndarray:
+            METHODS["bounded"] = Bounded(repeats=self.repeats, place_words=self.place_words)
+            changed = scene.replace(method="bounded", region_boost=self.boost)
+            if self.guidance != 1:
+                changed = changed.replace(regions=[r.replace(guidance=self.guidance) for r in changed.regions])
+            return np.asarray(generate(changed, model, seed=seed, **self._options(changed, model)).image)
+
+        def checked(scene: Scene, seed: int) -> np.ndarray:
+            image = once(scene, seed)
+            for number in range(1, self.passes):
+                missing = self.missing(image, scene, model, judge)
+                if missing:
+                    anew = [region for region, lacks in zip(scene.regions, missing, strict=True) if lacks]
+                    hole = scene.replace(regions=anew, background=Image.fromarray(image), width=None, height=None)
+                    image = once(hole, seed + 7919 * number) if anew else image
+            return image
+
+        return checked
+
+    def missing(self, image: np.ndarray, scene: Scene, model: Model, judge: Judge) -> list[bool]:
+        """Whether each region's object is missing."""
+        if self.check == "own":
+            return [margin < 0 for margin in margins(image, scene, model)]
+        wanted = next(layout.regions for layout in layouts() if layout.scene().regions == scene.regions)
+        return [not found.found for found in measure(image, wanted, judge).regions]
+
+    def _options(self, scene: Scene, model: Model) -> dict[str, Any]:
+        if not self.nudge:
+            return {}
+        reader = LackOfAttention()
+        return {"solver": Nudged(reader, self.nudge), "readers": (reader,)}
+
+
+def _boost(value: str) -> float | str:
+    return value if value == "auto" else float(value)
+
+
+class LackOfAttention(AttentionEdit):
+    """Reads the attention that boosted tokens lack in their sequences' pixels, with its gradient; changes nothing.
+
+    lacks: one number for each layer, while gradients are recorded: the mean square of 1 less the share.
+    """
+
+    def __init__(self) -> None:
+        self.lacks: list[Tensor] = []
+
+    def touches(self, site: Site, call: Call) -> bool:
+        return site.cross and torch.is_grad_enabled()
+
+    def wants_probs(self, site: Site, call: Call) -> bool:
+        return True
+
+    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
+        shares = call.texts.shares(site.grid)
+        for number, (text, (begin, _)) in enumerate(zip(call.texts.texts, call.texts.spans(), strict=True)):
+            inside = shares[number] > 0.99
+            if text.counts and inside.any() and call.rows[text.row].branch == "cond":
+                start, stop = text.counts[0][0], text.counts[-1][1]
+                share = p[text.row, :, inside, begin + start : begin + stop].sum(-1)
+                self.lacks.append(((1 - share) ** 2).mean())
+        return p
+
+    def in_scene(self, scene: str) -> "LackOfAttention":
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Nudged(Sampler[None]):
+    """DDIM whose latents step down the gradient of ``reader`` before each of the first half of the steps.
+
+    length: of the step, relative to that of the latents.
+    """
+
+    reader: LackOfAttention
+    length: float
+    ends_clean: bool = False
+
+    def init(self, z: Tensor) -> None:
+        return None
+
+    def step(
+        self, denoise: Any, z: Tensor, step: Step, state: None, noise: Callable[[], Tensor]
+    ) -> tuple[Tensor, None]:
+        if step.progress < 0.5:
+            self.reader.lacks.clear()
+            with torch.enable_grad():
+                leaf = z.detach().requires_grad_()
+                denoise(leaf, step)
+                lack = torch.stack(self.reader.lacks).mean() if self.reader.lacks else None
+                gradient = torch.zeros_like(z) if lack is None else torch.autograd.grad(lack, leaf)[0]
+            self.reader.lacks.clear()
+            z = z - self.length * z.norm() * gradient / gradient.norm().clamp_min(1e-12)
+        return Ddim().step(denoise, z, step, None, noise)
+
+
+def margins(image: np.ndarray, scene: Scene, model: Model) -> list[float]:
+    """By how much each region's phrase lowers the denoising error in its region, relative to the caption's error."""
+    prepared = prepare(scene.replace(method="bounded", width=CANVAS, height=CANVAS), model)
+    plain = prepare(scene.replace(method="bounded", width=CANVAS, height=CANVAS, regions=()), model)
+    clean = model.vae.encode(as_tensor(image).to(model.device))
+    found = torch.zeros(len(scene.regions))
+    masks = {placed.name: torch.as_tensor(placed.mask) for placed in prepared.placed}
+    for place, level in enumerate(LEVELS):
+        step = prepared.steps[int(level * len(prepared.steps))]
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(place)).to(model.device)
+        z = step.alpha * clean + step.s * noise
+        errors = [((_single(one.compiled.plan, z, step) - clean) ** 2).mean((0, 1)) for one in (prepared, plain)]
+        for k, region in enumerate(scene.regions):
+            mask = masks[region.name or ""]
+            phrase, caption = ((mask * error).sum() for error in errors)
+            found[k] += (caption - phrase) / caption / len(LEVELS)
+    return found.tolist()
+
+
+@torch.no_grad()
+def _single(plan: Plan, z: Tensor, step: Step) -> Tensor:
+    return predict(replace(plan, views=tuple(replace(view, guide=Single()) for view in plan.views)), z, step)
 
 
 def sheet(model: Model, chosen: list[Layout]) -> Image.Image:
@@ -67,12 +225,23 @@ def sheet(model: Model, chosen: list[Layout]) -> Image.Image:
     return out
 
 
+def rows(names: Sequence[str], model: Model, judge: Judge) -> dict[str, Generate]:
+    """The generators of the rows, by name."""
+
+    def plain(method: str) -> Generate:
+        return lambda scene, seed: np.asarray(generate(scene.replace(method=method), model, seed=seed).image)
+
+    variants = {
+        n: Variant() if n == "bounded" else Variant.parse(n) for n in names if n == "bounded" or n not in METHODS
+    }
+    return {n: variants[n].generator(model, judge) if n in variants else plain(n) for n in names}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="folder for measurements and tables")
     parser.add_argument("--model", default="builtin", help='"builtin" or a diffusers folder')
-    parser.add_argument("--boost", type=float, nargs="+", default=[BOOST], help="boosts to measure")
-    parser.add_argument("--repeats", type=int, nargs="+", default=[REPEATS], help="how often a phrase stands")
+    parser.add_argument("--row", action="append", help="a method, or settings such as boost=300,guidance=1.6")
     parser.add_argument("--limit", type=int, default=None, help="number of scenes, from the first")
     parser.add_argument("--save-pictures", action="store_true", help="also write the images")
     parser.add_argument("--sheet", type=Path, help="write the sheet to this file, and measure nothing")
@@ -85,15 +254,17 @@ def main() -> None:
         return
     if given.output is None:
         parser.error("give -o FOLDER or --sheet FILE")
-    judge, methods = Judge.load(BUILTIN / "judge"), rows(given.boost, given.repeats)
-
-    def run(scene: Scene, name: str, seed: int) -> np.ndarray:
-        METHODS["bounded"] = methods[name]
-        return np.asarray(generate(scene.replace(method="bounded"), model, seed=seed).image)
-
+    judge = Judge.load(BUILTIN / "judge")
+    makers = rows(given.row or ["bounded", "bounded-words", "words", "attention"], model, judge)
     settings = Settings(out=given.output, model=given.model, limit=given.limit, save_pictures=given.save_pictures)
-    keywords = settings.keywords(model)
-    results = evaluate_layouts(run, judge, through_vae(model), given.output, methods=tuple(methods), **keywords)
+    results = evaluate_layouts(
+        lambda scene, name, seed: makers[name](scene, seed),
+        judge,
+        through_vae(model),
+        given.output,
+        methods=tuple(makers),
+        **settings.keywords(model),
+    )
     print(results.report().markdown())
 
 

@@ -165,10 +165,10 @@ class Drawing:
         ),
     ] = None
     region_boost: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            help="How many times a phrase's words count in its region, 1 to 1000000; methods bounded and "
-            "bounded-words. Default: 1000."
+            help="How many times a phrase's words count in its region, 1 to 1000000, or auto, by the model's "
+            "attention; methods bounded and bounded-words. Default: 1000."
         ),
     ] = None
 
@@ -181,8 +181,15 @@ class Drawing:
         seeds = self.seeds()
         if len(seeds) > 1 and not several:
             raise SceneError(f'--seed is "{self.seed}", but this command takes a single seed; give one.')
-        options = vars(self) | {"seed": seeds[0] if seeds else None} | more
+        options = vars(self) | {"seed": seeds[0] if seeds else None, "region_boost": self._boost()} | more
         return {name: value for name, value in options.items() if value is not None}
+
+    def _boost(self) -> float | str | None:
+        """--region-boost as a number where it is one."""
+        try:
+            return None if self.region_boost is None else float(self.region_boost)
+        except ValueError:
+            return self.region_boost
 
     def seeds(self) -> range:
         """The seeds of "7" or "1-8"; empty without --seed. Raises SceneError for any other text."""

@@ -46,10 +46,10 @@ BOOSTED = ("bounded", "bounded-words")
 class Bounded:
     """Texts by region, whose phrases are boosted.
 
-    boost: how many times a token of a phrase counts inside its region, where the scene has no ``region_boost``; 1 is
-    the text ``caption, phrase`` as it is. repeats: how often the phrase stands in its text, while that fits one chunk.
-    place_words: whether the text of a region has its size, aspect and place before its phrase, as the method words
-    does; for checkpoints that follow place words.
+    boost: how many times a token of a phrase counts inside its region, where the scene has no number as its
+    ``region_boost``; 1 is the text ``caption, phrase`` as it is. repeats: how often the phrase stands in its text,
+    while that fits one chunk. place_words: whether the text of a region has its size, aspect and place before its
+    phrase, as the method words does; for checkpoints that follow place words.
     """
 
     boost: float = BOOST
@@ -70,7 +70,9 @@ class Bounded:
 
     def _tokens(self, part: Part, caption: str, ctx: Context) -> Tokens:
         """The text of a region; its phrase is at the end."""
-        boost = self.boost if ctx.scene.region_boost is None else ctx.scene.region_boost
+        boost = ctx.scene.region_boost
+        if boost is None or boost == "auto":
+            boost = self.boost
         place = described_place(part.box) if self.place_words else ""
         before = pieces("".join(f"{text}, " for text in (caption, place) if text))
         phrase, comma = pieces(part.region.phrase), Piece(", ")

@@ -36,7 +36,7 @@ class DrawingFields(TypedDict, total=False):
     spacing: Spacing | None
     eta: float | None
     method: MethodName | None
-    region_boost: float | None
+    region_boost: float | Literal["auto"] | None
     overlap: Overlap | None
     strength: float | None
     composite: bool | None

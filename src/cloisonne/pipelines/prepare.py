@@ -1,5 +1,9 @@
-"""Prepare a run: resolve a scene against a model and compile it. Only encoders run, never the denoiser."""
+"""Prepare a run: resolve a scene against a model and compile it.
 
+Only encoders run, and the denoiser once where ``region_boost`` is "auto".
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +30,7 @@ from cloisonne.pipelines.inpaint import BackgroundEdit, unknown
 from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
+from cloisonne.pipelines.phrase_boost import PROBE, boost_for, boosts, phrase_odds
 from cloisonne.pipelines.prompt_syntax import understand
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Frame
@@ -37,7 +42,8 @@ class Prepared:
     """A resolved and compiled scene.
 
     edit: the background's edit; None without a background. grid: latent size (H, W). placed: the active regions on that
-    grid. ctx: the context of the compilation. outside: the scene's ``outside`` image; None without one.
+    grid. ctx: the context of the compilation. outside: the scene's ``outside`` image; None without one. probes: number
+    of forward passes, of one row each, that chose the boost.
     """
 
     scene: Scene
@@ -49,6 +55,7 @@ class Prepared:
     grid: tuple[int, int]
     sampler: Sampler[Any]
     steps: tuple[Step, ...]
+    probes: int = 0
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -119,6 +126,9 @@ def prepare(
         ),
     )
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
+    if (chooses := resolved.region_boost == "auto") and not blank:
+        resolved = resolved.replace(region_boost=_boost(ctx, placed, steps))
+        ctx = replace(ctx, scene=resolved)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
     found = _warnings(resolved, model, edit)
@@ -133,7 +143,16 @@ def prepare(
         grid=grid,
         sampler=solver_of_scene,
         steps=steps,
+        probes=int(chooses and boosts(compiled.plan)),
     )
+
+
+def _boost(ctx: Context, placed: Sequence[Placed], steps: Sequence[Step]) -> float | None:
+    """The boost that the model's attention asks for; None where no phrase of the scene is boosted."""
+    assert ctx.scene.method, "a resolved scene has a method"
+    probed = replace(ctx, scene=ctx.scene.replace(region_boost=PROBE))
+    odds = phrase_odds(compile(METHODS[ctx.scene.method], placed, probed).plan, steps, ctx.model)
+    return boost_for(odds) if len(odds) else None
 
 
 def _check_one_image(scene: Scene) -> None:

@@ -87,7 +87,7 @@ class NoiseStart:
         return self.prepared.compiled.plan
 
     def setup_rows(self) -> list[int]:
-        return []
+        return [1] * self.prepared.probes
 
     def warnings(self) -> list[str]:
         return []
@@ -114,4 +114,5 @@ def start_maker(
     if scene.translated is not None:
         reporter = reporter or Reporter(verb="generate", vae=model.vae)
         return Translation.of(scene, model, reporter=reporter, cache=cache, blank=blank, solver=solver)
-    return NoiseStart(prepared=prepare(scene, model, blank=blank, solver=solver))
+    prepared = prepare(scene, model, blank=blank, solver=solver)
+    return NoiseStart(prepared=prepared, run=Run(forwards=prepared.probes, rows=prepared.probes))

@@ -74,6 +74,9 @@ _Settings = Annotated[
 ]
 
 
+_Boost = Annotated[float, Field(strict=True, ge=1, le=1e6)]
+
+
 class Scene(Value):
     """The description of an image to generate. Fields that are None take the model's defaults; see :meth:`resolved`.
 
@@ -91,7 +94,7 @@ class Scene(Value):
         model: name or folder.
         method: how regions condition the network.
         region_boost: how many times the words of a region's phrase count in its region, 1 to 1,000,000, for the methods
-            bounded and bounded-words.
+            bounded and bounded-words; "auto" chooses it by the attention of the model (``pipelines/phrase_boost.py``).
         overlap: the rule for overlapping regions.
         background: an image to change (path, data URI, PIL image, array or tensor). With regions, only they are
             repainted (inpainting); without, the whole image is changed (image-to-image).
@@ -120,7 +123,7 @@ class Scene(Value):
     lora: LoraField = ()
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
     method: MethodName | None = None
-    region_boost: float | None = Field(default=None, strict=True, ge=1, le=1e6)
+    region_boost: _Boost | Literal["auto"] | None = None
     overlap: Overlap = "blend"
     background: Background | None = None
     strength: Fraction = 1.0

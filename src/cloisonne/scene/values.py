@@ -209,18 +209,21 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 def _wanted(schema: Mapping[str, Any]) -> str:
     """Describe the values that a field accepts, from its JSON schema."""
     kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
-    kind = kinds[0]
+    return " or ".join(map(_wanted_kind, kinds if "const" in kinds[-1] else kinds[:1]))
+
+
+def _wanted_kind(kind: Mapping[str, Any]) -> str:
     if "enum" in kind:
         return f"one of {', '.join(map(str, kind['enum']))}"
     if "const" in kind:
-        return f"{kind['const']}"
+        return brief(kind["const"])
     if kind.get("type") == "string":
         low, high = kind.get("minLength"), kind.get("maxLength")
         return "text" + (f" of {low or 0} to {high} characters" if high is not None else "")
     if kind.get("type") not in ("number", "integer"):
         return {"boolean": "true or false", "object": "an object", "array": "a list"}[kind["type"]]
     low, high = kind.get("minimum"), kind.get("maximum")
-    reach = f" of at least {low}" if high is None else f" from {low} to {high}"
+    reach = f" of at least {low}" if high is None else f" from {low} to {high:.15g}"
     multiple = f" that is a multiple of {kind['multipleOf']}" if "multipleOf" in kind else ""
     return ("a whole number" if kind["type"] == "integer" else "a number") + reach + multiple
 

@@ -46,6 +46,8 @@ class Pair:
     @classmethod
     def of(cls, scene: Scene, model: Model, method: str | None = None, crop: float = CROP) -> "Pair":
         """Prepare both halves. method: replaces the scene's. crop: as in :meth:`BackgroundEdit.of`."""
+        if scene.region_boost == "auto":
+            raise SceneError('region_boost is "auto", but the two images of an edit share one boost; give a number.')
         parts = halves(scene)
         side = min(model.native.width, model.native.height)
         picture = None if scene.background is None else BackgroundEdit.of(scene, side, crop)

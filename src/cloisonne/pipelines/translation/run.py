@@ -103,7 +103,7 @@ class Translation:
         flow = timing_of(prepared, translating, model.device) if translating.flow else None
         if flow is not None:
             prepared = replace(prepared, steps=last_steps(prepared.steps, flow.count))
-        run = Run()
+        run = Run(forwards=prepared.probes, rows=prepared.probes)
         given = Given(prepared, concept, reference, model, translating)
         if blank:
             known = torch.zeros(model.vae.channels, *prepared.grid)
@@ -179,7 +179,7 @@ class Translation:
         """Batch rows of every forward before sampling, at most: learning and fitting may end earlier."""
         settings, count = self.translating, len(self.prepared.steps)
         learns = settings.learned and self.concept.file is None
-        learning = [1] * (settings.rounds * settings.batch if learns else 0)
+        learning = [1] * (self.prepared.probes + (settings.rounds * settings.batch if learns else 0))
         if self.flow is not None:
             return learning
         return learning + [1] * count + [2] * ((ROUNDS + 1) * count if settings.pivot != "none" else 0)
