@@ -53,7 +53,8 @@ def lora(folder: Path, path: Path, seed: int = 0, form: str = "peft", layers: tu
 
 
 @pytest.mark.parametrize(
-    ("form", "method"), [("peft", "attention"), ("peft", "multidiffusion"), ("peft", "words"), ("kohya", "attention")]
+    ("form", "method"),
+    [("peft", "attention"), ("peft", "bounded"), ("peft", "multidiffusion"), ("peft", "words"), ("kohya", "attention")],
 )
 @pytest.mark.parametrize("base", ["tiny_family", "tiny_sd", "tiny_xl"])
 def test_over_all_of_the_canvas_it_is_the_fused_one(
@@ -83,14 +84,16 @@ def test_two_halves_of_one_lora_are_all_of_it(tiny_sd: Path, tmp_path: Path) -> 
     )
 
 
-def test_the_order_of_regions_does_not_matter(tiny_sd: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["attention", "bounded"])
+def test_the_order_of_regions_does_not_matter(tiny_sd: Path, tmp_path: Path, method: str) -> None:
     files = {name: lora(tiny_sd, tmp_path / f"{name}.safetensors", seed) for seed, name in enumerate(("ink", "oil"))}
     model = load(tiny_sd, regional_lora=files)
     regions = [regional("ink", LEFT), regional({"oil": 0.5, "ink": 0.2}, (0.25, 0, 1, 1), "car")]
-    one = drawn(SCENE.replace(regions=regions), model)
-    assert torch.equal(one, drawn(SCENE.replace(regions=regions[::-1]), model))
+    scene = SCENE.replace(method=method)
+    one = drawn(scene.replace(regions=regions), model)
+    assert torch.equal(one, drawn(scene.replace(regions=regions[::-1]), model))
     exchanged = [regional("oil", LEFT), regional("ink", RIGHT, "car")]
-    assert not torch.allclose(one, drawn(SCENE.replace(regions=exchanged), model), atol=1e-2)
+    assert not torch.allclose(one, drawn(scene.replace(regions=exchanged), model), atol=1e-2)
 
 
 @pytest.mark.parametrize("fields", [{"lora": {"ink": 0.0}}, {"lora": ()}, {"lora": "ink", "weight": 0.0}])
