@@ -16,7 +16,7 @@ SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diff
 	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio page test test-fast check imports tables bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio page site test test-fast check imports tables bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -59,6 +59,11 @@ imports: $(INSTALLED)  ## print the parts of the package by floors: what imports
 
 tables: $(INSTALLED)  ## write the figures of README and docs from benchmarks/records; RUN=1 measures them first
 	$(ONE_THREAD) $(PY) scripts/tables.py $(if $(RUN),run)
+	$(ONE_THREAD) $(PY) scripts/plots.py
+
+site: $(INSTALLED)  ## build the documentation site into build/site, offline
+	@$(ONE_THREAD) $(PY) scripts/plots.py
+	@$(ONE_THREAD) $(PY) scripts/site.py
 
 bench: $(INSTALLED)  ## measure what regions cost
 	$(ONE_THREAD) $(PY) benchmarks/regions.py

@@ -1,5 +1,7 @@
-"""Command lines as the program parses them."""
+"""Command lines of pages, and as the program parses them."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,3 +19,16 @@ def understood(words: list[str]) -> dict[str, Any]:
         context = command.make_context(name, args, parent=context)
         args = [*getattr(context, "_protected_args", ()), *context.args]
     return context.params
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The blocks of a page in a language, "" for those without."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def command_lines(path: Path) -> list[str]:
+    """The calls of our programs on a page: in blocks without a language, and indented."""
+    text = path.read_text(encoding="utf-8")
+    indented = re.findall(r"^ {4}(\S.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    lines = [*indented, *"\n".join(blocks(path, "")).splitlines()]
+    return [found[1] for line in lines if (found := re.match(r"(?:\$ )?((?:cloisonne|make|python) .*)", line))]

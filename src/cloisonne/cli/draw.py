@@ -20,7 +20,7 @@ from cloisonne.cli.options import (
     SceneFile,
     Writing,
 )
-from cloisonne.cli.terminal import progress, running, took, warn
+from cloisonne.cli.terminal import progress, running, show, took, warn
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="Image file to write, or folder for 0000.png, 0001.png, ...")]
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Image to repaint.")]
@@ -195,4 +195,6 @@ def _draw(
     else:
         for path in paths:
             typer.echo(str(path))
+    if writing.show:
+        show(paths)
     took(began)

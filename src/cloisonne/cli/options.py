@@ -238,6 +238,7 @@ class Writing:
     preview: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Write a preview of the image every N steps.")
     ] = None
+    show: Annotated[bool, typer.Option("--show", help="Open the written images with the system's viewer.")] = False
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON report to stdout.")] = False
     overwrite: Overwrite = False
     no_embed: Annotated[

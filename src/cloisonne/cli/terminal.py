@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -67,6 +68,13 @@ def warn(sentences: Iterable[str]) -> None:
     """Print each warning once."""
     for sentence in dict.fromkeys(sentences):
         to_stderr(f"Warning: {sentence}")
+
+
+def show(paths: Iterable[Path]) -> None:
+    """Open files with the system's viewer; a warning where there is none."""
+    for path in paths:
+        if typer.launch(str(path)) != 0:
+            to_stderr(f"Warning: {path} was not shown, because this system opens no images; open it yourself.")
 
 
 def took(began: float) -> None:

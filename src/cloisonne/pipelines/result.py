@@ -23,9 +23,11 @@ from cloisonne.pipelines.output.files import (
 from cloisonne.pipelines.output.report import warnings_of
 from cloisonne.scene.io.colour_space import own_space
 from cloisonne.scene.io.image_ref import ImageRef
-from cloisonne.scene.io.images import opened
+from cloisonne.scene.io.images import opened, orientation, turned_upright
 from cloisonne.scene.io.infotext import infotext
+from cloisonne.scene.io.notebook import figure, png, regions_table, table
 from cloisonne.scene.io.output import write_picture
+from cloisonne.scene.io.overlay import draw_regions
 from cloisonne.scene.scene import Scene
 
 if TYPE_CHECKING:
@@ -80,6 +82,21 @@ class Result:
         named = f", named {', '.join(self.named)}" if self.named else ""
         warned = f", {len(self.warnings)} warnings" if self.warnings else ""
         return f"Result of {count} of {size}, seed {self.scene.seed}, {self.report['seconds']:.1f} s{named}{warned}"
+
+    def _repr_png_(self) -> bytes | None:
+        """The first image, in a notebook."""
+        return png(self.images[0]) if self.images else None
+
+    def _repr_html_(self) -> str:
+        """The first image, the same with its regions, and a table, in a notebook."""
+        upright = [turned_upright(image, orientation(image)) for image in self.images[:1]]
+        drawn = [draw_regions(image, self.scene.regions) for image in upright if self.scene.regions]
+        facts = [
+            ("seed", self.scene.seed),
+            ("seconds", self.report["seconds"]),
+            *(("warning", w) for w in self.warnings),
+        ]
+        return figure([*upright, *drawn], table(facts), regions_table(self.scene.regions))
 
     @property
     def image(self) -> Image.Image:

@@ -234,6 +234,13 @@ class Scene(Value):
         data = self.to_dict()
         return wire.text(data if base is None else wire.to_folder(data, base))
 
+    def _repr_html_(self) -> str:
+        """The regions' shapes, and what each is given, in a notebook."""
+        from cloisonne.scene.io.notebook import canvas, figure, regions_table, table
+
+        named = table([("caption", self.caption)]) if self.caption else ""
+        return figure([canvas(self.width, self.height, self.regions)], named, regions_table(self.regions))
+
     @classmethod
     def from_dict(
         cls, data: Mapping[str, Any], *, base: Path | None = None, images: Literal["any", "embedded"] = "any"

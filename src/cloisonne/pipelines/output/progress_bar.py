@@ -1,4 +1,4 @@
-"""A progress bar on standard error for the Python functions, if that is a terminal."""
+"""A progress bar for the Python functions: on standard error, if that is a terminal, or in a notebook."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ class ProgressBar:
 
     def __call__(self, event: Progress) -> None:
         """Show a finished step, and the loss while something is learned or fitted."""
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         done, total = bar_counts(event)
         if self._bar is None or self._stage != (event.stage, total):
@@ -39,14 +39,14 @@ class ProgressBar:
 def with_bar(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The options of a run without ``progress``; their ``on_step`` moves a bar first.
 
-    There is a bar if ``progress`` is True or left out and standard error is a terminal. Raises TypeError where it is
-    no bool, such as a function, which belongs into ``on_step``.
+    There is a bar if ``progress`` is True or left out, and standard error is a terminal or a notebook shows it. Raises
+    TypeError where it is no bool, such as a function, which belongs into ``on_step``.
     """
     given = dict(options)
     wanted, on_step = given.pop("progress", True), given.get("on_step")
     if not isinstance(wanted, bool):
         raise TypeError(f"progress is {wanted!r}; give True or False, and a function as on_step.")
-    if not wanted or sys.stderr is None or not sys.stderr.isatty():
+    if not wanted or not (in_notebook() or (sys.stderr is not None and sys.stderr.isatty())):
         yield given
         return
     bar = ProgressBar()
@@ -60,3 +60,10 @@ def with_bar(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**given, "on_step": both}
     finally:
         bar.close()
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this, which shows what is written to standard error."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and shell.__class__.__name__ == "ZMQInteractiveShell"

@@ -1,0 +1,83 @@
+"""How results and scenes appear in notebooks, and what ``--show`` opens."""
+
+import re
+import sys
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import cloisonne as cl
+from cloisonne.cli.main import app
+from cloisonne.models.model import Model
+from cloisonne.pipelines.output.progress_bar import in_notebook
+
+SCENE = cl.Scene(
+    caption="on <the> beach",
+    seed=3,
+    steps=2,
+    regions=[
+        cl.Region(name="pet", box=(0.0, 0.0, 0.5, 0.5), phrase="a <cat>"),
+        cl.Region(name="sky", box=(0.5, 0.0, 1.0, 0.5), exemplar=Image.new("RGB", (64, 64), "blue")),
+    ],
+)
+
+
+def images_in(html: str) -> list[Image.Image]:
+    return [Image.open(BytesIO(b64decode(one))) for one in re.findall(r"base64,([^\"]+)", html)]
+
+
+def test_a_result_is_its_image_with_its_regions(tiny: Model) -> None:
+    result = cl.generate(SCENE.replace(regions=SCENE.regions[:1]), tiny)
+    png, html = result._repr_png_(), result._repr_html_()
+    assert png is not None
+    assert Image.open(BytesIO(png)).convert("RGB").tobytes() == result.image.tobytes()
+    plain, drawn = images_in(html)
+    assert plain.convert("RGB").tobytes() == result.image.tobytes()
+    assert drawn.convert("RGB").resize(plain.size, Image.Resampling.NEAREST).tobytes() != plain.tobytes()
+    assert "<th>pet</th><td>a &lt;cat&gt;</td>" in html
+    assert "<th>seed</th><td>3</td>" in html
+
+
+def test_latents_have_no_image(tiny: Model) -> None:
+    result = cl.generate(SCENE.replace(regions=()), tiny, output_type="latent")
+    assert result._repr_png_() is None
+    assert images_in(result._repr_html_()) == []
+
+
+@pytest.mark.parametrize(("size", "aspect"), [({}, 1.0), ({"width": 512, "height": 256}, 2.0)])
+def test_a_scene_is_its_shapes_and_what_they_are_given(size: dict[str, int], aspect: float) -> None:
+    html = SCENE.replace(**size)._repr_html_()
+    (canvas,) = images_in(html)
+    assert canvas.width / canvas.height == aspect
+    colours = canvas.convert("RGB").getcolors(1 << 20)
+    assert colours is not None
+    assert len(colours) > 2
+    assert "on &lt;the&gt; beach" in html
+    assert "<th>sky</th><td>exemplar</td>" in html
+
+
+def test_a_kernel_is_told_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, expected in (("ZMQInteractiveShell", True), ("TerminalInteractiveShell", False)):
+        shell = type(name, (), {})()
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda shell=shell: shell))
+        assert in_notebook() is expected
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not in_notebook()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_only_show_opens_a_viewer(tiny_family: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", lambda path: opened.append(path) or code)
+    line = ["generate", "--caption", "x", "--model", str(tiny_family), "--steps", "1", "-o"]
+    assert CliRunner().invoke(app, [*line, "a.png"]).exit_code == 0
+    assert opened == []
+    shown = CliRunner().invoke(app, [*line, "b.png", "--show"])
+    assert shown.exit_code == 0
+    assert opened == ["b.png"]
+    assert ("opens no images" in shown.output) is bool(code)
