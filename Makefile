@@ -16,7 +16,7 @@ SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diff
 	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio page test test-fast check imports tables bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio page test test-fast check imports tables dist bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -59,6 +59,11 @@ imports: $(INSTALLED)  ## print the parts of the package by floors: what imports
 
 tables: $(INSTALLED)  ## write the figures of README and docs from benchmarks/records; RUN=1 measures them first
 	$(ONE_THREAD) $(PY) scripts/tables.py $(if $(RUN),run)
+
+dist: $(INSTALLED)  ## build wheel and sdist into dist, use the wheel in an empty environment, list the pins (SBOM)
+	$(PY) scripts/package.py build --out dist
+	$(ONE_THREAD) $(PY) scripts/package.py try dist $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
+	$(PY) scripts/package.py sbom --out dist
 
 bench: $(INSTALLED)  ## measure what regions cost
 	$(ONE_THREAD) $(PY) benchmarks/regions.py
