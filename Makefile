@@ -16,7 +16,7 @@ SLOWER := tests/core/inversion tests/core/test_samplers.py::test_sampler_is_diff
 	tests/core/test_predict.py::test_merged_scenes_are_separate_scenes_whatever_the_batch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio page site test test-fast check imports tables bench font train-family-on train-family-status train-family-stop clean distclean
+.PHONY: help demo studio page site test test-fast check imports tables dist bench font train-family-on train-family-status train-family-stop clean distclean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value]"; echo
@@ -64,6 +64,11 @@ tables: $(INSTALLED)  ## write the figures of README and docs from benchmarks/re
 site: $(INSTALLED)  ## build the documentation site into build/site, offline
 	@$(ONE_THREAD) $(PY) scripts/plots.py
 	@$(ONE_THREAD) $(PY) scripts/site.py
+
+dist: $(INSTALLED)  ## build wheel and sdist into dist, use the wheel in an empty environment, list the pins (SBOM)
+	$(PY) scripts/package.py build --out dist
+	$(ONE_THREAD) $(PY) scripts/package.py try dist $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
+	$(PY) scripts/package.py sbom --out dist
 
 bench: $(INSTALLED)  ## measure what regions cost
 	$(ONE_THREAD) $(PY) benchmarks/regions.py

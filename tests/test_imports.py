@@ -19,14 +19,15 @@ MODULES = {
 
 LAYERS = {
     "errors": set(),
+    "extras": {"errors"},
     "scene": {"errors"},
     "core": {"errors"},
     "models": {"errors", "scene", "core"},
     "methods": {"errors", "scene", "core", "models"},
     "world": {"errors", "scene"},
-    "eval": {"errors", "scene", "core", "models", "methods", "world"},
+    "eval": {"errors", "extras", "scene", "core", "models", "methods", "world"},
     "train": {"errors", "scene", "core", "models", "methods", "world", "eval"},
-    "pipelines": {"errors", "scene", "core", "models", "methods", "eval"},
+    "pipelines": {"errors", "extras", "scene", "core", "models", "methods", "eval"},
     "studio": {"errors", "scene", "models", "methods", "pipelines"},
     "bench": {"errors", "scene", "core", "models", "methods", "world", "eval", "train", "pipelines"},
 }

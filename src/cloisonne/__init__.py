@@ -8,11 +8,11 @@
     result = cl.generate(scene, model, seed=0)
     result.save("out.png")                      # the PNG contains the scene
 
-Functions: ``load`` gives a model; ``generate``, ``generate_many`` and ``sweep`` make images of a scene, ``batch`` those
-of a list of scenes; ``inpaint``, ``edit`` and ``translate`` change a given image; ``explain`` and ``compile`` show what
-would run; ``evaluate`` checks an image. They return a ``Result``, and take a scene and a model as values or as what
-makes them (a dict or a path; what ``load`` takes). Errors are ``CloisonneError``; what is not honoured is a
-``CloisonneWarning``.
+Functions: ``load`` gives a model, ``from_pipe`` that of a loaded diffusers pipeline; ``generate``,
+``generate_many`` and ``sweep`` make images of a scene, ``batch`` those of a list of scenes; ``inpaint``, ``edit``
+and ``translate`` change a given image; ``explain`` and ``compile`` show what would run; ``evaluate`` checks an
+image. They return a ``Result``, and take a scene and a model as values or as what makes them (a dict or a path;
+what ``load`` takes). Errors are ``CloisonneError``; what is not honoured is a ``CloisonneWarning``.
 """
 
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from cloisonne.eval.evaluate import Evaluation, RegionEvaluation
-    from cloisonne.models.load import load
+    from cloisonne.models.load import from_pipe, load
     from cloisonne.models.model import Model
     from cloisonne.models.model_spec import ModelSpec
     from cloisonne.models.text.learned_concept import Concept
@@ -94,6 +94,7 @@ __all__ = [
     "edit",
     "evaluate",
     "explain",
+    "from_pipe",
     "generate",
     "generate_many",
     "inpaint",
@@ -107,7 +108,7 @@ _MODULES = {
     "cloisonne.core.run": ("Run",),
     "cloisonne.core.samplers": ("Sampler",),
     "cloisonne.eval.evaluate": ("Evaluation", "RegionEvaluation"),
-    "cloisonne.models.load": ("load",),
+    "cloisonne.models.load": ("from_pipe", "load"),
     "cloisonne.models.model": ("Model",),
     "cloisonne.models.model_spec": ("ModelSpec",),
     "cloisonne.models.text.learned_concept": ("Concept",),

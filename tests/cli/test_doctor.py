@@ -42,5 +42,5 @@ def test_missing_packages_of_an_extra_are_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(doctor, "_version", lambda name: None if name in studio else "1")
     found = doctor.findings()
     assert set(found.extras["studio"]) == studio
-    assert "pip install 'cloisonne[studio]'" in doctor.text(found)
+    assert 'pip install "cloisonne[studio]"' in doctor.text(found)
     assert all(name in doctor.text(found) for name in studio)

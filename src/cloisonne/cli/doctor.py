@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-LIBRARIES = ("cloisonne", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "numpy", "pillow")
+from cloisonne.extras import EXTRAS
+
+LIBRARIES = ("cloisonne", "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 """Instruction sets of a processor that decide how fast its products are, by their names in /proc/cpuinfo."""
@@ -79,7 +81,7 @@ def findings() -> Findings:
     }
     processor, flags = _processor()
     threads = torch.get_num_threads()
-    extras = {extra: _missing(extra) for extra in ("studio", "train", "eval")}
+    extras = {extra: _missing(extra) for extra in EXTRAS}
     return Findings(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         libraries={name: _version(name) or "missing" for name in LIBRARIES},
@@ -126,7 +128,7 @@ def _notes(gpus: tuple[str, ...], flops: float, extras: dict[str, tuple[str, ...
         slow = [f"{name}: about {work / flops / 60:.0f} minutes" for name, work in SIZES.items()]
         notes += [f"Without a GPU, 20 guided steps will be slow. {'; '.join(slow)}. The built-in family takes seconds."]
     if gone := [extra for extra, missing in extras.items() if missing]:
-        notes.append(f"Some commands need more packages: pip install 'cloisonne[{','.join(gone)}]'.")
+        notes.append(f'Some commands need more packages: pip install "cloisonne[{",".join(gone)}]"')
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         if name in os.environ:
             notes.append(f"{name} is {os.environ[name]!r} in the environment, which limits what is used.")

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cloisonne.errors import CapabilityError, SceneError
-
-EXTRA = ("fastapi", "uvicorn", "python_multipart", "platformdirs")
+from cloisonne.errors import SceneError
+from cloisonne.extras import check_extra
 
 
 def studio(
@@ -55,7 +54,7 @@ def studio(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the browser.")] = False,
 ) -> None:
     """Serve the studio: a page to draw regions on, and an HTTP API. Prints the address."""
-    _check_extra()
+    check_extra("studio", "The studio")
     from cloisonne.models.checkpoints.sources import check_device
     from cloisonne.studio.serve import data_folder, serve
     from cloisonne.studio.settings import Settings, check_exposure, models_of, new_token
@@ -77,16 +76,6 @@ def studio(
         token=token or new_token(),
     )
     serve(settings, port, browser=not no_browser, announce=lambda address: typer.echo(address))
-
-
-def _check_extra() -> None:
-    """Raise CapabilityError where the extra is not installed."""
-    from importlib.util import find_spec
-
-    if missing := [name for name in EXTRA if find_spec(name) is None]:
-        raise CapabilityError(
-            f'The studio needs {", ".join(missing)}; install the extra with "pip install cloisonne[studio]".'
-        )
 
 
 def _token(file: Path) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from cloisonne.cli.terminal import to_stderr
 from cloisonne.errors import TrainingError
+from cloisonne.extras import check_extra
 from cloisonne.train.control import settings as control
 from cloisonne.train.engine import settings as engine
 from cloisonne.train.engine.settings import LATEST
@@ -42,6 +43,7 @@ def train_family(
     ] = None,
 ) -> None:
     """Train the built-in family from scratch. Resumes where the last call stopped."""
+    check_extra("train", "Training a family", "peft", "tokenizers")
     from cloisonne.bench.member_sheets import write_sheet
     from cloisonne.models.builtin import BUILTIN
     from cloisonne.train.builtin.family import train_family as rebuilt
@@ -68,6 +70,7 @@ def train_base(
     slices: Annotated[int | None, typer.Option(help="Stop after this many slices. Default: run until stopped.")] = None,
 ) -> None:
     """Continue training a family's base until stopped. The learning rate is constant; run again to resume."""
+    check_extra("train", "Training a family", "peft", "tokenizers")
     import math
 
     from cloisonne.models.builtin import BUILTIN
@@ -86,6 +89,7 @@ def train_reco(settings: reco.Settings) -> None:
 
     Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train reco ...
     """
+    check_extra("train", "Training ReCo", "peft")
     from cloisonne.train.reco.task import train as trained
 
     trained(settings, report=to_stderr)
@@ -97,6 +101,7 @@ def train_exemplar(settings: exemplar.Settings) -> None:
 
     Every option may be written with dashes or underscores. Several GPUs: accelerate launch -m cloisonne train exemplar
     """
+    check_extra("train", "Training Paint by Example", "peft")
     from cloisonne.train.exemplar.task import train as trained
 
     trained(settings, report=to_stderr)

@@ -28,7 +28,7 @@ from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_source
 from cloisonne.models.model import Model, Origin
 from cloisonne.models.model_spec import ModelSource, ModelSpec
-from cloisonne.models.options import LoadOptions
+from cloisonne.models.options import LoadOptions, checked
 from cloisonne.models.text.vocabulary import Vocabulary
 from cloisonne.models.vae import Autoencoder
 
@@ -74,6 +74,33 @@ def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Mod
     if is_exemplar_folder(path):
         return _paint_by_example(path, name, spec)
     return _composed(_base(path, name, spec), spec, {})
+
+
+@quiet()
+def from_pipe(pipe: Any) -> Model:
+    """A model of a loaded diffusers pipeline, which shares its weights: they are not loaded again.
+
+    The pipeline stays as it is and may be used meanwhile. What it carries is honoured as it is at this call (adapters
+    of PEFT, learned words, fused projections, FreeU, the scheduler's noise levels, devices and dtypes), or refused by
+    name. The ``with_*`` methods add to the model alone.
+
+    Args:
+        pipe: a pipeline of Stable Diffusion 1.x, 2.x or XL (text to image, image to image or inpainting), FLUX.1,
+            Stable Diffusion 3, FLUX.2 klein or Z-Image.
+
+    Raises:
+        CapabilityError: the pipeline, or something that it carries, is not supported.
+        CheckpointError: a configuration in it is not supported.
+    """
+    from cloisonne.models.pipes.components import parts_of
+    from cloisonne.models.pipes.shared_model import shared
+
+    parts, carried = parts_of(pipe)
+    place = Placement(parts.network.device, parts.network.dtype, move=False)
+    name = base_name(pipe.config.get("_name_or_path") or type(pipe).__name__)
+    base = _Base(name=name, parts=parts, folder=None, placement=place, warnings=((), (), ()))
+    spec = ModelSpec(type(pipe).__name__, device=str(place.device), dtype=checked("dtype", place.dtype))
+    return shared(_composed(base, spec, {}), carried)
 
 
 def _base(path: Path, name: str, spec: ModelSpec) -> _Base:

@@ -53,11 +53,12 @@ class Native:
 class Origin:
     """How a model was loaded: its spec with absolute paths, and a function that makes the model of another spec.
 
-    The function reads only what the model does not have.
+    The function reads only what the model does not have. from_files: whether ``load`` makes the model of the spec.
     """
 
     spec: ModelSpec
     make: "Callable[[ModelSpec], Model]"
+    from_files: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +76,8 @@ class Model:
     returns CLIPSeg, reading it at the first call. clip: None, or the scheduler's bound on estimates of x0. warnings:
     what the files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds
     about how they were read. scheduler: the class that the files name, None where they name none. vocabulary: the words
-    it was trained with, where its folder lists them. origin: None for a model that was not loaded from files.
+    it was trained with, where its folder lists them. origin: None for a model that was not loaded. digest: of
+    weights that were read from no file, part of the hash.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Model:
     scheduler: str | None = None
     vocabulary: Vocabulary | None = None
     origin: Origin | None = None
+    digest: "Callable[[], str] | None" = None
 
     @property
     def model_spec(self) -> ModelSpec:
@@ -109,6 +112,11 @@ class Model:
         Raises:
             CapabilityError: the model was not loaded from files.
         """
+        if not self._origin.from_files:
+            raise CapabilityError(
+                f'"{self.name}" was made from a pipeline in this process, so no other process can load it; give the '
+                "pipeline's folder or hub id."
+            )
         return self._origin.spec
 
     def with_lora(self, file: PathText, scale: float = 1.0) -> "Model":
@@ -201,8 +209,8 @@ class Model:
         return self._with(**{name: value for name, value in changes.items() if value is not None})
 
     def _with(self, **options: Unpack[LoadOptions]) -> "Model":
-        spec = self.model_spec.with_options(**options)
-        return self if spec == self.model_spec else self._origin.make(spec)
+        spec = self._origin.spec.with_options(**options)
+        return self if spec == self._origin.spec else self._origin.make(spec)
 
     @property
     def _origin(self) -> Origin:
@@ -230,6 +238,8 @@ class Model:
             total.update(f"{file.parent.name}/{file.name}\n".encode())
             total.update(bytes.fromhex(sha256_of(file)))
         total.update("".join(f"{option}\n" for option in self.options).encode())
+        if self.digest is not None:
+            total.update(self.digest().encode())
         return total.hexdigest()
 
     @property

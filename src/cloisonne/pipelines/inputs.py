@@ -42,6 +42,6 @@ def as_model(given: ModelLike) -> Model:
     if isinstance(given, ModelSpec | Mapping | str | PathLike):
         return load(given)
     raise CheckpointError(
-        f'The model is a {type(given).__name__}; give a loaded model, "builtin", a folder, a file, a hub id or a '
-        "ModelSpec."
+        f'The model is a {type(given).__name__}; give a loaded model, "builtin", a folder, a file, a hub id, a '
+        "ModelSpec, or what cloisonne.from_pipe makes of a diffusers pipeline."
     )

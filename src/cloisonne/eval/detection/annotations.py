@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import SceneError
+from cloisonne.extras import check_extra
 from cloisonne.scene import Box
 from cloisonne.scene.shapes.geometry import clipped
 
@@ -14,6 +15,7 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
     """The JSON or YAML object in a file, by its suffix. what: the kind of file, for messages. Raises SceneError."""
     text = read_text(path, what)
     if path.suffix.lower() in (".yaml", ".yml"):
+        check_extra("eval", f'"{path}", a YAML file,', "yaml")
         import yaml
 
         parse: Any = lambda text: yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: E731

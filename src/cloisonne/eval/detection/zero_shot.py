@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloisonne.errors import CapabilityError
 from cloisonne.eval.detection.detector import Detection, Detector, Picture, distinct
 from cloisonne.eval.detection.layouts import phrase_of
 from cloisonne.eval.detection.sources import OWL, detector_folder, refuse_code_in
+from cloisonne.extras import check_extra
 from cloisonne.models.checkpoints.files import pretrained, read
 from cloisonne.models.checkpoints.json_file import read_json
 
@@ -166,7 +166,5 @@ def _read(folder: Path, device: str) -> tuple[Any, Any]:
 
 def _check_scipy(processor: Any) -> None:
     """The image processor of OWLv2 that does without torchvision resizes by scipy."""
-    from transformers.utils import is_scipy_available
-
-    if getattr(processor.image_processor, "backend", "") == "pil" and not is_scipy_available():
-        raise CapabilityError('OWLv2 needs scipy to resize images; install it with: pip install "cloisonne[eval]".')
+    if getattr(processor.image_processor, "backend", "") == "pil":
+        check_extra("eval", "OWLv2's image processor", "scipy")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloisonne.errors import CapabilityError
+from cloisonne.extras import check_extra
 
 COMPONENTS = 20
 
@@ -25,12 +25,9 @@ class Mixture:
     @classmethod
     def fit(cls, real: NDArray[np.float64]) -> "Mixture":
         """Fit to every second one of real embeddings [n, D]; the others are the reference."""
-        try:
-            from sklearn.mixture import GaussianMixture
-        except ImportError as error:
-            raise CapabilityError(
-                'The quality score needs scikit-learn; install it with: pip install "cloisonne[eval]".'
-            ) from error
+        check_extra("eval", "The quality score", "sklearn")
+        from sklearn.mixture import GaussianMixture
+
         count = min(COMPONENTS, len(real) // 4)
         model = GaussianMixture(count, covariance_type="diag", reg_covar=1e-3, random_state=0).fit(real[::2])
         return cls(model, np.sort(model.score_samples(real[1::2])))

@@ -24,11 +24,15 @@ from cloisonne.models.vae import Number, Vae
 
 
 class Placement(NamedTuple):
-    """Where networks run. offload: keep each in the CPU's memory except while it runs."""
+    """Where networks run. offload: keep each in the CPU's memory except while it runs.
+
+    move: whether the base's networks are moved there; add-ons always are.
+    """
 
     device: torch.device
     dtype: torch.dtype
     offload: bool = False
+    move: bool = True
 
 
 def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | None = None) -> Model:
@@ -45,7 +49,8 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
     latent = latent_id(vae, parts.scheduler)
     spec = family.spec(parts.network.config, latent=latent, vae_factor=vae.factor, prediction=schedule.prediction)
     _check_fit(spec, vae, text)
-    put([*text.modules, parts.network, parts.vae], placement)
+    if placement.move:
+        put([*text.modules, parts.network, parts.vae], placement)
     return Model(
         name=name,
         family=parts.family,

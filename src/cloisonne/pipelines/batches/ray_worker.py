@@ -5,7 +5,6 @@ package and the model. Nothing of Ray listens without its token, and its dashboa
 """
 
 import importlib
-import importlib.util
 import os
 import secrets
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cloisonne.errors import CapabilityError, CheckpointError, CloisonneError, spelled
+from cloisonne.extras import check_extra
 from cloisonne.pipelines.batches.manifest import Maker
 from cloisonne.pipelines.batches.requests import ImageRequest, WorkerEnded
 from cloisonne.scene.values import brief
@@ -32,8 +32,7 @@ def connect(address: str, *, workers: int, threads: int) -> None:
     is random. Raises CapabilityError.
     """
     label = spelled("ray=", "--ray")
-    if importlib.util.find_spec("ray") is None:
-        raise CapabilityError(f'{label} needs Ray, which is not installed; run pip install "cloisonne[ray]".')
+    check_extra("ray", label)
     imported = "ray" in sys.modules
     if not imported:
         # Ray reads these when it is imported.

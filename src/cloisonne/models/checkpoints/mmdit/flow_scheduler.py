@@ -1,5 +1,6 @@
 """The ``scheduler_config.json`` of a flow model: every key is honoured, known to have no effect, or refused."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ def flow_scheduler_of(folder: Path, named: str | None) -> dict[str, Any]:
     Raises CheckpointError for another class, and with its value for a key that would be ignored.
     """
     file = folder / "scheduler" / "scheduler_config.json"
-    config = read_json(file)
+    return checked_flow(read_json(file), file, named)
+
+
+def checked_flow(config: Mapping[str, Any], file: Path, named: str | None = None) -> dict[str, Any]:
+    """Check a configuration; see :func:`flow_scheduler_of`."""
     kind = named or config.get("_class_name")
     if kind not in FLOW_SCHEDULERS:
         raise CheckpointError(

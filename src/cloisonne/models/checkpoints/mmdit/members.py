@@ -75,7 +75,11 @@ def read_qwen(
     check_qwen3(member / "config.json", read_json(member / "config.json"), Qwen3Config)
     kind: Any = Qwen3ForCausalLM if index["text_encoder"][1] == "Qwen3ForCausalLM" else Qwen3Model
     whole = read(member, lambda path: pretrained(kind, path, warn=warn, dtype=dtype, variant=variant))
-    module: Any = whole.base_model
+    return TextPart(truncated(whole.base_model, layers, member), _with_json(folder / "tokenizer", Qwen2Tokenizer))
+
+
+def truncated(module: Any, layers: Sequence[int], member: Path | str) -> Any:
+    """Qwen3 without the last layers that no hidden state of ``layers`` needs. member: its name for messages."""
     count = len(module.layers)
     if max(layers) >= count:
         raise CheckpointError(
@@ -87,7 +91,7 @@ def read_qwen(
         module.layers = module.layers[: max(layers) + 1]
         module.config.num_hidden_layers = len(module.layers)
         module.config.layer_types = module.config.layer_types[: len(module.layers)]
-    return TextPart(module, _with_json(folder / "tokenizer", Qwen2Tokenizer))
+    return module
 
 
 def read_t5_tokenizer(member: Path, most: int | None = None) -> Any:

@@ -1,0 +1,1 @@
+"""Models made from diffusers' pipeline objects, with the same weights in memory."""
