@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloisonne.cli.deferred_imports import importing
 from cloisonne.errors import SceneError
 
 SceneFile = Annotated[
@@ -93,7 +94,9 @@ class Loading:
 
         check_paths(spec.source, spec.given())
         check_options(spec.source, spec.given())
-        from cloisonne.models.load import load
+        with importing():
+            import cloisonne.pipelines.generate
+            from cloisonne.models.load import load
 
         return load(spec)
 
