@@ -167,6 +167,10 @@ class Drawing:
             help="Region method: reco, bounded, bounded-words, isolated, attention, multidiffusion, words or caption."
         ),
     ] = None
+    speed: Annotated[
+        str | None,
+        typer.Option(help="exact, or fast: reuse deep features between neighbouring steps. Default: exact."),
+    ] = None
     region_boost: Annotated[
         float | None,
         typer.Option(

@@ -18,6 +18,7 @@ from cloisonne.methods.context import Context
 from cloisonne.methods.encoder import Encoder
 from cloisonne.methods.kinds import given_kinds
 from cloisonne.methods.layout import Placed, box_of, place
+from cloisonne.models.denoiser import ReusesFeatures
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.colour_warnings import colour_warnings
@@ -121,7 +122,7 @@ def prepare(
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     assert resolved.method, "a resolved scene has a method"
     compiled = compile(METHODS[resolved.method], placed, ctx)
-    found = _warnings(resolved, model, edit)
+    found = (*_warnings(resolved, model, edit), *_speed_warnings(resolved, model, compiled))
     warnings = (*model.warnings, *understood.warnings, *compiled.warnings, *found)
     return Prepared(
         scene=resolved,
@@ -165,6 +166,17 @@ def _warnings(scene: Scene, model: Model, edit: BackgroundEdit | None) -> tuple[
     size = size_of(scene)
     of_size = edit.warnings(size) if edit else filter(None, [size_warning(*size, model)])
     return (*mask_warnings(scene, edit, size), *control_warnings(scene, edit), *colour_warnings(scene), *of_size)
+
+
+def _speed_warnings(scene: Scene, model: Model, compiled: Compiled) -> tuple[str, ...]:
+    """Why nothing is reused, where the speed is "fast"."""
+    if scene.speed == "exact":
+        return ()
+    if not (isinstance(model.net, ReusesFeatures) and model.net.reuses_features):
+        return (f'speed is "fast", but the network of "{model.name}" reuses nothing: every step is exact.',)
+    if compiled.plan.edits:
+        return ('speed is "fast", but edits and concepts read all layers at every step: every step is exact.',)
+    return ()
 
 
 def size_of(scene: Scene) -> tuple[int, int]:

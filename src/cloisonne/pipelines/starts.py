@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.core.feature_reuse import SCHEDULES
 from cloisonne.core.noise import Noise
 from cloisonne.core.plan import Plan
 from cloisonne.core.run import Run
@@ -114,4 +115,5 @@ def start_maker(
     if scene.translated is not None:
         reporter = reporter or Reporter(verb="generate", vae=model.vae)
         return Translation.of(scene, model, reporter=reporter, cache=cache, blank=blank, solver=solver)
-    return NoiseStart(prepared=prepare(scene, model, blank=blank, solver=solver))
+    prepared = prepare(scene, model, blank=blank, solver=solver)
+    return NoiseStart(prepared=prepared, run=Run(reuse=SCHEDULES[prepared.scene.speed]))

@@ -38,6 +38,7 @@ MAX_REGIONS = 256
 
 SamplerName = Literal["ddim", "euler", "euler-ancestral", "heun", "dpmpp-2m", "pndm", "lcm", "tcd"]
 MethodName = Literal["reco", "bounded", "bounded-words", "isolated", "attention", "multidiffusion", "words", "caption"]
+Speed = Literal["exact", "fast"]
 Spacing = Literal["default", "karras", "leading", "trailing", "linspace", "distilled"]
 
 _Side = Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=8)]
@@ -93,6 +94,7 @@ class Scene(Value):
         region_boost: how many times the words of a region's phrase count in its region, 1 to 1,000,000, for the methods
             bounded and bounded-words.
         overlap: the rule for overlapping regions.
+        speed: "fast" reuses deep features of the network between neighbouring steps, which changes the image a little.
         background: an image to change (path, data URI, PIL image, array or tensor). With regions, only they are
             repainted (inpainting); without, the whole image is changed (image-to-image).
         strength: fraction of the steps applied to the background, in [0, 1]; at 1 repainted pixels start from noise.
@@ -122,6 +124,7 @@ class Scene(Value):
     method: MethodName | None = None
     region_boost: float | None = Field(default=None, strict=True, ge=1, le=1e6)
     overlap: Overlap = "blend"
+    speed: Speed = "exact"
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
