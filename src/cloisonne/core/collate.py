@@ -119,7 +119,7 @@ def _deep(requests: Sequence[RowRequest], conditionings: Sequence[Conditioning],
     references = [reference for conditioning in conditionings for reference in conditioning.references]
     inputs = (*views, call.texts, call.image_prompts, call.loras, *joint, *references, *call.residuals)
     caches = call.run.state(FeatureCaches, FeatureCaches)
-    return caches.of((id(views[0].net), call.rows), inputs, call.run.reuse, call.step.progress)
+    return caches.of((id(views[0].net), call.rows), inputs, call.run.reuse, call.step)
 
 
 def _texts(

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cloisonne.core.step import Step
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReuseSchedule:
@@ -36,11 +38,13 @@ SCHEDULES: Mapping[str, ReuseSchedule] = {"exact": EXACT, "fast": FAST}
 class DeepFeatures:
     """What a network keeps of the deep layers of one batch.
 
-    value: what it computed last, None before that. uses: how often it was reused since.
+    value: what it computed last, None before that. uses: how often it was reused since. step: the index of the last
+    step that computed or reused it.
     """
 
     value: Tensor | None = None
     uses: int = 0
+    step: int = 0
 
 
 @dataclass(eq=False)
@@ -49,19 +53,25 @@ class FeatureCaches:
 
     found: dict[Any, tuple[tuple[Any, ...], DeepFeatures]] = field(default_factory=dict)
 
-    def of(self, key: Any, inputs: tuple[Any, ...], schedule: ReuseSchedule, progress: float) -> DeepFeatures | None:
+    def of(self, key: Any, inputs: tuple[Any, ...], schedule: ReuseSchedule, step: Step) -> DeepFeatures | None:
         """The features of a batch: with a value to reuse, or without one, to compute; None where nothing is reused.
 
-        inputs: what conditions the batch; features are reused for these objects alone, not for equal ones.
+        inputs: what conditions the batch; features are reused for these objects alone, not for equal ones, and only
+        in the step that computed or reused them last and in the next one.
         """
         if schedule.interval <= 1:
             return None
         earlier, features = self.found.get(key, ((), None))
         same = len(earlier) == len(inputs) and all(a is b for a, b in zip(earlier, inputs, strict=True))
-        due = progress < schedule.whole or features is None or features.uses >= schedule.interval - 1
-        if due or not same or features.value is None:
+        if features is None or features.value is None or not same or not _is_fresh(features, schedule, step):
             features = DeepFeatures()
             self.found[key] = (inputs, features)
         else:
             features.uses += 1
+        features.step = step.index
         return features
+
+
+def _is_fresh(features: DeepFeatures, schedule: ReuseSchedule, step: Step) -> bool:
+    near = step.index - features.step <= 1
+    return near and step.progress >= schedule.whole and features.uses < schedule.interval - 1

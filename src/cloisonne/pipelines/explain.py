@@ -232,7 +232,7 @@ def _reuses(asks: Sequence[RowRequest], step: Step, schedule: ReuseSchedule, cac
     if not (isinstance(net, ReusesFeatures) and net.reuses_features):
         return False
     inputs = tuple(ask.view for ask in asks)
-    deep = caches.of((id(net), tuple(ask.row for ask in asks)), inputs, schedule, step.progress)
+    deep = caches.of((id(net), tuple(ask.row for ask in asks)), inputs, schedule, step)
     if deep is None or deep.value is not None:
         return deep is not None
     deep.value = torch.empty(0)

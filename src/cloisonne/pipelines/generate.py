@@ -31,6 +31,7 @@ from cloisonne.pipelines.starts import StartMaker, start_maker
 from cloisonne.scene.scene import Scene
 
 _NOT_CARRIED = "The run used {what}, which the image's scene does not record: the scene does not reproduce the image."
+_ALL_READ = 'speed is "fast", but attention is read in all layers: every step is exact.'
 _ONE_CHOICE = "All images of a run share the choice of each {a|b}, made by the first seed; generate each seed alone."
 
 
@@ -213,6 +214,8 @@ class _Job:
             "given refines": bool(options.refines),
         }
         found = [_NOT_CARRIED.format(what=what) for what, is_given in given.items() if is_given]
+        if self.maker.prepared.scene.speed != "exact" and (options.readers or self.reading is not None):
+            found.append(_ALL_READ)
         several = options.num_images > 1 and with_choices(self.asked) != self.asked
         return [*found, _ONE_CHOICE] if several else found
 
