@@ -52,7 +52,6 @@ const DEFAULTS: Record<string, unknown> = {
   guidance_rescale: 0,
   eta: 0,
   spacing: "default",
-  speed: "exact",
   strength: 1,
   composite: true,
   overlap: "blend",

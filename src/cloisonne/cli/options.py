@@ -95,7 +95,6 @@ class Loading:
         check_paths(spec.source, spec.given())
         check_options(spec.source, spec.given())
         with importing():
-            import cloisonne.pipelines.generate
             from cloisonne.models.load import load
 
         return load(spec)
@@ -171,6 +170,19 @@ class Drawing:
         str | None,
         typer.Option(help="exact, or fast: reuse deep features between neighbouring steps. Default: exact."),
     ] = None
+    hires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALE[:STRENGTH]",
+            help="Enlarge the image SCALE times and repaint it with the same regions; STRENGTH defaults to 0.5.",
+        ),
+    ] = None
+    windows: Annotated[
+        float | None,
+        typer.Option(
+            metavar="OVERLAP", help="Predict a canvas larger than the model's size by windows that overlap, as in 0.5."
+        ),
+    ] = None
     region_boost: Annotated[
         float | None,
         typer.Option(
@@ -188,7 +200,7 @@ class Drawing:
         seeds = self.seeds()
         if len(seeds) > 1 and not several:
             raise SceneError(f'--seed is "{self.seed}", but this command takes a single seed; give one.')
-        options = vars(self) | {"seed": seeds[0] if seeds else None} | more
+        options = vars(self) | {"seed": seeds[0] if seeds else None, "hires": _hires(self.hires)} | more
         return {name: value for name, value in options.items() if value is not None}
 
     def seeds(self) -> range:
@@ -243,6 +255,16 @@ class Writing:
     no_embed: Annotated[
         bool, typer.Option("--no-embed", help="Record input images by path and hash; do not embed them in the PNG.")
     ] = False
+
+
+def _hires(text: str | None) -> dict[str, float] | None:
+    """Read "2" or "2:0.4". Raises SceneError."""
+    if text is None:
+        return None
+    try:
+        return {name: float(part) for name, part in zip(("scale", "strength"), text.split(":"), strict=False)}
+    except ValueError as error:
+        raise SceneError(f'--hires is "{text}"; give a scale, or a scale and a strength, as in 2:0.4.') from error
 
 
 def _named(text: str, option: str, example: str) -> tuple[str, str]:

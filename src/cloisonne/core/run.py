@@ -82,6 +82,11 @@ class Run:
         """A run with a state of its own, whose counts and attention maps belong to this run, too."""
         return Run(maps=self.maps, parent=self, reuse=self.reuse)
 
+    def add(self, other: "Run") -> None:
+        """Count the forwards of another run as well."""
+        self.forwards, self.rows = self.forwards + other.forwards, self.rows + other.rows
+        self.reused += other.reused
+
     def count(self, scenes: Iterable[str], *, reused: bool = False) -> None:
         """Count one forward. scenes: the name of each row's scene, "" outside of a merged plan."""
         rows = Counter(scenes)

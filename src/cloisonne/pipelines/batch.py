@@ -20,8 +20,8 @@ MOST = 8
 def batches(prepared: Sequence[Prepared], most: int = MOST) -> list[list[int]]:
     """Group scenes that can be sampled in one forward a step.
 
-    Such scenes have the same networks, latent size, steps, sampler and speed. A scene with a concept is sampled alone, because
-    its start depends on an inversion.
+    Such scenes have the same networks, latent size, steps, sampler and speed. A scene with a concept is sampled alone,
+    because its start depends on an inversion.
 
     Args:
         prepared: The scenes.

@@ -17,6 +17,7 @@ from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.cost import Cost
 from cloisonne.models.denoiser import HasCost, ReusesFeatures
 from cloisonne.models.model import Model
+from cloisonne.pipelines.hires import Repaint
 from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.plan_text import counted, plan_text
 from cloisonne.pipelines.prepare import Prepared, size_of
@@ -77,6 +78,7 @@ class Explanation:
         settings = f"method {scene.method}, sampler {scene.sampler}, guidance {scene.guidance:g}"
         lines = [
             f"{width} x {height} pixels, {settings}",
+            *([_second(scene)] if scene.hires else []),
             *([self.window] if self.window else []),
             self.plan,
             *self._counts(),
@@ -103,28 +105,37 @@ class Explanation:
         return [*lines, f"{self.reused} of them reuse deep features"] if self.reused else lines
 
 
+def _second(scene: Scene) -> str:
+    """The second pass of a scene with ``hires``, as words."""
+    assert scene.hires is not None, "the scene has a second pass"
+    return f"enlarged {scene.hires.scale:g} times and repainted at strength {scene.hires.strength:g}"
+
+
 def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -> Explanation:
     """Plan and cost of :func:`~cloisonne.pipelines.generate.generate` for one image; no network is run.
 
     solver: replaces the scene's sampler. Raises what ``generate`` raises for the scene.
     """
-    maker = start_maker(scene, model, blank=True, solver=solver)
+    maker = start_maker(scene.replace(hires=None), model, blank=True, solver=solver)
     warnings = (*maker.prepared.compiled.warnings, *maker.warnings())
     compiled = replace(maker.prepared.compiled, plan=maker.plan(), warnings=warnings)
     prepared = replace(maker.prepared, compiled=compiled)
     setup = [Forward(model.net, prepared.grid, rows) for rows in maker.setup_rows()]
-    forwards = setup + _sampling_forwards(prepared)
-    decoder = model.vae.cost(prepared.grid)
+    passes_of_image = [prepared]
+    if scene.hires is not None:
+        passes_of_image.append(Repaint.of(prepared.scene.replace(hires=scene.hires), model, blank=True).prepared)
+    forwards = setup + [one for each in passes_of_image for one in _sampling_forwards(each)]
+    decoder = model.vae.cost(passes_of_image[-1].grid)
     costs = {key: _cost(*key, model) for key in {(one.net, one.canvas, one.outer): None for one in forwards}}
     counted_costs = [(costs[one.net, one.canvas, one.outer], one.rows) for one in forwards]
     flops = sum(cost.flops * rows for cost, rows in counted_costs) + decoder.flops
     numbers = model.parameters + max([decoder.numbers, *(cost.numbers * rows for cost, rows in counted_costs)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
-        scene=prepared.scene,
+        scene=prepared.scene.replace(hires=scene.hires),
         window=None if prepared.edit is None else _window(prepared.edit),
         plan=plan_text(prepared.compiled.plan, model, prepared.steps),
-        steps=len(prepared.steps),
+        steps=sum(len(each.steps) for each in passes_of_image),
         forwards=len(forwards),
         rows=sum(one.rows for one in forwards),
         reused=sum(one.outer for one in forwards),

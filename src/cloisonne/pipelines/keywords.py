@@ -39,6 +39,8 @@ class DrawingFields(TypedDict, total=False):
     region_boost: float | None
     overlap: Overlap | None
     speed: Speed | None
+    hires: Any
+    windows: float | None
     strength: float | None
     composite: bool | None
     num_inference_steps: int | None

@@ -20,6 +20,7 @@ from pydantic import (
 from cloisonne.errors import SceneError
 from cloisonne.scene.conditions.lora import LoraField
 from cloisonne.scene.conditions.translation import check_background, translated_region
+from cloisonne.scene.hires import HiresField, check_hires
 from cloisonne.scene.io import elements
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.embedded import check_embedded
@@ -95,6 +96,9 @@ class Scene(Value):
             bounded and bounded-words.
         overlap: the rule for overlapping regions.
         speed: "fast" reuses deep features of the network between neighbouring steps, which changes the image a little.
+        hires: a second pass at a larger size: the image is enlarged and repainted with the same regions.
+        windows: predict a canvas that is larger than the model's native size by windows of that size, which share at
+            least this fraction, in [0, 0.9], with the next one; each has the regions that lie in it.
         background: an image to change (path, data URI, PIL image, array or tensor). With regions, only they are
             repainted (inpainting); without, the whole image is changed (image-to-image).
         strength: fraction of the steps applied to the background, in [0, 1]; at 1 repainted pixels start from noise.
@@ -125,6 +129,8 @@ class Scene(Value):
     region_boost: float | None = Field(default=None, strict=True, ge=1, le=1e6)
     overlap: Overlap = "blend"
     speed: Speed = "exact"
+    hires: HiresField | None = None
+    windows: float | None = Field(default=None, strict=True, ge=0, le=0.9)
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
@@ -186,6 +192,7 @@ class Scene(Value):
             raise SceneError(
                 f"strength is {self.strength}, but there is no background; give one, or leave strength out."
             )
+        check_hires(self)
         names = [region.name for region in self.regions]
         for name in self.outside.regions if self.outside else ():
             if name not in names:
