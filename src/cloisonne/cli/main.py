@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from cloisonne.cli.batch import batch
+from cloisonne.cli.deferred_imports import defer
 from cloisonne.cli.doctor import doctor
 from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.editing import Editing
@@ -198,6 +199,7 @@ def _options(
 def main() -> None:
     """Run the command line. Exit codes: 0, 1 for a failed or cancelled run, 2 for a refused request."""
     wait_passively()
+    defer()
     try:
         app()
     except CloisonneError as error:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloisonne.cli.deferred_imports import importing
 from cloisonne.errors import SceneError
 
 SceneFile = Annotated[
@@ -93,7 +94,8 @@ class Loading:
 
         check_paths(spec.source, spec.given())
         check_options(spec.source, spec.given())
-        from cloisonne.models.load import load
+        with importing():
+            from cloisonne.models.load import load
 
         return load(spec)
 
@@ -164,6 +166,23 @@ class Drawing:
             help="Region method: reco, bounded, bounded-words, isolated, attention, multidiffusion, words or caption."
         ),
     ] = None
+    speed: Annotated[
+        str | None,
+        typer.Option(help="exact, or fast: reuse deep features between neighbouring steps. Default: exact."),
+    ] = None
+    hires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALE[:STRENGTH]",
+            help="Enlarge the image SCALE times and repaint it with the same regions; STRENGTH defaults to 0.5.",
+        ),
+    ] = None
+    windows: Annotated[
+        float | None,
+        typer.Option(
+            metavar="OVERLAP", help="Predict a canvas larger than the model's size by windows that overlap, as in 0.5."
+        ),
+    ] = None
     region_boost: Annotated[
         str | None,
         typer.Option(
@@ -181,7 +200,8 @@ class Drawing:
         seeds = self.seeds()
         if len(seeds) > 1 and not several:
             raise SceneError(f'--seed is "{self.seed}", but this command takes a single seed; give one.')
-        options = vars(self) | {"seed": seeds[0] if seeds else None, "region_boost": self._boost()} | more
+        given = {"seed": seeds[0] if seeds else None, "hires": _hires(self.hires), "region_boost": self._boost()}
+        options = vars(self) | given | more
         return {name: value for name, value in options.items() if value is not None}
 
     def _boost(self) -> float | str | None:
@@ -244,6 +264,16 @@ class Writing:
     no_embed: Annotated[
         bool, typer.Option("--no-embed", help="Record input images by path and hash; do not embed them in the PNG.")
     ] = False
+
+
+def _hires(text: str | None) -> dict[str, float] | None:
+    """Read "2" or "2:0.4". Raises SceneError."""
+    if text is None:
+        return None
+    try:
+        return {name: float(part) for name, part in zip(("scale", "strength"), text.split(":"), strict=False)}
+    except ValueError as error:
+        raise SceneError(f'--hires is "{text}"; give a scale, or a scale and a strength, as in 2:0.4.') from error
 
 
 def _named(text: str, option: str, example: str) -> tuple[str, str]:

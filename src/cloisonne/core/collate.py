@@ -11,6 +11,7 @@ from torch import Tensor
 from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.control_residuals import ControlNetRow, control_batches, residuals_of
+from cloisonne.core.feature_reuse import EXACT, DeepFeatures, FeatureCaches
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Row, Step, Tokens, View
 from cloisonne.core.region_lora import BatchLoras, RegionLora, split
 from cloisonne.core.run import Run
@@ -92,7 +93,7 @@ def collate(
             conditionings[one.row] += Conditioning(residuals={one.request.net.point: levels})
         run.count(requests[one.row].view.scene for one in batch)
     caches = run.state(BatchCaches, BatchCaches)
-    return Call(
+    call = Call(
         z=z,
         step=step,
         rows=rows,
@@ -108,6 +109,17 @@ def collate(
         joint=tuple(c.joint for c in conditionings) if any(c.joint for c in conditionings) else (),
         references=tuple(c.references for c in conditionings) if any(c.references for c in conditionings) else (),
     )
+    return call if run.reuse == EXACT or edits else replace(call, deep=_deep(requests, conditionings, call))
+
+
+def _deep(requests: Sequence[RowRequest], conditionings: Sequence[Conditioning], call: Call) -> DeepFeatures | None:
+    """The batch's deep features. Views of another interval of the steps are other views, and so are other features."""
+    views = [request.view for request in requests]
+    joint = [conditioning.joint for conditioning in conditionings]
+    references = [reference for conditioning in conditionings for reference in conditioning.references]
+    inputs = (*views, call.texts, call.image_prompts, call.loras, *joint, *references, *call.residuals)
+    caches = call.run.state(FeatureCaches, FeatureCaches)
+    return caches.of((id(views[0].net), call.rows), inputs, call.run.reuse, call.step)
 
 
 def _texts(

@@ -17,6 +17,7 @@ from cloisonne.core.attention.joint import JointOptions
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
+from cloisonne.core.feature_reuse import DeepFeatures
 from cloisonne.core.region_lora import BatchLoras
 from cloisonne.core.run import Run
 from cloisonne.core.step import ALWAYS, Interval, Step
@@ -100,7 +101,7 @@ class Call:
     cached keys and values. image_prompts: the same of image prompts. run: where attention edits keep their state and
     record. channels: [R, K, H, W]. pooled: [R, P]. micro: [R, ...] by name. residuals: [R, ...] by injection point and
     level. loras: which count where. edits: attention edits. joint: how texts' masks hold in joint attention, by row.
-    references: reference images as further image tokens, by row.
+    references: reference images as further image tokens, by row. deep: deep features to reuse, or to keep.
     All but z, rows, texts and run are None or empty if unused.
     """
 
@@ -118,6 +119,7 @@ class Call:
     edits: "tuple[AttentionEdit, ...]" = ()
     joint: tuple[JointOptions | None, ...] = ()
     references: tuple[tuple[Reference, ...], ...] = ()
+    deep: DeepFeatures | None = None
 
 
 @runtime_checkable

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from cloisonne.core.feature_reuse import EXACT, ReuseSchedule
+
 State = TypeVar("State")
 
 
@@ -58,7 +60,7 @@ class Run:
 
     forwards, rows: forward passes (control networks included), and rows of all their batches. maps: recorded attention
     maps by reader. scenes: in a run of a merged plan, a run for each scene, which gets the counts of its own rows.
-    parent: a run that gets the counts, too.
+    parent: a run that gets the counts, too. reuse: when networks reuse deep features. reused: the forwards that did.
     """
 
     forwards: int = 0
@@ -66,6 +68,8 @@ class Run:
     maps: dict[Hashable, AttentionReadings] = field(default_factory=dict)
     scenes: "Mapping[str, Run]" = field(default_factory=lambda: dict[str, Run]())
     parent: "Run | None" = None
+    reuse: ReuseSchedule = EXACT
+    reused: int = 0
     _states: dict[Hashable, Any] = field(default_factory=dict)
 
     def state(self, owner: Hashable, make: Callable[[], State]) -> State:
@@ -76,18 +80,24 @@ class Run:
 
     def part(self) -> "Run":
         """A run with a state of its own, whose counts and attention maps belong to this run, too."""
-        return Run(maps=self.maps, parent=self)
+        return Run(maps=self.maps, parent=self, reuse=self.reuse)
 
-    def count(self, scenes: Iterable[str]) -> None:
+    def add(self, other: "Run") -> None:
+        """Count the forwards of another run as well."""
+        self.forwards, self.rows = self.forwards + other.forwards, self.rows + other.rows
+        self.reused += other.reused
+
+    def count(self, scenes: Iterable[str], *, reused: bool = False) -> None:
         """Count one forward. scenes: the name of each row's scene, "" outside of a merged plan."""
         rows = Counter(scenes)
-        self._add(rows.total())
+        self._add(rows.total(), reused)
         for scene, number in rows.items():
             if scene in self.scenes:
-                self.scenes[scene]._add(number)
+                self.scenes[scene]._add(number, reused)
 
-    def _add(self, rows: int) -> None:
+    def _add(self, rows: int, reused: bool) -> None:
         self.forwards += 1
         self.rows += rows
+        self.reused += reused
         if self.parent is not None:
-            self.parent._add(rows)
+            self.parent._add(rows, reused)

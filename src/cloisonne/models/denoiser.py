@@ -21,6 +21,20 @@ class HasCost(Protocol):
 
 
 @runtime_checkable
+class ReusesFeatures(Protocol):
+    """A network that can reuse deep features between steps (``Call.deep``); others ignore them."""
+
+    @property
+    def reuses_features(self) -> bool:
+        """Whether it does: some of its checkpoints may have no deep features."""
+        ...
+
+    def outer_cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        """As ``cost``, of a forward that reuses them."""
+        ...
+
+
+@runtime_checkable
 class Denoiser(Net, HasCost, Protocol):
     """A network that estimates x0 from a :class:`~cloisonne.core.plan.Call`; letters as in ``core.plan``.
 

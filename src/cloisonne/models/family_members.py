@@ -23,6 +23,7 @@ from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, Exemplar
 from cloisonne.models.builtin import CLIPSEG
 from cloisonne.models.checkpoints.assemble import Placement, put
 from cloisonne.models.checkpoints.files import files_of, read, read_json
+from cloisonne.models.checkpoints.mapped import without_random_values
 from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.model import Model
 from cloisonne.models.unet.denoiser import UNetDenoiser, unet_of
@@ -96,7 +97,8 @@ def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:
     if unknown := [name for name in tensors if not name.startswith(("encoder.", "unet."))]:
         raise CheckpointError(f'"{family / EXEMPLAR}" holds tensors that are not used: {listed(unknown)}; restore it.')
     heads = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
-    encoder = ExemplarEncoder(tower_of(family / CLIP), config["token_width"], config["mapper_blocks"])
+    with without_random_values():
+        encoder = ExemplarEncoder(tower_of(family / CLIP), config["token_width"], config["mapper_blocks"])
     encoder.load_state_dict(heads | {f"vision.{name}": t for name, t in encoder.vision.state_dict().items()})
     changes = {name.removeprefix("unet."): t for name, t in tensors.items() if name.startswith("unet.")}
     unet = adapted(unet_of(model.net, "An exemplar network of low-rank changes").unet, changes)
@@ -108,7 +110,7 @@ def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:
 def adapted(base: Any, changes: Mapping[str, Tensor]) -> UNet2DConditionModel:
     """A UNet of 2C + 1 input channels: the base's weights, each replaced or increased by ``up @ down``."""
     config = dict(base.config) | {"in_channels": 2 * base.config["out_channels"] + 1}
-    with torch.device("meta"):
+    with torch.device("meta"), without_random_values():
         unet: Any = UNet2DConditionModel.from_config(config)
     weights: dict[str, Tensor] = dict(base.state_dict())
     for name, change in changes.items():
@@ -131,14 +133,15 @@ def tower_of(folder: Path) -> CLIPVisionModel:
     """The image tower in a folder of CLIP, both towers or one, in float32. Raises CheckpointError where it has none."""
     config = read_json(folder / "config.json")
     shape = config.get("vision_config", config)
-    tower = CLIPVisionModel(CLIPVisionConfig(**{k: v for k, v in shape.items() if k != "model_type"}))
+    with without_random_values():
+        tower = CLIPVisionModel(CLIPVisionConfig(**{k: v for k, v in shape.items() if k != "model_type"}))
     files = sorted(folder.glob("*.safetensors"))
     found = {name: tensor for file in files for name, tensor in load_file(file).items()}
     plain = {name.removeprefix("vision_model."): t.float() for name, t in found.items()}
     own = {name: plain.get(name.removeprefix("vision_model.")) for name in tower.state_dict()}
     if missing := [name for name, tensor in own.items() if tensor is None and not name.endswith("position_ids")]:
         raise CheckpointError(f'"{folder}" lacks the tensor "{missing[0]}"; give a folder of CLIP with its weights.')
-    tower.load_state_dict({name: tensor for name, tensor in own.items() if tensor is not None})
+    tower.load_state_dict({name: tensor for name, tensor in own.items() if tensor is not None}, assign=True)
     return tower
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cloisonne.core.feature_reuse import EXACT
 from cloisonne.core.plan import Plan, Step
 from cloisonne.core.run import AttentionReadings, Run
 from cloisonne.core.sample import StepCallback, no_callback, sample
@@ -19,8 +20,8 @@ MOST = 8
 def batches(prepared: Sequence[Prepared], most: int = MOST) -> list[list[int]]:
     """Group scenes that can be sampled in one forward a step.
 
-    Such scenes have the same networks, latent size, steps and sampler. A scene with a concept is sampled alone, because
-    its start depends on an inversion.
+    Such scenes have the same networks, latent size, steps, sampler and speed. A scene with a concept is sampled alone,
+    because its start depends on an inversion.
 
     Args:
         prepared: The scenes.
@@ -32,7 +33,7 @@ def batches(prepared: Sequence[Prepared], most: int = MOST) -> list[list[int]]:
     found: list[tuple[Hashable, Sampler[Any], list[int]]] = []
     for index, one in enumerate(prepared):
         nets = frozenset(view.net for view in one.compiled.plan.views)
-        key = (nets, one.grid, one.steps)
+        key = (nets, one.grid, one.steps, one.scene.speed)
         for other, sampler, indices in found:
             if (key, one.sampler) == (other, sampler) and len(indices) < most and one.scene.translated is None:
                 indices.append(index)
@@ -89,7 +90,8 @@ def sample_batch(
         for own, callback in zip(places, callbacks, strict=True):
             callback(step, z[own], x0[own])
 
-    run = Run(scenes=dict(zip(names, runs, strict=True)))
+    reuse = runs[0].reuse if runs else EXACT
+    run = Run(scenes=dict(zip(names, runs, strict=True)), reuse=reuse)
     z = sample(
         merged,
         sampler,

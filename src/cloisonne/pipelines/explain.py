@@ -1,21 +1,23 @@
 """``explain``: the plan and cost of a run, without running a network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cloisonne.core.collate import passes
+from cloisonne.core.collate import RowRequest, passes
 from cloisonne.core.control_residuals import ResidualNet, control_batches
+from cloisonne.core.feature_reuse import EXACT, SCHEDULES, FeatureCaches, ReuseSchedule
 from cloisonne.core.plan import Conditioning, Net, Step, View
 from cloisonne.core.samplers import Sampler
 from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.cost import Cost
-from cloisonne.models.denoiser import HasCost
+from cloisonne.models.denoiser import HasCost, ReusesFeatures
 from cloisonne.models.model import Model
+from cloisonne.pipelines.hires import Repaint
 from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.plan_text import counted, plan_text
 from cloisonne.pipelines.prepare import Prepared, size_of
@@ -47,6 +49,7 @@ class Explanation:
         learned: Names of the learned words in each text, by text: "caption" or 'region "pet"'. Texts without learned
             words are left out.
         notes: Defaults in place of fields that the scene leaves out, and how the checkpoint's files were read.
+        reused: The forwards that reuse deep features, with the speed "fast".
         setup_forwards, setup_rows: The part of ``forwards`` and ``rows`` before sampling: inversion, learning.
     """
 
@@ -67,6 +70,7 @@ class Explanation:
     learned: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     setup_forwards: int = 0
     setup_rows: int = 0
+    reused: int = 0
 
     def __str__(self) -> str:
         width, height = size_of(self.scene)
@@ -74,6 +78,7 @@ class Explanation:
         settings = f"method {scene.method}, sampler {scene.sampler}, guidance {scene.guidance:g}"
         lines = [
             f"{width} x {height} pixels, {settings}",
+            *([_second(scene)] if scene.hires else []),
             *([self.window] if self.window else []),
             self.plan,
             *self._counts(),
@@ -96,7 +101,14 @@ class Explanation:
         forwards, rows = self.forwards - setup, self.rows - self.setup_rows
         each = f" ({forwards / self.steps:.3g} and {rows / self.steps:.3g} per step)" if self.steps else ""
         total = f"{counted(forwards, 'forward')} with {counted(rows, 'batch row')}"
-        return [*lines, f"{counted(self.steps, 'step')}: {total}{each}"]
+        lines.append(f"{counted(self.steps, 'step')}: {total}{each}")
+        return [*lines, f"{self.reused} of them reuse deep features"] if self.reused else lines
+
+
+def _second(scene: Scene) -> str:
+    """The second pass of a scene with ``hires``, as words."""
+    assert scene.hires is not None, "the scene has a second pass"
+    return f"enlarged {scene.hires.scale:g} times and repainted at strength {scene.hires.strength:g}"
 
 
 def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -> Explanation:
@@ -104,25 +116,29 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
 
     solver: replaces the scene's sampler. Raises what ``generate`` raises for the scene.
     """
-    maker = start_maker(scene, model, blank=True, solver=solver)
+    maker = start_maker(scene.replace(hires=None), model, blank=True, solver=solver)
     warnings = (*maker.prepared.compiled.warnings, *maker.warnings())
     compiled = replace(maker.prepared.compiled, plan=maker.plan(), warnings=warnings)
     prepared = replace(maker.prepared, compiled=compiled)
     setup = [Forward(model.net, prepared.grid, rows) for rows in maker.setup_rows()]
-    forwards = setup + _sampling_forwards(prepared)
-    decoder = model.vae.cost(prepared.grid)
-    costs = {key: _cost(*key, model) for key in {(one.net, one.canvas): None for one in forwards}}
-    counted_costs = [(costs[one.net, one.canvas], one.rows) for one in forwards]
+    passes_of_image = [prepared]
+    if scene.hires is not None:
+        passes_of_image.append(Repaint.of(prepared.scene.replace(hires=scene.hires), model, blank=True).prepared)
+    forwards = setup + [one for each in passes_of_image for one in _sampling_forwards(each)]
+    decoder = model.vae.cost(passes_of_image[-1].grid)
+    costs = {key: _cost(*key, model) for key in {(one.net, one.canvas, one.outer): None for one in forwards}}
+    counted_costs = [(costs[one.net, one.canvas, one.outer], one.rows) for one in forwards]
     flops = sum(cost.flops * rows for cost, rows in counted_costs) + decoder.flops
     numbers = model.parameters + max([decoder.numbers, *(cost.numbers * rows for cost, rows in counted_costs)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
-        scene=prepared.scene,
+        scene=prepared.scene.replace(hires=scene.hires),
         window=None if prepared.edit is None else _window(prepared.edit),
         plan=plan_text(prepared.compiled.plan, model, prepared.steps),
-        steps=len(prepared.steps),
+        steps=sum(len(each.steps) for each in passes_of_image),
         forwards=len(forwards),
         rows=sum(one.rows for one in forwards),
+        reused=sum(one.outer for one in forwards),
         tokens=_tokens(prepared),
         flops=flops,
         memory_bytes=numbers * model.dtype.itemsize,
@@ -173,15 +189,21 @@ def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
 
 
 class Forward(NamedTuple):
-    """One forward pass: its network, its canvas (H, W) of latent pixels, and its batch rows."""
+    """One forward pass: its network, its canvas (H, W) of latent pixels, and its batch rows.
+
+    outer: whether it reuses deep features, so that only its outer layers run.
+    """
 
     net: Net | ResidualNet
     canvas: tuple[int, int]
     rows: int
+    outer: bool = False
 
 
-def _cost(net: Net | ResidualNet, canvas: tuple[int, int], model: Model) -> Cost:
+def _cost(net: Net | ResidualNet, canvas: tuple[int, int], outer: bool, model: Model) -> Cost:
     """Cost of one batch row of a network of the model, conditioned on a whole text."""
+    if outer and isinstance(net, ReusesFeatures):
+        return net.outer_cost(canvas, model.text.length)
     if isinstance(net, ControlNet):
         return net.cost(model.spec, canvas, model.text.length)
     assert isinstance(net, HasCost), "a plan's networks state their costs"
@@ -194,11 +216,14 @@ def _sampling_forwards(prepared: Prepared) -> list[Forward]:
     The sampler runs on a dummy canvas, so that solvers with several forwards per step are counted.
     """
     found: list[Forward] = []
+    schedule = EXACT if prepared.compiled.plan.edits else SCHEDULES[prepared.scene.speed]
+    caches = FeatureCaches()
 
     def count(z: Tensor, step: Step) -> Tensor:
         for asks in passes(_active(prepared, step), step, per_scene=True):
             height, width = asks[0].view.weight.shape
-            found.append(Forward(asks[0].view.net, (height, width), len(asks)))
+            net = asks[0].view.net
+            found.append(Forward(net, (height, width), len(asks), _reuses(asks, step, schedule, caches)))
             requests = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
             found.extend(
                 Forward(batch[0].request.net, (height, width), len(batch)) for batch in control_batches(requests)
@@ -210,6 +235,19 @@ def _sampling_forwards(prepared: Prepared) -> list[Forward]:
     for step in prepared.steps:
         z, state = prepared.sampler.step(count, z, step, state, lambda: torch.zeros(1, 1, 1, 1))
     return found
+
+
+def _reuses(asks: Sequence[RowRequest], step: Step, schedule: ReuseSchedule, caches: FeatureCaches) -> bool:
+    """Whether a batch reuses deep features, which are kept in the caches as in a run."""
+    net = asks[0].view.net
+    if not (isinstance(net, ReusesFeatures) and net.reuses_features):
+        return False
+    inputs = tuple(ask.view for ask in asks)
+    deep = caches.of((id(net), tuple(ask.row for ask in asks)), inputs, schedule, step)
+    if deep is None or deep.value is not None:
+        return deep is not None
+    deep.value = torch.empty(0)
+    return False
 
 
 def _tokens(prepared: Prepared) -> int:

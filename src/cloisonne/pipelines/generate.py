@@ -23,6 +23,7 @@ from cloisonne.pipelines.attention_maps.maps import AttentionMaps
 from cloisonne.pipelines.attention_maps.token_spans import Reading, mean_map, read_words
 from cloisonne.pipelines.batch import batches, sample_batch
 from cloisonne.pipelines.finish import Finisher
+from cloisonne.pipelines.hires import generate_hires
 from cloisonne.pipelines.output.report import report_of
 from cloisonne.pipelines.progress import OnStep, Progress, Reporter
 from cloisonne.pipelines.prompt_syntax import with_choices
@@ -31,6 +32,7 @@ from cloisonne.pipelines.starts import StartMaker, start_maker
 from cloisonne.scene.scene import Scene
 
 _NOT_CARRIED = "The run used {what}, which the image's scene does not record: the scene does not reproduce the image."
+_ALL_READ = 'speed is "fast", but attention is read in all layers: every step is exact.'
 _ONE_CHOICE = "All images of a run share the choice of each {a|b}, made by the first seed; generate each seed alone."
 
 
@@ -57,6 +59,8 @@ def generate(scene: Scene, model: Model, *, seed: int | None = None, **options: 
 
     seed: replaces the scene's. options: fields of :class:`Options`.
     """
+    if scene.hires is not None:
+        return generate_hires(scene, model, seed=seed, **options)
     job = _prepared(scene if seed is None else scene.replace(seed=seed), model, Options(**options))
     return job.finish([_sampled(job.begin(index)) for index in range(job.options.num_images)])
 
@@ -68,7 +72,7 @@ def generate_many(scenes: Iterable[Scene], model: Model, **options: Any) -> list
     """
     asked, on_step = list(scenes), options.pop("on_step", None)
     callbacks = [_of_scene(on_step, place, len(asked)) for place in range(len(asked))]
-    if model.device.type == "cpu":
+    if model.device.type == "cpu" or any(scene.hires is not None for scene in asked):
         return [generate(scene, model, on_step=own, **options) for scene, own in zip(asked, callbacks, strict=True)]
     return generate_batched(asked, model, callbacks, **options)
 
@@ -213,6 +217,8 @@ class _Job:
             "given refines": bool(options.refines),
         }
         found = [_NOT_CARRIED.format(what=what) for what, is_given in given.items() if is_given]
+        if self.maker.prepared.scene.speed != "exact" and (options.readers or self.reading is not None):
+            found.append(_ALL_READ)
         several = options.num_images > 1 and with_choices(self.asked) != self.asked
         return [*found, _ONE_CHOICE] if several else found
 

@@ -15,7 +15,7 @@ from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.progress import OnStep
 from cloisonne.scene.io.renamed_fields import new_name
 from cloisonne.scene.overlap import Overlap
-from cloisonne.scene.scene import MethodName, SamplerName, Spacing
+from cloisonne.scene.scene import MethodName, SamplerName, Spacing, Speed
 from cloisonne.scene.shapes.mask_reading import Channel
 from cloisonne.scene.values import closest
 
@@ -38,6 +38,9 @@ class DrawingFields(TypedDict, total=False):
     method: MethodName | None
     region_boost: float | Literal["auto"] | None
     overlap: Overlap | None
+    speed: Speed | None
+    hires: Any
+    windows: float | None
     strength: float | None
     composite: bool | None
     num_inference_steps: int | None

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cloisonne.core.plan import Plan, Step
+from cloisonne.core.plan import Box, Plan, Step
 from cloisonne.core.refines import Pin
 from cloisonne.core.samplers import DISTILLED, SPREADS, Sampler, check_sampler, sampler
 from cloisonne.core.schedule import Schedule
@@ -22,6 +22,7 @@ from cloisonne.methods.context import Context
 from cloisonne.methods.encoder import Encoder
 from cloisonne.methods.kinds import given_kinds
 from cloisonne.methods.layout import Placed, box_of, place
+from cloisonne.models.denoiser import ReusesFeatures
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.colour_warnings import colour_warnings
@@ -32,6 +33,7 @@ from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.phrase_boost import PROBE, boost_for, boosts, phrase_odds
 from cloisonne.pipelines.prompt_syntax import understand
+from cloisonne.pipelines.windows import compile_windows, windows_of
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Frame
 from cloisonne.scene.shapes.masks import Mask
@@ -96,11 +98,13 @@ def prepare(
     blank: bool = False,
     given: BackgroundEdit | None = None,
     solver: Sampler[Any] | None = None,
+    strength: float | None = None,
 ) -> Prepared:
     """Check the scene against the model and compile it.
 
     blank: use zeros for encoded texts and images and run no network, for ``explain``. given: replaces the edit of the
-    scene's own background and regions. solver: replaces the scene's sampler. Raises SceneError, ImageError or
+    scene's own background and regions. solver: replaces the scene's sampler. strength: the
+    fraction of the steps that run, where it is not the scene's own. Raises SceneError, ImageError or
     CapabilityError where the scene cannot be generated.
     """
     _check_one_image(scene)
@@ -111,27 +115,37 @@ def prepare(
     grid = _grid(resolved, model)
     size = size_of(resolved)
     outside = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size)
-    solver_of_scene, steps = _sampling(resolved, model, solver, grid)
-    ctx = Context(
-        scene=resolved,
-        model=model,
-        grid=grid,
-        num_steps=len(steps),
-        frame=edit.frame(size) if edit else Frame.whole(size),
-        encoder=Encoder(
-            texts=model.text,
-            masked_image=lambda: edit.known(model, size) if edit else unknown(model, size),
-            no_image=lambda: (torch.zeros(model.vae.channels, *grid), torch.zeros(size[::-1])),
-            blank=blank,
-        ),
+    solver_of_scene, steps = _sampling(
+        resolved, model, solver, grid, resolved.strength if strength is None else strength
     )
+
+    def context(frame: Frame, own: tuple[int, int], part: Scene) -> Context:
+        return Context(
+            scene=part,
+            model=model,
+            grid=own,
+            num_steps=len(steps),
+            frame=frame,
+            encoder=Encoder(
+                texts=model.text,
+                masked_image=lambda: edit.known(model, frame.canvas) if edit else unknown(model, frame.canvas),
+                no_image=lambda: (torch.zeros(model.vae.channels, *own), torch.zeros(frame.canvas[::-1])),
+                blank=blank,
+            ),
+        )
+
+    ctx = context(edit.frame(size) if edit else Frame.whole(size), grid, resolved)
     placed = edit.placed(resolved, grid) if edit else _placed(resolved, grid)
     if (chooses := resolved.region_boost == "auto") and not blank:
         resolved = resolved.replace(region_boost=_boost(ctx, placed, steps))
         ctx = replace(ctx, scene=resolved)
     assert resolved.method, "a resolved scene has a method"
-    compiled = compile(METHODS[resolved.method], placed, ctx)
-    found = _warnings(resolved, model, edit)
+    boxes = _windows(resolved, model, grid)
+    if len(boxes) > 1:
+        compiled = compile_windows(METHODS[resolved.method], boxes, context, resolved)
+    else:
+        compiled = compile(METHODS[resolved.method], placed, ctx)
+    found = (*_warnings(resolved, model, edit), *_speed_warnings(resolved, model, compiled))
     warnings = (*model.warnings, *understood.warnings, *compiled.warnings, *found)
     return Prepared(
         scene=resolved,
@@ -182,8 +196,28 @@ def _resolved(scene: Scene, model: Model, edit: BackgroundEdit | None) -> Scene:
 def _warnings(scene: Scene, model: Model, edit: BackgroundEdit | None) -> tuple[str, ...]:
     """Warnings about the masks, control maps, colours and size of a resolved scene."""
     size = size_of(scene)
-    of_size = edit.warnings(size) if edit else filter(None, [size_warning(*size, model)])
+    beyond = None if scene.windows is not None else size_warning(*size, model)
+    of_size = edit.warnings(size) if edit else filter(None, [beyond])
     return (*mask_warnings(scene, edit, size), *control_warnings(scene, edit), *colour_warnings(scene), *of_size)
+
+
+def _windows(scene: Scene, model: Model, grid: tuple[int, int]) -> list[Box]:
+    """The windows that predict the canvas; one of all of it for a scene without ``windows``."""
+    if scene.windows is None:
+        return [Box(0, 0, *grid)]
+    factor = model.vae.factor
+    return windows_of(grid, (model.native.height // factor, model.native.width // factor), scene.windows)
+
+
+def _speed_warnings(scene: Scene, model: Model, compiled: Compiled) -> tuple[str, ...]:
+    """Why nothing is reused, where the speed is "fast"."""
+    if scene.speed == "exact":
+        return ()
+    if not (isinstance(model.net, ReusesFeatures) and model.net.reuses_features):
+        return (f'speed is "fast", but the network of "{model.name}" reuses nothing: every step is exact.',)
+    if compiled.plan.edits:
+        return ('speed is "fast", but edits and concepts read all layers at every step: every step is exact.',)
+    return ()
 
 
 def size_of(scene: Scene) -> tuple[int, int]:
@@ -214,7 +248,7 @@ def _placed(scene: Scene, grid: tuple[int, int]) -> list[Placed]:
 
 
 def _sampling(
-    scene: Scene, model: Model, solver: Sampler[Any] | None, grid: tuple[int, int]
+    scene: Scene, model: Model, solver: Sampler[Any] | None, grid: tuple[int, int], strength: float
 ) -> tuple[Sampler[Any], tuple[Step, ...]]:
     assert scene.sampler, "a resolved scene has a sampler"
     assert scene.steps, "a resolved scene has steps"
@@ -227,7 +261,5 @@ def _sampling(
     if spacing != "default":
         schedule = schedule.spaced(spacing, SPREADS[scene.sampler])
     tokens = grid[0] * grid[1] // model.spec.patch**2
-    steps = schedule.steps(
-        scene.steps, ends_clean=solver_of_scene.ends_clean, strength=scene.strength, num_tokens=tokens
-    )
+    steps = schedule.steps(scene.steps, ends_clean=solver_of_scene.ends_clean, strength=strength, num_tokens=tokens)
     return solver_of_scene, steps

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.core.feature_reuse import SCHEDULES
 from cloisonne.core.noise import Noise
 from cloisonne.core.plan import Plan
 from cloisonne.core.run import Run
@@ -115,4 +116,5 @@ def start_maker(
         reporter = reporter or Reporter(verb="generate", vae=model.vae)
         return Translation.of(scene, model, reporter=reporter, cache=cache, blank=blank, solver=solver)
     prepared = prepare(scene, model, blank=blank, solver=solver)
-    return NoiseStart(prepared=prepared, run=Run(forwards=prepared.probes, rows=prepared.probes))
+    run = Run(forwards=prepared.probes, rows=prepared.probes, reuse=SCHEDULES[prepared.scene.speed])
+    return NoiseStart(prepared=prepared, run=run)

@@ -32,6 +32,7 @@ SCENE_OPTIONS = (
     "eta",
     "method",
     "region_boost",
+    "speed",
     "overlap",
     "strength",
     "caption",

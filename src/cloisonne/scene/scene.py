@@ -20,6 +20,7 @@ from pydantic import (
 from cloisonne.errors import SceneError
 from cloisonne.scene.conditions.lora import LoraField
 from cloisonne.scene.conditions.translation import check_background, translated_region
+from cloisonne.scene.hires import HiresField, check_hires
 from cloisonne.scene.io import elements
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.embedded import check_embedded
@@ -38,6 +39,7 @@ MAX_REGIONS = 256
 
 SamplerName = Literal["ddim", "euler", "euler-ancestral", "heun", "dpmpp-2m", "pndm", "lcm", "tcd"]
 MethodName = Literal["reco", "bounded", "bounded-words", "isolated", "attention", "multidiffusion", "words", "caption"]
+Speed = Literal["exact", "fast"]
 Spacing = Literal["default", "karras", "leading", "trailing", "linspace", "distilled"]
 
 _Side = Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=8)]
@@ -96,6 +98,10 @@ class Scene(Value):
         region_boost: how many times the words of a region's phrase count in its region, 1 to 1,000,000, for the methods
             bounded and bounded-words; "auto" chooses it by the attention of the model (``pipelines/phrase_boost.py``).
         overlap: the rule for overlapping regions.
+        speed: "fast" reuses deep features of the network between neighbouring steps, which changes the image a little.
+        hires: a second pass at a larger size: the image is enlarged and repainted with the same regions.
+        windows: predict a canvas that is larger than the model's native size by windows of that size, which share at
+            least this fraction, in [0, 0.9], with the next one; each has the regions that lie in it.
         background: an image to change (path, data URI, PIL image, array or tensor). With regions, only they are
             repainted (inpainting); without, the whole image is changed (image-to-image).
         strength: fraction of the steps applied to the background, in [0, 1]; at 1 repainted pixels start from noise.
@@ -125,6 +131,9 @@ class Scene(Value):
     method: MethodName | None = None
     region_boost: _Boost | Literal["auto"] | None = None
     overlap: Overlap = "blend"
+    speed: Speed = "exact"
+    hires: HiresField | None = None
+    windows: float | None = Field(default=None, strict=True, ge=0, le=0.9)
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
@@ -186,6 +195,7 @@ class Scene(Value):
             raise SceneError(
                 f"strength is {self.strength}, but there is no background; give one, or leave strength out."
             )
+        check_hires(self)
         names = [region.name for region in self.regions]
         for name in self.outside.regions if self.outside else ():
             if name not in names:

@@ -74,17 +74,24 @@ def check_sizes(data: Mapping[str, Any], limits: Limits) -> None:
             raise SceneError(f"The scene has {count} {what}, but at most {most} are allowed; give fewer.")
 
 
+NATIVE = 1024
+"""Side, in pixels, of the largest canvas that a scene without a size has."""
+
+
 def check_canvas(scene: Scene, limits: Limits) -> None:
     """Raise SceneError for more steps or a larger canvas than allowed."""
     if (scene.steps or 0) > limits.steps:
         raise SceneError(f"steps is {scene.steps}, but at most {limits.steps} are allowed; give fewer.")
-    if scene.width is not None and scene.height is not None and scene.width * scene.height > limits.canvas_pixels:
-        most = round(limits.canvas_pixels**0.5)
+    enlarged = 1.0 if scene.hires is None else scene.hires.scale
+    # A model's own size is allowed; it is known only where the model is, and at most that of XL.
+    width, height = (scene.width or (enlarged > 1 and NATIVE), scene.height or (enlarged > 1 and NATIVE))
+    if width and height and width * height * enlarged**2 > limits.canvas_pixels:
+        most, times = round(limits.canvas_pixels**0.5), f", enlarged {enlarged:g} times" if enlarged > 1 else ""
         raise SceneError(
-            f"The canvas is {scene.width} x {scene.height} pixels, but at most {most} x {most} are allowed; shrink it."
+            f"The canvas is {width} x {height} pixels{times}, but at most {most} x {most} are allowed; shrink it."
         )
     for side in ("width", "height"):
-        if (getattr(scene, side) or 0) ** 2 > 4 * limits.canvas_pixels:
+        if ((getattr(scene, side) or 0) * enlarged) ** 2 > 4 * limits.canvas_pixels:
             raise SceneError(f"{side} is {getattr(scene, side)}; give at most {round(2 * limits.canvas_pixels**0.5)}.")
 
 

@@ -67,6 +67,7 @@ def scenes(draw: st.DrawFn) -> Scene:
         guidance=draw(st.none() | st.floats(0, 100)),
         guidance_interval=sorted(draw(st.tuples(fractions, fractions))),
         sampler=draw(st.sampled_from([None, "ddim", "dpmpp-2m"])),
+        speed=draw(st.sampled_from(["exact", "fast"])),
         spacing=draw(st.sampled_from(["default", "karras", "leading", "trailing", "linspace"])),
         overlap=draw(st.sampled_from(["blend", "priority", "union"])),
         background=draw(st.sampled_from([None, "photo.png", np.zeros((3, 2), np.uint8)])),

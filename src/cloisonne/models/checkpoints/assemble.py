@@ -72,11 +72,15 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
 def put(modules: list[nn.Module], placement: Placement) -> None:
     """Move the networks to their device; give them in the order in which they run."""
     for module in modules:
-        # Not diffusers' own "to", whose warnings are about other networks.
-        nn.Module.to(module, dtype=_dtype(module, placement.dtype)).eval().requires_grad_(False)
+        dtype = _dtype(module, placement.dtype)
+        if any(tensor.dtype != dtype for tensor in module.parameters()):
+            # Not diffusers' own "to", whose warnings are about other networks.
+            nn.Module.to(module, dtype=dtype)
+        module.eval().requires_grad_(False)
     if not placement.offload:
         for module in modules:
-            module.to(placement.device)
+            if any(tensor.device != placement.device for tensor in module.parameters()):
+                module.to(placement.device)
         return
     from accelerate import cpu_offload_with_hook
 

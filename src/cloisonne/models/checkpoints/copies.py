@@ -1,9 +1,9 @@
 """Copies of networks that share their tensors, so that a model can change without another one changing."""
 
 import copy
+from collections import OrderedDict
 from dataclasses import replace
-from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -17,8 +17,25 @@ def sharing_tensors(module: Module) -> Module:
 
     To change a weight of the copy, give its layer another parameter; writing into a parameter changes both.
     """
-    tensors = chain(module.parameters(), module.buffers())
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    return _shared(module, {})
+
+
+def _shared(module: Module, made: dict[int, Any]) -> Module:
+    """made: the copies of modules and configurations so far, by the originals' ids."""
+    if id(module) in made:
+        return made[id(module)]
+    copied = made[id(module)] = object.__new__(type(module))
+    own = {name: _own(value) for name, value in vars(module).items()}
+    own["_modules"] = {name: None if child is None else _shared(child, made) for name, child in module._modules.items()}
+    if (config := own.get("config")) is not None:
+        own["config"] = made.setdefault(id(config), copy.deepcopy(config))
+    vars(copied).update(own)
+    return copied
+
+
+def _own(value: Any) -> Any:
+    """A copy of a container of hooks or tensors; anything else itself."""
+    return value.copy() if type(value) in (dict, OrderedDict, set) else value
 
 
 def copied_networks(parts: Parts) -> Parts:

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from cloisonne.errors import CheckpointError, CloisonneError
 from cloisonne.models.checkpoints.json_file import read_json as read_json
+from cloisonne.models.checkpoints.mapped import MAPPED, mapped, without_random_values
 from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed, reason, unknown_entries
 
 T = TypeVar("T")
@@ -134,30 +135,45 @@ def quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def pretrained(kind: Any, path: Path, *, warn: list[str] | None = None, **options: Any) -> Any:
-    """Load a network by ``from_pretrained``, which only logs missing tensors; here they raise CheckpointError.
+def pretrained(
+    kind: Any, path: Path, *, warn: list[str] | None = None, variant: str | None = None, **options: Any
+) -> Any:
+    """Load a network whose weights are mapped (``mapped.py``), or by ``from_pretrained`` of its library.
 
-    warn: sentences about unused tensors and unknown header entries are appended to it.
+    Raises CheckpointError for missing tensors, which the libraries only log.
+
+    warn: sentences about unused tensors and unknown header entries are appended to it. variant: as
+    :func:`check_weights` returned it. options: of ``from_pretrained``.
     """
-    module, info = kind.from_pretrained(
-        path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-    )
-    if missing := sorted(map(str, info["missing_keys"])):
+    if kind.__name__ in MAPPED:
+        files = weight_files(path, _stem(path, variant), variant)
+        module, missing, unused = mapped(kind, path, files, options.get("torch_dtype", options.get("dtype")))
+    else:
+        with without_random_values():
+            module, info = kind.from_pretrained(
+                path, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant, **options
+            )
+        missing, unused = info["missing_keys"], info["unexpected_keys"]
+    if missing := sorted(map(str, missing)):
         raise CheckpointError(f'"{path}" lacks {len(missing)} tensors, such as {missing[0]}; download it again.')
-    more = sorted(name for name in map(str, info["unexpected_keys"]) if not name.endswith(UNUSED_SUFFIXES))
+    more = sorted(name for name in map(str, unused) if not name.endswith(UNUSED_SUFFIXES))
     if more and warn is not None:
         count = "1 tensor that is" if len(more) == 1 else f"{len(more)} tensors that are"
         warn.append(f'"{path}" holds {count} not used: {listed(more)}.')
     if warn is not None:
-        warn.extend(_unknown_entries(path, options.get("variant")))
+        warn.extend(_unknown_entries(path, variant))
     return module
+
+
+def _stem(member: Path, variant: str | None) -> str:
+    """The stem of the names of a member's weights."""
+    stems = ("model", "diffusion_pytorch_model")
+    return next(stem for stem in stems if any((member / name(stem, variant)).is_file() for name in (_name, _index)))
 
 
 def _unknown_entries(member: Path, variant: str | None) -> Iterator[str]:
     """Sentences about header entries of a member's weights that are no notes."""
-    stems = ("model", "diffusion_pytorch_model")
-    stem = next(stem for stem in stems if any((member / name(stem, variant)).is_file() for name in (_name, _index)))
-    for file in weight_files(member, stem, variant):
+    for file in weight_files(member, _stem(member, variant), variant):
         with safe_open(file, "pt") as opened:
             if sentence := unknown_entries(f'file "{file}"', opened.metadata() or {}):
                 yield sentence

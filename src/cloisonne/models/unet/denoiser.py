@@ -20,6 +20,7 @@ from cloisonne.core.attention.regional import (
     text_attention,
     text_bias,
 )
+from cloisonne.core.feature_reuse import DeepFeatures
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.core.region_lora import LoraScales
@@ -27,7 +28,7 @@ from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.unet import features
+from cloisonne.models.unet import deep_features, features
 from cloisonne.models.unet.injection_points import DOWN, SKIP_MID
 from cloisonne.models.unet.region_lora import Added, Lora, applying_loras, grid_of, install, with_text
 from cloisonne.models.unet.sites import on_canvas, sites_of
@@ -67,6 +68,7 @@ class UNetDenoiser:
         unet.set_attn_processor(processors)
         install(unet, self.loras)
         features.install(unet)
+        deep_features.install(unet)
 
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
@@ -82,9 +84,15 @@ class UNetDenoiser:
             raise CapabilityError(f'View "{call.rows[0].view}": a UNet has no joint attention of text and image.')
         if call.references:
             raise CapabilityError(f'View "{call.rows[0].view}": a UNet takes no reference images.')
-        with applying_loras(call), features.sharing_features(call):
-            output = self._output(call)
+        deep = call.deep if self.reuses_features else None
+        with applying_loras(call), features.sharing_features(call), deep_features.reusing(deep) as outer:
+            output = self._output(call, outer)
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)
+
+    @property
+    def reuses_features(self) -> bool:
+        """Whether it takes ``Call.deep``."""
+        return deep_features.has_deep_features(self.unet)
 
     def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:
         """The attention layers on a canvas (H, W), in the order of a forward pass."""
@@ -96,13 +104,25 @@ class UNetDenoiser:
 
         Masked text sequences cost no more: the work depends on the canvas, not on the number of texts.
         """
+        return self._cost(canvas, num_tokens)
+
+    def outer_cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
+        """As :meth:`cost`, of a forward that reuses deep features."""
+        with torch.device("meta"):
+            value = torch.empty(1, deep_features.channels(self.unet), *canvas)
+        return self._cost(canvas, num_tokens, DeepFeatures(value))
+
+    def _cost(self, canvas: tuple[int, int], num_tokens: int, deep: DeepFeatures | None = None) -> Cost:
         with torch.device("meta"):
             unet: Any = UNet2DConditionModel.from_config(self.unet.config)
+            deep_features.install(unet)
             z = torch.empty(1, self.spec.latent_channels + self.spec.extra_channels, *canvas)
             text = torch.empty(1, num_tokens, self.spec.token_width)
-            return count_cost(unet, z, torch.empty(1), text, added_cond_kwargs=added_inputs(self.spec))
+            with deep_features.reusing(deep):
+                return count_cost(unet, z, torch.empty(1), text, added_cond_kwargs=added_inputs(self.spec))
 
-    def _output(self, call: Call) -> Tensor:
+    def _output(self, call: Call, outer: bool) -> Tensor:
+        """outer: only the outer layers run, so that features which enter the encoder's blocks have no place."""
         dtype = self.unet.dtype
         down, found = ([r.to(dtype) for r in call.residuals.get(point, ())] for point in (DOWN, SKIP_MID))
         skips, mid = found[:-1], found[-1:]
@@ -117,7 +137,7 @@ class UNetDenoiser:
             down_block_additional_residuals=tuple(skips) or None,
             mid_block_additional_residual=mid[0] if mid else None,
             # A fresh list, because the UNet pops from it.
-            down_intrablock_additional_residuals=list(down) or None,
+            down_intrablock_additional_residuals=None if outer else list(down) or None,
             return_dict=False,
         )[0]
 

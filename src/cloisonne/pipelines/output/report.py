@@ -39,6 +39,7 @@ def report_of(
         "seconds": round(time.perf_counter() - began, 3),
         "forwards": run.forwards,
         "rows": run.rows,
+        "reused": run.reused,
         "dropped": list(dropped),
         "warnings": list(warnings),
         **outside,

@@ -1,0 +1,138 @@
+"""Defers imports of libraries that diffusers and transformers import but a run of the command line does not use.
+
+Half of the time from a command to its image was imports: compilers, distributed tensors, statistics. Such a module is
+a stand-in, whose names import the real module when they are called, read or inherited from.
+"""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+DEFERRED = (
+    *("scipy.integrate", "scipy.optimize", "scipy.stats", "peft", "diffusers.schedulers", "torch._dynamo"),
+    *("torch.distributed.tensor", "torch.distributed.checkpoint", "torch.distributed.fsdp"),
+    *("torch.distributed._composable", "transformers.distributed.expert_parallel"),
+    "transformers.distributed.tensor_parallel",
+)
+"""Modules that are deferred, with everything in them."""
+
+MARKS = tuple(("torch._dynamo", name) for name in ("allow_in_graph", "assume_constant_result", "disable"))
+"""Decorators of deferred modules that only mark functions for a compiler: here they return the function."""
+
+
+def defer(names: Sequence[str] = DEFERRED) -> "Finder":
+    """Defer imports of these modules in this process, except of those that are imported already."""
+    finder = Finder(names)
+    sys.meta_path.insert(0, finder)
+    return finder
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """In this context, no garbage is collected, because imports make much that stays; nor is it searched later."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
+
+
+class DeferredName:
+    """A name of a module that is not imported yet, in place of a function or class of it."""
+
+    def __init__(self, module: str, name: str, release: Callable[[str], None]) -> None:
+        """release: ends the deferral of a module."""
+        self._module, self._name, self._release = module, name, release
+
+    def _real(self) -> Any:
+        self._release(self._module)
+        return getattr(import_module(self._module), self._name)
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        if (self._module, self._name) in MARKS:
+            return args[0] if args and args[0] is not None else lambda function: function
+        return self._real()(*args, **given)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by Python itself, as in inspection
+            raise AttributeError(name)
+        return getattr(self._real(), name)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self._real(),)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return self._is_imported and isinstance(instance, self._real())
+
+    def __subclasscheck__(self, kind: type) -> bool:
+        return self._is_imported and issubclass(kind, self._real())
+
+    @property
+    def _is_imported(self) -> bool:
+        return not isinstance(sys.modules.get(self._module, None), StandIn | None)
+
+    def __or__(self, other: Any) -> Any:
+        return Any
+
+    __ror__ = __or__
+
+
+class StandIn(ModuleType):
+    """A module that is not imported yet."""
+
+    release: Callable[[str], None]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return DeferredName(self.__name__, name, self.release)
+
+
+class Finder(MetaPathFinder, Loader):
+    """Finds stand-ins for modules of these names and everything in them.
+
+    They stay until one of their names is used, or :meth:`release`.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._made: dict[str, ModuleType] = {}
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if any(_within(fullname, name) for name in self._names):
+            return ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        self._made[spec.name] = made = StandIn(spec.name)
+        made.release = self.release
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: its names are made when they are read."""
+
+    def release(self, module: str | None = None) -> None:
+        """Take the stand-ins of a module's package, or all of them, out of ``sys.modules`` and of their packages."""
+        released = [name for name in self._names if module is None or _within(module, name)]
+        self._names = tuple(name for name in self._names if name not in released)
+        for name in [name for name in self._made if any(_within(name, own) for own in released)]:
+            made = self._made.pop(name)
+            if sys.modules.get(name) is made:
+                del sys.modules[name]
+            parent, _, own = name.rpartition(".")
+            if getattr(sys.modules.get(parent), "__dict__", {}).get(own) is made:
+                delattr(sys.modules[parent], own)
+
+
+def _within(module: str, name: str) -> bool:
+    """Whether a module is of this name, or in the package of this name."""
+    return module == name or module.startswith(f"{name}.")

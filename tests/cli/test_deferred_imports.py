@@ -1,0 +1,109 @@
+"""Deferred modules are imported when they are used, and not before; their users see no difference."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloisonne.cli.deferred_imports import Finder, defer
+
+SOURCE = """
+import builtins
+builtins.heavy_was_imported = True
+
+class Kind:
+    size = 3
+
+class Error(Exception): pass
+
+def doubled(x, *, plus=0):
+    return 2 * x + plus
+"""
+
+
+@pytest.fixture
+def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Finder]:
+    """A deferred package ``heavy`` with a module ``heavy.inner``."""
+    (tmp_path / "heavy").mkdir()
+    for name in ("__init__", "inner"):
+        (tmp_path / "heavy" / f"{name}.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    finder = defer(["heavy"])
+    yield finder
+    sys.meta_path.remove(finder)
+    for name in [name for name in sys.modules if name.split(".")[0] == "heavy"]:
+        del sys.modules[name]
+    vars(sys.modules["builtins"]).pop("heavy_was_imported", None)
+
+
+def was_imported() -> bool:
+    return "heavy_was_imported" in vars(sys.modules["builtins"])
+
+
+def names() -> Any:
+    """What a library imports at its top, of a type that this test file cannot know."""
+    import heavy  # pyright: ignore[reportMissingImports]
+    import heavy.inner  # pyright: ignore[reportMissingImports]
+    from heavy.inner import Kind, doubled  # pyright: ignore[reportMissingImports]
+
+    return heavy, Kind, doubled
+
+
+USES = {
+    "a call": lambda heavy, kind, doubled: doubled(2, plus=1) == 5,
+    "an attribute": lambda heavy, kind, doubled: kind.size == 3,
+    "an object": lambda heavy, kind, doubled: kind().size == 3,
+    "a subclass": lambda heavy, kind, doubled: _subclass(kind)().size == 3,
+    "a name of the package": lambda heavy, kind, doubled: heavy.doubled(1) == 2,
+    "a module of the package": lambda heavy, kind, doubled: heavy.inner.doubled(1) == 2,
+}
+
+
+def _subclass(kind: Any) -> Any:
+    class Own(kind):
+        pass
+
+    return Own
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_use_imports_the_module(heavy: Finder, use: str) -> None:
+    found = names()
+    assert not was_imported()
+    assert USES[use](*found)
+    assert was_imported()
+    import heavy.inner as real  # pyright: ignore[reportMissingImports]
+
+    assert real.__file__.endswith("inner.py")
+    assert isinstance(real.Kind(), found[1])
+
+
+def test_nothing_is_an_instance_of_a_class_that_is_not_imported(heavy: Finder) -> None:
+    _, kind, _ = names()
+    assert not isinstance(3, kind)
+    assert not issubclass(int, kind)
+    assert (kind | int) is Any
+    assert not was_imported()
+
+
+def test_released_modules_are_found_again(heavy: Finder) -> None:
+    names()
+    heavy.release()
+    assert "heavy" not in sys.modules
+    from heavy import Kind  # pyright: ignore[reportMissingImports]
+
+    assert isinstance(Kind, type)
+
+
+def test_a_module_that_is_imported_stays(heavy: Finder) -> None:
+    import json
+
+    finder = defer(["json"])
+    try:
+        import json as again
+
+        assert again is json
+    finally:
+        sys.meta_path.remove(finder)
