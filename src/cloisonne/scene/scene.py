@@ -92,6 +92,9 @@ class Scene(Value):
         method: how regions condition the network.
         region_boost: how many times the words of a region's phrase count in its region, 1 to 1,000,000, for the methods
             bounded and bounded-words.
+        isolate: in joint attention, the fraction of the steps, from the first one, in which image tokens of a region
+            attend only to image tokens of that region; for the methods bounded, bounded-words and isolated.
+        blocks: in joint attention, 1: regions hold in every block of the network; 2: in every second one.
         overlap: the rule for overlapping regions.
         background: an image to change (path, data URI, PIL image, array or tensor). With regions, only they are
             repainted (inpainting); without, the whole image is changed (image-to-image).
@@ -121,6 +124,8 @@ class Scene(Value):
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
     method: MethodName | None = None
     region_boost: float | None = Field(default=None, strict=True, ge=1, le=1e6)
+    isolate: Fraction | None = None
+    blocks: int | None = Field(default=None, strict=True, ge=1, le=2)
     overlap: Overlap = "blend"
     background: Background | None = None
     strength: Fraction = 1.0
