@@ -173,6 +173,8 @@ SCENES = {
     "method": ({"method": "magic"}, '"magic"', "reco, bounded"),
     "region_boost": ({"region_boost": 0.5}, "region_boost is 0.5", "from 1 to 1"),
     "region_boost NaN": ({"region_boost": NAN}, "region_boost is NaN", "from 1"),
+    "isolate": ({"isolate": 1.5}, "isolate is 1.5", "from 0"),
+    "blocks": ({"blocks": 3}, "blocks is 3", "from 1 to 2"),
     "overlap": ({"overlap": "mix"}, '"mix"', "blend, priority, union"),
     "spacing": ({"spacing": "cosine"}, '"cosine"', "default, karras"),
     "eta": ({"eta": 0.5, "sampler": "euler"}, "eta is 0.5", "leave eta out"),

@@ -1,5 +1,6 @@
-"""The definition of isolated texts, entry by entry, for oracles of transformer families."""
+"""The definition of joint attention by region, entry by entry, for oracles of transformer families."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,29 +11,33 @@ from cloisonne.scene.region import Region
 
 
 class Token(NamedTuple):
-    """One token of a sequence. kind: "caption" (also an image's padding), "phrase", "pixel" or "reference".
+    """One token of a sequence. kind: "caption" (also padding), "phrase", "pixel" or "reference".
 
-    number: of the region, or of the pixel.
+    number: of the region, or of the pixel. times: how often it counts for pixels.
     """
 
     kind: str
     number: int = 0
+    times: float = 1.0
 
 
 def explicit_bias(tokens: Sequence[Token], shares: Sequence[Tensor], *, isolated: bool) -> Tensor:
     """[S, S] to add to the logits of a sequence. shares: of each region at each pixel [Q]."""
     weights = torch.stack(list(shares)).log().tolist() if shares else []
     inside = [[bool(share) for share in own] for own in shares]
-    return torch.tensor([[_entry(q, k, weights, inside, isolated) for k in tokens] for q in tokens])
+    different = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
+    table = torch.tensor([[_entry(q, k, weights, inside, isolated) for k in different] for q in different])
+    places = torch.tensor([different[token] for token in tokens])
+    return table[places][:, places]
 
 
 def _entry(query: Token, key: Token, logs: list[list[float]], inside: list[list[bool]], isolated: bool) -> float:
     regional = ("phrase", "reference")
     if query.kind in regional:
-        own = key == query or (key.kind == "pixel" and inside[query.number][key.number])
+        own = key[:2] == query[:2] or (key.kind == "pixel" and inside[query.number][key.number])
         return 0.0 if own else -torch.inf
     if query.kind == "pixel" and key.kind in regional:
-        return logs[key.number][query.number]
+        return logs[key.number][query.number] + math.log(key.times)
     if query.kind == key.kind == "pixel" and isolated:
         pairs = [(own[query.number], own[key.number]) for own in inside]
         return 0.0 if any(a and b for a, b in pairs) or not any(a or b for a, b in pairs) else -torch.inf

@@ -190,6 +190,17 @@ class Drawing:
             "attention; methods bounded and bounded-words. Default: 1000."
         ),
     ] = None
+    isolate: Annotated[
+        float | None,
+        typer.Option(
+            help="Fraction of the steps, from the first one, in which regions of the image attend only to themselves; "
+            "transformers. Default: 0.15."
+        ),
+    ] = None
+    blocks: Annotated[
+        int | None,
+        typer.Option(help="Regions hold in every block of a transformer (1) or in every second one (2). Default: 1."),
+    ] = None
 
     def given(self, *, several: bool = False, **more: Any) -> dict[str, Any]:
         """The options that are set, and ``more``, as scene fields.

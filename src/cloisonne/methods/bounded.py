@@ -11,11 +11,18 @@ No text describes what is elsewhere. A text encoder spreads words to all later t
 phrase in the text of other pixels is drawn there too: isolated texts matter most (3DIS-FLUX, arXiv 2501.05131). For
 the same reason the caption leaves out words that name a region. A region smaller than a cell of a coarse attention grid
 counts fully in the cell that holds most of it.
+
+In joint attention a text shares its softmax with the image. Its counts are scaled to add up to its number of tokens, so
+that text and image are balanced as the network was trained, while a token of the phrase counts ``boost`` times as often
+as the others. The texts of regions leave out their padding, of which there are hundreds of tokens; that of the caption
+counts everywhere.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
 
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.errors import CapabilityError
@@ -37,6 +44,9 @@ REPEATS = 2
 _ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
 _JOINING = r"(?:(?:[,;\s]|\b(?:and|or|with)\b)+)?"
 
+
+Counts: TypeAlias = tuple[tuple[int, int, float], ...]
+"""(start, stop, times) of the tokens of a text that count several times."""
 
 BOOSTED = ("bounded", "bounded-words")
 """The methods that read ``Scene.region_boost``."""
@@ -63,13 +73,17 @@ class Bounded:
     def compile(self, layout: Layout, ctx: Context) -> Fragment:
         """A sequence for the caption and one for each region, shared by the rule of overlap."""
         caption = _without(ctx.scene.caption, layout.parts)
-        rest = tokens_of(ctx.encoder.text(caption), layout.rest if layout.parts else None)
-        own = [self._tokens(part, caption, ctx) for part in layout.parts]
-        text = Conditioning(tokens=(rest, *own))
+        texts = [self._text(part, caption, ctx) for part in layout.parts]
+        if layout.parts and ctx.model.spec.joint:
+            text = _joint(ctx.encoder.text(caption), layout, texts, ctx)
+        else:
+            rest = tokens_of(ctx.encoder.text(caption), layout.rest if layout.parts else None)
+            own = [_tokens(text, counts, part) for part, (text, counts) in zip(layout.parts, texts, strict=True)]
+            text = Conditioning(tokens=(rest, *own))
         return Fragment(text=text, summary=_summary(ctx.scene.caption, layout.parts, ctx), parts=layout.parts)
 
-    def _tokens(self, part: Part, caption: str, ctx: Context) -> Tokens:
-        """The text of a region; its phrase is at the end."""
+    def _text(self, part: Part, caption: str, ctx: Context) -> tuple[EncodedText, Counts]:
+        """The text of a region, whose phrase is at the end, and how often the tokens of the phrase count."""
         boost = ctx.scene.region_boost
         if boost is None or boost == "auto":
             boost = self.boost
@@ -81,11 +95,46 @@ class Bounded:
             again = []
         encoded = ctx.encoder.text_pieces([*before, *phrase, *again], part.name)
         if boost == 1:
-            return Tokens(encoded.tokens, mask=part.share, peak=True, ids=encoded.ids, region=part.name)
+            return encoded, ()
         places = _places(encoded, ctx, part.name)
         boosted = [k for k, piece in enumerate([*phrase, *again], len(before)) if piece is not comma]
-        counts = tuple((start, stop, boost) for start, stop in _merged(span for k in boosted for span in places[k]))
-        return Tokens(encoded.tokens, mask=part.share, counts=counts, peak=True, ids=encoded.ids, region=part.name)
+        return encoded, tuple((start, stop, boost) for start, stop in _merged(s for k in boosted for s in places[k]))
+
+
+def _tokens(encoded: EncodedText, counts: Counts, part: Part) -> Tokens:
+    """The text of a region as a sequence of its own."""
+    return Tokens(encoded.tokens, mask=part.share, counts=counts, peak=True, ids=encoded.ids, region=part.name)
+
+
+def _joint(
+    caption: EncodedText, layout: Layout, texts: Sequence[tuple[EncodedText, Counts]], ctx: Context
+) -> Conditioning:
+    """The texts of joint attention. A region that alone takes the whole canvas has its own padding."""
+    parts = layout.parts
+    if len(parts) == 1 and bool((parts[0].share == 1).all()):
+        ((text, counts),) = texts
+        whole = Tokens(text.tokens, counts=_balanced(counts, text), region=parts[0].name)
+        return Conditioning(tokens=(whole,), joint=ctx.joint_options())
+    words, padding = Tokens(caption.without_padding, bias_mask=layout.rest), Tokens(caption.padding)
+    own = [
+        Tokens(text.without_padding, mask=part.share, counts=_balanced(counts, text), peak=True, region=part.name)
+        for part, (text, counts) in zip(parts, texts, strict=True)
+    ]
+    shared = (words, padding) if len(padding.value) else (words,)
+    return Conditioning(tokens=(*shared, *own), joint=ctx.joint_options())
+
+
+def _balanced(counts: Counts, text: EncodedText) -> Counts:
+    """Counts of all tokens of a text but its padding, in the same ratios, that add up to the number of these tokens."""
+    if not counts:
+        return ()
+    length = len(text.without_padding)
+    others = length - sum(stop - start for start, stop, _ in counts)
+    scale = length / (others + sum((stop - start) * times for start, stop, times in counts))
+    ends = [(0, 0, 0.0), *counts, (length, length, 0.0)]
+    between = ((first[1], second[0], scale) for first, second in pairwise(ends))
+    own = ((start, stop, times * scale) for start, stop, times in counts)
+    return tuple(sorted(span for span in (*own, *between) if span[0] < span[1]))
 
 
 def idle_boost(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:

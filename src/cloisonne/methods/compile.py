@@ -13,10 +13,10 @@ from cloisonne.core.refines import Clamp
 from cloisonne.methods.base import Method
 from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.contribution import ConditionKind, Contribution
-from cloisonne.methods.guidance import guidance_warnings
 from cloisonne.methods.kinds import KINDS, check_region, check_scene, given_kinds
 from cloisonne.methods.layout import Layout, Part, Placed, layout
 from cloisonne.methods.region_options import idle, warnings
+from cloisonne.methods.scene_warnings import guidance_warnings, joint_warnings
 from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.prompt import switches
 from cloisonne.scene.region import Region
@@ -79,6 +79,7 @@ def compile(method: Method, placed: Sequence[Placed], ctx: Context) -> Compiled:
         dropped=dropped,
         warnings=(
             *guidance_warnings(ctx.scene, ctx.model),
+            *joint_warnings(ctx.scene, ctx.model),
             *(text for p in used for text in warnings(p.region, ctx.scene, ctx.model)),
             *(text for kind in KINDS.values() for text in kind.warnings(ctx.scene, used, ctx.model)),
         ),

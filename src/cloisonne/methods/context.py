@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloisonne.core.attention.joint import JointOptions
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval, Tokens
 from cloisonne.methods.encoder import Encoder
@@ -17,6 +18,10 @@ from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Frame
 from cloisonne.scene.shapes.masks import Mask
+
+ISOLATE = 0.15
+"""For this fraction of the steps, image tokens of a region attend only to image tokens of the region; 10 to 20 % in
+3DIS-FLUX (arXiv 2501.05131). Not measured here."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +90,11 @@ class Context:
         # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.
         free = F.adaptive_max_pool2d(1 - keep[None], known.shape[-2:])
         return Conditioning(channels=torch.cat([free.to(known), known]), micro=micro)
+
+    def joint_options(self) -> JointOptions:
+        """How regions hold in joint attention, by the scene and the defaults."""
+        isolate, blocks = self.scene.isolate, self.scene.blocks
+        return JointOptions(isolate=ISOLATE if isolate is None else isolate, every=1 if blocks is None else blocks)
 
     def tensor(self, mask: Mask) -> Tensor:
         """A mask [H, W] as a tensor on the model's device."""

@@ -12,29 +12,16 @@ its own, as the network was trained.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from cloisonne.core.attention.joint import JointOptions
 from cloisonne.core.plan import Conditioning, Tokens
 from cloisonne.methods.base import Fragment
 from cloisonne.methods.context import Context, tokens_of
 from cloisonne.methods.layout import Layout, Part, Placed
 from cloisonne.scene.prompt import pieces
 
-ISOLATE = 0.15
-"""For this fraction of the steps, image tokens of a region attend only to image tokens of the region."""
 
-
-@dataclass(frozen=True, kw_only=True)
 class Isolated:
-    """The caption and the regions' phrases as isolated texts of one joint attention.
-
-    isolate: for this fraction of the steps, from the first one, image tokens attend only to image tokens of their
-    regions. every: regions hold in every ``every``-th block of the network.
-    """
-
-    isolate: float = ISOLATE
-    every: int = 1
+    """The caption and the regions' phrases as isolated texts of one joint attention."""
 
     def fitting(self, placed: Sequence[Placed], ctx: Context) -> list[Placed]:
         """All: each region has a text of its own."""
@@ -52,7 +39,7 @@ class Isolated:
             return Fragment(text=text, summary=whole.phrase, parts=parts)
         text = Conditioning(
             tokens=(tokens_of(ctx.encoder.text(caption)), *(_phrase(part, ctx) for part in parts)),
-            joint=JointOptions(isolate=self.isolate, every=self.every) if parts else None,
+            joint=ctx.joint_options() if parts else None,
         )
         return Fragment(text=text, summary=caption or _summary(parts, ctx), parts=parts)
 

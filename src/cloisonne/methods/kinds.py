@@ -41,13 +41,9 @@ KINDS: dict[str, ConditionKind] = {
             support.by_family(support.WITH_POSITIONS, sdxl=support.NOT_XL, pbe=support.NO_TEXT)
             | support.on_transformers(support.NOT_JOINT),
         ),
-        replace(_phrase("bounded", options.MASKED, support.OF_UNETS), warnings=bounded.idle_boost),
-        _phrase("bounded-words", options.MASKED, support.OF_UNETS),
-        _phrase(
-            "isolated",
-            options.ISOLATED,
-            support.by_family(support.NOT_CROSS, pbe=support.NO_TEXT),
-        ),
+        replace(_phrase("bounded", options.MASKED), warnings=bounded.idle_boost),
+        _phrase("bounded-words", options.MASKED),
+        _phrase("isolated", options.ISOLATED, support.by_family(support.NOT_CROSS, pbe=support.NO_TEXT)),
         _phrase("attention", options.MASKED, support.OF_UNETS),
         _phrase("multidiffusion", options.MASKED),
         _phrase("words", options.BY_WORDS),

@@ -19,7 +19,8 @@ class NetSpec:
     vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
     prediction: what its output means. patch: side of the square of latent pixels that is one image token; 1 for UNets.
-    takes_references: whether reference images are further image tokens.
+    takes_references: whether reference images are further image tokens. joint: whether text and image are one sequence
+    with one softmax, whose network takes the masks of ``JointLayout``.
     """
 
     latent: str
@@ -34,6 +35,7 @@ class NetSpec:
     prediction: Parameterization
     patch: int = 1
     takes_references: bool = False
+    joint: bool = False
 
     @classmethod
     def from_unet(

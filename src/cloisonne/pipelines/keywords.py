@@ -37,6 +37,8 @@ class DrawingFields(TypedDict, total=False):
     eta: float | None
     method: MethodName | None
     region_boost: float | Literal["auto"] | None
+    isolate: float | None
+    blocks: int | None
     overlap: Overlap | None
     speed: Speed | None
     hires: Any

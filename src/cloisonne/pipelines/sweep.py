@@ -32,6 +32,8 @@ SCENE_OPTIONS = (
     "eta",
     "method",
     "region_boost",
+    "isolate",
+    "blocks",
     "speed",
     "overlap",
     "strength",

@@ -97,6 +97,9 @@ class Scene(Value):
         method: how regions condition the network.
         region_boost: how many times the words of a region's phrase count in its region, 1 to 1,000,000, for the methods
             bounded and bounded-words; "auto" chooses it by the attention of the model (``pipelines/phrase_boost.py``).
+        isolate: in joint attention, the fraction of the steps, from the first one, in which image tokens of a region
+            attend only to image tokens of that region; for the methods bounded, bounded-words and isolated.
+        blocks: in joint attention, 1: regions hold in every block of the network; 2: in every second one.
         overlap: the rule for overlapping regions.
         speed: "fast" reuses deep features of the network between neighbouring steps, which changes the image a little.
         hires: a second pass at a larger size: the image is enlarged and repainted with the same regions.
@@ -130,6 +133,8 @@ class Scene(Value):
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
     method: MethodName | None = None
     region_boost: _Boost | Literal["auto"] | None = None
+    isolate: Fraction | None = None
+    blocks: int | None = Field(default=None, strict=True, ge=1, le=2)
     overlap: Overlap = "blend"
     speed: Speed = "exact"
     hires: HiresField | None = None

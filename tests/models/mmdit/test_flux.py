@@ -124,16 +124,23 @@ def test_add_ons_of_stable_diffusion_are_refused(folder: Path, options: dict[str
 @pytest.mark.parametrize(
     ("scene", "advice"),
     [
-        *((SCENE.replace(method=method), "choose the method isolated") for method in ("bounded", "attention", "reco")),
+        *((SCENE.replace(method=method), "choose the method isolated") for method in ("attention", "reco")),
         (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "fuse it for the whole image"),
         (SCENE.replace(regions=(CAT.replace(control=Control(kind="canny", image="edges.png")),)), "another family"),
         (SCENE.replace(regions=(Region(name="pet", box=(0, 0, 0.5, 0.5), exemplar="cat.png"),)), "another family"),
     ],
-    ids=["bounded", "attention", "reco", "lora", "control", "exemplar"],
+    ids=["attention", "reco", "lora", "control", "exemplar"],
 )
 def test_conditions_that_it_does_not_support_are_refused(model: Model, scene: Scene, advice: str) -> None:
     with pytest.raises(CapabilityError, match=rf'^Region "pet": .*\(FLUX.1\).*{advice}'):
         explain(scene, model)
+
+
+@pytest.mark.parametrize("option", [{"isolate": 0.5}, {"blocks": 2}], ids=["isolate", "blocks"])
+def test_options_of_joint_attention_are_warned_of_on_unets(tiny: Model, option: dict[str, Any]) -> None:
+    (name,) = option
+    warnings = explain(SCENE.replace(method="bounded", width=64, **option), tiny).warnings
+    assert [text for text in warnings if text.startswith(f"{name} changes nothing here")]
 
 
 def test_isolated_is_refused_on_unets(tiny: Model) -> None:

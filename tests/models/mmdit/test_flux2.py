@@ -129,11 +129,11 @@ def test_add_ons_of_stable_diffusion_are_refused(folder: Path, options: dict[str
 @pytest.mark.parametrize(
     ("scene", "advice"),
     [
-        *((SCENE.replace(method=method), "choose the method isolated") for method in ("bounded", "attention", "reco")),
+        *((SCENE.replace(method=method), "choose the method isolated") for method in ("attention", "reco")),
         (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "fuse it"),
         (SCENE.replace(regions=(CAT.replace(control=Control(kind="canny", image="edges.png")),)), "another family"),
     ],
-    ids=["bounded", "attention", "reco", "lora", "control"],
+    ids=["attention", "reco", "lora", "control"],
 )
 def test_conditions_that_it_does_not_support_are_refused(model: Model, scene: Scene, advice: str) -> None:
     with pytest.raises(CapabilityError, match=rf'^Region "pet": .*\(FLUX.2 klein\).*{advice}'):

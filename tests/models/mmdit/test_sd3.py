@@ -120,7 +120,7 @@ def test_an_image_larger_than_its_positions_is_refused(models: dict[str, Model])
             run(SCENE.replace(width=side + 16), models[MEDIUM])
 
 
-@pytest.mark.parametrize("method", ["bounded", "attention", "reco"])
+@pytest.mark.parametrize("method", ["attention", "reco"])
 def test_methods_of_unets_are_refused(models: dict[str, Model], method: str) -> None:
     with pytest.raises(CapabilityError, match=r'^Region "pet": .*\(Stable Diffusion 3\).*choose the method isolated'):
         explain(SCENE.replace(method=method), models["3"])
@@ -155,6 +155,7 @@ def test_weights_of_words_change_their_tokens_alone(models: dict[str, Model], ki
     plain, weighted = (text.encode(pieces(written)) for written in ("a red car", "a (red:1.5) car"))
     changed = (plain.tokens != weighted.tokens).any(1).nonzero().flatten().tolist()
     assert changed == [2] if kind == "without T5" else [2, 5 + 1]
+    assert [place for start, stop in weighted.word_spans[1] for place in range(start, stop)] == changed
     assert plain.used == weighted.used == (5 if kind == "without T5" else 5 + 4)
     assert len(plain.tokens) == text.length == CLIP_LENGTH + T5_LENGTH
     assert plain.pooled is not None

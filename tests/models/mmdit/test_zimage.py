@@ -91,11 +91,11 @@ def test_the_network_of_omni_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scene", "advice"),
     [
-        *((SCENE.replace(method=method), "choose the method isolated") for method in ("bounded", "attention", "reco")),
+        *((SCENE.replace(method=method), "choose the method isolated") for method in ("attention", "reco")),
         (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "fuse it"),
         (SCENE.replace(regions=(Region(name="pet", box=(0, 0, 0.5, 0.5), exemplar="cat.png"),)), "another family"),
     ],
-    ids=["bounded", "attention", "reco", "lora", "exemplar"],
+    ids=["attention", "reco", "lora", "exemplar"],
 )
 def test_conditions_that_it_does_not_support_are_refused(model: Model, scene: Scene, advice: str) -> None:
     with pytest.raises(CapabilityError, match=rf'^Region "pet": .*\(Z-Image\).*{advice}'):

@@ -31,12 +31,14 @@ class Segment:
 
     weight: [Q] >= 0, how much the segment counts at each image token; None for a caption, which counts everywhere.
     counts: (start, stop, times): these tokens of the segment count ``times`` > 0 times for image tokens.
+    rest: whether it is a caption that counts where no region is; it counts everywhere where regions do not hold.
     """
 
     start: int
     stop: int
     weight: Float[Tensor, " Q"] | None = None
     counts: tuple[tuple[int, int, float], ...] = ()
+    rest: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,11 @@ class JointLayout:
 
     def without_regions(self) -> "JointLayout":
         """The same sequence, in which no segment of a region counts anywhere."""
-        masked = (replace(own, weight=own.weight * 0) if own.weight is not None else own for own in self.segments)
-        return JointLayout(tuple(masked), self.image)
+
+        def changed(own: Segment) -> Segment:
+            return own if own.weight is None else replace(own, weight=None if own.rest else own.weight * 0)
+
+        return JointLayout(tuple(map(changed, self.segments)), self.image)
 
     def bias(self) -> Float[Tensor, "S S"]:
         """[S, S] to add to the logits of each query (rows) and key (columns): 0, log w, or -inf."""
@@ -96,8 +101,7 @@ class QueryGroup:
     """Queries that attend to the same keys: indices [n] and [m] into the sequence.
 
     ``bias @ columns.T``, of bias [n, R] and columns [m, R], is added to the logits: for each segment with weights their
-    logarithms and 1 at its keys, for each counted span 1 and the logarithm of its times there. Both are None where that
-    is 0.
+    logarithms and 1 at its keys; for all counts together 1 and their logarithms. Both are None where that is 0.
     """
 
     queries: Int[Tensor, " n"]
@@ -166,13 +170,15 @@ def _factors(
 ) -> tuple[Float[Tensor, "n R"], Float[Tensor, "m R"]] | tuple[()]:
     """The bias of some image tokens and the columns of their keys; () where all weights and counts are 1."""
     factors: list[tuple[Tensor, Tensor]] = []
+    counted = torch.zeros(len(keys))
     for own in segments:
         weight = torch.ones(int(inside.sum())) if own.weight is None else own.weight.cpu()[inside].float()
         if not bool((weight == 1).all()):
             factors.append((weight.log(), ((keys >= own.start) & (keys < own.stop)).float()))
         for start, stop, times in own.counts:
-            counted = (keys >= own.start + start) & (keys < own.start + stop)
-            factors.append((torch.ones(len(weight)), counted.float() * math.log(times)))
+            counted[(keys >= own.start + start) & (keys < own.start + stop)] = math.log(times)
+    if bool(counted.any()):
+        factors.append((torch.ones(int(inside.sum())), counted))
     if not factors:
         return ()
     return torch.stack([bias for bias, _ in factors], 1), torch.stack([column for _, column in factors], 1)

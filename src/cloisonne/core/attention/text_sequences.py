@@ -141,6 +141,14 @@ class TextSequences:
             scaled[[i for i in own if i not in peaks]] *= ((1 - after) / (1 - before).clamp_min(1e-6)).clamp(0, 1)
         return scaled
 
+    def weights(self, grid: tuple[int, int]) -> Float[Tensor, "T Q"]:
+        """[T, Q]: how much each text counts at each pixel, in one softmax of all: its mask, 1 where it has none.
+
+        With ``peak`` as in :meth:`shares`.
+        """
+        weights = torch.stack([text.weight(grid) for text in self.texts])
+        return self._scaled(weights) if any(text.peak for text in self.texts) else weights
+
     def biases(self, grid: tuple[int, int]) -> list[Tensor | None]:
         """[Q, N] or [1, N] of each text, or None."""
         if grid not in self._biases:

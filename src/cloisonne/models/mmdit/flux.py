@@ -43,6 +43,7 @@ def flux_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predic
         native_latent=NATIVE // vae_factor,
         prediction=prediction,
         patch=PATCH,
+        joint=True,
     )
 
 

@@ -52,6 +52,7 @@ def flux2_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predi
         native_latent=NATIVE // vae_factor,
         prediction=prediction,
         takes_references=True,
+        joint=True,
     )
 
 

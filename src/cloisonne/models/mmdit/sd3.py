@@ -39,6 +39,7 @@ def sd3_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predict
         native_latent=config["sample_size"],
         prediction=prediction,
         patch=config["patch_size"],
+        joint=True,
     )
 
 

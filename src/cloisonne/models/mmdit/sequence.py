@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -18,12 +18,14 @@ from cloisonne.core.attention.joint import (
     query_groups,
 )
 from cloisonne.core.attention.references import Reference
-from cloisonne.core.attention.text_sequences import TextSequence
+from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Call
 from cloisonne.errors import CapabilityError
 
 Order = Literal["text first", "image first"]
 """The order of the sequence: [text, image] in FLUX, [image, text] in Stable Diffusion 3 and Z-Image."""
+Counts: TypeAlias = tuple[tuple[int, int, float], ...]
+"""(start, stop, times) of tokens that count several times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +81,8 @@ def _sequence(
 ) -> RowSequence:
     texts = sorted((text for text in call.texts.texts if text.row == row), key=lambda text: text.mask is not None)
     for text in texts:
-        if text.bias_masks or text.loras:
-            what = "LoRAs by region" if text.loras else "masks of single tokens"
+        if text.loras or (text.bias_masks and text.mask is not None):
+            what = "LoRAs by region" if text.loras else "masks of single tokens of a text that has a mask"
             raise CapabilityError(f'View "{call.rows[row].view}": this network takes no {what}.')
     lengths = tuple(len(text.value) for text in texts)
     has_caption = any(text.mask is None for text in texts)
@@ -89,9 +91,10 @@ def _sequence(
     after_image = -num_image % multiple
     start = 0 if order == "text first" else num_image + after_image
     segments: list[Segment] = []
-    for text, length in zip(texts, map(sum, zip(lengths, padding, strict=True)), strict=True):
-        segments.append(Segment(start, start + length, None if text.mask is None else text.weight(grid)))
-        start += length
+    weights = TextSequences(texts, len(call.rows)).weights(grid)
+    for text, weight, *parts in zip(texts, weights, lengths, padding, strict=True):
+        segments += _segments(text, weight, start, sum(parts), grid)
+        start += sum(parts)
     first = start if order == "text first" else 0
     image = (first, first + num_image)
     if after_image:
@@ -105,3 +108,31 @@ def _sequence(
         end += len(own)
     tokens = torch.cat([text.value for text in texts])
     return RowSequence(tokens, lengths, padding, JointLayout(tuple(segments), image))
+
+
+def _segments(
+    text: TextSequence, weight: Float[Tensor, " Q"], start: int, length: int, grid: tuple[int, int]
+) -> list[Segment]:
+    """A text of ``length`` tokens, with its padding, from ``start``: one segment, or several of different masks.
+
+    weight: of the whole text. Tokens of a text without a mask that have a mask of their own are a caption of the rest.
+    """
+    if text.mask is not None:
+        return [Segment(start, start + length, weight, text.counts)]
+    found: list[Segment] = []
+    done = 0
+    for first, last, mask in sorted(text.bias_masks, key=lambda span: span[0]):
+        if done < first:
+            found.append(Segment(start + done, start + first, None, _within(text.counts, done, first)))
+        own = TextSequence(text.row, text.value, mask).weight(grid) * weight
+        found.append(Segment(start + first, start + last, own, _within(text.counts, first, last), rest=True))
+        done = last
+    if done < length:
+        found.append(Segment(start + done, start + length, None, _within(text.counts, done, length)))
+    return found
+
+
+def _within(counts: Counts, first: int, last: int) -> Counts:
+    """The counts of the tokens ``first .. last`` of a text, from ``first``."""
+    cut = ((max(start, first) - first, min(stop, last) - first, times) for start, stop, times in counts)
+    return tuple((start, stop, times) for start, stop, times in cut if start < stop)

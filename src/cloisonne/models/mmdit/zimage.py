@@ -45,6 +45,7 @@ def zimage_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, pred
         native_latent=NATIVE // vae_factor,
         prediction=prediction,
         patch=PATCH,
+        joint=True,
     )
 
 

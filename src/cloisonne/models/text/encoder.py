@@ -34,6 +34,11 @@ class EncodedText:
         """[M, D]: the tokens that are no padding."""
         return self.tokens[: self.used]
 
+    @property
+    def padding(self) -> Tensor:
+        """[N - M, D]: the tokens that are padding."""
+        return self.tokens[len(self.without_padding) :]
+
 
 @runtime_checkable
 class TextEncoder(Protocol):

@@ -107,8 +107,11 @@ class Sd3TextEncoder:
         clip_ids, clip_ends = self._clips[0].token_ids(text)
         clip_used = min(len(clip_ids) + 2, self._clips[0].length)
         t5_used = 0 if self._t5 is None else count + 1
+        spans = self._spans(pieces, clip_ends, text, clip_used)
         if blank:
-            return EncodedText(tokens=self._zeros(), pooled=self._no_pooled(), used=clip_used + t5_used)
+            return EncodedText(
+                tokens=self._zeros(), pooled=self._no_pooled(), word_spans=spans, used=clip_used + t5_used
+            )
         clip, t5, pooled = self._plain(text)
         if any(piece.weight != 1 for piece in pieces):
             empty = self._plain("")
@@ -116,7 +119,19 @@ class Sd3TextEncoder:
             if self._t5 is not None:
                 t5 = weighted(t5, empty.t5, _weights(pieces, self._t5.token_ids(text)[1], first=0, length=len(t5)))
         tokens = torch.cat([clip[:clip_used], t5[:t5_used], clip[clip_used:], t5[t5_used:]])
-        return EncodedText(tokens=tokens, pooled=pooled, used=clip_used + t5_used)
+        return EncodedText(tokens=tokens, pooled=pooled, word_spans=spans, used=clip_used + t5_used)
+
+    def _spans(
+        self, pieces: Sequence[Piece], clip_ends: Sequence[int], text: str, clip_used: int
+    ) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Where each piece is in CLIP's text, behind its start token and as far as it is read, and in T5's."""
+        most = clip_used - 2
+        of_clip = [(1 + min(a, most), 1 + min(b, most)) for a, b in spans_of(pieces, clip_ends)]
+        if self._t5 is None:
+            return tuple((span,) for span in of_clip)
+        of_t5 = [(clip_used + a, clip_used + b) for a, b in spans_of(pieces, self._t5.token_ids(text)[1])]
+        found = zip(of_clip, of_t5, strict=True)
+        return tuple(tuple(span for span in both if span[0] < span[1]) for both in found)
 
     def count(self, text: str) -> int:
         """The tokens that a plain text takes, of T5 without its end token, or without T5 of CLIP."""

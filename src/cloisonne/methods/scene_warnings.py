@@ -1,4 +1,6 @@
-"""Warnings about a scene's guidance, on models that take its scale as an input."""
+"""Warnings about fields of a scene that change nothing on a model, or by a method."""
+
+from collections.abc import Iterator
 
 from cloisonne.models.model import Model
 from cloisonne.scene.scene import Scene
@@ -21,3 +23,21 @@ def guidance_warnings(scene: Scene, model: Model) -> tuple[str, ...]:
         for field, is_set in _NEEDS_NULL.items()
         if is_set(scene)
     )
+
+
+_IN_JOINT_ATTENTION = ("isolated", "bounded", "bounded-words")
+"""The methods whose regions are masks of joint attention."""
+
+
+def joint_warnings(scene: Scene, model: Model) -> Iterator[str]:
+    """A warning about each option of joint attention that changes nothing."""
+    for name in ("isolate", "blocks"):
+        if getattr(scene, name) is None:
+            continue
+        if not model.spec.joint:
+            yield f'{name} changes nothing here: "{model.name}" has no joint attention of text and image; leave it out.'
+        elif scene.method not in _IN_JOINT_ATTENTION:
+            yield (
+                f'{name} changes nothing here: the method "{scene.method}" has no regions in joint attention; choose '
+                "isolated or bounded."
+            )
