@@ -116,7 +116,8 @@ KINDS: dict[str, ConditionKind] = {
                 sdxl=support.NOT_TRANSLATED,
                 pbe=support.NOT_TRANSLATED,
             )
-            | support.on_transformers(support.NOT_TRANSLATED),
+            | support.on_transformers(support.NOT_TRANSLATED)
+            | {"flux2": support.REFERENCED},
             options=options.OF_CONCEPT,
             details=lambda owner: (),  # its preset is, which translations check
             lacks=lambda model, preset: f"cannot do concept by the preset {preset}",

@@ -120,7 +120,13 @@ LEARNED_EITHER = Support(
     WITH_EITHER.option,
     met=_learns,
 )
-NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x')
+NOT_TRANSLATED = Support("no", 'load "builtin", a Stable Diffusion 1.x or 2.x, or FLUX.2 klein')
+REFERENCED = Support(
+    'preset "flow"',
+    'choose the preset "flow" of translating',
+    met=lambda model, detail: detail == "flow",
+)
+"""Of concepts, on networks that take reference images."""
 
 TEXT: Supports = {"pbe": NO_TEXT}
 """Of conditions that need only text: the families whose ``supports`` name them."""
