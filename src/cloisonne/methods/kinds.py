@@ -86,7 +86,8 @@ KINDS: dict[str, ConditionKind] = {
         ),
         ConditionKind(
             name="control",
-            supports=support.by_family(support.WITH_ADAPTER, pbe=support.NO_TEXT),
+            supports=support.by_family(support.WITH_ADAPTER, pbe=support.NO_TEXT)
+            | dict.fromkeys(("flux", "sd3", "zimage"), support.WITH_CONTROLNET),
             options=options.MASKED,
             contribute=control.contribute,
             details=control.kinds_of,

@@ -88,6 +88,13 @@ WITH_ADAPTER = Support(
     option="--adapter {kind}=PATH",
     met=_has_control,
 )
+WITH_CONTROLNET = Support(
+    "with a ControlNet of its kind",
+    "load one",
+    python='load(..., adapters={"{kind}": FOLDER})',
+    option="--adapter {kind}=FOLDER",
+    met=_has_control,
+)
 WITH_LORA = Support(
     "with a LoRA of its name",
     "load it",

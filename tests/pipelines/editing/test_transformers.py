@@ -1,6 +1,5 @@
 """Edits on diffusion transformers: FlowEdit as published, masks by region, several edits at once, and the rest kept."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -45,8 +44,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module", params=WRITERS)
-def model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[Model]:
-    yield load(folders[request.param])
+def model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Model:
+    return load(folders[request.param])
 
 
 def photo(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
