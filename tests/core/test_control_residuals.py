@@ -1,6 +1,7 @@
 """ControlNets: one forward a step for all rows that need them, their residuals masked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -31,10 +32,18 @@ class Side:
         self.rows: list[int] = []
 
     def __call__(
-        self, z: Tensor, step: Step, text: Tensor, image: Tensor, pooled: Tensor | None, size: Tensor | None
+        self,
+        z: Tensor,
+        step: Step,
+        texts: Sequence[Tensor],
+        image: Tensor,
+        pooled: Tensor | None,
+        micro: Any,
+        weights: Tensor,
     ) -> tuple[Tensor, ...]:
         assert pooled is None
-        assert size is None
+        assert not micro
+        text = torch.stack(list(texts))
         self.rows.append(len(z))
         return tuple(text[:, :1, :1, None].expand(-1, channels, side, side) for channels, side in LEVELS)
 

@@ -12,6 +12,7 @@ const KINDS: Record<Kind, { title: string; usual: string; labels: Record<string,
     title: "How edits are made",
     usual: "follow",
     labels: {
+      flow: "FlowEdit: without inversion",
       follow: "follow: shared canvas",
       mrgd: "MRGD, our settings",
       official: "MRGD as published",
@@ -22,7 +23,7 @@ const KINDS: Record<Kind, { title: string; usual: string; labels: Record<string,
   translating: {
     title: "How concepts are transferred",
     usual: "fast",
-    labels: { fast: "fast: nothing is learned", learned: "learned", vct: "VCT, the paper", "vct-code": "VCT, the authors' code" },
+    labels: { fast: "fast: nothing is learned", flow: "FlowEdit: without inversion", learned: "learned", vct: "VCT, the paper", "vct-code": "VCT, the authors' code" },
   },
 };
 
@@ -30,8 +31,13 @@ function given(kind: Kind): Settings {
   return (store.scene.value[kind] as Settings | undefined) ?? {};
 }
 
+/** The preset where none is chosen: a given image is edited without inversion. */
+function usualOf(kind: Kind): string {
+  return kind === "editing" && store.scene.value.background ? "flow" : KINDS[kind].usual;
+}
+
 function choose(kind: Kind, settings: Settings): void {
-  const { usual } = KINDS[kind];
+  const usual = usualOf(kind);
   const next = { ...settings, preset: settings.preset ?? usual };
   const own = next.preset === usual && Object.keys(next).length === 1 ? undefined : next;
   store.change((doc) => updateScene(doc, { [kind]: own }), `scene ${kind} ${Object.keys(next).join()}`);
@@ -62,10 +68,10 @@ function Setting({ kind, field, usual }: { kind: Kind; field: string; usual: unk
 }
 
 function Preset({ kind }: { kind: Kind }) {
-  const { title, usual, labels } = KINDS[kind];
+  const { title, labels } = KINDS[kind];
   const presets = store.schema.value.presets[kind] ?? {};
   const own = given(kind);
-  const preset = own.preset ?? usual;
+  const preset = own.preset ?? usualOf(kind);
   const choices = Object.keys(presets).map((value) => ({ value, label: labels[value] ?? value }));
   const changed = Object.keys(own).filter((field) => field !== "preset").length;
   return (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
-from cloisonne.core.control_residuals import ControlNetRow, control_batches, residuals_of
+from cloisonne.core.control_residuals import ControlNetRow, InjectionPoint, control_batches, residuals_of
 from cloisonne.core.feature_reuse import EXACT, DeepFeatures, FeatureCaches
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Row, Step, Tokens, View
 from cloisonne.core.region_lora import BatchLoras, RegionLora, split
@@ -88,7 +88,7 @@ def collate(
     pooled = _stack("pooled text", rows, [c.pooled for c in conditionings])
     micro = _micro(rows, conditionings, z)
     for batch in control_batches([c.controlnets for c in conditionings]):
-        found = residuals_of(batch, z, step, _summaries(batch, rows, conditionings), pooled, micro.get("size"))
+        found = residuals_of(batch, z, step, _summaries(batch, rows, conditionings), pooled, micro)
         for one, levels in zip(batch, found, strict=True):
             conditionings[one.row] += Conditioning(residuals={one.request.net.point: levels})
         run.count(requests[one.row].view.scene for one in batch)
@@ -238,7 +238,9 @@ def _micro(rows: tuple[Row, ...], conditionings: Sequence[Conditioning], z: Tens
     return {name: value for name, value in stacked.items() if value is not None}
 
 
-def _residuals(parts: Sequence[Mapping[str, tuple[Tensor, ...]]]) -> dict[str, tuple[Tensor, ...]]:
+def _residuals(
+    parts: Sequence[Mapping[InjectionPoint, tuple[Tensor, ...]]],
+) -> dict[InjectionPoint, tuple[Tensor, ...]]:
     """[R, ...] of each level by injection point."""
     points = dict.fromkeys(point for levels in parts for point in levels)
     return {point: _stack_levels([levels.get(point, ()) for levels in parts]) for point in points}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.joint import JointOptions
 from cloisonne.core.attention.references import Reference
-from cloisonne.core.control_residuals import ControlNetRequest
+from cloisonne.core.control_residuals import ControlNetRequest, InjectionPoint
 from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.region_lora import RegionLora
 from cloisonne.core.step import Step
@@ -79,7 +79,9 @@ class Conditioning:
     inpaint_context: InpaintContext | None = None
     pooled: Float[Tensor, " P"] | None = None
     micro: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
-    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict[str, tuple[Tensor, ...]])
+    residuals: Mapping[InjectionPoint, tuple[Tensor, ...]] = field(
+        default_factory=dict[InjectionPoint, tuple[Tensor, ...]]
+    )
     controlnets: tuple[ControlNetRequest, ...] = ()
     region_loras: tuple[RegionLora, ...] = ()
     joint: JointOptions | None = None
@@ -130,12 +132,12 @@ def _merged(
 
 
 def _summed(
-    first: Mapping[str, tuple[Tensor, ...]], second: Mapping[str, tuple[Tensor, ...]]
-) -> Mapping[str, tuple[Tensor, ...]]:
+    first: Mapping[InjectionPoint, tuple[Tensor, ...]], second: Mapping[InjectionPoint, tuple[Tensor, ...]]
+) -> Mapping[InjectionPoint, tuple[Tensor, ...]]:
     return {point: _sum_levels(point, first.get(point, ()), second.get(point, ())) for point in {**first, **second}}
 
 
-def _sum_levels(point: str, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _sum_levels(point: InjectionPoint, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if not first or not second:
         return first or second
     shapes = [tuple(level.shape for level in levels) for levels in (first, second)]

@@ -5,7 +5,7 @@ Letters as in ``core.plan``; h w are pixels of the canvas.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,27 @@ from torch import Tensor
 from cloisonne.core.step import Step
 
 
+@dataclass(frozen=True)
+class BlockPoint:
+    """Residuals that enter a transformer behind its blocks.
+
+    of_block: for each block of the base network, the levels that are added to its image tokens, by their number. A
+    level of pixels [D, h, w] is of the image tokens, one of tokens [D, L] of those that follow the image.
+    """
+
+    of_block: tuple[tuple[int, ...], ...]
+
+
+InjectionPoint: TypeAlias = str | BlockPoint
+"""Where residuals enter a network: the name of a place in a UNet, or the blocks of a transformer."""
+
+
 @runtime_checkable
 class ResidualNet(Protocol):
     """What ``models`` provides of a ControlNet."""
 
     @property
-    def point(self) -> str:
+    def point(self) -> InjectionPoint:
         """Where its residuals enter the base network: a key of ``Conditioning.residuals``."""
         ...
 
@@ -28,15 +43,18 @@ class ResidualNet(Protocol):
         self,
         z: Float[Tensor, "R C H W"],
         step: Step,
-        text: Float[Tensor, "R N D"],
-        image: Float[Tensor, "R 3 h w"],
+        texts: Sequence[Float[Tensor, "_ D"]],
+        image: Float[Tensor, "R K h w"],
         pooled: Float[Tensor, "R P"] | None,
-        size: Float[Tensor, "R 6"] | None,
+        micro: Mapping[str, Tensor],
+        weights: Float[Tensor, "R H W"],
         /,
-    ) -> tuple[Float[Tensor, "R _ _ _"], ...]:
-        """Residuals [R, C_i, H_i, W_i], float32, of the down blocks and then of the middle one.
+    ) -> tuple[Tensor, ...]:
+        """Residuals, float32, of each level: [R, C_i, H_i, W_i] of pixels or image tokens, or [R, D, L] of others.
 
-        z: [R, C, H, W]. text: [R, N, D]. image: [R, 3, h, w] in [0, 1]. pooled [R, P], size [R, 6]: as in a ``Call``.
+        z: [R, C, H, W]. texts: [N, D] of each row. image: [R, K, h, w], as its control images are. pooled [R, P] and
+        micro: as in a ``Call``. weights: by which the residuals are multiplied afterwards, for networks that also take
+        them in their own layers.
         """
         ...
 
@@ -45,12 +63,12 @@ class ResidualNet(Protocol):
 class ControlNetRequest:
     """A ControlNet's control image and where its residuals count.
 
-    image: [3, h, w] in [0, 1], the size of the window in pixels. weight: [H, W] >= 0, the mask times the strength. The
-    text is ``Conditioning.summary`` of the branch.
+    image: [3, h, w] in [0, 1], the size of the window in pixels, or what else the network takes: [K, h, w]. weight:
+    [H, W] >= 0, the mask times the strength. The text is ``Conditioning.summary`` of the branch.
     """
 
     net: ResidualNet
-    image: Float[Tensor, "3 h w"]
+    image: Float[Tensor, "K h w"]
     weight: Float[Tensor, "H W"]
 
 
@@ -77,27 +95,34 @@ def residuals_of(
     step: Step,
     texts: Mapping[int, Float[Tensor, "N D"]],
     pooled: Float[Tensor, "R P"] | None,
-    size: Float[Tensor, "R 6"] | None,
-) -> list[tuple[Float[Tensor, "_ _ _"], ...]]:
-    """The masked residuals [C_i, H_i, W_i] of each row of a ControlNet's batch.
+    micro: Mapping[str, Tensor],
+) -> list[tuple[Tensor, ...]]:
+    """The masked residuals, [C_i, H_i, W_i] or [D, L], of each row of a ControlNet's batch.
 
-    z, pooled, size: of the base network's batch. texts: [N, D] by its rows.
+    z, pooled, micro: of the base network's batch. texts: [N, D] by its rows.
     """
     rows = [one.row for one in batch]
     levels = batch[0].request.net(
         z[rows],
         step,
-        torch.stack([texts[row] for row in rows]),
+        [texts[row] for row in rows],
         torch.stack([one.request.image for one in batch]),
         None if pooled is None else pooled[rows],
-        None if size is None else size[rows],
+        {name: value[rows] for name, value in micro.items()},
+        torch.stack([one.request.weight for one in batch]),
     )
     return [tuple(masked(level[line], one.request.weight) for level in levels) for line, one in enumerate(batch)]
 
 
-def masked(features: Float[Tensor, "C h w"], mask: Float[Tensor, "H W"]) -> Float[Tensor, "C h w"]:
+def masked(features: Tensor, mask: Float[Tensor, "H W"]) -> Tensor:
     """Features [C, h, w] times the mask [H, W], averaged over the area of each of their pixels (a mask that is
-    smaller than the features is read between its pixels)."""
+    smaller than the features is read between its pixels).
+
+    Features [C, L] of tokens that have no place in the image are times the least weight of the mask, so that a mask of
+    a part changes nothing of them.
+    """
+    if features.ndim == 2:
+        return features * mask.min()
     height, width = features.shape[-2:]
     if height > mask.shape[0] or width > mask.shape[1]:
         own = F.interpolate(mask[None, None].float(), (height, width), mode="bilinear", align_corners=False)[0]

@@ -17,6 +17,7 @@ from cloisonne.core.attention.joint import JointOptions
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
+from cloisonne.core.control_residuals import InjectionPoint
 from cloisonne.core.feature_reuse import DeepFeatures
 from cloisonne.core.region_lora import BatchLoras
 from cloisonne.core.run import Run
@@ -114,7 +115,9 @@ class Call:
     channels: Tensor | None = None
     pooled: Tensor | None = None
     micro: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
-    residuals: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict[str, tuple[Tensor, ...]])
+    residuals: Mapping[InjectionPoint, tuple[Tensor, ...]] = field(
+        default_factory=dict[InjectionPoint, tuple[Tensor, ...]]
+    )
     loras: BatchLoras | None = None
     edits: "tuple[AttentionEdit, ...]" = ()
     joint: tuple[JointOptions | None, ...] = ()

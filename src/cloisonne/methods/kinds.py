@@ -82,7 +82,8 @@ KINDS: dict[str, ConditionKind] = {
         ),
         ConditionKind(
             name="control",
-            supports=support.by_family(support.WITH_ADAPTER, pbe=support.NO_TEXT),
+            supports=support.by_family(support.WITH_ADAPTER, pbe=support.NO_TEXT)
+            | dict.fromkeys(("flux", "sd3", "zimage"), support.WITH_CONTROLNET),
             options=options.MASKED,
             contribute=control.contribute,
             details=control.kinds_of,
@@ -112,7 +113,8 @@ KINDS: dict[str, ConditionKind] = {
                 sdxl=support.NOT_TRANSLATED,
                 pbe=support.NOT_TRANSLATED,
             )
-            | support.on_transformers(support.NOT_TRANSLATED),
+            | support.on_transformers(support.NOT_TRANSLATED)
+            | {"flux2": support.REFERENCED},
             options=options.OF_CONCEPT,
             details=lambda owner: (),  # its preset is, which translations check
             lacks=lambda model, preset: f"cannot do concept by the preset {preset}",

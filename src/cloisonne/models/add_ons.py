@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from cloisonne.scene.conditions.lora import Lora as Named
 
 if TYPE_CHECKING:
     # Imported where they are used, because most models have none.
+    from cloisonne.models.adapters.block_controlnet import BlockControlNet
     from cloisonne.models.adapters.controlnet import ControlNet
     from cloisonne.models.adapters.t2i_adapter import Adapter
 
@@ -75,6 +77,7 @@ def with_members_of(
 
 def with_adapters(model: Model, adapters: Mapping[str, str], placement: Placement, readings: Readings) -> Model:
     """Add T2I-Adapters or ControlNets, by kind of control."""
+    from cloisonne.models.adapters.block_controlnet import BlockControlNet
     from cloisonne.models.adapters.controlnet import ControlNet
 
     check_kinds(adapters)
@@ -82,10 +85,14 @@ def with_adapters(model: Model, adapters: Mapping[str, str], placement: Placemen
     files, warnings = [*model.files], [*model.warnings]
     for kind, source in adapters.items():
         path = Path(source).expanduser()
-        found = readings.of(lambda kind=kind, path=path: _control(model, kind, path, placement), "adapter", kind, path)
+        if isinstance(model.net, UNetDenoiser):
+            read = partial(_control, model, kind, path, placement)
+            found = readings.of(read, "adapter", kind, path)
+        else:
+            found = _block_control(model, kind, path, placement, readings)
         t2i.pop(kind, None)
         controlnets.pop(kind, None)
-        if isinstance(found, ControlNet):
+        if isinstance(found, ControlNet | BlockControlNet):
             controlnets[kind] = found
         else:
             t2i[kind] = found
@@ -107,6 +114,14 @@ def _control(model: Model, kind: str, path: Path, placement: Placement) -> "Adap
     adapter = read_adapter(path, placement.dtype, placement.device)
     check_adapter(adapter, kind, unet.config, model.name)
     return adapter
+
+
+def _block_control(model: Model, kind: str, path: Path, placement: Placement, readings: Readings) -> "BlockControlNet":
+    """The ControlNet of a transformer; kinds of one union share its network. Raises as :func:`bound`."""
+    from cloisonne.models.adapters.block_controlnets import bound, read_block_controlnet
+
+    read = partial(read_block_controlnet, path, model.family, placement.dtype, placement.device)
+    return bound(readings.of(read, "ControlNet", path), model, kind)
 
 
 def with_fuser(model: Model, source: str, placement: Placement, readings: Readings) -> Model:

@@ -88,6 +88,13 @@ WITH_ADAPTER = Support(
     option="--adapter {kind}=PATH",
     met=_has_control,
 )
+WITH_CONTROLNET = Support(
+    "with a ControlNet of its kind",
+    "load one",
+    python='load(..., adapters={"{kind}": FOLDER})',
+    option="--adapter {kind}=FOLDER",
+    met=_has_control,
+)
 WITH_LORA = Support(
     "with a LoRA of its name",
     "load it",
@@ -120,7 +127,13 @@ LEARNED_EITHER = Support(
     WITH_EITHER.option,
     met=_learns,
 )
-NOT_TRANSLATED = Support("no", 'load "builtin", or a Stable Diffusion 1.x or 2.x')
+NOT_TRANSLATED = Support("no", 'load "builtin", a Stable Diffusion 1.x or 2.x, or FLUX.2 klein')
+REFERENCED = Support(
+    'preset "flow"',
+    'choose the preset "flow" of translating',
+    met=lambda model, detail: detail == "flow",
+)
+"""Of concepts, on networks that take reference images."""
 
 TEXT: Supports = {"pbe": NO_TEXT}
 """Of conditions that need only text: the families whose ``supports`` name them."""

@@ -89,7 +89,7 @@ _QWEN = {
 }
 _METHODS = ("bounded", "bounded-words", "attention", "multidiffusion", "words", "caption")
 _OF_TRANSFORMERS = ("bounded", "bounded-words", "isolated", "multidiffusion", "words", "caption")
-_ON_TRANSFORMERS = frozenset({"background", *(f"phrase, method {method}" for method in _OF_TRANSFORMERS)})
+_ON_TRANSFORMERS = frozenset({"background", "edit", *(f"phrase, method {method}" for method in _OF_TRANSFORMERS)})
 _WITH_TEXT = frozenset({"background", "edit", *(f"phrase, method {method}" for method in _METHODS)})
 
 

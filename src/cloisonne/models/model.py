@@ -23,6 +23,7 @@ from cloisonne.models.vae import Vae
 
 if TYPE_CHECKING:
     # Each of these imports its network's library, and most models use only some of them.
+    from cloisonne.models.adapters.block_controlnet import BlockControlNet
     from cloisonne.models.adapters.clipseg import Segmenter
     from cloisonne.models.adapters.coadapter import CoAdapterFuser
     from cloisonne.models.adapters.controlnet import ControlNet
@@ -95,7 +96,9 @@ class Model:
     exemplar: "ExemplarEngine | None" = None
     ip_adapter: "IpAdapter | None" = None
     adapters: "Mapping[str, Adapter]" = field(default_factory=dict[str, "Adapter"])
-    controlnets: "Mapping[str, ControlNet]" = field(default_factory=dict[str, "ControlNet"])
+    controlnets: "Mapping[str, ControlNet | BlockControlNet]" = field(
+        default_factory=dict[str, "ControlNet | BlockControlNet"]
+    )
     fuser: "CoAdapterFuser | None" = None
     segmenter: "Callable[[], Segmenter] | None" = None
     warnings: tuple[str, ...] = ()

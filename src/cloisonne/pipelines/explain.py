@@ -12,6 +12,7 @@ from cloisonne.core.control_residuals import ResidualNet, control_batches
 from cloisonne.core.feature_reuse import EXACT, SCHEDULES, FeatureCaches, ReuseSchedule
 from cloisonne.core.plan import Conditioning, Net, Step, View
 from cloisonne.core.samplers import Sampler
+from cloisonne.models.adapters.block_controlnet import BlockControlNet
 from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.cost import Cost
@@ -204,7 +205,7 @@ def _cost(net: Net | ResidualNet, canvas: tuple[int, int], outer: bool, model: M
     """Cost of one batch row of a network of the model, conditioned on a whole text."""
     if outer and isinstance(net, ReusesFeatures):
         return net.outer_cost(canvas, model.text.length)
-    if isinstance(net, ControlNet):
+    if isinstance(net, ControlNet | BlockControlNet):
         return net.cost(model.spec, canvas, model.text.length)
     assert isinstance(net, HasCost), "a plan's networks state their costs"
     return net.cost(canvas, model.text.length)

@@ -48,7 +48,8 @@ def describe_model(model: Any) -> dict[str, Any]:
     from cloisonne.models.families import FAMILIES
 
     conditions: dict[str, Any] = {}
-    kinds = {"control": [*model.adapters, *model.controlnets], "lora": [*model.net.loras], "concept": ["vct"]}
+    concepts = ["flow" if model.spec.takes_references else "vct"]
+    kinds = {"control": [*model.adapters, *model.controlnets], "lora": [*model.net.loras], "concept": concepts}
     for condition in KINDS:
         try:
             check_condition(condition, model, kind=next(iter(kinds.get(condition, [None])), "NAME"))

@@ -120,7 +120,7 @@ def test_guidance_as_an_input_is_refused(tmp_path: Path) -> None:
         load(write_flux2(tmp_path, transformer={"guidance_embeds": True}))
 
 
-@pytest.mark.parametrize("options", [{"exemplar": "x"}, {"adapters": {"canny": "x"}}])
+@pytest.mark.parametrize("options", [{"exemplar": "x"}, {"fuser": "x"}])
 def test_add_ons_of_stable_diffusion_are_refused(folder: Path, options: dict[str, Any]) -> None:
     with pytest.raises(CapabilityError, match="diffusion transformer"):
         load(folder, **options)

@@ -1,16 +1,19 @@
 """Translations without inversion: the concept from an image or learned, masks, and other regions in the same pass."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flux2 import write_flux2
 from PIL import Image
+from zimage import write_zimage
 
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Plan
 from cloisonne.core.sample import sample
-from cloisonne.errors import SceneError
+from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
@@ -139,3 +142,37 @@ def test_settings_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(SceneError, match=message):
         translate(photo(), photo(1), tiny, preset=preset, steps=STEPS, **options)
+
+
+@pytest.fixture(scope="module")
+def klein(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return load(write_flux2(tmp_path_factory.mktemp("klein"), distilled=False))
+
+
+def test_a_reference_is_the_concept_of_a_network_that_takes_references(klein: Model) -> None:
+    """In the mask alone; without a step or with no strength nothing changes."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 255
+    given: dict[str, Any] = {"width": 64, "height": 64, "mask": Image.fromarray(mask)}
+    made, other = (translate(photo(), photo(k, 80), klein, preset="flow", steps=3, **given) for k in (1, 2))
+    assert (made.report["rows"], made.report["forwards"]) == (3 * 3, 3)
+    assert np.array_equal(pixels(made.image)[:, :32], pixels(photo())[:, :32])
+    assert (pixels(made.image)[:, 32:] != pixels(other.image)[:, 32:]).mean() > 0.2
+    maker = start_maker(_of(made.scene, concept_strength=0.0), klein)
+    noise = Noise([Seed(0)], (klein.vae.channels, 4, 4))
+    start = maker.start(noise, Plan())
+    assert torch.equal(*sample(start.plan, start.sampler, start.latents, maker.prepared.steps, noise=noise))
+    explained = explain(made.scene, klein)
+    assert explained.rows - explained.setup_rows == made.report["rows"]
+
+
+@pytest.mark.parametrize("preset", ["fast", "learned", "vct"])
+def test_other_presets_are_refused_on_transformers(klein: Model, preset: str) -> None:
+    with pytest.raises(CapabilityError, match=r'\(FLUX.2 klein\) cannot do .*choose the preset "flow"'):
+        translate(photo(), photo(1), klein, preset=preset, width=64, height=64)
+
+
+def test_a_network_without_references_is_refused(tmp_path: Path) -> None:
+    model = load(write_zimage(tmp_path))
+    with pytest.raises(CapabilityError, match=r"\(Z-Image\) cannot do .*FLUX.2 klein"):
+        translate(photo(), photo(1), model, preset="flow", width=64, height=64)

@@ -1,6 +1,6 @@
 """ControlNets (arXiv 2302.05543): control image, noisy canvas and text to residuals of the UNet, at every step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,18 +47,25 @@ class ControlNet:
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(rgb, -1, 0), np.float32) / 255).to(self.device)
 
     def __call__(
-        self, z: Tensor, step: Step, text: Tensor, image: Tensor, pooled: Tensor | None, size: Tensor | None
+        self,
+        z: Tensor,
+        step: Step,
+        texts: Sequence[Tensor],
+        image: Tensor,
+        pooled: Tensor | None,
+        micro: Mapping[str, Tensor],
+        weights: Tensor,
     ) -> tuple[Tensor, ...]:
         """Residuals [R, C_i, H_i, W_i], float32, of the down blocks and then of the middle one."""
         module: Any = self.module
         dtype = module.dtype
         added = None
-        if pooled is not None and size is not None:
-            added = {"text_embeds": pooled.to(dtype), "time_ids": size.to(dtype)}
+        if pooled is not None and "size" in micro:
+            added = {"text_embeds": pooled.to(dtype), "time_ids": micro["size"].to(dtype)}
         down, middle = module(
             z.to(dtype),
             torch.full((len(z),), step.t, device=z.device),
-            encoder_hidden_states=text.to(dtype),
+            encoder_hidden_states=torch.stack(list(texts)).to(dtype),
             controlnet_cond=image.to(dtype),
             added_cond_kwargs=added,
             return_dict=False,

@@ -13,6 +13,7 @@ from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError
 from cloisonne.models.cost import Cost
+from cloisonne.models.mmdit.residuals import block_residuals, fits_blocks
 from cloisonne.models.mmdit.sequence import Order, row_sequence
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet.region_lora import Lora
@@ -27,8 +28,9 @@ class RowInput:
 
     z: [1, C, H, W]. grid: (height, width) in image tokens. level: s of ``z = (1 - s) x0 + s n``, in [0, 1]. tokens:
     [1, N, D], all texts of the row. lengths: tokens of each text. padding: tokens that the network adds after each of
-    them. pooled: [1, P]. micro: [1, ...] by name. references: [C, h, w] of each reference image. blocks: who
-    attends to whom.
+    them. pooled: [1, P]. micro: [1, ...] by name. references: [C, h, w] of each reference image. residuals: what
+    ControlNets add behind each block, [1, Q, D] of the image tokens, or of these and the tokens behind them; () without
+    any. blocks: who attends to whom.
     """
 
     z: Tensor
@@ -40,6 +42,7 @@ class RowInput:
     pooled: Tensor | None
     micro: Mapping[str, Tensor]
     references: tuple[Tensor, ...]
+    residuals: tuple[Tensor | None, ...]
     blocks: BlockGroups
 
 
@@ -105,6 +108,7 @@ class JointDenoiser(ABC):
             pooled=None if call.pooled is None else call.pooled[row : row + 1].to(dtype),
             micro={name: value[row : row + 1] for name, value in call.micro.items()},
             references=tuple(own.latents.to(z.device, dtype) for own in references),
+            residuals=block_residuals(call, row, dtype),
             blocks=sequence.blocks(options, call.step.progress),
         )
 
@@ -113,7 +117,7 @@ class JointDenoiser(ABC):
         given = {
             "image prompts": call.image_prompts is not None,
             "extra input channels": call.channels is not None,
-            "residuals of controls": bool(call.residuals),
+            "residuals of controls": not fits_blocks(call, len(self.block_names())),
             "LoRAs by region": call.loras is not None,
             "attention edits": bool(call.edits),
             "reference images": bool(call.references) and not self.spec.takes_references,

@@ -14,6 +14,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.mmdit.denoiser import JointAttention, JointDenoiser, RowInput
 from cloisonne.models.mmdit.packing import image_positions, packed, unpacked
+from cloisonne.models.mmdit.residuals import fitted
 from cloisonne.models.spec import NetSpec
 
 PATCH = 2
@@ -71,14 +72,17 @@ class FluxDenoiser(JointDenoiser):
     def flow(self, given: RowInput) -> Tensor:
         """The network's own output is the flow, at time s."""
         device, axes = given.z.device, len(self.module.config["axes_dims_rope"])
+        image, double = packed(given.z, PATCH), len(self.module.transformer_blocks)
         output = self.module(
-            hidden_states=packed(given.z, PATCH),
+            hidden_states=image,
             encoder_hidden_states=given.tokens,
             pooled_projections=given.pooled,
             timestep=torch.tensor([given.level], device=device),
             guidance=given.micro["guidance"][:, 0] if "guidance" in given.micro else None,
             txt_ids=torch.zeros(given.tokens.shape[1], axes, device=device),
             img_ids=image_positions(given.grid, axes, device),
+            controlnet_block_samples=fitted(given.residuals[:double], image),
+            controlnet_single_block_samples=fitted(given.residuals[double:], image),
             joint_attention_kwargs={"blocks": given.blocks},
             return_dict=False,
         )[0]

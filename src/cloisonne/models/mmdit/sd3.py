@@ -12,6 +12,7 @@ from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError, SceneError
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.mmdit.denoiser import JointAttention, JointDenoiser, RowInput
+from cloisonne.models.mmdit.residuals import fitted
 from cloisonne.models.mmdit.sequence import Order
 from cloisonne.models.spec import NetSpec
 
@@ -75,9 +76,15 @@ class Sd3Denoiser(JointDenoiser):
             encoder_hidden_states=given.tokens,
             pooled_projections=given.pooled,
             timestep=torch.tensor([given.level * TIMES], device=given.z.device),
+            block_controlnet_hidden_states=self._residuals(given),
             joint_attention_kwargs={"blocks": given.blocks},
             return_dict=False,
         )[0]
+
+    def _residuals(self, given: RowInput) -> list[Tensor] | None:
+        """[1, Q, D] behind each block; None without any."""
+        some = next((own for own in given.residuals if own is not None), None)
+        return None if some is None else fitted(given.residuals, some)
 
     def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
         """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens."""

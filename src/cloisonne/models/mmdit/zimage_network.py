@@ -29,40 +29,45 @@ class JointZImage(ZImageTransformer2DModel):
     def forward(self, given: RowInput) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The network's own output, ``x0 - n`` [1, C, H, W], at time 1 - s."""
         own: Any = self
-        device, dtype = given.z.device, given.z.dtype
-        level = torch.tensor([1 - given.level], device=device)
-        time = own.t_embedder(level * own.t_scale).to(dtype)
-        image, image_turns = self._image(given)
+        time = self.time(given)
+        image, image_turns = self.image_tokens(given)
         within = image_groups(given.blocks.regional, image.shape[1])
         for layer in own.noise_refiner:
             image = layer(image, within, image_turns, time)
-        texts = self._texts(given)
+        texts = self.text_tokens(given)
         sequence = torch.cat([image, *(text for text, _ in texts)], 1)
         turns = torch.cat([image_turns, *(own_turns for _, own_turns in texts)], 1)
         for i, layer in enumerate(own.layers):
             sequence = layer(sequence, given.blocks.of(i), turns, time)
+            if given.residuals and (added := given.residuals[i]) is not None:
+                shared = min(added.shape[1], sequence.shape[1])
+                sequence = torch.cat([sequence[:, :shared] + added[:, :shared], sequence[:, shared:]], 1)
         output = own.all_final_layer[LAYERS](sequence, c=time)
         tokens = output[:, : given.grid[0] * given.grid[1]]
         return unpacked(tokens.unflatten(-1, (PATCH**2, -1)).transpose(-1, -2).flatten(-2), given.grid, PATCH)
 
-    def _image(self, given: RowInput) -> tuple[Tensor, Tensor]:
+    def time(self, given: RowInput) -> Tensor:
+        """[1, D]: the embedded time 1 - s."""
+        own: Any = self
+        level = torch.tensor([1 - given.level], device=given.z.device)
+        return own.t_embedder(level * own.t_scale).to(given.z.dtype)
+
+    def image_tokens(self, given: RowInput) -> tuple[Tensor, Tensor]:
         """Embedded image tokens with their padding [1, Q, D], and their rotations."""
         own: Any = self
-        # Channels are last in each token.
-        tokens = packed(given.z, PATCH).unflatten(-1, (-1, PATCH**2)).transpose(-1, -2).flatten(-2)
-        image = own.all_x_embedder[LAYERS](tokens)
+        image = own.all_x_embedder[LAYERS](patches(given.z))
         padding = -image.shape[1] % MULTIPLE
         after_caption = given.lengths[0] + given.padding[0] + 1
         axes = [torch.tensor([after_caption]), *(torch.arange(side) for side in given.grid)]
         positions = torch.cat([torch.cartesian_prod(*axes), torch.zeros(padding, 3, dtype=torch.long)])
-        return _padded(image, own.x_pad_token, padding), self._turns(positions, image.device)
+        return padded(image, own.x_pad_token, padding), self._turns(positions, image.device)
 
-    def _texts(self, given: RowInput) -> list[tuple[Tensor, Tensor]]:
+    def text_tokens(self, given: RowInput) -> list[tuple[Tensor, Tensor]]:
         """Each text, embedded, padded and refined alone, with its rotations."""
         own: Any = self
         found: list[tuple[Tensor, Tensor]] = []
         for tokens, padding in zip(given.tokens.split(list(given.lengths), 1), given.padding, strict=True):
-            text = _padded(own.cap_embedder(tokens), own.cap_pad_token, padding)
+            text = padded(own.cap_embedder(tokens), own.cap_pad_token, padding)
             positions = torch.zeros(text.shape[1], 3, dtype=torch.long)
             positions[:, 0] = torch.arange(1, text.shape[1] + 1)
             turns = self._turns(positions, text.device)
@@ -117,5 +122,11 @@ def _turned(x: Tensor, turns: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns[:, :, None]).flatten(-2).to(x)
 
 
-def _padded(tokens: Tensor, pad: Tensor, count: int) -> Tensor:
+def patches(z: Tensor) -> Tensor:
+    """[B, Q, C * 4] of latents [B, C, H, W]; channels are last in each token."""
+    return packed(z, PATCH).unflatten(-1, (-1, PATCH**2)).transpose(-1, -2).flatten(-2)
+
+
+def padded(tokens: Tensor, pad: Tensor, count: int) -> Tensor:
+    """Tokens [B, S, D] and ``count`` further ones, each ``pad`` [1, D]."""
     return torch.cat([tokens, pad[None].expand(1, count, -1).to(tokens)], 1)

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.core.attention.references import Reference
 from cloisonne.core.plan import Conditioning, Net, Tokens
 from cloisonne.errors import CapabilityError
+from cloisonne.methods.references import reference_pixels
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.model import Model
+from cloisonne.models.text.encoder import EncodedText
 from cloisonne.models.text.learned_concept import Concept, encode_concept
 
 
@@ -46,7 +49,8 @@ def learned_concept(model: Model, concept: Concept) -> ConceptConditioning:
 def reference_concept(
     model: Model, reference: Image.Image, size: tuple[int, int], latents: Callable[[NDArray[np.uint8]], Tensor]
 ) -> ConceptConditioning:
-    """A reference image, encoded by the exemplar model or the IP-Adapter, on a canvas of size (width, height).
+    """A reference image on a canvas of size (width, height): further image tokens of a network that takes references,
+    else encoded by the exemplar model or the IP-Adapter.
 
     Raises CapabilityError for an IP-Adapter on an inpainting network.
     """
@@ -58,6 +62,9 @@ def reference_concept(
         nothing = Conditioning(tokens=(Tokens(engine.null),), channels=channels)
         concept = Conditioning(tokens=(Tokens(engine.token(reference)),), channels=channels)
         return ConceptConditioning(engine.net, nothing, concept)
+    if model.spec.takes_references:
+        pixels = reference_pixels(reference, model.spec.factor)
+        return _with_reference(model, model.text.encode(()), model.vae.encode(pixels.to(model.device))[0])
     _check_plain(model)
     adapter: Any = model.ip_adapter
     text: Any = model.text
@@ -68,6 +75,8 @@ def reference_concept(
 
 def blank_concept(model: Model, *, learned: bool) -> ConceptConditioning:
     """Zeros in the shape of either; runs no network. Raises what the others raise."""
+    if model.spec.takes_references and not learned:
+        return _with_reference(model, model.text.blank(), torch.zeros(model.vae.channels, 1, 1, device=model.device))
     as_text = learned or model.exemplar is None
     tokens = torch.zeros(model.text.length if as_text else 1, model.spec.token_width)
     pictures: tuple[Tokens, ...] = ()
@@ -78,6 +87,13 @@ def blank_concept(model: Model, *, learned: bool) -> ConceptConditioning:
     nothing = Conditioning(tokens=(Tokens(tokens),), image_prompts=pictures)
     net: Net = model.net if as_text else model.exemplar.net  # type: ignore[union-attr]
     return ConceptConditioning(net, nothing, nothing)
+
+
+def _with_reference(model: Model, empty: EncodedText, latents: Tensor) -> ConceptConditioning:
+    """The empty text without and with a reference image of latents [C, h, w]."""
+    nothing = Conditioning(tokens=(Tokens(empty.tokens),), pooled=empty.pooled)
+    concept = nothing + Conditioning(references=(Reference(latents),))
+    return ConceptConditioning(model.net, nothing, concept)
 
 
 def _check_plain(model: Model) -> None:

@@ -116,7 +116,8 @@ class Translation:
             assert reference is not None, "checked above"
             size = size_of(prepared.scene)
             known, conditioning = given.known(), reference_concept(model, reference, size, given.latents)
-        own = model.native.guidance if translating.learned else model.native.similarity
+        texts = translating.learned or model.spec.takes_references
+        own = model.native.guidance if texts else model.native.similarity
         scales = (region.guidance, translating.guidance, own)
         return cls(
             prepared=prepared,
