@@ -20,7 +20,7 @@ from cloisonne.eval.metrics.bootstrap import Estimate
 from records import ROOT, Records
 
 FOLDER = ROOT / "docs" / "images" / "plots"
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "cloisonne",
     "svg.fonttype": "none",  # text stays text: small files, and a reader's own font
     "font.family": "sans-serif",
@@ -195,7 +195,10 @@ def cell(records: Records, path: str, column: str) -> tuple[float, float, float]
     value = next(cells[place] for cells in found.rows if cells[0] == row)
     if isinstance(value, Estimate):
         return value.value, value.low, value.high
-    return None if value in (None, "") else (float(str(value)) / 100,) * 3
+    if value in (None, ""):
+        return None
+    number = float(str(value)) / 100
+    return number, number, number
 
 
 def drawn(plot: Comparison | Dial | Cost, records: Records) -> bytes:

@@ -99,8 +99,9 @@ def test_a_network_without_cross_attention_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_edits_take_a_number(tiny: Model) -> None:
+    changed = CAT.replace(phrase="", edit={"kind": "change", "before": "a cat", "after": "a dog"})
     with pytest.raises(SceneError, match="share one boost; give a number"):
-        edit(SCENE.replace(region_boost="auto", regions=(CAT.replace(edit={"kind": "change", "before": "a cat", "after": "a dog"}),)), tiny)
+        edit(SCENE.replace(region_boost="auto", regions=(changed,)), tiny)
 
 
 def test_other_words_are_refused() -> None:
