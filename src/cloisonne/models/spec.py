@@ -19,7 +19,8 @@ class NetSpec:
     vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
     prediction: what its output means. patch: side of the square of latent pixels that is one image token; 1 for UNets.
-    takes_references: whether reference images are further image tokens.
+    takes_references: whether reference images are further image tokens. computes_parts: whether some image tokens
+    can be computed alone, next to keys and values of the others.
     """
 
     latent: str
@@ -34,6 +35,7 @@ class NetSpec:
     prediction: Parameterization
     patch: int = 1
     takes_references: bool = False
+    computes_parts: bool = False
 
     @classmethod
     def from_unet(
