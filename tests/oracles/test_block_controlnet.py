@@ -181,3 +181,6 @@ def test_another_model_s_controlnet_is_refused(folder: Path, tmp_path: Path) -> 
     klein = write_flux2(tmp_path / "klein")
     with pytest.raises(CapabilityError, match=r"FLUX.2 klein takes no ControlNet .*FLUX.1, Stable Diffusion 3"):
         load(klein, adapters={"canny": folder / "net flux"})
+    for family, net in (("zimage", "zimage"), ("sd3", "sd3 large")):
+        with pytest.raises(CapabilityError, match="takes layers of the model's own network"):
+            load(folder / family, adapters={"canny": folder / f"net {net}"}, offload=True)

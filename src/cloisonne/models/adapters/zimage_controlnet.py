@@ -31,6 +31,11 @@ class ZImageControlNet(BlockControlNet):
     module: ZImageControlNetModel
     base: JointZImage
 
+    @property
+    def shares_layers(self) -> bool:
+        """Its forward pass takes the base network's embeddings and refiners."""
+        return True
+
     @cached_property
     def point(self) -> BlockPoint:
         """The layers that the configuration names."""
