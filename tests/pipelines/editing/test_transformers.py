@@ -177,7 +177,7 @@ def sd3_velocity(folder: Path, texts: tuple[str, str], guidances: tuple[float, f
     return velocity, pipeline.scheduler.timesteps
 
 
-@pytest.mark.parametrize(("n_max", "n_avg"), [(4, 1), (5, 2)])
+@pytest.mark.parametrize(("n_max", "n_avg"), [(4, 1), pytest.param(5, 2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("family", "make", "guidances"),
     [("flux", flux_velocity, (1.5, 5.5)), ("sd3", sd3_velocity, (3.5, 13.5))],
