@@ -215,9 +215,9 @@ def test_an_edit_is_refused_unless_the_family_supports_it(model: Model, monkeypa
         edit(scene, model)
 
 
-def test_keywords_of_an_edit_need_token_ids(model: Model) -> None:
+def test_keywords_of_an_edit_need_cross_attention(model: Model) -> None:
     hat = Region(name="hat", box=(0.0, 0.0, 0.5, 0.5), edit={"kind": "add", "phrase": "a hat"})
-    with pytest.raises(CapabilityError, match="token ids"):
+    with pytest.raises(CapabilityError, match="no cross-attention"):
         edit(SCENE.replace(regions=(hat, CAR)), model, whole=True, boost="additive")
 
 

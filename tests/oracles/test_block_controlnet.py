@@ -33,6 +33,8 @@ PIPELINES = {
     "sd3": "StableDiffusion3ControlNetPipeline",
     "zimage": "ZImageControlNetPipeline",
 }
+SLOW = ("sd3 pooled", "zimage refined")
+"""Kinds that differ little from the others."""
 GUIDANCE = {"flux": 3.5, "sd3": 4.5, "zimage": 5.0}
 
 
@@ -92,7 +94,9 @@ def ours(model: Model, family: str, *regions: Region, **changes: Any) -> Tensor:
     return generate(scene_of(family, *regions, **changes), model, latents=noise(), output_type="latent").latents
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else (), id=kind) for kind in KINDS]
+)
 def test_a_full_mask_is_diffusers_pipeline(folder: Path, kind: str) -> None:
     family = kind.partition(" ")[0]
     mode = {"control_mode": 2} if kind == "flux union" else {}
@@ -181,3 +185,6 @@ def test_another_model_s_controlnet_is_refused(folder: Path, tmp_path: Path) -> 
     klein = write_flux2(tmp_path / "klein")
     with pytest.raises(CapabilityError, match=r"FLUX.2 klein takes no ControlNet .*FLUX.1, Stable Diffusion 3"):
         load(klein, adapters={"canny": folder / "net flux"})
+    for family, net in (("zimage", "zimage"), ("sd3", "sd3 large")):
+        with pytest.raises(CapabilityError, match="takes layers of the model's own network"):
+            load(folder / family, adapters={"canny": folder / f"net {net}"}, offload=True)

@@ -40,7 +40,16 @@ class Editing:
         float | None, typer.Option(help="Preset flow: guidance scale of the image before. Default: 1, none.")
     ] = None
 
+    reuse_background: Annotated[
+        bool | None,
+        typer.Option(
+            "--reuse-background",
+            help="FLUX and Z-Image: compute only the edited regions of the image after, next to the attention keys and "
+            "values of the rest of the image before. The report has the memory of these.",
+        ),
+    ] = None
+
     def given(self) -> dict[str, Any]:
         """The fields of the preset to change."""
-        names = ("self_attention_share", "flow_start", "n_avg", "source_guidance")
+        names = ("self_attention_share", "flow_start", "n_avg", "source_guidance", "reuse_background")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -121,7 +121,13 @@ def _block_control(model: Model, kind: str, path: Path, placement: Placement, re
     from cloisonne.models.adapters.block_controlnets import bound, read_block_controlnet
 
     read = partial(read_block_controlnet, path, model.family, placement.dtype, placement.device)
-    return bound(readings.of(read, "ControlNet", path), model, kind)
+    net = bound(readings.of(read, "ControlNet", path), model, kind)
+    if placement.offload and net.shares_layers:
+        raise CapabilityError(
+            f"The ControlNet for {kind} takes layers of the model's own network, which is not on the device while the "
+            "ControlNet runs; load the model without offloading."
+        )
+    return net
 
 
 def with_fuser(model: Model, source: str, placement: Placement, readings: Readings) -> Model:

@@ -20,7 +20,8 @@ class NetSpec:
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
     prediction: what its output means. patch: side of the square of latent pixels that is one image token; 1 for UNets.
     takes_references: whether reference images are further image tokens. joint: whether text and image are one sequence
-    with one softmax, whose network takes the masks of ``JointLayout``.
+    with one softmax, whose network takes the masks of ``JointLayout``. computes_parts: whether some image tokens can be
+    computed alone, next to keys and values of the others.
     """
 
     latent: str
@@ -36,6 +37,7 @@ class NetSpec:
     patch: int = 1
     takes_references: bool = False
     joint: bool = False
+    computes_parts: bool = False
 
     @classmethod
     def from_unet(

@@ -129,13 +129,14 @@ class EditOptions(SceneFields, total=False):
     limit: float
     follow: bool
     paste_changed_only: bool | None
-    inversion: Literal["direct", "null-text"]
+    inversion: Literal["auto", "direct", "belm", "null-text"]
     fresh_noise: float | None
     close_up: float | None
     flow: bool
     flow_start: float | None
     n_avg: int
     source_guidance: float
+    reuse_background: bool
 
 
 class TranslateOptions(DrawingFields, total=False):

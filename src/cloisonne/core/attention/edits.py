@@ -17,6 +17,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from cloisonne.core.plan import AttentionEdit, AttentionTerm, Call, Row, Site
@@ -87,6 +88,41 @@ class ShareSelf(Between):
     def query_key_donors(self, site: Site, call: Call) -> list[tuple[int, int]]:
         """All pairs."""
         return self.pairs(call)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReuseBackground(AttentionEdit):
+    """The target computes no image token outside of a mask: its others attend to the source's keys and values of these
+    (KV-Edit, Zhu et al., ICCV 2025, arXiv 2502.17363, section 3.2), and its estimate there is the source's.
+
+    KV-Edit stores those of every step of an inversion; here both canvases are of one step and one pass, so that those
+    of one step are stored. For networks of image tokens.
+
+    mask: [H, W], above 0 where the target is computed. Where it is everywhere, nothing is reused.
+    """
+
+    source: str
+    target: str
+    mask: Float[Tensor, "H W"]
+
+    def touches(self, site: Site, call: Call) -> bool:
+        """No attention of a UNet."""
+        return False
+
+    def pairs(self, call: Call) -> list[tuple[int, int]]:
+        """(source, target) of each row of the target: the source's branch of the same name, else its "cond"."""
+        places = {row: i for i, row in enumerate(call.rows)}
+        found: list[tuple[int, int]] = []
+        for row, i in places.items():
+            others = [Row(row.view, self.source, branch) for branch in (row.branch, "cond")]
+            source = next((places[other] for other in others if other in places), None)
+            if row.stream == self.target and source is not None:
+                found.append((source, i))
+        return found
+
+    def in_scene(self, scene: str) -> Self:
+        """The same between the scene's streams."""
+        return replace(self, source=f"{scene}/{self.source}", target=f"{scene}/{self.target}")
 
 
 @dataclass(frozen=True, kw_only=True)

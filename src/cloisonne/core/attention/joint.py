@@ -12,9 +12,9 @@ Letters: B rows, S tokens of the sequence, Q image tokens, d width of a head.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -202,17 +202,54 @@ class JointOptions:
     every: int = 1
 
 
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, Sequence[QueryGroup]], Tensor]
+"""(q [B, heads, S, d], k and v [B, heads, K, d], groups) -> [B, heads, S, d]."""
+
+
+@runtime_checkable
+class Exchange(Protocol):
+    """Attention of a row that stores queries, keys and values for other rows, or takes theirs."""
+
+    def __call__(
+        self,
+        attend: Attend,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        groups: Sequence[QueryGroup],
+        layer: Hashable,
+        *,
+        first: int | None = None,
+    ) -> Tensor:
+        """The attention of a layer. first: the place of its first image token where that is not the row's."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class BlockGroups:
     """The groups of each block of a network: ``regional`` in every ``every``-th, beginning with the first.
 
-    image: of further layers of the regional blocks, in which image tokens attend to image tokens alone.
+    image: of further layers of the regional blocks, in which image tokens attend to image tokens alone. exchange: what
+    the row stores for other rows and takes of them (``row_exchange.py``), None for nothing.
     """
 
     regional: tuple[QueryGroup, ...] = ()
     between: tuple[QueryGroup, ...] = ()
     every: int = 1
     image: tuple[QueryGroup, ...] = ()
+    exchange: "Exchange | None" = None
+
+    def attend(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
+        """The attention of a block, [B, heads, S, d]."""
+        groups = self.of(block)
+        return attend(q, k, v, groups) if self.exchange is None else self.exchange(attend, q, k, v, groups, block)
+
+    def attend_image(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
+        """The attention of a block's layer of image tokens alone, [B, heads, Q, d]."""
+        groups = self.of_image(block)
+        if self.exchange is None:
+            return attend(q, k, v, groups)
+        return self.exchange(attend, q, k, v, groups, ("image", block), first=0)
 
     def of(self, block: int) -> tuple[QueryGroup, ...]:
         """The groups of a block, counted from 0."""
@@ -225,11 +262,12 @@ class BlockGroups:
 
 def joint_attention(
     q: Float[Tensor, "B heads S d"],
-    k: Float[Tensor, "B heads S d"],
-    v: Float[Tensor, "B heads S d"],
+    k: Float[Tensor, "B heads K d"],
+    v: Float[Tensor, "B heads K d"],
     groups: Sequence[QueryGroup],
 ) -> Float[Tensor, "B heads S d"]:
-    """Attention of q, k, v [B, heads, S, d] by groups, [B, heads, S, d]; without groups, nothing is masked."""
+    """Attention of q [B, heads, S, d] to k and v [B, heads, K, d] by groups, [B, heads, S, d]; without groups, nothing
+    is masked. There are more keys than queries where some tokens are not computed."""
     if not groups:
         return F.scaled_dot_product_attention(q, k, v)
     out = torch.empty_like(q)

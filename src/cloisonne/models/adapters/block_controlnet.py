@@ -49,6 +49,11 @@ class BlockControlNet(ABC):
     warnings: tuple[str, ...] = ()
 
     @property
+    def shares_layers(self) -> bool:
+        """Whether its forward pass takes layers of the base network."""
+        return False
+
+    @property
     @abstractmethod
     def point(self) -> BlockPoint:
         """Which of its levels each block of the base network takes."""
@@ -199,6 +204,11 @@ class Sd3ControlNet(BlockControlNet):
     """An SD3ControlNetModel, with text, or without it and with the base network's positions (3.5 Large's own)."""
 
     module: SD3ControlNetModel
+
+    @property
+    def shares_layers(self) -> bool:
+        """Whether its forward pass takes the base network's positions."""
+        return self.module.pos_embed is None
 
     @cached_property
     def point(self) -> BlockPoint:

@@ -20,7 +20,7 @@ from cloisonne.core.step import Step
 from cloisonne.models.adapters.block_controlnet import BlockControlNet, on_grid
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.mmdit.denoiser import RowInput
-from cloisonne.models.mmdit.zimage_network import LAYERS, MULTIPLE, PATCH, JointZImage, padded, patches
+from cloisonne.models.mmdit.zimage_network import LAYERS, MULTIPLE, PATCH, JointZImage, LayerAttention, padded, patches
 from cloisonne.models.spec import NetSpec
 
 
@@ -30,6 +30,11 @@ class ZImageControlNet(BlockControlNet):
 
     module: ZImageControlNetModel
     base: JointZImage
+
+    @property
+    def shares_layers(self) -> bool:
+        """Its forward pass takes the base network's embeddings and refiners."""
+        return True
 
     @cached_property
     def point(self) -> BlockPoint:
@@ -91,7 +96,7 @@ class ZImageControlNet(BlockControlNet):
                 for place, level in zip(own.control_refiner_layers_places or (), added, strict=False)
             }
         for i, layer in enumerate(network.noise_refiner):
-            tokens = layer(tokens, (), turns, time)
+            tokens = layer(tokens, LayerAttention(), turns, time)
             tokens = tokens + refined[i] if i in refined else tokens
         if own.add_control_noise_refiner is None:
             for layer in own.control_noise_refiner or ():

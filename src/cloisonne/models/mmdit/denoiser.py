@@ -1,13 +1,15 @@
 """What diffusion transformers have in common as denoisers; a family adds its network's inputs, positions and sign."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cloisonne.core.attention.edits import ReuseBackground, ShareSelf
 from cloisonne.core.attention.joint import BlockGroups, JointOptions, QueryGroup, joint_attention
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
@@ -15,6 +17,7 @@ from cloisonne.errors import CapabilityError
 from cloisonne.models.cost import Cost
 from cloisonne.models.mmdit.residuals import block_residuals, fits_blocks
 from cloisonne.models.mmdit.sequence import Order, row_sequence
+from cloisonne.models.mmdit.sharing import Sharing, sharing_of
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet.region_lora import Lora
 
@@ -30,7 +33,8 @@ class RowInput:
     [1, N, D], all texts of the row. lengths: tokens of each text. padding: tokens that the network adds after each of
     them. pooled: [1, P]. micro: [1, ...] by name. references: [C, h, w] of each reference image. residuals: what
     ControlNets add behind each block, [1, Q, D] of the image tokens, or of these and the tokens behind them; () without
-    any. blocks: who attends to whom.
+    any. blocks: who attends to whom. computed: the image tokens that are computed, by their number; None for all.
+    refining: who attends to whom where all image tokens are computed.
     """
 
     z: Tensor
@@ -44,15 +48,32 @@ class RowInput:
     references: tuple[Tensor, ...]
     residuals: tuple[Tensor | None, ...]
     blocks: BlockGroups
+    computed: Tensor | None = None
+    refining: tuple[QueryGroup, ...] = ()
+
+    def some(self, tokens: Tensor) -> Tensor:
+        """Of image tokens [1, Q, ...], and any that follow them, those that are computed and those that follow."""
+        if self.computed is None:
+            return tokens
+        behind = torch.arange(math.prod(self.grid), tokens.shape[1], device=tokens.device)
+        return tokens.index_select(1, torch.cat([self.computed, behind]))
+
+    def whole(self, tokens: Tensor) -> Tensor:
+        """[1, Q, D] of the computed image tokens and any that follow them; 0 where none is computed."""
+        count = math.prod(self.grid)
+        if self.computed is None:
+            return tokens[:, :count]
+        found = tokens.new_zeros(1, count, tokens.shape[2])
+        return found.index_copy(1, self.computed, tokens[:, : len(self.computed)])
 
 
 class JointDenoiser(ABC):
     """A diffusion transformer as a :class:`~cloisonne.models.denoiser.Denoiser`; every batch row is a forward.
 
     A subclass sets the order of the sequence and ``multiple``, to multiples of which its network pads the image and the
-    texts, and installs attention processors of its own, which call ``attend`` with ``input.blocks.of(block)``. The
-    network is called only through this object, and a run's state travels in the call. attend: ``joint_attention``,
-    which works by groups.
+    texts, and installs attention processors of its own, which call ``attend`` by ``input.blocks.attend``. The network
+    is called only through this object, and a run's state travels in the call. attend: ``joint_attention``, which works
+    by groups.
     """
 
     order: Order = "text first"
@@ -80,8 +101,18 @@ class JointDenoiser(ABC):
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the network."""
         self._check(call)
-        flows = [self.flow(self._row(call, row)).float() for row in range(len(call.rows))]
-        return to_x0(torch.cat(flows), call.z, call.step, self.spec.prediction)
+        canvas = (call.z.shape[-2], call.z.shape[-1])
+        grid = self._grid(canvas)
+        sharing = sharing_of(call, self.sites(canvas), grid) if call.edits else None
+        if sharing is None:
+            flows = [self.flow(self._row(call, row)).float() for row in range(len(call.rows))]
+            return to_x0(torch.cat(flows), call.z, call.step, self.spec.prediction)
+        found: dict[int, Tensor] = {}
+        for row in sharing.order:
+            flow = self.flow(self._row(call, row, sharing)).float()
+            found[row] = sharing.completed(row, flow, found, grid)
+        sharing.record(call)
+        return to_x0(torch.cat([found[row] for row in range(len(found))]), call.z, call.step, self.spec.prediction)
 
     def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:
         """The attention layers on a canvas (H, W), in the order of a forward pass."""
@@ -92,13 +123,14 @@ class JointDenoiser(ABC):
     def _grid(self, canvas: tuple[int, int]) -> tuple[int, int]:
         return canvas[0] // self.spec.patch, canvas[1] // self.spec.patch
 
-    def _row(self, call: Call, row: int) -> RowInput:
+    def _row(self, call: Call, row: int, sharing: Sharing | None = None) -> RowInput:
         z, dtype = call.z[row : row + 1], self.module.dtype
         grid = self._grid((z.shape[-2], z.shape[-1]))
         references = call.references[row] if call.references else ()
         sequence = row_sequence(call, row, grid, self.order, self.multiple)
         options = (call.joint[row] if call.joint else None) or JointOptions()
-        return RowInput(
+        blocks = sequence.blocks(options, call.step.progress)
+        given = RowInput(
             z=z.to(dtype),
             grid=grid,
             level=call.step.s,
@@ -109,8 +141,11 @@ class JointDenoiser(ABC):
             micro={name: value[row : row + 1] for name, value in call.micro.items()},
             references=tuple(own.latents.to(z.device, dtype) for own in references),
             residuals=block_residuals(call, row, dtype),
-            blocks=sequence.blocks(options, call.step.progress),
+            blocks=blocks if sharing is None else sharing.blocks(call, row, sequence, blocks),
+            computed=None if sharing is None else sharing.computed.get(row),
+            refining=blocks.regional,
         )
+        return replace(given, residuals=tuple(None if own is None else given.some(own) for own in given.residuals))
 
     def _check(self, call: Call) -> None:
         view = call.rows[0].view
@@ -119,7 +154,9 @@ class JointDenoiser(ABC):
             "extra input channels": call.channels is not None,
             "residuals of controls": not fits_blocks(call, len(self.block_names())),
             "LoRAs by region": call.loras is not None,
-            "attention edits": bool(call.edits),
+            "such attention edits": not all(isinstance(edit, ShareSelf | ReuseBackground) for edit in call.edits),
+            "reuse of a background": not self.spec.computes_parts
+            and any(isinstance(edit, ReuseBackground) for edit in call.edits),
             "reference images": bool(call.references) and not self.spec.takes_references,
         }
         for what, is_given in given.items():

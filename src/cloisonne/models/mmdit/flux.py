@@ -43,6 +43,7 @@ def flux_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predic
         net_factor=PATCH,
         native_latent=NATIVE // vae_factor,
         prediction=prediction,
+        computes_parts=True,
         patch=PATCH,
         joint=True,
     )
@@ -72,7 +73,7 @@ class FluxDenoiser(JointDenoiser):
     def flow(self, given: RowInput) -> Tensor:
         """The network's own output is the flow, at time s."""
         device, axes = given.z.device, len(self.module.config["axes_dims_rope"])
-        image, double = packed(given.z, PATCH), len(self.module.transformer_blocks)
+        image, double = given.some(packed(given.z, PATCH)), len(self.module.transformer_blocks)
         output = self.module(
             hidden_states=image,
             encoder_hidden_states=given.tokens,
@@ -80,13 +81,13 @@ class FluxDenoiser(JointDenoiser):
             timestep=torch.tensor([given.level], device=device),
             guidance=given.micro["guidance"][:, 0] if "guidance" in given.micro else None,
             txt_ids=torch.zeros(given.tokens.shape[1], axes, device=device),
-            img_ids=image_positions(given.grid, axes, device),
+            img_ids=given.some(image_positions(given.grid, axes, device)[None])[0],
             controlnet_block_samples=fitted(given.residuals[:double], image),
             controlnet_single_block_samples=fitted(given.residuals[double:], image),
             joint_attention_kwargs={"blocks": given.blocks},
             return_dict=False,
         )[0]
-        return unpacked(output, given.grid, PATCH)
+        return unpacked(given.whole(output), given.grid, PATCH)
 
     def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
         """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens."""
@@ -137,7 +138,7 @@ class FluxProcessor:
         if image_rotary_emb is not None:
             rotated: Any = apply_rotary_emb  # its annotation is of one tensor
             q, k = rotated(q, image_rotary_emb), rotated(k, image_rotary_emb)
-        out = self._attend(q, k, v, blocks.of(self._block)).transpose(1, 2).flatten(2)
+        out = blocks.attend(self._attend, q, k, v, self._block).transpose(1, 2).flatten(2)
         if encoder_hidden_states is None:
             return out
         text, image = out.split([encoder_hidden_states.shape[1], hidden_states.shape[1]], 1)

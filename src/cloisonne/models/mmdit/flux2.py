@@ -51,6 +51,7 @@ def flux2_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predi
         net_factor=1,
         native_latent=NATIVE // vae_factor,
         prediction=prediction,
+        computes_parts=True,
         takes_references=True,
         joint=True,
     )
@@ -90,15 +91,15 @@ class Flux2Denoiser(JointDenoiser):
             for i, own in enumerate(images)
         ]
         output = self.module(
-            hidden_states=torch.cat([packed(own[None], 1) for own in images], 1),
+            hidden_states=given.some(torch.cat([packed(own[None], 1) for own in images], 1)),
             encoder_hidden_states=given.tokens,
             timestep=torch.tensor([given.level], device=device),
             txt_ids=text_positions(given.lengths, device),
-            img_ids=torch.cat(positions),
+            img_ids=given.some(torch.cat(positions)[None])[0],
             joint_attention_kwargs={"blocks": given.blocks},
             return_dict=False,
         )[0]
-        return unpacked(output[:, : given.grid[0] * given.grid[1]], given.grid, 1)
+        return unpacked(given.whole(output), given.grid, 1)
 
     def cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
         """One batch row on a canvas (H, W), conditioned on ``num_tokens`` tokens."""
@@ -151,5 +152,5 @@ class Flux2SingleProcessor:
         if image_rotary_emb is not None:
             rotated: Any = apply_rotary_emb  # its annotation is of one tensor
             q, k = rotated(q, image_rotary_emb), rotated(k, image_rotary_emb)
-        out = self._attend(q, k, v, blocks.of(self._block)).transpose(1, 2).flatten(2)
+        out = blocks.attend(self._attend, q, k, v, self._block).transpose(1, 2).flatten(2)
         return attn.to_out(torch.cat([out, attn.mlp_act_fn(mlp)], -1))

@@ -132,13 +132,13 @@ class _Processor:
         layers = (attn.to_q, attn.to_k, attn.to_v)
         q, k, v = _projected(hidden_states, layers, (attn.norm_q, attn.norm_k), attn.heads)
         if encoder_hidden_states is None:
-            image = self._attend(q, k, v, blocks.of_image(self._block)).transpose(1, 2).flatten(2)
+            image = blocks.attend_image(self._attend, q, k, v, self._block).transpose(1, 2).flatten(2)
             return attn.to_out[0](image)
         layers = (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
         norms = (attn.norm_added_q, attn.norm_added_k)
         text = _projected(encoder_hidden_states, layers, norms, attn.heads)
         q, k, v = (torch.cat(pair, 2) for pair in zip((q, k, v), text, strict=True))
-        out = self._attend(q, k, v, blocks.of(self._block)).transpose(1, 2).flatten(2)
+        out = blocks.attend(self._attend, q, k, v, self._block).transpose(1, 2).flatten(2)
         image, words = out.split([hidden_states.shape[1], encoder_hidden_states.shape[1]], 1)
         # The last block has no further use of its text. to_out is a projection and a dropout.
         return attn.to_out[0](image), words if attn.context_pre_only else attn.to_add_out(words)

@@ -44,6 +44,7 @@ def zimage_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, pred
         net_factor=PATCH,
         native_latent=NATIVE // vae_factor,
         prediction=prediction,
+        computes_parts=True,
         patch=PATCH,
         joint=True,
     )

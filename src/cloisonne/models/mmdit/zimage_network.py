@@ -1,13 +1,14 @@
 """Z-Image's network with joint attention by region: diffusers' layers in a forward pass of several texts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from torch import Tensor
 
-from cloisonne.core.attention.joint import QueryGroup
+from cloisonne.core.attention.joint import BlockGroups, QueryGroup
 from cloisonne.models.mmdit.denoiser import JointAttention, RowInput
 from cloisonne.models.mmdit.packing import packed, unpacked
 
@@ -17,6 +18,18 @@ PATCH = 2
 """Side of the square of latent pixels that is one image token."""
 LAYERS = f"{PATCH}-1"
 """The name of the layers of this patch in a network."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerAttention:
+    """Who attends to whom in one layer."""
+
+    blocks: BlockGroups = field(default_factory=BlockGroups)
+    layer: int = 0
+
+    def __call__(self, attend: JointAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[B, heads, S, d] of q, k, v of this size."""
+        return self.blocks.attend(attend, q, k, v, self.layer)
 
 
 class JointZImage(ZImageTransformer2DModel):
@@ -31,19 +44,21 @@ class JointZImage(ZImageTransformer2DModel):
         own: Any = self
         time = self.time(given)
         image, image_turns = self.image_tokens(given)
-        within = image_groups(given.blocks.regional, image.shape[1])
+        within = LayerAttention(BlockGroups(image_groups(given.refining, image.shape[1])))
         for layer in own.noise_refiner:
             image = layer(image, within, image_turns, time)
+        # The refiners compute all image tokens, the layers of the joint sequence some of them.
+        image, image_turns = given.some(image), given.some(image_turns)
         texts = self.text_tokens(given)
         sequence = torch.cat([image, *(text for text, _ in texts)], 1)
         turns = torch.cat([image_turns, *(own_turns for _, own_turns in texts)], 1)
         for i, layer in enumerate(own.layers):
-            sequence = layer(sequence, given.blocks.of(i), turns, time)
+            sequence = layer(sequence, LayerAttention(given.blocks, i), turns, time)
             if given.residuals and (added := given.residuals[i]) is not None:
                 shared = min(added.shape[1], sequence.shape[1])
                 sequence = torch.cat([sequence[:, :shared] + added[:, :shared], sequence[:, shared:]], 1)
         output = own.all_final_layer[LAYERS](sequence, c=time)
-        tokens = output[:, : given.grid[0] * given.grid[1]]
+        tokens = given.whole(output)
         return unpacked(tokens.unflatten(-1, (PATCH**2, -1)).transpose(-1, -2).flatten(-2), given.grid, PATCH)
 
     def time(self, given: RowInput) -> Tensor:
@@ -72,7 +87,7 @@ class JointZImage(ZImageTransformer2DModel):
             positions[:, 0] = torch.arange(1, text.shape[1] + 1)
             turns = self._turns(positions, text.device)
             for layer in own.context_refiner:
-                text = layer(text, (), turns)
+                text = layer(text, LayerAttention(), turns)
             found.append((text, turns))
         return found
 
@@ -90,7 +105,7 @@ def image_groups(groups: Sequence[QueryGroup], count: int) -> tuple[QueryGroup, 
 
 
 class ZImageProcessor:
-    """A diffusers attention processor that takes groups of queries in place of a mask."""
+    """A diffusers attention processor that takes a LayerAttention in place of a mask."""
 
     def __init__(self, attend: JointAttention) -> None:
         self._attend = attend
@@ -100,7 +115,7 @@ class ZImageProcessor:
         attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
-        attention_mask: Sequence[QueryGroup] = (),
+        attention_mask: LayerAttention = LayerAttention(),
         freqs_cis: Tensor | None = None,
     ) -> Tensor:
         """[1, S, D] to the same."""
@@ -111,7 +126,7 @@ class ZImageProcessor:
         if freqs_cis is not None:
             q, k = _turned(q, freqs_cis), _turned(k, freqs_cis)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        out = self._attend(q, k, v, attention_mask).transpose(1, 2).flatten(2)
+        out = attention_mask(self._attend, q, k, v).transpose(1, 2).flatten(2)
         # to_out is a projection and a dropout.
         return attn.to_out[0](out)
 

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cloisonne.core.attention.row_exchange import BackgroundMemory
+from cloisonne.core.inversion.belm import Belm, invert_by_belm
 from cloisonne.core.inversion.ddim import Inverted, Retrace, invert
 from cloisonne.core.inversion.flowedit import FlowTiming
 from cloisonne.core.inversion.null_text import Fitted, fit_null
@@ -29,7 +31,7 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.flow import flow_start, timing_of
 from cloisonne.pipelines.editing.losses import changed_objects
 from cloisonne.pipelines.editing.pair import Pair
-from cloisonne.pipelines.editing.plan import compares, half_plan, joining, refuse_unused
+from cloisonne.pipelines.editing.plan import check_attention, compares, half_plan, joining, refuse_unused
 from cloisonne.pipelines.editing.settings import chosen, editing_of
 from cloisonne.pipelines.inpaint import CROP
 from cloisonne.pipelines.inpaint import start as noised
@@ -66,6 +68,7 @@ def edit(
     halves(asked)  # also checks the regions that a close-up crop leaves out
     cropped = _edited_only(asked) if close_up and asked.background is not None else asked
     pair = Pair.of(cropped, model, "multidiffusion" if editing.regions else None, close_up or CROP)
+    check_attention(model, pair.grid, named, editing)
     run, reporter = Run(), Reporter(verb="edit", vae=model.vae, on_step=on_step)
     with explained(model):
         z = _sampled(pair, editing, reporter, run)
@@ -84,12 +87,14 @@ def _sampled(pair: Pair, editing: Editing, reporter: Reporter, run: Run) -> Tens
     seed, steps = pair.before.scene.seed, pair.before.steps
     assert seed is not None, "a resolved scene has a seed"
     noise = Noise([Seed(seed, pair.seeds())], (pair.model.vae.channels, *pair.grid), pair.model.device)
-    if editing.flow and (timing := timing_of(pair, editing)).flows:
+    if editing.flow and ((timing := timing_of(pair, editing)).flows or editing.reuse_background):
         return _flowed(pair, editing, timing, noise, reporter, run)
     start = _start(pair, editing, noise, reporter, run)
     streams = start.plan.streams
     on_step = reporter.sampling(streams.index(AFTER))
-    z = sample(start.plan, start.sampler, start.latents, steps, noise=noise, on_step=on_step, run=run.part())
+    own = run.part()
+    z = sample(start.plan, start.sampler, start.latents, steps, noise=noise, on_step=on_step, run=own)
+    run.state(BackgroundMemory, lambda: own.state(BackgroundMemory, BackgroundMemory))
     before = z[streams.index(BEFORE)] if BEFORE in streams else pair.pin.known
     return torch.stack([before, z[streams.index(AFTER)]])
 
@@ -107,7 +112,9 @@ def _flowed(pair: Pair, editing: Editing, timing: FlowTiming, noise: Noise, repo
     start, steps = flow_start(pair, editing, timing, known, noise()[0])
     streams = start.plan.streams
     on_step = reporter.sampling(streams.index(AFTER), before=drawn)
-    z = sample(start.plan, start.sampler, start.latents, steps, noise=noise, on_step=on_step, run=run.part())
+    own = run.part()
+    z = sample(start.plan, start.sampler, start.latents, steps, noise=noise, on_step=on_step, run=own)
+    run.state(BackgroundMemory, lambda: own.state(BackgroundMemory, BackgroundMemory))
     return z[[streams.index(BEFORE), streams.index(AFTER)]]
 
 
@@ -130,6 +137,8 @@ def _start(pair: Pair, editing: Editing, noise: Noise, reporter: Reporter, run: 
     both += joining(pair, both, editing, known)
     if isinstance(solver, Retrace):
         solver = replace(solver, solver=pair.before.sampler, places=(both.streams.index(BEFORE),))
+    elif isinstance(solver, Belm):
+        solver = replace(solver, place=both.streams.index(BEFORE))
     return Start(both.stack(z), solver, both)
 
 
@@ -138,16 +147,20 @@ def _inverted(
 ) -> tuple[Inverted, Plan, Plan]:
     """The inverted noise of a given image, and both canvases' plans for sampling.
 
-    Stored offsets restore the first canvas under any conditioning, so it needs no guidance. Fitted null embeddings
-    condition both canvases.
+    Stored offsets restore the first canvas under any conditioning, so it needs no guidance; O-BELM does so without.
+    Fitted null embeddings condition both canvases.
     """
     plain = prepare(
         pair.parts.before.replace(guidance=1.0, method=pair.before.scene.method), pair.model, given=pair.picture
     )
     unguided = half_plan(pair, plain, BEFORE, editing)
     known, steps = pair.pin.known[None], pair.before.steps
+    inversion = editing.inversion_of(pair.model.schedule.prediction)
+    if inversion == "belm":
+        found = invert_by_belm(unguided, known, steps, on_step=reporter.inversion(), run=run.part())
+        return found, unguided, second
     found = invert(unguided, known, steps, on_step=reporter.inversion(), run=run.part())
-    if editing.inversion == "direct":
+    if inversion == "direct":
         return found, first if editing.policies else unguided, second
 
     fitted = fit_null(first, found.path, steps, run=run, on_step=reporter.fitting("null text"))
@@ -168,6 +181,7 @@ def _finished(
     compiled = (pair.before.compiled, pair.after.compiled)
     found = [*warnings, *(warning for half in compiled for warning in half.warnings)]
     difference = pair.difference_outside(before, after)
+    memory = run.state(BackgroundMemory, BackgroundMemory)
     report = report_of(
         scene,
         pair.model,
@@ -180,6 +194,7 @@ def _finished(
             "identical_outside": difference == 0,
             "max_difference_outside": difference,
             "max_difference_outside_raw": pair.difference_outside(before, raw),
+            **({"background_memory": memory.num_bytes} if editing.reuse_background else {}),
         },
     )
     return Result(

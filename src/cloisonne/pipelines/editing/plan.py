@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from cloisonne.core.attention.edits import ShareSelf
+from cloisonne.core.attention.edits import ReuseBackground, ShareSelf
 from cloisonne.core.plan import AttentionEdit, Interval, Plan, Refine, View
 from cloisonne.core.refines import Follow, Pin
-from cloisonne.errors import SceneError
+from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.methods.answers import OPTIONS
 from cloisonne.methods.mrgd.method import (
     AFTER,
@@ -22,6 +22,8 @@ from cloisonne.methods.mrgd.method import (
     regional_views,
     whole_from,
 )
+from cloisonne.models.families import FAMILIES
+from cloisonne.models.model import Model
 from cloisonne.pipelines.editing.losses import KeywordSelection, energy
 from cloisonne.pipelines.editing.pair import Pair
 from cloisonne.pipelines.prepare import Prepared, prepare
@@ -48,7 +50,7 @@ def half_plan(pair: Pair, half: Prepared, stream: str, editing: Editing) -> Plan
 def compares(pair: Pair, editing: Editing) -> bool:
     """Whether the canvas after uses features of the canvas before, so that a given image must be inverted."""
     preserves = len(pair.parts.redrawn) < len(pair.parts.edited)
-    shares = editing.policies or editing.regions or editing.boost != "none"
+    shares = editing.policies or editing.regions or editing.boost != "none" or editing.reuse_background
     return preserves or shares or bool(editing.loss_is or editing.loss_ip)
 
 
@@ -67,6 +69,8 @@ def joining(pair: Pair, both: Plan, editing: Editing, known: Tensor | None) -> P
         free = pair.free()
         follow = Follow(source=BEFORE, target=AFTER, mask=free)
         refines.append(follow if known is None else Pin(known=known, mask=free, stream=AFTER))
+    if editing.reuse_background:
+        edits.append(ReuseBackground(source=BEFORE, target=AFTER, mask=pair.free()))
     return Plan(edits=tuple(edits), refines=tuple(refines))
 
 
@@ -94,6 +98,23 @@ def _roles(pair: Pair, editing: Editing) -> dict[str, Role]:
         plain: Role = "background" if region.priority < 0 else "foreground"
         roles[region.name or ""] = plain if region.edit is None else region.edit.kind
     return roles
+
+
+def check_attention(model: Model, canvas: tuple[int, int], preset: str, editing: Editing) -> None:
+    """Raise CapabilityError where the network's attention does not have what the settings change. canvas: (H, W)."""
+    crosses = any(site.cross for site in model.net.sites(canvas))
+    title = FAMILIES[model.family].title
+    if (editing.policies or editing.boost != "none" or editing.keywords) and not crosses:
+        raise CapabilityError(
+            f'The model "{model.name}" ({title}) has no cross-attention, which the preset "{preset}" edits; choose the '
+            'preset "flow" or "follow".'
+        )
+    if editing.reuse_background and not model.spec.computes_parts:
+        others = ", ".join(FAMILIES[name].title for name in ("flux", "flux2", "zimage"))
+        raise CapabilityError(
+            f'The model "{model.name}" ({title}) computes an image as a whole, so that it cannot reuse a background; '
+            f"leave reuse_background out, or load one of {others}."
+        )
 
 
 def refuse_unused(regions: Sequence[Region]) -> None:

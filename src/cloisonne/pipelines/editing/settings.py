@@ -19,6 +19,11 @@ def editing_of(preset: str, changes: Any) -> Editing:
     for name in ("self_attention_share", "limit", "fresh_noise"):
         if (getattr(found, name) or 0) > 1:
             raise SceneError(f"{name} is {getattr(found, name)}; give a number from 0 to 1.")
+    if found.reuse_background and not found.follow:
+        raise SceneError(
+            "reuse_background is true and follow is false, but a background is reused where nothing changes; leave one "
+            "of both out."
+        )
     _check_flow(preset, found, changes)
     return found
 
@@ -49,7 +54,7 @@ def chosen(scene: Scene, preset: str | None, changes: dict[str, Any], *, segment
     own = given.pop("preset", None)
     if named := preset or own:
         return str(named), given
-    if scene.background is not None and given.keys() <= set(OF_FLOW):
+    if scene.background is not None and given.keys() <= {*OF_FLOW, "reuse_background"}:
         return "flow", given
     return "mrgd" if segments else "follow", given
 

@@ -35,12 +35,21 @@ class Editing:
         follow: outside of the edited regions the canvas after the edit equals the one before.
         paste_changed_only: paste only the pixels of an edited region where CLIPSeg finds the objects before or after.
             None: where the model has a CLIPSeg.
-        inversion: of a given image, "direct" or "null-text".
+        inversion: of a given image: "direct" (a stored path), "belm" (a solver that is its own inverse) or "null-text".
+            "auto": belm on flow models, else direct.
         fresh_noise: fraction of fresh noise in the edited regions of a given image, in [0, 1]. None: 1 if an object is
             added, removed or replaced, else 0.5 (ours; published methods start from the inverted noise, 0).
         close_up: side of the crop of a given image, as a multiple of the longer side of the edited area; only edited
             regions condition it. 0: all regions are in the crop, with at least 3.5 times their longer side. None: 0 if
             an object is removed, so that the crop shows what continues there, else NEAR.
+        flow: without inversion, by FlowEdit (arXiv 2412.08629).
+        flow_start: fraction of the steps, the last ones, in which every edited region flows (n_max of the paper). None:
+            FLOW_START where the object stays the same; others are painted anew.
+        n_avg: number of noises per step of FlowEdit, whose differences are averaged.
+        source_guidance: guidance scale of the image before, in FlowEdit.
+        reuse_background: do not compute image tokens outside of the edited regions in the image after: its others
+            attend to the keys and values of the image before (KV-Edit, arXiv 2502.17363), of one step at a time. On
+            FLUX and Z-Image; the report has the memory of them.
     """
 
     regions: bool = False
@@ -62,13 +71,14 @@ class Editing:
     limit: float = 0.0
     follow: bool = True
     paste_changed_only: bool | None = False
-    inversion: Literal["direct", "null-text"] = "direct"
+    inversion: Literal["auto", "direct", "belm", "null-text"] = "auto"
     fresh_noise: float | None = None
     close_up: float | None = 0.0
     flow: bool = False
     flow_start: float | None = None
     n_avg: int = 1
     source_guidance: float = 1.0
+    reuse_background: bool = False
 
     def close_up_for(self, kinds: Collection[str]) -> float:
         """``close_up`` for a scene with edits of these kinds."""
@@ -81,6 +91,12 @@ class Editing:
         if self.flow_start is not None:
             return self.flow_start
         return None if edit.redraws else FLOW_START
+
+    def inversion_of(self, prediction: str) -> str:
+        """``inversion`` on a model with this parameterization."""
+        if self.inversion != "auto":
+            return self.inversion
+        return "belm" if prediction == "flow" else "direct"
 
     @property
     def steers(self) -> bool:
