@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cloisonne.core.collate import passes
 from cloisonne.core.control_residuals import ResidualNet, control_batches
-from cloisonne.core.plan import Conditioning, Net, Step, View
+from cloisonne.core.plan import Branch, Conditioning, Net, Step, View
 from cloisonne.core.samplers import Sampler
 from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
@@ -17,7 +17,7 @@ from cloisonne.models.cost import Cost
 from cloisonne.models.denoiser import HasCost
 from cloisonne.models.model import Model
 from cloisonne.pipelines.inpaint import BackgroundEdit
-from cloisonne.pipelines.plan_text import counted, plan_text
+from cloisonne.pipelines.plan_text import counted, plan_text, reference_tokens
 from cloisonne.pipelines.prepare import Prepared, size_of
 from cloisonne.pipelines.starts import start_maker
 from cloisonne.scene.prompt import pieces, switches
@@ -111,10 +111,10 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
     setup = [Forward(model.net, prepared.grid, rows) for rows in maker.setup_rows()]
     forwards = setup + _sampling_forwards(prepared)
     decoder = model.vae.cost(prepared.grid)
-    costs = {key: _cost(*key, model) for key in {(one.net, one.canvas): None for one in forwards}}
-    counted_costs = [(costs[one.net, one.canvas], one.rows) for one in forwards]
-    flops = sum(cost.flops * rows for cost, rows in counted_costs) + decoder.flops
-    numbers = model.parameters + max([decoder.numbers, *(cost.numbers * rows for cost, rows in counted_costs)])
+    keys = [[(one.net, one.canvas, tokens) for tokens in _row_tokens(one, model)] for one in forwards]
+    costs = {key: _cost(*key, model) for key in dict.fromkeys(key for rows in keys for key in rows)}
+    flops = sum(costs[key].flops for rows in keys for key in rows) + decoder.flops
+    numbers = model.parameters + max([decoder.numbers, *(sum(costs[key].numbers for key in rows) for rows in keys)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
         scene=prepared.scene,
@@ -173,19 +173,27 @@ def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
 
 
 class Forward(NamedTuple):
-    """One forward pass: its network, its canvas (H, W) of latent pixels, and its batch rows."""
+    """One forward pass: its network, its canvas (H, W) of latent pixels, its batch rows, and the conditioning tokens of
+    each, where these are known."""
 
     net: Net | ResidualNet
     canvas: tuple[int, int]
     rows: int
+    tokens: tuple[int, ...] = ()
 
 
-def _cost(net: Net | ResidualNet, canvas: tuple[int, int], model: Model) -> Cost:
-    """Cost of one batch row of a network of the model, conditioned on a whole text."""
+def _row_tokens(one: Forward, model: Model) -> tuple[int, ...]:
+    """The tokens that each row costs: in joint attention its own, elsewhere those of one text."""
+    own = model.spec.joint and one.net is model.net and one.tokens
+    return own or (model.text.length,) * one.rows
+
+
+def _cost(net: Net | ResidualNet, canvas: tuple[int, int], tokens: int, model: Model) -> Cost:
+    """Cost of one batch row of a network of the model."""
     if isinstance(net, ControlNet):
-        return net.cost(model.spec, canvas, model.text.length)
+        return net.cost(model.spec, canvas, tokens)
     assert isinstance(net, HasCost), "a plan's networks state their costs"
-    return net.cost(canvas, model.text.length)
+    return net.cost(canvas, tokens)
 
 
 def _sampling_forwards(prepared: Prepared) -> list[Forward]:
@@ -198,7 +206,8 @@ def _sampling_forwards(prepared: Prepared) -> list[Forward]:
     def count(z: Tensor, step: Step) -> Tensor:
         for asks in passes(_active(prepared, step), step, per_scene=True):
             height, width = asks[0].view.weight.shape
-            found.append(Forward(asks[0].view.net, (height, width), len(asks)))
+            tokens = tuple(_conditioning_tokens(ask.branch, prepared) for ask in asks)
+            found.append(Forward(asks[0].view.net, (height, width), len(asks), tokens))
             requests = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
             found.extend(
                 Forward(batch[0].request.net, (height, width), len(batch)) for batch in control_batches(requests)
@@ -217,8 +226,15 @@ def _tokens(prepared: Prepared) -> int:
         return 0
     first = prepared.steps[0]
     branches = [view.branches[name] for view in _active(prepared, first) for name in view.guide.branches(first)]
-    fixed = [branch for branch in branches if isinstance(branch, Conditioning)]
-    return sum(len(piece.value) for branch in fixed for piece in (*branch.tokens, *branch.image_prompts))
+    return sum(_conditioning_tokens(branch, prepared) for branch in branches)
+
+
+def _conditioning_tokens(branch: Branch, prepared: Prepared) -> int:
+    """Tokens of texts, phrases, image prompts and reference images; 0 of a branch that depends on the step."""
+    if not isinstance(branch, Conditioning):
+        return 0
+    pieces = sum(len(piece.value) for piece in (*branch.tokens, *branch.image_prompts))
+    return pieces + sum(reference_tokens(one, prepared.ctx.model) for one in branch.references)
 
 
 def _active(prepared: Prepared, step: Step) -> list[View]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError
 from cloisonne.models.cost import Cost
-from cloisonne.models.mmdit.sequence import Order, row_sequence
+from cloisonne.models.mmdit import region_lora
+from cloisonne.models.mmdit.region_lora import TokenSet
+from cloisonne.models.mmdit.sequence import Order, RowSequence, row_loras, row_sequence
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet.region_lora import Lora
 
@@ -55,12 +57,27 @@ class JointDenoiser(ABC):
     order: Order = "text first"
     multiple: int = 1
 
-    def __init__(self, module: Any, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
+    def __init__(
+        self,
+        module: Any,
+        spec: NetSpec,
+        attend: JointAttention = joint_attention,
+        loras: Mapping[str, Lora] | None = None,
+    ) -> None:
         self.module = module
         self.spec = spec
         self.attend = attend
         self.modules = (module,)
-        self.loras: Mapping[str, Lora] = {}
+        self.loras: Mapping[str, Lora] = loras or {}
+        region_lora.install(module, self.loras, self.tokens_of)
+
+    def with_loras(self, loras: Mapping[str, Lora]) -> Self:
+        """A denoiser of the same network with LoRAs by region, which it takes once: their hooks are permanent."""
+        return type(self)(self.module, self.spec, self.attend, loras)
+
+    def tokens_of(self, layer: str) -> TokenSet:
+        """Which tokens of the sequence a layer of the network reads."""
+        return region_lora.tokens_of(layer)
 
     @abstractmethod
     def flow(self, given: RowInput) -> Tensor:
@@ -77,8 +94,15 @@ class JointDenoiser(ABC):
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the network."""
         self._check(call)
-        flows = [self.flow(self._row(call, row)).float() for row in range(len(call.rows))]
+        flows = [self._flow(call, row) for row in range(len(call.rows))]
         return to_x0(torch.cat(flows), call.z, call.step, self.spec.prediction)
+
+    def _flow(self, call: Call, row: int) -> Tensor:
+        z = call.z[row : row + 1]
+        grid = self._grid((z.shape[-2], z.shape[-1]))
+        sequence = row_sequence(call, row, grid, self.order, self.multiple)
+        with region_lora.applying_loras(row_loras(call, row, grid, sequence)):
+            return self.flow(self._row(call, row, grid, sequence)).float()
 
     def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:
         """The attention layers on a canvas (H, W), in the order of a forward pass."""
@@ -89,11 +113,9 @@ class JointDenoiser(ABC):
     def _grid(self, canvas: tuple[int, int]) -> tuple[int, int]:
         return canvas[0] // self.spec.patch, canvas[1] // self.spec.patch
 
-    def _row(self, call: Call, row: int) -> RowInput:
+    def _row(self, call: Call, row: int, grid: tuple[int, int], sequence: RowSequence) -> RowInput:
         z, dtype = call.z[row : row + 1], self.module.dtype
-        grid = self._grid((z.shape[-2], z.shape[-1]))
         references = call.references[row] if call.references else ()
-        sequence = row_sequence(call, row, grid, self.order, self.multiple)
         options = (call.joint[row] if call.joint else None) or JointOptions()
         return RowInput(
             z=z.to(dtype),
@@ -114,13 +136,14 @@ class JointDenoiser(ABC):
             "image prompts": call.image_prompts is not None,
             "extra input channels": call.channels is not None,
             "residuals of controls": bool(call.residuals),
-            "LoRAs by region": call.loras is not None,
             "attention edits": bool(call.edits),
             "reference images": bool(call.references) and not self.spec.takes_references,
         }
         for what, is_given in given.items():
             if is_given:
                 raise CapabilityError(f'View "{view}": this network takes no {what}.')
+        if call.loras is not None and (missing := call.loras.names - self.loras.keys()):
+            raise CapabilityError(f'View "{view}": the network has no LoRA "{min(missing)}"; load it for regions.')
         if (call.pooled is None) == (self.spec.pooled_width > 0) or set(call.micro) != set(self.spec.micro):
             wanted = ", ".join(["pooled text" if self.spec.pooled_width else "no pooled text", *self.spec.micro])
             raise CapabilityError(f'View "{view}": the network takes {wanted}, and got something else.')
