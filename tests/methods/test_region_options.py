@@ -93,8 +93,8 @@ def models(tiny_family: Path, tiny_sd: Path, tmp_path_factory: pytest.TempPathFa
     own = {"ink": peft_file(root / "ink.safetensors", lora_weights(base, text=False))}
     painted = Path(shutil.copytree(base, root / "painted"))
     shutil.copytree(pbe / "vae", painted / "vae", dirs_exist_ok=True)
-    flux = load(write_flux(root / "flux", embedded=False))
-    klein = load(write_flux2(root / "flux2", distilled=False))
+    flux = with_lora(write_flux(root / "flux", embedded=False), "transformer_blocks.0.attn.to_q")
+    klein = with_lora(write_flux2(root / "flux2", distilled=False), "transformer_blocks.0.attn.to_q")
     return {
         "phrase, method isolated": replace(flux, native=replace(flux.native, width=64, height=64)),
         "phrase": load(tiny_family, regional_lora=ink),
@@ -105,6 +105,15 @@ def models(tiny_family: Path, tiny_sd: Path, tmp_path_factory: pytest.TempPathFa
         "control": load(base, adapters={"canny": root / "canny"}, regional_lora=own),
         "other": load(base, regional_lora=own),
     }
+
+
+def with_lora(folder: Path, layer: str) -> Model:
+    """The model of a transformer's folder with a LoRA of one layer by region."""
+    rows, columns = load(folder).net.modules[0].get_submodule(layer).weight.shape
+    tensors = {"A": torch.randn(2, columns), "B": torch.randn(rows, 2)}
+    file = folder / "ink.safetensors"
+    save_file({f"transformer.{layer}.lora_{side}.weight": own for side, own in tensors.items()}, file)
+    return load(folder, regional_lora={"ink": file})
 
 
 def scene_of(kind: str, *, rival: bool = False, **changes: Any) -> Scene:

@@ -183,7 +183,13 @@ def _sequences(place: int, row: Row, tokens: tuple[Tokens, ...], adapted: tuple[
         texts.append(TextSequence(place, value, None, _bias_masks(shared), _counts(shared)))
     if not texts:
         raise SceneError(f'View "{row.view}": branch "{row.branch}" has no tokens; give it at least an empty text.')
-    return [replace(text, mask=where, loras=loras) for text in texts for where, loras in split(text.mask, adapted)]
+    if not adapted:
+        return texts
+    return [
+        replace(text, mask=where, loras=loras, whole=text)
+        for text in texts
+        for where, loras in split(text.mask, adapted)
+    ]
 
 
 def _bias_masks(pieces: Sequence[Tokens]) -> tuple[tuple[int, int, Tensor], ...]:

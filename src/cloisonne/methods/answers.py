@@ -100,9 +100,6 @@ LEFT_TO_PHRASE = Answer("as its phrase", where=_never)
 LORA_ITSELF = Answer("yes", where=_never)
 """A region's LoRAs count if those of another of its conditions do."""
 
-NO_LORA_OF_TRANSFORMERS = Answer(
-    "refused", "LoRAs by region are of Stable Diffusion; leave them out", _never, refused=True
-)
 EMBEDDED = Answer("no", "this model takes one scale of guidance as an input and has no negative prompt", _never)
 """Of options of the null branch, on models whose guidance has none."""
 
@@ -127,7 +124,6 @@ Answers: TypeAlias = dict[str, Answer]
 ALL: Answers = dict.fromkeys(OPTIONS, YES) | {"weight": IN_OVERLAP, "priority": RANKED}
 MASKED: Answers = dict(ALL) | {"strict": ALWAYS}
 """Of conditions that are confined to the region's mask in any case."""
-ISOLATED: Answers = dict(MASKED) | {"lora": NO_LORA_OF_TRANSFORMERS}
 WITHOUT_NULL: Answers = dict.fromkeys(("negative", "guidance"), EMBEDDED)
 """Replaces these of any condition, on models whose guidance has no null branch."""
 BY_BOX: Answers = dict(ALL) | {"feather": BOXED, "mask": BOXED, "priority": RANKED_ROOM}

@@ -38,7 +38,8 @@ class Contribution:
 Contribute: TypeAlias = Callable[[Sequence[Part], Context], Contribution]
 """What all regions that are active in one interval of the steps contribute; those without the condition are skipped.
 
-Called once for each interval. Where ``Context.blank`` is set, for ``explain``, it runs no network and reads no file.
+Called once for each interval. Where ``Context.blank`` is set, for ``explain``, it runs no network, and reads no file
+but the images whose size is part of the cost.
 """
 
 

@@ -43,7 +43,7 @@ KINDS: dict[str, ConditionKind] = {
         ),
         replace(_phrase("bounded", options.MASKED), warnings=bounded.idle_boost),
         _phrase("bounded-words", options.MASKED),
-        _phrase("isolated", options.ISOLATED, support.by_family(support.NOT_CROSS, pbe=support.NO_TEXT)),
+        _phrase("isolated", options.MASKED, support.by_family(support.NOT_CROSS, pbe=support.NO_TEXT)),
         _phrase("attention", options.MASKED, support.OF_UNETS),
         _phrase("multidiffusion", options.MASKED),
         _phrase("words", options.BY_WORDS),
@@ -57,7 +57,7 @@ KINDS: dict[str, ConditionKind] = {
             ),
             variants={
                 "references": Variant(
-                    options=options.ISOLATED,
+                    options=options.MASKED,
                     families=("flux2",),
                     applies=lambda model: model.spec.takes_references,
                 ),
@@ -93,7 +93,7 @@ KINDS: dict[str, ConditionKind] = {
         ConditionKind(
             name="lora",
             supports=support.by_family(support.WITH_LORA, pbe=support.NO_TEXT)
-            | support.on_transformers(support.WHOLE_LORA),
+            | support.on_transformers(support.WITH_LORA),
             options=options.OF_LORA,
             contribute=lora.contribute,
             details=lora.names_of,

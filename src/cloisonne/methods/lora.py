@@ -1,7 +1,8 @@
 """LoRAs by region (``core/region_lora.py``): each branch of each text-conditioned view is changed where the region is.
 
 The mask is the region's share, so that overlapping ones share pixels as their texts do, and a LoRA over all of the
-canvas is the fused one. ControlNets, adapters, Paint by Example and text encoders are not changed.
+canvas is the fused one. In joint attention the tokens of a region's phrase are changed with its image tokens
+(``models/mmdit/region_lora.py``). ControlNets, adapters, Paint by Example and text encoders are not changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,14 @@ def lora_warnings(scene: Scene, placed: Sequence[Placed], model: Model) -> Itera
                 yield (
                     f'{owner or "The "}LoRA "{name}" was also made for the text encoder; by region only its '
                     "changes of the denoiser count."
+                )
+    for p in placed:
+        for name, _ in _scaled(p.region.lora):
+            lora = model.net.loras[name]
+            if lora.whole and bool((p.mask < 1).any()):
+                yield (
+                    f'Region "{p.name}": {lora.whole} of the {len(lora.layers)} layers that the LoRA "{name}" changes '
+                    "act on the whole image (modulations); by region they do not count."
                 )
 
 

@@ -84,9 +84,14 @@ def _latents(region: Region, ctx: Context) -> Float[Tensor, "C h w"]:
     assert exemplar is not None, "the region has an exemplar"
     image = partial(exemplar.rgb, region.name)
 
-    def encoded() -> Tensor:
-        return vae.encode(reference_pixels(image(), ctx.model.spec.factor, region.name))[0]
+    def pixels() -> Tensor:
+        return reference_pixels(image(), ctx.model.spec.factor, region.name)
 
-    return ctx.encoder.once(
-        ("reference", region.name), encoded, lambda: torch.zeros(vae.channels, 1, 1, device=ctx.model.device)
-    )
+    def encoded() -> Tensor:
+        return vae.encode(pixels())[0]
+
+    def blank() -> Tensor:
+        height, width = (side // ctx.model.spec.vae_factor for side in pixels().shape[-2:])
+        return torch.zeros(vae.channels, height, width, device=ctx.model.device)
+
+    return ctx.encoder.once(("reference", region.name), encoded, blank)

@@ -14,7 +14,9 @@ from cloisonne.models.checkpoints.load_options import is_exemplar_folder, named
 from cloisonne.models.checkpoints.paint_by_example_folder import engine_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_kinds, is_ip_adapter
+from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.family_members import read_family_members, segmenter_of, with_family_members
+from cloisonne.models.mmdit.denoiser import JointDenoiser
 from cloisonne.models.model import Model
 from cloisonne.models.model_spec import ModelSpec
 from cloisonne.models.options import Resampling
@@ -217,8 +219,11 @@ def with_regional_loras(
 
     paths = {Named(name=name).name: Path(file).expanduser() for name, file in files.items()}
     loras = {name: readings.of(lambda file=file: placed(file), "regional LoRA", file) for name, file in paths.items()}
-    net = unet_of(model.net, f'The LoRA "{next(iter(loras), "")}" by region')
-    extended = UNetDenoiser(net.unet, net.spec, net.text_attention, net.image_prompts, loras)
+    if isinstance(model.net, JointDenoiser):
+        extended: Denoiser = model.net.with_loras(loras)
+    else:
+        net = unet_of(model.net, f'The LoRA "{next(iter(loras), "")}" by region')
+        extended = UNetDenoiser(net.unet, net.spec, net.text_attention, net.image_prompts, loras)
     warnings = (warning for lora in loras.values() for warning in lora.warnings)
     return replace(model, net=extended, warnings=(*model.warnings, *warnings))
 

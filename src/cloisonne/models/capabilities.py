@@ -103,14 +103,6 @@ WITH_LORA = Support(
     met=lambda model, detail: detail in model.net.loras,
 )
 NOT_XL = Support("no", 'choose the method bounded, or load "builtin" or a ReCo checkpoint of Stable Diffusion 1.x')
-
-WHOLE_LORA = Support(
-    "no",
-    "fuse it for the whole image",
-    python="load(..., lora=FILE)",
-    option="--lora FILE",
-)
-"""Of LoRAs by region, on transformers."""
 NOT_JOINT = Support("no", "choose the method isolated")
 """Of methods that need cross-attention to text, on transformers."""
 NOT_CROSS = Support("no", "choose the method bounded")

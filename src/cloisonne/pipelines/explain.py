@@ -10,7 +10,7 @@ from torch import Tensor
 from cloisonne.core.collate import RowRequest, passes
 from cloisonne.core.control_residuals import ResidualNet, control_batches
 from cloisonne.core.feature_reuse import EXACT, SCHEDULES, FeatureCaches, ReuseSchedule
-from cloisonne.core.plan import Conditioning, Net, Step, View
+from cloisonne.core.plan import Branch, Conditioning, Net, Step, View
 from cloisonne.core.samplers import Sampler
 from cloisonne.models.adapters.block_controlnet import BlockControlNet
 from cloisonne.models.adapters.controlnet import ControlNet
@@ -20,7 +20,7 @@ from cloisonne.models.denoiser import HasCost, ReusesFeatures
 from cloisonne.models.model import Model
 from cloisonne.pipelines.hires import Repaint
 from cloisonne.pipelines.inpaint import BackgroundEdit
-from cloisonne.pipelines.plan_text import counted, plan_text
+from cloisonne.pipelines.plan_text import counted, plan_text, reference_tokens
 from cloisonne.pipelines.prepare import Prepared, size_of
 from cloisonne.pipelines.starts import start_maker
 from cloisonne.scene.prompt import pieces, switches
@@ -127,10 +127,10 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
         passes_of_image.append(Repaint.of(prepared.scene.replace(hires=scene.hires), model, blank=True).prepared)
     forwards = setup + [one for each in passes_of_image for one in _sampling_forwards(each)]
     decoder = model.vae.cost(passes_of_image[-1].grid)
-    costs = {key: _cost(*key, model) for key in {(one.net, one.canvas, one.outer): None for one in forwards}}
-    counted_costs = [(costs[one.net, one.canvas, one.outer], one.rows) for one in forwards]
-    flops = sum(cost.flops * rows for cost, rows in counted_costs) + decoder.flops
-    numbers = model.parameters + max([decoder.numbers, *(cost.numbers * rows for cost, rows in counted_costs)])
+    keys = [[(one.net, one.canvas, one.outer, tokens) for tokens in _row_tokens(one, model)] for one in forwards]
+    costs = {key: _cost(*key, model) for key in dict.fromkeys(key for rows in keys for key in rows)}
+    flops = sum(costs[key].flops for rows in keys for key in rows) + decoder.flops
+    numbers = model.parameters + max([decoder.numbers, *(sum(costs[key].numbers for key in rows) for rows in keys)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
         scene=prepared.scene.replace(hires=scene.hires),
@@ -192,23 +192,31 @@ def _defaults(given: Scene, scene: Scene, model: Model) -> list[str]:
 class Forward(NamedTuple):
     """One forward pass: its network, its canvas (H, W) of latent pixels, and its batch rows.
 
-    outer: whether it reuses deep features, so that only its outer layers run.
+    outer: whether it reuses deep features, so that only its outer layers run. tokens: the conditioning tokens of each
+    row, where these are known.
     """
 
     net: Net | ResidualNet
     canvas: tuple[int, int]
     rows: int
     outer: bool = False
+    tokens: tuple[int, ...] = ()
 
 
-def _cost(net: Net | ResidualNet, canvas: tuple[int, int], outer: bool, model: Model) -> Cost:
-    """Cost of one batch row of a network of the model, conditioned on a whole text."""
+def _row_tokens(one: Forward, model: Model) -> tuple[int, ...]:
+    """The tokens that each row costs: in joint attention its own, elsewhere those of one text."""
+    own = model.spec.joint and one.net is model.net and one.tokens
+    return own or (model.text.length,) * one.rows
+
+
+def _cost(net: Net | ResidualNet, canvas: tuple[int, int], outer: bool, tokens: int, model: Model) -> Cost:
+    """Cost of one batch row of a network of the model."""
     if outer and isinstance(net, ReusesFeatures):
-        return net.outer_cost(canvas, model.text.length)
+        return net.outer_cost(canvas, tokens)
     if isinstance(net, ControlNet | BlockControlNet):
-        return net.cost(model.spec, canvas, model.text.length)
+        return net.cost(model.spec, canvas, tokens)
     assert isinstance(net, HasCost), "a plan's networks state their costs"
-    return net.cost(canvas, model.text.length)
+    return net.cost(canvas, tokens)
 
 
 def _sampling_forwards(prepared: Prepared) -> list[Forward]:
@@ -223,8 +231,9 @@ def _sampling_forwards(prepared: Prepared) -> list[Forward]:
     def count(z: Tensor, step: Step) -> Tensor:
         for asks in passes(_active(prepared, step), step, per_scene=True):
             height, width = asks[0].view.weight.shape
-            net = asks[0].view.net
-            found.append(Forward(net, (height, width), len(asks), _reuses(asks, step, schedule, caches)))
+            tokens = tuple(_conditioning_tokens(ask.branch, prepared) for ask in asks)
+            outer = _reuses(asks, step, schedule, caches)
+            found.append(Forward(asks[0].view.net, (height, width), len(asks), outer, tokens))
             requests = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
             found.extend(
                 Forward(batch[0].request.net, (height, width), len(batch)) for batch in control_batches(requests)
@@ -256,8 +265,15 @@ def _tokens(prepared: Prepared) -> int:
         return 0
     first = prepared.steps[0]
     branches = [view.branches[name] for view in _active(prepared, first) for name in view.guide.branches(first)]
-    fixed = [branch for branch in branches if isinstance(branch, Conditioning)]
-    return sum(len(piece.value) for branch in fixed for piece in (*branch.tokens, *branch.image_prompts))
+    return sum(_conditioning_tokens(branch, prepared) for branch in branches)
+
+
+def _conditioning_tokens(branch: Branch, prepared: Prepared) -> int:
+    """Tokens of texts, phrases, image prompts and reference images; 0 of a branch that depends on the step."""
+    if not isinstance(branch, Conditioning):
+        return 0
+    pieces = sum(len(piece.value) for piece in (*branch.tokens, *branch.image_prompts))
+    return pieces + sum(reference_tokens(one, prepared.ctx.model) for one in branch.references)
 
 
 def _active(prepared: Prepared, step: Step) -> list[View]:

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from cloisonne.core.attention.edits import ShareFeatures, ShareSelf, ShareWords
+from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.references import Reference
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.plan import Branch, Conditioning, Guidance, Plan, Step, Tokens, View
 from cloisonne.core.refines import Clamp, Follow, Pin
@@ -39,7 +41,8 @@ def _view_lines(view: View, model: Model, steps: Sequence[Step]) -> list[str]:
         f"mean weight {float(view.weight.mean()):.2f}",
     ]
     branches = [
-        f"    {BRANCHES.get(branch, branch)}: {_branch(conditioning)}" for branch, conditioning in view.branches.items()
+        f"    {BRANCHES.get(branch, branch)}: {_branch(conditioning, model, steps)}"
+        for branch, conditioning in view.branches.items()
     ]
     return [f"view {name}: {', '.join(details)}", *branches]
 
@@ -71,11 +74,20 @@ def _guidance(guide: Guidance, steps: Sequence[Step]) -> str:
     return f"guidance {scale}{limits}{rescale}"
 
 
-def _branch(branch: Branch) -> str:
+def reference_tokens(reference: Reference, model: Model) -> int:
+    """The number of image tokens of a reference image."""
+    return reference.latents.shape[-2:].numel() // model.spec.patch**2
+
+
+def _branch(branch: Branch, model: Model, steps: Sequence[Step]) -> str:
     if not isinstance(branch, Conditioning):
         return "conditioning that changes with the step"
     parts = [_tokens(piece, "token") for piece in branch.tokens]
     parts += [_tokens(piece, "image token") for piece in branch.image_prompts]
+    parts += [
+        f"reference image of {counted(reference_tokens(one, model), 'token')} {_place(one.mask)}"
+        for one in branch.references
+    ]
     parts += [counted(branch.channels.shape[0], "further input channel")] if branch.channels is not None else []
     parts += ["inpainting channels from the other views' estimate"] if branch.inpaint_context is not None else []
     parts += ["pooled text"] if branch.pooled is not None else []
@@ -84,7 +96,15 @@ def _branch(branch: Branch) -> str:
     for lora in branch.region_loras:
         names = " and ".join(f"{name} at {scale:g}" for name, scale in lora.loras)
         parts.append(f"LoRA {names} {_place(lora.mask)}")
+    parts += [] if branch.joint is None else _joint(branch.joint, steps)
     return "; ".join(parts) or "no conditioning"
+
+
+def _joint(options: JointOptions, steps: Sequence[Step]) -> list[str]:
+    """How regions hold in joint attention, where that differs from all steps alike and all blocks."""
+    apart = sum(step.progress < options.isolate for step in steps)
+    found = [f"regions attend only to themselves in the first {counted(apart, 'step')}"] if apart else []
+    return [*found, "regions hold in every second block"] if options.every == 2 else found
 
 
 def _tokens(piece: Tokens, noun: str) -> str:

@@ -112,7 +112,7 @@ def test_what_is_not_supported_is_refused_by_name(copy: Path, change: Callable[[
 
 @pytest.mark.parametrize(
     "options",
-    [{"regional_lora": {"x": "x"}}, {"embeddings": "x.safetensors"}, {"exemplar": "x"},
+    [{"embeddings": "x.safetensors"}, {"exemplar": "x"},
      {"tokenizer": "x"}, {"prediction": "epsilon"}],
     ids=lambda options: next(iter(options)),
 )  # fmt: skip
@@ -125,7 +125,7 @@ def test_add_ons_of_stable_diffusion_are_refused(folder: Path, options: dict[str
     ("scene", "advice"),
     [
         *((SCENE.replace(method=method), "choose the method isolated") for method in ("attention", "reco")),
-        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "fuse it for the whole image"),
+        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "load it"),
         (SCENE.replace(regions=(CAT.replace(control=Control(kind="canny", image="edges.png")),)), "load one"),
         (SCENE.replace(regions=(Region(name="pet", box=(0, 0, 0.5, 0.5), exemplar="cat.png"),)), "another family"),
     ],

@@ -130,7 +130,7 @@ def test_add_ons_of_stable_diffusion_are_refused(folder: Path, options: dict[str
     ("scene", "advice"),
     [
         *((SCENE.replace(method=method), "choose the method isolated") for method in ("attention", "reco")),
-        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "fuse it"),
+        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "load it"),
         (SCENE.replace(regions=(CAT.replace(control=Control(kind="canny", image="edges.png")),)), "another family"),
     ],
     ids=["attention", "reco", "lora", "control"],

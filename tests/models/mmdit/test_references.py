@@ -163,7 +163,12 @@ def test_references_of_both_branches_are_in_every_row(model: Model) -> None:
 
 
 def test_an_explanation_counts_the_run(model: Model) -> None:
-    assert explain(SCENE, model).rows == generate(SCENE, model, output_type="latent").report["rows"] == 2
+    explained = explain(SCENE, model)
+    assert explained.rows == generate(SCENE, model, output_type="latent").report["rows"] == 2
+    without = explain(SCENE.replace(regions=(CAT.replace(exemplar=None), CAR)), model)
+    assert explained.tokens - without.tokens == 4 * 5 + 6 * 4  # of 64 x 80 and 96 x 64 pixels
+    assert explained.flops > without.flops
+    assert "reference image of 20 tokens on" in str(explained)
 
 
 @pytest.mark.parametrize("size", [(63, 80), (64, 520)])

@@ -10,6 +10,7 @@ from torch import Tensor
 from cloisonne.core.plan import Plan
 from cloisonne.core.predict import predict
 from cloisonne.models.model import Model
+from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
@@ -195,6 +196,21 @@ def test_a_negative_of_a_region_counts_there_alone(shallow: Model) -> None:
 def test_rows_do_not_depend_on_the_number_of_regions(model: Model, method: Any, count: int) -> None:
     scene = SCENE.replace(method=method, regions=(CAT, CAR, SKY)[:count])
     assert generate(scene, model, output_type="latent").report["rows"] == 4
+
+
+@METHOD
+def test_an_explanation_counts_the_tokens_of_each_row(model: Model, method: Any) -> None:
+    """Of the caption, the phrases and the null branch; work of the network follows their number."""
+    scene = SCENE.replace(method=method, regions=(CAT, CAR), isolate=0.5, blocks=2)
+    explained = explain(scene, model)
+    run = prepare(scene, model)
+    branches: Any = run.plan.views[0].branches
+    counts = {name: sum(len(text.value) for text in branch.tokens) for name, branch in branches.items()}
+    assert len(branches["cond"].tokens) > 2
+    assert explained.tokens == sum(counts.values())
+    rows = [model.net.cost(run.grid, count).flops for count in counts.values()]
+    assert explained.flops == 2 * sum(rows) + model.vae.cost(run.grid).flops
+    assert "regions attend only to themselves in the first 1 step; regions hold in every second block" in str(explained)
 
 
 @METHOD

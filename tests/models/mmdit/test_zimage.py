@@ -92,7 +92,7 @@ def test_the_network_of_omni_is_refused(tmp_path: Path) -> None:
     ("scene", "advice"),
     [
         *((SCENE.replace(method=method), "choose the method isolated") for method in ("attention", "reco")),
-        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "fuse it"),
+        (SCENE.replace(regions=(CAT.replace(lora=(Lora(name="ink"),)),)), "load it"),
         (SCENE.replace(regions=(Region(name="pet", box=(0, 0, 0.5, 0.5), exemplar="cat.png"),)), "another family"),
     ],
     ids=["attention", "reco", "lora", "exemplar"],

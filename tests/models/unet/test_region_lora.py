@@ -189,7 +189,7 @@ def test_text_encoders_are_unchanged_and_a_warning_names_them(tiny_sd: Path, tmp
     model = load(tiny_sd, regional_lora={"ink": file})
     assert "made for the text encoder" in explain(SCENE.replace(regions=[regional("ink")]), model).warnings[0]
     words = {"text_encoder": lora_weights(tiny_sd)["text_encoder"]}
-    with pytest.raises(CheckpointError, match="fits no layer of the UNet"):
+    with pytest.raises(CheckpointError, match="fits no layer of the network"):
         load(tiny_sd, regional_lora={"ink": peft_file(tmp_path / "y.safetensors", words)})
 
 

@@ -29,7 +29,7 @@ class TextSequence:
     bias_masks: (start, stop, mask [H, W]): these tokens get ``log(mask)`` added to their logits. counts: (start, stop,
     times): these get ``log(times)`` at every pixel. loras: those that change its keys and values. peak: whether its
     weight at a coarse grid is scaled so that its maximum is the mask's own; the row's other sequences yield
-    (:meth:`TextSequences.shares`).
+    (:meth:`TextSequences.shares`). whole: the sequence of which this one is the part where its LoRAs count, if any.
     """
 
     row: int
@@ -39,6 +39,7 @@ class TextSequence:
     counts: tuple[tuple[int, int, float], ...] = ()
     loras: LoraScales = ()
     peak: bool = False
+    whole: "TextSequence | None" = None
 
     def weight(self, grid: tuple[int, int]) -> Float[Tensor, " Q"]:
         """[Q]: the mask averaged over the area of each pixel of the grid."""

@@ -70,9 +70,6 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
 def refuse_on_transformers(subject: str, options: Mapping[str, Any]) -> None:
     """Raise CapabilityError for options that no diffusion transformer takes. subject: the model, and "which"."""
     options = {name: value for name, value in options.items() if value}
-    if "regional_lora" in options:
-        whole = spelled("load(..., lora=FILE)", "--lora FILE")
-        raise CapabilityError(f"{subject} takes no LoRAs by region; fuse it for the whole image: {whole}.")
     taken = ("lora", "regional_lora", "tokenizer", "adapters", "segmenter")
     others = [option for option in (*TEXT_ONLY, "prediction") if option not in taken]
     _refuse(subject, options, others, "these add-ons are of Stable Diffusion; leave it out")

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError
 from cloisonne.models.cost import Cost
+from cloisonne.models.mmdit import region_lora
+from cloisonne.models.mmdit.region_lora import TokenSet
 from cloisonne.models.mmdit.residuals import block_residuals, fits_blocks
-from cloisonne.models.mmdit.sequence import Order, row_sequence
+from cloisonne.models.mmdit.sequence import Order, RowSequence, row_loras, row_sequence
 from cloisonne.models.mmdit.sharing import Sharing, sharing_of
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.unet.region_lora import Lora
@@ -79,12 +81,27 @@ class JointDenoiser(ABC):
     order: Order = "text first"
     multiple: int = 1
 
-    def __init__(self, module: Any, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
+    def __init__(
+        self,
+        module: Any,
+        spec: NetSpec,
+        attend: JointAttention = joint_attention,
+        loras: Mapping[str, Lora] | None = None,
+    ) -> None:
         self.module = module
         self.spec = spec
         self.attend = attend
         self.modules = (module,)
-        self.loras: Mapping[str, Lora] = {}
+        self.loras: Mapping[str, Lora] = loras or {}
+        region_lora.install(module, self.loras, self.tokens_of)
+
+    def with_loras(self, loras: Mapping[str, Lora]) -> Self:
+        """A denoiser of the same network with LoRAs by region, which it takes once: their hooks are permanent."""
+        return type(self)(self.module, self.spec, self.attend, loras)
+
+    def tokens_of(self, layer: str) -> TokenSet:
+        """Which tokens of the sequence a layer of the network reads."""
+        return region_lora.tokens_of(layer)
 
     @abstractmethod
     def flow(self, given: RowInput) -> Tensor:
@@ -105,14 +122,20 @@ class JointDenoiser(ABC):
         grid = self._grid(canvas)
         sharing = sharing_of(call, self.sites(canvas), grid) if call.edits else None
         if sharing is None:
-            flows = [self.flow(self._row(call, row)).float() for row in range(len(call.rows))]
+            flows = [self._flow(call, row) for row in range(len(call.rows))]
             return to_x0(torch.cat(flows), call.z, call.step, self.spec.prediction)
         found: dict[int, Tensor] = {}
         for row in sharing.order:
-            flow = self.flow(self._row(call, row, sharing)).float()
-            found[row] = sharing.completed(row, flow, found, grid)
+            found[row] = sharing.completed(row, self._flow(call, row, sharing), found, grid)
         sharing.record(call)
         return to_x0(torch.cat([found[row] for row in range(len(found))]), call.z, call.step, self.spec.prediction)
+
+    def _flow(self, call: Call, row: int, sharing: Sharing | None = None) -> Tensor:
+        z = call.z[row : row + 1]
+        grid = self._grid((z.shape[-2], z.shape[-1]))
+        sequence = row_sequence(call, row, grid, self.order, self.multiple)
+        with region_lora.applying_loras(row_loras(call, row, grid, sequence)):
+            return self.flow(self._row(call, row, grid, sequence, sharing)).float()
 
     def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:
         """The attention layers on a canvas (H, W), in the order of a forward pass."""
@@ -123,11 +146,11 @@ class JointDenoiser(ABC):
     def _grid(self, canvas: tuple[int, int]) -> tuple[int, int]:
         return canvas[0] // self.spec.patch, canvas[1] // self.spec.patch
 
-    def _row(self, call: Call, row: int, sharing: Sharing | None = None) -> RowInput:
+    def _row(
+        self, call: Call, row: int, grid: tuple[int, int], sequence: RowSequence, sharing: Sharing | None
+    ) -> RowInput:
         z, dtype = call.z[row : row + 1], self.module.dtype
-        grid = self._grid((z.shape[-2], z.shape[-1]))
         references = call.references[row] if call.references else ()
-        sequence = row_sequence(call, row, grid, self.order, self.multiple)
         options = (call.joint[row] if call.joint else None) or JointOptions()
         blocks = sequence.blocks(options, call.step.progress)
         given = RowInput(
@@ -153,7 +176,7 @@ class JointDenoiser(ABC):
             "image prompts": call.image_prompts is not None,
             "extra input channels": call.channels is not None,
             "residuals of controls": not fits_blocks(call, len(self.block_names())),
-            "LoRAs by region": call.loras is not None,
+            "LoRAs by region next to attention edits": call.loras is not None and bool(call.edits),
             "such attention edits": not all(isinstance(edit, ShareSelf | ReuseBackground) for edit in call.edits),
             "reuse of a background": not self.spec.computes_parts
             and any(isinstance(edit, ReuseBackground) for edit in call.edits),
@@ -162,6 +185,8 @@ class JointDenoiser(ABC):
         for what, is_given in given.items():
             if is_given:
                 raise CapabilityError(f'View "{view}": this network takes no {what}.')
+        if call.loras is not None and (missing := call.loras.names - self.loras.keys()):
+            raise CapabilityError(f'View "{view}": the network has no LoRA "{min(missing)}"; load it for regions.')
         if (call.pooled is None) == (self.spec.pooled_width > 0) or set(call.micro) != set(self.spec.micro):
             wanted = ", ".join(["pooled text" if self.spec.pooled_width else "no pooled text", *self.spec.micro])
             raise CapabilityError(f'View "{view}": the network takes {wanted}, and got something else.')

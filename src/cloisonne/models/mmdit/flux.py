@@ -16,6 +16,7 @@ from cloisonne.models.mmdit.denoiser import JointAttention, JointDenoiser, RowIn
 from cloisonne.models.mmdit.packing import image_positions, packed, unpacked
 from cloisonne.models.mmdit.residuals import fitted
 from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.region_lora import Lora
 
 PATCH = 2
 """Side of the square of latent pixels that is one image token."""
@@ -58,8 +59,14 @@ class FluxDenoiser(JointDenoiser):
 
     module: FluxTransformer2DModel
 
-    def __init__(self, module: FluxTransformer2DModel, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
-        super().__init__(module, spec, attend)
+    def __init__(
+        self,
+        module: FluxTransformer2DModel,
+        spec: NetSpec,
+        attend: JointAttention = joint_attention,
+        loras: Mapping[str, Lora] | None = None,
+    ) -> None:
+        super().__init__(module, spec, attend, loras)
         processors: Any = {
             f"{name}.attn.processor": FluxProcessor(block, attend) for block, name in enumerate(self.block_names())
         }

@@ -17,6 +17,7 @@ from cloisonne.models.mmdit.denoiser import JointAttention, JointDenoiser, RowIn
 from cloisonne.models.mmdit.flux import NATIVE, FluxProcessor, heads_of
 from cloisonne.models.mmdit.packing import image_positions, packed, unpacked
 from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.region_lora import Lora
 
 AXES = 4
 """Positions of a token: of its image, its row, its column, and its place in a text."""
@@ -67,9 +68,13 @@ class Flux2Denoiser(JointDenoiser):
     module: Flux2Transformer2DModel
 
     def __init__(
-        self, module: Flux2Transformer2DModel, spec: NetSpec, attend: JointAttention = joint_attention
+        self,
+        module: Flux2Transformer2DModel,
+        spec: NetSpec,
+        attend: JointAttention = joint_attention,
+        loras: Mapping[str, Lora] | None = None,
     ) -> None:
-        super().__init__(module, spec, attend)
+        super().__init__(module, spec, attend, loras)
         double = len(module.transformer_blocks)
         processors: Any = {
             f"{name}.attn.processor": FluxProcessor(i, attend) if i < double else Flux2SingleProcessor(i, attend)

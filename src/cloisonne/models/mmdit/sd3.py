@@ -15,6 +15,7 @@ from cloisonne.models.mmdit.denoiser import JointAttention, JointDenoiser, RowIn
 from cloisonne.models.mmdit.residuals import fitted
 from cloisonne.models.mmdit.sequence import Order
 from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.region_lora import Lora
 
 TIMES = 1000
 """The network's time is s times this."""
@@ -54,8 +55,14 @@ class Sd3Denoiser(JointDenoiser):
     order: Order = "image first"
     module: SD3Transformer2DModel
 
-    def __init__(self, module: SD3Transformer2DModel, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
-        super().__init__(module, spec, attend)
+    def __init__(
+        self,
+        module: SD3Transformer2DModel,
+        spec: NetSpec,
+        attend: JointAttention = joint_attention,
+        loras: Mapping[str, Lora] | None = None,
+    ) -> None:
+        super().__init__(module, spec, attend, loras)
         processors: Any = {
             f"{name}.{layer}.processor": _Processor(block, attend)
             for block, name in enumerate(self.block_names())

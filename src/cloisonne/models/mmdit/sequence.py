@@ -21,6 +21,7 @@ from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Call
 from cloisonne.errors import CapabilityError
+from cloisonne.models.mmdit.region_lora import SequenceLoras, sequence_loras
 
 Order = Literal["text first", "image first"]
 """The order of the sequence: [text, image] in FLUX, [image, text] in Stable Diffusion 3 and Z-Image."""
@@ -34,13 +35,15 @@ class RowSequence:
 
     tokens: [N, D], the row's texts one after the other: first those without a mask, then the masked ones, which are
     alternatives: the text positions of each begin anew. lengths: tokens of each text. padding: tokens that the network
-    adds after each text. layout: of the whole sequence, with what is added.
+    adds after each text. layout: of the whole sequence, with what is added. text: the tokens ``start .. stop`` of it
+    that are text.
     """
 
     tokens: Float[Tensor, "N D"]
     lengths: tuple[int, ...]
     padding: tuple[int, ...]
     layout: JointLayout
+    text: tuple[int, int]
     _groups: dict[tuple[bool, bool] | Literal["image"], tuple[QueryGroup, ...]] = field(default_factory=dict)
 
     def blocks(self, options: JointOptions, progress: float) -> BlockGroups:
@@ -79,11 +82,12 @@ def row_sequence(call: Call, row: int, grid: tuple[int, int], order: Order, mult
 def _sequence(
     call: Call, row: int, grid: tuple[int, int], order: Order, multiple: int, references: tuple[Reference, ...]
 ) -> RowSequence:
-    texts = sorted((text for text in call.texts.texts if text.row == row), key=lambda text: text.mask is not None)
-    for text in texts:
-        if text.loras or (text.bias_masks and text.mask is not None):
-            what = "LoRAs by region" if text.loras else "masks of single tokens of a text that has a mask"
-            raise CapabilityError(f'View "{call.rows[row].view}": this network takes no {what}.')
+    whole = dict.fromkeys(text.whole or text for text in call.texts.texts if text.row == row)
+    texts = sorted(whole, key=lambda text: text.mask is not None)
+    if any(text.bias_masks and text.mask is not None for text in texts):
+        raise CapabilityError(
+            f'View "{call.rows[row].view}": this network takes no masks of single tokens of a text that has a mask.'
+        )
     lengths = tuple(len(text.value) for text in texts)
     has_caption = any(text.mask is None for text in texts)
     padding = tuple(0 if text.mask is not None and has_caption else -len(text.value) % multiple for text in texts)
@@ -107,7 +111,21 @@ def _sequence(
         segments.append(Segment(end, end + len(own), weight))
         end += len(own)
     tokens = torch.cat([text.value for text in texts])
-    return RowSequence(tokens, lengths, padding, JointLayout(tuple(segments), image))
+    text_tokens = (0, first) if order == "text first" else (num_image + after_image, start)
+    return RowSequence(tokens, lengths, padding, JointLayout(tuple(segments), image), text_tokens)
+
+
+def row_loras(call: Call, row: int, grid: tuple[int, int], sequence: RowSequence) -> SequenceLoras | None:
+    """How much each LoRA counts at each token of a row's sequence, made once a run; None without LoRAs."""
+    if call.loras is None:
+        return None
+    loras = call.loras
+
+    def made() -> SequenceLoras:
+        pixels = {name: loras.amount(name, grid)[row].flatten() for name in sorted(loras.names)}
+        return sequence_loras(pixels, sequence.layout, sequence.text)
+
+    return call.run.state((row_loras, loras, row, sequence), made)
 
 
 def _segments(

@@ -13,9 +13,11 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.mmdit.denoiser import JointAttention, JointDenoiser, RowInput
 from cloisonne.models.mmdit.flux import NATIVE
+from cloisonne.models.mmdit.region_lora import TokenSet
 from cloisonne.models.mmdit.sequence import Order
 from cloisonne.models.mmdit.zimage_network import MULTIPLE, PATCH, JointZImage, ZImageProcessor
 from cloisonne.models.spec import NetSpec
+from cloisonne.models.unet.region_lora import Lora
 
 
 def zimage_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, prediction: Parameterization) -> NetSpec:
@@ -60,8 +62,14 @@ class ZImageDenoiser(JointDenoiser):
     order: Order = "image first"
     multiple = MULTIPLE
 
-    def __init__(self, module: JointZImage, spec: NetSpec, attend: JointAttention = joint_attention) -> None:
-        super().__init__(module, spec, attend)
+    def __init__(
+        self,
+        module: JointZImage,
+        spec: NetSpec,
+        attend: JointAttention = joint_attention,
+        loras: Mapping[str, Lora] | None = None,
+    ) -> None:
+        super().__init__(module, spec, attend, loras)
         network: Any = module
         for layer in (*network.noise_refiner, *network.context_refiner, *network.layers):
             layer.attention.set_processor(ZImageProcessor(attend))
@@ -69,6 +77,12 @@ class ZImageDenoiser(JointDenoiser):
     def block_names(self) -> tuple[str, ...]:
         """The layers of the joint sequence; the refiners see the image or one text alone."""
         return tuple(f"layers.{i}" for i in range(len(self.module.layers)))
+
+    def tokens_of(self, layer: str) -> TokenSet:
+        """Which tokens a layer reads; of those that read text, each text is a call of its own."""
+        if layer.startswith(("cap_embedder.", "context_refiner.")):
+            return "text"
+        return "image" if layer.startswith(("all_x_embedder.", "noise_refiner.")) else "all"
 
     def flow(self, given: RowInput) -> Tensor:
         """The negative of the network's output."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from cloisonne.core.attention.joint import BlockGroups, QueryGroup
 from cloisonne.models.mmdit.denoiser import JointAttention, RowInput
 from cloisonne.models.mmdit.packing import packed, unpacked
+from cloisonne.models.mmdit.region_lora import text_from
 
 MULTIPLE = 32
 """The network pads the image and a text to multiples of so many tokens, which it attends to."""
@@ -81,14 +82,17 @@ class JointZImage(ZImageTransformer2DModel):
         """Each text, embedded, padded and refined alone, with its rotations."""
         own: Any = self
         found: list[tuple[Tensor, Tensor]] = []
+        first = 0
         for tokens, padding in zip(given.tokens.split(list(given.lengths), 1), given.padding, strict=True):
-            text = padded(own.cap_embedder(tokens), own.cap_pad_token, padding)
-            positions = torch.zeros(text.shape[1], 3, dtype=torch.long)
-            positions[:, 0] = torch.arange(1, text.shape[1] + 1)
-            turns = self._turns(positions, text.device)
-            for layer in own.context_refiner:
-                text = layer(text, LayerAttention(), turns)
+            with text_from(first):
+                text = padded(own.cap_embedder(tokens), own.cap_pad_token, padding)
+                positions = torch.zeros(text.shape[1], 3, dtype=torch.long)
+                positions[:, 0] = torch.arange(1, text.shape[1] + 1)
+                turns = self._turns(positions, text.device)
+                for layer in own.context_refiner:
+                    text = layer(text, LayerAttention(), turns)
             found.append((text, turns))
+            first += text.shape[1]
         return found
 
     def _turns(self, positions: Tensor, device: torch.device) -> Tensor:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -82,17 +82,18 @@ Added: TypeAlias = LowRank | Dense
 class Lora:
     """A LoRA by region.
 
-    layers: its changes, by the UNet's layer names. words: whether its file also changes text encoders, which is not
-    applied. warnings: what of its file is not used, one sentence each.
+    layers: its changes, by the network's layer names. words: whether its file also changes text encoders, which is not
+    applied. warnings: what of its file is not used, one sentence each. whole: how many layers act on the whole image.
     """
 
     layers: Mapping[str, Added]
     words: bool = False
     warnings: tuple[str, ...] = ()
+    whole: int = 0
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Lora":
         """A copy on this device, in this dtype."""
-        return Lora({name: low.to(device, dtype) for name, low in self.layers.items()}, self.words, self.warnings)
+        return replace(self, layers={name: low.to(device, dtype) for name, low in self.layers.items()})
 
     @property
     def parameters(self) -> int:

@@ -15,15 +15,12 @@ from sd3 import write_sd3
 from torch import Tensor
 from zimage import write_zimage
 
-from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.mmdit.original_names import Original, originals_of
 from cloisonne.models.load import load
 from cloisonne.models.mmdit.packing import packed, unpacked
 from cloisonne.models.model import Model
-from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
-from cloisonne.scene.conditions.lora import Lora
-from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 KINDS = {"flux": "FluxPipeline", "sd3": "StableDiffusion3Pipeline"}
@@ -365,15 +362,6 @@ def test_what_does_not_fit_is_refused(folders: dict[str, Path], tmp_path: Path, 
     bundled = {layer: low_rank(torch.zeros(96, 32), 0), "bundle_emb": {"w.clip_l": torch.zeros(1, 16)}}
     with pytest.raises(CheckpointError, match='bundles the learned words "w", which diffusion transformers do not'):
         load(folders[kind], lora=saved(file, bundled, "bare"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_by_region_is_refused_by_name(folders: dict[str, Path], models: Any, of_peft: Any, kind: str) -> None:
-    with pytest.raises(CapabilityError, match=r"takes no LoRAs by region; fuse it .*lora=FILE"):
-        load(folders[kind], regional_lora={"ink": of_peft[kind]})
-    region = Region(name="pet", box=(0, 0, 0.5, 1), phrase="a cat", lora=(Lora(name="ink"),))
-    with pytest.raises(CapabilityError, match=r'^Region "pet": .*fuse it for the whole image: load\(..., lora=FILE\)'):
-        explain(Scene(caption="a cat", seed=0, regions=(region,)), models[kind])
 
 
 def test_added_to_a_model_it_is_the_same(folders: dict[str, Path], models: dict[str, Model], of_peft: Any) -> None:

@@ -15,6 +15,7 @@ from cloisonne.models.checkpoints.lora.file import LoraFile
 from cloisonne.models.checkpoints.lora.names import has_transformer, modules_of
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.tensor_file import listed
+from cloisonne.models.mmdit.region_lora import acts_on_whole_image
 from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmaskable
 
 
@@ -86,7 +87,9 @@ def read_lora(parts: Parts, file: Path) -> Lora:
     added = {name: _added(parts.network.get_submodule(name), change) for name, change in own.items()}
     layers = {name: one for name, one in added.items() if one is not None}
     if not layers:
-        raise CheckpointError(f'"{file}" fits no layer of the UNet; load a LoRA trained for this model family.')
+        raise CheckpointError(f'"{file}" fits no layer of the network; load a LoRA trained for this model family.')
+    if has_transformer(parts):
+        return Lora(layers, words, found.warnings, sum(map(acts_on_whole_image, layers)))
     if (layer := unmaskable(parts.network, sorted(layers))) is not None:
         raise CheckpointError(
             f'"{file}" changes the layer "{layer}", which acts on the whole image at once, so it cannot apply by '
