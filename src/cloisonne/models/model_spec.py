@@ -28,7 +28,7 @@ class ModelSpec:
         tokenizer: a folder, for a single file, which has no tokenizer.
         prediction: what the network predicts, for a single file that does not declare it; for a folder only the
             value in its scheduler's configuration.
-        vae_tiling: decode in tiles; images differ slightly at the seams.
+        vae_tiling: decode large images in tiles, without seams.
         vae_slicing: decode image by image.
         lora: LoRA files of any trainer, fused at their scales.
         embeddings: textual inversions. A file that names no word gives its own name to the word.

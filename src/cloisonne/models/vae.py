@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+from diffusers.models.autoencoders.vae import Decoder
 from torch import Tensor
 
 from cloisonne.core.finite import first_not_finite
 from cloisonne.errors import CheckpointError, NotFiniteError
 from cloisonne.models.cost import Cost, count_cost
+from cloisonne.models.tiled_decoding import decode_in_tiles
 
 Autoencoder = AutoencoderKL | AutoencoderKLFlux2
 
@@ -65,8 +67,17 @@ class Vae:
     def decoded(self, latents: Tensor) -> Tensor:
         """As :meth:`decode`, unchecked and with a gradient to the latents."""
         own = F.pixel_shuffle(latents / _each(self.scale, latents) + _each(self.shift, latents), self._square)
-        unshuffled = self.module.decode(self._own(own), return_dict=False)[0]
+        unshuffled = self._decoded(self._own(own))
         return F.pixel_shuffle(unshuffled.float(), self._patch)
+
+    def _decoded(self, own: Tensor) -> Tensor:
+        """Decode the autoencoder's own latents, in tiles where these are enabled and the image is larger than one."""
+        tile = self.module.tile_latent_min_size
+        if not self.module.use_tiling or max(own.shape[-2:]) <= tile or not isinstance(self.module.decoder, Decoder):
+            return self.module.decode(own, return_dict=False)[0]
+        if (hook := getattr(self.module, "_hf_hook", None)) is not None:  # of offloading
+            hook.pre_forward(self.module)
+        return decode_in_tiles(self.module, own, tile)
 
     def cost(self, canvas: tuple[int, int]) -> Cost:
         """Decoding a canvas (H, W) to an image; nothing is computed."""

@@ -1,0 +1,171 @@
+"""The aims for a GPU, in one run of under 10 minutes.
+
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --compile default
+    python benchmarks/gpu.py --device cpu --tiny
+
+Networks have published shapes and random weights, in bfloat16 on a GPU. Each figure is the median of several rounds
+after one that warms up; where two things are compared, they alternate. With --compile the UNet is compiled by
+torch.compile in that mode ("reduce-overhead" also captures CUDA graphs); --tiny rehearses the script with a small
+network and proves nothing. A section that would begin after --minutes is left out and named.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from checkpoints import PROMPT, UNETS, model_of, random_parts, strips
+from cloisonne.models.model import Model
+from cloisonne.pipelines.editing.edit import edit
+from cloisonne.pipelines.generate import generate, generate_many
+from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
+
+AIMS = {
+    "sd15 seconds an image": 0.110,
+    "sd15 images a second, batch of 8": 15.0,
+    "sdxl seconds an image": 0.70,
+    "sd15 8 regions, of none": 1.03,
+    "sd15 fast, of exact": 1 / 1.6,
+    "sd15 8 regions at 1 step, new scene, of none": 1.25,
+    "sd15 8 regions at 1 step, again, of none": 1.05,
+    "sd15 edit of an image, seconds": 0.20,
+}
+"""What is aimed at on an H200, 20 steps with guidance unless a row says otherwise. A row of images a second is to be
+above its aim, all others below."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda or cpu (default: cuda)")
+    parser.add_argument("--tiny", action="store_true", help="rehearse with a small network")
+    parser.add_argument("--compile", choices=["default", "reduce-overhead"], help="mode of torch.compile")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each figure (default: 5)")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
+    parser.add_argument("--minutes", type=float, default=8, help="no section begins later (default: 8)")
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="JSON file to write")
+    options = parser.parse_args(arguments)
+    began, found, left_out = time.perf_counter(), dict[str, float](), list[str]()
+    for name, section in SECTIONS.items():
+        if time.perf_counter() - began > 60 * options.minutes:
+            left_out.append(name)
+            continue
+        for row, value in section(options).items():
+            found[row] = value
+            aim = AIMS.get(row)
+            print(f"{row:48}{value:10.4f}" + ("" if aim is None else f"   aim {aim:.3f}"), flush=True)
+    cuda = options.device.startswith("cuda")
+    about = {"device": torch.cuda.get_device_name() if cuda else "CPU", "torch": torch.__version__}
+    about |= {"compile": options.compile, "steps": options.steps, "tiny": options.tiny, "left_out": left_out}
+    options.out.write_text(json.dumps({"about": about, "figures": found}, indent=1) + "\n")
+    print(f"{time.perf_counter() - began:.0f} s; left out: {', '.join(left_out) or 'nothing'}; {options.out}")
+
+
+def loaded(shape: str, options: argparse.Namespace) -> tuple[Model, int]:
+    """A model of random weights, and the side of its image in pixels."""
+    own = "tiny" if options.tiny else shape
+    dtype = torch.bfloat16 if options.device.startswith("cuda") else torch.float32
+    parts = random_parts(own, dtype, options.device)
+    if options.compile:
+        parts.network.forward = torch.compile(parts.network.forward, mode=options.compile)
+    return model_of(parts, options.device), 8 * UNETS[own]["sample_size"]
+
+
+def scene_of(side: int, options: argparse.Namespace, **fields: Any) -> Scene:
+    given = {"caption": PROMPT, "negative": "dog", "seed": 0, "width": side, "height": side, "guidance": 5.0}
+    return Scene(**{**given, "steps": options.steps, "sampler": "ddim", "method": "attention", **fields})
+
+
+def seconds(options: argparse.Namespace, *runs: Callable[[], Any]) -> list[float]:
+    """The median time of each run; they alternate."""
+    spent: list[list[float]] = [[] for _ in runs]
+    for turn in range(options.rounds + 1):
+        for own, run in zip(spent, runs, strict=True):
+            began = time.perf_counter()
+            run()
+            if options.device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if turn > 0:
+                own.append(time.perf_counter() - began)
+    return [median(own) for own in spent]
+
+
+def images(options: argparse.Namespace) -> dict[str, float]:
+    """Stable Diffusion 1.5: images, batches, regions, ``fast``, one step."""
+    model, side = loaded("sd15", options)
+    plain = scene_of(side, options)
+    eight = plain.replace(regions=strips(8))
+
+    def latents(scene: Scene) -> Callable[[], Any]:
+        return lambda: generate(scene, model, output_type="latent")
+
+    one, regions, fast = seconds(options, latents(plain), latents(eight), latents(plain.replace(speed="fast")))
+    whole, batch = seconds(
+        options,
+        lambda: generate(plain, model),
+        lambda: generate_many([plain.replace(seed=k) for k in range(8)], model, output_type="latent"),
+    )
+    return {
+        "sd15 seconds an image": whole,
+        "sd15 images a second, batch of 8": 8 / batch,
+        "sd15 8 regions, of none": regions / one,
+        "sd15 fast, of exact": fast / one,
+        **one_step(model, side, options),
+    }
+
+
+def one_step(model: Model, side: int, options: argparse.Namespace) -> dict[str, float]:
+    """8 regions at one step, next to none: a scene of new phrases in each round, and the same scene again."""
+    plain = scene_of(side, options, steps=1)
+    count = iter(range(10_000))
+
+    def new(regions: bool) -> Callable[[], Any]:
+        def run() -> Any:
+            number = next(count)
+            phrased = [region.replace(phrase=f"{region.phrase} {number}") for region in strips(8)] if regions else []
+            scene = plain.replace(caption=f"{PROMPT} {number}", regions=phrased)
+            return generate(scene, model, output_type="latent")
+
+        return run
+
+    again = [lambda scene=scene: generate(scene, model, output_type="latent") for scene in (plain, eight_of(plain))]
+    none, eight, none_again, eight_again = seconds(options, new(False), new(True), *again)
+    return {
+        "sd15 8 regions at 1 step, new scene, of none": eight / none,
+        "sd15 8 regions at 1 step, again, of none": eight_again / none_again,
+    }
+
+
+def eight_of(scene: Scene) -> Scene:
+    return scene.replace(regions=strips(8))
+
+
+def xl(options: argparse.Namespace) -> dict[str, float]:
+    """Stable Diffusion XL."""
+    model, side = loaded("sdxl", options)
+    (one,) = seconds(options, lambda: generate(scene_of(side, options), model))
+    return {"sdxl seconds an image": one}
+
+
+def edits(options: argparse.Namespace) -> dict[str, float]:
+    """An edit of a given image."""
+    model, side = loaded("sd15", options)
+    photo = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    change: Any = {"kind": "change", "before": "a cat", "after": "a dog"}
+    region = Region(name="pet", box=(0.2, 0.2, 0.8, 0.8), edit=change)
+    scene = scene_of(side, options, background=photo, regions=(region,))
+    (one,) = seconds(options, lambda: edit(scene, model))
+    return {"sd15 edit of an image, seconds": one}
+
+
+SECTIONS = {"images": images, "sdxl": xl, "edits": edits}
+
+if __name__ == "__main__":
+    main()
