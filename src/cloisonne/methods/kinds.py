@@ -62,7 +62,7 @@ KINDS: dict[str, ConditionKind] = {
             variants={
                 "references": Variant(
                     options=options.ISOLATED,
-                    families=("flux2",),
+                    families=("kontext", "flux2"),
                     applies=lambda model: model.spec.takes_references,
                 ),
                 "IP-Adapter": Variant(
@@ -83,6 +83,7 @@ KINDS: dict[str, ConditionKind] = {
             takes=exemplar.taken,
             canvas_options=_exemplar_options,
             idle_view=exemplar.nothing_painted,
+            warnings=references.idle_similarity,
         ),
         ConditionKind(
             name="control",

@@ -51,7 +51,7 @@ class _Base:
 @quiet()
 def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Model:
     """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example,
-    FLUX.1 dev or schnell, FLUX.2 klein, Z-Image, or Stable Diffusion 3 or 3.5.
+    FLUX.1 dev, schnell, Fill or Kontext, FLUX.2 klein, Z-Image, or Stable Diffusion 3 or 3.5.
 
     ``load(source, **options)`` is ``load(ModelSpec.of(source, **options))``. Only a hub id that is not in the local
     cache is downloaded.

@@ -19,7 +19,8 @@ class NetSpec:
     vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
     prediction: what its output means. patch: side of the square of latent pixels that is one image token; 1 for UNets.
-    takes_references: whether reference images are further image tokens.
+    takes_references: whether reference images are further image tokens. reference_sizes: (width, height) in pixels of
+    those that it was trained with, to the nearest of which in ratio they are resized; () for any size.
     """
 
     latent: str
@@ -34,6 +35,7 @@ class NetSpec:
     prediction: Parameterization
     patch: int = 1
     takes_references: bool = False
+    reference_sizes: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def from_unet(
@@ -63,8 +65,14 @@ class NetSpec:
 
     @property
     def inpaints(self) -> bool:
-        """Whether the network also takes a mask and the masked image's latents: C + 1 extra channels."""
-        return self.extra_channels == self.latent_channels + 1
+        """Whether the network also takes a mask and the masked image's latents, C + 1 extra channels, or C and the mask
+        of each pixel (FLUX.1 Fill)."""
+        return self.masks_pixels or self.extra_channels == self.latent_channels + 1
+
+    @property
+    def masks_pixels(self) -> bool:
+        """Whether the mask of an inpainting network has a channel for each pixel of a latent pixel."""
+        return self.vae_factor > 1 and self.extra_channels == self.latent_channels + self.vae_factor**2
 
     @property
     def embeds_guidance(self) -> bool:

@@ -27,8 +27,8 @@ class RowInput:
 
     z: [1, C, H, W]. grid: (height, width) in image tokens. level: s of ``z = (1 - s) x0 + s n``, in [0, 1]. tokens:
     [1, N, D], all texts of the row. lengths: tokens of each text. padding: tokens that the network adds after each of
-    them. pooled: [1, P]. micro: [1, ...] by name. references: [C, h, w] of each reference image. blocks: who
-    attends to whom.
+    them. pooled: [1, P]. micro: [1, ...] by name. channels: [1, K, H, W], further input channels. references: [C, h, w]
+    of each reference image. blocks: who attends to whom.
     """
 
     z: Tensor
@@ -39,6 +39,7 @@ class RowInput:
     padding: tuple[int, ...]
     pooled: Tensor | None
     micro: Mapping[str, Tensor]
+    channels: Tensor | None
     references: tuple[Tensor, ...]
     blocks: BlockGroups
 
@@ -104,6 +105,7 @@ class JointDenoiser(ABC):
             padding=sequence.padding,
             pooled=None if call.pooled is None else call.pooled[row : row + 1].to(dtype),
             micro={name: value[row : row + 1] for name, value in call.micro.items()},
+            channels=None if call.channels is None else call.channels[row : row + 1].to(dtype),
             references=tuple(own.latents.to(z.device, dtype) for own in references),
             blocks=sequence.blocks(options, call.step.progress),
         )
@@ -112,7 +114,7 @@ class JointDenoiser(ABC):
         view = call.rows[0].view
         given = {
             "image prompts": call.image_prompts is not None,
-            "extra input channels": call.channels is not None,
+            "extra input channels": call.channels is not None and not self.spec.extra_channels,
             "residuals of controls": bool(call.residuals),
             "LoRAs by region": call.loras is not None,
             "attention edits": bool(call.edits),
@@ -121,6 +123,12 @@ class JointDenoiser(ABC):
         for what, is_given in given.items():
             if is_given:
                 raise CapabilityError(f'View "{view}": this network takes no {what}.')
+        extra = 0 if call.channels is None else call.channels.shape[1]
+        if extra != self.spec.extra_channels:
+            raise CapabilityError(
+                f'View "{view}": {extra} extra input channels were given, but the network takes '
+                f"{self.spec.extra_channels}; load another network."
+            )
         if (call.pooled is None) == (self.spec.pooled_width > 0) or set(call.micro) != set(self.spec.micro):
             wanted = ", ".join(["pooled text" if self.spec.pooled_width else "no pooled text", *self.spec.micro])
             raise CapabilityError(f'View "{view}": the network takes {wanted}, and got something else.')

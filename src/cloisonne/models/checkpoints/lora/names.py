@@ -134,8 +134,10 @@ _TRANSFORMER = (
     *("base_model_model_", "transformer_base_model_model_", ""),
 )
 _CLIP_L = ("lora_te_", "lora_te1_", "text_encoder_", "text_encoders_clip_l_transformer_")
+_OF_FLUX = (_TRANSFORMER, _CLIP_L, ("lora_te3_", "text_encoder_2_", "text_encoders_t5xxl_transformer_"))
 _ON_TRANSFORMERS = {
-    "flux": (_TRANSFORMER, _CLIP_L, ("lora_te3_", "text_encoder_2_", "text_encoders_t5xxl_transformer_")),
+    "flux": _OF_FLUX,
+    "kontext": _OF_FLUX,
     "sd3": (
         _TRANSFORMER,
         _CLIP_L,

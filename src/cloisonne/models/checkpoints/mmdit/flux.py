@@ -1,4 +1,4 @@
-"""Read a diffusers pipeline folder of FLUX.1 dev or schnell into its parts."""
+"""Read a diffusers pipeline folder of FLUX.1 dev, schnell, Fill or Kontext into its parts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +24,17 @@ from cloisonne.models.model import Native
 SCHNELL_LENGTH = 256
 """Tokens of T5 that schnell was trained with, in place of its tokenizer's 512 (its model card)."""
 SCHNELL = Native(width=1024, height=1024, steps=4, guidance=1.0, sampler="euler", method="isolated")
+FILL = Native(width=1024, height=1024, steps=50, guidance=30.0, sampler="euler", method="isolated")
 
 
-def read_flux(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, variant: str | None) -> Parts:
-    """FluxTransformer2DModel, CLIP's and T5's text encoders, AutoencoderKL; schnell is without embedded guidance."""
-    members = FAMILIES["flux"].members
+def read_flux(
+    folder: Path, index: Mapping[str, Any], dtype: torch.dtype, variant: str | None, *, family: str = "flux"
+) -> Parts:
+    """FluxTransformer2DModel, CLIP's and T5's text encoders, AutoencoderKL; schnell is without embedded guidance.
+
+    family: "flux", or "kontext", whose networks are those of dev by their configurations.
+    """
+    members = FAMILIES[family].members
     taken = checked_members(folder, index, members, variant)
     notes, warnings = variant_notes(folder.name, {} if variant else taken)
     warn = list(warnings)
@@ -44,13 +50,20 @@ def read_flux(folder: Path, index: Mapping[str, Any], dtype: torch.dtype, varian
     )
     listed = index.get("scheduler")
     return Parts(
-        family="flux",
+        family=family,
         network=network,
         vae=read_network(AutoencoderKL, folder / "vae", dtype, taken["vae"], warn),
         texts=(clip, t5),
         scheduler=flow_scheduler_of(folder, listed[1] if isinstance(listed, list) else None),
-        native=None if embedded else SCHNELL,
+        native=native_of(network.config),
         files=files_of([folder / member for member in (*members, "scheduler")]),
         notes=notes,
         warnings=tuple(warn),
     )
+
+
+def native_of(config: Mapping[str, Any]) -> Native | None:
+    """The usual values of schnell and Fill by the transformer's configuration; None for the family's own."""
+    if not config["guidance_embeds"]:
+        return SCHNELL
+    return FILL if config.get("out_channels") not in (None, config["in_channels"]) else None

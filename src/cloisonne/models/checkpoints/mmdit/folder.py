@@ -1,6 +1,7 @@
 """Which reader takes a diffusers pipeline folder of a diffusion transformer; a new family is a row of ``READERS``."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ Reader = Callable[[Path, Mapping[str, Any], torch.dtype, str | None], Parts]
 
 READERS: Mapping[str, Reader] = {
     "FluxPipeline": read_flux,
+    "FluxFillPipeline": read_flux,
+    "FluxKontextPipeline": partial(read_flux, family="kontext"),
     "StableDiffusion3Pipeline": read_sd3,
     "Flux2KleinPipeline": read_flux2_klein,
     "ZImagePipeline": read_zimage,

@@ -97,4 +97,8 @@ def _sd3(config: Mapping[str, Any]) -> Iterator[Original]:
         yield Original(f"{text}.adaLN_modulation.1", (f"{own}.norm1_context.linear",), swapped=i == last)
 
 
-_FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Original]]] = {"flux": _flux, "sd3": _sd3}
+_FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Original]]] = {
+    "flux": _flux,
+    "kontext": _flux,
+    "sd3": _sd3,
+}
