@@ -60,9 +60,9 @@ def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Mod
         source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, a hub id
             ("owner/name"), or a :class:`~cloisonne.models.model_spec.ModelSpec`, its dict or its JSON file.
         **options: fields of ``ModelSpec``: where the networks run (``device``, ``dtype``, ``offload``), how the source
-            is read (``variant``, ``tokenizer``, ``prediction``, ``vae_tiling``, ``vae_slicing``), and add-ons
-            (``lora``, ``regional_lora``, ``embeddings``, ``adapters``, ``fuser``, ``exemplar``, ``image_encoder``,
-            ``mask_resampling``, ``segmenter``), which the ``with_*`` methods of a model also add.
+            is read (``variant``, ``transformer``, ``tokenizer``, ``prediction``, ``vae_tiling``, ``vae_slicing``), and
+            add-ons (``lora``, ``regional_lora``, ``embeddings``, ``adapters``, ``fuser``, ``exemplar``,
+            ``image_encoder``, ``mask_resampling``, ``segmenter``), which the ``with_*`` methods of a model also add.
 
     Raises:
         CheckpointError: a file is missing, damaged, not supported, or does not fit the model.
@@ -80,7 +80,8 @@ def _base(path: Path, name: str, spec: ModelSpec) -> _Base:
     """The source's parts, with the spec's LoRAs and embeddings."""
     placement = _placement(spec, path)
     if path.is_dir():
-        folder, parts = path, read_folder(path, placement.dtype, spec.variant)
+        file = None if spec.transformer is None else Path(spec.transformer).expanduser()
+        folder, parts = path, read_folder(path, placement.dtype, spec.variant, file)
     else:
         from cloisonne.models.checkpoints.ldm.single_file import read_single_file
 
@@ -191,7 +192,7 @@ def _local(spec: ModelSpec) -> Path:
         return path
     from cloisonne.models.checkpoints.hub import snapshot
 
-    folder = snapshot(spec.source, spec.variant)
+    folder = snapshot(spec.source, spec.variant, without=() if spec.transformer is None else ("transformer",))
     check_options(folder, spec.given())
     return folder
 

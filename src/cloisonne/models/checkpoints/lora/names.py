@@ -9,6 +9,7 @@ from torch import nn
 from cloisonne.models.checkpoints.mmdit.original_names import originals_of
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.families import FAMILIES
+from cloisonne.models.quantized.layers import QuantizedLinear
 
 SLOTS: Mapping[str, str] = {
     # Low rank: kohya's names, PEFT's with and without the adapter's name, and three of diffusers' own schemes.
@@ -110,7 +111,7 @@ def layer_names(parts: Parts) -> dict[str, Target]:
         layers = {
             name: Target((Layer(part, name),))
             for name, child in module.named_modules()
-            if name and isinstance(getattr(child, "weight", None), nn.Parameter)
+            if name and (isinstance(child, QuantizedLinear) or isinstance(getattr(child, "weight", None), nn.Parameter))
         }
         for name, target in layers.items():
             names = _text_names(name) if part else (name,) if transformer else _unet_names(name, parts)
