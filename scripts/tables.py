@@ -19,6 +19,7 @@ import re
 import sys
 from pathlib import Path
 
+import memory
 from cloisonne.eval import control_tables, edits, exemplars, mixed, tables, translations
 from cloisonne.methods import kinds, region_options
 from costs import planned
@@ -28,7 +29,11 @@ from records import FOLDER, ROOT, RecordError, Records
 
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 COMMANDS = re.compile(r"(<!-- commands: (\S+) -->\n).*?(<!-- end -->)", re.S)
-CODE = {"conditions/support": kinds.markdown, "conditions/options": region_options.markdown}
+CODE = {
+    "conditions/support": kinds.markdown,
+    "conditions/options": region_options.markdown,
+    "shapes/memory": memory.markdown,
+}
 LEGEND = re.compile(r"(<!-- legend: (\S+) -->\n).*?(<!-- end -->)", re.S)
 RECORDS = re.compile(r"(<!-- records -->\n).*?(<!-- end -->)", re.S)
 FIGURE = re.compile(r"(<!-- figure: ([^>|]+?)(?: \| ([^>]+?))? -->).*?(<!-- -->)", re.S)

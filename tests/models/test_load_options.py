@@ -29,13 +29,13 @@ NOUNS = {
     "offload": "offload",
 }
 REFUSED: dict[str, set[str]] = {
-    "builtin": {"image_encoder", "fuser", "tokenizer", "prediction", "variant"},
-    "folder": {"image_encoder", "fuser", "tokenizer", "prediction"},
-    "xl": {"image_encoder", "fuser", "tokenizer", "prediction"},
-    "file": {"image_encoder", "fuser", "variant"},
+    "builtin": {"image_encoder", "fuser", "tokenizer", "prediction", "variant", "transformer"},
+    "folder": {"image_encoder", "fuser", "tokenizer", "prediction", "transformer"},
+    "xl": {"image_encoder", "fuser", "tokenizer", "prediction", "transformer"},
+    "file": {"image_encoder", "fuser", "variant", "transformer"},
     "paint by example": {
         *("lora", "regional_lora", "embeddings", "exemplar", "image_encoder", "adapters", "fuser", "segmenter"),
-        *("tokenizer", "prediction"),
+        *("tokenizer", "prediction", "transformer"),
     },
 }
 """By source. An option that must be given with another one is here given without it."""
@@ -123,6 +123,7 @@ def value(option: str, source: str, root: Path, tmp_path: Path) -> Any:
         "adapters": lambda: adapter(source, root, tmp_path),
         "fuser": lambda: tmp_path / "fuser.safetensors",
         "segmenter": lambda: segmenter(tmp_path),
+        "transformer": lambda: root / "file.safetensors",
         "tokenizer": lambda: root / "other words",
         "prediction": lambda: "epsilon" if source == "builtin" else "v_prediction",
         "variant": lambda: "fp16",

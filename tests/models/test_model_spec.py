@@ -20,6 +20,7 @@ FULL: dict[str, Any] = {
     "dtype": "float16",
     "offload": True,
     "variant": "fp16",
+    "transformer": "klein.gguf",
     "tokenizer": "words",
     "prediction": "v_prediction",
     "vae_tiling": True,
@@ -81,7 +82,7 @@ def test_a_spec_file_is_a_model(tmp_path: Path) -> None:
 def test_the_command_line_makes_a_spec() -> None:
     loading = Loading(
         **{name: FULL[name] for name in ("device", "dtype", "offload", "variant", "prediction", "vae_tiling")},
-        **{name: Path(FULL[name]) for name in ("tokenizer", "fuser", "image_encoder", "segmenter")},
+        **{name: Path(FULL[name]) for name in ("transformer", "tokenizer", "fuser", "image_encoder", "segmenter")},
         lora=["ink.safetensors:0.8", "oil.safetensors"],
         regional_lora=["gold=gold.safetensors"],
         embedding=[Path("mark.safetensors")],

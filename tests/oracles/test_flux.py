@@ -20,6 +20,7 @@ from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 KINDS = {"dev": True, "schnell": False}
+OTHERS = {"Fill": "FluxFillPipeline", "Kontext": "FluxKontextPipeline"}
 SIZES = {"square": (64, 64), "wide": (128, 96)}
 """Width and height in pixels."""
 CAPTION = "a red cat on the beach"
@@ -27,7 +28,8 @@ CAPTION = "a red cat on the beach"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {kind: write_flux(tmp_path_factory.mktemp(kind), embedded=own) for kind, own in KINDS.items()}
+    made = {kind: write_flux(tmp_path_factory.mktemp(kind), embedded=own) for kind, own in KINDS.items()}
+    return made | {kind: write_flux(tmp_path_factory.mktemp(kind), pipeline=own) for kind, own in OTHERS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +186,69 @@ def test_inpainting(folders: dict[str, Path], models: dict[str, Model], strength
     result = generate(scene, models["dev"], latents=noise(size, 7))
     close(result.latents, unpacked_on(expected, size))
     assert result.report["identical_outside"] is True
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fill(folders: dict[str, Path], models: dict[str, Model], size: str) -> None:
+    """Its own values: 50 steps and guidance 30; here of 4 steps."""
+    width, height = SIZES[size]
+    image, mask = picture((width, height)), np.zeros((height, width), np.uint8)
+    mask[:33, :40] = mask[56:, 51:] = 255
+    expected = pipeline_of(folders["Fill"], "FluxFillPipeline")(
+        CAPTION,
+        image=image,
+        mask_image=Image.fromarray(mask),
+        num_inference_steps=4,
+        guidance_scale=30.0,
+        width=width,
+        height=height,
+        latents=packed(noise((width, height), 7), 2),
+        max_sequence_length=LENGTH,
+        output_type="latent",
+    ).images
+    hole = Region(name="hole", mask=Image.fromarray(mask), phrase="a cat")
+    scene = Scene(
+        caption=CAPTION, background=image, regions=[hole], method="caption", seed=0, steps=4, width=width, height=height
+    )
+    result = generate(scene, models["Fill"], latents=noise((width, height), 7))
+    close(result.latents, unpacked_on(expected, (width, height)))
+    assert result.report["identical_outside"] is True
+    assert (models["Fill"].native.steps, models["Fill"].native.guidance) == (50, 30.0)
+
+
+def test_fill_by_region_and_without_a_background(models: dict[str, Model]) -> None:
+    regions = [Region(name="hole", box=(0, 0, 0.5, 1), phrase="a cat")]
+    scene = Scene(caption=CAPTION, seed=0, steps=2, width=64, height=64, regions=regions)
+    plain, repainted = (generate(own, models["Fill"]) for own in (scene, scene.replace(background=picture((64, 64)))))
+    assert not torch.equal(plain.latents, repainted.latents)
+    assert repainted.report["identical_outside"] is True
+
+
+REFERENCES = {"square": (64, 64), "wide": (150, 100), "long": (64, 200)}
+"""Width and height of reference images."""
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_an_exemplar_of_the_whole_canvas_is_kontext_s_image(
+    folders: dict[str, Path], models: dict[str, Model], reference: str
+) -> None:
+    size, image = SIZES["wide"], picture(REFERENCES[reference])
+    expected = pipeline_of(folders["Kontext"], "FluxKontextPipeline")(
+        image=image,
+        prompt=CAPTION,
+        num_inference_steps=2,
+        guidance_scale=2.5,
+        width=size[0],
+        height=size[1],
+        max_area=size[0] * size[1],
+        latents=packed(noise(size), 2),
+        max_sequence_length=LENGTH,
+        output_type="latent",
+    ).images
+    whole = Region(box=(0.0, 0.0, 1.0, 1.0), exemplar=image)
+    scene = Scene(caption=CAPTION, regions=(whole,), seed=0, steps=2, width=size[0], height=size[1])
+    result = generate(scene, models["Kontext"], latents=noise(size))
+    close(result.latents, unpacked_on(expected, size))
+    plain = generate(scene.replace(regions=()), models["Kontext"], latents=noise(size))
+    assert (plain.latents - result.latents).abs().max() > 1e-3
+    assert models["Kontext"].native.guidance == 2.5

@@ -175,3 +175,24 @@ def test_an_exemplar_of_the_whole_canvas_is_the_pipeline_s_image(
     assert (plain.latents - result.latents).abs().max() > 1e-3
     phrased = scene.replace(caption="", regions=(whole.replace(phrase=CAPTION),))
     close(own(generate(phrased, models[kind], latents=noise(size)).latents, models[kind]), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inpainting_of_the_whole_image(folders: dict[str, Path], models: dict[str, Model], kind: str) -> None:
+    """diffusers' pipeline gives the network the image that it repaints as a reference; here it is an exemplar."""
+    size, guidance, image = SIZES["wide"], 1.0 if KINDS[kind] else 4.0, picture(SIZES["wide"])
+    expected = pipeline_of(folders[kind], "Flux2KleinInpaintPipeline")(
+        prompt=CAPTION,
+        image=image,
+        mask_image=Image.new("L", size, 255),
+        strength=0.75,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+    ).images
+    scene = Scene(
+        caption=CAPTION, background=image, regions=(Region(box=(0, 0, 1, 1), exemplar=image),), strength=0.75, seed=0,
+        steps=4, guidance=guidance, width=size[0], height=size[1],
+    )  # fmt: skip
+    close(own(generate(scene, models[kind], latents=noise(size, 7)).latents, models[kind]), expected)

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in the layout of FLUX.1 dev and schnell."""
+"""Tiny random checkpoints in the layout of FLUX.1 dev, schnell, Fill and Kontext."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,18 @@ SHIFTS = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 16, "max_i
 
 
 def write_flux(
-    folder: Path, *, embedded: bool = True, double: int = 2, single: int = 2, transformer: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    embedded: bool = True,
+    double: int = 2,
+    single: int = 2,
+    transformer: dict[str, Any] | None = None,
+    pipeline: str = "FluxPipeline",
 ) -> Path:
     """A pipeline folder with random weights: eight pixels to a latent pixel, sixteen to an image token.
 
-    embedded: guidance as an input, and a dynamic shift, as dev; without both, as schnell.
+    embedded: guidance as an input, and a dynamic shift, as dev; without both, as schnell. pipeline: its class. The
+    autoencoder of Fill, whose pipeline samples the distribution of a given image, has one without variance.
     """
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
@@ -36,6 +43,8 @@ def write_flux(
         "guidance_embeds": embedded,
         "axes_dims_rope": (4, 6, 6),
     }
+    fills = pipeline == "FluxFillPipeline"
+    config |= {"in_channels": 64 + 64 + 4 * 64, "out_channels": 64} if fills else {}
     parts = {
         "tokenizer": clip,
         "tokenizer_2": t5,
@@ -45,7 +54,11 @@ def write_flux(
         "vae": flux_vae(),
         "scheduler": FlowMatchEulerDiscreteScheduler(**SHIFTS | (DEV if embedded else SCHNELL)),
     }
-    write_folder(folder, {"_class_name": "FluxPipeline"}, parts)
+    if fills:
+        last = parts["vae"].encoder.conv_out
+        torch.nn.init.zeros_(last.weight[16:])
+        torch.nn.init.constant_(last.bias[16:], -30.0)
+    write_folder(folder, {"_class_name": pipeline}, parts)
     return folder
 
 

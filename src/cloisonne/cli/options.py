@@ -74,6 +74,10 @@ class Loading:
     ] = None
     fuser: Annotated[Path | None, typer.Option(help="CoAdapter fuser, for the T2I-Adapters trained with it.")] = None
     segmenter: Annotated[Path | None, typer.Option(help="CLIPSeg folder, to segment an image by text.")] = None
+    transformer: Annotated[
+        Path | None,
+        typer.Option(help="Diffusion transformer of a .safetensors or .gguf file, in place of the folder's own."),
+    ] = None
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer folder, for a single-file model.")] = None
     prediction: Annotated[
         str | None,
@@ -111,6 +115,7 @@ class Loading:
             "exemplar": self.exemplar_model,
         }
         same = ("device", "dtype", "image_encoder", "fuser", "segmenter", "tokenizer", "prediction", "variant")
+        same = (*same, "transformer")
         options |= {option: getattr(self, option) for option in (*same, "offload", "vae_tiling")}
         given: Any = {option: value for option, value in options.items() if value not in (None, False, [], {})}
         return ModelSpec.of(name, **given)

@@ -87,6 +87,10 @@ class Context:
         if not self.model.spec.inpaints or self.model.image_only:
             return Conditioning(micro=micro)
         known, keep = self.encoder.known()
+        if self.model.spec.masks_pixels:
+            # What is known, then the mask of each pixel, 1 where it may change.
+            free = F.pixel_unshuffle(1 - keep[None], self.model.spec.vae_factor)
+            return Conditioning(channels=torch.cat([known, free.to(known)]), micro=micro)
         # In the network's order (arXiv 2112.10752, section 4.5): 1 where any pixel may change, then what is known.
         free = F.adaptive_max_pool2d(1 - keep[None], known.shape[-2:])
         return Conditioning(channels=torch.cat([free.to(known), known]), micro=micro)

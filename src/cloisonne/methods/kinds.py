@@ -58,7 +58,7 @@ KINDS: dict[str, ConditionKind] = {
             variants={
                 "references": Variant(
                     options=options.MASKED,
-                    families=("flux2",),
+                    families=("kontext", "flux2"),
                     applies=lambda model: model.spec.takes_references,
                 ),
                 "IP-Adapter": Variant(
@@ -79,6 +79,7 @@ KINDS: dict[str, ConditionKind] = {
             takes=exemplar.taken,
             canvas_options=_exemplar_options,
             idle_view=exemplar.nothing_painted,
+            warnings=references.idle_similarity,
         ),
         ConditionKind(
             name="control",

@@ -1,4 +1,4 @@
-"""Exemplars as reference images in joint attention (FLUX.2 klein), by region.
+"""Exemplars as reference images in joint attention (FLUX.2 klein, FLUX.1 Kontext), by region.
 
 The network was trained with reference images as further image tokens, which all tokens attend to. An exemplar that
 alone takes the whole canvas is that. By region (ours), its tokens are masked like the region's phrase: they attend to
@@ -7,7 +7,7 @@ an image token, times the exemplar's strength, adds its log to the logits. All e
 reference image: they are alternatives. They are in both branches of guidance, as in the network's own pipeline.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import sqrt
 
@@ -20,14 +20,16 @@ from torch import Tensor
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.plan import Conditioning
 from cloisonne.errors import SceneError
+from cloisonne.methods.answers import EMBEDDED
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution, both
-from cloisonne.methods.layout import Part
+from cloisonne.methods.layout import Part, Placed
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
 
 LARGEST = 1024 * 1024
-"""Pixels of a reference image; a larger one is reduced, as in the network's own pipeline."""
+"""Pixels of a reference image where it may have any size; a larger one is reduced, as in the network's own pipeline."""
 SMALLEST, LONGEST = 64, 8
 """Pixels of a side, and ratio of the sides."""
 
@@ -51,8 +53,21 @@ def canvas_options(region: Region, model: Model) -> tuple[str, ...]:
     return ("negative", "guidance") if region.negative else ("guidance",)
 
 
-def reference_pixels(image: Image.Image, multiple: int, region: str | None = None) -> Float[Tensor, "1 3 h w"]:
-    """An image as the network's pipeline prepares it: reduced, and cropped to multiples of ``multiple`` pixels.
+def idle_similarity(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:
+    """Warnings about the similarity of reference images, on models whose guidance is an input of the network."""
+    if model.spec.takes_references and model.spec.embeds_guidance:
+        for p in placed:
+            if p.region.similarity is not None:
+                yield f'Region "{p.name}": its similarity changes nothing here: {EMBEDDED.advice}.'
+
+
+def reference_pixels(
+    image: Image.Image, multiple: int, region: str | None = None, sizes: Sequence[tuple[int, int]] = ()
+) -> Float[Tensor, "1 3 h w"]:
+    """An image as the network's pipeline prepares it.
+
+    sizes: (width, height) of those that the network was trained with; the image is resized to the nearest in ratio.
+    Without them it is reduced to ``LARGEST`` pixels, and cropped to multiples of ``multiple`` pixels.
 
     Raises SceneError, which names the region, for an image that is too small or too long.
     """
@@ -62,7 +77,12 @@ def reference_pixels(image: Image.Image, multiple: int, region: str | None = Non
             f"side, and at most {LONGEST} times as long as wide.",
             region=region,
         )
-    if image.width * image.height > LARGEST:
+    if sizes:
+        # The ratio of whole tokens, and the narrower of two sizes as near, as in diffusers.
+        ratio = (image.width // multiple * multiple) / (image.height // multiple * multiple)
+        nearest = min((abs(ratio - width / height), width, height) for width, height in sizes)
+        image = image.resize(nearest[1:], Image.Resampling.LANCZOS)
+    elif image.width * image.height > LARGEST:
         scale = sqrt(LARGEST / (image.width * image.height))
         image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.LANCZOS)
     width, height = (side // multiple * multiple for side in image.size)
@@ -80,18 +100,18 @@ def _mask(weights: Float[Tensor, "H W"]) -> Float[Tensor, "H W"] | None:
 
 
 def _latents(region: Region, ctx: Context) -> Float[Tensor, "C h w"]:
-    vae, exemplar = ctx.model.vae, region.exemplar
+    vae, spec, exemplar = ctx.model.vae, ctx.model.spec, region.exemplar
     assert exemplar is not None, "the region has an exemplar"
     image = partial(exemplar.rgb, region.name)
 
     def pixels() -> Tensor:
-        return reference_pixels(image(), ctx.model.spec.factor, region.name)
+        return reference_pixels(image(), spec.factor, region.name, spec.reference_sizes)
 
     def encoded() -> Tensor:
         return vae.encode(pixels())[0]
 
     def blank() -> Tensor:
-        height, width = (side // ctx.model.spec.vae_factor for side in pixels().shape[-2:])
+        height, width = (side // spec.vae_factor for side in pixels().shape[-2:])
         return torch.zeros(vae.channels, height, width, device=ctx.model.device)
 
     return ctx.encoder.once(("reference", region.name), encoded, blank)

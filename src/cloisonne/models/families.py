@@ -12,7 +12,7 @@ from cloisonne.core.flow_schedule import FlowSchedule
 from cloisonne.core.noise_schedule import NoiseSchedule
 from cloisonne.core.schedule import Schedule
 from cloisonne.models.denoiser import Denoiser
-from cloisonne.models.mmdit.flux import FluxDenoiser, flux_spec
+from cloisonne.models.mmdit.flux import KONTEXT_SIZES, FluxDenoiser, flux_spec
 from cloisonne.models.mmdit.flux2 import Flux2Denoiser, flux2_spec
 from cloisonne.models.mmdit.sd3 import Sd3Denoiser, sd3_spec
 from cloisonne.models.mmdit.zimage import ZImageDenoiser, zimage_spec
@@ -108,6 +108,22 @@ def _stable_diffusion(name: str, title: str, side: int, **own: Any) -> Family:
     return Family(name=name, title=title, **common | own)
 
 
+def _flux(name: str, title: str, guidance: float, **own: Any) -> Family:
+    """A family of FLUX.1's transformer and text encoders."""
+    common: dict[str, Any] = {
+        "members": _FLUX,
+        "spec": flux_spec,
+        "denoiser": FluxDenoiser,
+        "text": FluxTextEncoder,
+        "schedule": partial(FlowSchedule.from_config, evenly="steps"),
+        "native": Native(width=1024, height=1024, steps=28, guidance=guidance, sampler="euler", method="isolated"),
+        # It was trained at areas of 0.1 to 2 megapixels.
+        "reach": 2.0,
+        "supports": _ON_TRANSFORMERS,
+    }
+    return Family(name=name, title=title, **common | own)
+
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -126,19 +142,14 @@ FAMILIES: dict[str, Family] = {
             supports=frozenset({"exemplar", "background"}),
             takes_add_ons=False,
         ),
-        Family(
-            name="flux",
-            title="FLUX.1",
-            members=_FLUX,
-            spec=flux_spec,
-            denoiser=FluxDenoiser,
-            text=FluxTextEncoder,
-            schedule=partial(FlowSchedule.from_config, evenly="steps"),
-            # Of dev; schnell's own values come with its parts.
-            native=Native(width=1024, height=1024, steps=28, guidance=3.5, sampler="euler", method="isolated"),
-            # It was trained at areas of 0.1 to 2 megapixels.
-            reach=2.0,
-            supports=_ON_TRANSFORMERS,
+        # Of dev; the values of schnell and Fill come with their parts.
+        _flux("flux", "FLUX.1", guidance=3.5),
+        _flux(
+            "kontext",
+            "FLUX.1 Kontext",
+            guidance=2.5,
+            spec=partial(flux_spec, reference_sizes=KONTEXT_SIZES),
+            supports=_ON_TRANSFORMERS | {"exemplar"},
         ),
         Family(
             name="sd3",

@@ -51,7 +51,7 @@ class _Base:
 @quiet()
 def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Model:
     """Load a model: Stable Diffusion 1.x, 2.x or XL, plain or for inpainting, a ReCo checkpoint, Paint by Example,
-    FLUX.1 dev or schnell, FLUX.2 klein, Z-Image, or Stable Diffusion 3 or 3.5.
+    FLUX.1 dev, schnell, Fill or Kontext, FLUX.2 klein, Z-Image, or Stable Diffusion 3 or 3.5.
 
     ``load(source, **options)`` is ``load(ModelSpec.of(source, **options))``. Only a hub id that is not in the local
     cache is downloaded.
@@ -60,9 +60,9 @@ def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Mod
         source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, a hub id
             ("owner/name"), or a :class:`~cloisonne.models.model_spec.ModelSpec`, its dict or its JSON file.
         **options: fields of ``ModelSpec``: where the networks run (``device``, ``dtype``, ``offload``), how the source
-            is read (``variant``, ``tokenizer``, ``prediction``, ``vae_tiling``, ``vae_slicing``), and add-ons
-            (``lora``, ``regional_lora``, ``embeddings``, ``adapters``, ``fuser``, ``exemplar``, ``image_encoder``,
-            ``mask_resampling``, ``segmenter``), which the ``with_*`` methods of a model also add.
+            is read (``variant``, ``transformer``, ``tokenizer``, ``prediction``, ``vae_tiling``, ``vae_slicing``), and
+            add-ons (``lora``, ``regional_lora``, ``embeddings``, ``adapters``, ``fuser``, ``exemplar``,
+            ``image_encoder``, ``mask_resampling``, ``segmenter``), which the ``with_*`` methods of a model also add.
 
     Raises:
         CheckpointError: a file is missing, damaged, not supported, or does not fit the model.
@@ -107,7 +107,8 @@ def _base(path: Path, name: str, spec: ModelSpec) -> _Base:
     """The source's parts, with the spec's LoRAs and embeddings."""
     placement = _placement(spec, path)
     if path.is_dir():
-        folder, parts = path, read_folder(path, placement.dtype, spec.variant)
+        file = None if spec.transformer is None else Path(spec.transformer).expanduser()
+        folder, parts = path, read_folder(path, placement.dtype, spec.variant, file)
     else:
         from cloisonne.models.checkpoints.ldm.single_file import read_single_file
 
@@ -218,7 +219,7 @@ def _local(spec: ModelSpec) -> Path:
         return path
     from cloisonne.models.checkpoints.hub import snapshot
 
-    folder = snapshot(spec.source, spec.variant)
+    folder = snapshot(spec.source, spec.variant, without=() if spec.transformer is None else ("transformer",))
     check_options(folder, spec.given())
     return folder
 

@@ -25,6 +25,8 @@ class ModelSpec:
         dtype: of the networks; None means float32 on the CPU and float16 elsewhere.
         offload: keep each network in the CPU's memory except while it runs.
         variant: of a folder's weights, such as "fp16"; None means the plain weights, or the ones there are.
+        transformer: a ``.safetensors`` or ``.gguf`` file with a diffusion transformer, in place of the folder's own;
+            quantised weights stay so.
         tokenizer: a folder, for a single file, which has no tokenizer.
         prediction: what the network predicts, for a single file that does not declare it; for a folder only the
             value in its scheduler's configuration.
@@ -54,6 +56,7 @@ class ModelSpec:
     dtype: Precision | None = None
     offload: bool = False
     variant: str | None = None
+    transformer: str | None = None
     tokenizer: str | None = None
     prediction: Prediction | None = None
     vae_tiling: bool = False

@@ -30,6 +30,7 @@ class LoadOptions(TypedDict, total=False):
     dtype: "Precision | torch.dtype | None"
     offload: bool
     variant: str | None
+    transformer: PathText | None
     tokenizer: PathText | None
     prediction: Prediction | None
     vae_tiling: bool
@@ -45,7 +46,7 @@ class LoadOptions(TypedDict, total=False):
     segmenter: PathText | None
 
 
-PATHS = ("tokenizer", "fuser", "exemplar", "image_encoder", "segmenter")
+PATHS = ("transformer", "tokenizer", "fuser", "exemplar", "image_encoder", "segmenter")
 """Options that are one path or None."""
 
 

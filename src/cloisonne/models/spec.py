@@ -19,9 +19,10 @@ class NetSpec:
     vae_factor: pixels to a latent pixel. net_factor: latent pixels to a pixel of the deepest feature map; windows of
     the canvas are multiples of it. native_latent: side of the square canvas it was trained on, in latent pixels.
     prediction: what its output means. patch: side of the square of latent pixels that is one image token; 1 for UNets.
-    takes_references: whether reference images are further image tokens. joint: whether text and image are one sequence
-    with one softmax, whose network takes the masks of ``JointLayout``. computes_parts: whether some image tokens can be
-    computed alone, next to keys and values of the others.
+    takes_references: whether reference images are further image tokens. reference_sizes: (width, height) in pixels of
+    those that it was trained with, to the nearest of which in ratio they are resized; () for any size. joint: whether
+    text and image are one sequence with one softmax, whose network takes the masks of ``JointLayout``. computes_parts:
+    whether some image tokens can be computed alone, next to keys and values of the others.
     """
 
     latent: str
@@ -36,6 +37,7 @@ class NetSpec:
     prediction: Parameterization
     patch: int = 1
     takes_references: bool = False
+    reference_sizes: tuple[tuple[int, int], ...] = ()
     joint: bool = False
     computes_parts: bool = False
 
@@ -67,8 +69,14 @@ class NetSpec:
 
     @property
     def inpaints(self) -> bool:
-        """Whether the network also takes a mask and the masked image's latents: C + 1 extra channels."""
-        return self.extra_channels == self.latent_channels + 1
+        """Whether the network also takes a mask and the masked image's latents, C + 1 extra channels, or C and the mask
+        of each pixel (FLUX.1 Fill)."""
+        return self.masks_pixels or self.extra_channels == self.latent_channels + 1
+
+    @property
+    def masks_pixels(self) -> bool:
+        """Whether the mask of an inpainting network has a channel for each pixel of a latent pixel."""
+        return self.vae_factor > 1 and self.extra_channels == self.latent_channels + self.vae_factor**2
 
     @property
     def embeds_guidance(self) -> bool:

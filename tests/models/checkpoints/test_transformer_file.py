@@ -13,6 +13,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from flux import flux_vae, write_flux
 from ldm import ldm_vae
+from original_names import original
 from safetensors.torch import load_file, save_file
 from sd3 import write_sd3
 from torch import Tensor
@@ -58,19 +59,6 @@ def write(folder: Path, kind: str) -> Path:
     rewrite(folder / "text_encoder" / "config.json", num_attention_heads=1, hidden_act="quick_gelu")
     rewrite(folder / "text_encoder_2" / "config.json", num_attention_heads=1, hidden_act="gelu")
     return folder
-
-
-def original(model: Model) -> dict[str, Tensor]:
-    """The transformer's tensors by their original names."""
-    state, found = model.net.module.state_dict(), {}
-    for own in originals_of(model.family, model.net.module.config):
-        for end in ("weight", "bias"):
-            parts = [state[name] for layer in own.layers if (name := f"{layer}.{end}") in state]
-            if parts:
-                tensor = torch.cat(parts)
-                tensor = torch.cat(tensor.chunk(2)[::-1]) if own.swapped else tensor
-                found[f"{own.name}.{'scale' if own.name.endswith(('query_norm', 'key_norm')) else end}"] = tensor
-    return found | ({"pos_embed": state["pos_embed.pos_embed"]} if model.family == "sd3" else {})
 
 
 def write_file(file: Path, model: Model, *, vae: str = "first_stage_model.") -> dict[str, Tensor]:
@@ -144,8 +132,29 @@ def test_float8_is_read(folders: dict[str, Path], tmp_path: Path) -> None:
     tensors = write_file(file, model)
     halves = {n: t.to(torch.float8_e4m3fn) if n.startswith(NETWORK) else t.clone() for n, t in tensors.items()}
     save_file({name: tensor.contiguous() for name, tensor in halves.items()}, file)
-    found = load(file, tokenizer=folders["flux"]).net.module.state_dict()["x_embedder.weight"]
+    found = load(file, tokenizer=folders["flux"]).net.module.x_embedder.weight
     assert torch.equal(found, model.net.module.state_dict()["x_embedder.weight"].to(torch.float8_e4m3fn).float())
+
+
+def test_scaled_float8_is_read(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Of the transformer and of T5, whose weights are converted."""
+    model, file = load(folders["flux"]), tmp_path / "x.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in write_file(file, model).items()}
+    t5 = "text_encoders.t5xxl.transformer."
+    marked = (f"{NETWORK}img_in", f"{t5}encoder.block.0.layer.0.SelfAttention.q")
+    for name in marked:
+        tensors[f"{name}.weight"] = (tensors[f"{name}.weight"] * 50).to(torch.float8_e4m3fn)
+        tensors |= {f"{name}.scale_weight": torch.tensor(0.02)}
+    tensors |= {f"{NETWORK}scaled_fp8": torch.zeros(0), f"{t5}scaled_fp8": torch.zeros(0)}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    found = load(file, tokenizer=folders["flux"])
+    assert found.warnings == ()
+    pairs = (
+        (found.net.module.x_embedder, marked[0]),
+        (found.text.modules[1].encoder.block[0].layer[0].SelfAttention.q, marked[1]),
+    )
+    for layer, name in pairs:
+        assert torch.equal(layer.weight, tensors[f"{name}.weight"].float() * 0.02)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +162,7 @@ def test_float8_is_read(folders: dict[str, Path], tmp_path: Path) -> None:
     [
         (lambda t: {n: own for n, own in t.items() if "t5xxl" not in n}, r"no whole checkpoint of FLUX.1.*t5xxl"),
         (lambda t: {n.removeprefix(NETWORK): own for n, own in t.items() if NETWORK in n}, "no whole checkpoint of F"),
-        (lambda t: t | {f"{NETWORK}scaled_fp8": torch.zeros(2)}, "quantised with scales"),
+        (lambda t: t | {f"{NETWORK}img_in.scale_weight": torch.ones(1)}, "as float32 of shape"),
         (lambda t: {n: own for n, own in t.items() if "linear1.bias" not in n}, "lacks the tensor"),
         (lambda t: t | {f"{NETWORK}double_blocks.0.img_other.weight": torch.zeros(2)}, "img_other"),
     ],

@@ -84,9 +84,9 @@ def test_shards_and_halves_are_read(folder: Path, copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda f: rewrite(f / "model_index.json", _class_name="FluxKontextPipeline"), "FluxKontextPipeline"),
+        (lambda f: rewrite(f / "model_index.json", _class_name="FluxControlPipeline"), "FluxControlPipeline"),
         (lambda f: rewrite(f / "model_index.json", text_encoder_2=["transformers", "T5Model"]), "T5Model as its text"),
-        (lambda f: rewrite(f / "transformer" / "config.json", in_channels=96, out_channels=64), "FLUX.1 Fill"),
+        (lambda f: rewrite(f / "transformer" / "config.json", in_channels=128, out_channels=64), "FLUX.1 Depth"),
         (lambda f: rewrite(f / "transformer" / "config.json", pooled_projection_dims=3), "pooled_projection_dims 3"),
         (lambda f: rewrite(f / "text_encoder_2" / "config.json", is_decoder=True), "is_decoder true"),
         (lambda f: rewrite(f / "scheduler" / "scheduler_config.json", sigma_power=2), "sigma_power"),
@@ -94,16 +94,16 @@ def test_shards_and_halves_are_read(folder: Path, copy: Path) -> None:
         (lambda f: (f / "tokenizer_2" / "tokenizer.json").unlink(), "no tokenizer.json"),
         (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), "download it again"),
     ],
-    ids=["Kontext", "text encoder", "Fill", "unknown", "decoder", "scheduler", "sigmas", "tokenizer", "weights"],
+    ids=["control", "text encoder", "Depth", "unknown", "decoder", "scheduler", "sigmas", "tokenizer", "weights"],
 )  # fmt: skip
 def test_what_is_not_supported_is_refused_by_name(copy: Path, change: Callable[[Path], None], expected: str) -> None:
     from safetensors.torch import load_file, save_file
 
     change(copy)
-    if expected == "FLUX.1 Fill":
+    if expected == "FLUX.1 Depth":
         file = copy / "transformer" / "diffusion_pytorch_model.safetensors"
         tensors = load_file(file)
-        tensors["x_embedder.weight"] = torch.zeros(32, 96)
+        tensors["x_embedder.weight"] = torch.zeros(32, 128)
         file.unlink()
         save_file(tensors, file)
     with pytest.raises(CheckpointError, match=expected):

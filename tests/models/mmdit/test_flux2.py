@@ -115,6 +115,13 @@ def test_what_is_not_supported_is_refused_by_name(copy: Path, change: Callable[[
         load(copy)
 
 
+@pytest.mark.parametrize("member", ["transformer", "text_encoder"])
+def test_libraries_of_quantisation_are_refused_by_name(copy: Path, member: str) -> None:
+    rewrite(copy / member / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(CheckpointError, match=r"bitsandbytes has quantised.*transformer=FILE"):
+        load(copy)
+
+
 def test_guidance_as_an_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"FLUX\.2 dev"):
         load(write_flux2(tmp_path, transformer={"guidance_embeds": True}))

@@ -1,15 +1,19 @@
-"""Exemplars as reference images on FLUX.2 klein: an explicit mask, the laws of regions, and what is refused."""
+"""Exemplars as reference images, on FLUX.2 klein and FLUX.1 Kontext: an explicit mask, and the laws of regions."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import Flux2Transformer2DModel
+from diffusers import Flux2Transformer2DModel, FluxTransformer2DModel
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from diffusers.models.transformers.transformer_flux2 import Flux2AttnProcessor, Flux2ParallelSelfAttnProcessor
+from flux import write_flux
 from flux2 import write_flux2
 from joint_bias import Token, explicit_bias, shares_of
 from PIL import Image
@@ -44,20 +48,44 @@ HAT = Region(name="hat", box=(0.5, 0.0, 1.0, 0.25), exemplar=picture(2, (96, 64)
 SCENE = Scene(caption="on the beach", seed=3, steps=2, guidance=1.0, width=128, height=128, regions=(CAT, CAR, HAT))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_flux2(tmp_path_factory.mktemp("klein"))
+WRITERS: dict[str, Callable[..., Path]] = {
+    "FLUX.2 klein": write_flux2,
+    "FLUX.1 Kontext": partial(write_flux, pipeline="FluxKontextPipeline"),
+}
+SIZES = ((64, 80), (96, 64))
+"""Width and height of Kontext's references here; those that it was trained with have a megapixel."""
+
+
+def made(folder: Path) -> Model:
+    model = load(folder)
+    net: Any = model.net
+    net.spec = replace(net.spec, reference_sizes=SIZES if net.spec.reference_sizes else ())
+    return model
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
-    return load(folder)
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: write(tmp_path_factory.mktemp("whole")) for name, write in WRITERS.items()}
 
 
 @pytest.fixture(scope="module")
-def shallow(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """One block, in which what an image token attends to is all that a reference can change."""
-    return load(write_flux2(tmp_path_factory.mktemp("shallow"), double=1, single=0))
+def models(folders: dict[str, Path]) -> dict[str, Model]:
+    return {name: made(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(params=WRITERS)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(models: dict[str, Model], family: str) -> Model:
+    return models[family]
+
+
+@pytest.fixture
+def klein(models: dict[str, Model]) -> Model:
+    return models["FLUX.2 klein"]
 
 
 def latents(scene: Scene, model: Model) -> Tensor:
@@ -86,10 +114,61 @@ class MaskedSingle(Flux2ParallelSelfAttnProcessor):
         return super().__call__(*args[:2], self.mask[None, None], *args[3:], **given)
 
 
+class MaskedFlux(FluxAttnProcessor):
+    """The same of all blocks of FLUX.1."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        return super().__call__(*args[:3], self.mask[None, None], *args[4:], **given)
+
+
+def places(images: Sequence[Tensor], patch: int, reference: int, axes: int) -> Tensor:
+    """Positions of the canvas and references: of the image, row, column, and zeros."""
+    sides = [map(torch.arange, (own.shape[-2] // patch, own.shape[-1] // patch, *[1] * (axes - 3))) for own in images]
+    return torch.cat([torch.cartesian_prod(torch.tensor([reference if i else 0]), *own) for i, own in enumerate(sides)])
+
+
+def klein_flow(folder: Path, texts: Sequence[Tensor], images: Sequence[Tensor], bias: Tensor, level: float) -> Tensor:
+    network: Any = Flux2Transformer2DModel.from_pretrained(folder / "transformer")
+    network.set_attn_processor(
+        {own: MaskedSingle(bias) if "single" in own else Masked(bias) for own in network.attn_processors}
+    )
+    flow = network(
+        hidden_states=torch.cat([packed(own, 1) for own in images], 1),
+        encoder_hidden_states=torch.cat([*texts])[None],
+        timestep=torch.tensor([level]),
+        txt_ids=torch.cat([torch.cartesian_prod(*[torch.arange(n) for n in (1, 1, 1, len(t))]) for t in texts]),
+        img_ids=places(images, 1, 10, 4),
+        return_dict=False,
+    )[0][:, :64]
+    return unpacked(flow, (8, 8), 1)
+
+
+def kontext_flow(
+    folder: Path, texts: Sequence[Tensor], images: Sequence[Tensor], bias: Tensor, level: float, pooled: Tensor
+) -> Tensor:
+    network: Any = FluxTransformer2DModel.from_pretrained(folder / "transformer")
+    network.set_attn_processor(dict.fromkeys(network.attn_processors, MaskedFlux(bias)))
+    flow = network(
+        hidden_states=torch.cat([packed(own, 2) for own in images], 1),
+        encoder_hidden_states=torch.cat([*texts])[None],
+        pooled_projections=pooled[None],
+        timestep=torch.tensor([level]),
+        guidance=torch.ones(1),
+        txt_ids=torch.zeros(sum(map(len, texts)), 3),
+        img_ids=places(images, 2, 1, 3).float(),
+        return_dict=False,
+    )[0][:, :64]
+    return unpacked(flow, (8, 8), 2)
+
+
 @pytest.mark.parametrize("at", [0, 1], ids=["isolated step", "last step"])
-def test_references_by_region_are_an_explicit_mask(folder: Path, model: Model, at: int) -> None:
-    run = prepare(SCENE, model)
-    step, z = run.steps[at], torch.randn(1, 128, 8, 8)
+def test_references_by_region_are_an_explicit_mask(folders: Any, model: Model, family: str, at: int) -> None:
+    run, patch = prepare(SCENE, model), model.spec.patch
+    step, z = run.steps[at], torch.randn(1, model.spec.latent_channels, 8 * patch, 8 * patch)
     conditioning = run.plan.views[0].branches["cond"]
     assert isinstance(conditioning, Conditioning)
     phrased = [next(own for own in SCENE.regions if own.name == text.region) for text in conditioning.tokens[1:]]
@@ -98,32 +177,22 @@ def test_references_by_region_are_an_explicit_mask(folder: Path, model: Model, a
     share = {own.name: one for own, one in zip(SCENE.regions, shares_of(SCENE.regions, 8), strict=True)}
     strength = {"pet": 0.5, "hat": 1.0}
     shares = [share[own.name] for own in phrased] + [share[own.name] * strength[own.name] for own in shown]
-    texts = [model.text.encode(pieces("on the beach")).tokens]
-    texts += [model.text.encode(pieces(region.phrase)).without_padding for region in phrased]
-    images = [z, *(model.vae.encode(reference_pixels(own.exemplar.rgb(), 16)) for own in shown if own.exemplar)]
+    caption = model.text.encode(pieces("on the beach"))
+    texts = [caption.tokens, *(model.text.encode(pieces(region.phrase)).without_padding for region in phrased)]
+    pixels = [
+        reference_pixels(own.exemplar.rgb(), 16, sizes=model.spec.reference_sizes) for own in shown if own.exemplar
+    ]
+    images = [z, *map(model.vae.encode, pixels)]
     tokens = [Token("caption")] * len(texts[0])
     for k, text in enumerate(texts[1:]):
         tokens += [Token("phrase", k)] * len(text)
     tokens += [Token("pixel", p) for p in range(64)]
     for k, image in enumerate(images[1:], len(phrased)):
-        tokens += [Token("reference", k)] * image.shape[-2:].numel()
+        tokens += [Token("reference", k)] * (image.shape[-2:].numel() // patch**2)
     bias = explicit_bias(tokens, shares, isolated=at == 0)
-    network: Any = Flux2Transformer2DModel.from_pretrained(folder / "transformer")
-    network.set_attn_processor(
-        {own: MaskedSingle(bias) if "single" in own else Masked(bias) for own in network.attn_processors}
-    )
-    sides = [map(torch.arange, (*own.shape[-2:], 1)) for own in images]
-    places = [(torch.tensor([10 if i else 0]), *own) for i, own in enumerate(sides)]
+    flow_of = klein_flow if caption.pooled is None else partial(kontext_flow, pooled=caption.pooled)
     with torch.no_grad():
-        flow = network(
-            hidden_states=torch.cat([packed(own, 1) for own in images], 1),
-            encoder_hidden_states=torch.cat(texts)[None],
-            timestep=torch.tensor([step.s]),
-            txt_ids=torch.cat([torch.cartesian_prod(*[torch.arange(n) for n in (1, 1, 1, len(t))]) for t in texts]),
-            img_ids=torch.cat([torch.cartesian_prod(*own) for own in places]),
-            return_dict=False,
-        )[0][:, :64]
-    expected = z - step.s * unpacked(flow, (8, 8), 1)
+        expected = z - step.s * flow_of(folders[family], texts, images, bias, step.s)
     torch.testing.assert_close(predict(run.plan, z, step), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -141,23 +210,32 @@ def test_without_weight_steps_or_strength_it_is_absent(model: Model, absent: dic
     assert not torch.equal(latents(SCENE, model), without)
 
 
-def test_an_exemplar_changes_its_region_alone(shallow: Model) -> None:
-    scene = SCENE.replace(steps=1)
+def test_an_exemplar_changes_its_region_alone(family: str, tmp_path: Path) -> None:
+    """Of one block, in which what an image token attends to is all that a reference can change."""
+    shallow, scene = made(WRITERS[family](tmp_path, double=1, single=0)), SCENE.replace(steps=1)
     other = scene.replace(regions=(CAT, CAR, HAT.replace(exemplar=picture(7))))
-    changed = (latents(scene, shallow) != latents(other, shallow))[0].any(0)
+    changed = packed((latents(scene, shallow) != latents(other, shallow)).float(), shallow.spec.patch)
+    changed = changed[0].any(1).unflatten(0, (8, 8))
     assert bool(changed[:2, 4:].all())
     assert changed.sum() == changed[:2, 4:].numel()
 
 
-def test_similarity_is_the_region_s_guidance(model: Model) -> None:
+def test_similarity_is_the_region_s_guidance(klein: Model) -> None:
     scenes = [SCENE.replace(regions=(HAT.replace(**own),)) for own in ({}, {"similarity": 3.0}, {"guidance": 3.0})]
-    plain, similar, guided = (latents(scene, model) for scene in scenes)
+    plain, similar, guided = (latents(scene, klein) for scene in scenes)
     assert torch.equal(similar, guided)
     assert not torch.equal(plain, similar)
 
 
-def test_references_of_both_branches_are_in_every_row(model: Model) -> None:
-    (view,) = prepare(SCENE.replace(guidance=3.0), model).plan.views
+def test_where_guidance_is_an_input_similarity_is_warned_of(models: dict[str, Model]) -> None:
+    scene = SCENE.replace(regions=(CAT, HAT.replace(similarity=3.0)))
+    warnings = explain(scene, models["FLUX.1 Kontext"]).warnings
+    assert any(text.startswith('Region "hat": its similarity changes nothing here') for text in warnings)
+    assert not any("similarity" in text for text in explain(scene, models["FLUX.2 klein"]).warnings)
+
+
+def test_references_of_both_branches_are_in_every_row(klein: Model) -> None:
+    (view,) = prepare(SCENE.replace(guidance=3.0), klein).plan.views
     branches: Any = view.branches
     assert {name: len(branch.references) for name, branch in branches.items()} == {"cond": 2, "null": 2}
 
@@ -172,9 +250,9 @@ def test_an_explanation_counts_the_run(model: Model) -> None:
 
 
 @pytest.mark.parametrize("size", [(63, 80), (64, 520)])
-def test_what_is_too_small_or_long_is_refused_by_region(model: Model, size: tuple[int, int]) -> None:
+def test_what_is_too_small_or_long_is_refused_by_region(klein: Model, size: tuple[int, int]) -> None:
     with pytest.raises(SceneError, match=rf'^Region "hat": the exemplar has {size[0]} x {size[1]} pixels'):
-        generate(SCENE.replace(regions=(HAT.replace(exemplar=picture(2, size)),)), model)
+        generate(SCENE.replace(regions=(HAT.replace(exemplar=picture(2, size)),)), klein)
 
 
 def test_a_unet_takes_no_references(tiny: Model) -> None:

@@ -44,11 +44,13 @@ KINDS = (
 )
 """The published kinds, each with its authors' settings; the first pattern that a name has decides."""
 
+_OF_FLUX = (
+    FewSteps(title="Hyper-SD", pattern=r"hyper-?flux", sampler="euler", spacing="default", steps=8, guidance=3.5),
+    FewSteps(title="Turbo", pattern=r"turbo", sampler="euler", spacing="default", steps=8, guidance=3.5),
+)
 OF_FLOWS = {
-    "flux": (
-        FewSteps(title="Hyper-SD", pattern=r"hyper-?flux", sampler="euler", spacing="default", steps=8, guidance=3.5),
-        FewSteps(title="Turbo", pattern=r"turbo", sampler="euler", spacing="default", steps=8, guidance=3.5),
-    ),
+    "flux": _OF_FLUX,
+    "kontext": _OF_FLUX,
     "sd3": (
         FewSteps(title="Hyper-SD", pattern=r"hyper-?sd3", sampler="euler", spacing="default", steps=8),
         FewSteps(title="Turbo", pattern=r"turbo", sampler="euler", spacing="default", steps=4),
@@ -98,7 +100,9 @@ def with_few_steps(model: Model, loras: Iterable[Path] = ()) -> Model:
     if found is None:
         return model
     kind, reason = found
-    guidance = GUIDANCE_AS_INPUT if model.spec.embeds_guidance and kinds is KINDS else kind.guidance
+    guidance = kind.guidance
+    if model.spec.embeds_guidance:
+        guidance = GUIDANCE_AS_INPUT if kinds is KINDS else model.native.guidance
     native = replace(model.native, steps=kind.steps, guidance=guidance, sampler=kind.sampler, spacing=kind.spacing)
     guided = "no guidance (1)" if guidance == 1 else f"guidance {guidance:g}"
     note = (

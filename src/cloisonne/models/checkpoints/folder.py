@@ -21,16 +21,19 @@ from cloisonne.models.model import Native
 KINDS = "Stable Diffusion 1.x, 2.x or XL"
 
 
-def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None) -> Parts:
+def read_folder(folder: Path, dtype: torch.dtype, variant: str | None = None, transformer: Path | None = None) -> Parts:
     """Read the parts in a folder with ``model_index.json``. Raises CheckpointError where it is damaged or unsupported.
 
     variant: of the weights, such as "fp16"; None means the plain weights or, where a member has none, its variant.
+    transformer: a file whose transformer replaces the folder's own.
     """
     index = _index(folder)
     if "transformer" in index:
         from cloisonne.models.checkpoints.mmdit.folder import read_transformer_folder
+        from cloisonne.models.checkpoints.mmdit.members import PipelineFolder
 
-        return read_transformer_folder(folder, index, dtype, variant)
+        given = PipelineFolder(path=folder, index=index, dtype=dtype, variant=variant, transformer=transformer)
+        return read_transformer_folder(given)
     classes = FAMILIES["sdxl" if "text_encoder_2" in index else "sd1"].members
     _check_index(folder, index, classes)
     taken = {member: check_weights(folder / member, variant=variant) for member in classes if "tokenizer" not in member}

@@ -45,6 +45,11 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
     options = {name: value for name, value in given.items() if value}
     _check_image_encoder(options)
     folder = Path(source).expanduser()
+    if "transformer" in options and (source == "builtin" or (folder.exists() and not is_transformer_folder(folder))):
+        raise CapabilityError(
+            f'{named("transformer")} replaces the transformer of a diffusers folder, and "{source}" is none with a '
+            "transformer; give such a folder or a hub id as the source."
+        )
     if source == "builtin":
         _refuse("The built-in family", options, ("variant",), "it has only one set of weights")
         _refuse("The built-in family", options, ("tokenizer", "prediction"), "it has its own")
@@ -131,7 +136,7 @@ def check_paths(source: str, given: Mapping[str, Any]) -> None:
         "embedding": given.get("embeddings", ()),
         "adapter": adapters.values(),
     }
-    for name in ("exemplar", "image_encoder", "fuser", "segmenter", "tokenizer"):
+    for name in ("exemplar", "image_encoder", "fuser", "segmenter", "tokenizer", "transformer"):
         paths[NOUNS.get(name, name)] = [given[name]] if name in given else []
     for noun, files in paths.items():
         for path in files:

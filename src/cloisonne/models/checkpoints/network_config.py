@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloisonne.errors import CheckpointError
+from cloisonne.errors import CheckpointError, spelled
 
 UNET_FIXED: dict[str, tuple[Any, ...]] = {
     "class_embed_type": (None,),
@@ -82,12 +82,25 @@ def refuse_code(file: Path, config: Mapping[str, Any]) -> None:
             refuse_code(file, value)
 
 
+def refuse_quantised(file: Path, config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where a network is stored as a quantisation library packs it, such as bitsandbytes."""
+    found = config.get("quantization_config")
+    if found is not None:
+        method = found.get("quant_method", "an unknown method") if isinstance(found, Mapping) else found
+        instead = spelled("load(FOLDER, transformer=FILE)", "--model FOLDER --transformer FILE")
+        raise CheckpointError(
+            f'"{file}" is of a network that {method} has quantised, which is not supported; load the folder of full '
+            f"weights, with a GGUF or float8 file as its transformer: {instead}."
+        )
+
+
 def check_network(file: Path, config: Mapping[str, Any], kind: Any) -> None:
     """Check that this class takes every key of a configuration. kind: a network's class in diffusers.
 
     Raises CheckpointError, with the key and its value, where it is of another class or has an unknown key.
     """
     refuse_code(file, config)
+    refuse_quantised(file, config)
     named = str(config.get("_class_name", kind.__name__)).removeprefix("Flax")
     if named != kind.__name__:
         raise CheckpointError(f'"{file}" is of {named}, which is not supported; {kind.__name__} is needed.')
@@ -151,6 +164,7 @@ def check_segmenter(file: Path, config: Mapping[str, Any], kind: Any) -> None:
 def _check_keys(file: Path, config: Mapping[str, Any], kind: Any, also: Collection[str]) -> None:
     """Raise CheckpointError for a key that a configuration of ``transformers`` does not have, unless it is off."""
     refuse_code(file, config)
+    refuse_quantised(file, config)
     known = {*inspect.signature(kind.__init__).parameters, *kind().to_dict(), *GENERATION, *also}
     for key, value in config.items():
         off = value is None or value is False or value == {} or value == []

@@ -34,6 +34,12 @@ def check_source(source: str | Path) -> None:
             f'"{source}" is a pickle, which can run code when it is read; convert it once with '
             f'"cloisonne convert {source} FOLDER" and load the folder.'
         )
+    if path.suffix == ".gguf":
+        how = spelled("load(FOLDER, transformer=FILE)", "--model FOLDER --transformer FILE")
+        raise CheckpointError(
+            f'"{source}" is a GGUF file, which holds a transformer alone; load it with a diffusers folder or hub id '
+            f"that has the rest: {how}."
+        )
     if path.is_file():
         return
     if path.suffix == ".safetensors":

@@ -33,10 +33,10 @@ class RowInput:
 
     z: [1, C, H, W]. grid: (height, width) in image tokens. level: s of ``z = (1 - s) x0 + s n``, in [0, 1]. tokens:
     [1, N, D], all texts of the row. lengths: tokens of each text. padding: tokens that the network adds after each of
-    them. pooled: [1, P]. micro: [1, ...] by name. references: [C, h, w] of each reference image. residuals: what
-    ControlNets add behind each block, [1, Q, D] of the image tokens, or of these and the tokens behind them; () without
-    any. blocks: who attends to whom. computed: the image tokens that are computed, by their number; None for all.
-    refining: who attends to whom where all image tokens are computed.
+    them. pooled: [1, P]. micro: [1, ...] by name. channels: [1, K, H, W], further input channels. references: [C, h, w]
+    of each reference image. residuals: what ControlNets add behind each block, [1, Q, D] of the image tokens, or of
+    these and the tokens behind them; () without any. blocks: who attends to whom. computed: the image tokens that are
+    computed, by their number; None for all. refining: who attends to whom where all image tokens are computed.
     """
 
     z: Tensor
@@ -47,6 +47,7 @@ class RowInput:
     padding: tuple[int, ...]
     pooled: Tensor | None
     micro: Mapping[str, Tensor]
+    channels: Tensor | None
     references: tuple[Tensor, ...]
     residuals: tuple[Tensor | None, ...]
     blocks: BlockGroups
@@ -162,6 +163,7 @@ class JointDenoiser(ABC):
             padding=sequence.padding,
             pooled=None if call.pooled is None else call.pooled[row : row + 1].to(dtype),
             micro={name: value[row : row + 1] for name, value in call.micro.items()},
+            channels=None if call.channels is None else call.channels[row : row + 1].to(dtype),
             references=tuple(own.latents.to(z.device, dtype) for own in references),
             residuals=block_residuals(call, row, dtype),
             blocks=blocks if sharing is None else sharing.blocks(call, row, sequence, blocks),
@@ -174,7 +176,7 @@ class JointDenoiser(ABC):
         view = call.rows[0].view
         given = {
             "image prompts": call.image_prompts is not None,
-            "extra input channels": call.channels is not None,
+            "extra input channels": call.channels is not None and not self.spec.extra_channels,
             "residuals of controls": not fits_blocks(call, len(self.block_names())),
             "LoRAs by region next to attention edits": call.loras is not None and bool(call.edits),
             "such attention edits": not all(isinstance(edit, ShareSelf | ReuseBackground) for edit in call.edits),
@@ -187,6 +189,12 @@ class JointDenoiser(ABC):
                 raise CapabilityError(f'View "{view}": this network takes no {what}.')
         if call.loras is not None and (missing := call.loras.names - self.loras.keys()):
             raise CapabilityError(f'View "{view}": the network has no LoRA "{min(missing)}"; load it for regions.')
+        extra = 0 if call.channels is None else call.channels.shape[1]
+        if extra != self.spec.extra_channels:
+            raise CapabilityError(
+                f'View "{view}": {extra} extra input channels were given, but the network takes '
+                f"{self.spec.extra_channels}; load another network."
+            )
         if (call.pooled is None) == (self.spec.pooled_width > 0) or set(call.micro) != set(self.spec.micro):
             wanted = ", ".join(["pooled text" if self.spec.pooled_width else "no pooled text", *self.spec.micro])
             raise CapabilityError(f'View "{view}": the network takes {wanted}, and got something else.')

@@ -1,4 +1,4 @@
-"""FLUX.1: diffusers' FluxTransformer2DModel as an x0 estimator."""
+"""FLUX.1, Fill and Kontext among them: diffusers' FluxTransformer2DModel as an x0 estimator."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,23 +20,44 @@ from cloisonne.models.unet.region_lora import Lora
 
 PATCH = 2
 """Side of the square of latent pixels that is one image token."""
+REFERENCE = 1
+"""The position of a reference image among images; the canvas has 0. References by region are alternatives."""
 NATIVE = 1024
 """Side of the usual square image, in pixels."""
 
 
-def flux_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, prediction: Parameterization) -> NetSpec:
-    """The spec of a FluxTransformer2DModel by its ``config.json``. Raises CheckpointError for other input channels."""
+KONTEXT_SIZES = (
+    *((672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104)),
+    *((1024, 1024), (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752), (1456, 720), (1504, 688)),
+    (1568, 672),
+)
+"""Width and height of the reference images that Kontext was trained with."""
+
+
+def flux_spec(
+    config: Mapping[str, Any],
+    *,
+    latent: str,
+    vae_factor: int,
+    prediction: Parameterization,
+    reference_sizes: tuple[tuple[int, int], ...] = (),
+) -> NetSpec:
+    """The spec of a FluxTransformer2DModel by its ``config.json``. reference_sizes: of Kontext.
+
+    Raises CheckpointError for input channels that are neither the latents alone nor those of Fill.
+    """
     given = config["in_channels"]
     wanted = config.get("out_channels") or given
-    if given != wanted:
+    extra = (given - wanted) // PATCH**2
+    if extra not in (0, wanted // PATCH**2 + vae_factor**2):
         raise CheckpointError(
-            f"The transformer takes {given} input channels and returns {wanted}, as FLUX.1 Fill, Depth and Canny, "
-            "which are not supported; load FLUX.1 dev or schnell."
+            f"The transformer takes {given} input channels and returns {wanted}, as FLUX.1 Depth and Canny, "
+            "which are not supported; load FLUX.1 dev, schnell, Fill or Kontext."
         )
     return NetSpec(
         latent=latent,
         latent_channels=wanted // PATCH**2,
-        extra_channels=0,
+        extra_channels=extra,
         token_width=config["joint_attention_dim"],
         pooled_width=config["pooled_projection_dim"],
         micro=("guidance",) if config["guidance_embeds"] else (),
@@ -47,14 +68,16 @@ def flux_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predic
         computes_parts=True,
         patch=PATCH,
         joint=True,
+        takes_references=bool(reference_sizes),
+        reference_sizes=reference_sizes,
     )
 
 
 class FluxDenoiser(JointDenoiser):
-    """FLUX.1 dev and schnell. The constructor replaces the network's attention processors.
+    """FLUX.1 dev, schnell, Fill and Kontext. The constructor replaces the network's attention processors.
 
-    The sequence is [text, image]. All text tokens have position 0, so that the texts of regions need no positions of
-    their own; image tokens have their row and column.
+    The sequence is [text, image, references]. All text tokens have position 0, so that the texts of regions need no
+    positions of their own; image tokens have their row and column, those of references after ``REFERENCE``.
     """
 
     module: FluxTransformer2DModel
@@ -80,7 +103,12 @@ class FluxDenoiser(JointDenoiser):
     def flow(self, given: RowInput) -> Tensor:
         """The network's own output is the flow, at time s."""
         device, axes = given.z.device, len(self.module.config["axes_dims_rope"])
-        image, double = given.some(packed(given.z, PATCH)), len(self.module.transformer_blocks)
+        own = given.z if given.channels is None else torch.cat([given.z, given.channels], 1)
+        tokens = [packed(one, PATCH) for one in (own, *(reference[None] for reference in given.references))]
+        grids = [(one.shape[-2] // PATCH, one.shape[-1] // PATCH) for one in given.references]
+        positions = [image_positions(given.grid, axes, device)]
+        positions += [image_positions(grid, axes, device, image=REFERENCE) for grid in grids]
+        image, double = given.some(torch.cat(tokens, 1)), len(self.module.transformer_blocks)
         output = self.module(
             hidden_states=image,
             encoder_hidden_states=given.tokens,
@@ -88,7 +116,7 @@ class FluxDenoiser(JointDenoiser):
             timestep=torch.tensor([given.level], device=device),
             guidance=given.micro["guidance"][:, 0] if "guidance" in given.micro else None,
             txt_ids=torch.zeros(given.tokens.shape[1], axes, device=device),
-            img_ids=given.some(image_positions(given.grid, axes, device)[None])[0],
+            img_ids=given.some(torch.cat(positions)[None])[0],
             controlnet_block_samples=fitted(given.residuals[:double], image),
             controlnet_single_block_samples=fitted(given.residuals[double:], image),
             joint_attention_kwargs={"blocks": given.blocks},

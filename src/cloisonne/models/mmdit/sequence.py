@@ -22,6 +22,7 @@ from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Call
 from cloisonne.errors import CapabilityError
 from cloisonne.models.mmdit.region_lora import SequenceLoras, sequence_loras
+from cloisonne.models.mmdit.packing import packed
 
 Order = Literal["text first", "image first"]
 """The order of the sequence: [text, image] in FLUX, [image, text] in Stable Diffusion 3 and Z-Image."""
@@ -106,7 +107,7 @@ def _sequence(
     assert not references or (order == "text first" and multiple == 1), "references come after the image"
     end = image[1]
     for reference in references:
-        own = reference.latents.flatten(1).T
+        own = packed(reference.latents[None], call.z.shape[-2] // grid[0])[0]
         weight = None if reference.mask is None else TextSequence(row, own, reference.mask).weight(grid)
         segments.append(Segment(end, end + len(own), weight))
         end += len(own)

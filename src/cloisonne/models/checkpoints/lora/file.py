@@ -26,6 +26,7 @@ from cloisonne.models.checkpoints.lora.names import (
 )
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.tensor_file import TensorFile, listed, reason
+from cloisonne.models.quantized.layers import QuantizedLinear
 
 METADATA = "lora_adapter_metadata"
 """The header entry in which diffusers writes PEFT's settings, with keys such as "unet.lora_alpha"."""
@@ -152,9 +153,9 @@ def _by_target(change: Change, target: Target, parts: Parts, file: Path) -> Iter
 
 def _outputs(target: Target, parts: Parts) -> Iterator[tuple[Layer, Tensor | None, tuple[int, ...]]]:
     """Each layer, its outputs among those in the file, None for all in their order, and the file's weight's shape."""
-    weights: list[Tensor] = [modules_of(parts)[layer.part].get_submodule(layer.name).weight for layer in target.layers]
-    sizes = [len(weight) for weight in weights]
-    whole = (sum(sizes), *weights[0].shape[1:])
+    shapes = [_shape(modules_of(parts)[layer.part].get_submodule(layer.name)) for layer in target.layers]
+    sizes = [shape[0] for shape in shapes]
+    whole = (sum(sizes), *shapes[0][1:])
     for layer, outputs in zip(target.layers, torch.arange(whole[0]).split(sizes), strict=True):
         if target.swapped:
             yield layer, outputs.roll(len(outputs) // 2), whole
@@ -162,10 +163,16 @@ def _outputs(target: Target, parts: Parts) -> Iterator[tuple[Layer, Tensor | Non
             yield layer, None if len(sizes) == 1 else outputs, whole
 
 
+def _shape(module: Any) -> tuple[int, ...]:
+    """The shape of a layer's weight."""
+    quantised = isinstance(module, QuantizedLinear)
+    return (module.out_features, module.in_features) if quantised else tuple(module.weight.shape)
+
+
 def _check_shapes(change: Change, layer: Layer, parts: Parts) -> None:
     """Raise ValueError where a change does not fit the layer."""
     module: Any = modules_of(parts)[layer.part].get_submodule(layer.name)
-    change.check(tuple(module.weight.shape))
+    change.check(_shape(module))
     bias = getattr(module, "bias", None)  # norms of transformers have none
     if change.bias(() if bias is None else tuple(bias.shape)) is not None and bias is None:
         raise ValueError("a bias, of which it has none")

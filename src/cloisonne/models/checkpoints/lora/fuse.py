@@ -16,6 +16,7 @@ from cloisonne.models.checkpoints.lora.names import has_transformer, modules_of
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.mmdit.region_lora import acts_on_whole_image
+from cloisonne.models.quantized.layers import QuantizedLinear, replace_layer
 from cloisonne.models.unet.region_lora import Added, Dense, Lora, LowRank, unmaskable
 
 
@@ -39,10 +40,19 @@ def add_loras(parts: Parts, loras: Sequence[tuple[Path, float]]) -> Parts:
         if not scale:
             continue
         modules = modules_of(parts)
-        changed = [_fuse(modules[part].get_submodule(name), c, scale) for (part, name), c in found.changes.items()]
+        changed = [_fuse(_plain(modules[part], name), c, scale) for (part, name), c in found.changes.items()]
         if not any(changed):
             raise CheckpointError(f'"{file}" changes no layer of the model: all its changes are zero.')
     return replace(parts, warnings=tuple(warnings))
+
+
+def _plain(network: nn.Module, name: str) -> Any:
+    """The layer of a name; a quantised one is replaced by one whose weight is a parameter."""
+    layer = network.get_submodule(name)
+    if isinstance(layer, QuantizedLinear):
+        layer = layer.plain()
+        replace_layer(network, name, layer)
+    return layer
 
 
 @torch.no_grad()

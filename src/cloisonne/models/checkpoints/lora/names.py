@@ -9,6 +9,7 @@ from torch import nn
 from cloisonne.models.checkpoints.mmdit.original_names import originals_of
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.families import FAMILIES
+from cloisonne.models.quantized.layers import QuantizedLinear
 
 SLOTS: Mapping[str, str] = {
     # Low rank: kohya's names, PEFT's with and without the adapter's name, and three of diffusers' own schemes.
@@ -110,7 +111,7 @@ def layer_names(parts: Parts) -> dict[str, Target]:
         layers = {
             name: Target((Layer(part, name),))
             for name, child in module.named_modules()
-            if name and isinstance(getattr(child, "weight", None), nn.Parameter)
+            if name and (isinstance(child, QuantizedLinear) or isinstance(getattr(child, "weight", None), nn.Parameter))
         }
         for name, target in layers.items():
             names = _text_names(name) if part else (name,) if transformer else _unet_names(name, parts)
@@ -134,8 +135,10 @@ _TRANSFORMER = (
     *("base_model_model_", "transformer_base_model_model_", ""),
 )
 _CLIP_L = ("lora_te_", "lora_te1_", "text_encoder_", "text_encoders_clip_l_transformer_")
+_OF_FLUX = (_TRANSFORMER, _CLIP_L, ("lora_te3_", "text_encoder_2_", "text_encoders_t5xxl_transformer_"))
 _ON_TRANSFORMERS = {
-    "flux": (_TRANSFORMER, _CLIP_L, ("lora_te3_", "text_encoder_2_", "text_encoders_t5xxl_transformer_")),
+    "flux": _OF_FLUX,
+    "kontext": _OF_FLUX,
     "sd3": (
         _TRANSFORMER,
         _CLIP_L,

@@ -1,6 +1,7 @@
-"""Read single members of a pipeline folder of a diffusion transformer: networks, text encoders, tokenizers."""
+"""Read the members of a pipeline folder of a diffusion transformer: networks, text encoders, tokenizers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import torch
 from transformers import (
     CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -18,64 +21,114 @@ from transformers import (
 )
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json
+from cloisonne.models.checkpoints.files import check_weights, files_of, pretrained, read, read_json, variant_notes
+from cloisonne.models.checkpoints.mmdit.flow_scheduler import flow_scheduler_of
+from cloisonne.models.checkpoints.mmdit.transformer_file import read_transformer
 from cloisonne.models.checkpoints.network_config import check_network, check_qwen3, check_t5, check_text
-from cloisonne.models.checkpoints.parts import TextPart
+from cloisonne.models.checkpoints.parts import Parts, TextPart
+from cloisonne.models.families import FAMILIES
 
 
-def checked_members(
-    folder: Path, index: Mapping[str, Any], members: Mapping[str, tuple[str, ...]], variant: str | None
-) -> dict[str, str | None]:
-    """The variant of each network's weights, after a check of the classes in the index."""
-    for member, allowed in members.items():
-        listed = index.get(member)
-        found = listed[1] if isinstance(listed, list) and len(listed) == 2 else None
-        if found not in allowed:
-            raise CheckpointError(f'"{folder}" has {found} as its {member}; {allowed[0]} is needed.')
-    return {member: check_weights(folder / member, variant=variant) for member in members if "tokenizer" not in member}
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PipelineFolder:
+    """A pipeline folder of a diffusion transformer, and how it is read.
 
-
-def read_network(
-    kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str], *, own: Any = None
-) -> Any:
-    """Read a network of diffusers and check its configuration.
-
-    warn: sentences about unused tensors are appended. own: a subclass of ``kind`` of the same configuration and
-    weights, of which the network is made.
+    index: its ``model_index.json``. dtype: of the networks. variant: of the weights; None means the plain ones, or
+    those there are. transformer: a file whose transformer replaces the folder's own.
     """
-    check_network(member / "config.json", read_json(member / "config.json"), kind)
-    # Without accelerate a network is initialised in float32 before it is read, which takes more memory.
-    theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None, "variant": variant}
-    return read(member, lambda path: pretrained(own or kind, path, warn=warn, **theirs))
+
+    path: Path
+    index: Mapping[str, Any]
+    dtype: torch.dtype
+    variant: str | None = None
+    transformer: Path | None = None
+
+    def members(self, family: str, without: Collection[str] = ()) -> "Members":
+        """The members of a family's folder, after a check of their classes. without: those that it leaves out."""
+        members = {name: kinds for name, kinds in FAMILIES[family].members.items() if name not in without}
+        for member, allowed in members.items():
+            listed = self.index.get(member)
+            found = listed[1] if isinstance(listed, list) and len(listed) == 2 else None
+            if found not in allowed:
+                raise CheckpointError(f'"{self.path}" has {found} as its {member}; {allowed[0]} is needed.')
+        networks = [member for member in members if "tokenizer" not in member]
+        if self.transformer is not None:
+            networks.remove("transformer")
+        taken = {member: check_weights(self.path / member, variant=self.variant) for member in networks}
+        notes, warnings = variant_notes(self.path.name, {} if self.variant else taken)
+        return Members(self, family, tuple(members), taken, list(notes), list(warnings))
 
 
-def read_text_encoder(kind: Any, member: Path, dtype: torch.dtype, variant: str | None, warn: list[str]) -> Any:
-    """Read a text encoder of transformers, CLIP's or T5's, and check its configuration."""
-    config = read_json(member / "config.json")
-    if kind is T5EncoderModel:
-        check_t5(member / "config.json", config, T5Config)
-    else:
-        check_text(member / "config.json", config, CLIPTextConfig)
-    return read(member, lambda path: pretrained(kind, path, warn=warn, dtype=dtype, variant=variant))
+@dataclass(frozen=True, eq=False)
+class Members:
+    """The members of a folder that is being read.
 
-
-def read_qwen(
-    folder: Path,
-    index: Mapping[str, Any],
-    layers: Sequence[int],
-    dtype: torch.dtype,
-    variant: str | None,
-    warn: list[str],
-) -> TextPart:
-    """Qwen3 as a text encoder, without its last layers where no hidden state of ``layers`` needs them.
-
-    layers: indices of hidden states, as in transformers; -1 is after the last layer.
+    names: in the order of the index. variants: of the weights of each network. notes, warnings: as of the parts; what
+    is read adds to them.
     """
-    member = folder / "text_encoder"
-    check_qwen3(member / "config.json", read_json(member / "config.json"), Qwen3Config)
-    kind: Any = Qwen3ForCausalLM if index["text_encoder"][1] == "Qwen3ForCausalLM" else Qwen3Model
-    whole = read(member, lambda path: pretrained(kind, path, warn=warn, dtype=dtype, variant=variant))
-    return TextPart(truncated(whole.base_model, layers, member), _with_json(folder / "tokenizer", Qwen2Tokenizer))
+
+    folder: PipelineFolder
+    family: str
+    names: tuple[str, ...]
+    variants: Mapping[str, str | None]
+    notes: list[str]
+    warnings: list[str]
+
+    def network(self, kind: Any, name: str) -> Any:
+        """Read a network of diffusers and check its configuration."""
+        member = self.folder.path / name
+        check_network(member / "config.json", read_json(member / "config.json"), kind)
+        return read(member, lambda path: self._read_network(kind, path))
+
+    def transformer(self, kind: Any, own: Any = None) -> Any:
+        """Read the transformer, of the folder or of the file that replaces it.
+
+        own: a subclass of ``kind`` of the same configuration and weights, of which the network is made.
+        """
+        member, file = self.folder.path / "transformer", self.folder.transformer
+        config = read_json(member / "config.json")
+        check_network(member / "config.json", config, kind)
+        if file is not None:
+            return read_transformer(own or kind, config, file, self.family, self.folder.dtype)
+        return read(member, lambda path: self._read_network(own or kind, path))
+
+    def _read_network(self, kind: Any, member: Path) -> Any:
+        # Without accelerate a network is initialised in float32 before it is read, which takes more memory.
+        theirs = {"torch_dtype": self.folder.dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None}
+        return pretrained(kind, member, warn=self.warnings, variant=self.variants[member.name], **theirs)
+
+    def text_encoder(self, kind: Any, name: str = "text_encoder") -> Any:
+        """Read a text encoder of transformers, CLIP's, T5's or Qwen3's, and check its configuration."""
+        member = self.folder.path / name
+        check, config = _CHECKS[kind]
+        check(member / "config.json", read_json(member / "config.json"), config)
+        theirs = {"dtype": self.folder.dtype, "variant": self.variants[name]}
+        return read(member, lambda path: pretrained(kind, path, warn=self.warnings, **theirs))
+
+    def qwen(self, layers: Sequence[int]) -> TextPart:
+        """Qwen3 as a text encoder, without its last layers where no hidden state of ``layers`` needs them.
+
+        layers: indices of hidden states, as in transformers; -1 is after the last layer.
+        """
+        listed: Any = self.folder.index["text_encoder"]
+        kind = Qwen3ForCausalLM if listed[1] == "Qwen3ForCausalLM" else Qwen3Model
+        member = self.folder.path / "text_encoder"
+        module = truncated(self.text_encoder(kind).base_model, layers, member)
+        return TextPart(module, _with_json(self.folder.path / "tokenizer", Qwen2Tokenizer))
+
+    def scheduler(self) -> dict[str, Any]:
+        """The scheduler's configuration."""
+        listed = self.folder.index.get("scheduler")
+        return flow_scheduler_of(self.folder.path, listed[1] if isinstance(listed, list) else None)
+
+    def parts(self, **own: Any) -> Parts:
+        """The parts of what was read. own: network, vae, texts and scheduler, and what else the family sets."""
+        path, replaced = self.folder.path, self.folder.transformer
+        files = files_of([path / member for member in (*self.names, "scheduler")])
+        if replaced is not None:
+            weights = (file for file in files if file.parent.name == "transformer" and file.suffix == ".safetensors")
+            files = (*sorted({*files} - {*weights}), replaced)
+        return Parts(family=self.family, files=files, notes=tuple(self.notes), warnings=tuple(self.warnings), **own)
 
 
 def truncated(module: Any, layers: Sequence[int], member: Path | str) -> Any:
@@ -92,6 +145,16 @@ def truncated(module: Any, layers: Sequence[int], member: Path | str) -> Any:
         module.config.num_hidden_layers = len(module.layers)
         module.config.layer_types = module.config.layer_types[: len(module.layers)]
     return module
+
+
+_CHECKS: Mapping[Any, tuple[Any, Any]] = {
+    CLIPTextModel: (check_text, CLIPTextConfig),
+    CLIPTextModelWithProjection: (check_text, CLIPTextConfig),
+    T5EncoderModel: (check_t5, T5Config),
+    Qwen3ForCausalLM: (check_qwen3, Qwen3Config),
+    Qwen3Model: (check_qwen3, Qwen3Config),
+}
+"""How the configuration of a text encoder is checked, by its class."""
 
 
 def read_t5_tokenizer(member: Path, most: int | None = None) -> Any:

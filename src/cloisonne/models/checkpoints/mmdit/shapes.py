@@ -13,8 +13,9 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor
 
 from cloisonne.models.checkpoints.mmdit.original_names import originals_of
+from cloisonne.models.quantized.layers import Stored
 
-Tensors = Mapping[str, Tensor]
+Tensors = Mapping[str, Tensor | Stored]
 SD3_HEAD = 64
 """Width of Stable Diffusion 3's heads, which no tensor has without normalised queries and keys."""
 
@@ -69,24 +70,26 @@ class OriginalNetwork:
     kind: Any
     config: Callable[[Tensors], dict[str, Any]]
 
-    def converted(self, tensors: Tensors, network: Any) -> dict[str, Tensor]:
-        """The tensors by diffusers' names; what is unknown keeps its name."""
-        left, found = dict(tensors), {}
-        if (positions := left.pop("pos_embed", None)) is not None:
-            found["pos_embed.pos_embed"] = positions
-        sizes = {name: len(tensor) for name, tensor in network.state_dict().items()}
-        for original in originals_of(self.family, network.config):
-            for end in ("weight", "bias", "scale"):
-                tensor = left.pop(f"{original.name}.{end}", None)
-                if tensor is None:
-                    continue
-                names = [f"{layer}.{'weight' if end == 'scale' else end}" for layer in original.layers]
-                if original.swapped:
-                    tensor = torch.cat(tensor.chunk(2)[::-1])
-                rows = [sizes.get(name, 0) for name in names]
-                parts = tensor.split(rows) if sum(rows) == len(tensor) else [tensor]
-                found |= dict(zip(names, parts, strict=False))
-        return found | left
+
+def converted(family: str, tensors: Tensors, network: Any) -> dict[str, Tensor | Stored]:
+    """The tensors of a family's network by diffusers' names; what is unknown keeps its name."""
+    left = dict(tensors)
+    found: dict[str, Tensor | Stored] = {}
+    if "pos_embed" in left:
+        found["pos_embed.pos_embed"] = left.pop("pos_embed")
+    sizes = {name: len(tensor) for name, tensor in network.state_dict().items() if tensor.ndim}
+    for original in originals_of(family, network.config):
+        for end in ("weight", "bias", "scale"):
+            tensor = left.pop(f"{original.name}.{end}", None)
+            if tensor is None:
+                continue
+            names = [f"{layer}.{'weight' if end == 'scale' else end}" for layer in original.layers]
+            if original.swapped:
+                tensor = tensor.swapped() if isinstance(tensor, Stored) else torch.cat(tensor.chunk(2)[::-1])
+            rows = [sizes.get(name, 0) for name in names]
+            parts = tensor.split(rows) if sum(rows) == len(tensor) else [tensor]
+            found |= dict(zip(names, parts, strict=False))
+    return found | left
 
 
 NETWORKS = {

@@ -23,13 +23,17 @@ from cloisonne.errors import CheckpointError, spelled
 from cloisonne.models.checkpoints.files import read
 from cloisonne.models.checkpoints.ldm.fill import filled, within
 from cloisonne.models.checkpoints.ldm.shapes import clip_text_config, vae_config
-from cloisonne.models.checkpoints.mmdit.flux import SCHNELL, SCHNELL_LENGTH
+from cloisonne.models.checkpoints.mmdit.flux import SCHNELL_LENGTH
+from cloisonne.models.checkpoints.mmdit.flux import native_of as flux_native
 from cloisonne.models.checkpoints.mmdit.members import read_t5_tokenizer
-from cloisonne.models.checkpoints.mmdit.sd3 import native_of
-from cloisonne.models.checkpoints.mmdit.shapes import NETWORKS
+from cloisonne.models.checkpoints.mmdit.sd3 import native_of as sd3_native
+from cloisonne.models.checkpoints.mmdit.shapes import NETWORKS, converted
+from cloisonne.models.checkpoints.mmdit.transformer_file import with_stored
 from cloisonne.models.checkpoints.parts import Parts, TextPart
 from cloisonne.models.checkpoints.tensor_file import TensorFile, listed
 from cloisonne.models.families import FAMILIES
+from cloisonne.models.quantized.layers import Stored
+from cloisonne.models.quantized.scaled_float8 import with_scales
 
 NETWORK = "model.diffusion_model."
 VAES = ("first_stage_model.", "vae.")
@@ -73,13 +77,15 @@ def is_transformer_file(file: Path) -> bool:
 def read_transformer_file(file: TensorFile, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
     """The parts of a file. tokenizer: a pipeline folder, or one with its members tokenizer, tokenizer_2 and so on.
 
-    Raises CheckpointError where the file is not whole, is quantised, or the folder lacks a tokenizer.
+    Raises CheckpointError where the file is not whole, or the folder lacks a tokenizer.
     """
     source, family = Path(file.source), family_of_file(file.keys)
     assert family is not None, "it holds a transformer"
     _check_whole(file, family)
-    found = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in file.tensors.items()}
-    network = _network(family, within(found, NETWORK), source)
+    stored = with_scales(file.tensors, source)
+    own = {name.removeprefix(NETWORK): tensor for name, tensor in stored.items() if name.startswith(NETWORK)}
+    network = _network(family, own, source, dtype)
+    found = {name: _plain(tensor, dtype) for name, tensor in stored.items() if not name.startswith(NETWORK)}
     embedded = bool(network.config.get("guidance_embeds"))
     texts = tuple(_texts(family, found, tokenizer, source, None if family == "sd3" or embedded else SCHNELL_LENGTH))
     constants = CONSTANTS[family]
@@ -88,7 +94,7 @@ def read_transformer_file(file: TensorFile, dtype: torch.dtype, tokenizer: Path 
     for name in file.keys:
         if name.startswith((NETWORK, prefix, *(_prefix(one) for one in TEXTS[family]))):
             file.take(name)
-    native = native_of(network.config) if family == "sd3" else None if embedded else SCHNELL
+    native = sd3_native(network.config) if family == "sd3" else flux_native(network.config)
     return Parts(
         family=family,
         network=network,
@@ -102,17 +108,17 @@ def read_transformer_file(file: TensorFile, dtype: torch.dtype, tokenizer: Path 
     )
 
 
+def _plain(tensor: Tensor | Stored, dtype: torch.dtype) -> Tensor:
+    if isinstance(tensor, Stored):
+        return tensor.numbers(dtype)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
 def _prefix(encoder: str) -> str:
     return f"text_encoders.{encoder}.transformer."
 
 
 def _check_whole(file: TensorFile, family: str) -> None:
-    scaled = [name for name in file.keys if name.endswith((".scale_weight", "scaled_fp8", ".weight_scale"))]
-    if scaled:
-        raise CheckpointError(
-            f'"{file.source}" is quantised with scales of its own ({listed(scaled)}), which is not supported; load '
-            "it in bfloat16, float16 or plain float8."
-        )
     texts = [_prefix(one) for one in TEXTS[family] if one != "t5xxl" or family == "flux"]
     missing = [prefix for prefix in texts if not any(name.startswith(prefix) for name in file.keys)]
     if not any(name.startswith(VAES) for name in file.keys):
@@ -122,17 +128,17 @@ def _check_whole(file: TensorFile, family: str) -> None:
     if missing:
         raise CheckpointError(
             f'"{file.source}" is no whole checkpoint of {FAMILIES[family].title}: it has no tensors under '
-            f"{listed(missing)}; load a file with text encoders and autoencoder, or a diffusers folder."
+            f"{listed(missing)}; load a file with text encoders and autoencoder, or a diffusers folder with its "
+            f"transformer: {spelled('load(FOLDER, transformer=FILE)', '--model FOLDER --transformer FILE')}."
         )
 
 
-def _network(family: str, tensors: Mapping[str, Tensor], source: Path) -> Any:
+def _network(family: str, tensors: Mapping[str, Tensor | Stored], source: Path, dtype: torch.dtype) -> Any:
     """The transformer of tensors by their original names."""
     reader = NETWORKS[family]
     with torch.device("meta"):
         network = reader.kind(**reader.config(tensors))
-    converted = reader.converted(tensors, network)
-    return filled(network, converted, len(converted), source, NETWORK)
+    return with_stored(network, converted(family, tensors, network), source, dtype)
 
 
 def _vae(tensors: Mapping[str, Tensor], constants: Constants, source: Path, prefix: str) -> AutoencoderKL:

@@ -1,0 +1,1 @@
+"""Quantised weights: how files store them, and the layers that compute with them."""
