@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
     spec = family.spec(parts.network.config, latent=latent, vae_factor=vae.factor, prediction=schedule.prediction)
     _check_fit(spec, vae, text)
     if placement.move:
-        put([*text.modules, parts.network, parts.vae], placement)
+        put([*text.modules, parts.network, parts.vae], placement, together=text.modules)
     return Model(
         name=name,
         family=parts.family,
@@ -69,8 +69,11 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
     )
 
 
-def put(modules: list[nn.Module], placement: Placement) -> None:
-    """Move the networks to their device; give them in the order in which they run."""
+def put(modules: Sequence[nn.Module], placement: Placement, *, together: Sequence[nn.Module] = ()) -> None:
+    """Move the networks to their device; with offload, each when it runs, and off it when another one runs.
+
+    together: those that stay while one of them runs, such as the text encoders of a model.
+    """
     for module in modules:
         dtype = _dtype(module, placement.dtype)
         if any(tensor.dtype != dtype for tensor in module.parameters()):
@@ -84,28 +87,27 @@ def put(modules: list[nn.Module], placement: Placement) -> None:
         return
     from accelerate import cpu_offload_with_hook
 
-    hook: Any = None
-    for module in modules:
-        _, hook = cpu_offload_with_hook(module, placement.device, prev_module_hook=hook)
-    _one_at_a_time(modules)
+    hooks: list[Any] = [cpu_offload_with_hook(module, placement.device)[1] for module in modules]
+    lock, shared = threading.RLock(), {id(module) for module in together}
 
-
-def _one_at_a_time(modules: list[nn.Module]) -> None:
-    """Let only one thread at a time run any of these networks, because each moves another one off the device."""
-    lock = threading.RLock()
-
-    def locked(function: Callable[..., Any]) -> Callable[..., Any]:
+    def alone(function: Callable[..., Any], others: Sequence[Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **given: Any) -> Any:
+            # One thread at a time, because each network moves the others off the device, also after a run that failed.
             with lock:
+                for hook in others:
+                    if next(hook.model.parameters()).device.type != "cpu":
+                        hook.offload()
                 return function(*args, **given)
 
         return call
 
     for module in modules:
+        staying = {id(module)} | (shared if id(module) in shared else set())
+        others = [hook for hook in hooks if id(hook.model) not in staying]
         for name in ("forward", "encode", "decode"):
             if (function := getattr(module, name, None)) is not None:
-                setattr(module, name, locked(function))
+                setattr(module, name, alone(function, others))
 
 
 def _dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:

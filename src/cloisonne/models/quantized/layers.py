@@ -85,7 +85,8 @@ class QuantizedLinear(nn.Module):
         super().__init__()
         self.form = stored.form
         self.out_features, self.in_features = stored.shape
-        self.register_buffer("data", stored.data)
+        # As a parameter, which is moved in place, so that copies which share it still do.
+        self.data = nn.Parameter(stored.data, requires_grad=False)
         # As bytes, which a change of dtype does not round.
         self.register_buffer("scale", None if stored.scale is None else stored.scale.contiguous().view(torch.uint8))
         self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
