@@ -1,7 +1,7 @@
 """Cost of K regions on diffusion transformers: a step with K phrases, against the same step without any.
 
-    python benchmarks/transformers.py
-    python benchmarks/transformers.py --device cuda
+    python benchmarks/joint_attention.py
+    python benchmarks/joint_attention.py --device cuda
 
 The shapes are FLUX.2 klein 4B and FLUX.1 dev at 1024 x 1024 pixels: 4096 image tokens, a caption of 512 tokens with its
 padding, and phrases of 13 (T5) or 25 (Qwen3 with its chat template) tokens. Weights are random; only their shape
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="timed steps of each row (default: 3)")
     parser.add_argument("--regions", type=int, nargs="+", default=[2, 5, 10], help="their numbers (default: 2 5 10)")
     parser.add_argument("--no-flex", action="store_true", help="leave FlexAttention out, which is compiled")
-    parser.add_argument("--out", type=Path, default=Path("transformers.json"), help="JSON file of the tables")
+    parser.add_argument("--out", type=Path, default=Path("joint_attention.json"), help="JSON file of the tables")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     settings = [setting_of(SHAPES[name], options) for name in options.shapes]
