@@ -8,8 +8,8 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
 
+from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,8 +44,10 @@ class Sessions:
     """
 
     def __init__(self, token: str, port: int) -> None:
-        self._token = token.encode()
-        self._digest = hashlib.sha256(self._token).digest()
+        self._digest = hashlib.sha256(token.encode()).digest()
+        self._signer = TimestampSigner(
+            token, salt="cloisonne.session", key_derivation="hmac", digest_method=hashlib.sha256
+        )
         self.cookie = f"cloisonne-{port}"
         self._ended: set[str] = set()
 
@@ -55,23 +57,19 @@ class Sessions:
 
     def new(self) -> str:
         """The value of a new cookie."""
-        body = f"{secrets.token_hex(16)}.{int(time.time())}"
-        return f"{body}.{self._signature(body)}"
+        return self._signer.sign(secrets.token_hex(16)).decode()
 
     def session(self, value: str) -> str | None:
         """The id of a valid cookie's session, else None."""
-        body, _, signature = value.rpartition(".")
-        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._signature(body).encode()):
+        try:
+            name = self._signer.unsign(value, max_age=SESSION_SECONDS).decode()
+        except BadSignature:
             return None
-        name, _, began = body.partition(".")
-        return None if name in self._ended or time.time() - int(began) > SESSION_SECONDS else name
+        return None if name in self._ended else name
 
     def end(self, session: str) -> None:
         """Make a session's cookie invalid."""
         self._ended.add(session)
-
-    def _signature(self, body: str) -> str:
-        return hmac.new(self._token, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
 class Gate:
