@@ -1,11 +1,10 @@
 """How results and scenes appear in notebooks, and what ``--show`` opens."""
 
+import builtins
 import re
-import sys
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -14,7 +13,7 @@ from typer.testing import CliRunner
 import cloisonne as cl
 from cloisonne.cli.main import app
 from cloisonne.models.model import Model
-from cloisonne.pipelines.output.progress_bar import in_notebook
+from cloisonne.pipelines.output.progress_bar import with_bar
 
 SCENE = cl.Scene(
     caption="on <the> beach",
@@ -61,13 +60,11 @@ def test_a_scene_is_its_shapes_and_what_they_are_given(size: dict[str, int], asp
     assert "<th>sky</th><td>exemplar</td>" in html
 
 
-def test_a_kernel_is_told_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, expected in (("ZMQInteractiveShell", True), ("TerminalInteractiveShell", False)):
-        shell = type(name, (), {})()
-        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda shell=shell: shell))
-        assert in_notebook() is expected
-    monkeypatch.delitem(sys.modules, "IPython")
-    assert not in_notebook()
+@pytest.mark.parametrize(("shell", "bar"), [("ZMQInteractiveShell", True), ("TerminalInteractiveShell", False)])
+def test_a_notebook_has_a_bar_without_a_terminal(monkeypatch: pytest.MonkeyPatch, shell: str, bar: bool) -> None:
+    monkeypatch.setattr(builtins, "get_ipython", type(shell, (), {}), raising=False)
+    with with_bar({}) as options:
+        assert ("on_step" in options) is bar
 
 
 @pytest.mark.parametrize("code", [0, 1])

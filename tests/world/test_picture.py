@@ -5,6 +5,7 @@ from itertools import combinations, product
 
 import pytest
 
+from cloisonne.scene.shapes.geometry import iou
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
 from cloisonne.world.glyphs import COLOURS, CORE, TRAINING
 from cloisonne.world.picture import (
@@ -17,7 +18,6 @@ from cloisonne.world.picture import (
     Picture,
     Recipe,
     hidden,
-    iou,
     is_held_out,
     sample,
 )

@@ -34,7 +34,7 @@ class Findings:
         libraries: versions by package; "missing" where it is not installed.
         processor, cores, threads: its name, the cores that this process may use, and torch's threads.
         instructions: those of ``INSTRUCTIONS`` that it has.
-        memory_gib: memory in GiB, None where the system does not say.
+        memory_gib: memory in GiB.
         gpus: name and memory of each.
         gflops: GFLOP/s of a matrix product by dtype, on one thread.
         chosen: device and dtypes that are used unless an option says otherwise.
@@ -48,7 +48,7 @@ class Findings:
     cores: int
     threads: int
     instructions: tuple[str, ...]
-    memory_gib: float | None
+    memory_gib: float
     gpus: tuple[str, ...]
     gflops: dict[str, float]
     chosen: dict[str, str]
@@ -64,6 +64,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print only JSON
 
 def findings() -> Findings:
     """Examine this machine; takes about as long as importing torch."""
+    import psutil
     import torch
 
     from cloisonne.train.precision import precision
@@ -89,7 +90,7 @@ def findings() -> Findings:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=threads,
         instructions=tuple(name for name in INSTRUCTIONS if name in flags),
-        memory_gib=_memory(),
+        memory_gib=psutil.virtual_memory().total / 2**30,
         gpus=gpus,
         gflops={"float32": round(rates.float32, 1), "bfloat16": round(rates.bfloat16, 1)},
         chosen=chosen,
@@ -100,7 +101,7 @@ def findings() -> Findings:
 
 def text(found: Findings) -> str:
     """The findings for a terminal, one a line."""
-    memory = "unknown memory" if found.memory_gib is None else f"{found.memory_gib:.1f} GiB of memory"
+    memory = f"{found.memory_gib:.1f} GiB of memory"
     flags = ", ".join(found.instructions) or "none of those that make products fast"
     rows = [
         ("System", found.system),
@@ -161,10 +162,3 @@ def _processor() -> tuple[str, frozenset[str]]:
     cleaned = {name.strip(): value.strip() for name, value in fields.items()}
     flags = cleaned.get("flags", cleaned.get("Features", ""))
     return cleaned.get("model name", platform.machine()), frozenset(flags.split())
-
-
-def _memory() -> float | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (ValueError, OSError, AttributeError):
-        return None

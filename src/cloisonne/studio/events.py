@@ -9,6 +9,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
 HEARTBEAT = 15.0
 """Seconds without a change after which a comment keeps the connection open."""
 
@@ -74,11 +76,11 @@ async def stream(channel: Channel, allowed: Callable[[], bool]) -> AsyncIterator
                 if final:
                     return
             if not await channel.wait(version, HEARTBEAT):
-                yield b": still here\n\n"
+                yield KEEPALIVE_COMMENT
     finally:
         channel.readers -= 1
 
 
 def event(name: str, data: dict[str, Any], number: int) -> bytes:
-    """One server-sent event; JSON has no line breaks."""
-    return f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()
+    """One server-sent event."""
+    return format_sse_event(event=name, data_str=json.dumps(data), id=str(number))

@@ -6,21 +6,17 @@ It wraps the whole application, so no route can be added past it.
 import asyncio
 import hashlib
 import hmac
-import json
 import re
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+
+from itsdangerous import BadSignature, TimestampSigner
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloisonne.errors import on_command_line
 from cloisonne.studio.refusals import Refusal
 from cloisonne.studio.settings import Settings
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CLIENT = "cloisonne.client"
 """Key of the scope that names the client: a session, or the caller of the API."""
@@ -48,8 +44,10 @@ class Sessions:
     """
 
     def __init__(self, token: str, port: int) -> None:
-        self._token = token.encode()
-        self._digest = hashlib.sha256(self._token).digest()
+        self._digest = hashlib.sha256(token.encode()).digest()
+        self._signer = TimestampSigner(
+            token, salt="cloisonne.session", key_derivation="hmac", digest_method=hashlib.sha256
+        )
         self.cookie = f"cloisonne-{port}"
         self._ended: set[str] = set()
 
@@ -59,29 +57,25 @@ class Sessions:
 
     def new(self) -> str:
         """The value of a new cookie."""
-        body = f"{secrets.token_hex(16)}.{int(time.time())}"
-        return f"{body}.{self._signature(body)}"
+        return self._signer.sign(secrets.token_hex(16)).decode()
 
     def session(self, value: str) -> str | None:
         """The id of a valid cookie's session, else None."""
-        body, _, signature = value.rpartition(".")
-        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._signature(body).encode()):
+        try:
+            name = self._signer.unsign(value, max_age=SESSION_SECONDS).decode()
+        except BadSignature:
             return None
-        name, _, began = body.partition(".")
-        return None if name in self._ended or time.time() - int(began) > SESSION_SECONDS else name
+        return None if name in self._ended else name
 
     def end(self, session: str) -> None:
         """Make a session's cookie invalid."""
         self._ended.add(session)
 
-    def _signature(self, body: str) -> str:
-        return hmac.new(self._token, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
-
 
 class Gate:
     """An ASGI application before another one."""
 
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.sessions = Sessions(settings.token, settings.port)
         self._hosts = settings.hosts
@@ -97,9 +91,10 @@ class Gate:
             return
         send = _with_headers(send, scope["path"])
         try:
-            scope[CLIENT] = self._client(scope, _headers(scope["headers"]))
+            scope[CLIENT] = self._client(scope, Headers(scope=scope))
         except Refusal as refusal:
-            await answer(send, refusal)
+            answer = JSONResponse(refusal.body(), status_code=refusal.status, headers=refusal.headers)
+            await answer(scope, receive, send)
             return
         with on_command_line():
             await self.app(scope, self._bounded(receive), send)
@@ -107,11 +102,11 @@ class Gate:
     def allows(self, scope: Scope) -> bool:
         """Whether a request that was let in would still be: an open stream asks this again and again."""
         try:
-            return self._client(scope, _headers(scope["headers"])) == scope[CLIENT]
+            return self._client(scope, Headers(scope=scope)) == scope[CLIENT]
         except Refusal:
             return False
 
-    def _client(self, scope: Scope, headers: dict[str, list[str]]) -> str:
+    def _client(self, scope: Scope, headers: Headers) -> str:
         """The client's name. Raises Refusal."""
         self._check_site(headers)
         method, path = scope["method"], scope["path"]
@@ -131,47 +126,47 @@ class Gate:
             self._check_body(headers)
         return client or "page"
 
-    def _check_site(self, headers: dict[str, list[str]]) -> None:
-        host = headers.get("host", [])
+    def _check_site(self, headers: Headers) -> None:
+        host = headers.getlist("host")
         if len(host) != 1 or host[0].lower() not in self._hosts:
             given = host[0][:100] if len(host) == 1 else f"{len(host)} values"
             raise Refusal(
                 421, f"The Host header is {given!a}; use an address that this server was started with.", kind="host"
             )
         own = {f"{scheme}://{host[0].lower()}" for scheme in ("http", "https")}
-        if any(origin.lower() not in own for origin in headers.get("origin", [])):
+        if any(origin.lower() not in own for origin in headers.getlist("origin")):
             raise Refusal(
                 403, "The request comes from another origin; only this server's own page may send it.", kind="origin"
             )
-        if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
+        if any(site not in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
             raise Refusal(
                 403,
                 "The request comes from another site; copy the address that the server printed into the browser.",
                 kind="site",
             )
 
-    def _proven(self, scope: Scope, headers: dict[str, list[str]], *, needs_site: bool) -> str | None:
+    def _proven(self, scope: Scope, headers: Headers, *, needs_site: bool) -> str | None:
         """The name of a client that proves to know the token, else None."""
-        given = headers.get("authorization", [])
+        given = headers.getlist("authorization")
         if given:
             kind, _, token = given[0].partition(" ")
             if len(given) != 1 or kind.lower() != "bearer" or not self.sessions.is_token(token.strip()):
                 return None
-            label = headers.get("cloisonne-client", [""])[0]
+            label = headers.get("cloisonne-client", "")
             peer = (scope.get("client") or ("unknown", 0))[0]
             return f"api:{label}" if _LABEL.fullmatch(label) else f"api:{peer}"
         if needs_site and not (headers.get("origin") or headers.get("sec-fetch-site")):
             return None  # browsers report where a change comes from
-        values = (part.strip().partition("=") for line in headers.get("cookie", []) for part in line.split(";"))
+        values = (part.strip().partition("=") for line in headers.getlist("cookie") for part in line.split(";"))
         own = [value for name, _, value in values if name == self.sessions.cookie]
         session = self.sessions.session(own[0]) if len(own) == 1 else None
         return None if session is None else f"page:{session}"
 
-    def _check_body(self, headers: dict[str, list[str]]) -> None:
-        kind = headers.get("content-type", [""])[0].partition(";")[0].strip().lower()
+    def _check_body(self, headers: Headers) -> None:
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in BODIES:
             raise Refusal(415, f"The content type is {kind[:100]!a}; send {' or '.join(BODIES)}.", kind="type")
-        length = headers.get("content-length", ["0"])[0]
+        length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length) > self._limits.body_bytes:
             raise self._too_large()
 
@@ -182,7 +177,7 @@ class Gate:
         """Receive at most ``body_bytes`` of a request, and not for ever."""
         total, complete = 0, False
 
-        async def bounded() -> MutableMapping[str, Any]:
+        async def bounded() -> Message:
             nonlocal total, complete
             if complete:
                 return await receive()  # the disconnection, for which an event stream waits
@@ -200,31 +195,14 @@ class Gate:
         return bounded
 
 
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, value in raw:
-        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return found
-
-
 def _with_headers(send: Send, path: str) -> Send:
     """Add the security headers to every answer; answers of the API are not stored unless they say so."""
 
-    async def sending(message: MutableMapping[str, Any]) -> None:
+    async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = {name.lower() for name, _ in message.get("headers", ())}
-            added = HEADERS | ({"cache-control": "no-store"} if path.startswith("/v1/") else {})
-            extra = [(name.encode(), value.encode()) for name, value in added.items() if name.encode() not in own]
-            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+            headers = MutableHeaders(scope=message)
+            for name, value in (HEADERS | ({"cache-control": "no-store"} if path.startswith("/v1/") else {})).items():
+                headers.setdefault(name, value)
         await send(message)
 
     return sending
-
-
-async def answer(send: Send, refusal: Refusal) -> None:
-    """Send a refusal."""
-    body = json.dumps(refusal.body()).encode()
-    given = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in given.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

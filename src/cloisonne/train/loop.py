@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cloisonne.train.microbatches import Loss, Microbatches
 from cloisonne.train.optimiser import Mixed
@@ -131,10 +132,8 @@ class _Training:
         if fraction > stage.decay_from:
             scale *= max(0.02, (1 - fraction) / (1 - stage.decay_from))
         figures["norm"] = self.optimiser.step(scale, run=microbatches.map)
-        decay = min(stage.ema, (progress.step + 1) / (progress.step + 10))
-        with torch.no_grad():
-            averages = [self.average[n] for n, _ in self.trainable]
-            torch._foreach_lerp_(averages, [p.detach() for _, p in self.trainable], 1 - decay)
+        update = get_ema_multi_avg_fn(min(stage.ema, (progress.step + 1) / (progress.step + 10)))
+        update([self.average[n] for n, _ in self.trainable], [p for _, p in self.trainable], None)
         self.figures = {k: 0.98 * self.figures.get(k, v) + 0.02 * v for k, v in figures.items()}
         progress.step += 1
         progress.pictures += stage.pictures_per_step

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cloisonne.scene.shapes.geometry import Box, area, iou, overlap
 from cloisonne.world.glyphs import COLOURS, CORE, TRAINING
 
 BACKGROUNDS = ("meadow", "beach", "night", "desert", "snow", "table", "bricks", "ocean", "city", "room", "studio")
@@ -27,7 +28,7 @@ class Item:
 
     char: str
     colour: str | None
-    box: tuple[float, float, float, float]
+    box: Box
     flip: bool
     angle: float
     """Degrees, anticlockwise, within ±15."""
@@ -116,14 +117,14 @@ def _object(rng: np.random.Generator, recipe: Recipe, background: str) -> tuple[
     raise AssertionError("no object of the recipe fits the background")
 
 
-def _place(rng: np.random.Generator, count: int, overlap: bool) -> list[tuple[float, float, float, float]]:
+def _place(rng: np.random.Generator, count: int, overlapping: bool) -> list[Box]:
     largest = {1: MAX_AREA, 2: 0.30, 3: 0.22, 4: 0.17}[count]
     while True:
-        boxes: list[tuple[float, float, float, float]] = []
+        boxes: list[Box] = []
         for k in range(count):
             for _ in range(40):
                 box = _box(rng, largest)
-                if k == 1 and overlap:
+                if k == 1 and overlapping:
                     fits = 0.05 <= iou(box, boxes[0]) <= MAX_IOU and hidden(boxes[0], box) <= 1 - MIN_VISIBLE
                 else:
                     fits = all(iou(box, other) <= 0.02 for other in boxes)
@@ -136,23 +137,12 @@ def _place(rng: np.random.Generator, count: int, overlap: bool) -> list[tuple[fl
             return boxes
 
 
-def _box(rng: np.random.Generator, largest: float) -> tuple[float, float, float, float]:
-    area = np.exp(rng.uniform(np.log(0.05), np.log(largest)))
-    side = float(np.sqrt(area))
+def _box(rng: np.random.Generator, largest: float) -> Box:
+    side = float(np.sqrt(np.exp(rng.uniform(np.log(0.05), np.log(largest)))))
     x, y = rng.uniform(0.01, 0.99 - side, 2)
     return (float(x), float(y), float(x) + side, float(y) + side)
 
 
-def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes."""
-    shared = _shared(a, b)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
-def hidden(below: tuple[float, ...], above: tuple[float, ...]) -> float:
+def hidden(below: Box, above: Box) -> float:
     """Fraction of the box ``below`` that the box ``above`` covers."""
-    return _shared(below, above) / ((below[2] - below[0]) * (below[3] - below[1]))
-
-
-def _shared(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return overlap(below, above) / area(below)

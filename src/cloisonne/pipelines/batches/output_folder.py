@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloisonne.errors import OutputError, spelled
-from cloisonne.pipelines.batches.lock import FolderLock
+from cloisonne.pipelines.batches.lock import locked
 from cloisonne.pipelines.batches.manifest import KEYS, NAME, Line, Maker, Manifest, read_lines, request_digest
 from cloisonne.scene.values import quoted
 
@@ -36,7 +36,9 @@ class OutputFolder:
         self._maker: Maker | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(folder)
+            self._lock = locked(
+                folder, f"Another process writes into {quoted(folder)}; wait until it ends, or choose another folder."
+            )
         except OSError as error:
             raise self._cannot_write(error) from None
         try:

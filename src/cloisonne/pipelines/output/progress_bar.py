@@ -42,11 +42,13 @@ def with_bar(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     There is a bar if ``progress`` is True or left out, and standard error is a terminal or a notebook shows it. Raises
     TypeError where it is no bool, such as a function, which belongs into ``on_step``.
     """
+    from rich.console import Console
+
     given = dict(options)
     wanted, on_step = given.pop("progress", True), given.get("on_step")
     if not isinstance(wanted, bool):
         raise TypeError(f"progress is {wanted!r}; give True or False, and a function as on_step.")
-    if not wanted or not (in_notebook() or (sys.stderr is not None and sys.stderr.isatty())):
+    if not wanted or not (Console().is_jupyter or (sys.stderr is not None and sys.stderr.isatty())):
         yield given
         return
     bar = ProgressBar()
@@ -60,10 +62,3 @@ def with_bar(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**given, "on_step": both}
     finally:
         bar.close()
-
-
-def in_notebook() -> bool:
-    """Whether a notebook's kernel runs this, which shows what is written to standard error."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and shell.__class__.__name__ == "ZMQInteractiveShell"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cloisonne.errors import ImageError
 from cloisonne.scene.io.colour_space import cicp_of
@@ -16,7 +16,6 @@ from cloisonne.scene.shapes.masks import Mask
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
-_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -98,7 +97,7 @@ def open_rgb(picture: ImageRef, role: str, region: str | None = None) -> Image.I
 
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation of an image, 1 to 8; 1 (upright) if it is missing or invalid."""
-    value = image.getexif().get(_ORIENTATION, 1)
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
     return value if value in _TURNS else 1
 
 

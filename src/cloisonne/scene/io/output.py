@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cloisonne.errors import OutputError, spelled
 from cloisonne.scene.io.colour_space import png_options, preserved_metadata
@@ -27,7 +27,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     # exact: also preserve the colours of transparent pixels.
     "WEBP": {"lossless": True, "exact": True},
 }
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _MAX_EXIF_BYTES = 65_000
 """A JPEG segment holds 65,533 bytes."""
 
@@ -149,7 +148,7 @@ def _with_comment(image: Image.Image, text: str) -> dict[str, bytes]:
     """EXIF of ``image`` with ``text`` as its user comment, in the encoding that other tools read."""
     exif = Image.Exif()
     exif.load(image.info.get("exif") or b"")
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + text.encode("utf-16-be")
     data = exif.tobytes()
     return {"exif": data} if len(data) <= _MAX_EXIF_BYTES else {}
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.sse import EventSourceResponse
 
 from cloisonne.studio.events import event, stream
 from cloisonne.studio.refusals import Refusal, missing
@@ -51,7 +52,8 @@ async def events(request: Request, job: str) -> Response:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     if channel is None:
         record = await studio.job(job)  # it may have ended since
-        return Response(event(record.status, job_json(record), 0), media_type="text/event-stream", headers=headers)
+        ended = event(record.status, job_json(record), 0)
+        return Response(ended, media_type=EventSourceResponse.media_type, headers=headers)
     limits = studio.settings.limits
     if studio.streams.total() >= limits.streams or studio.streams[client] >= limits.streams_per_client:
         raise Refusal(503, "Too many event streams are open; close some.", kind="busy", headers={"retry-after": "5"})
@@ -67,7 +69,7 @@ async def events(request: Request, job: str) -> Response:
             if not studio.streams[client]:
                 del studio.streams[client]
 
-    return StreamingResponse(sent(), media_type="text/event-stream", headers=headers)
+    return EventSourceResponse(sent(), headers=headers)
 
 
 @router.get("/{job}/preview")

@@ -2,17 +2,16 @@
 
 import hashlib
 import os
-import struct
 import time
 from collections.abc import Set
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 from cloisonne.studio.refusals import StorageFull
 from cloisonne.studio.storage.ids import is_id, new_id
-
-_SIZE = struct.Struct(">II")
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class PictureFiles:
@@ -67,7 +66,7 @@ class PictureFiles:
 
 def described(png: bytes) -> dict[str, int | str | float]:
     """The columns of a PNG file: width, height, bytes, sha256, created."""
-    assert png.startswith(SIGNATURE), "only PNG files are stored"
-    width, height = _SIZE.unpack_from(png, 16)
+    with Image.open(BytesIO(png), formats=["PNG"]) as image:
+        width, height = image.size
     digest = hashlib.sha256(png).hexdigest()
     return {"width": width, "height": height, "bytes": len(png), "sha256": digest, "created": time.time()}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloisonne.errors import OutputError
+from cloisonne.pipelines.batches.lock import locked
 from cloisonne.studio.refusals import StorageFull
 from cloisonne.studio.storage.files import PictureFiles
 from cloisonne.studio.storage.ids import new_id
@@ -87,7 +88,10 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.files = PictureFiles(folder / "pictures")
-            self._lock = _locked(folder / "lock.sqlite")
+            self._lock = locked(
+                folder,
+                f'Another server uses the data folder "{folder}"; stop that one, or choose another folder with --data.',
+            )
             self._db = sqlite3.connect(folder / "studio.sqlite", isolation_level=None, check_same_thread=False)
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -102,7 +106,7 @@ class Store:
     def close(self) -> None:
         """Close the files."""
         self._db.close()
-        self._lock.close()
+        self._lock.release()
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
@@ -268,19 +272,6 @@ class Store:
         erased = sum(self.erase_job(row["id"]) for row in rows)
         uploads = [row["id"] for row in self._db.execute(unused, (before,)).fetchall() if row["id"] not in in_use]
         return erased + sum(self.erase_picture(one) for one in uploads)
-
-
-def _locked(path: Path) -> sqlite3.Connection:
-    """Hold a lock on a data folder until this process ends, however it ends."""
-    lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError:
-        lock.close()
-        raise OutputError(
-            f'Another server uses the data folder "{path.parent}"; stop that one, or choose another folder with --data.'
-        ) from None
-    return lock
 
 
 def _picture(row: sqlite3.Row) -> Picture:

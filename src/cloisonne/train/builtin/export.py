@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
+from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import nn
 
@@ -36,32 +37,7 @@ def export_pretrained(model: Any, folder: Path) -> None:
     if values.pop("_name_or_path", None) is not None:  # a path on the training machine
         config.write_text(json.dumps(values, indent=2) + "\n")
     stem = "diffusion_pytorch_model" if hasattr(model, "save_config") else "model"
-    for old in folder.glob(f"{stem}*.safetensors*"):
-        old.unlink()
-    shards = _shards(half)
-    if len(shards) == 1:
-        save_file(shards[0], folder / f"{stem}.safetensors", metadata={"format": "pt"})
-        return
-    names = [f"{stem}-{k + 1:05d}-of-{len(shards):05d}.safetensors" for k in range(len(shards))]
-    for name, shard in zip(names, shards, strict=True):
-        save_file(shard, folder / name, metadata={"format": "pt"})
-    index = {
-        "metadata": {"total_size": sum(t.numel() * 2 for t in half.values())},
-        "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
-    }
-    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1, sort_keys=True))
-
-
-def _shards(tensors: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    shards: list[dict[str, torch.Tensor]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        if size and size + tensor.numel() * 2 > LARGEST_FILE:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor
-        size += tensor.numel() * 2
-    return shards
+    save_torch_state_dict(half, folder, filename_pattern=f"{stem}{{suffix}}.safetensors", max_shard_size=LARGEST_FILE)
 
 
 def export_module(module: nn.Module, config: Mapping[str, Any], folder: Path) -> None:

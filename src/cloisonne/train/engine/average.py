@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Average:
@@ -13,11 +14,10 @@ class Average:
         self._parameters, self._decay = parameters, decay
         self.values: dict[str, Tensor] = {name: p.detach().clone() for name, p in parameters.items()}
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Update the average after step ``step``, counted from 0."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), list(self._parameters.values()), 1 - decay)
+        update = get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))
+        update(list(self.values.values()), list(self._parameters.values()), None)
 
     @torch.no_grad()
     def copy_to_parameters(self) -> None:
