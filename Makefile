@@ -60,8 +60,12 @@ imports: $(INSTALLED)  ## print the parts of the package by floors: what imports
 tables: $(INSTALLED)  ## write the figures of README and docs from benchmarks/records; RUN=1 measures them first
 	$(ONE_THREAD) $(PY) scripts/tables.py $(if $(RUN),run)
 
-bench: $(INSTALLED)  ## measure what regions cost
-	$(ONE_THREAD) $(PY) benchmarks/regions.py
+bench: $(INSTALLED)  ## measure speed on this CPU: start, loading, regions, fast, large pictures (under 10 minutes)
+	$(ONE_THREAD) $(PY) benchmarks/startup.py
+	$(ONE_THREAD) $(PY) benchmarks/loading.py
+	$(ONE_THREAD) $(PY) benchmarks/regions.py --shapes builtin small --regions 1 8 --rounds 3 --dense-rounds 1
+	$(ONE_THREAD) $(PY) benchmarks/speed.py --limit 20
+	$(ONE_THREAD) $(PY) benchmarks/hires.py --limit 4
 
 font: $(INSTALLED)  ## put the pinned emoji font into .font (training, tests and evaluation draw with it)
 	@$(PY) scripts/fetch_font.py
