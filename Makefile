@@ -70,8 +70,12 @@ dist: $(INSTALLED)  ## build wheel and sdist into dist, use the wheel in an empt
 	$(ONE_THREAD) $(PY) scripts/package.py try dist $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
 	$(PY) scripts/package.py sbom --out dist
 
-bench: $(INSTALLED)  ## measure what regions cost
-	$(ONE_THREAD) $(PY) benchmarks/regions.py
+bench: $(INSTALLED)  ## measure speed on this CPU: start, loading, regions, fast, large pictures (under 10 minutes)
+	$(ONE_THREAD) $(PY) benchmarks/startup.py
+	$(ONE_THREAD) $(PY) benchmarks/loading.py
+	$(ONE_THREAD) $(PY) benchmarks/regions.py --shapes builtin small --regions 1 8 --rounds 3 --dense-rounds 1
+	$(ONE_THREAD) $(PY) benchmarks/speed.py --limit 20
+	$(ONE_THREAD) $(PY) benchmarks/hires.py --limit 4
 
 font: $(INSTALLED)  ## put the pinned emoji font into .font (training, tests and evaluation draw with it)
 	@$(PY) scripts/fetch_font.py

@@ -18,10 +18,9 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 
-from cloisonne.core.feature_reuse import FAST, ReuseSchedule
 from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import Plan
-from cloisonne.core.run import Run
+from cloisonne.core.run import FAST, ReuseSchedule, Run
 from cloisonne.core.sample import sample
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.layouts import Layout, layouts

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from tiny import write_checkpoint
 
-from cloisonne.cli.deferred_imports import DEFERRED
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.deferred_imports import DEFERRED
 
 BUILTIN_IS_THERE = (BUILTIN / "model_index.json").is_file()
 TENSOR_LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "scipy", "sklearn")

@@ -11,10 +11,9 @@ from controlled import scene_of, wall, write_controlled
 from diffusers import T2IAdapter
 from torch import Tensor
 
-from cloisonne.core.feature_reuse import EXACT, FAST, SCHEDULES, DeepFeatures, FeatureCaches, ReuseSchedule
 from cloisonne.core.plan import Call, Net, Plan, Step
 from cloisonne.core.predict import predict
-from cloisonne.core.run import Run
+from cloisonne.core.run import EXACT, FAST, SCHEDULES, DeepFeatures, FeatureCaches, ReuseSchedule, Run
 from cloisonne.core.sample import sample
 from cloisonne.models.load import load
 from cloisonne.models.model import Model

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from cloisonne.cli.batch import batch
-from cloisonne.cli.deferred_imports import defer
 from cloisonne.cli.doctor import doctor
 from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.editing import Editing
@@ -26,6 +25,7 @@ from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, w
 from cloisonne.cli.train import train
 from cloisonne.cli.translate import translate
 from cloisonne.errors import Cancelled, CloisonneError, on_command_line
+from cloisonne.models.deferred_imports import defer
 
 app = typer.Typer(
     name="cloisonne",

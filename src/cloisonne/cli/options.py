@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cloisonne.cli.deferred_imports import importing
 from cloisonne.errors import SceneError
+from cloisonne.models.deferred_imports import importing
 
 SceneFile = Annotated[
     str | None,

@@ -11,10 +11,9 @@ from torch import Tensor
 from cloisonne.core.attention.image_prompts import ImagePrompts
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.control_residuals import ControlNetRow, InjectionPoint, control_batches, residuals_of
-from cloisonne.core.feature_reuse import EXACT, DeepFeatures, FeatureCaches
 from cloisonne.core.plan import AttentionEdit, Branch, Call, Conditioning, Row, Step, Tokens, View
 from cloisonne.core.region_lora import BatchLoras, RegionLora, split
-from cloisonne.core.run import Run
+from cloisonne.core.run import EXACT, DeepFeatures, FeatureCaches, Run
 from cloisonne.errors import CapabilityError, SceneError
 
 RowTexts: TypeAlias = tuple[tuple[tuple[Tokens, ...], tuple[RegionLora, ...]], ...]

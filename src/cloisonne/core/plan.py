@@ -18,9 +18,8 @@ from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.conditioning import Branch, Conditioning, Tokens
 from cloisonne.core.control_residuals import InjectionPoint
-from cloisonne.core.feature_reuse import DeepFeatures
 from cloisonne.core.region_lora import BatchLoras
-from cloisonne.core.run import Run
+from cloisonne.core.run import DeepFeatures, Run
 from cloisonne.core.step import ALWAYS, Interval, Step
 from cloisonne.errors import SceneError
 

@@ -23,8 +23,8 @@ from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, Exemplar
 from cloisonne.models.builtin import CLIPSEG
 from cloisonne.models.checkpoints.assemble import Placement, put
 from cloisonne.models.checkpoints.files import files_of, read, read_json
-from cloisonne.models.checkpoints.mapped import without_random_values
 from cloisonne.models.checkpoints.tensor_file import listed
+from cloisonne.models.mapped import without_random_values
 from cloisonne.models.model import Model
 from cloisonne.models.unet.denoiser import UNetDenoiser, unet_of
 from cloisonne.scene.conditions.control import ControlKind

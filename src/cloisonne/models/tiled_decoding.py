@@ -39,7 +39,8 @@ def decode_in_tiles(module: Any, z: Tensor, tile: int) -> Tensor:
     decoder = module.decoder
     deep = decoder.mid_block(decoder.conv_in(z if module.post_quant_conv is None else module.post_quant_conv(z)))
     margin = reach(decoder)
-    places = list(product(*(list(tiles_of(side, tile, margin)) for side in deep.shape[-2:])))
+    rows, columns = (list(tiles_of(side, tile, margin)) for side in deep.shape[-2:])
+    places = list(product(rows, columns))
     tiles = [
         _steps(decoder, deep[..., rows.start : rows.stop, columns.start : columns.stop]) for rows, columns in places
     ]

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloisonne.core.feature_reuse import EXACT
 from cloisonne.core.plan import Plan, Step
-from cloisonne.core.run import AttentionReadings, Run
+from cloisonne.core.run import EXACT, AttentionReadings, Run
 from cloisonne.core.sample import StepCallback, no_callback, sample
 from cloisonne.core.samplers import Sampler
 from cloisonne.pipelines.prepare import Prepared

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cloisonne.core.collate import RowRequest, passes
 from cloisonne.core.control_residuals import ResidualNet, control_batches
-from cloisonne.core.feature_reuse import EXACT, SCHEDULES, FeatureCaches, ReuseSchedule
 from cloisonne.core.plan import Branch, Conditioning, Net, Step, View
+from cloisonne.core.run import EXACT, SCHEDULES, FeatureCaches, ReuseSchedule
 from cloisonne.core.samplers import Sampler
 from cloisonne.models.adapters.block_controlnet import BlockControlNet
 from cloisonne.models.adapters.controlnet import ControlNet
@@ -18,8 +18,8 @@ from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.cost import Cost
 from cloisonne.models.denoiser import HasCost, ReusesFeatures
 from cloisonne.models.model import Model
-from cloisonne.pipelines.hires import Repaint
 from cloisonne.pipelines.inpaint import BackgroundEdit
+from cloisonne.pipelines.large.hires import Repaint
 from cloisonne.pipelines.plan_text import counted, plan_text, reference_tokens
 from cloisonne.pipelines.prepare import Prepared, size_of
 from cloisonne.pipelines.starts import start_maker

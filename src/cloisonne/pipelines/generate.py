@@ -23,7 +23,7 @@ from cloisonne.pipelines.attention_maps.maps import AttentionMaps
 from cloisonne.pipelines.attention_maps.token_spans import Reading, mean_map, read_words
 from cloisonne.pipelines.batch import batches, sample_batch
 from cloisonne.pipelines.finish import Finisher
-from cloisonne.pipelines.hires import generate_hires
+from cloisonne.pipelines.large.hires import generate_hires
 from cloisonne.pipelines.output.report import report_of
 from cloisonne.pipelines.progress import OnStep, Progress, Reporter
 from cloisonne.pipelines.prompt_syntax import with_choices
@@ -60,7 +60,7 @@ def generate(scene: Scene, model: Model, *, seed: int | None = None, **options: 
     seed: replaces the scene's. options: fields of :class:`Options`.
     """
     if scene.hires is not None:
-        return generate_hires(scene, model, seed=seed, **options)
+        return generate_hires(scene, model, generate, seed=seed, **options)
     job = _prepared(scene if seed is None else scene.replace(seed=seed), model, Options(**options))
     return job.finish([_sampled(job.begin(index)) for index in range(job.options.num_images)])
 

@@ -28,12 +28,12 @@ from cloisonne.models.sizes import size_warning
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.control_warnings import control_warnings
 from cloisonne.pipelines.inpaint import BackgroundEdit, unknown
+from cloisonne.pipelines.large.windows import compile_windows, windows_of
 from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.phrase_boost import PROBE, boost_for, boosts, phrase_odds
 from cloisonne.pipelines.prompt_syntax import understand
-from cloisonne.pipelines.windows import compile_windows, windows_of
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Frame
 from cloisonne.scene.shapes.masks import Mask

@@ -7,10 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.core.feature_reuse import SCHEDULES
 from cloisonne.core.noise import Noise
 from cloisonne.core.plan import Plan
-from cloisonne.core.run import Run
+from cloisonne.core.run import SCHEDULES, Run
 from cloisonne.core.samplers import Sampler
 from cloisonne.core.start import Start
 from cloisonne.models.model import Model

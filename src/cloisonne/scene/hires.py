@@ -40,9 +40,6 @@ def check_hires(scene: Any) -> None:
         if scene.background is not None or scene.outside is not None:
             other = "outside" if scene.background is None else "background"
             raise SceneError(f"{name} is for a new image and takes no {other}; leave one of them out.")
-        for region in scene.active_regions:
-            if region.edit:
-                raise SceneError(f"{name} takes no edits; leave one of them out.", region=region.name)
 
 
 HiresField = Annotated[Hires, BeforeValidator(_given)]

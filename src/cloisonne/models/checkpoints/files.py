@@ -12,8 +12,8 @@ from transformers.utils import logging as transformers_logging
 
 from cloisonne.errors import CheckpointError, CloisonneError
 from cloisonne.models.checkpoints.json_file import read_json as read_json
-from cloisonne.models.checkpoints.mapped import MAPPED, mapped, without_random_values
 from cloisonne.models.checkpoints.tensor_file import UNUSED_SUFFIXES, listed, reason, unknown_entries
+from cloisonne.models.mapped import MAPPED, mapped, without_random_values
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from diffusers.models.unets.unet_2d_blocks import CrossAttnUpBlock2D, UpBlock2D
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from cloisonne.core.feature_reuse import DeepFeatures
+from cloisonne.core.run import DeepFeatures
 
 _NOW: ContextVar[DeepFeatures | None] = ContextVar("deep_features", default=None)
 

@@ -20,10 +20,10 @@ from cloisonne.core.attention.regional import (
     text_attention,
     text_bias,
 )
-from cloisonne.core.feature_reuse import DeepFeatures
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.core.region_lora import LoraScales
+from cloisonne.core.run import DeepFeatures
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.denoiser import Denoiser

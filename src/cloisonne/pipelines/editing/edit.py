@@ -24,6 +24,7 @@ from cloisonne.core.plan import Plan
 from cloisonne.core.run import Run
 from cloisonne.core.sample import sample
 from cloisonne.core.start import Start
+from cloisonne.errors import SceneError
 from cloisonne.methods.kinds import check
 from cloisonne.methods.mrgd.method import AFTER, BEFORE
 from cloisonne.models.finite import explained
@@ -57,6 +58,8 @@ def edit(
 ) -> Result:
     """:func:`cloisonne.edit` for a scene and a loaded model. seed: replaces the scene's."""
     began = time.perf_counter()
+    if scene.hires is not None or scene.windows is not None:
+        raise SceneError("hires and windows are for new images, and an edit takes neither; leave them out.")
     named, given = chosen(scene, preset, changes, segments=model.segmenter is not None)
     editing = editing_of(named, given)
     understood = understand(scene if seed is None else scene.replace(seed=seed), model)

@@ -11,8 +11,8 @@ from cloisonne.core.predict import predict
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.large.windows import windows_of
 from cloisonne.pipelines.prepare import prepare
-from cloisonne.pipelines.windows import windows_of
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 

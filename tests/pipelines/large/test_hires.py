@@ -12,8 +12,8 @@ from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate, generate_many
-from cloisonne.pipelines.hires import Repaint
 from cloisonne.pipelines.inpaint import as_tensor
+from cloisonne.pipelines.large.hires import Repaint
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.pipelines.progress import Progress
 from cloisonne.scene.region import Region
@@ -87,10 +87,6 @@ def test_speed_and_windows_apply_to_both_passes(tiny: Model) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a background": ({"background": np.zeros((64, 64, 3), np.uint8)}, "background"),
-    "an edit": (
-        {"regions": [{"box": [0.1, 0.1, 0.6, 0.6], "edit": {"kind": "add", "phrase": "a crown"}}]},
-        "edits",
-    ),
     "a reduction": ({"hires": 0.5}, "scale"),
     "a word": ({"hires": "large"}, "hires"),
     "too strong": ({"hires": {"strength": 2}}, "strength"),

@@ -1,6 +1,7 @@
 """Large images in two passes: generate at the scene's size, enlarge, and repaint with the same regions (``hires``)."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,9 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cloisonne.core.feature_reuse import SCHEDULES
 from cloisonne.core.noise import Noise, Seed
-from cloisonne.core.run import Run
+from cloisonne.core.run import SCHEDULES, Run
 from cloisonne.core.sample import sample
 from cloisonne.errors import SceneError
 from cloisonne.models.finite import explained
@@ -73,13 +73,14 @@ NO_PLACE = ("latents", "readers", "refines", "attention")
 """Options of ``generate`` that belong to one size."""
 
 
-def generate_hires(scene: Scene, model: Model, *, seed: int | None = None, **options: Any) -> Result:
+def generate_hires(
+    scene: Scene, model: Model, generate: Callable[..., Result], *, seed: int | None = None, **options: Any
+) -> Result:
     """:func:`~cloisonne.pipelines.generate.generate` for a scene with ``hires``.
 
     Images and latents are those of the second pass; ``named["small"]`` is the image of the first.
+    generate: of a scene without ``hires``.
     """
-    from cloisonne.pipelines.generate import generate  # which calls this
-
     began, count, output = time.perf_counter(), options.pop("num_images", 1), options.pop("output_type", "pil")
     unused: tuple[Any, ...] = (None, False, ())
     if taken := [name for name in NO_PLACE if not any(options.get(name) is value for value in unused)]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloisonne.cli.deferred_imports import Finder, defer
+from cloisonne.models.deferred_imports import Finder, defer
 
 SOURCE = """
 import builtins

@@ -63,10 +63,10 @@ def compile_windows(
     for index, box in enumerate(boxes):
         window = Window(*(factor * side for side in (box.left, box.top, box.right, box.bottom)))
         own = (box.bottom - box.top, box.right - box.left)
-        shown = [region for region in scene.active_regions if _share(masks[region.name or ""], window) >= LEAST]
-        part = scene.replace(width=window.width, height=window.height, regions=tuple(shown))
+        visible = [region for region in scene.active_regions if _share(masks[region.name or ""], window) >= LEAST]
+        part = scene.replace(width=window.width, height=window.height, regions=tuple(visible))
         ctx = context(Frame((window.width, window.height), size, window), own, part)
-        compiled = compile(method, [_placed(region, masks[region.name or ""], window, own) for region in shown], ctx)
+        compiled = compile(method, [_placed(region, masks[region.name or ""], window, own) for region in visible], ctx)
         plan += replace(
             compiled.plan,
             views=tuple(_in_window(view, box, index) for view in compiled.plan.views),

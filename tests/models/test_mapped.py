@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from cloisonne.models.checkpoints.files import pretrained, weight_files
-from cloisonne.models.checkpoints.mapped import MAPPED, mapped
+from cloisonne.models.mapped import MAPPED, mapped
 
 KINDS = {
     "unet": (UNet2DConditionModel, "diffusion_pytorch_model"),
