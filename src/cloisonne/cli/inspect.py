@@ -1,4 +1,4 @@
-"""Commands that inspect a scene: ``sweep``, ``explain``, ``elements`` and ``words``. Heavy imports happen inside."""
+"""Commands that inspect a scene: ``sweep``, ``explain`` and ``words``. Heavy imports happen inside."""
 
 import hashlib
 import json
@@ -113,23 +113,6 @@ def explain(
     for line in (text, *shares, *paths):
         typer.echo(str(line))
     took(began)
-
-
-def elements(
-    scene: Annotated[
-        str,
-        typer.Argument(
-            metavar="SCENE", help="Scene to read: a JSON file, a PNG with an embedded scene, or - for stdin."
-        ),
-    ],
-) -> None:
-    """Print the regions of a scene as ComfyUI's elements (JSON). A file of elements can be read as a scene."""
-    from cloisonne.cli.scene_arguments import scene_from
-    from cloisonne.scene import to_elements
-
-    found, warnings = to_elements(scene_from(scene, None, [], {}))
-    warn(warnings)
-    typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
 
 
 def words(

@@ -150,5 +150,7 @@ def read_record(png: bytes, name: str) -> Record:
     except Exception as error:
         raise SceneError(f"{name} cannot be read as a PNG ({error}); give a PNG written by cloisonne.") from None
     if not isinstance(text, str):
-        raise SceneError(f"{name} carries no scene; give a PNG written by cloisonne, or the scene as JSON.")
+        raise SceneError(
+            f"{name} carries no scene; give a PNG written by cloisonne, the scene as JSON, or import another tool's image first."
+        )
     return Record(**_with_old_mask_channels(wire.parse(text)))
