@@ -17,8 +17,7 @@ from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.editing import Editing
 from cloisonne.cli.evaluate import evaluate
 from cloisonne.cli.grouped import grouped
-from cloisonne.cli.inspect import explain, sweep, words
-from cloisonne.cli.interchange import export, import_
+from cloisonne.cli.inspect import explain, export, import_, sweep, words
 from cloisonne.cli.limited import pickled_bytes, run_limited
 from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite
 from cloisonne.cli.studio import studio

@@ -10,7 +10,7 @@ import numpy as np
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io import elements
-from cloisonne.scene.io.imported_values import ROUNDING, inside, literal, numbers
+from cloisonne.scene.io.interchange.imported_values import ROUNDING, inside, literal, numbers
 from cloisonne.scene.io.mrgd_layout import caption_of, layout_of, scene_fields
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene

@@ -151,6 +151,7 @@ def read_record(png: bytes, name: str) -> Record:
         raise SceneError(f"{name} cannot be read as a PNG ({error}); give a PNG written by cloisonne.") from None
     if not isinstance(text, str):
         raise SceneError(
-            f"{name} carries no scene; give a PNG written by cloisonne, the scene as JSON, or import another tool's image first."
+            f"{name} carries no scene; give a PNG written by cloisonne, or the scene as JSON. An image of another tool "
+            "has to be imported first."
         )
     return Record(**_with_old_mask_channels(wire.parse(text)))

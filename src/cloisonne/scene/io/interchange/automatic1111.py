@@ -9,11 +9,11 @@ from typing import Any
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io import mrgd_layout
-from cloisonne.scene.io.image_ref import ImageRef, given_mask
-from cloisonne.scene.io.imported_values import Report
+from cloisonne.scene.io.image_ref import ImageRef, given_as
 from cloisonne.scene.io.infotext import SAMPLERS
 from cloisonne.scene.io.interchange import forge_couple, regional_prompter
 from cloisonne.scene.io.interchange.automatic1111_texts import scene_text
+from cloisonne.scene.io.interchange.imported_values import Report
 from cloisonne.scene.io.interchange.infotext_reading import Infotext, parsed
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import brief
@@ -36,7 +36,7 @@ def from_infotext(text: str, *, mask: Any = None, regions: bool = True) -> tuple
 
     Args:
         text: the infotext.
-        mask: the image of Regional Prompter's mask mode, in any form of a region's mask. The text does not contain it.
+        mask: the image of Regional Prompter's mask mode (path, data URI, PIL image or array); the text lacks it.
         regions: read the regions of extensions; False joins their texts to one prompt.
 
     Raises:
@@ -47,7 +47,7 @@ def from_infotext(text: str, *, mask: Any = None, regions: bool = True) -> tuple
     fields = _settings(found, report)
     if mask is not None and not (regions and regional_prompter.uses_mask(found.settings)):
         raise SceneError("A mask is given, but no regions of Regional Prompter's mask mode are read; leave it out.")
-    picture = None if mask is None else given_mask(mask)
+    picture = None if mask is None else given_as("mask")(mask)
     made = _regions(found, text, picture, fields, report) if regions else {}
     if "caption" not in made:
         plain = {name: regional_prompter.joined(getattr(found, source)) for name, source in _TEXTS}

@@ -7,7 +7,7 @@ Braces are plain characters there; LoRA tags may have further scales; unbalanced
 import re
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.imported_values import Report
+from cloisonne.scene.io.interchange.imported_values import Report
 from cloisonne.scene.prompt import escaped, pieces
 from cloisonne.scene.values import brief
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cloisonne.scene.io.imported_values import Report
+from cloisonne.scene.io.interchange.imported_values import Report
 from cloisonne.scene.prompt import plain
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene

@@ -1,13 +1,13 @@
 r"""Prompts of InvokeAI's Stable Diffusion models (compel's syntax) in the syntax of a scene.
 
-``word+`` and ``(words)++`` weigh 1.1 and 1.1 squared, ``-`` 0.9, ``(words)1.3`` 1.3. Brackets without a weight group only.
-Blends, conjunctions and swaps (``.blend()``, ``.and()``, ``.swap()``) are no weights.
+``word+`` and ``(words)++`` weigh 1.1 and 1.1 squared, ``-`` 0.9, ``(words)1.3`` 1.3. Brackets without a weight only
+group. Blends, conjunctions and swaps (``.blend()``, ``.and()``, ``.swap()``) are no weights.
 """
 
 import re
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.imported_values import Report
+from cloisonne.scene.io.interchange.imported_values import Report
 from cloisonne.scene.prompt import escaped, pieces
 
 _FUNCTIONS = re.compile(r"\)\s*\.(and|blend|swap)\s*\(")

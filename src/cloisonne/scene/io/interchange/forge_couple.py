@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.imported_values import Report, numbers
 from cloisonne.scene.io.interchange.automatic1111_texts import loras_in, scene_text
+from cloisonne.scene.io.interchange.imported_values import Report, numbers
 from cloisonne.scene.io.interchange.infotext_reading import Infotext
 from cloisonne.scene.values import brief
 

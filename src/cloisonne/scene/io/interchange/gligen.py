@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.imported_values import Report, inside, literal, numbers
+from cloisonne.scene.io.interchange.imported_values import Report, inside, literal, numbers
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import brief
 

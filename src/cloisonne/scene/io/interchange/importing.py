@@ -89,9 +89,7 @@ def _of_image(data: bytes, path: str | Path, options: _Options) -> _Imported:
             "elements, by the node that makes the boxes."
         )
     if any(key in texts for key in _OLD_INVOKEAI):
-        raise SceneError(
-            f"{quoted(path)} is of InvokeAI before version 3; its metadata is not read, and had no regions."
-        )
+        raise SceneError(f"{quoted(path)} is of InvokeAI before version 3; its metadata is not read.")
     raise SceneError(f"{quoted(path)} has no metadata that is read; the image may have been saved without it.")
 
 
@@ -109,7 +107,7 @@ def _of_text(data: bytes, path: str | Path, options: _Options) -> _Imported:
         return _of_json(_json(text, path), path, options)
     if not is_infotext(text):
         raise SceneError(
-            f"{quoted(path)} is no infotext: it has neither settings nor a negative prompt; give {FORMATS}."
+            f"{quoted(path)} has neither the settings nor the negative prompt of an infotext; give {FORMATS}."
         )
     return from_infotext(text, mask=options.mask, regions=options.regions)
 
@@ -122,29 +120,28 @@ def _json(text: str, path: str | Path) -> Any:
 
 
 def _of_json(data: Any, path: str | Path, options: _Options) -> _Imported:
+    if isinstance(data, list):
+        return from_elements(data)
+    known: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     readers: list[tuple[bool, Callable[[], _Imported]]] = [
-        (isinstance(data, list) or elements.is_elements(data), lambda: from_elements(data)),
-        (is_layout(data), lambda: from_mrgd(data)),
-        (_has(data, "images") and _has(data, "annotations"), lambda: from_coco(data, options.image_id)),
-        (is_instance_diffusion(data), lambda: from_instance_diffusion(data)),
-        (is_gligen(data), lambda: _based(from_gligen_demo(data), path)),
-        (all(_has(data, name) for name in _GLIGEN), lambda: _gligen(data)),
-        (_has(data, invokeai.CANVAS) or _has(data, "positive_prompt"), lambda: invokeai.from_invokeai(data)),
-        (_is_scene(data), lambda: (Scene.from_dict(data, base=Path(path).parent), ())),
+        (elements.is_elements(known), lambda: from_elements(known)),
+        (is_layout(known), lambda: from_mrgd(known)),
+        ("images" in known and "annotations" in known, lambda: from_coco(known, options.image_id)),
+        (is_instance_diffusion(known), lambda: from_instance_diffusion(known)),
+        (is_gligen(known), lambda: _based(from_gligen_demo(known), path)),
+        (all(name in known for name in _GLIGEN), lambda: _gligen(known)),
+        (invokeai.CANVAS in known or "positive_prompt" in known, lambda: invokeai.from_invokeai(known)),
+        (_is_scene(known), lambda: (Scene.from_dict(known, base=Path(path).parent), ())),
     ]
     for fits, read in readers:
         if fits:
             return read()
-    fields = ", ".join(map(brief, list(data)[:5])) if isinstance(data, Mapping) else brief(data)
+    fields = ", ".join(map(brief, list(known)[:5])) or brief(data)
     raise SceneError(f"The JSON in {quoted(path)} is of no format that is read (it has {fields}); give {FORMATS}.")
 
 
-def _has(data: Any, name: str) -> bool:
-    return isinstance(data, Mapping) and name in data
-
-
-def _is_scene(data: Any) -> bool:
-    return isinstance(data, Mapping) and (_has(data, "version") or any(name in Scene.model_fields for name in data))
+def _is_scene(data: Mapping[str, Any]) -> bool:
+    return "version" in data or any(name in Scene.model_fields for name in data)
 
 
 def _gligen(data: Mapping[str, Any]) -> _Imported:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io.images import MAX_PIXELS
-from cloisonne.scene.io.imported_values import Report, inside, literal, numbers
+from cloisonne.scene.io.interchange.imported_values import Report, inside, literal, numbers
 from cloisonne.scene.io.interchange.pixels import stroke_mask
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import clipped

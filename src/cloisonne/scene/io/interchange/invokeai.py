@@ -9,8 +9,8 @@ from typing import Any
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io.images import MAX_PIXELS
-from cloisonne.scene.io.imported_values import Report, literal, region_name
 from cloisonne.scene.io.interchange import compel_texts
+from cloisonne.scene.io.interchange.imported_values import Report, literal, region_name
 from cloisonne.scene.io.interchange.invokeai_masks import layer_shape
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.values import brief

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.imported_values import Report, numbers
+from cloisonne.scene.io.interchange.imported_values import Report, numbers
 from cloisonne.scene.io.interchange.pixels import placed, stroke_mask
 from cloisonne.scene.io.quiet import without_warnings
 from cloisonne.scene.shapes.geometry import Box, Point, area, clipped

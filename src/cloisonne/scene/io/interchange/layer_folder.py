@@ -2,8 +2,8 @@
 
 The name of a file is the region's phrase, its alpha channel the mask; a layer without one is white on black. Numbers at
 the start of all names, as in "01 a red hat.png", give the order from back to front. A scene in ``scene.json``, with the
-files as masks of its regions, has the caption, the settings and everything else; files that it does not name are further
-regions.
+files as masks of its regions, has the caption, the settings and everything else; files that it does not name are
+further regions.
 """
 
 import re
@@ -16,7 +16,7 @@ from cloisonne.errors import SceneError
 from cloisonne.scene.io.embedded import references
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened
-from cloisonne.scene.io.imported_values import Report, canvas_size, literal, region_name
+from cloisonne.scene.io.interchange.imported_values import Report, canvas_size, literal, region_name
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.mask_reading import Channel, read_mask
@@ -92,8 +92,9 @@ def _common_size(layers: list[_Layer]) -> tuple[int, int] | None:
     if len(set(sizes.values())) > 1:
         first, *others = sizes.items()
         path, size = next(one for one in others if one[1] != first[1])
+        other = f"{quoted(first[0])} has {first[1][0]} x {first[1][1]}"
         raise SceneError(
-            f"{quoted(path)} has {size[0]} x {size[1]} pixels, but {quoted(first[0])} has {first[1][0]} x {first[1][1]}; "
+            f"{quoted(path)} has {size[0]} x {size[1]} pixels, but {other}; "
             "export all layers at the size of the whole image."
         )
     return next(iter(sizes.values()), None)
@@ -107,7 +108,7 @@ def _region(layer: _Layer, name: str, report: Report) -> Region | None:
     alpha = np.asarray(image.convert("RGBA"))[..., 3] if clear else None
     opaque = alpha is None or alpha.min() == 255
     if opaque and layer.phrase.lower().startswith(BACKGROUND):
-        report(f'The layer "{name}" is opaque everywhere and was left out; give it another name to make it a region.')
+        report(f'The layer "{name}" is opaque everywhere and was left out; a region needs another name.')
         return None
     channel: Channel = "auto" if opaque else "alpha"
     found = read_mask(picture, name, channel)

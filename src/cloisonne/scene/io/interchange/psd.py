@@ -6,6 +6,7 @@ those below. A layer's opacity is the region's weight, and a hidden layer has we
 
 import importlib
 import io
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from cloisonne.errors import CapabilityError, CloisonneError, ImageError, SceneError
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import MAX_PIXELS
-from cloisonne.scene.io.imported_values import Report, canvas_size, literal, region_name
+from cloisonne.scene.io.interchange.imported_values import Report, canvas_size, literal, region_name
 from cloisonne.scene.io.interchange.layer_folder import BACKGROUND
 from cloisonne.scene.io.interchange.pixels import placed
 from cloisonne.scene.io.quiet import without_warnings
@@ -32,7 +33,7 @@ _FILLS = ("solidcolorfill", "gradientfill", "patternfill")
 
 @dataclass(frozen=True)
 class _Group:
-    """What the groups of a layer give it: their titles, visibility, opacity in [0, 1] and mask [H, W], None if all 1."""
+    """What a layer has from its groups: titles, visibility, opacity in [0, 1] and mask [H, W], None if all 1."""
 
     titles: tuple[str, ...] = ()
     visible: bool = True
@@ -54,15 +55,26 @@ def from_psd(path: str | Path) -> tuple[Scene, tuple[str, ...]]:
         raise CapabilityError(
             'Reading PSD files needs psd-tools, which is not installed; run pip install "cloisonne[psd]".'
         ) from None
-    warnings: list[str] = []
+    notes: list[str] = []
+    size, regions = _read(library, path, notes.append)
+    if not regions:
+        raise SceneError(f"{quoted(path)} has no layer that is a region; {' '.join(notes) or 'add layers.'}")
+    fields = canvas_size(*size, notes.append)
+    return Scene(**fields, overlap="priority", regions=regions), tuple(notes)
+
+
+def _read(library: Any, path: str | Path, report: Report) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    """The size of a document and the regions of its layers."""
     data = ImageRef(path=Path(path)).read()
     try:
         with without_warnings():
+            # A channel that cannot be decoded would be read as black.
+            warnings.simplefilter("error", library.PSDDecompressionWarning)
             document = library.PSDImage.open(io.BytesIO(data), max_alloc_bytes=_MAX_LAYER_BYTES)
             size = (int(document.width), int(document.height))
             if size[0] * size[1] > MAX_PIXELS:
                 raise ImageError(f"{quoted(path)} has {size[0]} x {size[1]} pixels; shrink it.")
-            regions = list(_regions(document, size, warnings.append))
+            return size, list(_regions(document, size, report))
     except CloisonneError:
         raise
     # The reader raises all kinds of exceptions for damaged files.
@@ -70,10 +82,6 @@ def from_psd(path: str | Path) -> tuple[Scene, tuple[str, ...]]:
         raise ImageError(
             f"{quoted(path)} cannot be read as a PSD ({error}); save it again from its original."
         ) from None
-    if not regions:
-        raise SceneError(f"{quoted(path)} has no layer that is a region; {' '.join(warnings) or 'add layers.'}")
-    fields = canvas_size(*size, warnings.append)
-    return Scene(**fields, overlap="priority", regions=regions), tuple(warnings)
 
 
 def _regions(document: Any, size: tuple[int, int], report: Report) -> Iterator[dict[str, Any]]:
@@ -87,9 +95,7 @@ def _regions(document: Any, size: tuple[int, int], report: Report) -> Iterator[d
         for factor in (group.mask, clip):
             alpha = alpha if factor is None else alpha * factor
         if layer.name.lower().startswith(BACKGROUND) and alpha.min() == 1:
-            report(
-                f'The layer "{name}" is opaque everywhere and was left out; give it another name to make it a region.'
-            )
+            report(f'The layer "{name}" is opaque everywhere and was left out; a region needs another name.')
             continue
         if not alpha.any():
             report(f'The layer "{name}" is empty and was left out.')

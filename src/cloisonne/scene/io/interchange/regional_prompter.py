@@ -14,8 +14,8 @@ import numpy as np
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io.image_ref import ImageRef
-from cloisonne.scene.io.imported_values import Report
 from cloisonne.scene.io.interchange.automatic1111_texts import loras_in, scene_text, trimmed
+from cloisonne.scene.io.interchange.imported_values import Report
 from cloisonne.scene.io.interchange.infotext_reading import Infotext
 from cloisonne.scene.io.interchange.regional_prompter_grid import Grid, broadcast, ratios_of
 from cloisonne.scene.io.interchange.regional_prompter_mask import cell_masks

@@ -2,16 +2,16 @@
 
 With columns as the main direction, ``,`` divides from left to right; with ``;`` the image is first divided into rows,
 and the first number of each row is its height: "1,2,3;2,1" is a row of height 1 divided 2 : 3 above one of height 2
-that is not divided. With rows it is the same with rows and columns, and ``,`` and ``;``, exchanged. ADDROW and ADDCOL in
-the prompt give the number of cells; ratios that are missing repeat the last one, further ones go to the next row.
+that is not divided. With rows it is the same with rows and columns, and ``,`` and ``;``, exchanged. ADDROW and ADDCOL
+in the prompt give the number of cells; ratios that are missing repeat the last one, further ones go to the next row.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.imported_values import Report
+from cloisonne.scene.io.interchange.imported_values import Report
 from cloisonne.scene.shapes.geometry import Box
 from cloisonne.scene.values import brief
 
@@ -144,4 +144,4 @@ def _spans(ratios: Sequence[float], given: str) -> list[tuple[float, float]]:
     if not 0 < total < float("inf") or 0 in ratios:
         raise SceneError(f"RP Ratios is {brief(given)}, which leaves a region without area; give ratios above 0.")
     edges = [0.0, *(end / total for end in accumulate(ratios[:-1])), 1.0]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

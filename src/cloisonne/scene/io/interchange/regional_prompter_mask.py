@@ -45,9 +45,7 @@ def cell_masks(mask: ImageRef, count: int, *, remainder_to_first: bool) -> list[
     marked = nearest >= 0
     used = np.unique(nearest[marked])
     if len(used) != count:
-        raise SceneError(
-            f"The mask has {len(used)} colours of regions for {count} texts; give the mask that the image was made with."
-        )
+        raise SceneError(f"The mask has {len(used)} colours of regions for {count} texts; give the image's own mask.")
     masks = [marked & (nearest == index) for index in used]
     if remainder_to_first:
         masks[0] |= ~marked
