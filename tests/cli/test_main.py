@@ -11,6 +11,7 @@ from PIL import Image
 import cloisonne
 from cloisonne.cli import main as cli
 from cloisonne.models.builtin import BUILTIN
+from cloisonne.scene import Scene
 
 pytestmark = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is not there")
 
@@ -242,8 +243,8 @@ def test_fill_reports_the_mask_channel_and_takes_another(run, tmp_path):
 
 
 def test_elements_are_printed_and_drawn(run, scene, tmp_path):
-    """What ``elements`` prints is a scene for every command; it draws what the scene with these fields draws."""
-    code, out, err = run("elements", scene)
+    """What ``export`` prints is a scene for every command; it draws what the scene with these fields draws."""
+    code, out, err = run("export", scene, "--format", "elements")
     assert (code, err) == (0, "")
     (tmp_path / "elements.json").write_text(out)
     for name, source in (("a", tmp_path / "elements.json"), ("b", scene)):
@@ -252,7 +253,37 @@ def test_elements_are_printed_and_drawn(run, scene, tmp_path):
     np.testing.assert_array_equal(a, b)
     hat = {"name": "hat", "ellipse": [0, 0, 1, 1], "phrase": "a hat"}
     (tmp_path / "o.json").write_text(json.dumps({"regions": [hat]}))
-    code, out, err = run("elements", tmp_path / "o.json")
+    code, out, err = run("export", tmp_path / "o.json", "--format", "elements")
     assert code == 0
     assert 'Region "hat": elements have no ellipse.' in err
-    assert run("elements", tmp_path / "none.json")[0] == 2
+    assert run("export", tmp_path / "none.json", "--format", "elements")[0] == 2
+
+
+def test_scenes_of_other_tools_come_in_and_go_out(run, scene, tmp_path):
+    text = (
+        "a room BREAK a cat\nNegative prompt: blurry\nSteps: 4, Sampler: DDIM, Seed: 7, RP Active: True, RP Ratios: 1"
+    )
+    (tmp_path / "a.txt").write_text(text + ", RP Divide mode: Mask, Clip skip: 2")
+    code, out, err = run("import", tmp_path / "a.txt", "-o", tmp_path / "a.json")
+    assert (code, out) == (2, "")
+    assert "does not contain the mask" in err
+    code, out, err = run("import", tmp_path / "a.txt", "-o", tmp_path / "a.json", "--no-regions")
+    assert (code, out) == (0, f"{tmp_path / 'a.json'}\n")
+    assert "Warning: Not carried: " in err
+    assert 'Clip skip: "2"' in err
+    assert Scene.load(tmp_path / "a.json").caption == "a room, a cat"
+    assert "exists" in run("import", tmp_path / "a.txt", "-o", tmp_path / "a.json", "--no-regions")[2]
+    assert run("export", scene, "--format", "masks")[0] == 2
+    code, out, err = run("export", scene, "--format", "masks", "-o", tmp_path / "m", "--size", "64x64")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1 + len(Scene.load(scene).regions)
+    code, out, err = run("import", tmp_path / "m")
+    assert (code, err) == (0, "")
+    assert Scene.from_json(out) == Scene.load(tmp_path / "m" / "scene.json")
+    code, out, err = run("export", scene, "--format", "coco", "--size", "large")
+    assert (code, '--size is "large"' in err) == (2, True)
+    code, out, err = run("export", scene, "--format", "coco", "--size", "64x32", "-o", tmp_path / "c.json")
+    assert code == 0
+    code, out, err = run("import", tmp_path / "c.json", "--image-id", 1)
+    assert [one.phrase for one in Scene.from_json(out).regions] == [one.phrase for one in Scene.load(scene).regions]
+    assert run("export", scene, "--format", "svg")[0] == 2

@@ -17,7 +17,7 @@ from cloisonne.cli.draw import fill, generate, paint
 from cloisonne.cli.editing import Editing
 from cloisonne.cli.evaluate import evaluate
 from cloisonne.cli.grouped import grouped
-from cloisonne.cli.inspect import elements, explain, sweep, words
+from cloisonne.cli.inspect import explain, export, import_, sweep, words
 from cloisonne.cli.limited import pickled_bytes, run_limited
 from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite
 from cloisonne.cli.studio import studio
@@ -96,7 +96,8 @@ app.command()(batch)
 app.command()(translate)
 app.command()(sweep)
 app.command()(explain)
-app.command()(elements)
+app.command("import")(import_)
+app.command()(export)
 app.command()(words)
 app.command()(studio)
 app.command()(doctor)

@@ -10,17 +10,14 @@ import numpy as np
 
 from cloisonne.errors import SceneError
 from cloisonne.scene.io import elements
+from cloisonne.scene.io.interchange.imported_values import ROUNDING, inside, literal, numbers
 from cloisonne.scene.io.mrgd_layout import caption_of, layout_of, scene_fields
-from cloisonne.scene.prompt import escaped
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
-from cloisonne.scene.shapes.geometry import Box, Point, area, clipped
+from cloisonne.scene.shapes.geometry import Point, bounds
 from cloisonne.scene.shapes.masks import polygon_mask
 from cloisonne.scene.shapes.rle import Rle
 from cloisonne.scene.values import brief
-
-_ROUNDING = 1e-6
-"""Shapes outside by less than this fraction of the image are clipped without a warning."""
 
 
 def from_gligen(
@@ -34,9 +31,9 @@ def from_gligen(
     regions = []
     for index, (phrase, given) in enumerate(zip(gligen_phrases, gligen_boxes, strict=True)):
         name = f"region-{index}"
-        box = _inside(_numbers(given, 4, "box", name), name, warnings)
-        regions.append(Region(name=name, box=box, phrase=_escaped_text(phrase)))
-    return Scene(caption=_escaped_text(caption), regions=regions), tuple(warnings)
+        box = inside(numbers(given, 4, "box", name), name, warnings.append)
+        regions.append(Region(name=name, box=box, phrase=literal(phrase)))
+    return Scene(caption=literal(caption), regions=regions), tuple(warnings)
 
 
 def from_coco(
@@ -81,7 +78,7 @@ def from_coco(
         else:
             warnings += own
     warnings += _skip_warnings(skipped, len(regions), image)
-    return Scene(caption=_escaped_text(caption), regions=regions), tuple(warnings)
+    return Scene(caption=literal(caption), regions=regions), tuple(warnings)
 
 
 def coco_id(value: Any) -> str:
@@ -93,7 +90,7 @@ def coco_id(value: Any) -> str:
 def _coco_region(
     annotation: Mapping[str, Any], image: Mapping[str, Any], name: str, phrase: Any, warnings: list[str]
 ) -> Region:
-    region = Region(name=name, phrase=_escaped_text(phrase), **_coco_shape(annotation, image, name, warnings))
+    region = Region(name=name, phrase=literal(phrase), **_coco_shape(annotation, image, name, warnings))
     if region.rle is not None and not region.rle.pixels().any():
         raise SceneError("segmentation covers no pixel; remove the region.", region=name)
     return region
@@ -108,11 +105,6 @@ def _skip_warnings(skipped: Sequence[str], used: int, image: Mapping[str, Any]) 
         count = f"{len(skipped)} of {len(skipped) + used} annotations {of} were skipped"
         return [f"{count}; the first: {skipped[0]}"]
     return [] if used else [f"No annotation {of} is a region; check the image_id of the annotations."]
-
-
-def _escaped_text(text: Any) -> Any:
-    """Escape prompt syntax in text from a file. Other types are returned as they are, for validation to refuse."""
-    return escaped(text) if isinstance(text, str) else text
 
 
 def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene, tuple[str, ...]]:
@@ -170,43 +162,25 @@ def _coco_shape(
             raise SceneError(f"segmentation is {brief(segmentation)}; give polygons or an RLE.", region=name)
         rings = [_ring(flat, width, height, name, warnings) for flat in segmentation]
         if len(rings) == 1:
-            return {"polygon": rings[0]}
+            return _rectangle(rings[0]) or {"polygon": rings[0]}
         pixels = [polygon_mask(ring, int(height), int(width)) for ring in rings]
         return {"rle": Rle.of(np.max(pixels, axis=0) > 0)}
-    x, y, w, h = _numbers(annotation["bbox"], 4, "bbox", name)
-    return {"box": _inside((x / width, y / height, (x + w) / width, (y + h) / height), name, warnings)}
+    x, y, w, h = numbers(annotation["bbox"], 4, "bbox", name)
+    return {"box": inside((x / width, y / height, (x + w) / width, (y + h) / height), name, warnings.append)}
+
+
+def _rectangle(ring: tuple[Point, ...]) -> dict[str, Any] | None:
+    """The box that a polygon is, as the fields of a region; None for another polygon."""
+    x0, y0, x1, y1 = bounds(ring)
+    corners = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+    return {"box": (x0, y0, x1, y1)} if ring == corners and x0 < x1 and y0 < y1 else None
 
 
 def _ring(flat: Any, width: float, height: float, name: str, warnings: list[str]) -> tuple[Point, ...]:
     """Convert COCO's x1, y1, x2, y2, ... in pixels to points in fractions."""
     count = len(flat) if isinstance(flat, list) and len(flat) >= 6 and len(flat) % 2 == 0 else 6
-    numbers = np.array(_numbers(flat, count, "segmentation", name)).reshape(-1, 2) / (width, height)
-    inside = np.clip(numbers, 0, 1)
-    if np.abs(numbers - inside).max() > _ROUNDING:
+    points = np.array(numbers(flat, count, "segmentation", name)).reshape(-1, 2) / (width, height)
+    within = np.clip(points, 0, 1)
+    if np.abs(points - within).max() > ROUNDING:
         warnings.append(f'Region "{name}": its polygon reaches outside the image and was clipped.')
-    return tuple((float(x), float(y)) for x, y in inside)
-
-
-def _inside(box: tuple[float, ...], name: str, warnings: list[str]) -> Box:
-    whole = (box[0], box[1], box[2], box[3])
-    inside = clipped(whole)
-    if area(whole) > 0 and area(inside) == 0:
-        raise SceneError(f"The box {_rounded(whole)} lies outside the image; remove the region.", region=name)
-    if max(abs(a - b) for a, b in zip(whole, inside, strict=True)) > _ROUNDING:
-        given = f"its box {_rounded(whole)} reaches outside the image"
-        warnings.append(f'Region "{name}": {given} and was clipped to {_rounded(inside)}.')
-    return inside
-
-
-def _rounded(box: Box) -> str:
-    return brief([round(number, 4) for number in box])
-
-
-def _numbers(values: Any, count: int, what: str, name: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError, OverflowError):
-        numbers = ()
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        raise SceneError(f"{what} is {brief(values)}; give {count} numbers.", region=name)
-    return numbers
+    return tuple((float(x), float(y)) for x, y in within)

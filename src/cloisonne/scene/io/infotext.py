@@ -9,7 +9,7 @@ from cloisonne.scene.scene import Scene
 PARAMETERS = "parameters"
 """Key of the text in a PNG."""
 
-_SAMPLERS = {
+SAMPLERS = {
     "ddim": "DDIM",
     "euler": "Euler",
     "euler-ancestral": "Euler a",
@@ -17,6 +17,7 @@ _SAMPLERS = {
     "dpmpp-2m": "DPM++ 2M",
     "pndm": "PLMS",
 }
+"""Their names in AUTOMATIC1111."""
 
 
 def infotext(scene: Scene, record: Record) -> str:
@@ -30,7 +31,7 @@ def infotext(scene: Scene, record: Record) -> str:
         lines.append(f"Negative prompt: {_one_line(scene.negative)}")
     settings: dict[str, object] = {
         "Steps": scene.steps,
-        "Sampler": _SAMPLERS.get(scene.sampler or "", scene.sampler),
+        "Sampler": SAMPLERS.get(scene.sampler or "", scene.sampler),
         "Schedule type": "Karras" if scene.spacing == "karras" else "Automatic",
         "CFG scale": f"{scene.guidance:g}",
         "Seed": scene.seed,

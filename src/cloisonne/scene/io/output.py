@@ -3,9 +3,10 @@
 import io
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image
 
@@ -55,6 +56,11 @@ def check_output(path: str | Path, *, overwrite: bool = False, like: Image.Image
         raise OutputError(
             f"{kind} cannot store an image {form} ({quoted(path.name)}); end the output's name with .png."
         )
+    check_target(path, overwrite=overwrite)
+
+
+def check_target(path: Path, *, overwrite: bool = False) -> None:
+    """Check that a file of any kind can be written to ``path``. Raises OutputError if it cannot."""
     try:
         if path.is_dir():
             raise OutputError(f"The output {quoted(path)} is a folder; give the name of a file.")
@@ -116,17 +122,34 @@ def write_picture(
         options = _png_options(image, record, parameters)
     elif parameters is not None:
         options |= _with_comment(image, parameters)
-    target = target_of(path)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    _write(path, lambda file: image.save(file, kind, **options))
+
+
+def write_text(text: str, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a text file in UTF-8, which appears under its name once it is complete. Symbolic links are followed.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    check_target(path, overwrite=overwrite)
+    _write(path, lambda file: file.write(text.encode()))
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under another name, and rename it."""
     try:
-        with temporary.open("xb") as file:
-            image.save(file, kind, **options)
-        temporary.replace(target)
+        target = target_of(path)
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+            temporary.replace(target)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def png_bytes(image: Image.Image, *, record: Record | None = None, parameters: str | None = None) -> bytes:

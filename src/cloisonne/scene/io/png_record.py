@@ -150,5 +150,8 @@ def read_record(png: bytes, name: str) -> Record:
     except Exception as error:
         raise SceneError(f"{name} cannot be read as a PNG ({error}); give a PNG written by cloisonne.") from None
     if not isinstance(text, str):
-        raise SceneError(f"{name} carries no scene; give a PNG written by cloisonne, or the scene as JSON.")
+        raise SceneError(
+            f"{name} carries no scene; give a PNG written by cloisonne, or the scene as JSON. An image of another tool "
+            "has to be imported first."
+        )
     return Record(**_with_old_mask_channels(wire.parse(text)))
