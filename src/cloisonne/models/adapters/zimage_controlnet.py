@@ -77,6 +77,7 @@ class ZImageControlNet(BlockControlNet):
             padding=(-len(text) % MULTIPLE,),
             pooled=None,
             micro={},
+            channels=None,
             references=(),
             residuals=(),
             blocks=BlockGroups(),

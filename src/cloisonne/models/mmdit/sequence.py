@@ -21,8 +21,8 @@ from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Call
 from cloisonne.errors import CapabilityError
-from cloisonne.models.mmdit.region_lora import SequenceLoras, sequence_loras
 from cloisonne.models.mmdit.packing import packed
+from cloisonne.models.mmdit.region_lora import SequenceLoras, sequence_loras
 
 Order = Literal["text first", "image first"]
 """The order of the sequence: [text, image] in FLUX, [image, text] in Stable Diffusion 3 and Z-Image."""
