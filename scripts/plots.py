@@ -61,7 +61,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dial:
+class Curve:
     """Figures against a number: lines with their intervals where these are known.
 
     points: (number, RECORD/TABLE/ROW). figures: (heading of the column, label). where: of the rows, the columns that
@@ -116,12 +116,12 @@ class Cost:
 
 METHODS = [
     *((name, f"layouts/all/{name}") for name in ("reco",)),
-    ("bounded", "bounded/validated/**`bounded`**"),
-    ("bounded-words", "bounded/validated/**`bounded-words`**"),
+    ("bounded", "layouts-bounded/all/bounded"),
+    ("bounded-words", "layouts-bounded/all/bounded-words"),
     *((name, f"layouts/all/{name}") for name in ("words", "attention", "multidiffusion", "caption", "truth")),
 ]
 
-PLOTS: Mapping[str, Comparison | Dial | Cost] = {
+PLOTS: Mapping[str, Comparison | Curve | Cost] = {
     "regions": Comparison(
         rows=METHODS,
         figures=(
@@ -155,13 +155,13 @@ PLOTS: Mapping[str, Comparison | Dial | Cost] = {
             ("outside edge density ratio", "edges outside, % of no map"),
         ),
     ),
-    "similarity": Dial(
+    "similarity": Curve(
         title="Exemplars: similarity",
         axis="similarity",
         points=[(number, f"exemplars-similarity/rows/s{number}") for number in (1, 3, 5, 7, 9)],
         figures=(("identity", "identity"), ("QS", "quality score")),
     ),
-    "boost": Dial(
+    "boost": Curve(
         title="bounded: how often a phrase counts",
         axis="region_boost",
         points=[
@@ -201,7 +201,7 @@ def cell(records: Records, path: str, column: str) -> tuple[float, float, float]
     return number, number, number
 
 
-def drawn(plot: Comparison | Dial | Cost, records: Records) -> bytes:
+def drawn(plot: Comparison | Curve | Cost, records: Records) -> bytes:
     """A plot as SVG."""
     with mpl.rc_context(STYLE):
         figure = plot.draw(records)

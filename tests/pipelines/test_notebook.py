@@ -77,4 +77,4 @@ def test_only_show_opens_a_viewer(tiny_family: Path, workdir: Path, monkeypatch:
     shown = CliRunner().invoke(app, [*line, "b.png", "--show"])
     assert shown.exit_code == 0
     assert opened == ["b.png"]
-    assert ("opens no images" in shown.output) is bool(code)
+    assert ("has no viewer" in shown.output) is bool(code)

@@ -74,7 +74,7 @@ def show(paths: Iterable[Path]) -> None:
     """Open files with the system's viewer; a warning where there is none."""
     for path in paths:
         if typer.launch(str(path)) != 0:
-            to_stderr(f"Warning: {path} was not shown, because this system opens no images; open it yourself.")
+            to_stderr(f"Warning: {path} was not opened, because this system has no viewer; open it yourself.")
 
 
 def took(began: float) -> None:

@@ -32,7 +32,7 @@ from cloisonne.pipelines.large.windows import compile_windows, windows_of
 from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
-from cloisonne.pipelines.phrase_boost import PROBE, boost_for, boosts, phrase_odds
+from cloisonne.pipelines.attention_maps.phrase_boost import PROBE, boost_for, boosts, phrase_odds
 from cloisonne.pipelines.prompt_syntax import understand
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Frame

@@ -24,8 +24,8 @@ def png(image: Image.Image) -> bytes:
 
 def figure(images: Sequence[Image.Image], *tables: str) -> str:
     """HTML of images side by side with tables below."""
-    shown = "".join(f'<img src="data:image/png;base64,{b64encode(png(one)).decode()}"> ' for one in images)
-    return f"<div>{shown}{''.join(tables)}</div>"
+    tags = "".join(f'<img src="data:image/png;base64,{b64encode(png(one)).decode()}"> ' for one in images)
+    return f"<div>{tags}{''.join(tables)}</div>"
 
 
 def canvas(width: int | None, height: int | None, regions: Sequence[Region]) -> Image.Image:
