@@ -56,12 +56,15 @@ def from_instance_diffusion(data: Mapping[str, Any]) -> tuple[Scene, tuple[str, 
         name = f"region-{index}"
         phrase = one.get("caption") or one.get("category_name") or ""
         shape = _shape(one, (round(width), round(height)), name, warnings.append)
-        regions.append({"name": name, **shape, "phrase": literal(phrase)})
+        if shape is None:
+            warnings.append(f'Region "{name}", {brief(phrase)}, has an empty box and was left out.')
+        else:
+            regions.append({"name": name, **shape, "phrase": literal(phrase)})
     return Scene(caption=literal(data.get("caption", "")), regions=regions), tuple(warnings)
 
 
-def _shape(one: Mapping[str, Any], size: tuple[int, int], name: str, report: Report) -> dict[str, Any]:
-    """The finest shape of an instance, as a field of a region."""
+def _shape(one: Mapping[str, Any], size: tuple[int, int], name: str, report: Report) -> dict[str, Any] | None:
+    """The finest shape of an instance, as a field of a region; None for a box without area."""
     given = [kind for kind in _SHAPES if one.get(kind)]
     if not given:
         raise SceneError(f"The instance has no shape; give it one of {', '.join(_SHAPES)}.", region=name)
@@ -73,6 +76,8 @@ def _shape(one: Mapping[str, Any], size: tuple[int, int], name: str, report: Rep
         return {"rle": _rle(one["mask"], name)}
     if kind == "bbox":
         x, y, w, h = numbers(one["bbox"], 4, "bbox", name)
+        if w <= 0 or h <= 0:
+            return None
         return {"box": inside((x / width, y / height, (x + w) / width, (y + h) / height), name, report)}
     shorter = min(size)
     if kind == "point":
