@@ -106,6 +106,8 @@ def _rle(given: Any, name: str) -> Rle:
 
 def _points(given: Any, name: str) -> np.ndarray:
     """The points [n, 2] of a scribble, as pairs or as x1, y1, x2, y2, ..."""
-    flat = isinstance(given, list) and all(isinstance(one, int | float) for one in given)
+    if not isinstance(given, list):
+        raise SceneError(f"scribble is {brief(given)}; give a list of points.", region=name)
+    flat = all(isinstance(one, int | float) for one in given)
     values = given if flat else [side for point in given for side in numbers(point, 2, "scribble", name)]
     return np.array(numbers(values, len(values) + len(values) % 2, "scribble", name)).reshape(-1, 2)
