@@ -79,7 +79,7 @@ def findings() -> Findings:
     }
     processor, flags = _processor()
     threads = torch.get_num_threads()
-    extras = {extra: _missing(extra) for extra in ("studio", "train", "eval", "psd")}
+    extras = {extra: _missing(extra) for extra in ("studio", "train", "eval")}
     return Findings(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         libraries={name: _version(name) or "missing" for name in LIBRARIES},
