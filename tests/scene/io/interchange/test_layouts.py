@@ -99,6 +99,12 @@ def test_shapes_of_instances(anno: dict[str, Any], shape: dict[str, Any], warned
     assert bool(warnings) == warned
 
 
+def test_instances_with_empty_boxes_are_left_out() -> None:
+    scene, warnings = from_instance_diffusion(instances({"bbox": [0, 100, 0, 0], "caption": "sun"}))
+    assert scene.regions == ()
+    assert warnings == ('Region "region-0", "sun", has an empty box and was left out.',)
+
+
 @pytest.mark.parametrize("form", [[[20, 50], [120, 50]], [20, 50, 120, 50]])
 def test_scribbles_are_lines_with_a_width(form: list[Any]) -> None:
     scene, warnings = from_instance_diffusion(instances({"scribble": form, "category_name": "wall"}))

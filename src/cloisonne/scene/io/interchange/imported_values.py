@@ -13,6 +13,8 @@ from cloisonne.scene.values import brief
 Report: TypeAlias = Callable[[str], object]
 """Called with a sentence for each part of a file that a scene cannot hold, or that was changed."""
 
+_MOST = 1e9
+"""Larger numbers are no coordinates, and overflow in computations with them."""
 ROUNDING = 1e-6
 """Shapes outside by less than this fraction of the image are clipped without a warning."""
 
@@ -31,7 +33,7 @@ def numbers(values: Any, count: int, what: str, region: str | None) -> tuple[flo
         found = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         found = ()
-    if len(found) != count or not np.isfinite(found).all():
+    if len(found) != count or not (np.abs(found) <= _MOST).all():
         raise SceneError(f"{what} is {brief(values)}; give {count} numbers.", region=region)
     return found
 

@@ -56,12 +56,15 @@ def from_instance_diffusion(data: Mapping[str, Any]) -> tuple[Scene, tuple[str, 
         name = f"region-{index}"
         phrase = one.get("caption") or one.get("category_name") or ""
         shape = _shape(one, (round(width), round(height)), name, warnings.append)
-        regions.append({"name": name, **shape, "phrase": literal(phrase)})
+        if shape is None:
+            warnings.append(f'Region "{name}", {brief(phrase)}, has an empty box and was left out.')
+        else:
+            regions.append({"name": name, **shape, "phrase": literal(phrase)})
     return Scene(caption=literal(data.get("caption", "")), regions=regions), tuple(warnings)
 
 
-def _shape(one: Mapping[str, Any], size: tuple[int, int], name: str, report: Report) -> dict[str, Any]:
-    """The finest shape of an instance, as a field of a region."""
+def _shape(one: Mapping[str, Any], size: tuple[int, int], name: str, report: Report) -> dict[str, Any] | None:
+    """The finest shape of an instance, as a field of a region; None for a box without area."""
     given = [kind for kind in _SHAPES if one.get(kind)]
     if not given:
         raise SceneError(f"The instance has no shape; give it one of {', '.join(_SHAPES)}.", region=name)
@@ -73,6 +76,8 @@ def _shape(one: Mapping[str, Any], size: tuple[int, int], name: str, report: Rep
         return {"rle": _rle(one["mask"], name)}
     if kind == "bbox":
         x, y, w, h = numbers(one["bbox"], 4, "bbox", name)
+        if w <= 0 or h <= 0:
+            return None
         return {"box": inside((x / width, y / height, (x + w) / width, (y + h) / height), name, report)}
     shorter = min(size)
     if kind == "point":
@@ -101,6 +106,8 @@ def _rle(given: Any, name: str) -> Rle:
 
 def _points(given: Any, name: str) -> np.ndarray:
     """The points [n, 2] of a scribble, as pairs or as x1, y1, x2, y2, ..."""
-    flat = isinstance(given, list) and all(isinstance(one, int | float) for one in given)
+    if not isinstance(given, list):
+        raise SceneError(f"scribble is {brief(given)}; give a list of points.", region=name)
+    flat = all(isinstance(one, int | float) for one in given)
     values = given if flat else [side for point in given for side in numbers(point, 2, "scribble", name)]
     return np.array(numbers(values, len(values) + len(values) % 2, "scribble", name)).reshape(-1, 2)

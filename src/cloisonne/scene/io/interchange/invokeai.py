@@ -68,7 +68,7 @@ def from_invokeai(metadata: Mapping[str, Any], size: tuple[int, int] | None = No
 def _size(metadata: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[int, int]:
     """The size of the canvas that shapes are drawn on."""
     width, height = (metadata.get(side) for side in ("width", "height"))
-    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0 and width * height <= MAX_PIXELS:
+    if type(width) is int and type(height) is int and min(width, height) > 0 and width * height <= MAX_PIXELS:
         return width, height
     return size or (1024, 1024)
 
@@ -104,8 +104,7 @@ def _settings(metadata: Mapping[str, Any], report: Report) -> dict[str, Any]:
         fields["sampler"], fields["spacing"] = _SAMPLERS[str(scheduler)]
     elif scheduler is not None:
         report(f"The scheduler {brief(scheduler)} was not carried; the model's own applies.")
-    loras = [one for one in metadata.get("loras") or [] if isinstance(one, Mapping)]
-    if loras:
+    if loras := _objects(metadata.get("loras"), "loras"):
         carry("loras", "lora", {str(_name(one.get("model") or one.get("lora"))): one.get("weight") for one in loras})
     if (model := metadata.get("model")) is not None:
         report(f"Its model was {brief(_name(model))}; the scene names none, so give it when the scene is used.")
@@ -116,26 +115,31 @@ def _name(model: Any) -> Any:
     return model.get("name") or model.get("model_name") if isinstance(model, Mapping) else model
 
 
-def entities(canvas: Mapping[str, Any], kind: str) -> Sequence[Any]:
+def _entities(canvas: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any]]:
     """The layers of a kind: a list, or in older metadata an object with one."""
-    found = canvas.get(kind) or []
-    found = found.get("entities", []) if isinstance(found, Mapping) else found
+    found = canvas.get(kind)
+    return _objects(found.get("entities") if isinstance(found, Mapping) else found, kind)
+
+
+def _objects(given: Any, name: str, region: str | None = None) -> Sequence[Mapping[str, Any]]:
+    """A list of objects; [] for None."""
+    found = given or []
     if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
-        raise SceneError(f"{kind} is {brief(found)}; give a list of layers.")
+        raise SceneError(f"{name} is {brief(found)}; give a list of objects.", region=region)
     return found
 
 
 def _regions(canvas: Any, size: tuple[int, int], text: _Text, report: Report) -> list[dict[str, Any]]:
     if not isinstance(canvas, Mapping):
         raise SceneError(f"{CANVAS} is {brief(canvas)}; give an object with {_REGIONS}.")
-    layers = entities(canvas, _REGIONS)
+    layers = _entities(canvas, _REGIONS)
     regions: list[dict[str, Any]] = []
     for index, layer in enumerate(layers):
         name = region_name(layer.get("name") or f"region-{index}", [one["name"] for one in regions])
         if region := _region(layer, name, size, text, report):
             regions.append(region)
     for kind, label in _LAYERS.items():
-        if count := len(entities(canvas, kind)):
+        if count := len(_entities(canvas, kind)):
             report(f"Not carried: {label} ({count}).")
     if regions:
         report(
@@ -148,8 +152,9 @@ def _region(
     layer: Mapping[str, Any], name: str, size: tuple[int, int], text: _Text, report: Report
 ) -> dict[str, Any] | None:
     phrase, negative = layer.get("positivePrompt") or "", layer.get("negativePrompt") or ""
-    for reference in layer.get("referenceImages") or []:
-        image = (reference.get("config") or {}).get("image") if isinstance(reference, Mapping) else None
+    for reference in _objects(layer.get("referenceImages"), "referenceImages", name):
+        config = reference.get("config")
+        image = config.get("image") if isinstance(config, Mapping) else None
         given = image.get("image_name") if isinstance(image, Mapping) else None
         report(f'Region "{name}": its reference image {brief(given)} is not in the file, which has its name only.')
     if layer.get("autoNegative"):

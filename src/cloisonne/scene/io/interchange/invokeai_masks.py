@@ -41,8 +41,9 @@ def layer_shape(layer: Mapping[str, Any], size: tuple[int, int], region: str, re
     objects = layer.get("objects")
     if not isinstance(objects, list) or not all(isinstance(one, Mapping) for one in objects):
         raise SceneError(f"objects is {brief(objects)}; give a list of objects.", region=region)
-    place = layer.get("position") or {}
-    offset = numbers([place.get("x", 0), place.get("y", 0)], 2, "position", region)
+    place = layer.get("position") or {"x": 0, "y": 0}
+    given = [place.get(side) for side in ("x", "y")] if isinstance(place, Mapping) else place
+    offset = numbers(given, 2, "position", region)
     canvas = _Canvas(size, (offset[0], offset[1]), region, report)
     if len(objects) == 1 and (shape := canvas.vector(objects[0])) is not None:
         return shape

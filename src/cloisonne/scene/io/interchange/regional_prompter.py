@@ -166,8 +166,8 @@ def _grid(settings: Mapping[str, str], texts: Texts, report: Report) -> Grid:
 def _base_ratios(settings: Mapping[str, str], counts: Sequence[int], report: Report) -> list[float]:
     """The base prompt's fraction of each cell."""
     text = settings.get("RP Base Ratios", "")
-    nested = ";" in text and _way(settings) in _ROWS
-    rows = ratios_of(text, missing=0.0, report=report, outer="," if nested else ";")
+    # As in the extension: with rows, "," divides the outer level even where there is one column.
+    rows = ratios_of(text, missing=0.0, report=report, outer="," if _way(settings) in _ROWS else ";")
     found = [ratio for row in broadcast(rows, counts) for ratio in row]
     if any(not 0 <= ratio <= 1 for ratio in found):
         report(f"RP Base Ratios is {brief(text)}; what is below 0 or above 1 is taken as 0 or 1.")
