@@ -29,6 +29,7 @@ FURTHER = {
     "exemplar": {
         "scene/values.py",  # names of other tools
         "scene/inpainting.py",  # an argument of inpaint
+        "scene/io/interchange/gligen.py",  # images of GLIGEN's demo
         "methods/ip_adapter.py",
         "methods/references.py",
         "cli/draw.py",  # the command paint
@@ -46,6 +47,7 @@ FURTHER = {
         "scene/before_after.py",  # edits refuse it
         "methods/answers.py",  # also an option of the others
         "pipelines/prompt_syntax.py",  # its tags
+        "scene/io/interchange/invokeai.py",  # a list of its metadata
         "pipelines/attention_maps/token_spans.py",  # texts that it splits cannot be read
         "cli/options.py",
     },

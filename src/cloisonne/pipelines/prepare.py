@@ -25,6 +25,7 @@ from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.denoiser import ReusesFeatures
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
+from cloisonne.pipelines.attention_maps.phrase_boost import PROBE, boost_for, boosts, phrase_odds
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.control_warnings import control_warnings
 from cloisonne.pipelines.inpaint import BackgroundEdit, unknown
@@ -32,7 +33,6 @@ from cloisonne.pipelines.large.windows import compile_windows, windows_of
 from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
-from cloisonne.pipelines.attention_maps.phrase_boost import PROBE, boost_for, boosts, phrase_odds
 from cloisonne.pipelines.prompt_syntax import understand
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Frame

@@ -25,9 +25,8 @@ from cloisonne.scene.io.colour_space import own_space
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.io.images import opened, orientation, turned_upright
 from cloisonne.scene.io.infotext import infotext
-from cloisonne.scene.io.notebook import figure, png, regions_table, table
 from cloisonne.scene.io.output import write_picture
-from cloisonne.scene.io.overlay import draw_regions
+from cloisonne.scene.io.overlay import draw_regions, figure, png, regions_table, table
 from cloisonne.scene.scene import Scene
 
 if TYPE_CHECKING:

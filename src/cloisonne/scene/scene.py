@@ -21,7 +21,7 @@ from cloisonne.errors import SceneError
 from cloisonne.scene.conditions.lora import LoraField
 from cloisonne.scene.conditions.translation import check_background, translated_region
 from cloisonne.scene.hires import HiresField, check_hires
-from cloisonne.scene.io.interchange import elements
+from cloisonne.scene.io import elements
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.embedded import check_embedded
 from cloisonne.scene.io.image_ref import Background
@@ -96,7 +96,7 @@ class Scene(Value):
         model: name or folder.
         method: how regions condition the network.
         region_boost: how many times the words of a region's phrase count in its region, 1 to 1,000,000, for the methods
-            bounded and bounded-words; "auto" chooses it by the attention of the model (``pipelines/attention_maps/phrase_boost.py``).
+            bounded and bounded-words; "auto" chooses it by the attention of the model.
         isolate: in joint attention, the fraction of the steps, from the first one, in which image tokens of a region
             attend only to image tokens of that region; for the methods bounded, bounded-words and isolated.
         blocks: in joint attention, 1: regions hold in every block of the network; 2: in every second one.
@@ -251,7 +251,7 @@ class Scene(Value):
 
     def _repr_html_(self) -> str:
         """The regions' shapes, and what each is given, in a notebook."""
-        from cloisonne.scene.io.notebook import canvas, figure, regions_table, table
+        from cloisonne.scene.io.overlay import canvas, figure, regions_table, table
 
         named = table([("caption", self.caption)]) if self.caption else ""
         return figure([canvas(self.width, self.height, self.regions)], named, regions_table(self.regions))

@@ -12,7 +12,7 @@ from cloisonne.errors import ImageError, SceneError
 from cloisonne.scene import Scene
 from cloisonne.scene.conditions.kinds import CONDITIONS
 from cloisonne.scene.io import json_text as wire
-from cloisonne.scene.io.interchange.elements import is_elements
+from cloisonne.scene.io.elements import is_elements
 from cloisonne.scene.io.image_ref import FILE, ImageRef, given_learned, given_picture
 from cloisonne.scene.io.mrgd_layout import is_layout
 from cloisonne.scene.values import brief

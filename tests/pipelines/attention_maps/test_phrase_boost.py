@@ -11,10 +11,18 @@ from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.models.families import FAMILIES
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.attention_maps.phrase_boost import (
+    LEAST,
+    MOST,
+    PROBE,
+    SHARE,
+    boost_for,
+    mean_share,
+    phrase_odds,
+)
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
-from cloisonne.pipelines.attention_maps.phrase_boost import LEAST, MOST, PROBE, SHARE, boost_for, mean_share, phrase_odds
 from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cloisonne.scene.io.interchange.elements import BACKGROUND, CAPTION, GRID, LIST, PARTS
+from cloisonne.scene.io.elements import BACKGROUND, CAPTION, GRID, LIST, PARTS
 from cloisonne.scene.prompt import plain
 from cloisonne.scene.scene import Scene
 

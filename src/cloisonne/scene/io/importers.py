@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.interchange import elements
+from cloisonne.scene.io import elements
 from cloisonne.scene.io.interchange.imported_values import ROUNDING, inside, literal, numbers
 from cloisonne.scene.io.mrgd_layout import caption_of, layout_of, scene_fields
 from cloisonne.scene.region import Region
@@ -124,7 +124,7 @@ def from_mrgd(layout: Mapping[str, Any] | str, caption: str = "") -> tuple[Scene
 
 
 def from_elements(data: Mapping[str, Any] | Sequence[Any]) -> tuple[Scene, tuple[str, ...]]:
-    """Make a scene from ComfyUI's ``elements``; the forms and what becomes of them are in ``scene/io/interchange/elements.py``."""
+    """Make a scene from ComfyUI's ``elements``; the forms and what becomes of them are in ``scene/io/elements.py``."""
     warnings: list[str] = []
     return Scene(**elements.scene_fields(data, warnings.append)), tuple(warnings)
 

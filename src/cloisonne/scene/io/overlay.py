@@ -1,17 +1,24 @@
-"""Draws the outlines and names of regions over an image."""
+"""Draws the outlines and names of regions over an image, and scenes and images as a notebook's HTML."""
 
 import colorsys
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+from io import BytesIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from cloisonne.scene.conditions.kinds import conditions_of
 from cloisonne.scene.region import Region
 
 MIN_SIDE = 512
 """Smaller images are enlarged by a whole factor, so that names are readable."""
+
+SIDE = 256
+"""Shorter side of a scene's canvas in a notebook, in pixels."""
 
 _Colour = tuple[int, int, int]
 
@@ -69,3 +76,37 @@ def _label(drawn: Image.Image, name: str, corner: tuple[int, int], colour: _Colo
     y = min(corner[1] + 4, drawn.height - int(height))
     draw.rectangle((x, y, x + width, y + height), fill=colour)
     draw.text((x + 3 - left, y + 3 - top), name, fill=(0, 0, 0), font=font)
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as the bytes of a PNG."""
+    out = BytesIO()
+    image.save(out, "png")
+    return out.getvalue()
+
+
+def figure(images: Sequence[Image.Image], *tables: str) -> str:
+    """HTML of images side by side with tables below."""
+    tags = "".join(f'<img src="data:image/png;base64,{b64encode(png(one)).decode()}"> ' for one in images)
+    return f"<div>{tags}{''.join(tables)}</div>"
+
+
+def canvas(width: int | None, height: int | None, regions: Sequence[Region]) -> Image.Image:
+    """The shapes of regions, with their names, on a light canvas of a scene's aspect; square without a size."""
+    size = (width or height or SIDE, height or width or SIDE)
+    scale = SIDE / min(size)
+    light = Image.new("RGB", (round(size[0] * scale), round(size[1] * scale)), (236, 236, 236))
+    return draw_regions(light, regions)
+
+
+def table(rows: Iterable[tuple[str, object]]) -> str:
+    """HTML of a table of two columns."""
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
+    return f"<table>{cells}</table>"
+
+
+def regions_table(regions: Iterable[Region]) -> str:
+    """HTML of a table of regions: the name, and what conditions each."""
+    return table(
+        (region.name or "", ", ".join(filter(None, [region.phrase, *conditions_of(region)]))) for region in regions
+    )

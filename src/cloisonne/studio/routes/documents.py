@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.interchange import elements
+from cloisonne.scene.io import elements
 from cloisonne.scene.scene import Scene
 from cloisonne.studio.refusals import Refusal
 from cloisonne.studio.routes.common import body, json_of, studio_of

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.interchange import elements
+from cloisonne.scene.io import elements
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.importers import from_coco, from_elements, from_gligen, from_mrgd
 from cloisonne.scene.io.infotext import PARAMETERS
