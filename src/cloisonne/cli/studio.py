@@ -1,56 +1,66 @@
 """``cloisonne studio``: serve the studio. Heavy imports happen inside."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from cloisonne.errors import SceneError
 from cloisonne.extras import check_extra
 
+Host: TypeAlias = Annotated[
+    str, typer.Option(help="Address to listen on; others than this machine's need --token-file.")
+]
+Port: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port to listen on. Default: 7788, or a free one if it is taken."),
+]
+Data: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Folder for jobs and pictures. Default: the user's data folder.")
+]
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="[NAME=]SPEC",
+        help='Model that requests may name: "builtin", a folder, a .safetensors file, a hub id, or a model spec '
+        "(a .json file or a JSON object). The first is the default. Repeatable. Default: builtin.",
+    ),
+]
+TokenFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="File with the token that requests need. Default: a new random one.")
+]
+AllowHost: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[:PORT]", help="Further name of this server in addresses, as behind a proxy. Repeatable."
+    ),
+]
+KeepDays: TypeAlias = Annotated[
+    float | None, typer.Option(min=0, help="Delete finished jobs and their pictures after this many days.")
+]
+Batch: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Largest number of queued jobs that share their forward passes. Default: 8 on a GPU, 1 on a CPU.",
+    ),
+]
+
 
 def studio(
-    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need --token-file.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Port to listen on. Default: 7788, or a free one if it is taken."),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder for jobs and pictures. Default: the user's data folder.")
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[NAME=]SPEC",
-            help='Model that requests may name: "builtin", a folder, a .safetensors file, a hub id, or a model spec '
-            "(a .json file or a JSON object). The first is the default. Repeatable. Default: builtin.",
-        ),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    data: Data = None,
+    model: Models = None,
     device: Annotated[
         list[str] | None,
         typer.Option(help="Device to run on, each in a process of its own. Repeatable. Default: the first model's."),
     ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with the token that requests need. Default: a new random one.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[:PORT]", help="Further name of this server in addresses, as behind a proxy. Repeatable."
-        ),
-    ] = None,
-    keep_days: Annotated[
-        float | None, typer.Option(min=0, help="Delete finished jobs and their pictures after this many days.")
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Largest number of queued jobs that share their forward passes. Default: 8 on a GPU, 1 on a CPU.",
-        ),
-    ] = None,
+    token_file: TokenFile = None,
+    allow_host: AllowHost = None,
+    keep_days: KeepDays = None,
+    batch: Batch = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the browser.")] = False,
 ) -> None:
     """Serve the studio: a page to draw regions on, and an HTTP API. Prints the address."""
@@ -63,7 +73,7 @@ def studio(
     devices = tuple(dict.fromkeys(device or [next(iter(models.values())).device]))
     for name in devices:
         check_device(name)
-    token = None if token_file is None else _token(token_file)
+    token = None if token_file is None else token_of(token_file)
     check_exposure(host, token, allow_host or [])
     settings = Settings(
         data=data or data_folder(),
@@ -78,7 +88,8 @@ def studio(
     serve(settings, port, browser=not no_browser, announce=lambda address: typer.echo(address))
 
 
-def _token(file: Path) -> str:
+def token_of(file: Path) -> str:
+    """The token in a file. Raises SceneError."""
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from cloisonne.errors import on_command_line
 from cloisonne.studio.refusals import Refusal
@@ -39,19 +39,32 @@ HEADERS = {
 _LABEL = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
+class Ended(Protocol):
+    """Ids of sessions that have ended."""
+
+    def add(self, session: str, /) -> None:
+        """Add one."""
+        ...
+
+    def __contains__(self, session: object, /) -> bool: ...
+
+
 class Sessions:
     """Cookies of browsers: an id and a time, signed with the token. A new token ends all of them.
 
     Args:
         token: secret of the server.
         port: in the cookie's name, because browsers send cookies to all ports of a host.
+
+    Attributes:
+        ended: sessions whose cookies are invalid.
     """
 
     def __init__(self, token: str, port: int) -> None:
         self._token = token.encode()
         self._digest = hashlib.sha256(self._token).digest()
         self.cookie = f"cloisonne-{port}"
-        self._ended: set[str] = set()
+        self.ended: Ended = set()
 
     def is_token(self, given: str) -> bool:
         """Compare with the token, in the same time for every wrong one."""
@@ -68,11 +81,11 @@ class Sessions:
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._signature(body).encode()):
             return None
         name, _, began = body.partition(".")
-        return None if name in self._ended or time.time() - int(began) > SESSION_SECONDS else name
+        return None if name in self.ended or time.time() - int(began) > SESSION_SECONDS else name
 
     def end(self, session: str) -> None:
         """Make a session's cookie invalid."""
-        self._ended.add(session)
+        self.ended.add(session)
 
     def _signature(self, body: str) -> str:
         return hmac.new(self._token, body.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

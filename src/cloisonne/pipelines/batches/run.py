@@ -142,9 +142,10 @@ def run(
 def _workers(spec: ModelSpec, folder: Path, settings: Settings, num_images: int) -> list[Worker]:
     values, place = {"source": spec.source, **spec.to_dict()}, folder.absolute()
     if settings.ray is not None:
-        from cloisonne.pipelines.batches.ray_worker import RayWorker, connect
+        from cloisonne.pipelines.batches.ray_cluster import connect
+        from cloisonne.pipelines.batches.ray_worker import RayWorker
 
-        connect(settings.ray, workers=settings.workers, threads=settings.threads)
+        connect(settings.ray, cpus=settings.workers * settings.threads, label=spelled("ray=", "--ray"))
         count = range(max(min(settings.workers, num_images), 1))
         return [RayWorker(spec=values, folder=place, threads=settings.threads) for _ in count]
     return [
