@@ -13,6 +13,7 @@ from PIL import Image
 from cloisonne.errors import CloisonneError, SceneError
 from cloisonne.scene.io import json_text as wire
 from cloisonne.scene.io.importers import coco_id, from_coco
+from cloisonne.scene.io.layoutsam import from_layoutsam, is_layoutsam
 from cloisonne.scene.io.png_record import KEY
 from cloisonne.scene.io.quiet import without_warnings
 from cloisonne.scene.scene import Scene
@@ -154,6 +155,9 @@ class _Lines:
 
     def _scene(self, line: bytes) -> tuple[Any, Scene, tuple[str, ...]]:
         data = wire.parse(line)
+        if is_layoutsam(data):
+            name, scene, warnings = from_layoutsam(data)
+            return check_name(name), scene, warnings
         if "name" not in data:
             raise SceneError('The scene has no name; add "name", by which its image is called.')
         name = check_name(data.pop("name"))

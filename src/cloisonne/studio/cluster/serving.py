@@ -16,7 +16,6 @@ from cloisonne.studio.serve import KEEP_ALIVE, bound
 from cloisonne.studio.settings import Settings
 from cloisonne.studio.storage.shared import SharedStore
 
-
 FLOOR = Version("2.60")
 """Oldest version of Ray whose replicas are known to ask for the token on their ports, which are open to the network."""
 
