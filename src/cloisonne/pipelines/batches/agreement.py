@@ -13,9 +13,10 @@ from cloisonne.errors import OutputError
 from cloisonne.eval.agreement import MIN_IOU, finder_of
 from cloisonne.pipelines.batches.dataset import annotations_of
 from cloisonne.pipelines.batches.output_folder import finished_lines
+from cloisonne.scene.io.scene_list import AGREEMENT
 
-SUMMARY, EACH = "agreement.json", "agreement.jsonl"
-"""Names of the files: counts, and a line for each annotation."""
+EACH = "agreement.jsonl"
+"""Name of the file with a line for each annotation; ``AGREEMENT`` has the counts."""
 
 
 def write_agreement(folder: Path, judge: str, device: str = "cpu") -> dict[str, Any]:
@@ -68,7 +69,7 @@ def write_agreement(folder: Path, judge: str, device: str = "cpu") -> dict[str, 
             "categories": {name: {"judged": judged[name], "found": found[name]} for name in sorted(counts)},
         }
         text = json.dumps(summary, ensure_ascii=False, indent=1)
-        (folder / SUMMARY).write_text(f"{text}\n", encoding="utf-8")
+        (folder / AGREEMENT).write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f'"{folder / EACH}" cannot be written ({error.strerror}); free space on its disk.') from None
     return summary

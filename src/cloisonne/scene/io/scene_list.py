@@ -21,6 +21,8 @@ from cloisonne.scene.values import brief, quoted
 
 ANNOTATIONS = "annotations.json"
 """Name of the COCO file of a folder of images, which is no scene."""
+AGREEMENT = "agreement.json"
+"""Name of the summary of a judge, which is no scene either."""
 MAX_NAME = 200
 """Longest name of a scene, in bytes of UTF-8."""
 _NAME = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+')
@@ -94,14 +96,16 @@ def _read(name: str, read: Any) -> NamedScene | UnreadableScene:
 
 
 class _Folder:
-    """The JSON files of a folder, but its annotations, and its PNG files that carry a scene; in the order of names.
+    """The JSON files of a folder, but its annotations and their agreement, and its PNG files that carry a scene; in the order of names.
 
     Other PNG files are images that scenes refer to.
     """
 
     def __init__(self, folder: Path) -> None:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".json", ".png"))
-        scenes = [path for path in files if path.suffix.lower() == ".json" and path.name != ANNOTATIONS]
+        scenes = [
+            path for path in files if path.suffix.lower() == ".json" and path.name not in (ANNOTATIONS, AGREEMENT)
+        ]
         names = {path.stem for path in scenes}
         scenes += [path for path in files if path.suffix.lower() == ".png" and path.stem not in names and _has(path)]
         if not scenes:
