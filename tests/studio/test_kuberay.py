@@ -35,7 +35,7 @@ def test_rays_doors_are_closed(documents: dict[str, Any]) -> None:
 def test_the_command_is_one_that_is_taken(documents: dict[str, Any]) -> None:
     (head,) = documents["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]["containers"]
     (script,) = head["args"]
-    words = shlex.split(script.partition("exec ")[2])
+    words = shlex.split(script.partition("exec ")[2].replace("\\\n", " "))
     assert words[:2] == ["cloisonne", "serve"]
     command: Any = get_command(app)
     given = command.commands["serve"].make_context("serve", words[2:]).params

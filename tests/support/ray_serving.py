@@ -145,7 +145,8 @@ def main() -> None:
     doors = [port for address, port in listening() if not ip_address(address).is_loopback]
     note("doors", [without_token(port) for port in doors])
     note("with token", [without_token(port, os.environ["RAY_AUTH_TOKEN"]) for port in doors])
-    job = submit(client, SCENE)
+    scene = SCENE | {"steps": 60}
+    job = submit(client, scene)
     read = events(client.get(f"/v1/jobs/{job}/events").text)
     note("events", [read[-1][0], sorted({data.get("stage") for _, data in read if data.get("stage")})])
     picture = finished(client, job)["pictures"][0]["id"]
@@ -160,7 +161,7 @@ def main() -> None:
     note("listed", len(client.get("/v1/jobs?limit=200").json()["jobs"]))
     serving.close()
     ray.shutdown()
-    (folder / "scene.json").write_text(json.dumps(SCENE))
+    (folder / "scene.json").write_text(json.dumps(scene))
     command = [sys.executable, "-m", "cloisonne", "generate", str(folder / "scene.json"), "-o", str(folder / "own.png")]
     subprocess.run(command, check=True, capture_output=True)
     found["same"] = _pixels(folder / "served.png") == _pixels(folder / "own.png")

@@ -59,12 +59,12 @@ class SharedLedger(Ledger):
         return self._sessions
 
     async def _follow(self) -> None:
-        looked = 0.0
+        checked = 0.0
         while True:
             await asyncio.sleep(POLL)
             try:
-                if time.monotonic() - looked > ENDED:
-                    looked = time.monotonic()
+                if time.monotonic() - checked > ENDED:
+                    checked = time.monotonic()
                     if count := await self.db(self.store.release_ended):
                         log.warning("%d jobs of a server that ended", count)
                 await self.synchronise()

@@ -12,7 +12,7 @@ from detectors import write_owl
 from PIL import Image, PngImagePlugin
 
 from cloisonne.errors import CheckpointError, SceneError
-from cloisonne.eval.agreement import detector_finder, glyph_of
+from cloisonne.eval.detection.agreement import detector_finder, glyph_of
 from cloisonne.eval.detection.detector import Detection
 from cloisonne.eval.layouts import layouts
 from cloisonne.pipelines.batches.agreement import write_agreement

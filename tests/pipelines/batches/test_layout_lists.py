@@ -116,8 +116,8 @@ def test_layoutsam_in_all_its_forms(form: str, tmp_path: Path) -> None:
 )
 def test_a_damaged_row_is_one_sentence_and_the_others_stay(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(f"{json.dumps(ROW | change)}\n{json.dumps(ROW)}\n")
-    damaged, whole = listed(path)
+    path.write_text(f"{json.dumps(ROW)}\n{json.dumps(ROW | change)}\n")
+    whole, damaged = listed(path)
     assert isinstance(whole, NamedScene)
     assert isinstance(damaged, UnreadableScene)
     with pytest.raises(SceneError, match=words):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cloisonne.errors import OutputError
-from cloisonne.eval.agreement import MIN_IOU, finder_of
+from cloisonne.eval.detection.agreement import MIN_IOU, finder_of
 from cloisonne.pipelines.batches.dataset import annotations_of
 from cloisonne.pipelines.batches.output_folder import finished_lines
 from cloisonne.scene.io.scene_list import AGREEMENT

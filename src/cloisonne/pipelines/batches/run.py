@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cloisonne.errors import OutputError, SceneError, spelled
-from cloisonne.eval.agreement import check_judge
+from cloisonne.eval.detection.agreement import check_judge
 from cloisonne.models.checkpoints.load_options import check_options, check_paths
 from cloisonne.models.model_spec import ModelSpec
 from cloisonne.pipelines.batches.agreement import agreement_text, write_agreement
