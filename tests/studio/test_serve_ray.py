@@ -80,6 +80,12 @@ def test_no_job_is_lost(name: str, jobs: int, found: dict[str, Any]) -> None:
 
 @needs_ray
 @pytest.mark.slow
+def test_a_cluster_that_serves_already_is_refused(found: dict[str, Any]) -> None:
+    assert "Ray Serve runs on this cluster already" in found["second"]
+
+
+@needs_ray
+@pytest.mark.slow
 def test_no_job_is_listed_twice(found: dict[str, Any]) -> None:
     assert found["listed"] == 1 + 2 + 4 + 4 + 6
 

@@ -16,6 +16,7 @@ import httpx
 from ray_batches import listening, stranger
 from studio_client import BEARER, SCENE, TOKEN, events, settings_in, until
 
+from cloisonne.errors import CapabilityError
 from cloisonne.studio.cluster.serving import Serving
 
 LONG = SCENE | {"steps": 150, "width": 128, "height": 128}
@@ -158,6 +159,10 @@ def main() -> None:
     jobs = [submit(client, LONG | {"seed": index, "steps": 20}, name) for index, name in enumerate("abcabc")]
     serving.restart()
     note("restarted", outcome(client, jobs))
+    try:
+        Serving(settings_in(folder / "other"), "local", 0)
+    except CapabilityError as error:
+        note("second", str(error))
     note("listed", len(client.get("/v1/jobs?limit=200").json()["jobs"]))
     serving.close()
     ray.shutdown()

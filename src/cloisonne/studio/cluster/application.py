@@ -1,6 +1,7 @@
 """The application of Ray Serve: servers that answer HTTP, and for each model a deployment of replicas."""
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,11 @@ class Scale:
     node: str
     release: int = 0
 
+    @property
+    def slots(self) -> int:
+        """Groups of jobs of a model that each server sends at once, so that all together have a replica for each."""
+        return math.ceil(self.most / self.servers)
+
 
 def application(settings: Settings, scale: Scale) -> Any:
     """What ``ray.serve.run`` takes. settings: with the port that the proxy listens on."""
@@ -52,7 +58,7 @@ def application(settings: Settings, scale: Scale) -> Any:
     models = [_model(serve, name, settings, scale) for name in settings.models]
 
     def answering() -> Gate:
-        return create_app(settings, partial(studio, most=scale.most))
+        return create_app(settings, partial(studio, most=scale.slots))
 
     servers = serve.deployment(
         serve.ingress(answering)(),

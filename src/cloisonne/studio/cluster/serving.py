@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from cloisonne.errors import OutputError
+from cloisonne.errors import CapabilityError, OutputError
 from cloisonne.pipelines.batches.ray_cluster import LOCAL, connect
 from cloisonne.studio.cluster.application import NAME, Scale, application
 from cloisonne.studio.serve import KEEP_ALIVE, bound
@@ -18,6 +18,9 @@ from cloisonne.studio.storage.shared import SharedStore
 
 FLOOR = Version("2.60")
 """Oldest version of Ray whose replicas are known to ask for the token on their ports, which are open to the network."""
+
+HEAD, CONTROLLER = "node:__internal_head__", "SERVE_CONTROLLER_ACTOR"
+"""Ray's names of the resource that the head machine has, and of the actor that there is where Ray Serve runs."""
 
 
 class Serving:
@@ -38,6 +41,7 @@ class Serving:
         connect(address, cpus=cpus, label="--ray", floor=FLOOR)
         self._serve = importlib.import_module("ray.serve")
         ray = importlib.import_module("ray")
+        _check_cluster(ray)
         self.scale = Scale(node=ray.util.get_node_ip_address(), **scale)
         self._local = address == LOCAL
         self._serve.start(
@@ -69,6 +73,22 @@ class Serving:
         self._serve.delete(NAME)
         if self._local:
             self._serve.shutdown()
+
+
+def _check_cluster(ray: Any) -> None:
+    """Refuse a cluster whose proxy would not listen here. Raises CapabilityError."""
+    own = ray.get_runtime_context().get_node_id()
+    resources = {node["NodeID"]: node["Resources"] for node in ray.nodes()}
+    if HEAD not in resources[own]:
+        raise CapabilityError("This machine is not the head of the Ray cluster; run the command there.")
+    try:
+        ray.get_actor(CONTROLLER, namespace="serve")
+    except ValueError:
+        return
+    raise CapabilityError(
+        "Ray Serve runs on this cluster already, at an address that cannot be changed; end it by `serve shutdown`, or "
+        "use another cluster."
+    )
 
 
 def serve(settings: Settings, address: str, port: int | None, announce: Callable[[str], None], **scale: int) -> None:
