@@ -41,6 +41,7 @@ def connect(address: str, *, cpus: int, label: str, floor: Version = FLOOR) -> N
     if not imported:
         # Ray reads these when it is imported.
         os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to Ray's makers
         if address == LOCAL:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
             # Without it, Ray takes the address that other machines reach, on Linux alone, and listens on all of them.
