@@ -1,5 +1,6 @@
 """Batches on a Ray cluster of this machine with simulated images: ``ray_batches.py FOLDER`` prints JSON of results."""
 
+import ipaddress
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.model_spec import ModelSpec
 from cloisonne.pipelines.batches import ray_worker
 from cloisonne.pipelines.batches.progress import BatchProgress
+from cloisonne.pipelines.batches.ray_cluster import connect
 from cloisonne.pipelines.batches.run import BatchReport, Settings, asked_of, run
 
 SCENES = 20
@@ -63,10 +65,46 @@ def stranger(address: str) -> int:
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True).returncode
 
 
+def descendants(process: int) -> set[int]:
+    """Processes that a process started, and those that they started."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found, before = {process}, set[int]()
+    while found != before:
+        before, found = found, found | {child for child, parent in parents.items() if parent in found}
+    return found
+
+
+def listening() -> set[tuple[str, int]]:
+    """Addresses and ports on which this process and those that it started wait for TCP connections."""
+    sockets = set()
+    for process in descendants(os.getpid()):
+        for file in Path(f"/proc/{process}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(file))
+            except OSError:
+                continue
+    found = set[tuple[str, int]]()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                host, _, port = fields[1].partition(":")
+                raw = bytes.fromhex(host)
+                address = ipaddress.ip_address(b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4)))
+                mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+                found.add((str(mapped or address), int(port, 16)))
+    return found
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     scenes = write_scenes(folder / "s.jsonl", SCENES)
-    ray_worker.connect("local", workers=2, threads=1)
+    connect("local", cpus=2, label="--ray")
     ray_worker.RayWorker = SimulatedRayWorker  # type: ignore[misc]
     simulate(scenes, folder / "alone")
     alone, killed, found = check_whole(folder / "alone"), set[int](), dict[str, Any]()
@@ -87,6 +125,7 @@ def main() -> None:
     node = ray._private.worker.global_worker.node
     found["dashboard"] = node.address_info["webui_url"]
     found["stranger"] = stranger(ray.get_runtime_context().gcs_address)
+    found["listening"] = sorted(listening())
     found["token"] = [os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"])]
     print(json.dumps(found))
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from PIL import Image
 
 from cloisonne.studio.app import create_app
 from cloisonne.studio.settings import Limits, Settings, models_of
+from cloisonne.studio.studio import Studio
 
 TOKEN = "a token that only tests know"
 BASE = "http://127.0.0.1:7788"
@@ -41,9 +42,9 @@ def settings_in(folder: Path, *, devices: tuple[str, ...] = (), limits: Limits |
 
 
 @asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def served(settings: Settings, studio: Callable[[Settings], Studio] = Studio) -> AsyncIterator[httpx.AsyncClient]:
     """A client with the token of a server in this process; ``client.gate`` is the application."""
-    gate = create_app(settings)
+    gate = create_app(settings, studio)
     api: Any = gate.app
     async with api.router.lifespan_context(api):
         transport = httpx.ASGITransport(gate, client=("127.0.0.1", 50000))  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ def batch(
         typer.Argument(
             metavar="SCENES",
             help="Folder of scenes (JSON, or PNG files that carry one), JSONL file with a scene and its name in each "
-            "line, or COCO annotation file.",
+            "line, COCO annotation file, or layouts of COCO-MIG or LayoutSAM.",
         ),
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images, NAME.png, and their manifest.")],
@@ -44,6 +44,13 @@ def batch(
     dataset: Annotated[
         bool, typer.Option("--dataset", help="Also write annotations.json, COCO annotations of what was asked for.")
     ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="builtin|owlv2|grounding-dino|PATH",
+            help="Who looks for what --dataset annotates, and reports how much of it is there.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace images whose scene or model has changed.")
     ] = False,
@@ -56,7 +63,7 @@ def batch(
     """
     from cloisonne.pipelines.batches.run import Settings, asked_of, run
 
-    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite, ray=ray)
+    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite, judge=judge, ray=ray)
     fields, count = drawing.given(several=True), drawing.count(num_images)
     model = None if loading.model is None else loading.spec(loading.model)
     asked, spec = asked_of(scenes, model, fields, out, count)

@@ -20,7 +20,7 @@ from cloisonne.cli.grouped import grouped
 from cloisonne.cli.inspect import explain, export, import_, sweep, words
 from cloisonne.cli.limited import pickled_bytes, run_limited
 from cloisonne.cli.options import Drawing, Loading, NumImages, Overwrite
-from cloisonne.cli.studio import studio
+from cloisonne.cli.studio import serve, studio
 from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, wait_passively, warn
 from cloisonne.cli.train import train
 from cloisonne.cli.translate import translate
@@ -100,6 +100,7 @@ app.command("import")(import_)
 app.command()(export)
 app.command()(words)
 app.command()(studio)
+app.command()(serve)
 app.command()(doctor)
 
 

@@ -1,7 +1,7 @@
 """The application: routes behind the gate, and the page's files."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,15 +22,18 @@ from cloisonne.studio.studio import Studio
 log = logging.getLogger("cloisonne.studio")
 
 
-def create_app(settings: Settings) -> Gate:
-    """The application of a server, as an ASGI callable. Its ``app`` is the FastAPI application."""
+def create_app(settings: Settings, studio: Callable[[Settings], Studio] = Studio) -> Gate:
+    """The application of a server, as an ASGI callable. Its ``app`` is the FastAPI application.
+
+    studio: makes what answers; by default that of this process alone.
+    """
     api = FastAPI(
         title="cloisonne studio",
         description="Region-controlled image generation: jobs, events and pictures.",
         openapi_url="/v1/openapi.json",
         docs_url=None,  # their scripts come from elsewhere
         redoc_url=None,
-        lifespan=_lifespan,
+        lifespan=_with_studio(studio),
         redirect_slashes=False,
     )
     api.state.settings = settings
@@ -51,11 +54,15 @@ def create_app(settings: Settings) -> Gate:
     return gate
 
 
-@asynccontextmanager
-async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
-    async with Studio(api.state.settings) as studio:
-        api.state.studio = studio
-        yield
+def _with_studio(make: Callable[[Settings], Studio]) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        async with make(api.state.settings) as studio:
+            api.state.studio = studio
+            api.state.gate.sessions.ended = studio.ledger.ended_sessions()
+            yield
+
+    return lifespan
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -32,7 +32,7 @@ class Attempt:
         """Publish or store a message of the worker. What cannot be stored fails the job at its end."""
         kind = frame["event"]
         if kind == "progress":
-            self._publish(frame, data)
+            await self._publish(frame, data)
         elif kind == "picture" and self._trouble is None:
             given = (data, self._ledger.store.files, frame["name"], self.job, len(self.pictures))
             try:
@@ -45,13 +45,12 @@ class Attempt:
             self.ended = True
             await self._ledger.end(self.job, kind, frame.get("error"))
 
-    def _publish(self, frame: dict[str, Any], data: bytes) -> None:
+    async def _publish(self, frame: dict[str, Any], data: bytes) -> None:
         fields = {name: value for name, value in frame.items() if name not in ("job", "event")}
         if data:
-            self.channel.preview = data
             self._previews += 1
             fields["preview"] = f"/v1/jobs/{self.job}/preview?n={self._previews}"
-        self.channel.publish(**fields)
+        await self._ledger.publish(self.job, self.channel, fields, data)
 
     async def _complete(self, report: dict[str, Any]) -> None:
         try:
@@ -61,6 +60,12 @@ class Attempt:
             self.ended = True
         except StorageFull as error:
             await self.fail("storage", str(error))
+
+    async def interrupt(self, message: str) -> None:
+        """End the job, if it has not ended, because the process that drew it did."""
+        if not self.ended:
+            self.ended = True
+            await self._ledger.interrupt(self.job, message)
 
     async def fail(self, kind: str, message: str) -> None:
         """End the job as failed, if it has not ended."""

@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from cloisonne.pipelines.batches.frames import BrokenFrame, Frame, packed, receive_frame
 from cloisonne.studio.refusals import Refusal
@@ -12,6 +12,8 @@ from cloisonne.studio.refusals import Refusal
 State = Literal["starting", "ready", "drawing", "down"]
 STREAM_LIMIT = 2**20
 """Bytes that are read ahead of a worker's output."""
+ENDS = ("done", "failed", "cancelled")
+"""Events that end a job."""
 FRAMES = 4
 """Messages that wait for a slow server before the worker does."""
 
@@ -20,8 +22,44 @@ class WorkerEnded(Exception):
     """The worker process ended: killed, out of memory, or crashed."""
 
 
+class Drawer(Protocol):
+    """What draws jobs, one group after the other.
+
+    Attributes:
+        name: written to its jobs.
+        kind: such as "cpu" or "cuda:0".
+        model: name of the only model that it has; None where it has all.
+        state: what it does.
+    """
+
+    name: str
+    kind: str
+    model: str | None
+    state: State
+
+    async def open(self) -> None:
+        """Make it ready. Raises WorkerEnded."""
+        ...
+
+    async def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask a question and wait for its answer. Raises Refusal or WorkerEnded."""
+        ...
+
+    def draw(self, jobs: Sequence[Mapping[str, Any]]) -> AsyncIterator[Frame]:
+        """Draw jobs together; gives their messages, each job's to done, failed or cancelled. Raises WorkerEnded."""
+        ...
+
+    async def cancel(self, job: str) -> None:
+        """Stop a job before its next step. Raises WorkerEnded."""
+        ...
+
+    async def close(self) -> None:
+        """End it."""
+        ...
+
+
 class Device:
-    """One device and its worker process.
+    """One device and its worker process: a :class:`Drawer`.
 
     Attributes:
         name: such as "cpu" or "cuda:0".
@@ -29,7 +67,8 @@ class Device:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.kind = name
+        self.model: str | None = None
         self.state: State = "down"
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -122,7 +161,7 @@ class Device:
         while (frame := await self._frames.get()) is not None:
             if frame[0]["job"] not in remaining:
                 continue
-            if frame[0]["event"] in ("done", "failed", "cancelled"):
+            if frame[0]["event"] in ENDS:
                 remaining.discard(frame[0]["job"])
             if not remaining:
                 self.state = "ready"
@@ -134,6 +173,18 @@ class Device:
     async def cancel(self, job: str) -> None:
         """Ask the process to stop a job before its next step."""
         await self._send({"do": "cancel", "job": job})
+
+    async def stop(self, jobs: Collection[str]) -> None:
+        """Stop jobs whose messages nobody reads any more, and wait for their ends. Raises WorkerEnded."""
+        remaining = set(jobs)
+        for job in jobs:
+            await self.cancel(job)
+        while remaining and (frame := await self._frames.get()) is not None:
+            if frame[0]["event"] in ENDS:
+                remaining.discard(frame[0]["job"])
+        if remaining:
+            raise WorkerEnded(self._reason())
+        self.state = "ready"
 
     async def close(self) -> None:
         """End the process."""

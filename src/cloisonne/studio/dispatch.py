@@ -3,15 +3,15 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from cloisonne.studio.attempt import Attempt
-from cloisonne.studio.device import Device, WorkerEnded
+from cloisonne.studio.device import Device, Drawer, WorkerEnded
 from cloisonne.studio.ledger import Ledger, log
 from cloisonne.studio.refusals import Refusal, StorageFull
 from cloisonne.studio.scenes import references
-from cloisonne.studio.storage.store import INTERRUPTED
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 """Seconds between two starts of a process that ends at once."""
@@ -28,12 +28,14 @@ class Dispatcher:
         models: what is known of models that were loaded, by name.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, devices: Sequence[Drawer] | None = None) -> None:
+        """devices: None for a worker process for each device of the settings."""
         self._ledger = ledger
         self._specs = ledger.settings.models
-        self.devices = [Device(name) for name in ledger.settings.devices]
+        own = [Device(name) for name in ledger.settings.devices]
+        self.devices: Sequence[Drawer] = own if devices is None else devices
         self.models: dict[str, dict[str, Any]] = {}
-        self._running: dict[str, Device] = {}
+        self._running: dict[str, Drawer] = ledger.running
         self._seconds: deque[float] = deque([5.0], maxlen=20)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -51,7 +53,7 @@ class Dispatcher:
         for device in self.devices:
             await device.close()
         for job in interrupted:
-            await self._ledger.end(job, "failed", INTERRUPTED)
+            await self._ledger.interrupt(job)
 
     def _begin(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -70,15 +72,15 @@ class Dispatcher:
             with suppress(WorkerEnded):
                 await device.cancel(job)
 
-    async def describe(self, name: str, device: Device | None = None) -> dict[str, Any]:
+    async def describe(self, name: str, device: Drawer | None = None) -> dict[str, Any]:
         """What a model can do; it is loaded for that. Raises Refusal."""
         if name not in self.models:
             self.models[name] = await self.ask({"do": "load"}, name, device)
         return self.models[name]
 
-    async def ask(self, message: dict[str, Any], model: str, device: Device | None = None) -> dict[str, Any]:
+    async def ask(self, message: dict[str, Any], model: str, device: Drawer | None = None) -> dict[str, Any]:
         """Ask a worker process about a model or a scene. Raises Refusal."""
-        ready = [one for one in self.devices if one.state in ("ready", "drawing")]
+        ready = [one for one in self.devices if one.state in ("ready", "drawing") and one.model in (None, model)]
         if device is None and not ready:
             raise Refusal(503, "The worker process is starting; try again.", kind="starting", headers=STARTING)
         try:
@@ -86,18 +88,19 @@ class Dispatcher:
         except WorkerEnded as error:
             raise Refusal(503, f"{error}; try again.", kind="starting", headers=STARTING) from None
 
-    async def _serve(self, device: Device) -> None:
+    async def _serve(self, device: Drawer) -> None:
         """Draw on one device, for ever."""
         queue, arrived = self._ledger.queue, self._ledger.arrived
-        most = self._ledger.settings.batch_on(device.name)
+        most = self._ledger.settings.batch_on(device.kind)
         while True:
             await self._opened(device)
-            if not len(queue):
+            jobs = queue.take_together(most, device.model)
+            if not jobs:
                 arrived.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(arrived.wait(), NOTICE)
-            elif taken := [Attempt(self._ledger, job) for job in queue.take_together(most)]:
-                self._running |= dict.fromkeys((one.job for one in taken), device)
+            elif taken := [Attempt(self._ledger, job) for job in jobs]:
+                self._running.update(dict.fromkeys(jobs, device))
                 self._ledger.announce()
                 try:
                     await self._draw(device, taken)
@@ -110,7 +113,7 @@ class Dispatcher:
                     for one in taken:
                         del self._running[one.job]
 
-    async def _opened(self, device: Device) -> None:
+    async def _opened(self, device: Drawer) -> None:
         """Start the process of a device, again and again, if it has none; it loads the first model at once."""
         pause = FIRST_PAUSE
         while device.state != "ready":
@@ -122,12 +125,12 @@ class Dispatcher:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _load(self, device: Device) -> None:
-        name = next(iter(self._specs))
+    async def _load(self, device: Drawer) -> None:
+        name = device.model or next(iter(self._specs))
         with suppress(Refusal):
             self.models[name] = await self.ask({"do": "load"}, name, device)
 
-    async def _draw(self, device: Device, taken: list[Attempt]) -> None:
+    async def _draw(self, device: Drawer, taken: list[Attempt]) -> None:
         """Draw jobs together, to the end of each."""
         began = time.perf_counter()
         attempts = {one.job: one for one in taken}
@@ -138,13 +141,13 @@ class Dispatcher:
                     await attempts[frame["job"]].take(frame, data)
         except WorkerEnded as error:
             for one in taken:
-                await one.fail("interrupted", f"{error} in this job; run it again.")
+                await one.interrupt(f"{error} in this job; run it again.")
         finally:
             for one in taken:
                 await self._ledger.delete_unless_stored(one.pictures)
         self._seconds.append((time.perf_counter() - began) / len(taken))
 
-    async def _message(self, device: Device, one: Attempt) -> dict[str, Any] | None:
+    async def _message(self, device: Drawer, one: Attempt) -> dict[str, Any] | None:
         """What the worker needs of a job, which is running from now on; None if it has ended."""
         ledger = self._ledger
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -14,8 +14,9 @@ from cloisonne.studio.events import Channel
 from cloisonne.studio.queue import FairQueue, batch_key
 from cloisonne.studio.refusals import Refusal, StorageFull, missing
 from cloisonne.studio.schema import job_json
+from cloisonne.studio.security import Ended
 from cloisonne.studio.settings import Settings
-from cloisonne.studio.storage.store import Job, Picture, Status, Store
+from cloisonne.studio.storage.store import INTERRUPTED, Job, Picture, Status, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,14 +26,25 @@ log = logging.getLogger("cloisonne.studio")
 
 
 class Ledger:
-    """Jobs and pictures of one data folder."""
+    """Jobs and pictures of one data folder.
+
+    Attributes:
+        store: what is on disk.
+        queue: the waiting jobs.
+        channels: by job, while it is not finished.
+        running: the jobs that this server has taken from the queue, each with its device.
+        stop: stops a running job before its next step.
+    """
 
     store: Store
+    stop: Callable[[str], Awaitable[None]]
+    store_type: type[Store] = Store
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.queue = FairQueue(settings.limits.queued, settings.limits.queued_per_client)
         self.channels: dict[str, Channel] = {}
+        self.running: dict[str, Any] = {}
         self.arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "store")
         self._unsaved: dict[str, Job] = {}
@@ -40,7 +52,9 @@ class Ledger:
     async def open(self) -> None:
         """Open the store, and queue the jobs that waited when it was closed. Raises OutputError."""
         try:
-            self.store = await asyncio.get_running_loop().run_in_executor(self._thread, Store, self.settings.data)
+            self.store = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self.store_type, self.settings.data
+            )
         except BaseException:
             self._thread.shutdown()
             raise
@@ -58,11 +72,26 @@ class Ledger:
         """Call a method of the store in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(call, *given, **named))
 
-    def enqueue(self, client: str, job: Job) -> None:
-        """Queue a stored job."""
-        self.queue.add(client, job.id, batch_key(job))
-        self.channels[job.id] = Channel(id=job.id, status="queued", position=self.queue.position(job.id))
+    def enqueue(self, client: str, job: Job, *, first: bool = False) -> None:
+        """Queue a stored job, before the others of its client if it is the first."""
+        self.queue.add(client, job.id, batch_key(job), job.model, first=first)
+        channel = self.channels.setdefault(job.id, Channel(id=job.id))
+        channel.publish(status="queued", position=self.queue.position(job.id))
         self.arrived.set()
+
+    async def publish(self, job: str, channel: Channel, fields: dict[str, Any], preview: bytes) -> None:
+        """Publish what a device reports about a job. preview: WebP, or nothing."""
+        channel.preview = preview or channel.preview
+        channel.publish(**fields)
+
+    async def channel(self, job: str) -> Channel | None:
+        """The channel of a job that is not finished."""
+        return self.channels.get(job)
+
+    async def preview(self, job: str) -> bytes | None:
+        """The newest preview of a running job as WebP, if there is one."""
+        channel = self.channels.get(job)
+        return None if channel is None else channel.preview
 
     async def job(self, job: str) -> Job:
         """A job. Raises Refusal where there is none."""
@@ -76,6 +105,10 @@ class Ledger:
     async def jobs(self, limit: int, before: int | None) -> list[Job]:
         """The newest jobs, those with a smaller number than ``before``."""
         return [self._unsaved.get(job.id, job) for job in await self.db(self.store.jobs, limit, before)]
+
+    def ended_sessions(self) -> Ended:
+        """Sessions of browsers that have ended, of all servers of the folder."""
+        return set()
 
     async def inputs(self, pictures: list[str]) -> dict[str, dict[str, str]]:
         """Paths and hashes of pictures, for a worker. Raises Refusal where one was deleted."""
@@ -101,6 +134,13 @@ class Ledger:
             record = await self.db(self.store.job, job)
             self._unsaved[job] = replace(record, status=status, error=error, finished=time.time())
         await self._finished(job)
+
+    async def interrupt(self, job: str, message: str | None = None) -> None:
+        """Store that a running job cannot go on, because the process that drew it ended."""
+        await self.end(job, "failed", INTERRUPTED if message is None else {**INTERRUPTED, "message": message})
+
+    async def cancel_elsewhere(self, job: str) -> None:
+        """Cancel a job that another server draws. There is no other one."""
 
     async def _finished(self, job: str) -> None:
         record = await self.job(job)

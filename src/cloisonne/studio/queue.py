@@ -31,10 +31,14 @@ class FairQueue:
         self._lines: OrderedDict[str, deque[str]] = OrderedDict()
         self._client_of: dict[str, str] = {}
         self._keys: dict[str, Hashable] = {}
+        self._models: dict[str, str | None] = {}
         self._reserved: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._client_of)
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._client_of
 
     @contextmanager
     def place(self, client: str) -> Iterator[None]:
@@ -50,54 +54,64 @@ class FairQueue:
             self._reserved[client] -= 1
             self._reserved += Counter()  # without clients that hold none
 
-    def add(self, client: str, job: str, key: Hashable = None) -> None:
-        """Append a job to its client's. key: equal for jobs that may be drawn together; None for one drawn alone."""
-        self._lines.setdefault(client, deque()).append(job)
+    def add(
+        self, client: str, job: str, key: Hashable = None, model: str | None = None, *, first: bool = False
+    ) -> None:
+        """Append a job to its client's, or put it before them.
+
+        key: equal for jobs that may be drawn together; None for one drawn alone. model: name of its model.
+        """
+        line = self._lines.setdefault(client, deque())
+        line.appendleft(job) if first else line.append(job)
         self._client_of[job] = client
         self._keys[job] = key
+        self._models[job] = model
 
     def take(self) -> str | None:
         """Remove and return the next job, or None if there is none."""
         jobs = self.take_together(1)
         return jobs[0] if jobs else None
 
-    def take_together(self, most: int) -> list[str]:
+    def take_together(self, most: int, model: str | None = None) -> list[str]:
         """Remove and return the next job, and up to ``most`` - 1 others of its key, or nothing if there is none.
 
-        Clients take turns here too, and no job overtakes another one of its client.
+        Clients take turns here too, and no job overtakes another one of its client. With ``model``, only the jobs of
+        that model count.
         """
         taken: list[str] = []
         wanted: Hashable = None
         clients = deque(self._lines)
         while clients and len(taken) < most:
             client = clients.popleft()
-            key = self._keys[self._lines[client][0]]
+            job = next((one for one in self._lines[client] if model in (None, self._models[one])), None)
+            if job is None:
+                continue
+            key = self._keys[job]
             if not taken:
                 wanted = key
             elif key is None or key != wanted:
                 continue
-            taken.append(self._pop(client))
+            taken.append(job)
+            self.pass_over(job)
             if client in self._lines:
                 clients.append(client)
             if wanted is None:
                 break
         return taken
 
-    def _pop(self, client: str) -> str:
-        """Remove and return a client's next job; the client's turn is the last then."""
-        line = self._lines.pop(client)
-        job = line.popleft()
-        del self._client_of[job], self._keys[job]
-        if line:
-            self._lines[client] = line
-        return job
+    def pass_over(self, job: str) -> None:
+        """Remove a job that is taken, here or by another server; its client's turn is the last then."""
+        client = self._client_of[job]
+        self.remove(job)
+        if client in self._lines:
+            self._lines.move_to_end(client)
 
     def remove(self, job: str) -> bool:
         """Remove a job; False if it is not waiting."""
         client = self._client_of.pop(job, None)
         if client is None:
             return False
-        del self._keys[job]
+        del self._keys[job], self._models[job]
         line = self._lines[client]
         line.remove(job)
         if not line:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from typing import Protocol
 
 from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers, MutableHeaders
@@ -35,12 +36,25 @@ HEADERS = {
 _LABEL = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
+class Ended(Protocol):
+    """Ids of sessions that have ended."""
+
+    def add(self, session: str, /) -> None:
+        """Add one."""
+        ...
+
+    def __contains__(self, session: object, /) -> bool: ...
+
+
 class Sessions:
     """Cookies of browsers: an id and a time, signed with the token. A new token ends all of them.
 
     Args:
         token: secret of the server.
         port: in the cookie's name, because browsers send cookies to all ports of a host.
+
+    Attributes:
+        ended: sessions whose cookies are invalid.
     """
 
     def __init__(self, token: str, port: int) -> None:
@@ -49,7 +63,7 @@ class Sessions:
             token, salt="cloisonne.session", key_derivation="hmac", digest_method=hashlib.sha256
         )
         self.cookie = f"cloisonne-{port}"
-        self._ended: set[str] = set()
+        self.ended: Ended = set()
 
     def is_token(self, given: str) -> bool:
         """Compare with the token, in the same time for every wrong one."""
@@ -65,11 +79,11 @@ class Sessions:
             name = self._signer.unsign(value, max_age=SESSION_SECONDS).decode()
         except BadSignature:
             return None
-        return None if name in self._ended else name
+        return None if name in self.ended else name
 
     def end(self, session: str) -> None:
         """Make a session's cookie invalid."""
-        self._ended.add(session)
+        self.ended.add(session)
 
 
 class Gate:

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from cloisonne.scene.io.exporters import to_elements
 from cloisonne.studio import intake
+from cloisonne.studio.device import Drawer
 from cloisonne.studio.dispatch import Dispatcher
 from cloisonne.studio.ledger import Ledger, log
 from cloisonne.studio.queue import QueueFull
@@ -37,16 +38,20 @@ class Studio:
         decoding: bounds how many pictures are decoded at the same time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger | None = None, devices: Sequence[Drawer] | None = None
+    ) -> None:
+        """ledger: None for one of this process alone. devices: None for those of the settings."""
         self.settings = settings
-        self.ledger = Ledger(settings)
-        self.dispatcher = Dispatcher(self.ledger)
+        self.ledger = ledger or Ledger(settings)
+        self.dispatcher = Dispatcher(self.ledger, devices)
         self.closing = False
         self.streams: Counter[str] = Counter()
         self.decoding = asyncio.Semaphore(settings.limits.decoders)
         self._tidying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Studio":
+        self.ledger.stop = self.dispatcher.cancel
         await self.ledger.open()
         self.dispatcher.open()
         self._tidying = asyncio.create_task(self._tidy())
@@ -138,8 +143,10 @@ class Studio:
         if self.ledger.queue.remove(job):
             await self.ledger.end(job, "cancelled", None)
             self.ledger.announce()
-        else:
+        elif job in self.ledger.running:
             await self.dispatcher.cancel(job)
+        else:
+            await self.ledger.cancel_elsewhere(job)
         return await self.job(job)
 
     async def explain(self, asked: ExplainRequest) -> dict[str, Any]:

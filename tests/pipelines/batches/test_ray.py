@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import ray_batches
 
 from cloisonne.errors import CapabilityError
-from cloisonne.pipelines.batches import ray_worker
+from cloisonne.pipelines.batches.ray_cluster import check_version, connect
 
 INSTALLED = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not INSTALLED, reason="Ray is not installed")
@@ -49,8 +50,10 @@ def test_a_refused_model_is_the_error(found: dict[str, Any]) -> None:
 @needs_ray
 @pytest.mark.slow
 def test_the_cluster_is_closed(found: dict[str, Any]) -> None:
-    """No dashboard; a random token, without which nobody connects."""
+    """No dashboard; nothing listens to other machines; a random token, without which nobody connects."""
     assert not found["dashboard"]
+    assert found["listening"]
+    assert all(ip_address(address).is_loopback for address, _ in found["listening"])
     assert found["token"] == ["token", 64]
     assert found["stranger"] != 0
 
@@ -58,4 +61,12 @@ def test_the_cluster_is_closed(found: dict[str, Any]) -> None:
 @pytest.mark.skipif(INSTALLED, reason="Ray is installed")
 def test_without_ray_the_error_says_how_to_install_it() -> None:
     with pytest.raises(CapabilityError, match=r'pip install "cloisonne\[ray\]"'):
-        ray_worker.connect("local", workers=1, threads=1)
+        connect("local", cpus=1, label="--ray")
+
+
+@pytest.mark.parametrize("version", ["2.9.3", "2.51.1", "2.53.0"])
+def test_versions_with_open_doors_are_refused(version: str) -> None:
+    with pytest.raises(CapabilityError, match=f"version {version}, .* install 2.54 or newer"):
+        check_version(version)
+    check_version("2.54.0")
+    check_version("3.0")

@@ -22,6 +22,7 @@ def batch(
     num_images: int = 1,
     dataset: bool = False,
     overwrite: bool = False,
+    judge: str | None = None,
     ray: str | None = None,
     on_image: OnImage | None = None,
     **options: Unpack[kw.BatchOptions],
@@ -35,13 +36,15 @@ def batch(
 
     Args:
         scenes: A folder of scenes (JSON, or PNG files that carry one), a JSONL file with a scene and its ``name`` in
-            each line, a COCO annotation file, or a mapping from names to scenes.
+            each line, a COCO annotation file, the layouts of COCO-MIG or LayoutSAM, or a mapping from names to scenes.
         model: What :func:`load` takes. None: the model that the scenes name.
         folder: For ``NAME.png``, ``NAME-0001.png`` and so on, and ``manifest.jsonl``.
         workers: Processes, each with a model of its own; of several GPUs each uses one.
         threads: Processor threads of each worker. On a CPU they affect the last bits.
         num_images: Images of each scene; image i has the scene's seed + i.
         dataset: Also write ``annotations.json``, COCO annotations of what was asked for.
+        judge: Who then looks for what was asked for, and writes ``agreement.json``: "builtin" for the objects of the
+            procedural world, "owlv2", "grounding-dino", or a detector's folder.
         overwrite: Replace images whose scene or model has changed, and files that no call of this function wrote.
         ray: Address of a Ray cluster whose actors are the workers, or "local"; None for processes of this machine.
         on_image: Receives a ``BatchProgress`` after each image and each failure; may raise ``Cancelled``.
@@ -56,7 +59,7 @@ def batch(
         OutputError: The folder cannot be written, such as on a full disk, or holds images of another model.
     """
     kw.check_keywords(batch, options, kw.BatchOptions)
-    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite, ray=ray)
+    settings = Settings(workers=workers, threads=threads, dataset=dataset, overwrite=overwrite, judge=judge, ray=ray)
     fields = own_names(options, Scene.model_fields)
     place = Path(folder)
     asked, spec = asked_of(scenes, None if model is None else ModelSpec.of(model), fields, place, num_images)

@@ -65,6 +65,11 @@ def _write(lines: list[Line], folder: Path, images: TextIO, file: TextIO) -> Non
     file.write(f'],\n"categories": {json.dumps(named, ensure_ascii=False)}}}\n')
 
 
+def annotations_of(folder: Path, line: Line) -> Iterator[dict[str, Any]]:
+    """The annotations of one image, in the order of the file, without their ids. Raises SceneError."""
+    return _annotations(Scene.from_png(folder / line.file), line)
+
+
 def _add(file: TextIO, entry: dict[str, Any], *, first: bool) -> None:
     file.write(("\n" if first else ",\n") + json.dumps(entry, ensure_ascii=False))
 

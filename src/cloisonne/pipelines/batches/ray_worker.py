@@ -1,66 +1,21 @@
 """Workers as actors of a Ray cluster, on this machine or on many, each with a model of its own.
 
 The images come back to this process, which alone writes files, so the machines need no common disk; they need this
-package and the model. Nothing of Ray listens without its token, and its dashboard is not started.
+package and the model.
 """
 
-import importlib
-import os
-import secrets
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloisonne.errors import CapabilityError, CheckpointError, CloisonneError, spelled
-from cloisonne.extras import check_extra
+from cloisonne.errors import CapabilityError, CheckpointError, CloisonneError
 from cloisonne.pipelines.batches.manifest import Maker
+from cloisonne.pipelines.batches.ray_cluster import library
 from cloisonne.pipelines.batches.requests import ImageRequest, WorkerEnded
-from cloisonne.scene.values import brief
 
-LOCAL = "local"
-"""The address of a cluster of this machine alone, which ends with this process."""
 POLL = 0.5
 """Seconds after which a worker that waits for its place in the cluster notices that it is not needed."""
-
-
-def connect(address: str, *, workers: int, threads: int) -> None:
-    """Connect to a cluster, or start one on this machine for these workers; one that is connected is used.
-
-    A cluster's token is read as Ray does: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. That of a local one
-    is random. Raises CapabilityError.
-    """
-    label = spelled("ray=", "--ray")
-    check_extra("ray", label)
-    imported = "ray" in sys.modules
-    if not imported:
-        # Ray reads these when it is imported.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if address == LOCAL:
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    ray = _ray()
-    if ray.is_initialized():
-        return
-    if imported:
-        raise CapabilityError(
-            f"{label} is {brief(address)}, but Ray was imported before its token was set; call ray.init first."
-        )
-    given: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address == LOCAL:
-        given |= {"include_dashboard": False, "num_cpus": workers * threads}
-    try:
-        ray.init(address=address, **given)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CapabilityError(
-            f"The Ray cluster {brief(address)} cannot be used ({reason}); check its address."
-        ) from None
-
-
-def _ray() -> Any:
-    """The library, which is optional."""
-    return importlib.import_module("ray")
 
 
 class _Actor:
@@ -109,7 +64,7 @@ class RayWorker:
         on_gpu = str(self.spec.get("device", "cpu")).startswith("cuda")
         environment = {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "PASSIVE"}
         options = {"num_cpus": self.threads, "num_gpus": int(on_gpu), "runtime_env": {"env_vars": environment}}
-        self._actor = _ray().remote(_Actor).options(**options).remote(self.load or ImageGenerator)
+        self._actor = library().remote(_Actor).options(**options).remote(self.load or ImageGenerator)
         message = self._answer(self._actor.open.remote(dict(self.spec), self.threads))
         if "refused" in message:
             raise (CheckpointError if message["checkpoint"] else CapabilityError)(message["refused"])
@@ -121,7 +76,7 @@ class RayWorker:
         yield from self._answer(self._actor.generate.remote(scenes, str(self.folder)))
 
     def _answer(self, reference: Any) -> Any:
-        ray = _ray()
+        ray = library()
         while not self._killed and not ray.wait([reference], timeout=POLL)[0]:
             continue
         if self._killed:
@@ -139,7 +94,7 @@ class RayWorker:
 
     def close(self) -> None:
         """End the actor."""
-        ray = _ray()
+        ray = library()
         if self._actor is not None:
             ray.kill(self._actor)
             self._actor = None

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cloisonne.errors import OutputError, SceneError, spelled
+from cloisonne.eval.detection.agreement import check_judge
 from cloisonne.models.checkpoints.load_options import check_options, check_paths
 from cloisonne.models.model_spec import ModelSpec
+from cloisonne.pipelines.batches.agreement import agreement_text, write_agreement
 from cloisonne.pipelines.batches.dataset import write_dataset
+from cloisonne.pipelines.batches.layout_lists import listed
 from cloisonne.pipelines.batches.manifest import Line, Maker
 from cloisonne.pipelines.batches.output_folder import OutputFolder
 from cloisonne.pipelines.batches.pool import Pool
@@ -23,7 +26,7 @@ from cloisonne.pipelines.batches.process import COMMAND, WorkerProcess
 from cloisonne.pipelines.batches.progress import BatchProgress, Counter, duration
 from cloisonne.pipelines.batches.requests import Asked, Failure, Generated, ImageRequest, Worker
 from cloisonne.pipelines.output.report import dropped_warnings
-from cloisonne.scene.io.scene_list import ScenesLike, scene_list
+from cloisonne.scene.io.scene_list import ScenesLike
 from cloisonne.scene.values import brief, quoted
 
 FAILURES = "failures.jsonl"
@@ -43,6 +46,7 @@ class BatchReport:
         failed: Scenes that were not generated: name and sentence.
         seconds: Duration of the call.
         annotations: The COCO file; None unless it was asked for.
+        agreement: How many annotations a judge found, as in ``agreement.json``; None without a judge.
     """
 
     folder: Path
@@ -51,11 +55,13 @@ class BatchReport:
     failed: tuple[tuple[str, str], ...]
     seconds: float
     annotations: Path | None = None
+    agreement: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         present = f", {self.present:,} were there" if self.present else ""
         failed = f", {len(self.failed):,} scenes failed" if self.failed else ""
-        return f"{self.generated:,} images in {self.folder}{present}{failed}, {duration(self.seconds)}"
+        judged = "" if self.agreement is None else f"\n{agreement_text(self.agreement)}"
+        return f"{self.generated:,} images in {self.folder}{present}{failed}, {duration(self.seconds)}{judged}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,7 @@ class Settings:
     Attributes:
         workers, threads: at least 1.
         ray: address of a Ray cluster whose actors are the workers, or "local"; None for processes of this machine.
+        judge: who looks for the annotations of a data set; None for nobody.
         command: of the worker processes.
     """
 
@@ -73,11 +80,18 @@ class Settings:
     dataset: bool = False
     overwrite: bool = False
     ray: str | None = None
+    judge: str | None = None
     command: Sequence[str] = COMMAND
 
     def __post_init__(self) -> None:
         check_count("workers", self.workers)
         check_count("threads", self.threads)
+        if self.judge is not None:
+            if not self.dataset:
+                raise SceneError(
+                    f"{spelled('judge', '--judge')} looks for annotations; add {spelled('dataset=True', '--dataset')}."
+                )
+            check_judge(self.judge)
 
 
 def asked_of(
@@ -88,13 +102,13 @@ def asked_of(
     Raises SceneError, or OutputError where the folder is a file.
     """
     check_count("num_images", num_images)
-    listed = scene_list(scenes)
+    found = listed(scenes)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"The output {quoted(folder)} is a file; name a folder.")
     if not isinstance(scenes, Mapping) and folder.exists() and Path(scenes).is_dir() and folder.samefile(scenes):
         raise SceneError(f"The folder {quoted(folder)} holds the scenes; choose another one for the images.")
     given = {name: value for name, value in fields.items() if value is not None}
-    asked = Asked(scenes=listed, fields=given, num_images=num_images, model=None if model is None else model.source)
+    asked = Asked(scenes=found, fields=given, num_images=num_images, model=None if model is None else model.source)
     return asked, model or ModelSpec.of(_model_of(asked))
 
 
@@ -129,6 +143,8 @@ def run(
                 if on_image is not None:
                     on_image(event)
         annotations = write_dataset(folder) if settings.dataset else None
+        judge = settings.judge
+        agreement = None if judge is None else write_agreement(folder, judge, spec.device)
     return BatchReport(
         folder=folder,
         generated=counter.generated,
@@ -136,15 +152,17 @@ def run(
         failed=tuple(failed),
         seconds=time.monotonic() - began,
         annotations=annotations,
+        agreement=agreement,
     )
 
 
 def _workers(spec: ModelSpec, folder: Path, settings: Settings, num_images: int) -> list[Worker]:
     values, place = {"source": spec.source, **spec.to_dict()}, folder.absolute()
     if settings.ray is not None:
-        from cloisonne.pipelines.batches.ray_worker import RayWorker, connect
+        from cloisonne.pipelines.batches.ray_cluster import connect
+        from cloisonne.pipelines.batches.ray_worker import RayWorker
 
-        connect(settings.ray, workers=settings.workers, threads=settings.threads)
+        connect(settings.ray, cpus=settings.workers * settings.threads, label=spelled("ray=", "--ray"))
         count = range(max(min(settings.workers, num_images), 1))
         return [RayWorker(spec=values, folder=place, threads=settings.threads) for _ in count]
     return [

@@ -20,6 +20,11 @@ from cloisonne.scene.values import brief, quoted
 
 ANNOTATIONS = "annotations.json"
 """Name of the COCO file of a folder of images, which is no scene."""
+AGREEMENT = "agreement.json"
+"""Name of the summary of a judge, which is no scene either."""
+NO_SCENES = (ANNOTATIONS, AGREEMENT)
+LINES = (".jsonl", ".ndjson")
+"""Endings of files with a scene in each line."""
 MAX_NAME = 200
 """Longest name of a scene, in bytes of UTF-8."""
 _NAME = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+')
@@ -66,8 +71,8 @@ def scene_list(given: ScenesLike) -> SceneList:
         return _Folder(path)
     if not path.is_file():
         raise SceneError(f"There are no scenes at {quoted(path)}; {_FORMS}.")
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _Lines(path)
+    if path.suffix.lower() in LINES:
+        return LineList(path)
     if path.suffix.lower() == ".json":
         return _Coco(path)
     raise SceneError(f"{quoted(path)} is no list of scenes; {_FORMS}.")
@@ -93,14 +98,16 @@ def _read(name: str, read: Any) -> NamedScene | UnreadableScene:
 
 
 class _Folder:
-    """The JSON files of a folder, but its annotations, and its PNG files that carry a scene; in the order of names.
+    """The JSON files of a folder and its PNG files that carry a scene, in the order of names.
 
-    Other PNG files are images that scenes refer to.
+    Annotations and their agreement are no scenes, nor are other PNG files, images that scenes refer to.
     """
 
     def __init__(self, folder: Path) -> None:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".json", ".png"))
-        scenes = [path for path in files if path.suffix.lower() == ".json" and path.name != ANNOTATIONS]
+        scenes = [
+            path for path in files if path.suffix.lower() == ".json" and path.name not in (ANNOTATIONS, AGREEMENT)
+        ]
         names = {path.stem for path in scenes}
         scenes += [path for path in files if path.suffix.lower() == ".png" and path.stem not in names and _has(path)]
         if not scenes:
@@ -129,7 +136,7 @@ def _has(path: Path) -> bool:
         return False
 
 
-class _Lines:
+class LineList:
     """A JSONL file: each line is a scene's object with its ``name``; paths are relative to the file's folder."""
 
     def __init__(self, path: Path) -> None:
@@ -150,9 +157,10 @@ class _Lines:
 
     def __iter__(self) -> Iterator[NamedScene | UnreadableScene]:
         for number, line in self._lines():
-            yield _read(f"line {number}", lambda line=line: self._scene(line))
+            yield _read(f"line {number}", lambda line=line: self.scene(line))
 
-    def _scene(self, line: bytes) -> tuple[Any, Scene, tuple[str, ...]]:
+    def scene(self, line: bytes) -> tuple[Any, Scene, tuple[str, ...]]:
+        """The name, the scene and the warnings of a line. Raises SceneError."""
         data = wire.parse(line)
         if "name" not in data:
             raise SceneError('The scene has no name; add "name", by which its image is called.')

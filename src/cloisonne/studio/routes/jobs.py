@@ -48,7 +48,7 @@ async def events(request: Request, job: str) -> Response:
     """Server-sent events of a job: progress, and at its end done, failed or cancelled."""
     studio, client = studio_of(request), client_of(request)
     record = await studio.job(checked_id("job", job))
-    channel = studio.ledger.channels.get(job)
+    channel = await studio.ledger.channel(job)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     if channel is None:
         record = await studio.job(job)  # it may have ended since
@@ -75,10 +75,10 @@ async def events(request: Request, job: str) -> Response:
 @router.get("/{job}/preview")
 async def preview(request: Request, job: str) -> Response:
     """The newest preview of a running job, as WebP."""
-    channel = studio_of(request).ledger.channels.get(checked_id("job", job))
-    if channel is None or channel.preview is None:
+    found = await studio_of(request).ledger.preview(checked_id("job", job))
+    if found is None:
         raise missing("preview of the job", job)
-    return Response(channel.preview, media_type="image/webp")
+    return Response(found, media_type="image/webp")
 
 
 @router.post("/{job}/again", status_code=202)

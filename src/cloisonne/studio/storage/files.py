@@ -1,6 +1,7 @@
 """Picture files of a data folder. Their names are ids that the server made; they appear once they are complete."""
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Set
@@ -54,14 +55,17 @@ class PictureFiles:
         """Delete a picture's file, if there is one."""
         self.path(picture).unlink(missing_ok=True)
 
-    def delete_except(self, pictures: Set[str]) -> None:
-        """Delete the files of interrupted writes: all but those of these ids."""
+    def delete_except(self, pictures: Set[str], before: float = math.inf) -> None:
+        """Delete the files of interrupted writes: all but those of these ids, and those changed since ``before``."""
         for folder in os.scandir(self._folder):
             if not folder.is_dir(follow_symlinks=False):
                 continue
             for file in os.scandir(folder.path):
-                if Path(file.name).stem not in pictures or not file.name.endswith(".png"):
-                    os.unlink(file.path)
+                if Path(file.name).stem in pictures and file.name.endswith(".png"):
+                    continue
+                with suppress(FileNotFoundError):  # renamed or deleted meanwhile
+                    if file.stat().st_mtime <= before:
+                        os.unlink(file.path)
 
 
 def described(png: bytes) -> dict[str, int | str | float]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloisonne.errors import OutputError
-from cloisonne.pipelines.batches.lock import locked
 from cloisonne.studio.refusals import StorageFull
 from cloisonne.studio.storage.files import PictureFiles
 from cloisonne.studio.storage.ids import new_id
+from cloisonne.studio.storage.locks import locked
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL: tuple[Status, ...] = ("done", "failed", "cancelled")
@@ -81,17 +81,17 @@ class Job:
 
 
 class Store:
-    """The jobs and pictures of a data folder, which one server at a time may use."""
+    """The jobs and pictures of a data folder, which one server at a time may use.
+
+    ``storage/shared.py`` has one for several servers.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open or create the folder. Raises OutputError where it cannot be written, or another server uses it."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.files = PictureFiles(folder / "pictures")
-            self._lock = locked(
-                folder,
-                f'Another server uses the data folder "{folder}"; stop that one, or choose another folder with --data.',
-            )
+            self._lock = self._hold(folder / "lock.sqlite")
             self._db = sqlite3.connect(folder / "studio.sqlite", isolation_level=None, check_same_thread=False)
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -103,10 +103,19 @@ class Store:
                 raise
             raise OutputError(f'The data folder "{folder}" cannot be used ({error}); choose another one.') from None
 
+    @staticmethod
+    def _hold(path: Path) -> sqlite3.Connection:
+        """The lock of the folder, held until this process ends. Raises OutputError."""
+        return locked(path, "BEGIN EXCLUSIVE")
+
+    def _is_own(self, job: str) -> bool:
+        """Whether this server draws a running job."""
+        return True
+
     def close(self) -> None:
         """Close the files."""
         self._db.close()
-        self._lock.release()
+        self._lock.close()
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
@@ -169,12 +178,14 @@ class Store:
     def fail(self, job: str, status: Status, error: Mapping[str, Any] | None) -> bool:
         """Mark a queued or running job as failed or cancelled; False if it is finished."""
         with self._change() as db:
+            if status == "failed" and not self._is_own(job):
+                return False
             return bool(self._finish(db, "id = ? AND status IN ('queued', 'running')", (job,), status, error))
 
     def complete(self, job: str, report: Mapping[str, Any], pictures: Sequence[Picture]) -> bool:
         """Mark a running job as done, together with its pictures, whose files exist; False if it is not running."""
         with self._change() as db:
-            if not self._finish(db, "id = ? AND status = 'running'", (job,), "done", None):
+            if not self._is_own(job) or not self._finish(db, "id = ? AND status = 'running'", (job,), "done", None):
                 return False
             db.execute("UPDATE jobs SET report = ? WHERE id = ?", (json.dumps(report), job))
             for picture in pictures:
@@ -236,9 +247,9 @@ class Store:
 
     def erase_picture(self, picture: str) -> bool:
         """Delete a picture; False if a job that waits or runs needs it."""
-        if self._is_needed(picture):
-            return False
         with self._change() as db:
+            if self._is_needed(picture):
+                return False
             db.execute("DELETE FROM pictures WHERE id = ?", (picture,))
         self.files.delete(picture)
         return True
