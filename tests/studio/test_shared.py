@@ -1,7 +1,6 @@
 """Servers that share a data folder: no job is lost or drawn twice, and each answers for all. Without Ray."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 def kill(store: SharedStore) -> None:
     """What remains of a server's store after ``kill -9``: the system closes its files, and nothing else is done."""
-    os.close(store._membership._lock._file)
+    store._membership._lock.close()
     store._db.close()
     store._live.close()
     store._lock.close()

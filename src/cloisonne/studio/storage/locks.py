@@ -1,11 +1,10 @@
 """Locks of a data folder, which end with the process that has them, however it ends."""
 
-import shutil
 import sqlite3
 from pathlib import Path
 
 from cloisonne.errors import OutputError
-from cloisonne.pipelines.batches.lock import FolderLock
+from cloisonne.studio.storage.ids import is_id
 
 
 def locked(path: Path, *statements: str) -> sqlite3.Connection:
@@ -22,35 +21,37 @@ def locked(path: Path, *statements: str) -> sqlite3.Connection:
     return lock
 
 
+LOCK = ("PRAGMA journal_mode = MEMORY", "BEGIN EXCLUSIVE")
+"""Without a second file."""
+
+
 class Membership:
-    """A server of a shared data folder: a folder with a lock of its own. Raises OSError where it cannot be made.
+    """A server of a shared data folder: a file with a lock of its own. Raises OSError where it cannot be made.
 
     Servers are added and looked at in transactions of the database, so never both at the same time.
     """
 
     def __init__(self, servers: Path, name: str) -> None:
         self._servers = servers
+        servers.mkdir(mode=0o700, exist_ok=True)
         self._own = servers / name
-        self._own.mkdir(parents=True, mode=0o700)
-        self._lock = FolderLock(self._own)
+        self._lock = locked(self._own, *LOCK)
 
     def alive(self) -> set[str]:
-        """Names of the servers whose processes run, this one among them; folders of the others are deleted."""
+        """Names of the servers whose processes run, this one among them; files of the others are deleted."""
         found = {self._own.name}
-        for folder in self._servers.iterdir():
-            if folder == self._own:
+        for file in self._servers.iterdir():
+            if file == self._own or not is_id(file.name):
                 continue
             try:
-                FolderLock(folder).release()
+                locked(file, *LOCK).close()
             except OutputError:
-                found.add(folder.name)
-            except FileNotFoundError:  # it has just ended
-                continue
+                found.add(file.name)
             else:
-                shutil.rmtree(folder, ignore_errors=True)
+                file.unlink(missing_ok=True)
         return found
 
     def end(self) -> None:
         """Leave the folder to the others."""
-        shutil.rmtree(self._own, ignore_errors=True)
-        self._lock.release()
+        self._own.unlink(missing_ok=True)
+        self._lock.close()
