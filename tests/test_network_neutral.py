@@ -26,6 +26,7 @@ ALLOWED = {
     ("methods/references.py", "8"): "the longest side of a reference in shorter ones",
     ("pipelines/batch.py", "8"): "the most scenes of a batch",
     ("pipelines/batches/pool.py", "8"): "the most scenes of a batch",
+    ("pipelines/batches/layoutsam.py", "4"): "numbers of a box",
     ("pipelines/output/contact_sheet.py", "8"): "pixels between the images of a sheet",
     ("pipelines/mask_warnings.py", "4"): "pixels of a speck",
     ("pipelines/mask_warnings.py", "8"): "OpenCV's neighbours of a pixel",

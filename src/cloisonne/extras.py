@@ -11,11 +11,14 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
         "starlette": "starlette",
         "uvicorn": "uvicorn",
         "h11": "h11",
+        "itsdangerous": "itsdangerous",
         "python_multipart": "python-multipart",
         "platformdirs": "platformdirs",
     },
     "train": {"peft": "peft", "tokenizers": "tokenizers"},
     "eval": {"sklearn": "scikit-learn", "scipy": "scipy", "yaml": "pyyaml"},
+    "gguf": {"gguf": "gguf"},
+    "psd": {"psd_tools": "psd-tools"},
     "ray": {"ray": "ray"},
 }
 """By extra: the modules that it brings, and the package of each."""
