@@ -57,7 +57,7 @@ def test_floors_of_dependencies(name: str) -> None:
 def test_the_server_needs_few_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {re.split(r"[>=<\[]", text)[0] for text in project["optional-dependencies"]["studio"]}
-    assert names == {"fastapi", "starlette", "python-multipart", "uvicorn", "h11", "platformdirs"}
+    assert names == {"fastapi", "starlette", "python-multipart", "uvicorn", "h11", "itsdangerous", "platformdirs"}
 
 
 def test_every_route_has_a_call_in_the_docs(tmp_path: Path) -> None:
