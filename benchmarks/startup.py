@@ -19,7 +19,7 @@ from statistics import median
 
 SCENE = {"caption": "on a beach", "seed": 3, "regions": [{"box": [0.5, 0.5, 0.95, 0.95], "phrase": "a cat"}]}
 PROCESSES = {
-    "cloisonne generate": "from cloisonne.cli.main import main; main()",
+    "cloisonne generate": "from cloisonne.cli.main import start; start()",
     "without deferring": "from cloisonne.cli.main import app; app()",
 }
 PARTS = """

@@ -1,6 +1,6 @@
 """``python -m cloisonne`` is the command ``cloisonne``."""
 
-from cloisonne.cli.main import main
+from cloisonne.cli.main import start
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -24,7 +24,7 @@ import cloisonne.cli.main, cloisonne.scene
 def run(arguments):
     sys.argv = ["cloisonne", *arguments.split()]
     try:
-        cloisonne.cli.main.main()
+        cloisonne.cli.main.start()
         return 0
     except SystemExit as stop:
         return stop.code or 0

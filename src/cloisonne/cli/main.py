@@ -198,10 +198,15 @@ def _options(
     ctx.with_resource(on_command_line())
 
 
+def start() -> None:
+    """The program: :func:`main`, with imports deferred for the rest of this process."""
+    defer()
+    main()
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0, 1 for a failed or cancelled run, 2 for a refused request."""
     wait_passively()
-    defer()
     try:
         app()
     except CloisonneError as error:
