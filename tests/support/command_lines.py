@@ -23,7 +23,8 @@ def understood(words: list[str]) -> dict[str, Any]:
 
 def blocks(path: Path, language: str) -> list[str]:
     """The blocks of a page in a language, "" for those without."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    found = re.findall(r"^```(.*?)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
+    return [block for own, block in found if own == language]
 
 
 def command_lines(path: Path) -> list[str]:
