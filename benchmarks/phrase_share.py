@@ -11,67 +11,19 @@ checkpoint, choose the one with such a share, as the region_boost of the scene.
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from cloisonne.core.plan import AttentionEdit, Call, Conditioning, Site
-from cloisonne.core.predict import predict
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.pipelines.attention_maps.phrase_boost import mean_share, phrase_odds
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene import Scene
-
-
-class PhraseShare(AttentionEdit):
-    """Reads the attention to boosted tokens inside their regions; changes nothing.
-
-    spans: tokens ``start .. stop`` and mask [H, W] of each phrase. shares: one number for each phrase and layer.
-    """
-
-    def __init__(self, spans: Sequence[tuple[int, int, Tensor]]) -> None:
-        self.spans = tuple(spans)
-        self.shares: list[float] = []
-
-    def touches(self, site: Site, call: Call) -> bool:
-        return site.cross
-
-    def wants_probs(self, site: Site, call: Call) -> bool:
-        return True
-
-    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
-        row = next(place for place, one in enumerate(call.rows) if one.branch == "cond")
-        for start, stop, mask in self.spans:
-            inside = F.adaptive_avg_pool2d(mask[None], site.grid).flatten() > 0.99 * mask.max()
-            if inside.any():
-                self.shares.append(float(p[row, :, inside, start:stop].sum(-1).mean()))
-        return p
-
-    def in_scene(self, scene: str) -> "PhraseShare":
-        return self
 
 
 def phrase_share(scene: Scene, model: Model, boost: float) -> float:
     """The mean share of attention, in [0, 1], that phrases have inside their regions at the first step."""
     prepared = prepare(scene.replace(method="bounded", region_boost=boost), model)
-    conditioning = prepared.compiled.plan.views[0].branches["cond"]
-    assert isinstance(conditioning, Conditioning)
-    spans, at = [], 0
-    for piece in conditioning.tokens:
-        for start, stop, _ in piece.counts:
-            assert piece.mask is not None
-            spans.append((at + start, at + stop, piece.mask))
-        at += len(piece.value)
-    reader = PhraseShare(spans)
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(1, model.vae.channels, *prepared.grid, generator=generator).to(model.device)
-    with torch.no_grad():
-        predict(replace(prepared.compiled.plan, edits=(reader,)), z, prepared.steps[0])
-    return sum(reader.shares) / len(reader.shares)
+    return mean_share(phrase_odds(prepared.compiled.plan, prepared.steps, model), 1.0)
 
 
 def main() -> None:
