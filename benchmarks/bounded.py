@@ -2,7 +2,8 @@
 
     python benchmarks/bounded.py -o out --row bounded --row words --limit 163
     python benchmarks/bounded.py -o out --row boost=300 --row boost=auto --row place_words=1 --limit 50
-    python benchmarks/bounded.py -o out --row guidance=1.6 --row nudge=.03 --row passes=2 --row passes=2,check=own
+    python benchmarks/bounded.py -o out --row guidance=1.6 --row layout_guidance=.01 --row noise=arranged
+    python benchmarks/bounded.py -o out --row bounded --row passes=2 --row passes=2,check=own
     python benchmarks/bounded.py --sheet docs/images/regions-by-method.png
 
 A row is a method, or settings of bounded that differ from its own:
@@ -11,9 +12,13 @@ boost        how many times a token of a phrase counts, or auto
 repeats      how often the phrase stands in its text
 place_words  1: place words before the phrase
 guidance     guidance within regions, relative to the scene's
-nudge        the latents take a step down the gradient of the attention that regions' phrases lack, before each of the
-             first half of the steps (BoxDiff, arXiv 2307.10816; layout guidance, 2304.03373): its length relative to
-             that of the latents
+layout_guidance  as of scenes
+share        the phrase's share of the attention of each head and pixel of its region, in place of a boost
+heads        the fraction of the heads, those that attend to the phrase most, in which phrases are boosted
+layers       fine or coarse: phrases are boosted in attention layers of at least, or of less than, half of the canvas'
+             resolution only
+noise        arranged: for each region, the part of the initial noise in which the phrase gets the most attention is
+             swapped into its box (arXiv 2305.03382)
 passes       2: regions whose object is missing are painted anew by another seed, the rest kept
 check        who says what is missing: judge, which also measures, so an upper bound; or own, the network: whether the
              phrase explains the noised region better than the caption alone (diffusion classifier, 2303.16203)
@@ -36,9 +41,9 @@ from torch import Tensor
 
 from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.core.guidance import Single
+from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Call, Plan, Site, Step
 from cloisonne.core.predict import predict
-from cloisonne.core.samplers import Ddim, Sampler
 from cloisonne.eval.benchmark import evaluate_layouts
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.layouts import CANVAS, Layout, layouts
@@ -73,14 +78,26 @@ class Variant:
     repeats: int = REPEATS
     place_words: bool = False
     guidance: float = 1.0
-    nudge: float = 0.0
+    layout_guidance: float = 0.0
+    share: float = 0.0
+    heads: float = 1.0
+    layers: str = "all"
+    noise: str = "drawn"
     passes: int = 1
     check: str = "judge"
 
     @classmethod
     def parse(cls, text: str) -> "Variant":
         """From "name=value,name=value". Raises ValueError for an unknown name or value."""
-        kinds = {"repeats": int, "passes": int, "place_words": lambda v: bool(int(v)), "check": str, "boost": _boost}
+        kinds = {
+            "repeats": int,
+            "passes": int,
+            "place_words": lambda v: bool(int(v)),
+            "check": str,
+            "boost": _boost,
+            "layers": str,
+            "noise": str,
+        }
         given = dict(part.split("=") for part in text.split(","))
         if unknown := set(given) - {field.name for field in fields(cls)}:
             raise ValueError(f"A row has no {', '.join(sorted(unknown))}.")
@@ -91,10 +108,10 @@ class Variant:
 
         def once(scene: Scene, seed: int) -> np.ndarray:
             METHODS["bounded"] = Bounded(repeats=self.repeats, place_words=self.place_words)
-            changed = scene.replace(method="bounded", region_boost=self.boost)
+            changed = scene.replace(method="bounded", region_boost=self.boost, layout_guidance=self.layout_guidance)
             if self.guidance != 1:
                 changed = changed.replace(regions=[r.replace(guidance=self.guidance) for r in changed.regions])
-            return np.asarray(generate(changed, model, seed=seed, **self._options(changed, model)).image)
+            return np.asarray(generate(changed, model, seed=seed, **self._options(changed, model, seed)).image)
 
         def checked(scene: Scene, seed: int) -> np.ndarray:
             image = once(scene, seed)
@@ -115,73 +132,120 @@ class Variant:
         wanted = next(layout.regions for layout in layouts() if layout.scene().regions == scene.regions)
         return [not found.found for found in measure(image, wanted, judge).regions]
 
-    def _options(self, scene: Scene, model: Model) -> dict[str, Any]:
-        if not self.nudge:
-            return {}
-        reader = LackOfAttention()
-        return {"solver": Nudged(reader, self.nudge), "readers": (reader,)}
+    def _options(self, scene: Scene, model: Model, seed: int) -> dict[str, Any]:
+        options: dict[str, Any] = {"latents": arranged(scene, model, seed)} if self.noise == "arranged" else {}
+        if self.share or self.heads != 1 or self.layers != "all":
+            options["readers"] = (Shares(self.share, self.heads, self.layers, model.native.height // model.vae.factor),)
+        return options
 
 
 def _boost(value: str) -> float | str:
     return value if value == "auto" else float(value)
 
 
-class LackOfAttention(AttentionEdit):
-    """Reads the attention that boosted tokens lack in their sequences' pixels, with its gradient; changes nothing.
+@dataclass(frozen=True)
+class Shares(AttentionEdit):
+    """Changes how much of the attention boosted tokens get, by layer, head and pixel. The fields are those of a row."""
 
-    lacks: one number for each layer, while gradients are recorded: the mean square of 1 less the share.
-    """
-
-    def __init__(self) -> None:
-        self.lacks: list[Tensor] = []
+    share: float
+    heads: float
+    layers: str
+    side: int
 
     def touches(self, site: Site, call: Call) -> bool:
-        return site.cross and torch.is_grad_enabled()
+        return site.cross
 
     def wants_probs(self, site: Site, call: Call) -> bool:
         return True
 
     def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
-        shares = call.texts.shares(site.grid)
-        for number, (text, (begin, _)) in enumerate(zip(call.texts.texts, call.texts.spans(), strict=True)):
-            inside = shares[number] > 0.99
-            if text.counts and inside.any() and call.rows[text.row].branch == "cond":
-                start, stop = text.counts[0][0], text.counts[-1][1]
-                share = p[text.row, :, inside, begin + start : begin + stop].sum(-1)
-                self.lacks.append(((1 - share) ** 2).mean())
+        p = p.clone()
+        fine = 2 * site.grid[0] >= self.side
+        boosted = self.layers == "all" or fine == (self.layers == "fine")
+        for text, (begin, end) in zip(call.texts.texts, call.texts.spans(), strict=True):
+            if text.counts:
+                own = p[text.row, :, :, begin:end]
+                p[text.row, :, :, begin:end] = self._shared(own, text.counts, boosted)
         return p
 
-    def in_scene(self, scene: str) -> "LackOfAttention":
+    def _shared(self, own: Tensor, counts: Sequence[tuple[int, int, float]], boosted: bool) -> Tensor:
+        """The same probabilities [heads, Q, N], which add up to the same, with another share of the phrase."""
+        times = torch.ones(own.shape[-1])
+        for start, stop, count in counts:
+            times[start:stop] = count
+        phrase = times > 1
+        whole = own.sum(-1, keepdim=True)
+        plain = own / times
+        if not boosted:
+            return plain * whole / plain.sum(-1, keepdim=True).clamp_min(1e-20)
+        if self.heads < 1:
+            odds = (plain[..., phrase].sum(-1) / plain.sum(-1).clamp_min(1e-20)).mean(-1)
+            least = odds.quantile(1 - self.heads)
+            unboosted = plain * whole / plain.sum(-1, keepdim=True).clamp_min(1e-20)
+            return torch.where((odds >= least)[:, None, None], own, unboosted)
+        if self.share:
+            inside = own[..., phrase].sum(-1, keepdim=True).clamp_min(1e-20)
+            outside = own[..., ~phrase].sum(-1, keepdim=True).clamp_min(1e-20)
+            return own * torch.where(phrase, self.share * whole / inside, (1 - self.share) * whole / outside)
+        return own
+
+    def in_scene(self, scene: str) -> "Shares":
         return self
 
 
-@dataclass(frozen=True, eq=False)
-class Nudged(Sampler[None]):
-    """DDIM whose latents step down the gradient of ``reader`` before each of the first half of the steps.
+def arranged(scene: Scene, model: Model, seed: int) -> Tensor:
+    """[1, C, H, W]: the noise of a seed, whose parts are swapped so that phrases attend where their regions are."""
+    prepared = prepare(scene.replace(width=CANVAS, height=CANVAS), model)
+    height, width = prepared.grid
+    z = Noise([Seed(seed, prepared.compiled.seeds)], (model.vae.channels, height, width), model.device)()[0]
+    for region in scene.regions:
+        whole = scene.replace(regions=[region.replace(box=(0, 0, 1, 1))], width=CANVAS, height=CANVAS, region_boost=2.0)
+        reader = PhraseMap((height, width))
+        step = prepared.steps[0]
+        with torch.no_grad():
+            _single(prepare(whole, model).compiled.plan + Plan(edits=(reader,)), step.s * z[None], step)
+        attention = torch.stack(reader.maps).mean(0)
+        left, top, right, bottom = (round(v * side) for v, side in zip(region.box, (width, height) * 2, strict=True))
+        high, wide = max(bottom - top, 1), max(right - left, 1)
+        sums = torch.nn.functional.avg_pool2d(attention[None, None], (high, wide), stride=1)[0, 0]
+        row, column = divmod(int(sums.argmax()), sums.shape[1])
+        places = torch.arange(height * width).view(height, width)
+        target = places[top : top + high, left : left + wide].flatten().tolist()
+        source = places[row : row + high, column : column + wide].flatten().tolist()
+        order = list(range(height * width))
+        for a, b in zip(target, source, strict=True):
+            order[a] = b
+        freed = [p for p in source if p not in set(target)]
+        given = [p for p in target if p not in set(source)]
+        for a, b in zip(freed, given, strict=True):
+            order[a] = b
+        z = z.flatten(1)[:, order].view_as(z)
+    return z[None]
 
-    length: of the step, relative to that of the latents.
-    """
 
-    reader: LackOfAttention
-    length: float
-    ends_clean: bool = False
+class PhraseMap(AttentionEdit):
+    """Reads the attention to boosted tokens, [H, W] of a grid for each layer; changes nothing."""
 
-    def init(self, z: Tensor) -> None:
-        return None
+    def __init__(self, grid: tuple[int, int]) -> None:
+        self.grid = grid
+        self.maps: list[Tensor] = []
 
-    def step(
-        self, denoise: Any, z: Tensor, step: Step, state: None, noise: Callable[[], Tensor]
-    ) -> tuple[Tensor, None]:
-        if step.progress < 0.5:
-            self.reader.lacks.clear()
-            with torch.enable_grad():
-                leaf = z.detach().requires_grad_()
-                denoise(leaf, step)
-                lack = torch.stack(self.reader.lacks).mean() if self.reader.lacks else None
-                gradient = torch.zeros_like(z) if lack is None else torch.autograd.grad(lack, leaf)[0]
-            self.reader.lacks.clear()
-            z = z - self.length * z.norm() * gradient / gradient.norm().clamp_min(1e-12)
-        return Ddim().step(denoise, z, step, None, noise)
+    def touches(self, site: Site, call: Call) -> bool:
+        return site.cross
+
+    def wants_probs(self, site: Site, call: Call) -> bool:
+        return True
+
+    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
+        for text, (begin, _) in zip(call.texts.texts, call.texts.spans(), strict=True):
+            if text.counts:
+                spans = [p[text.row, :, :, begin + start : begin + stop].sum(-1) for start, stop, _ in text.counts]
+                share = torch.stack(spans).sum(0).mean(0).view(1, 1, *site.grid)
+                self.maps.append(torch.nn.functional.interpolate(share, self.grid, mode="bilinear")[0, 0])
+        return p
+
+    def in_scene(self, scene: str) -> "PhraseMap":
+        return self
 
 
 def margins(image: np.ndarray, scene: Scene, model: Model) -> list[float]:

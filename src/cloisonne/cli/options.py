@@ -195,6 +195,13 @@ class Drawing:
             "attention; methods bounded and bounded-words. Default: 1000."
         ),
     ] = None
+    layout_guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="Move the latents towards attention of phrases in their regions before each step of the first half, "
+            "by this fraction of their length, such as 0.01; methods bounded and bounded-words. Default: 0."
+        ),
+    ] = None
     isolate: Annotated[
         float | None,
         typer.Option(

@@ -66,6 +66,8 @@ def sample(
 
     state = sampler.init(z)
     for step in steps:
+        for update in pruned.updates:
+            z = update(pruned, z, step, run)
         z, state = sampler.step(denoise, z, step, state, noise)
         check_finite(z, step)
         on_step(step, z, last)

@@ -129,7 +129,9 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
     decoder = model.vae.cost(passes_of_image[-1].grid)
     keys = [[(one.net, one.canvas, one.outer, tokens) for tokens in _row_tokens(one, model)] for one in forwards]
     costs = {key: _cost(*key, model) for key in dict.fromkeys(key for rows in keys for key in rows)}
-    flops = sum(costs[key].flops for rows in keys for key in rows) + decoder.flops
+    times = [3 if one.backward else 1 for one in forwards]
+    own = sum(times[at] * costs[key].flops for at, rows in enumerate(keys) for key in rows)
+    flops = own + decoder.flops
     numbers = model.parameters + max([decoder.numbers, *(sum(costs[key].numbers for key in rows) for rows in keys)])
     cpu, threads = model.device.type == "cpu", torch.get_num_threads()
     return Explanation(
@@ -193,7 +195,7 @@ class Forward(NamedTuple):
     """One forward pass: its network, its canvas (H, W) of latent pixels, and its batch rows.
 
     outer: whether it reuses deep features, so that only its outer layers run. tokens: the conditioning tokens of each
-    row, where these are known.
+    row, where these are known. backward: whether a backward pass follows, which costs twice as much.
     """
 
     net: Net | ResidualNet
@@ -201,6 +203,7 @@ class Forward(NamedTuple):
     rows: int
     outer: bool = False
     tokens: tuple[int, ...] = ()
+    backward: bool = False
 
 
 def _row_tokens(one: Forward, model: Model) -> tuple[int, ...]:
@@ -228,21 +231,27 @@ def _sampling_forwards(prepared: Prepared) -> list[Forward]:
     schedule = EXACT if prepared.compiled.plan.edits else SCHEDULES[prepared.scene.speed]
     caches = FeatureCaches()
 
-    def count(z: Tensor, step: Step) -> Tensor:
-        for asks in passes(_active(prepared, step), step, per_scene=True):
+    def count_views(views: Sequence[View], step: Step, *, backward: bool = False) -> None:
+        for asks in passes(views, step, per_scene=True):
             height, width = asks[0].view.weight.shape
             tokens = tuple(_conditioning_tokens(ask.branch, prepared) for ask in asks)
-            outer = _reuses(asks, step, schedule, caches)
-            found.append(Forward(asks[0].view.net, (height, width), len(asks), outer, tokens))
+            outer = not backward and _reuses(asks, step, schedule, caches)
+            found.append(Forward(asks[0].view.net, (height, width), len(asks), outer, tokens, backward))
             requests = [ask.branch.controlnets if isinstance(ask.branch, Conditioning) else () for ask in asks]
             found.extend(
-                Forward(batch[0].request.net, (height, width), len(batch)) for batch in control_batches(requests)
+                Forward(batch[0].request.net, (height, width), len(batch), backward=backward)
+                for batch in control_batches(requests)
             )
+
+    def count(z: Tensor, step: Step) -> Tensor:
+        count_views(_active(prepared, step), step)
         return z
 
-    z = torch.zeros(1, 1, 1, 1)
+    z, plan = torch.zeros(1, 1, 1, 1), prepared.compiled.plan
     state = prepared.sampler.init(z)
     for step in prepared.steps:
+        for update in plan.updates:
+            count_views(update.views(plan, step), step, backward=True)
         z, state = prepared.sampler.step(count, z, step, state, lambda: torch.zeros(1, 1, 1, 1))
     return found
 

@@ -37,6 +37,7 @@ class DrawingFields(TypedDict, total=False):
     eta: float | None
     method: MethodName | None
     region_boost: float | Literal["auto"] | None
+    layout_guidance: float | None
     isolate: float | None
     blocks: int | None
     overlap: Overlap | None

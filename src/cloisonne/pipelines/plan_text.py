@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cloisonne.core.attention.edits import ShareFeatures, ShareSelf, ShareWords
 from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.layout_guidance import LayoutGuidance
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.guidance import Cfg, Single
 from cloisonne.core.plan import Branch, Conditioning, Guidance, Plan, Step, Tokens, View
@@ -21,7 +22,7 @@ BRANCHES = {"cond": "conditional", "null": "unconditional"}
 def plan_text(plan: Plan, model: Model, steps: Sequence[Step]) -> str:
     """One line for each view, with an indented line for each of its branches; then what joins the views."""
     lines = [line for view in plan.views for line in _view_lines(view, model, steps)]
-    return "\n".join([*lines, *(_shared(part, steps) for part in (*plan.edits, *plan.refines))])
+    return "\n".join([*lines, *(_shared(part, steps) for part in (*plan.edits, *plan.refines, *plan.updates))])
 
 
 def counted(number: int, noun: str) -> str:
@@ -121,7 +122,9 @@ def _place(where: Tensor | None) -> str:
 
 
 def _shared(part: Any, steps: Sequence[Step]) -> str:
-    """An attention edit or a refine in one line."""
+    """An attention edit, a refine or an update in one line."""
+    if isinstance(part, LayoutGuidance):
+        return f"layout guidance of {part.length:g}: {_when(part.when, steps)}, a forward and a backward pass each"
     if isinstance(part, ShareSelf):
         return f'self-attention of canvas "{part.target}" from canvas "{part.source}": {_when(part.when, steps)}'
     if isinstance(part, ShareFeatures):

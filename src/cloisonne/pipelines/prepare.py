@@ -25,6 +25,7 @@ from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.denoiser import ReusesFeatures
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
+from cloisonne.pipelines.attention_maps.layout_guidance import guided_layout
 from cloisonne.pipelines.attention_maps.phrase_boost import PROBE, boost_for, boosts, phrase_odds
 from cloisonne.pipelines.colour_warnings import colour_warnings
 from cloisonne.pipelines.control_warnings import control_warnings
@@ -145,6 +146,7 @@ def prepare(
         compiled = compile_windows(METHODS[resolved.method], boxes, context, resolved)
     else:
         compiled = compile(METHODS[resolved.method], placed, ctx)
+    compiled = guided_layout(compiled, resolved, model)
     found = (*_warnings(resolved, model, edit), *_speed_warnings(resolved, model, compiled))
     warnings = (*model.warnings, *understood.warnings, *compiled.warnings, *found)
     return Prepared(

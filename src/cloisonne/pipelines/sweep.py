@@ -32,6 +32,7 @@ SCENE_OPTIONS = (
     "eta",
     "method",
     "region_boost",
+    "layout_guidance",
     "isolate",
     "blocks",
     "speed",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cloisonne.core.plan import Site, Stage
+from cloisonne.core.attention.call import Site, Stage
 
 STAGES: dict[str, Stage] = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from cloisonne.core.attention.layout_guidance import is_boosted
 from cloisonne.core.guidance import Single
-from cloisonne.core.plan import AttentionEdit, Call, Conditioning, Plan, Site, Step, View
+from cloisonne.core.plan import AttentionEdit, Call, Plan, Site, Step
 from cloisonne.core.predict import predict
 from cloisonne.core.run import Run
 from cloisonne.errors import CapabilityError
@@ -62,7 +63,7 @@ def phrase_odds(plan: Plan, steps: Sequence[Step], model: Model) -> Tensor:
     plan: of a scene with the boost ``PROBE``. Empty where no phrase is boosted. Raises CapabilityError where the
     network has no cross-attention.
     """
-    views = [view for view in plan.views if _boosted(view)]
+    views = [view for view in plan.views if is_boosted(view)]
     found = next(((view, step) for view in views for step in steps if step in view.when), None)
     if found is None:
         return torch.zeros(0)
@@ -100,9 +101,4 @@ def boost_for(odds: Tensor, share: float = SHARE) -> float:
 
 def boosts(plan: Plan) -> bool:
     """Whether any phrase of a plan is boosted."""
-    return any(map(_boosted, plan.views))
-
-
-def _boosted(view: View) -> bool:
-    branch = view.branches.get("cond")
-    return isinstance(branch, Conditioning) and any(piece.counts for piece in branch.tokens)
+    return any(map(is_boosted, plan.views))
