@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from cloisonne.eval.layouts import Wanted
-from cloisonne.eval.pairs import MARGIN, SIZE, TASKS, Pair, covered, pair, pixels
+from cloisonne.eval.pairs import MARGIN, NEAR, SIZE, TASKS, Pair, at_risk, covered, pair, pair_at_risk, pixels
 from cloisonne.scene.before_after import halves
 from cloisonne.world.glyphs import CORE
 from cloisonne.world.picture import BACKGROUNDS, is_held_out
@@ -69,6 +69,26 @@ def test_no_class_is_seen_twice_and_all_have_names() -> None:
         assert set(chars) <= core
     names = {one.phrase for item in ITEMS for one in objects(item)}
     assert all(name.startswith("an " if name.split()[1][0] in "aeiou" else "a ") for name in names)
+
+
+def test_pairs_at_risk_have_a_neighbour_of_the_edits_colour() -> None:
+    for index in range(12):
+        item = pair_at_risk(index)
+        assert item.task == TASKS[index % 4]
+        assert not (item.before != item.after).any(-1)[~item.mask].any()
+        colours = {one.colour for edit in item.edits for one in (edit.before, edit.after) if one}
+        for wanted in at_risk(item):
+            assert wanted in item.unchanged.values()
+            assert wanted.colour in colours - {None}
+            # Grown by the distance, the box meets that of an edit.
+            x0, y0, x1, y1 = wanted.box
+            grown = (x0 - NEAR, y0 - NEAR, x1 + NEAR, y1 + NEAR)
+            assert any(
+                grown[0] <= e.box[2] and e.box[0] <= grown[2] and grown[1] <= e.box[3] and e.box[1] <= grown[3]
+                for e in item.edits
+            )
+        assert at_risk(item)
+    assert sum(bool(at_risk(item)) for item in ITEMS) < len(ITEMS) // 8
 
 
 def test_all_compositions_are_in_the_training_data() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cloisonne.bench.rows import Preset, preset_rows
 from cloisonne.errors import SceneError
 from cloisonne.eval.control_cases import Use
-from cloisonne.eval.pairs import TASKS
+from cloisonne.eval.pairs import PAIRS, TASKS
 from cloisonne.eval.row_names import CAPTION_ALONE, CEILINGS, COPY, COPY_REFERENCE, COPY_SOURCE, METHODS, MODES
 from cloisonne.models.checkpoints.sources import check_path
 from cloisonne.pipelines.editing.settings import editing_of
@@ -98,10 +98,12 @@ def exemplar_row(text: str) -> tuple[str, str, dict[str, float]]:
     return name, folder, {"similarity": float(similarity)} if similarity else {}
 
 
-def check_edits(rows: Sequence[str] | None, tasks: Sequence[str] | None, mode: str) -> None:
-    """Raise SceneError for an unknown task, mode or row."""
+def check_edits(rows: Sequence[str] | None, tasks: Sequence[str] | None, pairs: str, mode: str) -> None:
+    """Raise SceneError for an unknown task, list of pairs, mode or row."""
     if unknown := [task for task in tasks or () if task not in TASKS]:
         raise SceneError(f'There is no task "{unknown[0]}"; choose from {", ".join(TASKS)}.')
+    if pairs not in PAIRS:
+        raise SceneError(f'There is no list of pairs "{pairs}"; choose one of {", ".join(PAIRS)}.')
     if mode not in MODES:
         raise SceneError(f'There is no mode "{mode}"; choose one of {", ".join(MODES)}.')
     edit_rows(rows or EDIT_ROWS)

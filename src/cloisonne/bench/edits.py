@@ -22,10 +22,15 @@ from cloisonne.scene.before_after import halves
 
 
 def edits(
-    settings: Settings, *, rows: Sequence[str] | None = None, tasks: Sequence[str] | None = None, mode: str = "real"
+    settings: Settings,
+    *,
+    rows: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    pairs: str = "edits-v1",
+    mode: str = "real",
 ) -> str:
     """``evaluate edits``: the tables in markdown. rows: see ``arguments.edit_rows``; None means ``EDIT_ROWS``."""
-    check_edits(rows, tasks, mode)
+    check_edits(rows, tasks, pairs, mode)
     presets = edit_rows(rows or EDIT_ROWS)
     model = settings.load()
     return evaluate_edits(
@@ -35,6 +40,7 @@ def edits(
         through_vae(model),
         settings.out,
         tasks=tasks,
+        pairs=pairs,
         mode=cast(Any, mode),
         **settings.keywords(model),
     )

@@ -169,15 +169,19 @@ def evaluate_edits(
     ] = None,
     limit: Limit = 50,
     task: Annotated[Names, typer.Option(help="Task: add, remove, change or mixed. Repeatable. Default: all.")] = None,
+    pairs: Annotated[
+        str,
+        typer.Option(help="List of pairs: edits-v1, or at-risk: with an object of the edit's colour near the edit."),
+    ] = "edits-v1",
     mode: Annotated[str, typer.Option(help="real: edit given images. generated: generate them first.")] = "real",
 ) -> str:
     """Measure region edits. Tables: success, preservation of the rest, distance to the ground truth."""
     from cloisonne.bench.arguments import check_edits
 
-    check_edits(row, task, mode)
+    check_edits(row, task, pairs, mode)
     from cloisonne.bench.edits import edits
 
-    return edits(shared.settings(out, limit), rows=row, tasks=task, mode=mode)
+    return edits(shared.settings(out, limit), rows=row, tasks=task, pairs=pairs, mode=mode)
 
 
 @evaluate.command("translations")

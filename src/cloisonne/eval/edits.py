@@ -18,7 +18,7 @@ from cloisonne.eval.items import Items, open_folder, save_picture
 from cloisonne.eval.metrics.bootstrap import Estimate, Sample
 from cloisonne.eval.metrics.edits import Picture, Similarity, edit_figures
 from cloisonne.eval.metrics.layouts import Judging
-from cloisonne.eval.pairs import TASKS, Pair, pair
+from cloisonne.eval.pairs import PAIRS, TASKS, Pair
 from cloisonne.eval.report import Headings, Report, Table, estimates
 from cloisonne.eval.row_names import CEILINGS, COPY, MODES, Mode
 from cloisonne.eval.samples import differences_of, means, sample
@@ -108,6 +108,7 @@ def evaluate_edits(
     *,
     limit: int = 200,
     tasks: Sequence[str] | None = None,
+    pairs: str = "edits-v1",
     mode: Mode = "real",
     seed: int = 0,
     about: Mapping[str, str | int | float] | None = None,
@@ -116,6 +117,7 @@ def evaluate_edits(
 ) -> str:
     """Measure ``rows`` on the first ``limit`` pairs of each of ``tasks`` (None = all); returns the tables in markdown.
 
+    pairs: the list of pairs, one of ``PAIRS``.
     mode: "real" gives the rows the image before, and adds the upper bounds and the copy; "generated" has them generate
     both. Measurements already in ``out`` are reused: the same call resumes a stopped run, adds rows or tasks, or raises
     the limit. Raises OutputError if the folder holds another run, and ValueError for an invalid argument.
@@ -128,13 +130,13 @@ def evaluate_edits(
         )
     if not rows and mode != "real":
         raise ValueError("There are no rows: mode generated needs at least one.")
-    open_folder(out, {"benchmark": "edits-v1", "mode": mode, "seed": seed, **(about or {})})
+    open_folder(out, {"benchmark": pairs, "mode": mode, "seed": seed, **(about or {})})
     makers = dict(rows) | (_references(round_trip) if mode == "real" else {})
     items = {name: _items(out / "rows" / name, row) for name, row in makers.items()}
     indices = [index for index in range(limit * len(TASKS)) if TASKS[index % len(TASKS)] in chosen]
     for done, index in enumerate(indices, 1):
         missing = [name for name in makers if index not in items[name]]
-        item = pair(index) if missing else None
+        item = PAIRS[pairs](index) if missing else None
         truth = round_trip(item.after) if item and mode == "real" else None
         for name in missing:
             assert item is not None

@@ -3,11 +3,12 @@
 Pair k is determined by its index. Its task is k % 4: add, remove, change, or mixed, which is one change and one
 addition or removal. The added or removed object is the image's last item, so that the others stay byte-identical; a
 changed object stays in place and changes its colour in half of the pairs, its glyph in the other half. No class occurs
-twice, and no composition is held out.
+twice, and no composition is held out. In the pairs "at-risk" an unchanged object within ``NEAR`` of an edit has its
+colour, so that the edit may spread to it.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +30,11 @@ TASKS = ("add", "remove", "change", "mixed")
 SIZE = 128
 MARGIN = 2
 """Margin of an edit's box in pixels, for the soft edges of its objects."""
+NEAR = 0.1
+"""Greatest distance of an object at risk from the edit's box, as a fraction of the image's side."""
 _TRIES = 64
+_TRIES_AT_RISK = 2048
+_FIRST_AT_RISK = FIRST_SEED + (1 << 19)
 _APART = 0.02
 """Maximum IoU of two boxes of a pair."""
 _RECIPE = Recipe(counts=(2, 2, 3), overlapping=0.0)
@@ -93,6 +98,32 @@ def pair(index: int) -> Pair:
     return next(found for found in map(_resolve, itertools.repeat(index), range(_TRIES)) if found is not None)
 
 
+def pair_at_risk(index: int) -> Pair:
+    """Item ``index`` of the pairs at risk."""
+    found = (_resolve(index, attempt, risky=True) for attempt in range(_TRIES_AT_RISK))
+    return next(item for item in found if item is not None)
+
+
+PAIRS: Mapping[str, Callable[[int], Pair]] = {"edits-v1": pair, "at-risk": pair_at_risk}
+"""Lists of pairs by name."""
+
+
+def at_risk(item: Pair) -> list[Wanted]:
+    """The unchanged objects within ``NEAR`` of an edit that have a colour of it."""
+    found = [(edit, wanted) for edit in item.edits for wanted in item.unchanged.values()]
+    return [
+        wanted
+        for edit, wanted in found
+        if _distance(edit.box, wanted.box) <= NEAR
+        and wanted.colour in {one.colour for one in (edit.before, edit.after) if one and one.colour}
+    ]
+
+
+def _distance(a: Box, b: Box) -> float:
+    """The greater of the horizontal and the vertical gap between two boxes; 0 if they overlap."""
+    return max(0.0, *(max(a[k], b[k]) - min(a[k + 2], b[k + 2]) for k in (0, 1)))
+
+
 def covered(boxes: list[Box]) -> NDArray[np.bool_]:
     """[128, 128], True inside any of the boxes."""
     mask = np.zeros((SIZE, SIZE), bool)
@@ -107,8 +138,8 @@ def pixels(box: Box) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def _resolve(index: int, attempt: int) -> Pair | None:
-    seed = FIRST_SEED + index * _TRIES + attempt
+def _resolve(index: int, attempt: int, *, risky: bool = False) -> Pair | None:
+    seed = (_FIRST_AT_RISK + index * _TRIES_AT_RISK if risky else FIRST_SEED + index * _TRIES) + attempt
     rng = np.random.default_rng([seed, 20267])
     task = TASKS[index % len(TASKS)]
     picture = sample(seed, _MIXED if task == "mixed" else _RECIPE)
@@ -123,6 +154,8 @@ def _resolve(index: int, attempt: int) -> Pair | None:
     comes = {"add": True, "remove": False, "change": None, "mixed": round_ // 2 % 2 == 0}[task]
     if comes is not None:
         (before if comes else after).pop()
+    if risky and not _share_colour(before, after, picture.background):
+        return None
     drawn = [draw(replace(picture, items=tuple(items))) for items in (before, after)]
     unchanged, edits = _differences(*drawn)
     boxes = [item.box for item in unchanged.values()] + [edit.box for edit in edits]
@@ -139,8 +172,21 @@ def _resolve(index: int, attempt: int) -> Pair | None:
         unchanged=unchanged,
         edits=edits,
     )
+    if risky and not at_risk(found):
+        return None
     # A few glyphs have faint parts outside their tight box.
     return None if ((found.before != found.after).any(-1) & ~found.mask).any() else found
+
+
+def _share_colour(before: list[Item], after: list[Item], background: str) -> bool:
+    """Give the unchanged objects that can be recoloured the colour of an edited one. False if there are none."""
+    colour = next((a.colour for a in (*after, *before) if a.colour and (a in before) != (a in after)), None)
+    shared = [item for item in before if item in after and item.char in _RECOLOURABLE]
+    if colour is None or not shared or any(is_held_out(item.char, colour, background) for item in shared):
+        return False
+    for items in (before, after):
+        items[:] = [replace(item, colour=colour) if item in shared else item for item in items]
+    return True
 
 
 def _changed(picture: Picture, rng: np.random.Generator, *, colour: bool, but: int | None) -> int | None:
