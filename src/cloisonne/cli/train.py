@@ -84,6 +84,31 @@ def train_base(
     continue_base(work, most_slices=math.inf if slices is None else slices)
 
 
+@train.command("decoder")
+def train_decoder(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the training state, as of train base.")],
+    pictures: Annotated[int, typer.Option(help="Images to train on in all.")],
+    begin: Annotated[str, typer.Option(help='Family whose decoder it is: "builtin" or a finished family.')] = "builtin",
+    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda.")] = "auto",
+    slice_minutes: Annotated[
+        float | None, typer.Option(help="Stop after this many minutes; run again to resume.")
+    ] = None,
+    stored: Annotated[int, typer.Option(help="Maximum number of stored encoded images.")] = 400_000,
+) -> None:
+    """Train a family's decoder on against a critic. The encoder stays, so all other networks stay valid."""
+    check_extra("train", "Training a family", "peft", "tokenizers")
+    from cloisonne.models.builtin import BUILTIN
+    from cloisonne.train.builtin.continued import train_decoder as trained
+    from cloisonne.train.builtin.family import family_training
+
+    first = BUILTIN if begin == "builtin" else Path(begin)
+    work = family_training(
+        out, 0.0, device=device, slice_minutes=slice_minutes, begin=first, pictures=stored, report=to_stderr
+    )
+    finished = trained(work, pictures)
+    typer.echo(f"Autoencoder written to {out / 'decoder'}" if finished else "Not finished, run again to resume")
+
+
 def train_reco(settings: reco.Settings) -> None:
     """Train ReCo for Stable Diffusion 1.x or 2.x. The data are images with COCO annotations.
 

@@ -1,4 +1,4 @@
-"""Open-ended training of the base at a constant learning rate, and its final learning rate decay.
+"""Open-ended training of the base at a constant learning rate, its final learning rate decay, and a sharper decoder.
 
 The state is stored in ``out/state``, as for ``train family``, so it survives a killed process. Every slice encodes more
 images until the store is full.
@@ -16,7 +16,10 @@ from cloisonne.train.base import latents
 from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.recipe import CONTINUED
+from cloisonne.train.builtin import decoder
+from cloisonne.train.builtin.export import export_pretrained
 from cloisonne.train.builtin.family_run import FamilyTraining
+from cloisonne.train.builtin.measure import measure_vae
 from cloisonne.train.builtin.resume import base_of, copy_members
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, progress_of, run
@@ -92,3 +95,28 @@ def trained_until(out: Path, report: Callable[[str], None]) -> None:
         return
     progress = progress_of(state)
     report(f"{progress.pictures:,} images in {progress.seconds / 3600:.1f} hours; last: {progress.curve[-1:]}")
+
+
+def train_decoder(training: FamilyTraining, pictures: int) -> bool:
+    """Train the decoder of ``training.start``'s autoencoder on, enlarged; its images are those of the base's training.
+
+    The finished autoencoder is written to ``training.out / "decoder"``. Returns whether it is finished. Raises
+    OutputError if ``training`` has no start family.
+    """
+    if training.start is None:
+        raise OutputError("A decoder is trained on from a family's; give a family to start from.")
+    copy_members(training.start, training.family)
+    autoencoder = base.load_autoencoder(training.family / "vae")
+    store = _store(training)
+    if len(store) < ENCODED_A_SLICE:
+        latents.fill(store, Vae(autoencoder), min(training.pictures, ENCODED_A_SLICE), training.report)
+    text, unet = base_of(training.start)
+    tokenizer = base.load_tokenizer(training.family / "tokenizer")
+    larger = decoder.enlarged(autoencoder)
+    drawing = decoder.Base(text=text, unet=unet, tokenizer=tokenizer, store=store)
+    stage = decoder.stage(larger, drawing, pictures, training.device)
+    finished = run(stage, training.state("decoder"), slice_minutes=training.slice_minutes, report=training.report)
+    if finished:
+        export_pretrained(larger, training.out / "decoder")
+        training.report(f"decoder: {measure_vae(larger)}")
+    return finished

@@ -1,0 +1,234 @@
+"""Stage "decoder": the decoder of a finished autoencoder is enlarged and trained on against a patch critic.
+
+The encoder stays as it is, to the bit, so that all networks on its latents stay valid. The critic is a spectrally
+normalised PatchGAN (arXiv 1611.07004, 1802.05957) with hinge loss and feature matching (1711.11585, eq. 4), as in VQGAN
+(2012.09841). One backward pass trains both: the decoder's terms see the critic's weights detached, the critic's term
+sees the decoder's images detached.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils.parametrize import register_parametrization
+from transformers import CLIPTextModel
+
+from cloisonne.methods.reco import Vocabulary
+from cloisonne.models.vae import Vae
+from cloisonne.train.base.captions import SHARES, caption_tokens
+from cloisonne.train.base.latents import LatentStore
+from cloisonne.train.base.networks import alphas
+from cloisonne.train.data import as_tensor, pixels
+from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.precision import autocast
+from cloisonne.train.prefetch import Prefetch, processes
+from cloisonne.world.draw import draw
+from cloisonne.world.picture import EVERYTHING
+
+LAYERS = 3
+"""``layers_per_block`` of the enlarged autoencoder: its decoder has one more residual block in each level."""
+BATCH = 16
+STORED, DRAWN = 8, 4
+"""Images of a batch whose latents are stored, with any glyphs of the base's recipe; of these, those whose latents the
+base draws. The others are rendered with all glyphs and encoded."""
+NOISE = 0.35
+"""Most noise on latents, relative to their deviation; its amount is quadratically rare."""
+LEVELS = (300, 600)
+"""Timesteps that the base denoises latents from."""
+DENOISING_STEPS = 3
+GUIDANCE = 2.5
+WARMUP = 0.1
+"""Fraction of the training in which the decoder does not see the critic; then its weight rises for as long again."""
+ADVERSARIAL, MATCHING = 0.02, 0.2
+
+
+def enlarged(vae: AutoencoderKL, layers: int = LAYERS) -> AutoencoderKL:
+    """The same function with more residual blocks in each level, which add nothing before they are trained.
+
+    layers: the new ``layers_per_block``. The blocks are added to the encoder too, because diffusers' configuration has
+    one number for both; there they add nothing for good. Encodings and decodings are the same to the bit.
+    """
+    config = {**vae.config, "layers_per_block": layers}
+    larger: Any = AutoencoderKL.from_config(config)
+    own = vae.state_dict()
+    added = {name.rpartition(".conv2.")[0] for name in larger.state_dict() if name not in own and ".conv2." in name}
+    larger.load_state_dict(own, strict=False)
+    for name in added:
+        last = larger.get_submodule(f"{name}.conv2")
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return larger
+
+
+class Spectral(nn.Module):
+    """A weight divided by an estimate of its largest singular value, from a fixed number of power iterations.
+
+    Without a state, so that a resumed training is the same.
+    """
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        with torch.no_grad():
+            v = F.normalize(torch.ones(matrix.shape[1], device=matrix.device), dim=0)
+            for _ in range(6):
+                u = F.normalize(matrix @ v, dim=0)
+                v = F.normalize(matrix.T @ u, dim=0)
+        return weight / (u @ matrix @ v).clamp_min(1e-6)
+
+
+class Critic(nn.Module):
+    """Five convolutions on 2 x 2-unshuffled pixels, each with spectral normalisation."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        sizes = [(12, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 4 * width, 1)]
+        self.layers = nn.ModuleList(
+            [nn.Conv2d(a, b, 3 if stride == 1 else 4, stride, 1) for a, b, stride in sizes]
+            + [nn.Conv2d(4 * width, 1, 3, 1, 1)]
+        )
+        for layer in self.layers:
+            register_parametrization(layer, "weight", Spectral())
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Features of each layer; the last are the scores of patches [B, 1, h, w]."""
+        found: list[Tensor] = []
+        x = F.pixel_unshuffle(pixels, 2).contiguous(memory_format=torch.channels_last)
+        for layer in self.layers[:-1]:
+            x = F.leaky_relu(layer(x), 0.2)
+            found.append(x)
+        return [*found, self.layers[-1](x)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The base that draws latents. store: its training images; their latents are those of the autoencoder."""
+
+    text: CLIPTextModel
+    unet: UNet2DConditionModel
+    tokenizer: Any
+    store: LatentStore
+
+    @torch.no_grad()
+    def drawn(self, z0: Tensor, ids: Tensor, t: Tensor) -> Tensor:
+        """Latents like z0 [n, C, h, w], denoised from the timesteps t [n] by ``DENOISING_STEPS`` of DDIM."""
+        abar = alphas().to(z0.device)
+        text: Any = self.text
+        blank = torch.as_tensor(self.tokenizer("", padding="max_length").input_ids)[None].expand_as(ids)
+        hidden = text(torch.cat([ids, blank.to(ids.device)])).last_hidden_state
+        a, s = _levels(abar, t)
+        z, x0 = a * z0 + s * torch.randn_like(z0), z0
+        for step in range(DENOISING_STEPS):
+            now = t * (DENOISING_STEPS - step) // DENOISING_STEPS
+            a, s = _levels(abar, now)
+            v = self.unet(z.repeat(2, 1, 1, 1), now.repeat(2), encoder_hidden_states=hidden).sample.float()
+            cond, null = v.chunk(2)
+            guided = null + GUIDANCE * (cond - null)
+            x0, n = a * z - s * guided, s * z + a * guided
+            a, s = _levels(abar, t * (DENOISING_STEPS - step - 1) // DENOISING_STEPS)
+            z = a * x0 + s * n
+        return x0
+
+
+def _levels(abar: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and s of timesteps [n], each [n, 1, 1, 1]."""
+    return abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
+
+
+def stage(vae: AutoencoderKL, base: Base, pictures: int, device: torch.device = CPU) -> Stage:
+    """The training stage. vae: as made by :func:`enlarged`; its encoder is frozen. pictures: the budget."""
+    critic = Critic()
+    whole: Any = vae
+    objective = _DecoderLoss(vae=whole, critic=critic, base=base, device=device)
+    for module in (base.text, base.unet):
+        nn.Module.to(module, device).eval().requires_grad_(False)
+    return Stage(
+        name="decoder",
+        device=device,
+        modules={"vae": whole.train(), "critic": critic},
+        loss=objective.loss,
+        minutes=0.0,
+        pictures=pictures,
+        pictures_per_step=BATCH,
+        lr=6e-4,
+        outer=("conv_in", "conv_out", "post_quant_conv", "critic"),
+        frozen=("vae.encoder", "vae.quant_conv"),
+        decay_from=0.6,
+    )
+
+
+class _DecoderLoss:
+    """The loss of decoder and critic."""
+
+    def __init__(self, *, vae: Any, critic: Critic, base: Base, device: torch.device) -> None:
+        self.vae, self.critic, self.base, self.device = Vae(vae, device), critic, base, device
+        self.images = Prefetch(_rendered, processes(device))
+
+    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        true, z = self._batch(step)
+        with autocast(self.device):
+            y = self.vae.decoded(z)
+            seen = min(max(progress / WARMUP - 1, 0.0), 1.0)
+            critic = self._critic_loss(true, y.detach())
+            adversarial, matching = self._seen(true, y) if seen else (y.new_zeros(()), y.new_zeros(()))
+        error = y - true
+        mse, edges = error.square().mean(), error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        near = 2 * mse + 0.5 * error.abs().mean() + 0.25 * edges
+        total = near + seen * (ADVERSARIAL * adversarial + MATCHING * matching) + critic
+        encoded = error[: BATCH - DRAWN].detach().square().mean()
+        return total, {
+            "psnr": float(10 * torch.log10(4 / encoded)),
+            "critic": float(critic.detach()),
+            "adversarial": float(adversarial.detach()),
+            "matching": float(matching.detach()),
+        }
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """True pixels [B, 3, h, w] and latents [B, C, h, w]; the last ``DRAWN`` were drawn by the base."""
+        rng = np.random.default_rng([step, 41])
+        rendered = as_tensor(self.images(step)).to(self.device)
+        store, chosen = self.base.store, self.base.store.choose(rng, STORED)
+        stored = np.stack([draw(store.picture(int(index)), *rendered.shape[-2:]).rgb for index in chosen])
+        with torch.no_grad(), autocast(self.device):
+            encoded = self.vae.encode(rendered)
+            z0 = store.batch(chosen)[0].to(self.device)
+            ids = torch.tensor(self._ids(chosen[-DRAWN:], rng), device=self.device)
+            t = torch.randint(*LEVELS, (DRAWN,)).to(self.device)
+            z0[-DRAWN:] = self.base.drawn(z0[-DRAWN:], ids, t).float()
+        z = torch.cat([encoded, z0])
+        amount = NOISE * torch.rand(len(z), 1, 1, 1, device=z.device) ** 2
+        amount[-DRAWN:] = 0
+        return torch.cat([rendered, as_tensor(stored).to(self.device)]), z + amount * torch.randn_like(z)
+
+    def _ids(self, chosen: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+        tokenizer, store = self.base.tokenizer, self.base.store
+        words = Vocabulary.of(tokenizer)
+        modes = rng.choice(list(SHARES), len(chosen), p=list(SHARES.values()))
+        return [
+            caption_tokens(store, int(index), str(mode), rng, tokenizer, words).ids
+            for index, mode in zip(chosen, modes, strict=True)
+        ]
+
+    def _critic_loss(self, true: Tensor, y: Tensor) -> Tensor:
+        """The hinge loss of the critic. y: without a gradient."""
+        real, made = self.critic(torch.cat([true, y]))[-1].float().chunk(2)
+        return F.relu(1 - real).mean() + F.relu(1 + made).mean()
+
+    def _seen(self, true: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's terms: the critic's score, and the distance of its features. No gradient for the critic."""
+        weights = {name: p.detach() for name, p in self.critic.named_parameters()}
+        made = functional_call(self.critic, weights, y)
+        with torch.no_grad():
+            real = self.critic(true)
+        pairs = zip(made[:-1], real[:-1], strict=True)
+        distance = torch.stack([(a.float() - b.float()).abs().mean() for a, b in pairs]).mean()
+        return -made[-1].float().mean(), distance
+
+
+def _rendered(step: int) -> np.ndarray:
+    """Rendered images uint8 [n, h, w, 3] with any training glyph."""
+    return pixels(step, BATCH - STORED, lambda k: EVERYTHING)

@@ -1,0 +1,96 @@
+"""The decoder's training: the encoder stays to the bit, and each network follows its own terms of the loss."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.vae import Vae
+from cloisonne.train.base import networks
+from cloisonne.train.base.latents import LatentStore, fill
+from cloisonne.train.builtin import decoder
+from cloisonne.train.builtin.continued import RECIPE
+from cloisonne.train.builtin.resume import base_of
+from cloisonne.train.loop import Stage, run
+
+
+@pytest.fixture(scope="module")
+def autoencoder() -> AutoencoderKL:
+    return networks.load_autoencoder(BUILTIN / "vae")
+
+
+@pytest.fixture(scope="module")
+def base(autoencoder: AutoencoderKL, tmp_path_factory: pytest.TempPathFactory) -> decoder.Base:
+    store = LatentStore(tmp_path_factory.mktemp("latents"), RECIPE, (8, 16, 16), 12)
+    fill(store, Vae(autoencoder), 12, lambda line: None)
+    text, unet = base_of(BUILTIN)
+    return decoder.Base(text=text, unet=unet, tokenizer=networks.load_tokenizer(BUILTIN / "tokenizer"), store=store)
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_the_larger_autoencoder_is_the_same_function(autoencoder: AutoencoderKL, layers: int) -> None:
+    larger = decoder.enlarged(autoencoder, layers)
+    pixels = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    small, large = Vae(autoencoder), Vae(larger)
+    z = small.encode(pixels)
+    assert torch.equal(large.encode(pixels), z)
+    assert torch.equal(large.decode(z), small.decode(z))
+    assert len(larger.decoder.up_blocks[0].resnets) == layers + 1
+    assert large.cost((16, 16)).flops > small.cost((16, 16)).flops
+
+
+def test_a_spectrally_normalised_matrix_has_norm_1() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((48, 12, 3, 3), (96, 48, 4, 4), (1, 192, 3, 3)):
+        matrix = decoder.Spectral()(torch.randn(shape, generator=generator)).flatten(1)
+        assert 0.9 < float(torch.linalg.matrix_norm(matrix, 2)) < 1.25
+
+
+def test_the_base_draws_what_it_is_given_at_low_noise(base: decoder.Base) -> None:
+    z0 = base.store.batch(torch.arange(2).numpy())[0]
+    ids = torch.as_tensor(base.tokenizer("on a beach", padding="max_length").input_ids)[None].repeat(2, 1)
+    torch.manual_seed(0)
+    near, far = (base.drawn(z0, ids, torch.tensor([t, t])) for t in (9, 900))
+    assert float((near - z0).norm() / z0.norm()) < 0.15 < float((far - z0).norm() / z0.norm())
+
+
+def gradients(stage: Stage, progress: float) -> dict[str, Tensor | None]:
+    """By parameter, of the loss of step 0."""
+    torch.manual_seed(0)
+    (loss,) = stage.losses
+    total, _ = loss(0, progress)
+    named = [(f"{m}.{n}", p) for m, module in stage.modules.items() for n, p in module.named_parameters()]
+    named = [(name, p.requires_grad_(not name.startswith(stage.frozen))) for name, p in named]
+    own = [(name, p) for name, p in named if p.requires_grad]
+    found = torch.autograd.grad(total, [p for _, p in own], allow_unused=True)
+    return dict(zip([name for name, _ in own], found, strict=True))
+
+
+def test_each_network_follows_its_own_terms(autoencoder: AutoencoderKL, base: decoder.Base) -> None:
+    torch.manual_seed(1)
+    stage = decoder.stage(decoder.enlarged(autoencoder), base, 32)
+    before, after = gradients(stage, 0.0), gradients(stage, 1.0)
+    assert all(value is not None for value in after.values())
+    for name in before:
+        first, second = before[name], after[name]
+        assert first is not None
+        assert second is not None
+        if not first.any() and not second.any():  # behind a convolution of zeros, or the same for both halves
+            assert ".resnets.2." in name or ".resnets.3." in name or name == "critic.layers.4.bias"
+            continue
+        # The critic learns from the first step and never from the decoder's terms; the decoder sees it later.
+        same = torch.allclose(first, second, rtol=1e-3, atol=1e-7)
+        assert same == name.startswith("critic"), name
+
+
+@pytest.mark.slow
+def test_training_keeps_the_encoder(autoencoder: AutoencoderKL, base: decoder.Base, tmp_path: Path) -> None:
+    larger = decoder.enlarged(autoencoder)
+    assert run(decoder.stage(larger, base, 32), tmp_path)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    z = Vae(autoencoder).encode(pixels)
+    assert torch.equal(Vae(larger).encode(pixels), z)
+    assert not torch.equal(Vae(larger).decode(z), Vae(autoencoder).decode(z))
