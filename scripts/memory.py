@@ -16,7 +16,8 @@ import transformers
 from torch import nn
 
 GB = 1e9
-BITS = {"bfloat16": 16.0, "float8": 8.0, "Q8_0": 34 * 8 / 32, "Q6_K": 210 * 8 / 256, "Q4_K": 144 * 8 / 256}
+EIGHT, FOUR = "float8, int8", "Q4_K, nf4"
+BITS = {"bfloat16": 16.0, EIGHT: 8.0, "Q8_0": 34 * 8 / 32, "Q6_K": 210 * 8 / 256, FOUR: 144 * 8 / 256}
 """Bits of a number, with the scales of its block, if all matrices are stored so; norms and biases are in bfloat16."""
 
 _FLUX: dict[str, Any] = {
@@ -131,6 +132,14 @@ def made(kind: str, config: Mapping[str, Any]) -> nn.Module:
         return network(network.config_class(**config))
 
 
+def largest_part(network: nn.Module) -> float:
+    """Gigabytes in bfloat16 of what is on the device at once with group offload: a block, and what is around them."""
+    children = list(network.children())
+    lists = [child for child in children if isinstance(child, nn.ModuleList)]
+    inside = [size_of(block).gigabytes() for blocks in lists for block in blocks]
+    return size_of(network).gigabytes() - sum(inside) + max(inside)
+
+
 @cache
 def sizes(name: str) -> tuple[Size, tuple[Size, ...], Size]:
     """The sizes of a published model's transformer, text encoders and autoencoder."""
@@ -141,14 +150,18 @@ def sizes(name: str) -> tuple[Size, tuple[Size, ...], Size]:
 
 def markdown() -> str:
     """The table of docs/checkpoints.md, in gigabytes (10**9 bytes)."""
-    head = ["", "transformer", *BITS, "text encoders, the largest of them", "autoencoder"]
+    head = ["", "transformer", *BITS, "a block and the rest", "text encoders, the largest of them", "in 8 bits, in 4"]
+    head.append("autoencoder")
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name in MODELS:
         network, texts, vae = sizes(name)
         each = [text.gigabytes() for text in texts]
         encoders = f"{sum(each):.1f} GB, {max(each):.1f} GB" if len(each) > 1 else f"{each[0]:.1f} GB"
         numbers = [f"{network.gigabytes(kind):.1f} GB" for kind in BITS]
-        lines.append([name, f"{network.count / 1e9:.1f} billion", *numbers, encoders, f"{vae.gigabytes():.2f} GB"])
+        numbers.append(f"{largest_part(made(*MODELS[name].transformer)):.1f} GB")
+        small = ", ".join(f"{sum(text.gigabytes(kind) for text in texts):.1f} GB" for kind in (EIGHT, FOUR))
+        count = f"{network.count / 1e9:.1f} billion"
+        lines.append([name, count, *numbers, encoders, small, f"{vae.gigabytes():.2f} GB"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

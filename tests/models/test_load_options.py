@@ -27,15 +27,18 @@ NOUNS = {
     "exemplar": "exemplar model",
     "image_encoder": "image encoder|image_encoder",
     "offload": "offload",
+    "text_encoders": "files of text encoders",
+    "vae": "file of an autoencoder",
 }
+OF_FILES = ("transformer", "text_encoders", "vae")
 REFUSED: dict[str, set[str]] = {
-    "builtin": {"image_encoder", "fuser", "tokenizer", "prediction", "variant", "transformer"},
-    "folder": {"image_encoder", "fuser", "tokenizer", "prediction", "transformer"},
-    "xl": {"image_encoder", "fuser", "tokenizer", "prediction", "transformer"},
-    "file": {"image_encoder", "fuser", "variant", "transformer"},
+    "builtin": {"image_encoder", "fuser", "tokenizer", "prediction", "variant", *OF_FILES},
+    "folder": {"image_encoder", "fuser", "tokenizer", "prediction", *OF_FILES},
+    "xl": {"image_encoder", "fuser", "tokenizer", "prediction", *OF_FILES},
+    "file": {"image_encoder", "fuser", "variant", *OF_FILES},
     "paint by example": {
         *("lora", "regional_lora", "embeddings", "exemplar", "image_encoder", "adapters", "fuser", "segmenter"),
-        *("tokenizer", "prediction", "transformer"),
+        *("tokenizer", "prediction", *OF_FILES),
     },
 }
 """By source. An option that must be given with another one is here given without it."""
@@ -123,7 +126,7 @@ def value(option: str, source: str, root: Path, tmp_path: Path) -> Any:
         "adapters": lambda: adapter(source, root, tmp_path),
         "fuser": lambda: tmp_path / "fuser.safetensors",
         "segmenter": lambda: segmenter(tmp_path),
-        "transformer": lambda: root / "file.safetensors",
+        **dict.fromkeys(("transformer", "text_encoders", "vae"), lambda: root / "file.safetensors"),
         "tokenizer": lambda: root / "other words",
         "prediction": lambda: "epsilon" if source == "builtin" else "v_prediction",
         "variant": lambda: "fp16",
@@ -194,3 +197,9 @@ def test_options_that_agree_with_the_source_are_taken(folders: Path) -> None:
 def test_a_refusal_says_what_to_do(options: dict[str, Any], words: str, folders: Path) -> None:
     with pytest.raises(CapabilityError, match=words):
         load(folders / "folder", **options)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_group_offload_is_of_transformers(source: str, folders: Path) -> None:
+    with pytest.raises(CapabilityError, match="takes no group offload"):
+        load(place(source, folders), **needed(source, folders), offload="group")

@@ -21,6 +21,8 @@ FULL: dict[str, Any] = {
     "offload": True,
     "variant": "fp16",
     "transformer": "klein.gguf",
+    "text_encoders": ["qwen.safetensors"],
+    "vae": "ae.safetensors",
     "tokenizer": "words",
     "prediction": "v_prediction",
     "vae_tiling": True,
@@ -82,9 +84,13 @@ def test_a_spec_file_is_a_model(tmp_path: Path) -> None:
 def test_the_command_line_makes_a_spec() -> None:
     loading = Loading(
         **{name: FULL[name] for name in ("device", "dtype", "offload", "variant", "prediction", "vae_tiling")},
-        **{name: Path(FULL[name]) for name in ("transformer", "tokenizer", "fuser", "image_encoder", "segmenter")},
+        **{
+            name: Path(FULL[name])
+            for name in ("transformer", "vae", "tokenizer", "fuser", "image_encoder", "segmenter")
+        },
         lora=["ink.safetensors:0.8", "oil.safetensors"],
         regional_lora=["gold=gold.safetensors"],
+        text_encoder=[Path("qwen.safetensors")],
         embedding=[Path("mark.safetensors")],
         exemplar_model=Path("ip.safetensors"),
         adapter=["canny=edges", "depth=/models/depth"],
@@ -93,6 +99,7 @@ def test_the_command_line_makes_a_spec() -> None:
     options: Any = {name: value for name, value in FULL.items() if name not in only_in_python}
     assert loading.spec("sd") == ModelSpec.of("sd", **options)
     assert Loading().spec("builtin") == ModelSpec()
+    assert Loading(group_offload=True).spec("sd") == ModelSpec("sd", offload="group")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ def test_the_command_line_makes_a_spec() -> None:
         ({"dtype": "int8"}, 'dtype is "int8"; choose one of float32'),
         ({"prediction": "x"}, 'prediction is "x"; choose one of'),
         ({"mask_resampling": None}, "mask_resampling is null; give|mask_resampling is .*None.*; choose one of"),
-        ({"offload": "yes"}, 'offload is "yes"; give true or false'),
+        ({"offload": "yes"}, 'offload is "yes"; give true, false or "group"'),
         ({"lora": 3}, "lora is 3; give a list of paths"),
         ({"lora": [["ink", "1"]]}, "lora is .*; give a path, or a path and a scale"),
         ({"adapters": ["canny"]}, "adapters is .*; give paths by their names"),

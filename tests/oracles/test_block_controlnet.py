@@ -15,12 +15,16 @@ from sd3 import write_sd3
 from torch import Tensor
 from zimage import write_zimage
 
+from cloisonne.core.predict import predict
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.load import load
-from cloisonne.models.mmdit.packing import packed, unpacked
+from cloisonne.models.mmdit.packing import image_positions, packed, unpacked
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.inpaint import as_tensor
+from cloisonne.pipelines.prepare import prepare
+from cloisonne.scene.prompt import pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -32,6 +36,10 @@ PIPELINES = {
     "flux": "FluxControlNetPipeline",
     "sd3": "StableDiffusion3ControlNetPipeline",
     "zimage": "ZImageControlNetPipeline",
+}
+NETWORKS: dict[str, tuple[Any, Any]] = {
+    "flux": (diffusers.FluxTransformer2DModel, diffusers.FluxControlNetModel),
+    "sd3": (diffusers.SD3Transformer2DModel, diffusers.SD3ControlNetModel),
 }
 SLOW = ("sd3 pooled", "zimage refined")
 """Kinds that differ little from the others."""
@@ -169,6 +177,45 @@ def test_a_mask_confines_the_residuals(tmp_path: Path, family: str) -> None:
     torch.testing.assert_close(found, soft, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("family", ["flux", "sd3"])
+@torch.no_grad()
+def test_a_soft_mask_multiplies_the_residuals_of_diffusers_network(folder: Path, family: str) -> None:
+    """An explicit forward pass: diffusers' ControlNet, the mask on image tokens, diffusers' transformer."""
+    mask = np.zeros((HEIGHT, WIDTH))
+    mask[:, : WIDTH // 2], mask[:32, :32] = 0.5, 1.0
+    model = load(folder / family, adapters={"canny": folder / f"net {family}"})
+    run = prepare(scene_of(family, wall(None, mask=mask, name="soft"), guidance=1.0, method="caption"), model)
+    step, z = run.steps[1], noise()
+    text = model.text.encode(pieces(CAPTION))
+    assert text.pooled is not None
+    hint = model.vae.encode(as_tensor(np.asarray(photo())))
+    token = torch.from_numpy(mask)[None].unfold(1, 16, 16).unfold(2, 16, 16).mean((-1, -2)).flatten()[None, :, None]
+    network, net = (kind.from_pretrained(own) for kind, own in zip(NETWORKS[family], [
+        folder / family / "transformer", folder / f"net {family}"], strict=True))  # fmt: skip
+    given: dict[str, Any] = {"encoder_hidden_states": text.tokens[None], "pooled_projections": text.pooled[None]}
+    if family == "sd3":
+        given |= {"hidden_states": z, "timestep": torch.tensor([step.s * 1000])}
+        # InstantX's take no pooled text, and latents without the shift.
+        zeros, config = torch.zeros_like(given["pooled_projections"]), model.vae.module.config
+        hint = hint + config.shift_factor * config.scaling_factor
+        levels = net(**given | {"pooled_projections": zeros}, controlnet_cond=hint)[0]
+        levels = [level * 0.7 * token.float() for level in levels]
+        flow = network(**given, block_controlnet_hidden_states=levels, return_dict=False)[0]
+    else:
+        given |= {"hidden_states": packed(z, 2), "timestep": torch.tensor([step.s]), "guidance": torch.ones(1)}
+        given |= {
+            "txt_ids": torch.zeros(len(text.tokens), 3),
+            "img_ids": image_positions((HEIGHT // 16, WIDTH // 16), 3),
+        }
+        double, single = net(**given, controlnet_cond=packed(hint, 2), return_dict=False)
+        double, single = ([level * 0.7 * token.float() for level in own] for own in (double, single))
+        output = network(
+            **given, controlnet_block_samples=double, controlnet_single_block_samples=single, return_dict=False
+        )[0]
+        flow = unpacked(output, (HEIGHT // 16, WIDTH // 16), 2)
+    torch.testing.assert_close(predict(run.plan, z, step), z - step.s * flow, atol=5e-5, rtol=1e-5)
+
+
 def test_another_model_s_controlnet_is_refused(folder: Path, tmp_path: Path) -> None:
     wide = write_block_controlnet(tmp_path / "wide", "flux", num_attention_heads=3)
     with pytest.raises(CheckpointError, match=r"ControlNet for canny has num_attention_heads 3, which does not fit"):
@@ -185,6 +232,9 @@ def test_another_model_s_controlnet_is_refused(folder: Path, tmp_path: Path) -> 
     klein = write_flux2(tmp_path / "klein")
     with pytest.raises(CapabilityError, match=r"FLUX.2 klein takes no ControlNet .*FLUX.1, Stable Diffusion 3"):
         load(klein, adapters={"canny": folder / "net flux"})
+    kontext = write_flux(tmp_path / "kontext", pipeline="FluxKontextPipeline")
+    with pytest.raises(CapabilityError, match=r"FLUX.1 Kontext takes no ControlNet .*FLUX.1, Stable Diffusion 3"):
+        load(kontext, adapters={"canny": folder / "net flux"})
     for family, net in (("zimage", "zimage"), ("sd3", "sd3 large")):
         with pytest.raises(CapabilityError, match="takes layers of the model's own network"):
             load(folder / family, adapters={"canny": folder / f"net {net}"}, offload=True)

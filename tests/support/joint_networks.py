@@ -36,13 +36,17 @@ PIXELS = 64
 
 
 class Given(NamedTuple):
-    """One forward pass. z: [1, C, H, W]. texts: [n, D] each, the first with padding. biases: [S, S] of each block."""
+    """One forward pass. z: [1, C, H, W]. texts: [n, D] each, the first with padding. biases: [S, S] of each block.
+
+    changed: what is done to the network that was read.
+    """
 
     z: Tensor
     level: float
     texts: Sequence[Tensor]
     pooled: Tensor | None
     biases: Sequence[Tensor]
+    changed: Callable[[Any], None] = lambda network: None
 
 
 class Network(NamedTuple):
@@ -116,6 +120,7 @@ class _MaskedZ(ZSingleStreamAttnProcessor):
 
 def _flux(folder: Path, given: Given) -> Tensor:
     network: Any = FluxTransformer2DModel.from_pretrained(folder / "transformer")
+    given.changed(network)
     masks = zip(network.attn_processors, given.biases, strict=True)
     network.set_attn_processor({name: _Masked(mask) for name, mask in masks})
     tokens = torch.cat(list(given.texts))
@@ -134,6 +139,7 @@ def _flux(folder: Path, given: Given) -> Tensor:
 
 def _flux2(folder: Path, given: Given) -> Tensor:
     network: Any = Flux2Transformer2DModel.from_pretrained(folder / "transformer")
+    given.changed(network)
     masks = zip(network.attn_processors, given.biases, strict=True)
     network.set_attn_processor({n: _MaskedSingle2(m) if "single" in n else _Masked2(m) for n, m in masks})
     places = [torch.cartesian_prod(*map(torch.arange, (1, 1, 1, len(text)))) for text in given.texts]
@@ -150,6 +156,7 @@ def _flux2(folder: Path, given: Given) -> Tensor:
 
 def _sd3(folder: Path, given: Given) -> Tensor:
     network: Any = SD3Transformer2DModel.from_pretrained(folder / "transformer")
+    given.changed(network)
     names = network.attn_processors
     network.set_attn_processor({name: _MaskedSd3(given.biases[int(name.split(".")[1])]) for name in names})
     assert given.pooled is not None
@@ -166,6 +173,7 @@ def _sd3(folder: Path, given: Given) -> Tensor:
 def _zimage(folder: Path, given: Given) -> Tensor:
     """diffusers' sequence gets the refined texts of regions at its end."""
     network: Any = ZImageTransformer2DModel.from_pretrained(folder / "transformer")
+    given.changed(network)
     caption, *phrases = given.texts
     places = [torch.cartesian_prod(*map(torch.arange, (len(p) + 1, 1, 1)))[1:] for p in phrases]
     turns = [network.rope_embedder(own)[None] for own in places]

@@ -78,6 +78,13 @@ class Loading:
         Path | None,
         typer.Option(help="Diffusion transformer of a .safetensors or .gguf file, in place of the folder's own."),
     ] = None
+    text_encoder: Annotated[
+        list[Path] | None,
+        typer.Option(help="Text encoder file, for a model that is a file of a diffusion transformer. Repeatable."),
+    ] = None
+    vae: Annotated[
+        Path | None, typer.Option(help="Autoencoder file, for a model that is a file of a diffusion transformer.")
+    ] = None
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer folder, for a single-file model.")] = None
     prediction: Annotated[
         str | None,
@@ -88,6 +95,12 @@ class Loading:
     ] = None
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep each network in CPU memory except while it runs.")
+    ] = False
+    group_offload: Annotated[
+        bool,
+        typer.Option(
+            "--group-offload", help="The same with each block of a diffusion transformer: less memory, slower."
+        ),
     ] = False
     vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large images in tiles.")] = False
 
@@ -112,11 +125,12 @@ class Loading:
             "regional_lora": dict(_named(text, "--regional-lora", "ink=file") for text in self.regional_lora or []),
             "adapters": dict(_named(text, "--adapter", "canny=folder") for text in self.adapter or []),
             "embeddings": self.embedding,
+            "text_encoders": self.text_encoder,
+            "offload": "group" if self.group_offload else self.offload,
             "exemplar": self.exemplar_model,
         }
         same = ("device", "dtype", "image_encoder", "fuser", "segmenter", "tokenizer", "prediction", "variant")
-        same = (*same, "transformer")
-        options |= {option: getattr(self, option) for option in (*same, "offload", "vae_tiling")}
+        options |= {option: getattr(self, option) for option in (*same, "transformer", "vae", "vae_tiling")}
         given: Any = {option: value for option, value in options.items() if value not in (None, False, [], {})}
         return ModelSpec.of(name, **given)
 

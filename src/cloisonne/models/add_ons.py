@@ -122,7 +122,8 @@ def _block_control(model: Model, kind: str, path: Path, placement: Placement, re
     """The ControlNet of a transformer; kinds of one union share its network. Raises as :func:`bound`."""
     from cloisonne.models.adapters.block_controlnets import bound, read_block_controlnet
 
-    read = partial(read_block_controlnet, path, model.family, placement.dtype, placement.device)
+    network: Any = model.net.modules[0]
+    read = partial(read_block_controlnet, path, model.family, network.config, placement.dtype, placement.device)
     net = bound(readings.of(read, "ControlNet", path), model, kind)
     if placement.offload and net.shares_layers:
         raise CapabilityError(

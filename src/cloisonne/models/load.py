@@ -21,8 +21,13 @@ from cloisonne.models.checkpoints.load_options import (
     is_exemplar_folder,
     is_transformer_folder,
     refuse_on_transformers,
+    refuse_on_unets,
 )
-from cloisonne.models.checkpoints.mmdit.single_file import is_transformer_file
+from cloisonne.models.checkpoints.mmdit.single_file import (
+    TransformerFiles,
+    is_transformer_file,
+    read_transformer_files,
+)
 from cloisonne.models.checkpoints.paint_by_example_folder import model_of, read_exemplar_folder
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.sources import check_source
@@ -57,12 +62,14 @@ def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Mod
     cache is downloaded.
 
     Args:
-        source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, a hub id
-            ("owner/name"), or a :class:`~cloisonne.models.model_spec.ModelSpec`, its dict or its JSON file.
+        source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` or ``.gguf``
+            file, a hub id ("owner/name"), or a :class:`~cloisonne.models.model_spec.ModelSpec`, its dict or its JSON
+            file.
         **options: fields of ``ModelSpec``: where the networks run (``device``, ``dtype``, ``offload``), how the source
-            is read (``variant``, ``transformer``, ``tokenizer``, ``prediction``, ``vae_tiling``, ``vae_slicing``), and
-            add-ons (``lora``, ``regional_lora``, ``embeddings``, ``adapters``, ``fuser``, ``exemplar``,
-            ``image_encoder``, ``mask_resampling``, ``segmenter``), which the ``with_*`` methods of a model also add.
+            is read (``variant``, ``transformer``, ``text_encoders``, ``vae``, ``tokenizer``, ``prediction``,
+            ``vae_tiling``, ``vae_slicing``), and add-ons (``lora``, ``regional_lora``, ``embeddings``, ``adapters``,
+            ``fuser``, ``exemplar``, ``image_encoder``, ``mask_resampling``, ``segmenter``), which the ``with_*``
+            methods of a model also add.
 
     Raises:
         CheckpointError: a file is missing, damaged, not supported, or does not fit the model.
@@ -110,17 +117,31 @@ def _base(path: Path, name: str, spec: ModelSpec) -> _Base:
         file = None if spec.transformer is None else Path(spec.transformer).expanduser()
         folder, parts = path, read_folder(path, placement.dtype, spec.variant, file)
     else:
-        from cloisonne.models.checkpoints.ldm.single_file import read_single_file
-
-        words = None if spec.tokenizer is None else Path(spec.tokenizer).expanduser()
-        if is_transformer_file(path):
-            refuse_on_transformers(f'"{path}" is of a diffusion transformer, which', spec.given())
-        folder = None
-        parts = read_single_file(path, dtype=placement.dtype, tokenizer=words, prediction=spec.prediction)
+        folder, parts = None, _of_file(path, spec, placement.dtype)
     _set_tiling(parts.vae, spec)
     warnings = (parts.warnings, (), ())
     base = _Base(name=name, parts=parts, folder=folder, placement=placement, warnings=warnings)
     return _extended(base, spec.lora, spec.embeddings)
+
+
+def _of_file(file: Path, spec: ModelSpec, dtype: torch.dtype) -> Parts:
+    """The parts of a single file, or of one next to files of text encoders and an autoencoder."""
+    words = None if spec.tokenizer is None else Path(spec.tokenizer).expanduser()
+    if not is_transformer_file(file):
+        from cloisonne.models.checkpoints.ldm.single_file import read_single_file
+
+        refuse_on_unets(f'"{file}", which holds no diffusion transformer,', spec.given())
+        return read_single_file(file, dtype=dtype, tokenizer=words, prediction=spec.prediction)
+    refuse_on_transformers(f'"{file}" is of a diffusion transformer, which', spec.given())
+    return read_transformer_files(
+        TransformerFiles(
+            source=file,
+            text_encoders=tuple(Path(path).expanduser() for path in spec.text_encoders),
+            vae=None if spec.vae is None else Path(spec.vae).expanduser(),
+            tokenizer=words,
+        ),
+        dtype,
+    )
 
 
 def _extended(base: _Base, lora: tuple[tuple[str, float], ...], embeddings: tuple[str, ...]) -> _Base:

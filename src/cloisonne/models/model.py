@@ -14,7 +14,7 @@ from cloisonne.errors import CapabilityError
 from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.model_spec import ModelSpec
-from cloisonne.models.options import LoadOptions, PathText, Precision, Resampling
+from cloisonne.models.options import LoadOptions, Offload, PathText, Precision, Resampling
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
@@ -200,7 +200,7 @@ class Model:
         device: "str | torch.device | None" = None,
         dtype: "Precision | torch.dtype | None" = None,
         *,
-        offload: bool | None = None,
+        offload: Offload | None = None,
     ) -> "Model":
         """The model in another place or precision, loaded from its files again; None keeps what ``model_spec`` has.
 

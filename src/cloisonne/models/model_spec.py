@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, Unpack
 from cloisonne.errors import CapabilityError
 from cloisonne.models.checkpoints.json_file import json_object, read_json
 from cloisonne.models.checkpoints.sources import check_path
-from cloisonne.models.options import PATHS, LoadOptions, PathText, Precision, Prediction, Resampling, checked
+from cloisonne.models.options import PATHS, LoadOptions, Offload, PathText, Precision, Prediction, Resampling, checked
 from cloisonne.scene.values import brief, closest
 
 
@@ -19,14 +19,17 @@ class ModelSpec:
     """A model as a value: ``load`` makes equal models of equal specs, here, in another process or on another machine.
 
     Attributes:
-        source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` file, or a hub id
-            ("owner/name").
+        source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` or ``.gguf`` file, or
+            a hub id ("owner/name").
         device: where the networks run.
         dtype: of the networks; None means float32 on the CPU and float16 elsewhere.
-        offload: keep each network in the CPU's memory except while it runs.
+        offload: keep each network in the CPU's memory except while it runs; "group" does so with each block of a
+            diffusion transformer and each layer of its text encoders.
         variant: of a folder's weights, such as "fp16"; None means the plain weights, or the ones there are.
         transformer: a ``.safetensors`` or ``.gguf`` file with a diffusion transformer, in place of the folder's own;
             quantised weights stay so.
+        text_encoders: files of text encoders, for a single file with a diffusion transformer.
+        vae: a file of the autoencoder, for the same.
         tokenizer: a folder, for a single file, which has no tokenizer.
         prediction: what the network predicts, for a single file that does not declare it; for a folder only the
             value in its scheduler's configuration.
@@ -54,9 +57,11 @@ class ModelSpec:
     _: KW_ONLY
     device: str = "cpu"
     dtype: Precision | None = None
-    offload: bool = False
+    offload: Offload = False
     variant: str | None = None
     transformer: str | None = None
+    text_encoders: tuple[str, ...] = ()
+    vae: str | None = None
     tokenizer: str | None = None
     prediction: Prediction | None = None
     vae_tiling: bool = False
@@ -129,6 +134,7 @@ class ModelSpec:
             source=path(self.source) if local else self.source,
             lora=tuple((path(file), scale) for file, scale in self.lora),
             embeddings=tuple(path(file) for file in self.embeddings),
+            text_encoders=tuple(path(file) for file in self.text_encoders),
             regional_lora={name: path(file) for name, file in self.regional_lora.items()},
             adapters={kind: path(file) for kind, file in self.adapters.items()},
             **{name: path(file) for name, file in optional.items() if file is not None},

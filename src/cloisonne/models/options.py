@@ -23,14 +23,20 @@ Resampling = Literal["bilinear", "nearest"]
 """How an exemplar's mask is resized to the latents."""
 
 
+Offload: TypeAlias = bool | Literal["group"]
+"""Whether each network is on the device only while it runs; "group": of a transformer each block."""
+
+
 class LoadOptions(TypedDict, total=False):
     """The options of ``load``; :class:`~cloisonne.models.model_spec.ModelSpec` documents them."""
 
     device: "str | torch.device"
     dtype: "Precision | torch.dtype | None"
-    offload: bool
+    offload: Offload
     variant: str | None
     transformer: PathText | None
+    text_encoders: Sequence[PathText] | PathText
+    vae: PathText | None
     tokenizer: PathText | None
     prediction: Prediction | None
     vae_tiling: bool
@@ -46,7 +52,7 @@ class LoadOptions(TypedDict, total=False):
     segmenter: PathText | None
 
 
-PATHS = ("transformer", "tokenizer", "fuser", "exemplar", "image_encoder", "segmenter")
+PATHS = ("transformer", "vae", "tokenizer", "fuser", "exemplar", "image_encoder", "segmenter")
 """Options that are one path or None."""
 
 
@@ -76,6 +82,12 @@ def _optional(name: str, value: Any) -> str | None:
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise _refused(name, value, "give true or false")
+    return value
+
+
+def _offload(name: str, value: Any) -> bool | str:
+    if value != "group" and not isinstance(value, bool):
+        raise _refused(name, value, 'give true, false or "group"')
     return value
 
 
@@ -134,8 +146,9 @@ _CHECKED: Mapping[str, Callable[[str, Any], Any]] = {
     "mask_resampling": _choice(*get_args(Resampling), optional=False),
     "variant": _optional,
     **dict.fromkeys(PATHS, _optional),
-    **dict.fromkeys(("offload", "vae_tiling", "vae_slicing"), _flag),
+    "offload": _offload,
+    **dict.fromkeys(("vae_tiling", "vae_slicing"), _flag),
     "lora": _loras,
-    "embeddings": _paths,
+    **dict.fromkeys(("embeddings", "text_encoders"), _paths),
     **dict.fromkeys(("regional_lora", "adapters"), _by_key),
 }

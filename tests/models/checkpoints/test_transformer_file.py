@@ -1,6 +1,5 @@
-"""FLUX.1 and Stable Diffusion 3 in one file are the model of the folder, in the layout that diffusers also reads."""
+"""Diffusion transformers in one file are the model of the folder, in the layout that diffusers also reads."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,17 @@ from diffusers.loaders.single_file_utils import (
     convert_flux_transformer_checkpoint_to_diffusers,
     convert_sd3_transformer_checkpoint_to_diffusers,
 )
-from flux import flux_vae, write_flux
-from ldm import ldm_vae
 from original_names import original
 from safetensors.torch import load_file, save_file
-from sd3 import write_sd3
-from torch import Tensor
+from transformer_files import NETWORK, write_file, write_folder_of
 
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.checkpoints.mmdit.original_names import originals_of
 from cloisonne.models.load import load
-from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
-ENCODERS = {"flux": ("clip_l", "t5xxl"), "sd3": ("clip_l", "clip_g", "t5xxl")}
-NETWORK = "model.diffusion_model."
 SCENE = Scene(
     caption="a red cat",
     seed=0,
@@ -38,54 +31,21 @@ SCENE = Scene(
 )
 
 
-def rewrite(file: Path, **changes: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
-def write(folder: Path, kind: str) -> Path:
-    """A folder with the heads, activations and constants of the published models."""
-    heads = {"attention_head_dim": 128, "num_attention_heads": 1, "axes_dims_rope": (16, 56, 56)}
-    if kind.startswith("flux"):
-        write_flux(folder, embedded=kind == "flux", transformer=heads)
-        rewrite(folder / "scheduler" / "scheduler_config.json", base_image_seq_len=256, max_image_seq_len=4096)
-        rewrite(folder / "text_encoder" / "config.json", num_attention_heads=1, hidden_act="quick_gelu")
-        flux_vae(32, 32).save_pretrained(folder / "vae")
-        return folder
-    own = {"attention_head_dim": 64, "num_attention_heads": 1, "caption_projection_dim": 64, "sample_size": 128}
-    kind, t5 = kind.removeprefix("sd3 ").removesuffix(" without T5"), not kind.endswith("without T5")
-    write_sd3(folder, kind, transformer=own, t5=t5)
-    flux_vae(32, 32).save_pretrained(folder / "vae")
-    rewrite(folder / "vae" / "config.json", scaling_factor=1.5305, shift_factor=0.0609)
-    rewrite(folder / "text_encoder" / "config.json", num_attention_heads=1, hidden_act="quick_gelu")
-    rewrite(folder / "text_encoder_2" / "config.json", num_attention_heads=1, hidden_act="gelu")
-    return folder
-
-
-def write_file(file: Path, model: Model, *, vae: str = "first_stage_model.") -> dict[str, Tensor]:
-    tensors = {f"{NETWORK}{name}": tensor for name, tensor in original(model).items()}
-    for name, module in zip(ENCODERS[model.family], model.text.modules, strict=False):
-        for key, tensor in module.state_dict().items():
-            if not key.endswith("embed_tokens.weight"):
-                # Trainers wrote the names of transformers 4.
-                old = key if name == "t5xxl" or key.startswith(("text_model.", "text_proj")) else f"text_model.{key}"
-                tensors[f"text_encoders.{name}.transformer.{old}"] = tensor
-    tensors |= {vae + n.removeprefix("first_stage_model."): t for n, t in ldm_vae(model.vae.module).items()}
-    save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, file)
-    return tensors
-
-
-KINDS = ("flux", "flux schnell", "sd3 3", "sd3 3.5 medium", "sd3 3.5 large without T5")
+KINDS = (
+    *("flux", "flux schnell", "sd3 3", "sd3 3.5 medium", "sd3 3.5 large without T5"),
+    *("flux2", "flux2 base", "zimage turbo", "zimage"),
+)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {kind: write(tmp_path_factory.mktemp("made"), kind) for kind in KINDS}
+    return {kind: write_folder_of(tmp_path_factory.mktemp("made"), kind) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_model_of_the_folder(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    model, file = load(folders[kind]), tmp_path / "x.safetensors"
-    write_file(file, model, vae="vae." if kind == "flux" else "first_stage_model.")
+    model, file = load(folders[kind]), tmp_path / f"{kind.replace(' ', '-')}.safetensors"
+    write_file(file, model, vae="first_stage_model." if kind.startswith("sd3") else "vae.")
     found = load(file, tokenizer=folders[kind])
     assert (found.family, found.native, found.spec) == (model.family, model.native, model.spec)
     assert found.schedule == model.schedule
@@ -160,7 +120,10 @@ def test_scaled_float8_is_read(folders: dict[str, Path], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda t: {n: own for n, own in t.items() if "t5xxl" not in n}, r"no whole checkpoint of FLUX.1.*t5xxl"),
+        (
+            lambda t: {n: own for n, own in t.items() if "t5xxl" not in n},
+            r"no whole checkpoint of FLUX.1: it has no text encoder T5",
+        ),
         (lambda t: {n.removeprefix(NETWORK): own for n, own in t.items() if NETWORK in n}, "no whole checkpoint of F"),
         (lambda t: t | {f"{NETWORK}img_in.scale_weight": torch.ones(1)}, "as float32 of shape"),
         (lambda t: {n: own for n, own in t.items() if "linear1.bias" not in n}, "lacks the tensor"),

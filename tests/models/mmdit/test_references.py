@@ -31,6 +31,7 @@ from cloisonne.models.mmdit.packing import packed, unpacked
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
+from cloisonne.pipelines.inpaint import as_tensor
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.conditions.exemplar import Exemplar
 from cloisonne.scene.prompt import pieces
@@ -194,6 +195,42 @@ def test_references_by_region_are_an_explicit_mask(folders: Any, model: Model, f
     with torch.no_grad():
         expected = z - step.s * flow_of(folders[family], texts, images, bias, step.s)
     torch.testing.assert_close(predict(run.plan, z, step), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_inpainting_by_a_soft_mask_is_an_explicit_loop(folders: Any, model: Model, family: str) -> None:
+    """Steps of diffusers' network with an explicit mask; what no region covers is set to the background's at each."""
+    mask = np.zeros((128, 128))
+    mask[:, :64], mask[:64, :64], mask[112:, 112:] = 0.5, 1.0, 0.25
+    hole = Region(name="hole", mask=mask, phrase="a cat", exemplar=picture(1))
+    background = picture(5, (128, 128))
+    scene = SCENE.replace(regions=(hole,), background=background, steps=3)
+    patch = model.spec.patch
+    noise = torch.randn(1, model.spec.latent_channels, 8 * patch, 8 * patch)
+    result, steps = generate(scene, model, latents=noise), prepare(scene, model).steps
+    share = torch.from_numpy(mask).unfold(0, 16, 16).unfold(1, 16, 16).mean((-1, -2)).float().flatten()
+    caption, phrase = model.text.encode(pieces("on the beach")), model.text.encode(pieces("a cat"))
+    texts = [caption.tokens, phrase.without_padding]
+    pixels = reference_pixels(picture(1), 16, sizes=model.spec.reference_sizes)
+    reference = model.vae.encode(pixels)
+    tokens = [Token("caption")] * len(texts[0]) + [Token("phrase", 0)] * len(texts[1])
+    tokens += [Token("pixel", p) for p in range(64)]
+    tokens += [Token("reference", 1)] * (reference.shape[-2:].numel() // patch**2)
+    known = model.vae.encode(as_tensor(np.asarray(background)))
+    free = (share > 0).float().reshape(8, 8).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
+    start = steps[0].alpha * known + steps[0].s * noise
+    z = start + free * (noise - start)
+    flow_of = klein_flow if caption.pooled is None else partial(kontext_flow, pooled=caption.pooled)
+    for i, step in enumerate(steps):
+        bias = explicit_bias(tokens, [share, share], isolated=i == 0)
+        x0 = z - step.s * flow_of(folders[family], texts, [z, reference], bias, step.s)
+        x0 = known + free * (x0 - known)
+        z = step.alpha_next * x0 + step.s_next * (z - step.alpha * x0) / step.s
+    torch.testing.assert_close(result.latents, z, atol=1e-4, rtol=1e-4)
+    painted = ((model.vae.decode(z)[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).numpy()
+    expected = np.asarray(background) * (1 - mask[..., None]) + painted * mask[..., None]
+    assert np.abs(np.asarray(result.image) - expected).max() <= 1.5
+    assert np.array_equal(np.asarray(result.image)[mask == 0], np.asarray(background)[mask == 0])
 
 
 def test_order_of_regions_changes_nothing(model: Model) -> None:

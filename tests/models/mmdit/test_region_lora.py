@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from joint_networks import NETWORKS, Network
-from safetensors.torch import save_file
+from joint_bias import Token, explicit_bias, shares_of
+from joint_networks import NETWORKS, PIXELS, Given, Network
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cloisonne.core.attention.joint import JointLayout, Segment
@@ -19,6 +20,7 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.prepare import prepare
+from cloisonne.scene.prompt import pieces
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -127,6 +129,71 @@ def test_inside_it_is_the_fused_network_and_outside_the_plain_one(shallow: Path,
     torch.testing.assert_close(found[..., :half], fused[..., :half], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[..., half:], usual[..., half:], atol=1e-6, rtol=0)
     assert not torch.allclose(fused, usual, atol=1e-3)
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["isolated step", "last step"])
+@torch.no_grad()
+def test_by_region_it_is_an_explicit_change_of_each_token(
+    network: Network, folder: Path, tmp_path: Path, at: int
+) -> None:
+    """diffusers' network with a mask, whose layers add the change times what is written out for each token.
+
+    Regions overlap, one without the LoRA; of Z-Image, the layers of the joint sequence.
+    """
+    plain = load(folder)
+    net: Any = plain.net
+    joint = tuple(f"{name}." for name in net.block_names())
+    wanted = joint if "image first" in net.order and network.multiple > 1 else ("",)
+    file = written(plain, tmp_path / "ink.safetensors", lambda layer: layer.startswith(wanted))
+    pet = Region(name="pet", box=(0, 0, 0.5, 0.75), phrase="a cat", lora={"ink": 0.7})
+    car = Region(name="car", box=(0.25, 0.5, 1, 1), phrase="a red car", weight=2.0)
+    run = prepare(SCENE.replace(regions=(pet, car), guidance=1.0), load(folder, regional_lora={"ink": file}))
+    step = run.steps[at]
+    z = torch.randn(1, plain.spec.latent_channels, *[128 // plain.spec.vae_factor] * 2)
+    conditioning: Any = run.plan.views[0].branches["cond"]
+    regions = [pet if text.region == "pet" else car for text in conditioning.tokens[1:]]
+    shares = shares_of(regions, 8)
+    amount = 0.7 * shares[regions.index(pet)]
+    texts = [plain.text.encode(pieces("on the beach")).tokens]
+    texts += [plain.text.encode(pieces(own.phrase)).without_padding for own in regions]
+    assert amount.min() == 0  # so that the caption and what acts on the whole image stay as they are
+    means = [(share * amount).sum() / share.sum() for share in shares]
+    padding = -len(texts[0]) % network.multiple
+    caption = torch.zeros(len(texts[0]) + padding)
+    words = torch.cat([caption, *(mean.repeat(len(own)) for mean, own in zip(means, texts[1:], strict=True))])
+    assert len({len(words), len(amount), len(words) + len(amount)}) == 3
+    by_count = {len(words): words, len(amount): amount}
+    by_count[len(words) + len(amount)] = torch.cat([words, amount] if network.text_first else [amount, words])
+    tokens = [Token("caption")] * len(caption)
+    tokens += [Token("phrase", k) for k, own in enumerate(texts[1:]) for _ in own]
+    image = [Token("pixel", p) for p in range(PIXELS)]
+    bias = explicit_bias([*tokens, *image] if network.text_first else [*image, *tokens], shares, isolated=at == 0)
+    changes = load_file(file)
+
+    def changed(theirs: nn.Module) -> None:
+        for name in {key.removeprefix("transformer.").rpartition(".lora_")[0] for key in changes}:
+            down, up = (changes[f"transformer.{name}.lora_{part}.weight"] for part in "AB")
+            theirs.get_submodule(name).register_forward_hook(explicit(down, up, by_count))
+
+    pooled = conditioning.pooled
+    expected = network.x0(folder, Given(z, step.s, texts, pooled, [bias] * network.blocks, changed))
+    torch.testing.assert_close(predict(run.plan, z, step), expected, atol=1e-5, rtol=1e-4)
+    other = network.x0(folder, Given(z, step.s, texts, pooled, [bias] * network.blocks))
+    assert (expected - other).abs().max() > 1e-2
+
+
+def explicit(down: Tensor, up: Tensor, by_count: dict[int, Tensor]) -> Callable[..., Tensor]:
+    """A hook that adds ``amount * up(down(x))``, the amount by the number of tokens; 0 for what has no tokens."""
+
+    def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        if isinstance(layer, nn.Conv2d):
+            change = nn.functional.conv2d(nn.functional.conv2d(inputs[0], down, stride=layer.stride), up)
+            return output + by_count[PIXELS].view(1, 1, *output.shape[-2:]) * change
+        if output.ndim == 2:
+            return output
+        return output + by_count[output.shape[1]][:, None] * (inputs[0] @ down.T @ up.T)
+
+    return add
 
 
 def predicted(scene: Scene, model: Model) -> Tensor:

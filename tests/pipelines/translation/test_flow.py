@@ -1,11 +1,13 @@
 """Translations without inversion: the concept from an image or learned, masks, and other regions in the same pass."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flux import write_flux
 from flux2 import write_flux2
 from PIL import Image
 from zimage import write_zimage
@@ -172,7 +174,12 @@ def test_other_presets_are_refused_on_transformers(klein: Model, preset: str) ->
         translate(photo(), photo(1), klein, preset=preset, width=64, height=64)
 
 
-def test_a_network_without_references_is_refused(tmp_path: Path) -> None:
-    model = load(write_zimage(tmp_path))
-    with pytest.raises(CapabilityError, match=r"\(Z-Image\) cannot do .*FLUX.2 klein"):
+KONTEXT = partial(write_flux, pipeline="FluxKontextPipeline")
+
+
+@pytest.mark.parametrize(("write", "title"), [(write_zimage, "Z-Image"), (KONTEXT, r"FLUX\.1 Kontext")])
+def test_other_transformers_are_refused(tmp_path: Path, write: Any, title: str) -> None:
+    """Z-Image takes no references; Kontext's are images to edit by an instruction, of which a concept has none."""
+    model = load(write(tmp_path))
+    with pytest.raises(CapabilityError, match=rf"\({title}\) cannot do .*FLUX.2 klein"):
         translate(photo(), photo(1), model, preset="flow", width=64, height=64)

@@ -89,7 +89,9 @@ class BlockControlNet(ABC):
 
     def _differing(self, *names: str) -> list[str]:
         ours, theirs = self.module.config, self.base.config
-        return [name for name in names if ours[name] != theirs[name]]
+        # JSON makes lists of tuples.
+        own, other = ({n: list(v) if isinstance(v := c[n], tuple) else v for n in names} for c in (ours, theirs))
+        return [name for name in names if own[name] != other[name]]
 
 
 def _signed(pixels: NDArray[np.uint8]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Read the ControlNets of diffusion transformers from their diffusers folders."""
+"""Read the ControlNets of diffusion transformers from their diffusers folders or single files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetMode
 
 from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.adapters.block_controlnet import BlockControlNet, FluxControlNet, Sd3ControlNet
+from cloisonne.models.adapters.block_controlnet_file import read_controlnet_file
 from cloisonne.models.adapters.zimage_controlnet import ZImageControlNet
 from cloisonne.models.checkpoints.files import check_weights, pretrained, read, read_json, variant_notes
 from cloisonne.models.checkpoints.network_config import check_network
@@ -35,10 +36,13 @@ class ReadControlNet:
     warnings: tuple[str, ...]
 
 
-def read_block_controlnet(folder: Path, family: str, dtype: torch.dtype, device: torch.device) -> ReadControlNet:
-    """Read the ControlNet in a diffusers folder for a family of transformers.
+def read_block_controlnet(
+    path: Path, family: str, base: Mapping[str, Any], dtype: torch.dtype, device: torch.device
+) -> ReadControlNet:
+    """Read the ControlNet in a diffusers folder or a safetensors file for a family of transformers.
 
-    Raises CapabilityError for a family without ControlNets, CheckpointError where the folder is none, or damaged.
+    base: the configuration of the network that it is for. Raises CapabilityError for a family without ControlNets,
+    CheckpointError where the path is none, or damaged.
     """
     if family not in CLASSES:
         others = ", ".join(FAMILIES[name].title for name in CLASSES)
@@ -46,6 +50,18 @@ def read_block_controlnet(folder: Path, family: str, dtype: torch.dtype, device:
             f"{FAMILIES[family].title} takes no ControlNet and no adapter; leave it out, or load one of {others}."
         )
     kind, _ = CLASSES[family]
+    warn: list[str] = []
+    with without_warnings():  # diffusers warns of its own import
+        if path.is_file():
+            module = read_controlnet_file(kind, path, family, base, dtype)
+        else:
+            module = _of_folder(kind, path, family, dtype, warn)
+    # Not diffusers' own "to", whose warnings are about other networks.
+    placed: Any = torch.nn.Module.to(module, device, dtype)
+    return ReadControlNet(placed.eval().requires_grad_(False), tuple(warn))
+
+
+def _of_folder(kind: Any, folder: Path, family: str, dtype: torch.dtype, warn: list[str]) -> Any:
     file = folder / "config.json"
     if not file.is_file():
         raise CheckpointError(
@@ -54,13 +70,9 @@ def read_block_controlnet(folder: Path, family: str, dtype: torch.dtype, device:
         )
     check_network(file, read_json(file), kind)
     taken = check_weights(folder)
-    warn = list(variant_notes(folder.name, {"the ControlNet": taken})[1])
+    warn += variant_notes(folder.name, {"the ControlNet": taken})[1]
     theirs = {"torch_dtype": dtype, "low_cpu_mem_usage": False, "variant": taken}
-    with without_warnings():  # diffusers warns of its own import
-        module = read(folder, lambda path: pretrained(kind, path, warn=warn, **theirs))
-    # Not diffusers' own "to", whose warnings are about other networks.
-    placed: Any = torch.nn.Module.to(module, device, dtype)
-    return ReadControlNet(placed.eval().requires_grad_(False), tuple(warn))
+    return read(folder, lambda path: pretrained(kind, path, warn=warn, **theirs))
 
 
 def bound(found: ReadControlNet, model: Model, kind: str) -> BlockControlNet:

@@ -11,27 +11,29 @@ from typing import Any, NamedTuple
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
-from transformers import T5EncoderModel
+from transformers import PreTrainedModel, T5EncoderModel
 
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.mmdit.flow_scheduler import FLOW_SCHEDULERS
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.families import FAMILIES, Family
 from cloisonne.models.model import Model, Native
+from cloisonne.models.options import Offload
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import TextEncoder
-from cloisonne.models.vae import Number, Vae
+from cloisonne.models.vae import Autoencoder, Number, Vae
 
 
 class Placement(NamedTuple):
-    """Where networks run. offload: keep each in the CPU's memory except while it runs.
+    """Where networks run. offload: keep each in the CPU's memory except while it runs; "group": each block of a
+    transformer, and each layer of a text encoder.
 
     move: whether the base's networks are moved there; add-ons always are.
     """
 
     device: torch.device
     dtype: torch.dtype
-    offload: bool = False
+    offload: Offload = False
     move: bool = True
 
 
@@ -87,7 +89,11 @@ def put(modules: Sequence[nn.Module], placement: Placement, *, together: Sequenc
         return
     from accelerate import cpu_offload_with_hook
 
-    hooks: list[Any] = [cpu_offload_with_hook(module, placement.device)[1] for module in modules]
+    whole = [module for module in modules if placement.offload != "group" or isinstance(module, Autoencoder)]
+    for module in modules:
+        if module not in whole:
+            _offload_groups(module, placement.device)
+    hooks: list[Any] = [cpu_offload_with_hook(module, placement.device)[1] for module in whole]
     lock, shared = threading.RLock(), {id(module) for module in together}
 
     def alone(function: Callable[..., Any], others: Sequence[Any]) -> Callable[..., Any]:
@@ -108,6 +114,15 @@ def put(modules: Sequence[nn.Module], placement: Placement, *, together: Sequenc
         for name in ("forward", "encode", "decode"):
             if (function := getattr(module, name, None)) is not None:
                 setattr(module, name, alone(function, others))
+
+
+def _offload_groups(module: nn.Module, device: torch.device) -> None:
+    """Keep a network in the CPU's memory except the block that runs, or of a text encoder the layer that runs."""
+    from diffusers.hooks import apply_group_offloading
+
+    by_layer = isinstance(module, PreTrainedModel)
+    level = "leaf_level" if by_layer else "block_level"
+    apply_group_offloading(module, device, offload_type=level, num_blocks_per_group=None if by_layer else 1)
 
 
 def _dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
@@ -182,4 +197,4 @@ def _check_fit(spec: NetSpec, vae: Vae, text: TextEncoder) -> None:
 def base_name(source: str | Path) -> str:
     """A checkpoint's name in records: the name of its file or folder, without the path."""
     path = Path(source)
-    return path.stem if path.suffix == ".safetensors" else path.name
+    return path.stem if path.suffix in (".safetensors", ".gguf") else path.name

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloisonne.errors import CapabilityError, spelled
+from cloisonne.errors import CapabilityError, CheckpointError, spelled
 from cloisonne.models.checkpoints.json_file import read_json
 from cloisonne.models.checkpoints.sources import check_device, check_kinds, check_path, check_source, is_ip_adapter
 
@@ -14,7 +14,12 @@ TEXT_ONLY = (
 )
 """Options that apply only to a model with a text encoder."""
 
+OF_FILES = ("text_encoders", "vae")
+"""Options that apply only to a single file with a diffusion transformer."""
+
 NOUNS = {
+    "text_encoders": "files of text encoders",
+    "vae": "file of an autoencoder",
     "lora": "LoRAs",
     "regional_lora": "LoRAs",
     "exemplar": "exemplar model",
@@ -50,6 +55,10 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
             f'{named("transformer")} replaces the transformer of a diffusers folder, and "{source}" is none with a '
             "transformer; give such a folder or a hub id as the source."
         )
+    if source == "builtin" or folder.is_dir():
+        refuse = refuse_files if is_transformer_folder(folder) else refuse_on_unets
+        refuse(f'"{source}"', options)
+    _check_gguf(folder, options)
     if source == "builtin":
         _refuse("The built-in family", options, ("variant",), "it has only one set of weights")
         _refuse("The built-in family", options, ("tokenizer", "prediction"), "it has its own")
@@ -78,6 +87,38 @@ def refuse_on_transformers(subject: str, options: Mapping[str, Any]) -> None:
     taken = ("lora", "regional_lora", "tokenizer", "adapters", "segmenter")
     others = [option for option in (*TEXT_ONLY, "prediction") if option not in taken]
     _refuse(subject, options, others, "these add-ons are of Stable Diffusion; leave it out")
+
+
+def refuse_on_unets(subject: str, options: Mapping[str, Any]) -> None:
+    """Raise CapabilityError for options that only a diffusion transformer takes. subject: the model."""
+    refuse_files(subject, options)
+    if options.get("offload") == "group":
+        raise CapabilityError(
+            f"{subject} takes no group offload, which is of diffusion transformers; give "
+            f"{spelled('offload=True', '--offload')}."
+        )
+
+
+def refuse_files(subject: str, options: Mapping[str, Any]) -> None:
+    """Raise CapabilityError for files of parts. subject: a model that has its own."""
+    _refuse(subject, {name: value for name, value in options.items() if value}, OF_FILES, _OF_FILES_ALONE)
+
+
+_OF_FILES_ALONE = "they belong to a single file with a diffusion transformer, given as the model"
+
+
+def _check_gguf(file: Path, options: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for a GGUF file, which holds a transformer alone, without files of the rest."""
+    if file.suffix == ".gguf" and file.is_file() and not ("text_encoders" in options and "vae" in options):
+        apart = spelled(
+            "load(FILE, text_encoders=[FILE, ...], vae=FILE, tokenizer=FOLDER)",
+            "--model FILE --text-encoder FILE --vae FILE --tokenizer FOLDER",
+        )
+        whole = spelled("load(FOLDER, transformer=FILE)", "--model FOLDER --transformer FILE")
+        raise CheckpointError(
+            f'"{file}" is a GGUF file, which holds a transformer alone; load it with files of the rest, {apart}, or '
+            f"with a diffusers folder or hub id that has the rest: {whole}."
+        )
 
 
 def _refuse(subject: str, options: Mapping[str, Any], refused: Iterable[str], advice: str) -> None:
@@ -119,7 +160,13 @@ def label(option: str) -> str:
 
 def _flag(option: str) -> str:
     """The command line's name of an option."""
-    other = {"embeddings": "embedding", "exemplar": "exemplar-model", "adapters": "adapter", "source": "model"}
+    other = {
+        "embeddings": "embedding",
+        "text_encoders": "text-encoder",
+        "exemplar": "exemplar-model",
+        "adapters": "adapter",
+        "source": "model",
+    }
     return f"--{other.get(option, option).replace('_', '-')}"
 
 
@@ -134,9 +181,10 @@ def check_paths(source: str, given: Mapping[str, Any]) -> None:
     paths: dict[str, Iterable[str]] = {
         "LoRA": [*(file for file, _ in given.get("lora", ())), *given.get("regional_lora", {}).values()],
         "embedding": given.get("embeddings", ()),
+        "text encoder": given.get("text_encoders", ()),
         "adapter": adapters.values(),
     }
-    for name in ("exemplar", "image_encoder", "fuser", "segmenter", "tokenizer", "transformer"):
+    for name in ("exemplar", "image_encoder", "fuser", "segmenter", "tokenizer", "transformer", "vae"):
         paths[NOUNS.get(name, name)] = [given[name]] if name in given else []
     for noun, files in paths.items():
         for path in files:

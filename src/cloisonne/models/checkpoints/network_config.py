@@ -83,7 +83,7 @@ def refuse_code(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def refuse_quantised(file: Path, config: Mapping[str, Any]) -> None:
-    """Raise CheckpointError where a network is stored as a quantisation library packs it, such as bitsandbytes."""
+    """Raise CheckpointError where a network is stored as a quantisation library packs it, unless it is read so."""
     found = config.get("quantization_config")
     if found is not None:
         method = found.get("quant_method", "an unknown method") if isinstance(found, Mapping) else found

@@ -34,20 +34,14 @@ def check_source(source: str | Path) -> None:
             f'"{source}" is a pickle, which can run code when it is read; convert it once with '
             f'"cloisonne convert {source} FOLDER" and load the folder.'
         )
-    if path.suffix == ".gguf":
-        how = spelled("load(FOLDER, transformer=FILE)", "--model FOLDER --transformer FILE")
-        raise CheckpointError(
-            f'"{source}" is a GGUF file, which holds a transformer alone; load it with a diffusers folder or hub id '
-            f"that has the rest: {how}."
-        )
     if path.is_file():
         return
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".gguf"):
         raise CheckpointError(f'There is no file "{path}"; check its path.')
     if not is_hub_id(str(source)):
         raise CheckpointError(
-            f'There is no folder or file "{source}"; give "builtin", a diffusers folder, a .safetensors file or a hub '
-            "id."
+            f'There is no folder or file "{source}"; give "builtin", a diffusers folder, a .safetensors or .gguf file, '
+            "or a hub id."
         )
 
 

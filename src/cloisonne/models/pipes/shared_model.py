@@ -13,7 +13,10 @@ from cloisonne.models.model import Model, Origin
 from cloisonne.models.model_spec import ModelSpec
 from cloisonne.models.pipes.carried import adapters
 
-OF_THE_PIPELINE = ("device", "dtype", "offload", "variant", "tokenizer", "prediction", "vae_tiling", "vae_slicing")
+OF_THE_PIPELINE = (
+    *("device", "dtype", "offload", "variant", "transformer", "text_encoders", "vae", "tokenizer", "prediction"),
+    *("vae_tiling", "vae_slicing"),
+)
 """Options of ``load`` that the pipeline decides."""
 
 

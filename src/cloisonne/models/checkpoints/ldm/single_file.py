@@ -32,7 +32,6 @@ from cloisonne.models.checkpoints.ldm.names import (
 from cloisonne.models.checkpoints.ldm.prediction import declared_by, prediction_of
 from cloisonne.models.checkpoints.ldm.shapes import Tensors, unet_config, vae_config
 from cloisonne.models.checkpoints.ldm.texts import TEXTS, read_tokenizer, texts_of
-from cloisonne.models.checkpoints.mmdit.single_file import family_of_file, read_transformer_file
 from cloisonne.models.checkpoints.parts import Parts
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.families import FAMILIES
@@ -46,16 +45,12 @@ def read_single_file(
     tokenizer: Path | None = None,
     prediction: Parameterization | None = None,
 ) -> Parts:
-    """Read the parts of a checkpoint in one file, also of FLUX.1 or Stable Diffusion 3. Raises CheckpointError where it
-    is none.
+    """Read the parts of a checkpoint in one file. Raises CheckpointError where it is none.
 
-    tokenizer: a folder of CLIP's tokenizer, or a pipeline's; None searches the hub's local cache. prediction: what the
+    tokenizer: a folder of CLIP's tokenizer; None searches the hub's local cache. prediction: what the
     network predicts; None means as the file declares, else noise for Stable Diffusion 1.x and XL.
     """
-    opened = TensorFile.open(file)
-    if family_of_file(opened.keys) is not None:
-        return read_transformer_file(opened, dtype, tokenizer)
-    return parts_of(opened, words=lambda: read_tokenizer(tokenizer), prediction=prediction, dtype=dtype)
+    return parts_of(TensorFile.open(file), words=lambda: read_tokenizer(tokenizer), prediction=prediction, dtype=dtype)
 
 
 def parts_of(

@@ -89,7 +89,7 @@ def read_lora(parts: Parts, file: Path) -> Lora:
             f"{spelled('load(..., lora=FILE)', '--lora FILE')}."
         )
     for name in own:
-        if not isinstance(parts.network.get_submodule(name), nn.Linear | nn.Conv2d):
+        if not isinstance(parts.network.get_submodule(name), nn.Linear | nn.Conv2d | QuantizedLinear):
             raise CheckpointError(
                 f'"{file}" changes the norm "{name}", which cannot apply by region; fuse it for the whole image: '
                 f"{spelled('load(..., lora=FILE)', '--lora FILE')}."

@@ -23,6 +23,7 @@ from transformers import (
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.files import check_weights, files_of, pretrained, read, read_json, variant_notes
 from cloisonne.models.checkpoints.mmdit.flow_scheduler import flow_scheduler_of
+from cloisonne.models.checkpoints.mmdit.quantised_folder import method_of, read_quantised, without_method
 from cloisonne.models.checkpoints.mmdit.transformer_file import read_transformer
 from cloisonne.models.checkpoints.network_config import check_network, check_qwen3, check_t5, check_text
 from cloisonne.models.checkpoints.parts import Parts, TextPart
@@ -87,9 +88,14 @@ class Members:
         """
         member, file = self.folder.path / "transformer", self.folder.transformer
         config = read_json(member / "config.json")
-        check_network(member / "config.json", config, kind)
+        method = method_of(member / "config.json", config)
+        plain = without_method(config)
+        check_network(member / "config.json", plain, kind)
         if file is not None:
-            return read_transformer(own or kind, config, file, self.family, self.folder.dtype)
+            return read_transformer(own or kind, plain, file, self.family, self.folder.dtype)
+        if method is not None:
+            variant, dtype = self.variants["transformer"], self.folder.dtype
+            return read(member, lambda path: read_quantised(own or kind, path, config, variant, dtype))
         return read(member, lambda path: self._read_network(own or kind, path))
 
     def _read_network(self, kind: Any, member: Path) -> Any:
@@ -101,8 +107,13 @@ class Members:
         """Read a text encoder of transformers, CLIP's, T5's or Qwen3's, and check its configuration."""
         member = self.folder.path / name
         check, config = _CHECKS[kind]
-        check(member / "config.json", read_json(member / "config.json"), config)
-        theirs = {"dtype": self.folder.dtype, "variant": self.variants[name]}
+        found = read_json(member / "config.json")
+        method = method_of(member / "config.json", found)
+        check(member / "config.json", without_method(found), config)
+        variant, dtype = self.variants[name], self.folder.dtype
+        if method is not None:
+            return read(member, lambda path: read_quantised(kind, path, found, variant, dtype))
+        theirs = {"dtype": dtype, "variant": variant}
         return read(member, lambda path: pretrained(kind, path, warn=self.warnings, **theirs))
 
     def qwen(self, layers: Sequence[int]) -> TextPart:
@@ -114,7 +125,7 @@ class Members:
         kind = Qwen3ForCausalLM if listed[1] == "Qwen3ForCausalLM" else Qwen3Model
         member = self.folder.path / "text_encoder"
         module = truncated(self.text_encoder(kind).base_model, layers, member)
-        return TextPart(module, _with_json(self.folder.path / "tokenizer", Qwen2Tokenizer))
+        return TextPart(module, read_qwen_tokenizer(self.folder.path / "tokenizer"))
 
     def scheduler(self) -> dict[str, Any]:
         """The scheduler's configuration."""
@@ -163,6 +174,11 @@ def read_t5_tokenizer(member: Path, most: int | None = None) -> Any:
     if most is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, most)
     return tokenizer
+
+
+def read_qwen_tokenizer(member: Path) -> Any:
+    """Qwen's tokenizer."""
+    return _with_json(member, Qwen2Tokenizer)
 
 
 def _with_json(member: Path, kind: Any) -> Any:

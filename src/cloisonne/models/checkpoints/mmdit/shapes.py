@@ -4,15 +4,16 @@ names of diffusers.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor
 
 from cloisonne.models.checkpoints.mmdit.original_names import originals_of
+from cloisonne.models.mmdit.zimage_network import PATCH, JointZImage
 from cloisonne.models.quantized.layers import Stored
 
 Tensors = Mapping[str, Tensor | Stored]
@@ -62,11 +63,44 @@ def _sd3_config(t: Tensors) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class OriginalNetwork:
+def _flux2_config(t: Tensors) -> dict[str, Any]:
+    head, feed = len(t["double_blocks.0.img_attn.norm.query_norm.scale"]), t["double_blocks.0.img_mlp.2.weight"]
+    return {
+        "in_channels": t["img_in.weight"].shape[1],
+        "num_layers": _count(t, "double_blocks."),
+        "num_single_layers": _count(t, "single_blocks."),
+        "attention_head_dim": head,
+        "num_attention_heads": len(t["img_in.weight"]) // head,
+        "joint_attention_dim": t["txt_in.weight"].shape[1],
+        "timestep_guidance_channels": t["time_in.in_layer.weight"].shape[1],
+        "mlp_ratio": feed.shape[1] / len(feed),
+        "guidance_embeds": "guidance_in.in_layer.weight" in t,
+        "axes_dims_rope": (head // 4,) * 4,
+    }
+
+
+def _zimage_config(t: Tensors) -> dict[str, Any]:
+    width, head = len(t["x_embedder.weight"]), len(t["layers.0.attention.q_norm.weight"])
+    heads = width // head
+    pairs = head // 8
+    return {
+        "in_channels": t["x_embedder.weight"].shape[1] // PATCH**2,
+        "dim": width,
+        "n_layers": _count(t, "layers."),
+        "n_refiner_layers": _count(t, "noise_refiner."),
+        "n_heads": heads,
+        "n_kv_heads": (len(t["layers.0.attention.qkv.weight"]) // head - heads) // 2,
+        "cap_feat_dim": t["cap_embedder.1.weight"].shape[1],
+        "siglip_feat_dim": t["siglip_embedder.1.weight"].shape[1] if "siglip_embedder.1.weight" in t else None,
+        # A quarter of each head for the axis of texts, the rest for rows and columns.
+        "axes_dims": (2 * pairs, 3 * pairs, 3 * pairs),
+        "axes_lens": (1536, 512, 512),
+    }
+
+
+class OriginalNetwork(NamedTuple):
     """How a family's transformer is read. config: of its class in diffusers, from the shapes of its tensors."""
 
-    family: str
     kind: Any
     config: Callable[[Tensors], dict[str, Any]]
 
@@ -92,7 +126,10 @@ def converted(family: str, tensors: Tensors, network: Any) -> dict[str, Tensor |
     return found | left
 
 
-NETWORKS = {
-    "flux": OriginalNetwork("flux", FluxTransformer2DModel, _flux_config),
-    "sd3": OriginalNetwork("sd3", SD3Transformer2DModel, _sd3_config),
+NETWORKS: Mapping[str, OriginalNetwork] = {
+    "flux": OriginalNetwork(FluxTransformer2DModel, _flux_config),
+    "kontext": OriginalNetwork(FluxTransformer2DModel, _flux_config),
+    "sd3": OriginalNetwork(SD3Transformer2DModel, _sd3_config),
+    "flux2": OriginalNetwork(Flux2Transformer2DModel, _flux2_config),
+    "zimage": OriginalNetwork(JointZImage, _zimage_config),
 }

@@ -39,8 +39,17 @@ def read_transformer(kind: Any, config: Mapping[str, Any], file: Path, family: s
     return with_stored(network, named, file, dtype)
 
 
-def with_stored(network: Any, tensors: Mapping[str, Tensor | Stored], source: Path, dtype: torch.dtype) -> Any:
-    """Load exactly these tensors into a network, whose layers with stored weights become quantised."""
+def with_stored(
+    network: Any,
+    tensors: Mapping[str, Tensor | Stored],
+    source: Path,
+    dtype: torch.dtype,
+    what: str = "the transformer",
+) -> Any:
+    """Load exactly these tensors into a network, whose layers with stored weights become quantised.
+
+    what: the network, or the prefix of its tensors, for messages.
+    """
     layers = {name.removesuffix(".weight"): own for name, own in tensors.items() if isinstance(own, Stored)}
     plain = {name: own.to(dtype) for name, own in tensors.items() if isinstance(own, Tensor)}
     for name, stored in layers.items():
@@ -51,15 +60,15 @@ def with_stored(network: Any, tensors: Mapping[str, Tensor | Stored], source: Pa
             continue
         if stored.shape != layer.weight.shape:
             raise CheckpointError(
-                f'"{source}" has "{name}.weight" of shape {list(stored.shape)}, not {list(layer.weight.shape)}; load a '
-                "transformer of this model."
+                f'"{source}" has "{name}.weight" of shape {list(stored.shape)}, not {list(layer.weight.shape)}; load '
+                f"{what} of this model."
             )
         bias = None if layer.bias is None else torch.empty_like(layer.bias, device="meta")
         replace_layer(network, name, QuantizedLinear(stored, bias, dtype))
         plain |= {
             f"{name}.{key}": own for key, own in network.get_submodule(name).state_dict().items() if key != "bias"
         }
-    return filled(network, plain, len(plain), source, "the transformer")
+    return filled(network, plain, len(plain), source, what)
 
 
 def _own(file: Path) -> dict[str, Tensor | Stored]:
