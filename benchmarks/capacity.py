@@ -48,7 +48,7 @@ class Row:
 def _unet(cross: int, **given: Any) -> Callable[[int, int], tuple[Any, dict[str, Any]]]:
     def make(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
         network = UNet2DConditionModel(sample_size=side, cross_attention_dim=cross, **given)
-        inputs = {"sample": empty(1, 4, side, side), "timestep": empty(1)}
+        inputs = {"sample": empty(1, given.get("in_channels", 4), side, side), "timestep": empty(1)}
         inputs["encoder_hidden_states"] = empty(1, tokens, cross)
         if given.get("addition_embed_type"):
             inputs["added_cond_kwargs"] = {"text_embeds": empty(1, 1280), "time_ids": empty(1, 6)}
@@ -70,15 +70,29 @@ SDXL: dict[str, Any] = {
 }
 
 
-def _sd3(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
-    sizes = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 192}
-    network = SD3Transformer2DModel(**sizes)
-    return network, {
-        "hidden_states": empty(1, 16, side, side),
-        "encoder_hidden_states": empty(1, tokens, 4096),
-        "pooled_projections": empty(1, 2048),
-        "timestep": empty(1),
-    }
+SD2: dict[str, Any] = {"attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}
+
+
+def _sd3(blocks: int) -> Callable[[int, int], tuple[Any, dict[str, Any]]]:
+    """blocks: also the number of heads of 64 channels."""
+
+    def make(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
+        sizes = {"num_layers": blocks, "num_attention_heads": blocks, "caption_projection_dim": 64 * blocks}
+        return SD3Transformer2DModel(**sizes, pos_embed_max_size=192), {
+            "hidden_states": empty(1, 16, side, side),
+            "encoder_hidden_states": empty(1, tokens, 4096),
+            "pooled_projections": empty(1, 2048),
+            "timestep": empty(1),
+        }
+
+    return make
+
+
+def _kontext(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
+    """With a reference image of the same size."""
+    network, inputs = _flux(side, tokens)
+    image = 2 * inputs["img_ids"].shape[0]
+    return network, inputs | {"hidden_states": empty(1, image, 64), "img_ids": empty(image, 3)}
 
 
 def _flux(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
@@ -94,13 +108,14 @@ def _flux(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _flux2(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
+def _klein(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
+    """FLUX.2 klein 4B."""
     image = (side // 2) ** 2
-    return Flux2Transformer2DModel(), {
+    sizes = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}
+    return Flux2Transformer2DModel(**sizes, guidance_embeds=False), {
         "hidden_states": empty(1, image, 128),
-        "encoder_hidden_states": empty(1, tokens, 15360),
+        "encoder_hidden_states": empty(1, tokens, 7680),
         "timestep": empty(1),
-        "guidance": empty(1),
         "txt_ids": empty(tokens, 4),
         "img_ids": empty(image, 4),
     }
@@ -113,12 +128,18 @@ def _zimage(side: int, tokens: int) -> tuple[Any, dict[str, Any]]:
 
 ROWS = (
     Row(name="Stable Diffusion 1.5", side=512, tokens=77, steps=20, rows=2, network=_unet(768)),
+    Row(name="Paint by Example", side=512, tokens=1, steps=20, rows=2, network=_unet(768, in_channels=9)),
+    Row(name="Stable Diffusion 2.1", side=768, tokens=77, steps=20, rows=2, network=_unet(1024, **SD2)),
     Row(name="Stable Diffusion XL", side=1024, tokens=77, steps=30, rows=2, network=_unet(2048, **SDXL)),
-    Row(name="Stable Diffusion 3 medium", side=1024, tokens=640, steps=28, rows=2, network=_sd3),
+    Row(name="Stable Diffusion 3 medium", side=1024, tokens=640, steps=28, rows=2, network=_sd3(24)),
+    Row(name="Stable Diffusion 3.5 large", side=1024, tokens=640, steps=28, rows=2, network=_sd3(38)),
+    Row(name="Z-Image", side=1024, tokens=512, steps=50, rows=2, network=_zimage),
     Row(name="Z-Image Turbo", side=1024, tokens=512, steps=8, rows=1, network=_zimage),
     Row(name="FLUX.1 schnell", side=1024, tokens=512, steps=4, rows=1, network=_flux),
     Row(name="FLUX.1 dev", side=1024, tokens=768, steps=28, rows=1, network=_flux),
-    Row(name="FLUX.2 dev", side=1024, tokens=768, steps=28, rows=1, network=_flux2),
+    Row(name="FLUX.1 Kontext, a reference", side=1024, tokens=768, steps=28, rows=1, network=_kontext),
+    Row(name="FLUX.2 klein 4B", side=1024, tokens=768, steps=4, rows=1, network=_klein),
+    Row(name="FLUX.2 klein base 4B", side=1024, tokens=768, steps=50, rows=2, network=_klein),
 )
 
 

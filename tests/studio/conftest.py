@@ -1,5 +1,6 @@
-"""Asynchronous tests run on asyncio. ``client`` has no device, so its jobs wait; it starts in no time."""
+"""Asynchronous tests run on asyncio. ``client`` reaches a server without a device, whose jobs wait, or one on Ray."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from studio_client import Process, served, server, settings_in
+from studio_client import WHERE, Process, reached, served, server, serving, settings_in
 
 from studio_page import Studio, browser, forget_document, new_page
 
@@ -20,9 +21,37 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", params=WHERE)
+def cluster(request: pytest.FixtureRequest) -> Process | None:
+    """``cloisonne serve --ray`` where tests run on Ray; None for a server in this process."""
+    return request.getfixturevalue("ray_server") if request.param else None
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> tuple[str, ...]:
+    """Models of a server: the built-in one, a tiny one, and this with two LoRAs."""
+    from lora_files import lora_weights, peft_file  # which import torch
+
+    folder = tmp_path_factory.mktemp("loras")
+    loras = {
+        name: str(peft_file(folder / f"{name}.safetensors", lora_weights(tiny_sd, seed, text=False)))
+        for seed, name in enumerate(("ink", "oil"))
+    }
+    (folder / "inked.json").write_text(json.dumps({"source": str(tiny_sd), "regional_lora": loras}))
+    return "builtin", f"tiny={tiny_sd}", str(folder / "inked.json")
+
+
+@pytest.fixture(scope="session")
+def ray_server(tmp_path_factory: pytest.TempPathFactory, models: tuple[str, ...]) -> Iterator[Process]:
+    """Two servers, and a replica of each model."""
+    given = [word for model in models for word in ("--model", model)]
+    with serving(tmp_path_factory.mktemp("ray") / "data", "--servers", "2", *given) as found:
+        yield found
+
+
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(settings_in(tmp_path / "data")) as client:
+async def client(tmp_path: Path, cluster: Process | None) -> AsyncIterator[httpx.AsyncClient]:
+    async with reached(cluster) if cluster else served(settings_in(tmp_path / "data")) as client:
         yield client
 
 

@@ -1,13 +1,13 @@
 """Jobs that are drawn together, as on a GPU: here on a CPU, where each scene of a batch keeps its own bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from studio_client import SCENE, finished, served, settings_in
+from studio_client import SCENE, WHERE, Process, finished, reached, served, serving, settings_in
 
 import cloisonne as cl
 from cloisonne.models.builtin import BUILTIN
@@ -18,10 +18,22 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module", params=WHERE)
+def one_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process | None]:
+    """One server on Ray: another one would take the jobs that wait for the replica. None for one in this process."""
+    if request.param is None:
+        yield None
+        return
+    with serving(tmp_path_factory.mktemp("ray") / "data", "--servers", "1", "--batch", "4") as found:
+        yield found
+
+
 @pytest.fixture(scope="module")
-async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    tmp_path_factory: pytest.TempPathFactory, one_server: Process | None
+) -> AsyncIterator[httpx.AsyncClient]:
     settings = settings_in(tmp_path_factory.mktemp("batches"), devices=("cpu",), batch=4)
-    async with served(settings) as client:
+    async with reached(one_server) if one_server else served(settings) as client:
         while (await client.get("/v1/status")).json()["devices"][0]["state"] != "ready":
             await asyncio.sleep(0.05)
         yield client

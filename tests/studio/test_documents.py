@@ -79,7 +79,7 @@ async def test_masks_of_a_scene_become_boxes(client: httpx.AsyncClient) -> None:
         (element,) = answer["elements"]["compositional_deconstruction"]["elements"]
         assert element["bbox"] == [500, 250, 1000, 750]
         assert answer["warnings"] == ['Region "m": elements have no mask.']
-    folder = client.studio.settings.data / "pictures"  # type: ignore[attr-defined]
+    folder = client.data / "pictures"  # type: ignore[attr-defined]
     assert [path.stem for path in folder.rglob("*.png")] == [stored]
 
 

@@ -251,6 +251,7 @@ def test_waiting_jobs_are_listed_and_cancelled_one_by_one(studio: Studio) -> Non
         studio.page.keyboard.press("Control+Enter")
         studio.settle()
     studio.page.get_by_label("Waiting jobs").locator("li").nth(1).wait_for()
+    studio.page.get_by_text("1 before it").wait_for()
     studio.page.get_by_label("Waiting jobs").get_by_role("button").last.click()
     studio.page.get_by_label("Waiting jobs").locator("li").nth(1).wait_for(state="detached")
     assert jobs(studio)[0]["status"] == "cancelled"

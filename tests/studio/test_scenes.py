@@ -122,14 +122,14 @@ async def test_unknown_pictures_are_refused(client: httpx.AsyncClient) -> None:
     assert answer.json()["error"]["message"] == f"There is no picture {ID}; upload it again."
 
 
-async def test_a_refused_scene_leaves_no_picture(client: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_a_refused_scene_leaves_no_picture(client: httpx.AsyncClient) -> None:
     embedded = "data:image/png;base64," + base64.b64encode(png(photo())).decode()
     for scene in (
         {"background": embedded, "steps": 0},
         {"background": embedded, "outside": {"image": FILE, "regions": []}},
     ):
         assert (await client.post("/v1/jobs", json={"verb": "generate", "scene": scene})).status_code == 422
-    assert list((tmp_path / "data" / "pictures").rglob("*.*")) == []
+    assert list((client.data / "pictures").rglob("*.*")) == []  # type: ignore[attr-defined]
 
 
 LARGE: dict[str, Any] = {

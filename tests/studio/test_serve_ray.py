@@ -3,30 +3,42 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import ray_nodes_serving
 import ray_serving
+from ray_batches import descendants
+from studio_client import serving, until
 from typer.testing import CliRunner
 
 from cloisonne.cli.main import app
+from cloisonne.studio.storage.shared import SharedStore
 
 INSTALLED = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not INSTALLED, reason="Ray is not installed")
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def printed(script: ModuleType, folder: Path) -> dict[str, Any]:
     """What happened in a process with a cluster of its own."""
-    support = str(Path(ray_serving.__file__).parent)
+    support = str(Path(str(script.__file__)).parent)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([support, *sys.path]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ray_serving.__file__, str(tmp_path_factory.mktemp("serving"))]
+    command = [sys.executable, str(script.__file__), str(folder)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    return json.loads(next(line for line in run.stdout.splitlines() if line.startswith('{"started')))
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return printed(ray_serving, tmp_path_factory.mktemp("serving"))
 
 
 @needs_ray
@@ -88,6 +100,40 @@ def test_a_cluster_that_serves_already_is_refused(found: dict[str, Any]) -> None
 @pytest.mark.slow
 def test_no_job_is_listed_twice(found: dict[str, Any]) -> None:
     assert found["listed"] == 1 + 2 + 4 + 4 + 6
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to the command", "to its process group"])
+def test_sigterm_ends_all_and_the_job_waits(send: Callable[[int, int], None], tmp_path: Path) -> None:
+    """The group has the processes of Ray too, which then do not answer any more."""
+    with serving(tmp_path / "data", prefix=("setsid",)) as server, server.client() as client:
+        job = ray_serving.submit(client, ray_serving.LONG)
+        until(lambda: client.get(f"/v1/jobs/{job}/preview").status_code == 200)
+        own = descendants(server.process.pid)
+        assert len(own) > 8
+        send(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        until(lambda: not any(is_alive(process) for process in own))
+    with closing(SharedStore(tmp_path / "data")) as store:
+        assert [(one.id, one.status) for one in store.unfinished()] == [(job, "queued")]
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs: it is there, and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_operators_cluster_serves_again_and_loses_a_node(tmp_path: Path) -> None:
+    happened = printed(ray_nodes_serving, tmp_path)
+    assert happened["ended"] == 0
+    assert happened["statuses"] == ["done", "done"], happened
+    assert happened["pictures"] == [1, 1]
 
 
 @pytest.mark.skipif(INSTALLED, reason="Ray is installed")

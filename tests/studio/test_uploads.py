@@ -99,16 +99,14 @@ async def test_texts_of_a_file_are_forgotten(client: httpx.AsyncClient) -> None:
     ],
     ids=lambda data: repr(data[:12]),
 )
-async def test_anything_else_is_one_sentence_and_leaves_nothing(
-    client: httpx.AsyncClient, tmp_path: Path, data: bytes
-) -> None:
+async def test_anything_else_is_one_sentence_and_leaves_nothing(client: httpx.AsyncClient, data: bytes) -> None:
     """Cases 1, 2, 9, 20: a broken upload, a script, a pickle, an archive."""
     answer = await upload(client, data)
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert error["kind"] == "ImageError"
     assert error["message"].startswith("The picture ")
-    assert list((tmp_path / "data" / "pictures").rglob("*.*")) == []
+    assert list((client.data / "pictures").rglob("*.*")) == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("side", [5_000, 20_000, 2**31 - 1])

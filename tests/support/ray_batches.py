@@ -1,5 +1,6 @@
 """Batches on a Ray cluster of this machine with simulated images: ``ray_batches.py FOLDER`` prints JSON of results."""
 
+import functools
 import ipaddress
 import json
 import os
@@ -24,15 +25,30 @@ SCENES = 20
 
 
 class SimulatedRayWorker(ray_worker.RayWorker):
-    """A worker with simulated images."""
+    """A worker with simulated images.
+
+    Attributes:
+        seconds: for each image.
+    """
+
+    seconds = 0.0
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(load=Simulated, **given)
+        super().__init__(load=functools.partial(Simulated, seconds=self.seconds), **given)
 
 
-def on_ray(scenes: Path, folder: Path, workers: int = 2, on_image: Any = None, source: str = "builtin") -> BatchReport:
+def on_ray(
+    scenes: Path,
+    folder: Path,
+    workers: int = 2,
+    on_image: Any = None,
+    source: str = "builtin",
+    address: str = "local",
+    worker: type[SimulatedRayWorker] = SimulatedRayWorker,
+) -> BatchReport:
+    ray_worker.RayWorker = worker  # type: ignore[misc]
     asked, spec = asked_of(scenes, ModelSpec(source), {}, folder, 1)
-    return run(asked, spec, folder, Settings(workers=workers, ray="local"), on_image)
+    return run(asked, spec, folder, Settings(workers=workers, ray=address), on_image)
 
 
 def actors() -> list[int]:
@@ -105,7 +121,6 @@ def main() -> None:
     folder = Path(sys.argv[1])
     scenes = write_scenes(folder / "s.jsonl", SCENES)
     connect("local", cpus=2, label="--ray")
-    ray_worker.RayWorker = SimulatedRayWorker  # type: ignore[misc]
     simulate(scenes, folder / "alone")
     alone, killed, found = check_whole(folder / "alone"), set[int](), dict[str, Any]()
     # More workers than the cluster has room for wait, and end with the others.

@@ -1,6 +1,7 @@
 """Clients of a studio: in this process through ASGI, and of a server process of its own."""
 
 import asyncio
+import importlib.util
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 
 from cloisonne.studio.app import create_app
@@ -34,6 +36,12 @@ SCENE: dict[str, Any] = {
     "regions": [{"name": "donut", "box": [0.05, 0.05, 0.45, 0.45], "phrase": "a doughnut"}],
 }
 
+_RAY = (pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"))
+WHERE = (pytest.param(None, id="here"), pytest.param("ray", marks=_RAY, id="ray"))
+"""Parameters of a fixture: a server in this process, and one on Ray."""
+HERE = pytest.mark.parametrize("cluster", [pytest.param(None, id="here")], indirect=True)
+"""For tests that look into the server's process."""
+
 
 def settings_in(folder: Path, *, devices: tuple[str, ...] = (), limits: Limits | None = None, **more: Any) -> Settings:
     """Settings with a known token. Without devices every job waits."""
@@ -49,9 +57,24 @@ async def served(settings: Settings, studio: Callable[[Settings], Studio] = Stud
     async with api.router.lifespan_context(api):
         transport = httpx.ASGITransport(gate, client=("127.0.0.1", 50000))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BEARER, timeout=120) as client:
+            client.data = settings.data  # type: ignore[attr-defined]
             client.gate = gate  # type: ignore[attr-defined]
             client.studio = api.state.studio  # type: ignore[attr-defined]
             yield client
+
+
+@asynccontextmanager
+async def reached(process: "Process") -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the token of a server process, from which everything is deleted."""
+    async with httpx.AsyncClient(base_url=process.url, headers=BEARER, timeout=120) as client:
+        client.data = process.data  # type: ignore[attr-defined]
+        for job in (await client.get("/v1/jobs?limit=200")).json()["jobs"]:
+            await client.delete(f"/v1/jobs/{job['id']}")
+            await finished(client, job["id"])
+            await client.delete(f"/v1/jobs/{job['id']}/record")
+        for picture in (process.data / "pictures").rglob("*.png"):
+            await client.delete(f"/v1/pictures/{picture.stem}")
+        yield client
 
 
 def png(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -110,19 +133,44 @@ class Process:
 @contextmanager
 def server(folder: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[Process]:
     """``cloisonne studio`` as a process of its own, killed at the end."""
-    command = [sys.executable, "-m", "cloisonne", "studio", "--port", "0", "--no-browser", "--data", str(folder)]
+    with _started(folder, [*prefix, *_command("studio", folder), "--no-browser", *arguments]) as found:
+        try:
+            yield found
+        finally:
+            found.process.kill()
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, ray: str = "local", prefix: tuple[str, ...] = ()) -> Iterator[Process]:
+    """``cloisonne serve`` with the token of the tests, as a process of its own, ended at the end. ray: the cluster."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (folder.parent / "token").write_text(TOKEN)
+    token = ("--token-file", str(folder.parent / "token"))
+    with _started(folder, [*prefix, *_command("serve", folder), "--ray", ray, *token, *arguments]) as found:
+        try:
+            yield found
+        finally:
+            found.process.terminate()
+
+
+def _command(verb: str, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "cloisonne", verb, "--port", "0", "--data", str(folder)]
+
+
+@contextmanager
+def _started(folder: Path, command: list[str]) -> Iterator[Process]:
+    """A server process once it has printed its address. Whoever leaves the context has ended it."""
     with open(folder.parent / "server.log", "a") as log:
-        process = subprocess.Popen(
-            [*prefix, *command, *arguments], stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment())
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.fullmatch(r"(http://[^/]+)/#token=(\S+)\n", line)
+        found = re.fullmatch(r"(http://[^/]+)/#token=(.+)\n", line)
+        if not found:
+            process.kill()
         assert found, (line, (folder.parent / "server.log").read_text())
         yield Process(folder, process, found[1], found[2])
     finally:
-        process.kill()
         process.wait()
         if process.stdout is not None:
             process.stdout.close()

@@ -1,16 +1,9 @@
 /** Generate, the number of pictures, and how the running job goes. */
 
 import { active, again, cancel, ending, generate, jobName, jobs, running, type Tracked } from "../state/jobs";
+import { STAGES, standing } from "../state/progress";
 import { count, details } from "../state/store";
 import { IconButton } from "./icons";
-
-const STAGES: Record<string, string> = {
-  loading: "Loading the model",
-  preparing: "Preparing",
-  sampling: "Drawing",
-  generating: "Drawing",
-  encoding: "Saving",
-};
 
 function timeLeft(): string {
   const job = running.value;
@@ -32,7 +25,7 @@ function Progress() {
     <div class="progress" id="progress">
       <progress max={total || 1} value={total ? step : undefined} aria-label="Progress" />
       <p role="status">
-        {job ? `${name}${steps}` : "Waiting"}
+        {job ? `${name}${steps}` : `Waiting, ${standing(active.value.at(-1) as Tracked)}`}
         {loss ? `, loss ${loss.toFixed(3)}` : ""}
         {waiting > 0 && `; ${waiting} waiting`}
       </p>
@@ -43,7 +36,7 @@ function Progress() {
   );
 }
 
-/** The jobs that wait, in the order in which they are drawn. */
+/** The other jobs, in the order in which they are drawn. */
 function Waiting() {
   const waiting = active.value.filter((job) => job !== running.value).reverse();
   if (!waiting.length) return null;
@@ -51,7 +44,7 @@ function Waiting() {
     <ol class="waiting" aria-label="Waiting jobs">
       {waiting.slice(0, 6).map((job) => (
         <li key={job.id}>
-          {jobName(job)}
+          {jobName(job)}, {standing(job)}
           <IconButton icon="close" label={`Cancel ${jobName(job)}`} onClick={() => cancel(job.id)} />
         </li>
       ))}

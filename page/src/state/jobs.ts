@@ -5,6 +5,7 @@ import { api } from "../api/client";
 import type { Job, Picture, Progress, Status } from "../api/types";
 import { sceneToSend, verbOf } from "../scene/exchange";
 import type { Scene } from "../scene/types";
+import { current } from "./progress";
 import { attempt, count, doc, fail, say } from "./store";
 
 export interface Tracked extends Job {
@@ -29,7 +30,7 @@ const streams = new Map<string, EventSource>();
 let wanted: string | null = null;
 
 export const active = computed(() => jobs.value.filter((job) => !FINAL.includes(job.status)));
-export const running = computed(() => active.value.find((job) => job.status === "running") ?? null);
+export const running = computed(() => current(active.value));
 
 export interface Staged {
   job: Tracked;

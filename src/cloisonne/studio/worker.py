@@ -88,6 +88,8 @@ class Worker:
             if message["do"] == "cancel":
                 self._cancelled.add(message["job"])
             elif message["do"] == "draw":
+                # Drawn once more, after an end that a cancelling met too late.
+                self._cancelled.difference_update(job["job"] for job in message["jobs"])
                 self._jobs.put(message["jobs"])
             else:
                 self._questions.put(message)

@@ -38,7 +38,7 @@ def unpacked(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 class ModelReplica:
-    """A model on a device.
+    """A model on a device. Its worker process ends with the process that it is in.
 
     Args:
         name: of the model.
@@ -81,11 +81,12 @@ class ModelReplica:
         async with self._drawing:
             if self._stopping is not None:
                 await self._stopping
-            left = {job["job"] for job in jobs}
+            left: set[str] = set()  # of those that the worker process knows
             try:
                 await self._opened()
                 with tempfile.TemporaryDirectory(prefix="cloisonne-") as folder:
                     asked = [await asyncio.to_thread(unpacked, job, Path(folder)) for job in jobs]
+                    left = {job["job"] for job in jobs}
                     async with aclosing(self._device.draw(asked)) as frames:  # type: ignore[type-var]
                         async for frame in frames:
                             if frame[0]["event"] in ENDS:
@@ -101,7 +102,3 @@ class ModelReplica:
     async def _stop(self, jobs: set[str]) -> None:
         with suppress(WorkerEnded):  # which stops them too
             await self._device.stop(jobs)
-
-    async def __del__(self) -> None:
-        """Ray Serve awaits this before it ends the process."""
-        await self._device.close()

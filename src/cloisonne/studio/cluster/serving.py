@@ -4,13 +4,14 @@ import importlib
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from packaging.version import Version
 
 from cloisonne.errors import CapabilityError, OutputError
-from cloisonne.pipelines.batches.ray_cluster import LOCAL, connect
+from cloisonne.pipelines.batches.ray_cluster import LOCAL, connect, library
 from cloisonne.studio.cluster.application import NAME, Scale, application
 from cloisonne.studio.serve import KEEP_ALIVE, bound
 from cloisonne.studio.settings import Settings
@@ -40,9 +41,9 @@ class Serving:
         cpus = len(settings.models) * scale.get("most", 1) * scale.get("threads", 1)
         connect(address, cpus=cpus, label="--ray", floor=FLOOR)
         self._serve = importlib.import_module("ray.serve")
-        ray = importlib.import_module("ray")
-        _check_cluster(ray)
-        self.scale = Scale(node=ray.util.get_node_ip_address(), **scale)
+        self._ray = library()
+        _check_cluster(self._ray)
+        self.scale = Scale(node=self._ray.util.get_node_ip_address(), **scale)
         self._local = address == LOCAL
         self._serve.start(
             proxy_location="HeadOnly",
@@ -69,10 +70,17 @@ class Serving:
         self._deploy()
 
     def close(self) -> None:
-        """End the application. Jobs stay in the data folder."""
-        self._serve.delete(NAME)
+        """End the application, and Ray Serve with it. Jobs stay in the data folder, queued.
+
+        A local cluster is ended as a whole: a signal to the group of this process has ended parts of it already, which
+        do not answer any more.
+        """
         if self._local:
+            self._ray.shutdown()
+        else:
             self._serve.shutdown()
+        with closing(SharedStore(self.settings.data)) as store:
+            store.release_ended()
 
 
 def _check_cluster(ray: Any) -> None:
