@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -143,6 +144,19 @@ def test_evaluations_name_their_missing_extra(
     monkeypatch.setattr(cloisonne.extras, "find_spec", lambda module: None)
     with pytest.raises(CapabilityError, match=r'run: pip install "cloisonne\[eval\]"$'):
         evaluated(workdir)
+
+
+def test_versions_agree() -> None:
+    """The changelog begins with the version, dated if it is a release; the nodes of ComfyUI have it, and need it."""
+    version = PROJECT["version"]
+    release = version.partition(".dev")[0]
+    heading = next(line for line in (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines() if line.startswith("## "))
+    assert re.fullmatch(rf"## {re.escape(release)} \((\d{{4}}-\d\d-\d\d|unreleased)\)", heading)
+    assert heading.endswith("(unreleased)") == (version != release)
+    nodes = tomllib.loads((ROOT / "comfyui" / "pyproject.toml").read_text("utf-8"))["project"]
+    assert nodes["version"] == release
+    assert nodes["dependencies"] == (ROOT / "comfyui" / "requirements.txt").read_text("utf-8").split()
+    assert Requirement(nodes["dependencies"][0]).specifier.contains(version, prereleases=True)
 
 
 @pytest.fixture(scope="module")

@@ -423,7 +423,7 @@ def test_coco_annotations_go_out_and_come_back(studio: Studio, tmp_path: Path) -
     download.value.save_as(file)
     scene, warnings = from_coco(json.loads(file.read_text()))
     assert warnings == ()
-    for region, own in zip(scene.regions, reversed(made), strict=True):
+    for region, own in zip(scene.regions, made, strict=True):
         mask = Scene.from_dict({"regions": [own]}).regions[0].soft_mask(128, 128)
         np.testing.assert_array_equal(region.soft_mask(128, 128), mask)
         assert region.phrase == own["phrase"]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import openapi
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "page"
 STATIC = ROOT / "src" / "cloisonne" / "studio" / "static"
@@ -27,6 +29,29 @@ def test_page_is_small_and_loads_nothing_from_elsewhere() -> None:
     assert "http" not in html
     assert html.count("<script") == html.count('src="/static/') == 1
     assert "style=" not in html
+
+
+def test_every_library_in_the_page_is_in_the_notice() -> None:
+    """Their licences ask for it; signals-core is of signals."""
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8").lower()
+    packages = json.loads((PAGE / "package.json").read_text())["dependencies"]
+    names = {name.removesuffix("-preact").replace("@preact/", "preact ") for name in packages}
+    assert [name for name in names if name not in notice] == []
+
+
+def test_the_types_of_the_page_are_those_of_the_server() -> None:
+    """Each answer in JSON is described; tests of the server compare what it answers with that (studio_client.py)."""
+    described = json.loads(openapi.schema())
+    assert json.loads((PAGE / "openapi.json").read_text())["components"] == described["components"]
+    undescribed = [
+        (path, method)
+        for path, routes in described["paths"].items()
+        for method, route in routes.items()
+        for status, answer in route["responses"].items()
+        if status.startswith("2") and "application/json" in answer.get("content", {})
+        if "$ref" not in answer["content"]["application/json"]["schema"]
+    ]
+    assert undescribed == []
 
 
 @pytest.mark.skipif(NPM is None, reason="npm is not installed: the page is not built again")

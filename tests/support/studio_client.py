@@ -18,8 +18,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi.routing import APIRoute
 from PIL import Image
 
+from cloisonne.studio.answers import Error
 from cloisonne.studio.app import create_app
 from cloisonne.studio.settings import Limits, Settings, models_of
 from cloisonne.studio.studio import Studio
@@ -56,7 +58,10 @@ async def served(settings: Settings, studio: Callable[[Settings], Studio] = Stud
     api: Any = gate.app
     async with api.router.lifespan_context(api):
         transport = httpx.ASGITransport(gate, client=("127.0.0.1", 50000))  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=BEARER, timeout=120) as client:
+        hooks = {"response": [is_as_described(api)]}
+        async with httpx.AsyncClient(
+            transport=transport, base_url=BASE, headers=BEARER, timeout=120, event_hooks=hooks
+        ) as client:
             client.data = settings.data  # type: ignore[attr-defined]
             client.gate = gate  # type: ignore[attr-defined]
             client.studio = api.state.studio  # type: ignore[attr-defined]
@@ -75,6 +80,24 @@ async def reached(process: "Process") -> AsyncIterator[httpx.AsyncClient]:
         for picture in (process.data / "pictures").rglob("*.png"):
             await client.delete(f"/v1/pictures/{picture.stem}")
         yield client
+
+
+def is_as_described(api: Any) -> Callable[[httpx.Response], Any]:
+    """A hook of a client that compares each answer in JSON with what its route says that it answers."""
+    routes = [route for route in api.routes if isinstance(route, APIRoute)]
+
+    async def check(answer: httpx.Response) -> None:
+        if answer.headers.get("content-type") != "application/json" or answer.request.method == "HEAD":
+            return
+        await answer.aread()
+        method, path = answer.request.method, answer.request.url.path
+        route = next((one for one in routes if method in one.methods and one.path_regex.match(path)), None)
+        if answer.status_code >= 400:
+            Error.model_validate(answer.json(), strict=True)
+        elif route is not None and answer.status_code in route.responses:
+            route.responses[answer.status_code]["model"].model_validate_json(answer.content, strict=True)
+
+    return check
 
 
 def png(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

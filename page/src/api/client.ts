@@ -2,7 +2,7 @@
 
 import type { Scene } from "../scene/types";
 import type { Doc } from "../scene/types";
-import type { Explanation, Failure, Job, Model, Picture, Schema, Upload } from "./types";
+import type { Explanation, Exported, Failure, Imported, Job, Model, Picture, Schema, Upload } from "./types";
 
 /** A call that the server refused, with its sentence. */
 export class Refused extends Error {
@@ -56,6 +56,13 @@ export async function beginSession(): Promise<void> {
   await call("POST", "/v1/session", { token });
 }
 
+/** imageId: which image of COCO annotations. mask: of Regional Prompter. promptOnly: without an infotext's regions. */
+export interface ImportOptions {
+  imageId?: string;
+  mask?: File;
+  promptOnly?: boolean;
+}
+
 export const api = {
   models: () => call<{ data: Model[] }>("GET", "/v1/models"),
   model: (name: string) => call<Model>("GET", `/v1/models/${encodeURIComponent(name)}`, undefined, undefined, true),
@@ -73,10 +80,16 @@ export const api = {
     call<Explanation>("POST", "/v1/explain", { scene, model }, signal, true),
   document: () => call<{ document: Doc | null; changed: number | null }>("GET", "/v1/document"),
   saveDocument: (document: Doc) => call<{ changed: number }>("PUT", "/v1/document", { document }),
-  readElements: (elements: unknown) =>
-    call<{ scene: Scene; warnings: string[] }>("POST", "/v1/elements/read", { elements }),
-  writeElements: (scene: Scene) =>
-    call<{ elements: unknown; warnings: string[] }>("POST", "/v1/elements/write", { scene }),
+  importFiles: (files: File[], { imageId, mask, promptOnly }: ImportOptions) => {
+    const form = new FormData();
+    files.forEach((file) => form.append("file", file));
+    if (imageId) form.append("image_id", imageId);
+    if (mask) form.append("mask", mask);
+    if (promptOnly) form.append("prompt_only", "true");
+    return call<Imported>("POST", "/v1/import", form);
+  },
+  exportScene: (scene: Scene, format: "coco" | "elements", size: readonly [number, number] | null) =>
+    call<Exported>("POST", "/v1/export", { scene, format, size }),
   picture: (id: string) => call<Picture>("GET", `/v1/pictures/${id}/info`),
   erasePicture: (id: string) => call<void>("DELETE", `/v1/pictures/${id}`),
   upload: (file: Blob) => {

@@ -30,9 +30,9 @@ function Notice() {
 
 export function App() {
   const [over, setOver] = useState(false);
-  const take = (file: File | null | undefined) => file && void attempt(() => open(file));
+  const take = (files: FileList | undefined) => void attempt(() => open([...(files ?? [])]));
   useEffect(() => {
-    const paste = (event: ClipboardEvent) => void take(event.clipboardData?.files[0]);
+    const paste = (event: ClipboardEvent) => take(event.clipboardData?.files);
     window.addEventListener("paste", paste);
     return () => window.removeEventListener("paste", paste);
   }, []);
@@ -48,7 +48,7 @@ export function App() {
       onDrop={(event) => {
         event.preventDefault();
         setOver(false);
-        take(event.dataTransfer?.files[0]);
+        take(event.dataTransfer?.files);
       }}
     >
       <TopBar />

@@ -3,11 +3,12 @@
 import { useState } from "preact/hooks";
 import { updateScene } from "../scene/edits";
 import { clear, open } from "../state/actions";
-import { copyAs, saveCoco, saveElements, saveScene } from "../state/exporting";
+import { copyAs, saveAs, saveScene } from "../state/exporting";
 import * as store from "../state/store";
 import { nextTheme, theme } from "../state/theme";
 import { IconButton } from "./icons";
 import { Help } from "./Help";
+import { ImportDialog, SCENES } from "./Import";
 import { SweepDialog } from "./Sweep";
 
 function ModelChoice() {
@@ -33,7 +34,7 @@ async function copy(kind: "cli" | "python" | "curl"): Promise<void> {
 }
 
 export function TopBar() {
-  const [dialog, setDialog] = useState<"help" | "sweep" | null>(null);
+  const [dialog, setDialog] = useState<"help" | "import" | "sweep" | null>(null);
   const close = (event: Event) => (event.currentTarget as HTMLElement).closest("details")?.removeAttribute("open");
   const item = (label: string, act: () => unknown) => (
     <button
@@ -53,16 +54,17 @@ export function TopBar() {
       </h1>
       <ModelChoice />
       <span class="gap" />
-      <label class="file-link button-like" title="A picture, a PNG that cloisonne made, or JSON: a scene, COCO annotations, ComfyUI elements">
+      <label class="file-link button-like" title="A picture; a scene of cloisonne, AUTOMATIC1111 or InvokeAI in its picture; JSON of a scene, COCO, GLIGEN or ComfyUI elements; a PSD; the PNG layers of an image, all at once">
         Open
         <input
           type="file"
           id="open-file"
-          accept="image/png,image/jpeg,image/webp,application/json,.json"
+          multiple
+          accept={`image/png,image/jpeg,image/webp,${SCENES}`}
           onChange={(event) => {
-            const file = event.currentTarget.files?.[0];
+            const files = [...(event.currentTarget.files ?? [])];
             event.currentTarget.value = "";
-            if (file) void store.attempt(() => open(file));
+            void store.attempt(() => open(files));
           }}
         />
       </label>
@@ -76,8 +78,9 @@ export function TopBar() {
         <div class="menu-items">
           {item("New scene", clear)}
           {item("Save scene as JSON", saveScene)}
-          {item("Save regions as COCO", saveCoco)}
-          {item("Save regions as ComfyUI elements", saveElements)}
+          {item("Import from another tool", () => setDialog("import"))}
+          {item("Save regions as COCO", () => saveAs("coco"))}
+          {item("Save regions as ComfyUI elements", () => saveAs("elements"))}
           {item("Copy as a command", () => copy("cli"))}
           {item("Copy as Python", () => copy("python"))}
           {item("Copy as curl", () => copy("curl"))}
@@ -89,6 +92,7 @@ export function TopBar() {
       <IconButton icon="theme" label={`Theme: ${theme.value}; choose the next`} onClick={nextTheme} />
       <IconButton icon="help" label="Help and keys" onClick={() => setDialog("help")} />
       {dialog === "help" && <Help close={() => setDialog(null)} />}
+      {dialog === "import" && <ImportDialog close={() => setDialog(null)} />}
       {dialog === "sweep" && <SweepDialog close={() => setDialog(null)} />}
     </header>
   );

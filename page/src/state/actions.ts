@@ -1,11 +1,10 @@
 /** What buttons and keys do, beyond single changes of the document. */
 
-import { api } from "../api/client";
+import { api, type ImportOptions } from "../api/client";
 import { added } from "../canvas/tools";
 import { shapePatch } from "../canvas/patches";
 import { alphaOf } from "../canvas/tint";
 import { encoded, grown, inverted, type Patch } from "../masks";
-import { fromCoco, isCoco } from "../scene/coco";
 import * as edits from "../scene/edits";
 import { docOf, sceneToSend } from "../scene/exchange";
 import { pictureId, type Region, type Scene } from "../scene/types";
@@ -43,31 +42,33 @@ async function uploaded(value: unknown): Promise<unknown> {
   return Object.fromEntries(fields);
 }
 
-/** The scene in a file's JSON, and what could not be read: a scene, COCO's annotations or ComfyUI's elements. */
-async function sceneIn(data: unknown): Promise<[unknown, string[]]> {
-  if (isCoco(data)) return [fromCoco(data), []];
-  if (!isElements(data)) return [await uploaded(data), []];
-  const { scene, warnings } = await api.readElements(data);
-  return [scene, warnings];
+/** A scene that this page saved, whose pictures may be larger than one request; null for any other file. */
+async function savedScene(file: File): Promise<unknown> {
+  if (!file.name.endsWith(".json")) return null;
+  const data: unknown = JSON.parse(await file.text());
+  return typeof data === "object" && data !== null && "version" in data ? uploaded(data) : null;
 }
 
-const isElements = (data: unknown): boolean =>
-  Array.isArray(data) ||
-  (typeof data === "object" && data !== null && ("elements" in data || "compositional_deconstruction" in data));
+/** Read the scene of another tool's file, or of the PNG layers of an image. */
+export async function importFiles(files: File[], options: ImportOptions = {}): Promise<void> {
+  const saved = files.length === 1 && !Object.keys(options).length ? await savedScene(files[0] as File) : null;
+  const { scene, warnings } = saved ? { scene: saved, warnings: [] } : await api.importFiles(files, options);
+  replaceDoc(scene);
+  store.say([`${files.map(({ name }) => name).join(", ")}: ${store.scene.peek().regions.length} regions.`, ...warnings].join(" "));
+}
 
-/** Open files: a PNG with a scene brings everything back, another picture becomes the background, JSON is a scene. */
-export async function open(file: File): Promise<void> {
-  if (file.type === "application/json" || file.name.endsWith(".json")) {
-    const data: unknown = JSON.parse(await file.text());
-    const [scene, warnings] = await sceneIn(data);
-    replaceDoc(scene);
-    store.say([`${file.name}: ${store.scene.peek().regions.length} regions.`, ...warnings].join(" "));
-    return;
-  }
+const PICTURES = ["image/png", "image/jpeg", "image/webp"];
+
+/** Open files: a picture with a scene brings everything back, another one becomes the background, the rest are scenes. */
+export async function open(files: File[]): Promise<void> {
+  const [file] = files;
+  if (!file) return;
+  if (files.length > 1 || !PICTURES.includes(file.type)) return importFiles(files);
   const upload = await api.upload(file);
   if (upload.scene) {
     replaceDoc(upload.scene);
-    store.say(`Restored the scene of ${file.name}: ${store.scene.peek().regions.length} regions.`);
+    const found = `Restored the scene of ${file.name}: ${store.scene.peek().regions.length} regions.`;
+    store.say([found, ...upload.warnings].join(" "));
     return;
   }
   if (upload.scene_error) store.fail(upload.scene_error);

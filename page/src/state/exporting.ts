@@ -2,8 +2,7 @@
 
 import { api, pictureUrl } from "../api/client";
 import { shapePatch } from "../canvas/patches";
-import { toCoco } from "../scene/coco";
-import { sceneToSend, verbOf } from "../scene/exchange";
+import { isReady, sceneToSend, verbOf } from "../scene/exchange";
 import { pictureId, type Scene } from "../scene/types";
 import { maskPng } from "./actions";
 import * as store from "./store";
@@ -49,17 +48,15 @@ export async function saveScene(): Promise<void> {
   download(new Blob([text], { type: "application/json" }), "scene.json");
 }
 
-/** Save the regions as COCO annotations. */
-export function saveCoco(): void {
-  const size = store.canvasSize.peek();
-  const text = JSON.stringify(toCoco(store.scene.peek(), size, (region) => shapePatch(region, size)), null, 1);
-  download(new Blob([text], { type: "application/json" }), "annotations.json");
-}
-
-/** Save the regions as ComfyUI's elements. */
-export async function saveElements(): Promise<void> {
-  const { elements, warnings } = await api.writeElements(sceneToSend(store.doc.peek()));
-  download(new Blob([JSON.stringify(elements, null, 1)], { type: "application/json" }), "elements.json");
+/** Save the regions as COCO annotations or ComfyUI's elements. A region that describes nothing yet goes by its name. */
+export async function saveAs(format: "coco" | "elements"): Promise<void> {
+  const scene = store.scene.peek();
+  const regions = scene.regions.map((region) => (isReady(region) ? region : { ...region, phrase: region.name }));
+  const { width, height } = store.canvasSize.peek();
+  const size = format === "coco" ? ([width, height] as const) : null;
+  const { data, warnings } = await api.exportScene(sceneToSend({ scene: { ...scene, regions }, marks: {} }), format, size);
+  const name = format === "coco" ? "annotations.json" : "elements.json";
+  download(new Blob([JSON.stringify(data, null, 1)], { type: "application/json" }), name);
   if (warnings.length) store.say(warnings.join(" "));
 }
 

@@ -1,9 +1,11 @@
 """The options of ``load`` and the values that they take."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypedDict
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cloisonne.errors import CapabilityError
 from cloisonne.models.checkpoints.load_options import label
@@ -56,99 +58,68 @@ PATHS = ("transformer", "vae", "tokenizer", "fuser", "exemplar", "image_encoder"
 """Options that are one path or None."""
 
 
+def _text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, PathLike) else value
+
+
+def _scaled(value: Any) -> Any:
+    """A LoRA as (file, scale)."""
+    return (value, 1.0) if isinstance(value, str | PathLike) else tuple(value) if isinstance(value, list) else value
+
+
+def _loras(value: Any) -> Any:
+    """A list of LoRAs, where one may be given alone: a path, or a pair of path and scale."""
+    pair = isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], int | float)
+    return (value,) if pair or isinstance(value, str | PathLike) else _listed(value)
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str | PathLike) else tuple(value) if isinstance(value, list) else value
+
+
+_Text = Annotated[str, Field(min_length=1), BeforeValidator(_text)]
+_Dtype = Annotated[Precision | None, BeforeValidator(lambda value: value and str(value).removeprefix("torch."))]
+_Lora = Annotated[tuple[_Text, float], BeforeValidator(_scaled)]
+_PathByName = Annotated[dict[_Text, _Text], BeforeValidator(lambda value: {} if value is None else value)]
+_TYPES: Mapping[str, Any] = {
+    "source": _Text,
+    "device": Annotated[_Text, BeforeValidator(str)],
+    "dtype": _Dtype,
+    "prediction": Prediction | None,
+    "mask_resampling": Resampling,
+    "variant": _Text | None,
+    **dict.fromkeys(PATHS, _Text | None),
+    **dict.fromkeys(("vae_tiling", "vae_slicing"), bool),
+    "offload": Offload,
+    "lora": Annotated[tuple[_Lora, ...], BeforeValidator(_loras)],
+    **dict.fromkeys(("embeddings", "text_encoders"), Annotated[tuple[_Text, ...], BeforeValidator(_listed)]),
+    **dict.fromkeys(("regional_lora", "adapters"), _PathByName),
+}
+_ADAPTERS = {name: TypeAdapter(one, config=ConfigDict(strict=True)) for name, one in _TYPES.items()}
+_WISHES = {
+    "bool_type": "give true or false",
+    "dict_type": "give paths by their names",
+    "literal_error": "choose one of",
+    "tuple_type": "give a list of paths",
+}
+"""What to give, by pydantic's type of error; a text where there is none."""
+
+
 def checked(name: str, value: Any, called: str | None = None) -> Any:
     """The value of an option, or of the source, as a spec stores it: texts, numbers, tuples and dicts.
 
     called: the option's name in messages; None means as the interface in use spells it. Raises CapabilityError for a
     value that the option does not take.
     """
-    return _CHECKED[name](called or label(name), value)
-
-
-def _refused(name: str, value: Any, wanted: str) -> CapabilityError:
-    return CapabilityError(f"{name} is {brief(value)}; {wanted}.")
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str | PathLike) or not os.fspath(value):
-        raise _refused(name, value, "give a text")
-    return str(os.fspath(value))
-
-
-def _optional(name: str, value: Any) -> str | None:
-    return None if value is None else _text(name, value)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _refused(name, value, "give true or false")
-    return value
-
-
-def _offload(name: str, value: Any) -> bool | str:
-    if value != "group" and not isinstance(value, bool):
-        raise _refused(name, value, 'give true, false or "group"')
-    return value
-
-
-def _choice(*choices: str, optional: bool = True) -> Callable[[str, Any], str | None]:
-    def choice(name: str, value: Any) -> str | None:
-        if value is None and optional:
-            return None
-        text = str(value).removeprefix("torch.")
-        if text not in choices:
-            raise _refused(name, text, f"choose one of {', '.join(choices)}")
-        return text
-
-    return choice
-
-
-def _loras(name: str, value: Any) -> tuple[tuple[str, float], ...]:
-    return tuple(_scaled(name, one) for one in ([value] if _is_one(value) else _several(name, value)))
-
-
-def _is_one(value: Any) -> bool:
-    """Whether a value is one LoRA: a path, or a pair of path and scale."""
-    pair = isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], int | float)
-    return pair or isinstance(value, str | PathLike)
-
-
-def _scaled(name: str, value: Any) -> tuple[str, float]:
-    if not _is_one(value):
-        raise _refused(name, value, "give a path, or a path and a scale")
-    if isinstance(value, tuple | list):
-        return _text(name, value[0]), float(value[1])
-    return _text(name, value), 1.0
-
-
-def _several(name: str, value: Any) -> Sequence[Any]:
-    if not isinstance(value, Sequence) or isinstance(value, bytes):
-        raise _refused(name, value, "give a list of paths")
-    return value
-
-
-def _paths(name: str, value: Any) -> tuple[str, ...]:
-    listed = [value] if isinstance(value, str | PathLike) else _several(name, value)
-    return tuple(_text(name, one) for one in listed)
-
-
-def _by_key(name: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping | None):
-        raise _refused(name, value, "give paths by their names")
-    return {_text(name, key): _text(name, path) for key, path in (value or {}).items()}
-
-
-_CHECKED: Mapping[str, Callable[[str, Any], Any]] = {
-    "source": _text,
-    "device": lambda name, value: _text(name, str(value)),
-    "dtype": _choice(*get_args(Precision)),
-    "prediction": _choice(*get_args(Prediction)),
-    "mask_resampling": _choice(*get_args(Resampling), optional=False),
-    "variant": _optional,
-    **dict.fromkeys(PATHS, _optional),
-    "offload": _offload,
-    **dict.fromkeys(("vae_tiling", "vae_slicing"), _flag),
-    "lora": _loras,
-    **dict.fromkeys(("embeddings", "text_encoders"), _paths),
-    **dict.fromkeys(("regional_lora", "adapters"), _by_key),
-}
+    try:
+        return _ADAPTERS[name].validate_python(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+    wish = _WISHES.get(found["type"], "give a text")
+    if found["type"] == "literal_error":
+        wish += " " + found["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+    if name == "offload":
+        wish = 'give true, false or "group"'
+    if name == "lora" and found["loc"]:
+        wish = "give a path, or a path and a scale"
+    raise CapabilityError(f"{called or label(name)} is {brief(found['input'])}; {wish}.")

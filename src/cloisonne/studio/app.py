@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from cloisonne.errors import CloisonneError
 from cloisonne.studio.refusals import Refusal, StorageFull, refusal_of
-from cloisonne.studio.routes import documents, jobs, openai_aliases, pictures, server
+from cloisonne.studio.routes import documents, exchange, jobs, openai_aliases, pictures, server
 from cloisonne.studio.security import Gate
 from cloisonne.studio.settings import Settings
 from cloisonne.studio.studio import Studio
@@ -42,7 +42,7 @@ def create_app(settings: Settings, studio: Callable[[Settings], Studio] = Studio
     kinds = (CloisonneError, Refusal, StorageFull, RequestValidationError, HTTPException, ClientDisconnect, Exception)
     for kind in kinds:
         api.add_exception_handler(kind, _refused)
-    for module in (jobs, pictures, documents, server, openai_aliases):
+    for module in (jobs, pictures, documents, exchange, server, openai_aliases):
         api.include_router(module.router)
     index = settings.page / "index.html"
 

@@ -1,7 +1,7 @@
 """Requests and answers as JSON."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -66,16 +66,18 @@ class DocumentRequest(Request):
     document: dict[str, Any] | None
 
 
-class ElementsRequest(Request):
-    """ComfyUI's elements: the whole object, or the list alone."""
+class ExportRequest(Request):
+    """A scene in another format.
 
-    elements: dict[str, Any] | list[Any]
-
-
-class SceneRequest(Request):
-    """A scene."""
+    Attributes:
+        scene: a scene's object.
+        format: "coco" or "elements".
+        size: width and height in pixels of COCO's image; by default the scene's, or its background's.
+    """
 
     scene: dict[str, Any]
+    format: Literal["coco", "elements"]
+    size: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=2, max_length=2)] | None = None
 
 
 class SessionRequest(Request):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
-from cloisonne.scene.io.exporters import to_elements
+from cloisonne.scene.io.interchange.exporting import exported
 from cloisonne.studio import intake
 from cloisonne.studio.device import Drawer
 from cloisonne.studio.dispatch import Dispatcher
@@ -15,7 +15,7 @@ from cloisonne.studio.ledger import Ledger, log
 from cloisonne.studio.queue import QueueFull
 from cloisonne.studio.refusals import Refusal, StorageFull, missing
 from cloisonne.studio.scenes import references, scene_of
-from cloisonne.studio.schema import ExplainRequest, JobRequest
+from cloisonne.studio.schema import ExplainRequest, ExportRequest, JobRequest
 from cloisonne.studio.settings import Settings
 from cloisonne.studio.storage.store import FINAL, Job, Store
 
@@ -158,10 +158,13 @@ class Studio:
             message = {"do": "explain", "scene": accepted.scene, "inputs": own | others}
             return await self.dispatcher.ask(message, accepted.model)
 
-    async def elements(self, scene: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """A scene as ComfyUI's elements, and warnings. Raises SceneError or ImageError."""
-        async with self._unsent(scene, None) as accepted:
-            return await asyncio.to_thread(lambda: to_elements(scene_of(accepted.scene, self.store.files.read)))
+    async def exported(self, asked: ExportRequest) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """A scene in another format, and warnings. Raises SceneError or ImageError."""
+        size = None if asked.size is None else (asked.size[0], asked.size[1])
+        async with self._unsent(asked.scene, None) as accepted:
+            return await asyncio.to_thread(
+                lambda: exported(scene_of(accepted.scene, self.store.files.read), asked.format, size=size)
+            )
 
     @asynccontextmanager
     async def _unsent(self, scene: dict[str, Any], model: str | None) -> AsyncIterator[intake.Accepted]:

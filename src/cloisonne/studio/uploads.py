@@ -28,7 +28,7 @@ def as_png(data: bytes, role: str, limits: Limits) -> bytes:
     Raises:
         ImageError: it is of another format, damaged, animated or larger than ``limits.pixels``.
     """
-    _check_size(data, role, limits)
+    check_size(data, role, limits)
     image = opened(ImageRef(data=data), role)
     image = turned_upright(image, orientation(image)) if image.getexif() else image
     for name in _UNUSED:
@@ -36,8 +36,8 @@ def as_png(data: bytes, role: str, limits: Limits) -> bytes:
     return encoded(image)
 
 
-def _check_size(data: bytes, role: str, limits: Limits) -> None:
-    """Read only the header."""
+def check_size(data: bytes, role: str, limits: Limits) -> None:
+    """Raise ImageError for a picture that is too large or none, by its header alone."""
     side = round(limits.pixels**0.5)
     too_large = f"but at most {side} x {side} are allowed; shrink it."
     try:

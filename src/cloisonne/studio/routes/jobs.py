@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 
+from cloisonne.studio.answers import Job, Jobs, answered
 from cloisonne.studio.events import event, stream
 from cloisonne.studio.refusals import Refusal, missing
 from cloisonne.studio.routes.common import body, checked_id, client_of, json_of, studio_of
@@ -15,7 +16,7 @@ from cloisonne.studio.schema import JobRequest, job_json
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.post("", status_code=202, openapi_extra=body(JobRequest))
+@router.post("", status_code=202, responses=answered(Job, 202), openapi_extra=body(JobRequest))
 async def submit(request: Request) -> JSONResponse:
     """Accept a job. Answers at once; the job's events say how it goes."""
     studio = studio_of(request)
@@ -24,7 +25,7 @@ async def submit(request: Request) -> JSONResponse:
     return JSONResponse(answer, status_code=202, headers={"location": f"/v1/jobs/{job.id}"})
 
 
-@router.get("")
+@router.get("", responses=answered(Jobs))
 async def listed(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -36,7 +37,7 @@ async def listed(
     return {"jobs": [job_json(job, studio.position(job.id)) for job in jobs]}
 
 
-@router.get("/{job}")
+@router.get("/{job}", responses=answered(Job))
 async def one(request: Request, job: str) -> dict[str, Any]:
     """A job: its status, its pictures, its report or its error."""
     studio = studio_of(request)
@@ -81,7 +82,7 @@ async def preview(request: Request, job: str) -> Response:
     return Response(found, media_type="image/webp")
 
 
-@router.post("/{job}/again", status_code=202)
+@router.post("/{job}/again", status_code=202, responses=answered(Job, 202))
 async def again(request: Request, job: str) -> JSONResponse:
     """Run a finished job once more, as a new job; the body is an empty object."""
     studio = studio_of(request)
@@ -91,7 +92,7 @@ async def again(request: Request, job: str) -> JSONResponse:
     return JSONResponse(answer, status_code=202, headers={"location": f"/v1/jobs/{new.id}"})
 
 
-@router.delete("/{job}")
+@router.delete("/{job}", responses=answered(Job))
 async def cancel(request: Request, job: str) -> dict[str, Any]:
     """Cancel a job that waits or runs, before its next step. A finished one stays as it is."""
     studio = studio_of(request)

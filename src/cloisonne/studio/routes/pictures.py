@@ -10,7 +10,9 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from cloisonne.errors import CloisonneError
-from cloisonne.studio import intake, scenes, uploads
+from cloisonne.studio import imported, intake
+from cloisonne.studio.answers import Picture as PictureAnswer
+from cloisonne.studio.answers import Upload, answered
 from cloisonne.studio.refusals import Refusal, missing
 from cloisonne.studio.routes.common import FILE, checked_id, files, studio_of
 from cloisonne.studio.schema import picture_json
@@ -50,46 +52,37 @@ async def uploaded(studio: Studio, data: bytes, role: str) -> Picture:
     return picture
 
 
-@router.post("", status_code=201, openapi_extra=files(file=FILE))
+@router.post("", status_code=201, responses=answered(Upload, 201), openapi_extra=files(file=FILE))
 async def upload(request: Request) -> JSONResponse:
-    """Store a PNG, JPEG or WebP picture, encoded again. The scene in a generated PNG comes back, with its pictures."""
+    """Store a PNG, JPEG or WebP picture, encoded again. The scene in its metadata comes back, with its pictures."""
     studio = studio_of(request)
     given, fields = await form_of(request, "file")
     if set(given) != {"file"} or fields:
         raise Refusal(422, 'The form has not one file "file"; give it, and nothing else.', kind="form")
     picture = await uploaded(studio, given["file"], "picture")
-    scene, problem = await _restored(studio, given["file"])
-    answer = picture_json(picture) | {"scene": scene, "scene_error": problem}
+    answer = picture_json(picture) | await _restored(studio, given["file"])
     return JSONResponse(answer, status_code=201, headers={"location": f"/v1/pictures/{picture.id}"})
 
 
-async def _restored(studio: Studio, data: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    """The scene in a PNG with ids in place of its pictures, or why it cannot be used."""
-    limits, stored = studio.settings.limits, []
-    scene = await asyncio.to_thread(uploads.embedded_scene, data)
-    if scene is None:
-        return None, None
+async def _restored(studio: Studio, data: bytes) -> dict[str, Any]:
+    """The scene in a picture with ids in place of its pictures; ``scene_error``: why it cannot be used."""
+    limits, files = studio.settings.limits, studio.store.files
 
-    def store(embedded: bytes, role: str) -> str:
-        stored.append(intake.stored(embedded, role, studio.store.files, limits))
-        return stored[-1].id
-
-    def restored() -> dict[str, Any]:
-        scenes.check_json(scene, limits)
-        scenes.check_sizes(scene, limits)
-        return scenes.with_stored_pictures(scenes.without_paths(scene), store, limits)[0]
+    def restored() -> tuple[dict[str, Any] | None, list[Picture], list[str]]:
+        found = imported.of_picture(data)
+        if found is None:
+            return None, [], []
+        scene, pictures = imported.stored(found, files, limits, complete=True)
+        return scene, pictures, list(found[1])
 
     try:
         async with studio.decoding:
-            found = await asyncio.to_thread(restored)
-            await asyncio.to_thread(scenes.scene_of, found)
+            scene, pictures, warnings = await asyncio.to_thread(restored)
     except CloisonneError as error:
-        for picture in stored:
-            studio.store.files.delete(picture.id)
-        return None, str(error)
-    for picture in stored:
+        return {"scene": None, "scene_error": str(error), "warnings": []}
+    for picture in pictures:
         await studio.db(studio.store.add_picture, picture)
-    return found, None
+    return {"scene": scene, "scene_error": None, "warnings": warnings}
 
 
 @router.get("/{picture}")
@@ -122,7 +115,7 @@ def _small(path: Any, side: int) -> bytes:
     return file.getvalue()
 
 
-@router.get("/{picture}/info")
+@router.get("/{picture}/info", responses=answered(PictureAnswer))
 async def info(request: Request, picture: str) -> dict[str, Any]:
     """Size, hash and origin of a picture."""
     studio = studio_of(request)

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from cloisonne.scene import Scene
 from cloisonne.studio import verbs
+from cloisonne.studio.answers import Explanation, Model, Models, Schema, ServerStatus, answered
 from cloisonne.studio.refusals import Refusal
 from cloisonne.studio.routes.common import body, client_of, json_of, studio_of
 from cloisonne.studio.schema import ExplainRequest, JobRequest, SessionRequest
@@ -40,7 +41,7 @@ async def end(request: Request) -> Response:
     return answer
 
 
-@router.get("/status")
+@router.get("/status", responses=answered(ServerStatus))
 async def status(request: Request) -> dict[str, Any]:
     """Devices and the queue."""
     studio = studio_of(request)
@@ -48,7 +49,7 @@ async def status(request: Request) -> dict[str, Any]:
     return {"devices": devices, "queued": len(studio.ledger.queue), "retry_after": studio.dispatcher.retry_after()}
 
 
-@router.get("/models")
+@router.get("/models", responses=answered(Models))
 async def models(request: Request) -> dict[str, Any]:
     """Names of the models; ``details`` of those that were loaded."""
     studio = studio_of(request)
@@ -61,7 +62,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-@router.get("/models/{name}")
+@router.get("/models/{name}", responses=answered(Model))
 async def model(request: Request, name: str) -> dict[str, Any]:
     """What a model can do; it is loaded for that."""
     studio = studio_of(request)
@@ -76,13 +77,13 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     }
 
 
-@router.get("/schema")
+@router.get("/schema", responses=answered(Schema))
 async def schema() -> dict[str, Any]:
     """JSON schemas of scenes and jobs, and the names that they use."""
     return {"scene": Scene.json_schema(), "job": JobRequest.model_json_schema(), **verbs.fields()}
 
 
-@router.post("/explain", openapi_extra=body(ExplainRequest))
+@router.post("/explain", responses=answered(Explanation), openapi_extra=body(ExplainRequest))
 async def explain(request: Request) -> JSONResponse:
     """Dry run: what is dropped, not supported or covered, by region, and what the scene costs."""
     asked = ExplainRequest.of(await json_of(request))

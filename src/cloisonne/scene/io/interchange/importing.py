@@ -1,5 +1,6 @@
 """Imports a scene from a file of any format that is read, by its content."""
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from cloisonne.scene.io.interchange.infotext_reading import image_texts, is_info
 from cloisonne.scene.io.interchange.instance_diffusion import from_instance_diffusion, is_instance_diffusion
 from cloisonne.scene.io.interchange.layer_folder import from_layers
 from cloisonne.scene.io.interchange.psd import SIGNATURE as PSD
-from cloisonne.scene.io.interchange.psd import from_psd
+from cloisonne.scene.io.interchange.psd import psd_scene
 from cloisonne.scene.io.mrgd_layout import is_layout
 from cloisonne.scene.io.png_record import KEY, SIGNATURE, read_record
 from cloisonne.scene.scene import Scene
@@ -36,7 +37,11 @@ FORMATS = (
 )
 
 
-class _Options(NamedTuple):
+class _Given(NamedTuple):
+    """What messages call the file, the folder of its paths, and the options of :func:`import_scene`."""
+
+    name: str
+    base: Path | None
     image_id: int | str | None
     mask: Any
     regions: bool
@@ -61,83 +66,99 @@ def import_scene(
         ImageError: an image in it cannot be read.
         CapabilityError: the format needs a package that is not installed.
     """
-    options = _Options(image_id, mask, regions)
     if Path(path).is_dir():
-        found = from_layers(path)
-    else:
-        data = wire.read(path)
-        if data.startswith(PSD):
-            found = from_psd(path)
-        elif data.startswith((SIGNATURE, _JPEG)) or (data.startswith(_WEBP) and data[8:12] == b"WEBP"):
-            found = _of_image(data, path, options)
-        else:
-            found = _of_text(data, path, options)
-    return found
+        return from_layers(path)
+    given = _Given(quoted(path), Path(path).parent, image_id, mask, regions)
+    return _import(wire.read(path), given)
 
 
-def _of_image(data: bytes, path: str | Path, options: _Options) -> _Imported:
-    texts = image_texts(data, quoted(path))
+def import_bytes(
+    data: bytes, name: str, *, image_id: int | str | None = None, mask: Any = None, regions: bool = True
+) -> tuple[Scene, tuple[str, ...]]:
+    """Like :func:`import_scene`, of a file's bytes. Paths in it stay as they are. Messages call it ``name``."""
+    return _import(data, _Given(quoted(name), None, image_id, mask, regions))
+
+
+def is_image(data: bytes) -> bool:
+    """Whether a file begins as PNG, JPEG or WebP do."""
+    return data.startswith((SIGNATURE, _JPEG)) or (data.startswith(_WEBP) and data[8:12] == b"WEBP")
+
+
+def has_foreign_scene(data: bytes) -> bool:
+    """Whether an image has metadata of another tool that are read, and none of cloisonne. Raises ImageError."""
+    texts = image_texts(data, "The image")
+    return KEY not in texts and (invokeai.KEY in texts or PARAMETERS in texts)
+
+
+def _import(data: bytes, given: _Given) -> _Imported:
+    if data.startswith(PSD):
+        return psd_scene(data, given.name)
+    return _of_image(data, given) if is_image(data) else _of_text(data, given)
+
+
+def _of_image(data: bytes, given: _Given) -> _Imported:
+    texts = image_texts(data, given.name)
     if KEY in texts and data.startswith(SIGNATURE):
-        return Scene.from_dict(read_record(data, quoted(path)).scene, base=Path(path).parent), ()
+        return Scene.from_dict(read_record(data, given.name).scene, base=given.base), ()
     if invokeai.KEY in texts:
-        return invokeai.from_invokeai(_json(texts[invokeai.KEY], path), _size(path))
+        return invokeai.from_invokeai(_json(texts[invokeai.KEY], given), _size(data))
     if PARAMETERS in texts:
-        return from_infotext(texts[PARAMETERS], mask=options.mask, regions=options.regions)
+        return from_infotext(texts[PARAMETERS], mask=given.mask, regions=given.regions)
     if any(key in texts for key in _COMFYUI):
         raise SceneError(
-            f"{quoted(path)} has a graph of ComfyUI, which does not say what its regions are; save them in ComfyUI as "
+            f"{given.name} has a graph of ComfyUI, which does not say what its regions are; save them in ComfyUI as "
             "elements, by the node that makes the boxes."
         )
     if any(key in texts for key in _OLD_INVOKEAI):
-        raise SceneError(f"{quoted(path)} is of InvokeAI before version 3; its metadata is not read.")
-    raise SceneError(f"{quoted(path)} has no metadata that is read; the image may have been saved without it.")
+        raise SceneError(f"{given.name} is of InvokeAI before version 3; its metadata is not read.")
+    raise SceneError(f"{given.name} has no metadata that is read; the image may have been saved without it.")
 
 
-def _size(path: str | Path) -> tuple[int, int]:
-    with Image.open(path) as image:
+def _size(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data)) as image:
         return image.size
 
 
-def _of_text(data: bytes, path: str | Path, options: _Options) -> _Imported:
+def _of_text(data: bytes, given: _Given) -> _Imported:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise SceneError(f"{quoted(path)} is of no format that is read; give {FORMATS}.") from None
+        raise SceneError(f"{given.name} is of no format that is read; give {FORMATS}.") from None
     if text.lstrip().startswith(("{", "[")) and not is_infotext(text):
-        return _of_json(_json(text, path), path, options)
+        return _of_json(_json(text, given), given)
     if not is_infotext(text):
         raise SceneError(
-            f"{quoted(path)} has neither the settings nor the negative prompt of an infotext; give {FORMATS}."
+            f"{given.name} has neither the settings nor the negative prompt of an infotext; give {FORMATS}."
         )
-    return from_infotext(text, mask=options.mask, regions=options.regions)
+    return from_infotext(text, mask=given.mask, regions=given.regions)
 
 
-def _json(text: str, path: str | Path) -> Any:
+def _json(text: str, given: _Given) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SceneError(f"The JSON in {quoted(path)} cannot be read ({error}); correct it there.") from None
+        raise SceneError(f"The JSON in {given.name} cannot be read ({error}); correct it there.") from None
 
 
-def _of_json(data: Any, path: str | Path, options: _Options) -> _Imported:
+def _of_json(data: Any, given: _Given) -> _Imported:
     if isinstance(data, list):
         return from_elements(data)
     known: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     readers: list[tuple[bool, Callable[[], _Imported]]] = [
         (elements.is_elements(known), lambda: from_elements(known)),
         (is_layout(known), lambda: from_mrgd(known)),
-        ("images" in known and "annotations" in known, lambda: from_coco(known, options.image_id)),
+        ("images" in known and "annotations" in known, lambda: from_coco(known, given.image_id)),
         (is_instance_diffusion(known), lambda: from_instance_diffusion(known)),
-        (is_gligen(known), lambda: _based(from_gligen_demo(known), path)),
+        (is_gligen(known), lambda: _based(from_gligen_demo(known), given.base)),
         (all(name in known for name in _GLIGEN), lambda: _gligen(known)),
         (invokeai.CANVAS in known or "positive_prompt" in known, lambda: invokeai.from_invokeai(known)),
-        (_is_scene(known), lambda: (Scene.from_dict(known, base=Path(path).parent), ())),
+        (_is_scene(known), lambda: (Scene.from_dict(known, base=given.base), ())),
     ]
     for fits, read in readers:
         if fits:
             return read()
     fields = ", ".join(map(brief, list(known)[:5])) or brief(data)
-    raise SceneError(f"The JSON in {quoted(path)} is of no format that is read (it has {fields}); give {FORMATS}.")
+    raise SceneError(f"The JSON in {given.name} is of no format that is read (it has {fields}); give {FORMATS}.")
 
 
 def _is_scene(data: Mapping[str, Any]) -> bool:
@@ -148,7 +169,7 @@ def _gligen(data: Mapping[str, Any]) -> _Imported:
     return from_gligen(data["gligen_phrases"], data["gligen_boxes"], data.get("prompt", ""))
 
 
-def _based(found: _Imported, path: str | Path) -> _Imported:
+def _based(found: _Imported, base: Path | None) -> _Imported:
     """The same scene with its paths relative to the file's folder."""
     scene, warnings = found
-    return Scene.from_dict(scene.to_dict(), base=Path(path).parent), warnings
+    return Scene.from_dict(scene.to_dict(), base=base), warnings

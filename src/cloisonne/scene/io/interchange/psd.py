@@ -49,6 +49,11 @@ def from_psd(path: str | Path) -> tuple[Scene, tuple[str, ...]]:
         ImageError: the file cannot be read.
         SceneError: no layer is a region.
     """
+    return psd_scene(ImageRef(path=Path(path)).read(), quoted(path))
+
+
+def psd_scene(data: bytes, name: str) -> tuple[Scene, tuple[str, ...]]:
+    """Like :func:`from_psd`, of the bytes of a file that messages call ``name``."""
     try:
         library: Any = importlib.import_module("psd_tools")
     except ImportError:
@@ -56,16 +61,15 @@ def from_psd(path: str | Path) -> tuple[Scene, tuple[str, ...]]:
             'Reading PSD files needs psd-tools, which is not installed; run pip install "cloisonne[psd]".'
         ) from None
     notes: list[str] = []
-    size, regions = _read(library, path, notes.append)
+    size, regions = _read(library, data, name, notes.append)
     if not regions:
-        raise SceneError(f"{quoted(path)} has no layer that is a region; {' '.join(notes) or 'add layers.'}")
+        raise SceneError(f"{name} has no layer that is a region; {' '.join(notes) or 'add layers.'}")
     fields = canvas_size(*size, notes.append)
     return Scene(**fields, overlap="priority", regions=regions), tuple(notes)
 
 
-def _read(library: Any, path: str | Path, report: Report) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+def _read(library: Any, data: bytes, name: str, report: Report) -> tuple[tuple[int, int], list[dict[str, Any]]]:
     """The size of a document and the regions of its layers."""
-    data = ImageRef(path=Path(path)).read()
     try:
         with without_warnings():
             # A channel that cannot be decoded would be read as black.
@@ -73,15 +77,13 @@ def _read(library: Any, path: str | Path, report: Report) -> tuple[tuple[int, in
             document = library.PSDImage.open(io.BytesIO(data), max_alloc_bytes=_MAX_LAYER_BYTES)
             size = (int(document.width), int(document.height))
             if size[0] * size[1] > MAX_PIXELS:
-                raise ImageError(f"{quoted(path)} has {size[0]} x {size[1]} pixels; shrink it.")
+                raise ImageError(f"{name} has {size[0]} x {size[1]} pixels; shrink it.")
             return size, list(_regions(document, size, report))
     except CloisonneError:
         raise
     # The reader raises all kinds of exceptions for damaged files.
     except Exception as error:
-        raise ImageError(
-            f"{quoted(path)} cannot be read as a PSD ({error}); save it again from its original."
-        ) from None
+        raise ImageError(f"{name} cannot be read as a PSD ({error}); save it again from its original.") from None
 
 
 def _regions(document: Any, size: tuple[int, int], report: Report) -> Iterator[dict[str, Any]]:
