@@ -31,6 +31,7 @@ PAGES = [*SITE, ROOT / "README.md"]
 
 GPU, WEIGHTS, NETWORK = "a GPU", "published weights", "a network"
 CLUSTER, HOURS, TREE = "a cluster", "hours, or many minutes", "the repository or ComfyUI as the working folder"
+MOMENT = "a job that runs at that moment"
 GIVEN = "what the test's own server has another value for"
 NOT_RUN = (
     ("*", "pip install", NETWORK),
@@ -41,6 +42,7 @@ NOT_RUN = (
     ("docs/releasing.md", "python scripts/package.py", NETWORK),
     ("docs/api.md", "URL=", GIVEN),
     ("docs/api.md", "TOKEN=", GIVEN),
+    ("docs/api.md", 'curl -H "$AUTH" $URL/v1/jobs/$JOB/preview', MOMENT),
     ("docs/comfyui.md", "ln -s", TREE),
     ("docs/comfyui.md", "COMFYUI_PATH=", TREE),
     ("docs/serving.md", "cloisonne serve", CLUSTER),
@@ -72,7 +74,7 @@ NOT_RUN = (
     ("README.md", "cloisonne convert", WEIGHTS),
 )
 """(page, start of the command, what it needs). ``commands`` that made a record took minutes to hours, too."""
-REASONS = {GPU: "--device cuda", NETWORK: "", WEIGHTS: "", CLUSTER: "", HOURS: "", TREE: "", GIVEN: ""}
+REASONS = {GPU: "--device cuda", NETWORK: "", WEIGHTS: "", CLUSTER: "", HOURS: "", TREE: "", GIVEN: "", MOMENT: ""}
 """What each reason shows in the command."""
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")  # diffusers' FluxControlNetModel
 builtin = pytest.mark.skipif(not (BUILTIN / "model_index.json").is_file(), reason="the built-in family is missing")

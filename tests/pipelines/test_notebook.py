@@ -50,8 +50,10 @@ def test_latents_have_no_image(tiny: Model) -> None:
 
 @pytest.mark.parametrize(("size", "aspect"), [({}, 1.0), ({"width": 512, "height": 256}, 2.0)])
 def test_a_scene_is_its_shapes_and_what_they_are_given(size: dict[str, int], aspect: float) -> None:
-    html = SCENE.replace(**size)._repr_html_()
+    scene = SCENE.replace(**size)
+    html = scene._repr_html_()
     (canvas,) = images_in(html)
+    assert Image.open(BytesIO(scene._repr_png_())).tobytes() == canvas.tobytes()
     assert canvas.width / canvas.height == aspect
     colours = canvas.convert("RGB").getcolors(1 << 20)
     assert colours is not None

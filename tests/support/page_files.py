@@ -52,7 +52,7 @@ def write_files(folder: Path, page: Path) -> None:
     clear = Image.new("RGBA", (128, 128), "white")
     clear.paste((0, 0, 0, 0), (40, 40, 90, 90))
     clear.save(folder / "mask.png")
-    if page.name in ("interchange.md", "README.md"):
+    if page.name in ("interchange.md", "README.md", "api.md"):
         _of_other_tools(folder)
     if page.name == "flux2-klein.md":
         (folder / "picnic.json").write_text(blocks(page, "json")[0])
@@ -70,6 +70,7 @@ def _of_other_tools(folder: Path) -> None:
     layer = Image.new("RGBA", (128, 128))
     layer.paste("red", (40, 40, 90, 90))
     layer.save(folder / "layers" / "01 a red ball.png")
+    layer.rotate(90, translate=(20, 0)).save(folder / "layers" / "02 a cat.png")
     (folder / "annotations.json").write_text(json.dumps(COCO))
     for name, rest in {"image": COLUMNS, "painted": MASKS}.items():
         info = PngInfo()

@@ -21,8 +21,8 @@ import pytest
 from fastapi.routing import APIRoute
 from PIL import Image
 
-from cloisonne.studio.answers import Error
 from cloisonne.studio.app import create_app
+from cloisonne.studio.routes.answers import Error
 from cloisonne.studio.settings import Limits, Settings, models_of
 from cloisonne.studio.studio import Studio
 

@@ -78,6 +78,7 @@ def _listed(value: Any) -> Any:
 
 
 _Text = Annotated[str, Field(min_length=1), BeforeValidator(_text)]
+_Optional = Annotated[str | None, Field(min_length=1), BeforeValidator(_text)]
 _Dtype = Annotated[Precision | None, BeforeValidator(lambda value: value and str(value).removeprefix("torch."))]
 _Lora = Annotated[tuple[_Text, float], BeforeValidator(_scaled)]
 _PathByName = Annotated[dict[_Text, _Text], BeforeValidator(lambda value: {} if value is None else value)]
@@ -87,8 +88,8 @@ _TYPES: Mapping[str, Any] = {
     "dtype": _Dtype,
     "prediction": Prediction | None,
     "mask_resampling": Resampling,
-    "variant": _Text | None,
-    **dict.fromkeys(PATHS, _Text | None),
+    "variant": _Optional,
+    **dict.fromkeys(PATHS, _Optional),
     **dict.fromkeys(("vae_tiling", "vae_slicing"), bool),
     "offload": Offload,
     "lora": Annotated[tuple[_Lora, ...], BeforeValidator(_loras)],
@@ -117,7 +118,7 @@ def checked(name: str, value: Any, called: str | None = None) -> Any:
         found = error.errors(include_url=False)[0]
     wish = _WISHES.get(found["type"], "give a text")
     if found["type"] == "literal_error":
-        wish += " " + found["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        wish += " " + found.get("ctx", {})["expected"].replace("'", "").replace(" or ", ", ")
     if name == "offload":
         wish = 'give true, false or "group"'
     if name == "lora" and found["loc"]:

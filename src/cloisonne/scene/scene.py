@@ -253,6 +253,12 @@ class Scene(Value):
         data = self.to_dict()
         return wire.text(data if base is None else wire.to_folder(data, base))
 
+    def _repr_png_(self) -> bytes:
+        """The regions' shapes, in a notebook that shows no HTML."""
+        from cloisonne.scene.io.overlay import canvas, png
+
+        return png(canvas(self.width, self.height, self.regions))
+
     def _repr_html_(self) -> str:
         """The regions' shapes, and what each is given, in a notebook."""
         from cloisonne.scene.io.overlay import canvas, figure, regions_table, table

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from cloisonne.studio.answers import Changed, Document, answered
 from cloisonne.studio.refusals import Refusal
+from cloisonne.studio.routes.answers import Changed, Document, answered
 from cloisonne.studio.routes.common import body, json_of, studio_of
 from cloisonne.studio.scenes import check_json
 from cloisonne.studio.schema import DocumentRequest

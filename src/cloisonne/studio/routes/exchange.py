@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 
-from cloisonne.studio import imported
-from cloisonne.studio.answers import Exported, Imported, answered
 from cloisonne.studio.refusals import Refusal
+from cloisonne.studio.routes import imported
+from cloisonne.studio.routes.answers import Exported, Imported, answered
 from cloisonne.studio.routes.common import FILE, body, files, json_of, studio_of
 from cloisonne.studio.schema import ExportRequest
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 
-from cloisonne.studio.answers import Job, Jobs, answered
 from cloisonne.studio.events import event, stream
 from cloisonne.studio.refusals import Refusal, missing
+from cloisonne.studio.routes.answers import Job, Jobs, answered
 from cloisonne.studio.routes.common import body, checked_id, client_of, json_of, studio_of
 from cloisonne.studio.schema import JobRequest, job_json
 

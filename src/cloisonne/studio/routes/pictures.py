@@ -10,10 +10,11 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from cloisonne.errors import CloisonneError
-from cloisonne.studio import imported, intake
-from cloisonne.studio.answers import Picture as PictureAnswer
-from cloisonne.studio.answers import Upload, answered
+from cloisonne.studio import intake
 from cloisonne.studio.refusals import Refusal, missing
+from cloisonne.studio.routes import imported
+from cloisonne.studio.routes.answers import Picture as PictureAnswer
+from cloisonne.studio.routes.answers import Upload, answered
 from cloisonne.studio.routes.common import FILE, checked_id, files, studio_of
 from cloisonne.studio.schema import picture_json
 from cloisonne.studio.storage.store import Picture

@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse, Response
 
 from cloisonne.scene import Scene
 from cloisonne.studio import verbs
-from cloisonne.studio.answers import Explanation, Model, Models, Schema, ServerStatus, answered
 from cloisonne.studio.refusals import Refusal
+from cloisonne.studio.routes.answers import Explanation, Model, Models, Schema, ServerStatus, answered
 from cloisonne.studio.routes.common import body, client_of, json_of, studio_of
 from cloisonne.studio.schema import ExplainRequest, JobRequest, SessionRequest
 from cloisonne.studio.security import SESSION_SECONDS

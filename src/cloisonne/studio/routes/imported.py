@@ -133,14 +133,14 @@ def _without_files(data: Mapping[str, Any], folder: Path | None, warnings: Seque
 
     changed = wire.with_pictures(data, embedded)
     if isinstance(changed.get("regions"), list):
-        changed["regions"] = [kept for region in changed["regions"] if (kept := _kept(region)) is not None]
+        changed["regions"] = [one for region in changed["regions"] if (one := _with_files(region)) is not None]
     outside = changed.get("outside")
     gone = isinstance(outside, Mapping) and None in (outside.get("image", 0), outside.get("mask", 0))
     dropped = {"outside"} if gone else set[str]()
     return {name: value for name, value in changed.items() if value is not None and name not in dropped}, notes
 
 
-def _kept(region: Any) -> Any:
+def _with_files(region: Any) -> Any:
     """A region without conditions whose file is gone; None if its mask is."""
     if not isinstance(region, Mapping):
         return region
