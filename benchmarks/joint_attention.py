@@ -240,7 +240,9 @@ def row_input(setting: Setting, net: JointDenoiser, count: int, blocks: BlockGro
         padding=(0,) * len(lengths),
         pooled=torch.zeros(1, spec.pooled_width) if spec.pooled_width else None,
         micro={name: torch.ones(1, 1) for name in spec.micro},
+        channels=None,
         references=(),
+        residuals=(),
         blocks=blocks,
     )
 

@@ -55,9 +55,10 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
             f'{named("transformer")} replaces the transformer of a diffusers folder, and "{source}" is none with a '
             "transformer; give such a folder or a hub id as the source."
         )
-    if source == "builtin" or folder.is_dir():
-        refuse = refuse_files if is_transformer_folder(folder) else refuse_on_unets
-        refuse(f'"{source}"', options)
+    if not folder.is_file():
+        refuse_files(f'"{source}"', options)
+    if source == "builtin" or (folder.is_dir() and not is_transformer_folder(folder)):
+        refuse_on_unets(f'"{source}"', options)
     _check_gguf(folder, options)
     if source == "builtin":
         _refuse("The built-in family", options, ("variant",), "it has only one set of weights")

@@ -7,13 +7,11 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+from cloisonne.models.checkpoints.few_steps import TITLES
 from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.quantized.gguf_file import SUFFIX, read_gguf
 from cloisonne.models.quantized.layers import Stored
 from cloisonne.models.quantized.scaled_float8 import with_scales
-
-TITLES = ("modelspec.title", "ss_output_name")
-"""Entries of a safetensors header that hold a network's name."""
 
 
 class StoredFile:
