@@ -11,6 +11,7 @@ network and proves nothing. A section that would begin after --minutes is left o
 """
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from transformers import CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
-from checkpoints import PROMPT, UNETS, model_of, random_parts, strips
+from checkpoints import PROMPT, UNETS, model_of, random_parts, strips, text_part
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.checkpoints.parts import Parts, TextPart
 from cloisonne.models.model import Model
+from cloisonne.models.staged import move
 from cloisonne.pipelines.editing.edit import edit
 from cloisonne.pipelines.generate import generate, generate_many
 from cloisonne.scene.region import Region
@@ -37,6 +43,8 @@ AIMS = {
     "sd15 8 regions at 1 step, new scene, of none": 1.25,
     "sd15 8 regions at 1 step, again, of none": 1.05,
     "sd15 edit of an image, seconds": 0.20,
+    "sd15 moved in pieces, of at once": 1.0,
+    "flux fast, of exact": 1 / 1.6,
 }
 """What is aimed at on an H200, 20 steps with guidance unless a row says otherwise. A row of images a second is to be
 above its aim, all others below."""
@@ -49,15 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compile", choices=["default", "reduce-overhead"], help="mode of torch.compile")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each figure (default: 5)")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="default: all")
     parser.add_argument("--minutes", type=float, default=8, help="no section begins later (default: 8)")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="JSON file to write")
     options = parser.parse_args(arguments)
     began, found, left_out = time.perf_counter(), dict[str, float](), list[str]()
-    for name, section in SECTIONS.items():
+    for name in options.sections:
         if time.perf_counter() - began > 60 * options.minutes:
             left_out.append(name)
             continue
-        for row, value in section(options).items():
+        for row, value in SECTIONS[name](options).items():
             found[row] = value
             aim = AIMS.get(row)
             print(f"{row:48}{value:10.4f}" + ("" if aim is None else f"   aim {aim:.3f}"), flush=True)
@@ -165,7 +174,77 @@ def edits(options: argparse.Namespace) -> dict[str, float]:
     return {"sd15 edit of an image, seconds": one}
 
 
-SECTIONS = {"images": images, "sdxl": xl, "edits": edits}
+def large(options: argparse.Namespace) -> dict[str, float]:
+    """``hires`` of twice the side, next to the same canvas drawn directly."""
+    model, side = loaded("sd15", options)
+    scenes = (scene_of(side, options, hires=2), scene_of(2 * side, options))
+    hires, directly = seconds(options, *(lambda scene=scene: generate(scene, model) for scene in scenes))
+    return {"sd15 hires, of drawn directly": hires / directly}
+
+
+def loading(options: argparse.Namespace) -> dict[str, float]:
+    """A UNet moved from the CPU's memory to the device."""
+    dtype = torch.bfloat16 if options.device.startswith("cuda") else torch.float32
+    network = random_parts("tiny" if options.tiny else "sd15", dtype, "cpu").network
+    device = torch.device(options.device)
+    pieces, once = seconds(
+        options, lambda: move(copy.deepcopy(network), device), lambda: copy.deepcopy(network).to(device)
+    )
+    return {"sd15 moved in pieces, of at once": pieces / once}
+
+
+def flux(options: argparse.Namespace) -> dict[str, float]:
+    """FLUX.1 dev: images, regions, ``fast``."""
+    cuda = options.device.startswith("cuda")
+    model = model_of(flux_parts(options, torch.bfloat16 if cuda else torch.float32), options.device)
+    side = 128 if options.tiny else 1024
+    plain = scene_of(side, options, sampler="euler", method="bounded", guidance=3.5, negative="")
+    runs = (plain, plain.replace(regions=strips(8)), plain.replace(speed="fast"))
+    one, regions, fast = seconds(
+        options, *(lambda scene=scene: generate(scene, model, output_type="latent") for scene in runs)
+    )
+    return {"flux seconds an image": one, "flux 8 regions, of none": regions / one, "flux fast, of exact": fast / one}
+
+
+def flux_parts(options: argparse.Namespace, dtype: torch.dtype) -> Parts:
+    """FLUX.1 dev with a T5 of its width and two layers."""
+    small = options.tiny
+    clip: Any = CLIPTokenizer.from_pretrained(BUILTIN / "tokenizer")
+    letters = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -3.0), *((one, -2.0) for one in "abcdefgh")]
+    t5: Any = T5TokenizerFast(vocab=letters, extra_ids=0, additional_special_tokens=None, model_max_length=512)
+    width = 64 if small else 4096
+    shape: dict[str, Any] = {"num_layers": 2, "num_single_layers": 2, "num_attention_heads": 2} if small else {}
+    with torch.device(options.device):
+        transformer = FluxTransformer2DModel(
+            **shape, joint_attention_dim=width, pooled_projection_dim=768, guidance_embeds=True
+        )
+        encoder = T5EncoderModel(
+            T5Config(vocab_size=len(t5), d_model=width, d_ff=2 * width, d_kv=64, num_heads=width // 64, num_layers=2)
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(32,) * 4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=16,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        )
+        first = text_part(clip, CLIPTextModel, 768, 12, 12)
+    for module in (transformer, encoder, vae, first.module):
+        module.to(dtype).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    return Parts(
+        family="flux",
+        network=transformer,
+        vae=vae,
+        texts=(first, TextPart(encoder, t5)),
+        scheduler={**scheduler.config, "_class_name": "FlowMatchEulerDiscreteScheduler"},
+    )
+
+
+SECTIONS = {"images": images, "sdxl": xl, "edits": edits, "large": large, "loading": loading, "flux": flux}
 
 if __name__ == "__main__":
     main()

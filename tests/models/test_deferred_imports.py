@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloisonne.models.deferred_imports import Finder, defer
+from cloisonne.models.deferred_imports import LISTING, Finder, Remembering, defer
 
 SOURCE = """
 import builtins
@@ -107,3 +108,25 @@ def test_a_module_that_is_imported_stays(heavy: Finder) -> None:
         assert again is json
     finally:
         sys.meta_path.remove(finder)
+
+
+def test_a_folder_is_listed_once_and_what_was_found_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "calls = []\ndef names(folder):\n    calls.append(folder)\n    return {'names': [str(folder)]}\n"
+    (tmp_path / "listing.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    finder = Remembering("listing", "names")
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    import listing  # pyright: ignore[reportMissingImports]
+
+    first = listing.names(str(tmp_path))
+    first["names"].append("changed")
+    for path in (str(tmp_path), tmp_path, tmp_path / "listing.py"):
+        assert listing.names(path) == {"names": [str(tmp_path)]}
+    assert listing.names(str(tmp_path / "other")) == {"names": [str(tmp_path / "other")]}
+    assert len(listing.calls) == 2
+    del sys.modules["listing"]
+
+
+def test_the_listing_of_transformers_is_there() -> None:
+    module, function = LISTING
+    assert callable(getattr(import_module(module), function))

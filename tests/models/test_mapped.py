@@ -5,20 +5,37 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    Flux2Transformer2DModel,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from diffusers.utils import logging as diffusers_logging
+from mmdit_families import WRITERS
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, Qwen3ForCausalLM, Qwen3Model, T5EncoderModel
 
 from cloisonne.models.checkpoints.files import pretrained, weight_files
 from cloisonne.models.mapped import MAPPED, mapped
+from cloisonne.models.mmdit.zimage_network import JointZImage
 
-KINDS = {
-    "unet": (UNet2DConditionModel, "diffusion_pytorch_model"),
-    "vae": (AutoencoderKL, "diffusion_pytorch_model"),
-    "text_encoder": (CLIPTextModel, "model"),
-    "text_encoder_2": (CLIPTextModelWithProjection, "model"),
+KINDS: dict[str, dict[str, Any]] = {
+    "xl": {
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    },
+    "flux": {"transformer": FluxTransformer2DModel, "text_encoder_2": T5EncoderModel},
+    "flux2": {"transformer": Flux2Transformer2DModel, "vae": AutoencoderKLFlux2, "text_encoder": Qwen3ForCausalLM},
+    "sd3": {"transformer": SD3Transformer2DModel},
+    "zimage": {"transformer": JointZImage, "text_encoder": Qwen3Model},
 }
+"""Networks of the members, by family."""
+CASES = [(family, member) for family, members in KINDS.items() for member in members]
 IGNORED = {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "_commit_hash"}
 
 
@@ -27,12 +44,20 @@ def config_of(module: Any) -> dict[str, Any]:
     return {key: value for key, value in dict(config).items() if key not in IGNORED}
 
 
+@pytest.fixture(scope="module")
+def folders(tiny_xl: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    written = {family: write(tmp_path_factory.mktemp(family)) for family, write in WRITERS.items()}
+    return {"xl": tiny_xl, **written}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("member", KINDS)
-def test_a_mapped_network_is_the_librarys(tiny_xl: Path, member: str, dtype: torch.dtype) -> None:
-    kind, stem = KINDS[member]
+@pytest.mark.parametrize(("family", "member"), CASES)
+def test_a_mapped_network_is_the_librarys(
+    folders: dict[str, Path], family: str, member: str, dtype: torch.dtype
+) -> None:
+    kind, stem = KINDS[family][member], "model" if member.startswith("text") else "diffusion_pytorch_model"
     assert kind.__name__ in MAPPED
-    folder = tiny_xl / member
+    folder = folders[family] / member
     torch.manual_seed(3)
     expected: Any = kind.from_pretrained(folder, **{"torch_dtype" if stem.startswith("diff") else "dtype": dtype})
     torch.manual_seed(4)
@@ -68,3 +93,20 @@ def test_old_names_of_an_autoencoders_attention_are_read(tiny_sd: Path, tmp_path
     found = pretrained(AutoencoderKL, tmp_path / "vae")
     for name, tensor in pretrained(AutoencoderKL, tiny_sd / "vae").state_dict().items():
         assert torch.equal(found.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("held", ["shared.weight", "encoder.embed_tokens.weight", "both"])
+def test_a_file_may_hold_one_of_two_tied_tensors(folders: dict[str, Path], tmp_path: Path, held: str) -> None:
+    source = folders["flux"] / "text_encoder_2"
+    tensors = load_file(source / "model.safetensors")
+    table = tensors.pop("shared.weight") if "shared.weight" in tensors else tensors.pop("encoder.embed_tokens.weight")
+    tensors.pop("encoder.embed_tokens.weight", None)
+    names = ("shared.weight", "encoder.embed_tokens.weight") if held == "both" else (held,)
+    tensors |= {name: table.clone() for name in names} | {"decoder.final_layer_norm.weight": torch.ones(4)}
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
+    found, missing, unexpected = mapped(T5EncoderModel, tmp_path, [tmp_path / "model.safetensors"], None)
+    assert (missing, unexpected) == ([], [])
+    assert torch.equal(found.shared.weight, table)
+    assert torch.equal(found.encoder.embed_tokens.weight, table)
+    assert (found.shared.weight is found.encoder.embed_tokens.weight) == (held != "both")

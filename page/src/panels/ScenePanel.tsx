@@ -7,6 +7,7 @@ import { explanation, refusal } from "../state/explain";
 import { shownStaged } from "../state/jobs";
 import * as store from "../state/store";
 import { type Choice, NumberField, Section, Select, Slider, TextField } from "./fields";
+import { LargePicture } from "./LargePicture";
 import { PictureField } from "./PictureField";
 import { Presets } from "./Presets";
 import { useAsBackground } from "../state/actions";
@@ -130,6 +131,7 @@ export function ScenePanel() {
         <TextField label="Negative" value={scene.negative ?? ""} onInput={(value) => set({ negative: value || undefined })} />
         <SeedField />
       </Section>
+      <LargePicture />
       <Words />
       {general.map((line) => (
         <p key={line} class="bad">

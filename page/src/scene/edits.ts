@@ -118,9 +118,10 @@ export function updateScene(doc: Doc, fields: Partial<Scene>): Doc {
   return { ...doc, scene: pruned({ ...doc.scene, ...fields }) };
 }
 
-/** Set the picture that is changed; its size becomes the canvas's. */
+/** Set the picture that is changed; its size becomes the canvas's, and it is not enlarged. */
 export function setBackground(doc: Doc, picture: PictureRef | undefined): Doc {
-  return updateScene(doc, { background: picture, width: undefined, height: undefined, outside: undefined });
+  const large = picture === undefined ? {} : { hires: undefined, windows: undefined };
+  return updateScene(doc, { background: picture, width: undefined, height: undefined, outside: undefined, ...large });
 }
 
 function pruned<T extends object>(value: T): T {

@@ -7,6 +7,7 @@ import { alphaOf } from "../canvas/tint";
 import { encoded, grown, inverted, type Patch } from "../masks";
 import * as edits from "../scene/edits";
 import { docOf, sceneToSend } from "../scene/exchange";
+import { isLarge, NOT_AGAIN } from "../scene/large";
 import { pictureId, type Region, type Scene } from "../scene/types";
 import { discard, shownStaged, submit } from "./jobs";
 import * as store from "./store";
@@ -118,6 +119,7 @@ export async function redraw(name: string, vary: boolean): Promise<void> {
   const made = one?.job.report?.scene ?? one?.job.scene;
   if (!one || !made) throw new Error("There is no picture to change; generate one first.");
   const sent = sceneToSend(store.doc.peek());
+  if (isLarge(sent) || isLarge(made)) throw new Error(NOT_AGAIN);
   const region = sent.regions.find((other) => other.name === name);
   if (!region) throw new Error(`The region "${name}" has nothing to draw; describe it first.`);
   const seed = one.job.report?.outputs?.[one.index]?.seed ?? made.seed;

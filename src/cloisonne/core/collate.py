@@ -115,8 +115,9 @@ def _deep(requests: Sequence[RowRequest], conditionings: Sequence[Conditioning],
     """The batch's deep features. Views of another interval of the steps are other views, and so are other features."""
     views = [request.view for request in requests]
     joint = [conditioning.joint for conditioning in conditionings]
+    isolated = [one is not None and call.step.progress < one.isolate for one in joint]
     references = [reference for conditioning in conditionings for reference in conditioning.references]
-    inputs = (*views, call.texts, call.image_prompts, call.loras, *joint, *references, *call.residuals)
+    inputs = (*views, call.texts, call.image_prompts, call.loras, *joint, *isolated, *references, *call.residuals)
     caches = call.run.state(FeatureCaches, FeatureCaches)
     return caches.of((id(views[0].net), call.rows), inputs, call.run.reuse, call.step)
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cloisonne.core.attention.transfer import to_device
+
 
 @dataclass(frozen=True, eq=False)
 class Seed:
@@ -34,7 +36,7 @@ class Noise:
         self._sources = [_Source(seed, shape) for seed in seeds]
 
     def __call__(self) -> Float[Tensor, "S C H W"]:
-        return torch.stack([source.draw() for source in self._sources]).to(self._device)
+        return to_device(torch.stack([source.draw() for source in self._sources]), self._device)
 
 
 class _Source:

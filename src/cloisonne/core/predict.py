@@ -39,8 +39,8 @@ def predict(plan: Plan, z: Tensor, step: Step, run: Run | None = None, *, per_sc
     for batch in passes(views, step, per_scene=z.device.type == "cpu" if per_scene is None else per_scene):
         requests = _with_inpaint_context(batch, z, streams, guided)
         call = collate(requests, [windows[request.view] for request in requests], step, plan.edits, run)
-        reused = call.deep is not None and call.deep.value is not None
         outputs |= zip(call.rows, requests[0].view.net(call), strict=True)
+        reused = call.deep is not None and call.deep.reused
         run.count((request.view.scene for request in requests), reused=reused)
         own_views = dict.fromkeys(request.view for request in requests)
         guided |= {view: _guided(view, outputs, windows[view], step) for view in own_views}

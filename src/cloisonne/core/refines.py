@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -67,6 +68,35 @@ class Follow:
 
     def __repr__(self) -> str:
         return f'Follow of "{self.source}" by "{self.target}" on {float((self.mask == 0).float().mean()):.0%}'
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coarse:
+    """Keep what a smaller grid shows of the canvas: ``x0 = x0 + low(known - x0)`` (ILVR, arXiv 2108.02938, eq. 7).
+
+    known: [C, H, W]. grid: (h, w); ``low`` averages to this grid and interpolates back.
+    """
+
+    known: Float[Tensor, "C H W"]
+    grid: tuple[int, int]
+    stream: str = "image"
+    when: Interval = ALWAYS
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (self.stream,)
+
+    def __call__(
+        self, x0: Float[Tensor, "S C H W"], z: Float[Tensor, "S C H W"], step: Step, run: Run
+    ) -> Float[Tensor, "S C H W"]:
+        coarse = F.interpolate(self.known - x0, self.grid, mode="area")
+        return x0 + F.interpolate(coarse, x0.shape[-2:], mode="bicubic", align_corners=False)
+
+    def in_scene(self, scene: str) -> "Coarse":
+        return replace(self, stream=f"{scene}/{self.stream}")
+
+    def __repr__(self) -> str:
+        return f'Coarse grid of {self.grid[1]} x {self.grid[0]} of "{self.stream}" as given, {self.when}'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,32 +24,51 @@ class ReuseSchedule:
     all layers are computed.
 
     interval: the deep layers are computed in one of so many predictions; 1 reuses nothing. whole: the fraction of the
-    steps, from the first, in which all layers are computed, because the layout of the image forms there.
+    steps, from the first, in which all layers are computed, because the layout of the image forms there. change: of
+    transformers, whose first block always runs: all others run, too, where what it adds has changed by this fraction.
     """
 
     interval: int = 1
     whole: float = 0.0
+    change: float = 0.12
 
 
 EXACT = ReuseSchedule()
 """All layers in all predictions."""
 FAST = ReuseSchedule(interval=3, whole=0.2)
-"""The schedule of a scene's ``speed: fast``."""
+"""The schedule of a scene's ``speed: fast``. Its change is that of ParaAttention's example for FLUX.1."""
 SCHEDULES: Mapping[str, ReuseSchedule] = {"exact": EXACT, "fast": FAST}
 """By ``Scene.speed``."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowFeatures:
+    """What a transformer keeps of its blocks for one batch row: what the first one and all others add, [1, Q, D]."""
+
+    first: Tensor
+    others: Tensor
 
 
 @dataclass(eq=False)
 class DeepFeatures:
     """What a network keeps of the deep layers of one batch.
 
-    value: what it computed last, None before that. uses: how often it was reused since. step: the index of the last
-    step that computed or reused it.
+    value: what a UNet computed last, None before that. rows: the same of a transformer, by the number of the row.
+    change: of the schedule. uses: how often they were reused since. step: the index of the last step that computed or
+    reused them. reused: whether the network did in its last forward, which it sets.
     """
 
     value: Tensor | None = None
+    rows: dict[int, RowFeatures] = field(default_factory=dict[int, RowFeatures])
+    change: float = FAST.change
     uses: int = 0
     step: int = 0
+    reused: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was computed yet."""
+        return self.value is None and not self.rows
 
 
 @dataclass(eq=False)
@@ -68,8 +87,8 @@ class FeatureCaches:
             return None
         earlier, features = self.found.get(key, ((), None))
         same = len(earlier) == len(inputs) and all(a is b for a, b in zip(earlier, inputs, strict=True))
-        if features is None or features.value is None or not same or not _is_fresh(features, schedule, step):
-            features = DeepFeatures()
+        if features is None or features.empty or not same or not _is_fresh(features, schedule, step):
+            features = DeepFeatures(change=schedule.change)
             self.found[key] = (inputs, features)
         else:
             features.uses += 1

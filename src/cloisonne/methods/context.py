@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.transfer import to_device
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval, Tokens
 from cloisonne.methods.encoder import Encoder
@@ -102,7 +103,7 @@ class Context:
 
     def tensor(self, mask: Mask) -> Tensor:
         """A mask [H, W] as a tensor on the model's device."""
-        return torch.from_numpy(np.ascontiguousarray(mask)).to(self.model.device)
+        return to_device(torch.from_numpy(np.ascontiguousarray(mask)), self.model.device)
 
     def guidance(self, region: Region | None = None) -> float:
         """The region's guidance scale, or the scene's.

@@ -1,16 +1,19 @@
 """Defers imports of libraries that diffusers and transformers import but a run of the command line does not use.
 
 Half of the time from a command to its image was imports: compilers, distributed tensors, statistics. Such a module is
-a stand-in, whose names import the real module when they are called, read or inherited from.
+a stand-in, whose names import the real module when they are called, read or inherited from. And transformers reads the
+source of all its models to list their names, which is done once.
 """
 
+import copy
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -26,10 +29,14 @@ MARKS = tuple(("torch._dynamo", name) for name in ("allow_in_graph", "assume_con
 """Decorators of deferred modules that only mark functions for a compiler: here they return the function."""
 
 
+LISTING = ("transformers.utils.import_utils", "create_import_structure_from_path")
+"""A function that lists the names in a package's folder; transformers asks it twice for the folder of its models."""
+
+
 def defer(names: Sequence[str] = DEFERRED) -> "Finder":
     """Defer imports of these modules in this process, except of those that are imported already."""
     finder = Finder(names)
-    sys.meta_path.insert(0, finder)
+    sys.meta_path[:0] = [finder, *([Remembering(*LISTING)] if names is DEFERRED else [])]
     return finder
 
 
@@ -136,3 +143,36 @@ class Finder(MetaPathFinder, Loader):
 def _within(module: str, name: str) -> bool:
     """Whether a module is of this name, or in the package of this name."""
     return module == name or module.startswith(f"{name}.")
+
+
+class Remembering(MetaPathFinder, Loader):
+    """Imports a module as usual; a function of it then reads each folder once and returns copies of what it found."""
+
+    def __init__(self, module: str, function: str) -> None:
+        self._module, self._function = module, function
+        self._usual: Loader | None = None
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname != self._module:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None:
+            self._usual, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None if self._usual is None else self._usual.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert self._usual is not None, "the module was found"
+        self._usual.exec_module(module)
+        plain = getattr(module, self._function)
+        found: dict[str, Any] = {}
+
+        def once(path: Any) -> Any:
+            folder = os.path.dirname(path) if os.path.isfile(path) else os.fspath(path)
+            if folder not in found:
+                found[folder] = plain(folder)
+            return copy.deepcopy(found[folder])
+
+        setattr(module, self._function, once)

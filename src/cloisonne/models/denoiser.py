@@ -1,7 +1,7 @@
 """What every denoising network provides, a UNet or a transformer: an x0 estimator with a spec, sites and a cost."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from torch import nn
 
@@ -29,8 +29,22 @@ class ReusesFeatures(Protocol):
         """Whether it does: some of its checkpoints may have no deep features."""
         ...
 
+
+@runtime_checkable
+class HasOuterCost(ReusesFeatures, Protocol):
+    """A network that reuses deep features wherever it may; others decide that by what they compute."""
+
     def outer_cost(self, canvas: tuple[int, int], num_tokens: int) -> Cost:
         """As ``cost``, of a forward that reuses them."""
+        ...
+
+
+@runtime_checkable
+class Enlarges(Protocol):
+    """A network that can be changed for canvases larger than those of its training."""
+
+    def enlarged(self, scale: float) -> Self:
+        """A network of the same weights for canvases ``scale`` times as wide and high as those of its training."""
         ...
 
 

@@ -16,7 +16,7 @@ from cloisonne.models.adapters.block_controlnet import BlockControlNet
 from cloisonne.models.adapters.controlnet import ControlNet
 from cloisonne.models.checkpoints.scheduler_config import SAMPLERS
 from cloisonne.models.cost import Cost
-from cloisonne.models.denoiser import HasCost, ReusesFeatures
+from cloisonne.models.denoiser import HasCost, HasOuterCost, ReusesFeatures
 from cloisonne.models.model import Model
 from cloisonne.pipelines.inpaint import BackgroundEdit
 from cloisonne.pipelines.large.hires import Repaint
@@ -50,7 +50,8 @@ class Explanation:
         learned: Names of the learned words in each text, by text: "caption" or 'region "pet"'. Texts without learned
             words are left out.
         notes: Defaults in place of fields that the scene leaves out, and how the checkpoint's files were read.
-        reused: The forwards that reuse deep features, with the speed "fast".
+        reused: The forwards that reuse deep features, with the speed "fast"; of a transformer at most so many, and
+            numbers of time and work are those without.
         setup_forwards, setup_rows: The part of ``forwards`` and ``rows`` before sampling: inversion, learning.
     """
 
@@ -72,6 +73,7 @@ class Explanation:
     setup_forwards: int = 0
     setup_rows: int = 0
     reused: int = 0
+    reused_at_most: bool = False
 
     def __str__(self) -> str:
         width, height = size_of(self.scene)
@@ -103,7 +105,8 @@ class Explanation:
         each = f" ({forwards / self.steps:.3g} and {rows / self.steps:.3g} per step)" if self.steps else ""
         total = f"{counted(forwards, 'forward')} with {counted(rows, 'batch row')}"
         lines.append(f"{counted(self.steps, 'step')}: {total}{each}")
-        return [*lines, f"{self.reused} of them reuse deep features"] if self.reused else lines
+        most = "at most " if self.reused_at_most else ""
+        return [*lines, f"{most}{self.reused} of them reuse deep features"] if self.reused else lines
 
 
 def _second(scene: Scene) -> str:
@@ -142,6 +145,7 @@ def explain(scene: Scene, model: Model, *, solver: Sampler[Any] | None = None) -
         forwards=len(forwards),
         rows=sum(one.rows for one in forwards),
         reused=sum(one.outer for one in forwards),
+        reused_at_most=any(one.outer and not isinstance(one.net, HasOuterCost) for one in forwards),
         tokens=_tokens(prepared),
         flops=flops,
         memory_bytes=numbers * model.dtype.itemsize,
@@ -214,7 +218,7 @@ def _row_tokens(one: Forward, model: Model) -> tuple[int, ...]:
 
 def _cost(net: Net | ResidualNet, canvas: tuple[int, int], outer: bool, tokens: int, model: Model) -> Cost:
     """Cost of one batch row of a network of the model."""
-    if outer and isinstance(net, ReusesFeatures):
+    if outer and isinstance(net, HasOuterCost):
         return net.outer_cost(canvas, tokens)
     if isinstance(net, ControlNet | BlockControlNet):
         return net.cost(model.spec, canvas, tokens)
@@ -263,7 +267,7 @@ def _reuses(asks: Sequence[RowRequest], step: Step, schedule: ReuseSchedule, cac
         return False
     inputs = tuple(ask.view for ask in asks)
     deep = caches.of((id(net), tuple(ask.row for ask in asks)), inputs, schedule, step)
-    if deep is None or deep.value is not None:
+    if deep is None or not deep.empty:
         return deep is not None
     deep.value = torch.empty(0)
     return False

@@ -19,7 +19,7 @@ from cloisonne.errors import CapabilityError, SceneError, spelled
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled, compile
 from cloisonne.methods.context import Context
-from cloisonne.methods.encoder import Encoder
+from cloisonne.methods.encoder import Encoder, encode_together
 from cloisonne.methods.kinds import given_kinds
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.denoiser import ReusesFeatures
@@ -109,6 +109,8 @@ def prepare(
     CapabilityError where the scene cannot be generated.
     """
     _check_one_image(scene)
+    if not blank and model.device.type != "cpu":
+        encode_together(scene, model, lambda: prepare(scene, model, blank=True, given=given, strength=strength))
     understood = understand(scene, model)
     side = min(model.native.width, model.native.height)
     edit = given or (None if scene.background is None else BackgroundEdit.of(understood.scene, side))

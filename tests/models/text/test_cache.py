@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from cloisonne.core.plan import Conditioning
+from cloisonne.methods.encoder import encode_together
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.models.text.cache import TextCache
@@ -16,7 +18,9 @@ from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.text.encoder import EncodedText
 from cloisonne.models.text.replaced_embeddings import replacing_embeddings
 from cloisonne.pipelines.api import generate
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.prompt import pieces
+from cloisonne.scene.scene import Scene
 
 
 @pytest.fixture
@@ -111,3 +115,29 @@ def test_threads_share_a_cache_within_its_bound() -> None:
     for thread in threads:
         thread.join()
     assert sum(len(text.tokens) * 4 for text in cache._kept.values()) == cache._size <= 200
+
+
+@pytest.mark.parametrize("method", ["attention", "bounded"])
+@pytest.mark.parametrize("family", ["tiny_sd", "tiny_xl"])
+def test_the_texts_of_a_scene_are_one_batch_each_as_alone(
+    request: pytest.FixtureRequest, family: str, method: str
+) -> None:
+    folder: Path = request.getfixturevalue(family)
+    together, alone = load(folder), load(folder)
+    asked = Scene(**{**scene("a cat", "a (red:1.3) dog"), "negative": "a cup", "guidance": 3.0, "method": method})
+    with counted(together) as rows:
+        encode_together(asked, together, lambda: prepare(asked, together, blank=True))
+        assert len(rows) == 1
+        prepared = prepare(asked, together)
+        encode_together(asked, together, lambda: pytest.fail("the scene was collected before"))
+        assert len(rows) == 1
+    with counted(alone) as rows:
+        expected = prepare(asked, alone)
+        assert rows == [1] * len(rows)
+    for found, own in zip(prepared.compiled.plan.views, expected.compiled.plan.views, strict=True):
+        for branch in ("cond", "null"):
+            one, other = found.branches[branch], own.branches[branch]
+            assert isinstance(one, Conditioning)
+            assert isinstance(other, Conditioning)
+            for piece, same in zip(one.tokens, other.tokens, strict=True):
+                torch.testing.assert_close(piece.value, same.value, atol=1e-5, rtol=1e-5)

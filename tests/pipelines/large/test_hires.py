@@ -1,5 +1,6 @@
-"""``hires``: the second pass is image-to-image of the enlarged first one, with the same regions."""
+"""``hires``: the second pass is image-to-image of the enlarged first one, which it keeps, with the same regions."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from cloisonne.core.refines import Coarse
+from cloisonne.core.run import Run
 from cloisonne.errors import SceneError
+from cloisonne.eval.judge import Judge
+from cloisonne.eval.metrics.surplus import surplus
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.unet.denoiser import UNetDenoiser
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate, generate_many
 from cloisonne.pipelines.inpaint import as_tensor
@@ -38,10 +46,51 @@ def test_the_second_pass_is_image_to_image(tiny: Model, strength: float) -> None
         expected = tiny.vae.encode(as_tensor(np.asarray(large)))
     else:
         fields = {"background": large, "strength": strength, "width": 128, "height": 128, "hires": None}
-        expected = generate(SCENE.replace(**fields), tiny).latents
+        known = tiny.vae.encode(as_tensor(np.asarray(large)))[0]
+        assert isinstance(tiny.net, UNetDenoiser)
+        enlarged = replace(tiny, net=tiny.net.enlarged(2.0))
+        expected = generate(SCENE.replace(**fields), enlarged, refines=(Coarse(known=known, grid=(8, 8)),)).latents
     # Image-to-image also pins the latents, with a mask of 1, which rounds.
     torch.testing.assert_close(found.latents, expected, atol=1e-5, rtol=0)
     assert found.image.size == (128, 128)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "windows", "dilation"),
+    [(64, 2.0, None, 2), (64, 1.25, None, 1), (64, 3.0, None, 3), (96, 2.0, None, 2), (64, 2, 0.5, 1)],
+)
+def test_the_network_is_dilated_by_the_scale_beyond_its_training(
+    tiny: Model, size: int, scale: float, windows: float | None, dilation: int
+) -> None:
+    scene = SCENE.replace(width=size, height=size, hires=scale, windows=windows)
+    first = prepare(scene.replace(hires=None, windows=None), tiny)
+    views = Repaint.of(first.scene.replace(hires=scene.hires, windows=windows), tiny).prepared.compiled.plan.views
+    assert {view.net.dilation for view in views if isinstance(view.net, UNetDenoiser)} == {dilation}
+    assert {view.net for view in first.compiled.plan.views} == {tiny.net}
+
+
+@pytest.mark.parametrize("grid", [(16, 16), (4, 6)])
+def test_the_estimate_keeps_what_the_coarse_grid_shows(tiny: Model, grid: tuple[int, int]) -> None:
+    known, other = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    step, held = prepare(SCENE.replace(hires=None), tiny).steps[0], Coarse(known=known[0], grid=grid)
+    kept = held(other, other, step, Run())
+    if grid == (16, 16):
+        torch.testing.assert_close(kept, known)
+    torch.testing.assert_close(held(known + 3, known, step, Run()), known)
+    details = known - held(torch.zeros_like(known), known, step, Run())
+    torch.testing.assert_close(kept - known, held(other - known, other, step, Run()) - (known - details))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [None, 0.5])
+def test_the_built_in_family_repeats_nothing(windows: float | None) -> None:
+    scene = Scene.load("examples/beach.json")
+    model, judge = load("builtin"), Judge.load(BUILTIN / "judge")
+    boxes = [region.box for region in scene.regions if region.box is not None]
+    image = generate(scene.replace(hires=2, windows=windows), model).image
+    assert surplus(np.asarray(image), boxes, judge).whole == 0
+    directly = generate(scene.replace(width=256, height=256), model).image
+    assert surplus(np.asarray(directly), boxes, judge).whole > 1
 
 
 @pytest.mark.parametrize("scale", [1.5, 2.0])

@@ -11,7 +11,7 @@ from cloisonne.core.predict import predict
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
-from cloisonne.pipelines.large.windows import windows_of
+from cloisonne.pipelines.large.windows import FAINT, windows_of
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -76,6 +76,21 @@ def test_a_window_has_the_regions_that_lie_in_it(tiny: Model) -> None:
     assert sorted(by_window) == [0, 4, 8, 12, 16, 20, 24]
     inside = {0: {"left"}, 20: {"right"}, 24: {"right"}}
     assert by_window == {left: inside.get(left, set()) for left in by_window}
+
+
+def test_a_window_hardly_counts_where_it_cuts_off_a_region_that_another_one_shows(tiny: Model) -> None:
+    region = Region(name="pet", box=(0.35, 0.1, 0.6, 0.9), phrase="a cat")
+    scene = SCENE.replace(width=128, height=64)
+    assert regions_by_window(scene.replace(regions=(region,)), tiny) == {0: set(), 4: {"pet"}, 8: set()}
+    plain, found = (prepare(one, tiny).compiled.plan.views for one in (scene, scene.replace(regions=(region,))))
+    mask = torch.zeros(8, 16)
+    mask[1:7, 6:9] = 1
+    for without, view in zip(plain, found, strict=True):
+        assert view.box is not None
+        counts, inside = view.weight / without.weight, mask[:, view.box.left : view.box.right] > 0
+        assert bool(inside.any())
+        assert torch.allclose(counts[inside], torch.tensor(1.0 if view.box.left == 4 else FAINT), rtol=0.01)
+        assert bool((counts[:, 3] == 1).all())
 
 
 def test_all_windows_are_one_batch_and_explain_counts_it(tiny: Model) -> None:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cloisonne.core.attention.transfer import to_device
+
 LAUNCH = 1024
 """Query-key pairs that take about as long as the launch of one more kernel."""
 
@@ -90,7 +92,7 @@ def gathering(
             order.append(padded[i] + rows[i] * num_pixels)
             slots[i] = start + place * queries + torch.arange(counts[i])
         bias = _bias([biases[i] for i in texts], [padded[i] for i in texts])
-        blocks.append(Block(tuple(texts), start, queries, None if bias is None else bias.to(device)))
+        blocks.append(Block(tuple(texts), start, queries, None if bias is None else to_device(bias, device)))
         start = blocks[-1].stop
     pixels = torch.cat([covered[i] + row * num_pixels for i, row in enumerate(rows)])
     by_pixel = pixels.argsort(stable=True)
@@ -99,10 +101,10 @@ def gathering(
     share = torch.cat([share[own] for share, own in zip(shares, covered, strict=True)])
     return Gathering(
         blocks=tuple(blocks),
-        order=None if unsorted else torch.cat(order).to(device),
-        slots=torch.cat(slots)[by_pixel].to(device),
-        begins=torch.searchsorted(pixels[by_pixel], torch.arange(int(pixels.max()) + 1)).to(device),
-        shares=None if alone else share[by_pixel].to(device),
+        order=None if unsorted else to_device(torch.cat(order), device),
+        slots=to_device(torch.cat(slots)[by_pixel], device),
+        begins=to_device(torch.searchsorted(pixels[by_pixel], torch.arange(int(pixels.max()) + 1)), device),
+        shares=None if alone else to_device(share[by_pixel], device),
     )
 
 

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cloisonne.core.attention.transfer import to_device
+
 ALIGNED = 8
 """Widths of heads are multiples of this, as the fused kernels want them."""
 
@@ -185,8 +187,8 @@ def _factors(
 
 
 def _on(group: QueryGroup, device: torch.device | str) -> QueryGroup:
-    bias, columns = (None if part is None else part.to(device) for part in (group.bias, group.columns))
-    return QueryGroup(group.queries.to(device), group.keys.to(device), bias, columns)
+    bias, columns = (None if part is None else to_device(part, device) for part in (group.bias, group.columns))
+    return QueryGroup(to_device(group.queries, device), to_device(group.keys, device), bias, columns)
 
 
 @dataclass(frozen=True)

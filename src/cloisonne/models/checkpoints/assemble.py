@@ -20,6 +20,7 @@ from cloisonne.models.families import FAMILIES, Family
 from cloisonne.models.model import Model, Native
 from cloisonne.models.options import Offload
 from cloisonne.models.spec import NetSpec
+from cloisonne.models.staged import move
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.vae import Autoencoder, Number, Vae
 
@@ -85,7 +86,7 @@ def put(modules: Sequence[nn.Module], placement: Placement, *, together: Sequenc
     if not placement.offload:
         for module in modules:
             if any(tensor.device != placement.device for tensor in module.parameters()):
-                module.to(placement.device)
+                move(module, placement.device)
         return
     from accelerate import cpu_offload_with_hook
 

@@ -15,7 +15,7 @@ from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError
 from cloisonne.models.cost import Cost
-from cloisonne.models.mmdit import region_lora
+from cloisonne.models.mmdit import first_block, region_lora
 from cloisonne.models.mmdit.region_lora import TokenSet
 from cloisonne.models.mmdit.residuals import block_residuals, fits_blocks
 from cloisonne.models.mmdit.sequence import Order, RowSequence, row_loras, row_sequence
@@ -95,6 +95,8 @@ class JointDenoiser(ABC):
         self.modules = (module,)
         self.loras: Mapping[str, Lora] = loras or {}
         region_lora.install(module, self.loras, self.tokens_of)
+        if self.reuses_features:
+            first_block.install([module.get_submodule(name) for name in self.block_names()])
 
     def with_loras(self, loras: Mapping[str, Lora]) -> Self:
         """A denoiser of the same network with LoRAs by region, which it takes once: their hooks are permanent."""
@@ -123,13 +125,35 @@ class JointDenoiser(ABC):
         grid = self._grid(canvas)
         sharing = sharing_of(call, self.sites(canvas), grid) if call.edits else None
         if sharing is None:
-            flows = [self._flow(call, row) for row in range(len(call.rows))]
+            flows = self._reusing(call) if call.deep is not None and self.reuses_features else self._flows(call)
             return to_x0(torch.cat(flows), call.z, call.step, self.spec.prediction)
         found: dict[int, Tensor] = {}
         for row in sharing.order:
             found[row] = sharing.completed(row, self._flow(call, row, sharing), found, grid)
         sharing.record(call)
         return to_x0(torch.cat([found[row] for row in range(len(found))]), call.z, call.step, self.spec.prediction)
+
+    @property
+    def reuses_features(self) -> bool:
+        """Whether it takes ``Call.deep``: a first block can stand for the others."""
+        return len(self.block_names()) > 1
+
+    def _flows(self, call: Call) -> list[Tensor]:
+        return [self._flow(call, row) for row in range(len(call.rows))]
+
+    def _reusing(self, call: Call) -> list[Tensor]:
+        """The flow of each row, with what its first block allows to reuse of the row's own features."""
+        deep, flows, reused = call.deep, list[Tensor](), list[bool]()
+        assert deep is not None, "features are reused or kept"
+        for row in range(len(call.rows)):
+            with first_block.caching(deep.rows.get(row), deep.change) as now:
+                flows.append(self._flow(call, row))
+            reused.append(now.reuses)
+            if not now.reuses and now.found is not None:
+                deep.rows[row] = now.found
+        deep.reused = all(reused)
+        deep.uses = deep.uses if any(reused) else 0
+        return flows
 
     def _flow(self, call: Call, row: int, sharing: Sharing | None = None) -> Tensor:
         z = call.z[row : row + 1]

@@ -45,6 +45,10 @@ class TextCache:
                 self._size -= _bytes(self._kept.popitem(last=False)[1])
         return made
 
+    def keeps(self, key: Hashable) -> bool:
+        """Whether the text of a key is kept."""
+        return (key, self._version()) in self._kept
+
     def __len__(self) -> int:
         return len(self._kept)
 

@@ -1,6 +1,8 @@
 """CLIP text encoders, one or Stable Diffusion XL's two, and their tokenizers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,8 @@ from cloisonne.models.text.chunks import MAX_CHUNKS, chunks, spans
 from cloisonne.models.text.encoder import EncodedText, weighted
 from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.scene.prompt import Piece
+
+_WANTED: ContextVar[list[tuple[int, ...]] | None] = ContextVar("wanted_texts", default=None)
 
 
 class ClipTextEncoder:
@@ -107,6 +111,8 @@ class ClipTextEncoder:
         blank: return zeros of the same shape and run no network.
         """
         if blank:
+            if (wanted := _WANTED.get()) is not None:
+                wanted += [tuple(ids), *([self._empty] if any(weight != 1 for weight in weights) else [])]
             return replace(self._zeros(len(ids)), ids=tuple(ids))
         plain = self._encoded(ids)
         if any(weight != 1 for weight in weights):
@@ -128,15 +134,45 @@ class ClipTextEncoder:
             return self._run(ids)
         return self._cache.get(tuple(ids), lambda: self._run(ids))
 
-    @torch.no_grad()
+    @contextmanager
+    def collecting(self) -> Iterator[list[tuple[int, ...]]]:
+        """In this context and thread, blank encodings add the sequences that they stand for to the list."""
+        wanted = list[tuple[int, ...]]()
+        before = _WANTED.set(wanted)
+        try:
+            yield wanted
+        finally:
+            _WANTED.reset(before)
+
+    def encode_together(self, sequences: Iterable[tuple[int, ...]]) -> None:
+        """Encode the sequences that are not kept yet, as one batch for each length, and keep them."""
+        if replaced_embeddings.active():
+            return
+        by_length: dict[int, list[tuple[int, ...]]] = {}
+        for ids in dict.fromkeys(sequences):
+            if not self._cache.keeps(ids):
+                by_length.setdefault(len(ids), []).append(ids)
+        for batch in by_length.values():
+            for ids, encoded in zip(batch, self._run_batch(batch), strict=True):
+                alone = replace(encoded, tokens=encoded.tokens.clone())  # without the memory of the batch
+                self._cache.get(ids, lambda alone=alone: alone)
+
     def _run(self, ids: Sequence[int]) -> EncodedText:
+        return self._run_batch([ids])[0]
+
+    @torch.no_grad()
+    def _run_batch(self, batch: Sequence[Sequence[int]]) -> list[EncodedText]:
+        """Each of the sequences, which are of one length."""
         if self._second_pad is None:
-            tokens = self.module(self._batch(ids)).last_hidden_state[0]
-            return EncodedText(tokens=tokens.float(), ids=tuple(ids))
-        first = self.module(self._batch(ids), output_hidden_states=True)
-        second = self.modules[1](self._batch(self._repadded(ids)), output_hidden_states=True)
-        tokens = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
-        return EncodedText(tokens=tokens.float(), pooled=second.text_embeds[0].float(), ids=tuple(ids))
+            tokens = self.module(self._batch(batch)).last_hidden_state
+            return [EncodedText(tokens=own.float(), ids=tuple(ids)) for own, ids in zip(tokens, batch, strict=True)]
+        first = self.module(self._batch(batch), output_hidden_states=True)
+        second = self.modules[1](self._batch([self._repadded(ids) for ids in batch]), output_hidden_states=True)
+        tokens = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        return [
+            EncodedText(tokens=own.float(), pooled=pooled.float(), ids=tuple(ids))
+            for own, pooled, ids in zip(tokens, second.text_embeds, batch, strict=True)
+        ]
 
     def _padded_empty(self) -> tuple[int, ...]:
         """The ids of the empty text, padded to ``length``.
@@ -165,8 +201,8 @@ class ClipTextEncoder:
             region=region,
         )
 
-    def _batch(self, ids: Sequence[int]) -> Tensor:
-        return torch.tensor([list(ids)], device=self._device or self.module.device)
+    def _batch(self, batch: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor([list(ids) for ids in batch], device=self._device or self.module.device)
 
     def _repadded(self, ids: Sequence[int]) -> list[int]:
         """The sequence with the second tokenizer's padding after the first end token."""

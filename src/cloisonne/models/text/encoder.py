@@ -1,6 +1,7 @@
 """What every text encoder provides, and the text that it encodes: a network's ``encoder_hidden_states``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -116,6 +117,19 @@ class TokenIdEncoder(Protocol):
 
     def encode_ids(self, ids: Sequence[int], weights: Sequence[float] = (), *, blank: bool = False) -> EncodedText:
         """Encode a sequence of ids, with a weight each; () is 1 for all. blank: as in ``TextEncoder.encode``."""
+        ...
+
+
+@runtime_checkable
+class BatchesTexts(Protocol):
+    """A text encoder that encodes several sequences of token ids in one forward."""
+
+    def collecting(self) -> AbstractContextManager[list[tuple[int, ...]]]:
+        """In this context and thread, blank encodings add the sequences that they stand for to the list."""
+        ...
+
+    def encode_together(self, sequences: Iterable[tuple[int, ...]]) -> None:
+        """Encode the sequences that are not kept yet, as one batch, and keep them."""
         ...
 
 

@@ -1,8 +1,9 @@
 """A diffusers UNet2DConditionModel as an x0 estimator (Stable Diffusion 1.x, 2.x, XL and the built-in family)."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ from cloisonne.errors import CapabilityError, CheckpointError
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.spec import NetSpec
-from cloisonne.models.unet import deep_features, features
+from cloisonne.models.unet import deep_features, dilation, features
 from cloisonne.models.unet.injection_points import DOWN, SKIP_MID
 from cloisonne.models.unet.region_lora import Added, Lora, applying_loras, grid_of, install, with_text
 from cloisonne.models.unet.sites import on_canvas, sites_of
@@ -61,6 +62,7 @@ class UNetDenoiser:
         self.text_attention = text_attention
         self.image_prompts = image_prompts or {}
         self.loras = loras or {}
+        self.dilation = 1
         processors: Any = {
             name: _Processor(site, self.image_prompts.get(site.layer), self.loras)
             for name, site in sites_of(unet.attn_processors).items()
@@ -69,6 +71,13 @@ class UNetDenoiser:
         install(unet, self.loras)
         features.install(unet)
         deep_features.install(unet)
+        dilation.install(unet)
+
+    def enlarged(self, scale: float) -> Self:
+        """The same UNet for canvases ``scale`` times as wide and high as in training: deep layers are dilated."""
+        other = copy.copy(self)
+        other.dilation = dilation.dilation_of(scale)
+        return other
 
     def __call__(self, call: Call) -> Tensor:
         """Estimate of x0, float32 [R, C, H, W]. Raises CapabilityError where the call does not fit the UNet."""
@@ -85,8 +94,15 @@ class UNetDenoiser:
         if call.references:
             raise CapabilityError(f'View "{call.rows[0].view}": a UNet takes no reference images.')
         deep = call.deep if self.reuses_features else None
-        with applying_loras(call), features.sharing_features(call), deep_features.reusing(deep) as outer:
+        with (
+            applying_loras(call),
+            features.sharing_features(call),
+            dilation.dilating(self.dilation),
+            deep_features.reusing(deep) as outer,
+        ):
             output = self._output(call, outer)
+        if deep is not None:
+            deep.reused = outer
         return to_x0(output.float(), call.z, call.step, self.spec.prediction)
 
     @property

@@ -34,7 +34,7 @@ class LowRank:
         """
         if isinstance(layer, nn.Conv2d):
             assert amount is not None, "convolutions read pixels"
-            low = F.conv2d(x, self.down, None, layer.stride, layer.padding, layer.dilation)
+            low = layer._conv_forward(x, self.down, None)  # dilated where the layer is
             return F.conv2d(low * amount[:, None].to(x.dtype), self.up)
         low = F.linear(x, self.down)
         return F.linear(low if amount is None else low * amount[..., None].to(x.dtype), self.up)
@@ -60,7 +60,7 @@ class Dense:
         """As for :class:`LowRank`."""
         if isinstance(layer, nn.Conv2d):
             assert amount is not None, "convolutions read pixels"
-            added = F.conv2d(x, self.weight, self.bias, layer.stride, layer.padding, layer.dilation)
+            added = layer._conv_forward(x, self.weight, self.bias)
             return added * amount[:, None].to(x.dtype)
         added = F.linear(x, self.weight, self.bias)
         return added if amount is None else added * amount[..., None].to(x.dtype)

@@ -1,4 +1,10 @@
-"""Large images in two passes: generate at the scene's size, enlarge, and repaint with the same regions (``hires``)."""
+"""Large images in two passes: generate at the scene's size, enlarge, and repaint with the same regions (``hires``).
+
+The second pass adds what the size of the first one cannot show. A network repeats objects on a canvas larger than those
+of its training, because its deep layers see a smaller part of an object there. So these are dilated by the scale
+(ScaleCrafter, arXiv 2310.07702), and the estimates keep what the first pass shows (ILVR, arXiv 2108.02938; DemoFusion,
+2311.16973, keeps it by its skip residuals).
+"""
 
 import time
 from collections.abc import Callable
@@ -11,9 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.noise import Noise, Seed
+from cloisonne.core.plan import ALWAYS, Plan
+from cloisonne.core.refines import Coarse
 from cloisonne.core.run import SCHEDULES, Run
 from cloisonne.core.sample import sample
 from cloisonne.errors import SceneError
+from cloisonne.models.denoiser import Denoiser, Enlarges
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.models.sizes import size_warning
@@ -25,13 +34,17 @@ from cloisonne.pipelines.progress import OnStep, Progress, Reporter
 from cloisonne.pipelines.result import Result, scene_of
 from cloisonne.scene.scene import Scene
 
+HELD = ALWAYS
+"""The steps of the second pass in which the estimates keep what the first pass shows."""
+
 
 @dataclass(frozen=True, eq=False)
 class Repaint:
-    """The second pass of a scene with ``hires``, prepared once for all images."""
+    """The second pass of a scene with ``hires``, prepared once for all images. grid: (H, W) of the first pass."""
 
     prepared: Prepared
     model: Model
+    grid: tuple[int, int]
 
     @classmethod
     def of(cls, scene: Scene, model: Model, *, blank: bool = False) -> "Repaint":
@@ -40,11 +53,14 @@ class Repaint:
         multiple = model.vae.factor * model.spec.patch
         width, height = (max(round(side * scene.hires.scale / multiple), 1) * multiple for side in size_of(scene))
         large = scene.replace(hires=None, width=width, height=height)
-        prepared = prepare(large, model, blank=blank, strength=scene.hires.strength)
+        prepared = prepare(
+            large, _enlarged(model, large, scene.hires.scale), blank=blank, strength=scene.hires.strength
+        )
         # The first pass makes the layout, at a size that the model was trained on.
         known = {size_warning(width, height, model)}
         warnings = tuple(text for text in prepared.compiled.warnings if text not in known)
-        return cls(replace(prepared, compiled=replace(prepared.compiled, warnings=warnings)), model)
+        first = (size_of(scene)[1] // model.vae.factor, size_of(scene)[0] // model.vae.factor)
+        return cls(replace(prepared, compiled=replace(prepared.compiled, warnings=warnings)), model, first)
 
     def __call__(self, image: Image.Image, seed: int, run: Run, reporter: Reporter, before: int) -> Tensor:
         """Final latents [C, H, W]. image: of the first pass. before: the steps of the first pass."""
@@ -59,7 +75,7 @@ class Repaint:
         z = first.alpha * known[None] + first.s * noise()
         with explained(model):
             return sample(
-                prepared.plan,
+                prepared.plan + Plan(refines=(Coarse(known=known, grid=self.grid, when=HELD),)),
                 prepared.sampler,
                 z,
                 prepared.steps,
@@ -67,6 +83,26 @@ class Repaint:
                 run=run,
                 on_step=reporter.sampling(before=before),
             )[0]
+
+
+def _enlarged(model: Model, large: Scene, scale: float) -> Model:
+    """The model for the larger canvas of a scene, whose objects are ``scale`` times as large as in the first pass.
+
+    Windows have the size of the training, and so may the canvas.
+    """
+    if large.windows is not None:
+        return model
+    sides = zip(size_of(large), (model.native.width, model.native.height), strict=True)
+    scale = min(scale, *(side / native for side, native in sides))
+    net = _net(model.net, scale)
+    if model.exemplar is None:
+        return replace(model, net=net)
+    own = net if model.exemplar.net is model.net else _net(model.exemplar.net, scale)
+    return replace(model, net=net, exemplar=replace(model.exemplar, net=own))
+
+
+def _net(net: Denoiser, scale: float) -> Denoiser:
+    return net.enlarged(scale) if isinstance(net, Enlarges) else net
 
 
 NO_PLACE = ("latents", "readers", "refines", "attention")

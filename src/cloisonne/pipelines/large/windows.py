@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,10 +24,12 @@ from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Box as Fractions
 from cloisonne.scene.shapes.geometry import Frame, Window, clipped
-from cloisonne.scene.shapes.masks import Mask
+from cloisonne.scene.shapes.masks import Mask, resized
 
-LEAST = 0.5
-"""A window has the regions of whose mask it shows at least this share; a smaller part would become a whole object."""
+WHOLE = 0.98
+"""A region that windows show to this share is shown whole."""
+FAINT = 1e-3
+"""What a window counts where it shows a region that it does not have, of what it counts elsewhere."""
 
 
 def windows_of(grid: tuple[int, int], size: tuple[int, int], overlap: float) -> list[Box]:
@@ -60,16 +63,19 @@ def compile_windows(
     grid = (max(box.bottom for box in boxes), max(box.right for box in boxes))
     factor = size[0] // grid[1]
     plan, parts = Plan(), list[Compiled]()
-    for index, box in enumerate(boxes):
-        window = Window(*(factor * side for side in (box.left, box.top, box.right, box.bottom)))
+    windows = [Window(*(factor * side for side in (box.left, box.top, box.right, box.bottom))) for box in boxes]
+    showing = {name: showing_windows(mask, windows) for name, mask in masks.items()}
+    for index, (box, window) in enumerate(zip(boxes, windows, strict=True)):
         own = (box.bottom - box.top, box.right - box.left)
-        visible = [region for region in scene.active_regions if _share(masks[region.name or ""], window) >= LEAST]
+        visible_names = {name for name, places in showing.items() if index in places}
+        visible = [region for region in scene.active_regions if (region.name or "") in visible_names]
+        hidden = [mask[window.slices] for name, mask in masks.items() if name not in visible_names]
         part = scene.replace(width=window.width, height=window.height, regions=tuple(visible))
         ctx = context(Frame((window.width, window.height), size, window), own, part)
         compiled = compile(method, [_placed(region, masks[region.name or ""], window, own) for region in visible], ctx)
         plan += replace(
             compiled.plan,
-            views=tuple(_in_window(view, box, index) for view in compiled.plan.views),
+            views=tuple(_in_window(view, box, index, _unseen(hidden, own)) for view in compiled.plan.views),
             refines=compiled.plan.refines if index == 0 else (),
         )
         parts.append(compiled)
@@ -91,9 +97,24 @@ def compile_windows(
     )
 
 
-def _share(mask: Mask, window: Window) -> float:
-    """The share of a mask [H, W] that a window shows."""
-    return float(mask[window.slices].sum() / max(mask.sum(), 1e-6))
+def showing_windows(mask: Mask, windows: Sequence[Window]) -> set[int]:
+    """The numbers of the fewest windows that together show a mask [H, W], those that show most of it first.
+
+    A window that has a region which it cuts off would draw a whole object elsewhere, and of two windows that show the
+    same region each might draw its own. Of windows that show as much, the one in whose middle it is.
+    """
+    left, chosen = mask.copy(), set[int]()
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return chosen
+    middle = (float(rows.mean()), float(columns.mean()))
+    while left.sum() > (1 - WHOLE) * mask.sum():
+        amounts = [float(left[window.slices].sum()) for window in windows]
+        far = [math.hypot((w.y0 + w.y1) / 2 - middle[0], (w.x0 + w.x1) / 2 - middle[1]) for w in windows]
+        best = max(range(len(windows)), key=lambda place: (round(amounts[place], 3), -far[place]))
+        chosen.add(best)
+        left[windows[best].slices] = 0
+    return chosen
 
 
 def _placed(region: Region, mask: Mask, window: Window, grid: tuple[int, int]) -> Placed:
@@ -107,11 +128,22 @@ def _box_in(box: Fractions, mask: Mask, window: Window) -> Fractions:
     return clipped(((x0 - w.x0) / w.width, (y0 - w.y0) / w.height, (x1 - w.x0) / w.width, (y1 - w.y0) / w.height))
 
 
-def _in_window(view: View, box: Box, index: int) -> View:
-    """A view of a window's own canvas, on the whole one; its weight fades towards the window's edges."""
+def _unseen(hidden: Sequence[Mask], grid: tuple[int, int]) -> Tensor:
+    """[H, W] of a window: 1, and ``FAINT`` in the masks of regions that it does not have."""
+    left = np.ones(grid, np.float32)
+    for mask in hidden:
+        left = np.minimum(left, 1 - (1 - FAINT) * resized(mask, *grid))
+    return torch.from_numpy(left)
+
+
+def _in_window(view: View, box: Box, index: int, counts: Tensor) -> View:
+    """A view of a window's own canvas, on the whole one; its weight fades towards the window's edges.
+
+    counts: [H, W] of the window, by which the weight is multiplied.
+    """
     inner = view.box or Box(0, 0, box.bottom - box.top, box.right - box.left)
     place = Box(box.top + inner.top, box.left + inner.left, box.top + inner.bottom, box.left + inner.right)
-    fading = _fading(box.bottom - box.top, box.right - box.left).to(view.weight)
+    fading = (_fading(box.bottom - box.top, box.right - box.left) * counts).to(view.weight)
     return replace(view, name=f"{view.name}, window {index}", box=place, weight=view.weight * fading[inner.window])
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +98,8 @@ class Members:
         return read(member, lambda path: self._read_network(own or kind, path))
 
     def _read_network(self, kind: Any, member: Path) -> Any:
-        # Without accelerate a network is initialised in float32 before it is read, which takes more memory.
-        theirs = {"torch_dtype": self.folder.dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None}
-        return pretrained(kind, member, warn=self.warnings, variant=self.variants[member.name], **theirs)
+        theirs = {"torch_dtype": self.folder.dtype, "variant": self.variants[member.name]}
+        return pretrained(kind, member, warn=self.warnings, **theirs)
 
     def text_encoder(self, kind: Any, name: str = "text_encoder") -> Any:
         """Read a text encoder of transformers, CLIP's, T5's or Qwen3's, and check its configuration."""
@@ -110,9 +108,9 @@ class Members:
         found = read_json(member / "config.json")
         method = method_of(member / "config.json", found)
         check(member / "config.json", without_method(found), config)
-        variant, dtype = self.variants[name], self.folder.dtype
+        variant, dtype = self.variants[name], text_dtype(kind, self.folder.dtype)
         if method is not None:
-            return read(member, lambda path: read_quantised(kind, path, found, variant, dtype))
+            return read(member, lambda path: read_quantised(kind, path, found, variant, self.folder.dtype))
         theirs = {"dtype": dtype, "variant": variant}
         return read(member, lambda path: pretrained(kind, path, warn=self.warnings, **theirs))
 
@@ -140,6 +138,11 @@ class Members:
             weights = (file for file in files if file.parent.name == "transformer" and file.suffix == ".safetensors")
             files = (*sorted({*files} - {*weights}), replaced)
         return Parts(family=self.family, files=files, notes=tuple(self.notes), warnings=tuple(self.warnings), **own)
+
+
+def text_dtype(kind: Any, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a text encoder's class: in place of float16, which T5 overflows, bfloat16."""
+    return torch.bfloat16 if kind is T5EncoderModel and dtype == torch.float16 else dtype
 
 
 def truncated(module: Any, layers: Sequence[int], member: Path | str) -> Any:
