@@ -23,7 +23,7 @@ from transformers import (
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.ldm.shapes import clip_text_config
 from cloisonne.models.checkpoints.mmdit.llama_names import names_of_transformers
-from cloisonne.models.checkpoints.mmdit.members import truncated
+from cloisonne.models.checkpoints.mmdit.members import text_dtype, truncated
 from cloisonne.models.checkpoints.mmdit.stored_file import StoredFile
 from cloisonne.models.checkpoints.mmdit.transformer_file import with_stored
 from cloisonne.models.checkpoints.tensor_file import listed
@@ -123,11 +123,12 @@ def clip_encoder(text: TextTensors, tokenizer: Any, dtype: torch.dtype, *, secon
 
 
 def t5_encoder(text: TextTensors, dtype: torch.dtype) -> Any:
-    """T5's encoder, v1.1."""
+    """T5's encoder, v1.1; in bfloat16 in place of float16."""
     own = dict(text.tensors)
     name = "shared.weight" if "shared.weight" in own else "encoder.embed_tokens.weight"
     if name not in own:
         raise CheckpointError(f'"{text.source}" lacks the tensor "{name}"; download it again.')
+    dtype = text_dtype(T5EncoderModel, dtype)
     own["shared.weight"] = _numbers(own[name], dtype)
     with without_random_values():
         module: Any = T5EncoderModel(_t5_config(own))
