@@ -2,7 +2,7 @@
 
     python benchmarks/bounded.py -o out --row bounded --row words --limit 163
     python benchmarks/bounded.py -o out --row boost=300 --row boost=auto --row place_words=1 --limit 50
-    python benchmarks/bounded.py -o out --row guidance=1.6 --row layout_guidance=.01 --row noise=arranged
+    python benchmarks/bounded.py -o out --row guidance=1.6 --row layout_guidance=.01 --row arrange_noise=1
     python benchmarks/bounded.py -o out --row bounded --row passes=2 --row passes=2,check=own
     python benchmarks/bounded.py --sheet docs/images/regions-by-method.png
 
@@ -12,13 +12,11 @@ boost        how many times a token of a phrase counts, or auto
 repeats      how often the phrase stands in its text
 place_words  1: place words before the phrase
 guidance     guidance within regions, relative to the scene's
-layout_guidance  as of scenes
+layout_guidance, arrange_noise  as of scenes
 share        the phrase's share of the attention of each head and pixel of its region, in place of a boost
 heads        the fraction of the heads, those that attend to the phrase most, in which phrases are boosted
 layers       fine or coarse: phrases are boosted in attention layers of at least, or of less than, half of the canvas'
              resolution only
-noise        arranged: for each region, the part of the initial noise in which the phrase gets the most attention is
-             swapped into its box (arXiv 2305.03382)
 passes       2: regions whose object is missing are painted anew by another seed, the rest kept
 check        who says what is missing: judge, which also measures, so an upper bound; or own, the network: whether the
              phrase explains the noised region better than the caption alone (diffusion classifier, 2303.16203)
@@ -41,7 +39,6 @@ from torch import Tensor
 
 from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.core.guidance import Single
-from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Call, Plan, Site, Step
 from cloisonne.core.predict import predict
 from cloisonne.eval.benchmark import evaluate_layouts
@@ -82,7 +79,7 @@ class Variant:
     share: float = 0.0
     heads: float = 1.0
     layers: str = "all"
-    noise: str = "drawn"
+    arrange_noise: bool = False
     passes: int = 1
     check: str = "judge"
 
@@ -92,7 +89,6 @@ class Variant:
         kinds = {
             "repeats": int,
             "passes": int,
-            "place_words": lambda v: bool(int(v)),
             "check": str,
             "boost": _boost,
             "layers": str,
@@ -111,7 +107,7 @@ class Variant:
             changed = scene.replace(method="bounded", region_boost=self.boost, layout_guidance=self.layout_guidance)
             if self.guidance != 1:
                 changed = changed.replace(regions=[r.replace(guidance=self.guidance) for r in changed.regions])
-            return np.asarray(generate(changed, model, seed=seed, **self._options(changed, model, seed)).image)
+            return np.asarray(generate(changed, model, seed=seed, **self._options(model)).image)
 
         def checked(scene: Scene, seed: int) -> np.ndarray:
             image = once(scene, seed)
@@ -132,11 +128,10 @@ class Variant:
         wanted = next(layout.regions for layout in layouts() if layout.scene().regions == scene.regions)
         return [not found.found for found in measure(image, wanted, judge).regions]
 
-    def _options(self, scene: Scene, model: Model, seed: int) -> dict[str, Any]:
-        options: dict[str, Any] = {"latents": arranged(scene, model, seed)} if self.noise == "arranged" else {}
-        if self.share or self.heads != 1 or self.layers != "all":
-            options["readers"] = (Shares(self.share, self.heads, self.layers, model.native.height // model.vae.factor),)
-        return options
+    def _options(self, model: Model) -> dict[str, Any]:
+        if not self.share and self.heads == 1 and self.layers == "all":
+            return {}
+        return {"readers": (Shares(self.share, self.heads, self.layers, model.native.height // model.vae.factor),)}
 
 
 def _boost(value: str) -> float | str:
@@ -190,61 +185,6 @@ class Shares(AttentionEdit):
         return own
 
     def in_scene(self, scene: str) -> "Shares":
-        return self
-
-
-def arranged(scene: Scene, model: Model, seed: int) -> Tensor:
-    """[1, C, H, W]: the noise of a seed, whose parts are swapped so that phrases attend where their regions are."""
-    prepared = prepare(scene.replace(width=CANVAS, height=CANVAS), model)
-    height, width = prepared.grid
-    z = Noise([Seed(seed, prepared.compiled.seeds)], (model.vae.channels, height, width), model.device)()[0]
-    for region in scene.regions:
-        whole = scene.replace(regions=[region.replace(box=(0, 0, 1, 1))], width=CANVAS, height=CANVAS, region_boost=2.0)
-        reader = PhraseMap((height, width))
-        step = prepared.steps[0]
-        with torch.no_grad():
-            _single(prepare(whole, model).compiled.plan + Plan(edits=(reader,)), step.s * z[None], step)
-        attention = torch.stack(reader.maps).mean(0)
-        left, top, right, bottom = (round(v * side) for v, side in zip(region.box, (width, height) * 2, strict=True))
-        high, wide = max(bottom - top, 1), max(right - left, 1)
-        sums = torch.nn.functional.avg_pool2d(attention[None, None], (high, wide), stride=1)[0, 0]
-        row, column = divmod(int(sums.argmax()), sums.shape[1])
-        places = torch.arange(height * width).view(height, width)
-        target = places[top : top + high, left : left + wide].flatten().tolist()
-        source = places[row : row + high, column : column + wide].flatten().tolist()
-        order = list(range(height * width))
-        for a, b in zip(target, source, strict=True):
-            order[a] = b
-        freed = [p for p in source if p not in set(target)]
-        given = [p for p in target if p not in set(source)]
-        for a, b in zip(freed, given, strict=True):
-            order[a] = b
-        z = z.flatten(1)[:, order].view_as(z)
-    return z[None]
-
-
-class PhraseMap(AttentionEdit):
-    """Reads the attention to boosted tokens, [H, W] of a grid for each layer; changes nothing."""
-
-    def __init__(self, grid: tuple[int, int]) -> None:
-        self.grid = grid
-        self.maps: list[Tensor] = []
-
-    def touches(self, site: Site, call: Call) -> bool:
-        return site.cross
-
-    def wants_probs(self, site: Site, call: Call) -> bool:
-        return True
-
-    def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
-        for text, (begin, _) in zip(call.texts.texts, call.texts.spans(), strict=True):
-            if text.counts:
-                spans = [p[text.row, :, :, begin + start : begin + stop].sum(-1) for start, stop, _ in text.counts]
-                share = torch.stack(spans).sum(0).mean(0).view(1, 1, *site.grid)
-                self.maps.append(torch.nn.functional.interpolate(share, self.grid, mode="bilinear")[0, 0])
-        return p
-
-    def in_scene(self, scene: str) -> "PhraseMap":
         return self
 
 
