@@ -4,7 +4,8 @@
 
 One batch of the built-in family has two workers with one thread each. In every other phase the second worker is stopped
 (SIGSTOP), so that the two cases alternate, with loaded models. Printed is for each case the images a second and the
-processor time of an image, and of the parent for it; and images of two workers over twice those of one.
+processor time of an image, and of the parent for it; and the images of two workers over twice those of one, in the same
+time and for the same time of processors. The former needs two idle cores.
 """
 
 import argparse
@@ -114,17 +115,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(measurement: Measurement) -> None:
     """Print the table."""
-    rates = {}
+    rates, costs = {}, {}
     print(f"load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
     print("| workers | images | images a second | processor s an image | of the parent | processor of the workers |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for workers, phases in measurement.found.items():
         images, seconds = sum(one.images for one in phases), sum(one.at for one in phases)
         own, parent = sum(one.workers for one in phases), sum(one.parent for one in phases)
-        rates[workers] = images / seconds
+        rates[workers], costs[workers] = images / seconds, (own + parent) / images
         cells = f"{images / seconds:.3f} | {own / images:.3f} | {parent / images:.4f} | {own / seconds:.2f}"
         print(f"| {workers} | {images} | {cells} |")
-    print(f"\nTwo workers over twice one: {rates[2] / (2 * rates[1]):.3f}")
+    print(f"\nTwo workers over twice one: {rates[2] / (2 * rates[1]):.3f} in the same time, ", end="")
+    print(f"{costs[1] / costs[2]:.3f} for the same time of processors")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 EVERY = 30.0
 """Seconds between two lines of progress where standard error is no terminal."""
+RECENT = 256
+"""Warnings that are not printed again; the images of a scene have the same ones."""
 
 
 @grouped
@@ -89,6 +92,7 @@ class _Display:
         self._console: Any = None
         self._status: Any = None
         self._last = time.monotonic()
+        self._warned: deque[tuple[str, str]] = deque(maxlen=RECENT)
 
     def __enter__(self) -> "_Display":
         if sys.stderr.isatty():
@@ -108,6 +112,9 @@ class _Display:
         if event.error is not None:
             self._print(f'"{event.name}" failed: {event.error}')
         for sentence in event.warnings:
+            if (event.name, sentence) in self._warned:
+                continue
+            self._warned.append((event.name, sentence))
             self._print(f'Warning: "{event.name}": {sentence}')
         if self._status is not None:
             self._status.update(str(event))

@@ -69,13 +69,13 @@ class Counter:
         self, name: str, *, error: str | None = None, images: int = 1, warnings: tuple[str, ...] = ()
     ) -> BatchProgress:
         """Count an image, or the ``images`` of a scene that failed."""
-        self._times.append(time.monotonic())
         if error is None:
             self.generated += 1
+            self._times.append(time.monotonic())
         else:
             self.failed += images
         done = self.present + self.generated
-        taken = self._times[-1] - self._times[0]
+        taken = self._times[-1] - self._times[0] if self._times else 0.0
         rate = (len(self._times) - 1) / taken if taken > 0 else None
         left = None if rate is None else max(self._total - done - self.failed, 0) / rate
         return BatchProgress(
