@@ -102,6 +102,10 @@ def test_command_lines_are_understood(path: Path) -> None:
             understood(words)
         elif program == "make":
             assert [word for word in words if "=" not in word and word not in targets] == [], line
+        elif words[:2] == ["-m", "pytest"]:
+            paths = [word.partition("::")[0] for word in words if word.startswith("tests/")]
+            assert paths, line
+            assert all((ROOT / path).exists() for path in paths), line
         else:
             assert (ROOT / words[0]).is_file(), line
 
