@@ -117,8 +117,8 @@ def clip_encoder(text: TextTensors, tokenizer: Any, dtype: torch.dtype, *, secon
     else:
         module = CLIPTextModel(CLIPTextConfig(**config))
     prefixed = any(name.startswith("text_model.") for name in module.state_dict())
-    kept = "text_projection.weight"
-    own = {f"text_model.{name}" if prefixed and name != kept else name: tensor for name, tensor in bare.items()}
+    whole_name = "text_projection.weight"
+    own = {f"text_model.{name}" if prefixed and name != whole_name else name: tensor for name, tensor in bare.items()}
     return _filled(module, text, own, dtype)
 
 
