@@ -109,7 +109,7 @@ def quantise(folder: Path, member: str, form: str) -> None:
 
 
 WRITERS = {"FLUX.1": (write_flux, "text_encoder_2"), "FLUX.2 klein": (write_flux2, "text_encoder")}
-OF_KLEIN = ("nf4, scales quantised", "int8", "torchao int8")
+OF_KLEIN = ("nf4, scales quantised", "torchao int8")
 CELLS = [("FLUX.2 klein" if form in OF_KLEIN else "FLUX.1", form) for form in FORMS]
 
 

@@ -98,16 +98,17 @@ def read_transformer_files(files: TransformerFiles, dtype: torch.dtype) -> Parts
     """The parts of the files. Raises CheckpointError where one is missing, damaged or of another model."""
     file = StoredFile(files.source)
     family = _family(file)
-    network = _network(family, file, dtype)
     given = [(own := StoredFile(path), text_of(own)) for path in files.text_encoders]
     texts = _chosen(family, texts_within(file), [text for _, text in given])
     vae_file, prefix = _vae_source(file, files.vae)
     _check_whole(family, file, texts, has_vae=vae_file is not None)
     assert vae_file is not None, "it is checked"
+    words = [text and _tokenizer(files.tokenizer, i, alone=len(texts) == 1) for i, text in enumerate(texts)]
+    network = _network(family, file, dtype)
     vae = _vae(family, vae_file, prefix, dtype)
     usual = usual_of(family, network.config, file.titles)
     most = None if family == "sd3" or network.config.get("guidance_embeds") else SCHNELL_LENGTH
-    parts = tuple(_texts(family, texts, files.tokenizer, dtype, most))
+    parts = tuple(_texts(family, texts, words, dtype, most))
     warnings = [*file.settle("checkpoint")]
     warnings += [sentence for own, _ in given for sentence in own.settle("text encoder")]
     warnings += vae_file.settle("autoencoder") if vae_file is not file else ()
@@ -231,12 +232,16 @@ def _plain(tensor: Tensor | Stored, dtype: torch.dtype) -> Tensor:
 
 
 def _texts(
-    family: str, texts: Sequence[TextTensors | None], folder: Path | None, dtype: torch.dtype, most: int | None
+    family: str,
+    texts: Sequence[TextTensors | None],
+    words: Sequence[Path | None],
+    dtype: torch.dtype,
+    most: int | None,
 ) -> Iterable[TextPart]:
-    for number, text in enumerate(texts):
-        if text is None:
+    """words: the folder of each one's tokenizer. most: of T5's tokens; None leaves its tokenizer as it is."""
+    for number, (text, member) in enumerate(zip(texts, words, strict=True)):
+        if text is None or member is None:
             continue
-        member = _tokenizer(folder, number, alone=len(texts) == 1)
         if text.kind == "T5":
             yield TextPart(t5_encoder(text, dtype), read_t5_tokenizer(member, most))
         elif text.kind == "Qwen3":
