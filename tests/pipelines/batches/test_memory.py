@@ -20,8 +20,8 @@ NO_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray
 @pytest.mark.parametrize(
     ("images", "side", "ray"),
     [
-        (10_000, 16, ()),
-        pytest.param(10_000, 16, ("local",), marks=NO_RAY),
+        (10_000, 64, ()),
+        pytest.param(10_000, 64, ("local",), marks=NO_RAY),
         (300, 512, ()),
         pytest.param(300, 512, ("local",), marks=NO_RAY),
     ],
