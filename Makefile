@@ -75,7 +75,7 @@ bench: $(INSTALLED)  ## measure speed on this CPU: start, loading, regions, fast
 	$(ONE_THREAD) $(PY) benchmarks/loading.py
 	$(ONE_THREAD) $(PY) benchmarks/regions.py --shapes builtin small --regions 1 8 --rounds 3 --dense-rounds 1
 	$(ONE_THREAD) $(PY) benchmarks/speed.py --limit 20
-	$(ONE_THREAD) $(PY) benchmarks/hires.py --limit 4
+	$(ONE_THREAD) $(PY) benchmarks/hires.py --limit 3
 
 font: $(INSTALLED)  ## put the pinned emoji font into .font (training, tests and evaluation draw with it)
 	@$(PY) scripts/fetch_font.py

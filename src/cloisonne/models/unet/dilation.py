@@ -59,5 +59,5 @@ def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) 
     factor = _FACTOR.get()
     if factor == 1:
         return nn.Conv2d._conv_forward(conv, x, weight, bias)
-    padding, dilation = (tuple(factor * side for side in sides) for sides in (conv.padding, conv.dilation))
+    padding, dilation = ([factor * int(side) for side in sides] for sides in (conv.padding, conv.dilation))
     return F.conv2d(x, weight, bias, conv.stride, padding, dilation, conv.groups)
