@@ -102,12 +102,15 @@ def test_exceptions_are_on_their_page(entry: tuple[str, str, str]) -> None:
     assert all(REASONS[why] in text for text in found)
 
 
-@pytest.mark.parametrize("page", SITE, ids=name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_of_a_page_write_different_files(page: Path) -> None:
     """So that a reader who follows the page is not stopped; only a batch goes on in its folder."""
     lines = [one.text for one in snippets(page) if one.language == "" and not one.record]
     lines = [line for line in lines if not line.startswith(("cloisonne batch", "accelerate", "torchrun"))]
     written = [found[1] for line in lines if (found := re.search(r" (?:-o|--output) (\S+)", line))]
+    for one in snippets(page):
+        if one.language == "python" and not one.not_run:
+            written += re.findall(r"""\.save\("([^"]+)"\)""", one.text)
     assert len(written) == len({*written})
 
 
