@@ -30,9 +30,10 @@ def done(part):
     now = time.process_time()
     parts[part], last = now - last, now
 done("Python")
-from cloisonne.models.deferred_imports import defer, importing
+from cloisonne.models.deferred_imports import defer, importing, list_once
 import cloisonne.cli.main
 defer()
+list_once()
 done("the command line")
 with importing():
     import torch

@@ -1,5 +1,6 @@
 """Deferred modules are imported when they are used, and not before; their users see no difference."""
 
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloisonne.models.deferred_imports import LISTING, Finder, Remembering, defer
+from cloisonne.models.deferred_imports import LISTING, Finder, Remembering, defer, list_once
 
 SOURCE = """
 import builtins
@@ -130,3 +131,21 @@ def test_a_folder_is_listed_once_and_what_was_found_is_nobodys(tmp_path: Path, m
 def test_the_listing_of_transformers_is_there() -> None:
     module, function = LISTING
     assert callable(getattr(import_module(module), function))
+
+
+def test_what_is_installed_is_listed_at_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, calls = importlib.metadata.packages_distributions, list[int]()
+
+    def listing() -> Any:
+        calls.append(1)
+        return plain()
+
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", listing)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    list_once()
+    found = importlib.metadata.packages_distributions()
+    assert not calls
+    assert "torch" in found
+    assert found == importlib.metadata.packages_distributions() == plain()
+    assert calls == [1]
+    assert any(isinstance(finder, Remembering) for finder in sys.meta_path)

@@ -25,7 +25,7 @@ from cloisonne.cli.terminal import Failed, progress, running, to_stderr, took, w
 from cloisonne.cli.train import train
 from cloisonne.cli.translate import translate
 from cloisonne.errors import Cancelled, CloisonneError, on_command_line
-from cloisonne.models.deferred_imports import defer
+from cloisonne.models.deferred_imports import defer, list_once
 
 app = typer.Typer(
     name="cloisonne",
@@ -201,6 +201,7 @@ def _options(
 def start() -> None:
     """The program: :func:`main`, with imports deferred for the rest of this process."""
     defer()
+    list_once()
     main()
 
 

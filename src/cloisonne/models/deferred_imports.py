@@ -1,15 +1,18 @@
 """Defers imports of libraries that diffusers and transformers import but a run of the command line does not use.
 
 Half of the time from a command to its image was imports: compilers, distributed tensors, statistics. Such a module is
-a stand-in, whose names import the real module when they are called, read or inherited from. And transformers reads the
-source of all its models to list their names, which is done once.
+a stand-in, whose names import the real module when they are called, read or inherited from. Transformers lists the
+names in the sources of all its models once, not twice, and diffusers what is installed when it asks for it.
 """
 
-import copy
+import functools
 import gc
+import importlib.metadata
+import marshal
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -36,8 +39,27 @@ LISTING = ("transformers.utils.import_utils", "create_import_structure_from_path
 def defer(names: Sequence[str] = DEFERRED) -> "Finder":
     """Defer imports of these modules in this process, except of those that are imported already."""
     finder = Finder(names)
-    sys.meta_path[:0] = [finder, *([Remembering(*LISTING)] if names is DEFERRED else [])]
+    sys.meta_path.insert(0, finder)
     return finder
+
+
+def list_once() -> None:
+    """In this process, list the names of transformers' models once, and what is installed when it is asked for."""
+    sys.meta_path.insert(0, Remembering(*LISTING))
+    installed: Any = Installed(importlib.metadata.packages_distributions)
+    importlib.metadata.packages_distributions = lambda: installed
+
+
+class Installed(UserDict[str, list[str]]):
+    """The distributions of each installed package, listed at the first request."""
+
+    def __init__(self, listing: Callable[[], Mapping[str, list[str]]]) -> None:
+        self._listing = listing
+
+    @functools.cached_property
+    def data(self) -> dict[str, list[str]]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """All of them."""
+        return dict(self._listing())
 
 
 @contextmanager
@@ -146,7 +168,10 @@ def _within(module: str, name: str) -> bool:
 
 
 class Remembering(MetaPathFinder, Loader):
-    """Imports a module as usual; a function of it then reads each folder once and returns copies of what it found."""
+    """Imports a module as usual; a function of it then reads each folder once and returns copies of what it found.
+
+    That is of dicts, sets, lists and texts.
+    """
 
     def __init__(self, module: str, function: str) -> None:
         self._module, self._function = module, function
@@ -167,12 +192,12 @@ class Remembering(MetaPathFinder, Loader):
         assert self._usual is not None, "the module was found"
         self._usual.exec_module(module)
         plain = getattr(module, self._function)
-        found: dict[str, Any] = {}
+        found: dict[str, bytes] = {}
 
         def once(path: Any) -> Any:
             folder = os.path.dirname(path) if os.path.isfile(path) else os.fspath(path)
             if folder not in found:
-                found[folder] = plain(folder)
-            return copy.deepcopy(found[folder])
+                found[folder] = marshal.dumps(plain(folder))
+            return marshal.loads(found[folder])
 
         setattr(module, self._function, once)
