@@ -86,14 +86,8 @@ class Variant:
     @classmethod
     def parse(cls, text: str) -> "Variant":
         """From "name=value,name=value". Raises ValueError for an unknown name or value."""
-        kinds = {
-            "repeats": int,
-            "passes": int,
-            "check": str,
-            "boost": _boost,
-            "layers": str,
-            "noise": str,
-        }
+        kinds = dict.fromkeys(("place_words", "arrange_noise"), lambda value: bool(int(value)))
+        kinds |= {"repeats": int, "passes": int, "check": str, "layers": str, "boost": _boost}
         given = dict(part.split("=") for part in text.split(","))
         if unknown := set(given) - {field.name for field in fields(cls)}:
             raise ValueError(f"A row has no {', '.join(sorted(unknown))}.")
@@ -104,7 +98,12 @@ class Variant:
 
         def once(scene: Scene, seed: int) -> np.ndarray:
             METHODS["bounded"] = Bounded(repeats=self.repeats, place_words=self.place_words)
-            changed = scene.replace(method="bounded", region_boost=self.boost, layout_guidance=self.layout_guidance)
+            changed = scene.replace(
+                method="bounded",
+                region_boost=self.boost,
+                layout_guidance=self.layout_guidance,
+                arrange_noise=self.arrange_noise,
+            )
             if self.guidance != 1:
                 changed = changed.replace(regions=[r.replace(guidance=self.guidance) for r in changed.regions])
             return np.asarray(generate(changed, model, seed=seed, **self._options(model)).image)

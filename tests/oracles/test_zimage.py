@@ -1,5 +1,6 @@
 """Images of Z-Image and Z-Image Turbo are those of diffusers' pipeline, from the same noise."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import as_tensor
+from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 KINDS = {"turbo": True, "base": False}
@@ -114,3 +116,36 @@ def test_image_to_image(folders: dict[str, Path], models: dict[str, Model], stre
         width=size[0], height=size[1],
     )  # fmt: skip
     close(generate(scene, model, latents=noise(size, 7)).latents, expected)
+
+
+@pytest.mark.parametrize("strength", [0.75, 1.0])
+def test_inpainting(
+    folders: dict[str, Path], models: dict[str, Model], strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """diffusers' pipeline samples the encoded image; here it takes the mean, as ours does."""
+    module = importlib.import_module("diffusers.pipelines.z_image.pipeline_z_image_inpaint")
+    monkeypatch.setattr(module, "retrieve_latents", lambda encoded, generator=None: encoded.latent_dist.mode())
+    size, model = SIZES["padded"], models["base"]
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8))
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    mask[:32, :40] = mask[56:, 72:] = 255
+    expected = pipeline_of(folders["base"], "ZImageInpaintPipeline")(
+        CAPTION,
+        image=image,
+        mask_image=Image.fromarray(mask),
+        strength=strength,
+        num_inference_steps=4,
+        guidance_scale=4.0,
+        width=size[0],
+        height=size[1],
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+    ).images
+    hole = Region(name="hole", mask=Image.fromarray(mask), phrase="a cat")
+    scene = Scene(
+        caption=CAPTION, background=image, regions=[hole], method="caption", strength=strength, seed=0, steps=4,
+        guidance=5.0, width=size[0], height=size[1],
+    )  # fmt: skip
+    result = generate(scene, model, latents=noise(size, 7))
+    close(result.latents, expected)
+    assert result.report["identical_outside"] is True
