@@ -2,7 +2,7 @@
 
     python benchmarks/bounded.py -o out --row bounded --row words --limit 163
     python benchmarks/bounded.py -o out --row boost=300 --row boost=auto --row place_words=1 --limit 50
-    python benchmarks/bounded.py -o out --row guidance=1.6 --row layout_guidance=.01 --row arrange_noise=1
+    python benchmarks/bounded.py -o out --row guidance=1.6 --row layout_guidance=.01 --row noise=arranged
     python benchmarks/bounded.py -o out --row bounded --row passes=2 --row passes=2,check=own
     python benchmarks/bounded.py --sheet docs/images/regions-by-method.png
 
@@ -12,7 +12,9 @@ boost        how many times a token of a phrase counts, or auto
 repeats      how often the phrase stands in its text
 place_words  1: place words before the phrase
 guidance     guidance within regions, relative to the scene's
-layout_guidance, arrange_noise  as of scenes
+layout_guidance  as of scenes
+noise        arranged: for each region, the part of the initial noise in which its phrase gets the most attention is
+             swapped into its box (arXiv 2305.03382)
 share        the phrase's share of the attention of each head and pixel of its region, in place of a boost
 heads        the fraction of the heads, those that attend to the phrase most, in which phrases are boosted
 layers       fine or coarse: phrases are boosted in attention layers of at least, or of less than, half of the canvas'
@@ -39,8 +41,10 @@ from torch import Tensor
 
 from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.core.guidance import Single
+from cloisonne.core.noise import Noise, Seed
 from cloisonne.core.plan import AttentionEdit, Call, Plan, Site, Step
 from cloisonne.core.predict import predict
+from cloisonne.core.run import Run
 from cloisonne.eval.benchmark import evaluate_layouts
 from cloisonne.eval.judge import Judge
 from cloisonne.eval.layouts import CANVAS, Layout, layouts
@@ -54,6 +58,7 @@ from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import as_tensor
 from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene import Scene
+from noise_arrangement import arrangeable, arranged
 
 SHEET = ("caption", "words", "attention", "multidiffusion", "bounded", "bounded-words", "reco")
 """The rows of the sheet, from top to bottom."""
@@ -79,14 +84,14 @@ class Variant:
     share: float = 0.0
     heads: float = 1.0
     layers: str = "all"
-    arrange_noise: bool = False
+    noise: str = "drawn"
     passes: int = 1
     check: str = "judge"
 
     @classmethod
     def parse(cls, text: str) -> "Variant":
         """From "name=value,name=value". Raises ValueError for an unknown name or value."""
-        kinds = dict.fromkeys(("place_words", "arrange_noise"), lambda value: bool(int(value)))
+        kinds = {"place_words": lambda value: bool(int(value)), "noise": str}
         kinds |= {"repeats": int, "passes": int, "check": str, "layers": str, "boost": _boost}
         given = dict(part.split("=") for part in text.split(","))
         if unknown := set(given) - {field.name for field in fields(cls)}:
@@ -98,15 +103,10 @@ class Variant:
 
         def once(scene: Scene, seed: int) -> np.ndarray:
             METHODS["bounded"] = Bounded(repeats=self.repeats, place_words=self.place_words)
-            changed = scene.replace(
-                method="bounded",
-                region_boost=self.boost,
-                layout_guidance=self.layout_guidance,
-                arrange_noise=self.arrange_noise,
-            )
+            changed = scene.replace(method="bounded", region_boost=self.boost, layout_guidance=self.layout_guidance)
             if self.guidance != 1:
                 changed = changed.replace(regions=[r.replace(guidance=self.guidance) for r in changed.regions])
-            return np.asarray(generate(changed, model, seed=seed, **self._options(model)).image)
+            return np.asarray(generate(changed, model, seed=seed, **self._options(changed, model, seed)).image)
 
         def checked(scene: Scene, seed: int) -> np.ndarray:
             image = once(scene, seed)
@@ -127,10 +127,13 @@ class Variant:
         wanted = next(layout.regions for layout in layouts() if layout.scene().regions == scene.regions)
         return [not found.found for found in measure(image, wanted, judge).regions]
 
-    def _options(self, model: Model) -> dict[str, Any]:
+    def _options(self, scene: Scene, model: Model, seed: int) -> dict[str, Any]:
+        options = {"latents": arranged_noise(scene, model, seed)} if self.noise == "arranged" else {}
         if not self.share and self.heads == 1 and self.layers == "all":
-            return {}
-        return {"readers": (Shares(self.share, self.heads, self.layers, model.native.height // model.vae.factor),)}
+            return options
+        return options | {
+            "readers": (Shares(self.share, self.heads, self.layers, model.native.height // model.vae.factor),)
+        }
 
 
 def _boost(value: str) -> float | str:
@@ -185,6 +188,16 @@ class Shares(AttentionEdit):
 
     def in_scene(self, scene: str) -> "Shares":
         return self
+
+
+def arranged_noise(scene: Scene, model: Model, seed: int) -> Tensor:
+    """[1, C, H, W]: the initial noise of a seed, arranged by region."""
+    prepared = prepare(scene.replace(seed=seed, width=CANVAS, height=CANVAS), model)
+    shape = (model.vae.channels, *prepared.grid)
+    z = Noise([Seed(seed, prepared.compiled.seeds)], shape, model.device)()[0]
+    first = prepared.steps[0]
+    regions = arrangeable(prepared.compiled.plan, prepared.placed, first)
+    return arranged(z, regions, first, model, Run())[None]
 
 
 def margins(image: np.ndarray, scene: Scene, model: Model) -> list[float]:

@@ -74,7 +74,7 @@ def test_json_schema_has_the_fields_of_version_1() -> None:
     assert schema["additionalProperties"] is False
     assert " ".join(schema["properties"]) == (
         "version width height caption negative seed steps guidance guidance_rescale guidance_interval sampler spacing "
-        "eta lora model method region_boost layout_guidance arrange_noise isolate blocks overlap speed hires "
+        "eta lora model method region_boost layout_guidance isolate blocks overlap speed hires "
         "windows background strength composite editing translating outside regions"
     )
     region = schema["$defs"]["Region"]

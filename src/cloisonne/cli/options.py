@@ -216,14 +216,6 @@ class Drawing:
             "by this fraction of their length, such as 0.01; methods bounded and bounded-words. Default: 0."
         ),
     ] = None
-    arrange_noise: Annotated[
-        bool | None,
-        typer.Option(
-            "--arrange-noise",
-            help="Give each region the part of the initial noise in which its phrase is attended to most; one more "
-            "forward of one row for each region. Methods bounded and bounded-words.",
-        ),
-    ] = None
     isolate: Annotated[
         float | None,
         typer.Option(

@@ -248,8 +248,6 @@ def _check_options(scene: Scene, options: Options) -> None:
         )
     if options.latents is not None and scene.translated is not None:
         raise SceneError("latents were given, but a concept starts at the background's inverted noise; leave them out.")
-    if options.latents is not None and scene.arrange_noise:
-        raise SceneError("latents were given, but arrange_noise changes the initial noise; leave one of them out.")
     if options.num_images < 1:
         raise SceneError(f"num_images is {options.num_images}; give at least 1.")
 

@@ -38,7 +38,6 @@ class DrawingFields(TypedDict, total=False):
     method: MethodName | None
     region_boost: float | Literal["auto"] | None
     layout_guidance: float | None
-    arrange_noise: bool | None
     isolate: float | None
     blocks: int | None
     overlap: Overlap | None

@@ -8,13 +8,11 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.noise import Noise
-from cloisonne.core.plan import Plan, View
+from cloisonne.core.plan import Plan
 from cloisonne.core.run import SCHEDULES, Run
 from cloisonne.core.samplers import Sampler
 from cloisonne.core.start import Start
-from cloisonne.methods.layout import Placed
 from cloisonne.models.model import Model
-from cloisonne.pipelines.attention_maps.noise_arrangement import arrangeable, arranged
 from cloisonne.pipelines.inpaint import start
 from cloisonne.pipelines.prepare import Prepared, prepare
 from cloisonne.pipelines.progress import Reporter
@@ -78,10 +76,7 @@ class NoiseStart:
         prepared, pin = self.prepared, self.prepared.pin
         # Taken in any case, so that given latents do not shift the noise of stochastic samplers.
         z = noise()[0]
-        if latents is not None:
-            z = latents.to(z)
-        elif regions := self.arrangeable:
-            z = arranged(z, regions, prepared.steps[0], prepared.ctx.model, self.run)
+        z = z if latents is None else latents.to(z)
         plan = prepared.compiled.plan + added
         if pin is not None:
             plan += Plan(refines=(pin,))
@@ -91,24 +86,11 @@ class NoiseStart:
     def plan(self) -> Plan:
         return self.prepared.compiled.plan
 
-    @property
-    def arrangeable(self) -> list[tuple[Placed, View]]:
-        """The regions whose part of the initial noise is chosen."""
-        prepared = self.prepared
-        if not prepared.scene.arrange_noise or not prepared.steps:
-            return []
-        return arrangeable(prepared.compiled.plan, prepared.placed, prepared.steps[0])
-
     def setup_rows(self) -> list[int]:
-        return [1] * (self.prepared.probes + len(self.arrangeable))
+        return [1] * self.prepared.probes
 
     def warnings(self) -> list[str]:
-        if not self.prepared.scene.arrange_noise or self.arrangeable:
-            return []
-        return [
-            "arrange_noise changes nothing here: no region without a seed has a phrase that is boosted in the first "
-            "step on all of the canvas; give regions phrases, and the method bounded."
-        ]
+        return []
 
     def named(self) -> dict[str, Image.Image]:
         edit = self.prepared.edit

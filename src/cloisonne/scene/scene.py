@@ -100,8 +100,6 @@ class Scene(Value):
             bounded and bounded-words; "auto" chooses it by the attention of the model.
         layout_guidance: how far, relative to the canvas's length, latents move down the gradient of the attention that
             phrases lack in their regions, before each step of the first half; for the same methods. 0.01 is usual.
-        arrange_noise: each region gets the part of the initial noise in which its phrase is attended to most, for the
-            same methods.
         isolate: in joint attention, the fraction of the steps, from the first one, in which image tokens of a region
             attend only to image tokens of that region; for the methods bounded, bounded-words and isolated.
         blocks: in joint attention, 1: regions hold in every block of the network; 2: in every second one.
@@ -139,7 +137,6 @@ class Scene(Value):
     method: MethodName | None = None
     region_boost: _Boost | Literal["auto"] | None = None
     layout_guidance: _Length = 0.0
-    arrange_noise: bool = Field(default=False, strict=True)
     isolate: Fraction | None = None
     blocks: int | None = Field(default=None, strict=True, ge=1, le=2)
     overlap: Overlap = "blend"

@@ -31,9 +31,9 @@ def guided_layout(compiled: Compiled, scene: Scene, model: Model) -> Compiled:
     return replace(compiled, plan=compiled.plan + Plan(updates=(LayoutGuidance(scene.layout_guidance),)))
 
 
-def refuse_noise_options(scene: Scene, what: str) -> None:
-    """Raise SceneError where the scene has layout guidance or arranged noise. what: is made, such as "edits"."""
-    given = {"layout_guidance": f"{scene.layout_guidance:g}"} if scene.layout_guidance else {}
-    given |= {"arrange_noise": "true"} if scene.arrange_noise else {}
-    for name, value in given.items():
-        raise SceneError(f"{name} is {value}, but {what} share latents with another image; leave it out.")
+def refuse_layout_guidance(scene: Scene, what: str) -> None:
+    """Raise SceneError where the scene has layout guidance. what: is made, such as "edits"."""
+    if scene.layout_guidance:
+        raise SceneError(
+            f"layout_guidance is {scene.layout_guidance:g}, but {what} share latents with another image; leave it out."
+        )

@@ -16,7 +16,7 @@ from cloisonne.core.refines import Pin
 from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, layout, place
 from cloisonne.models.model import Model
-from cloisonne.pipelines.attention_maps.layout_guidance import refuse_noise_options
+from cloisonne.pipelines.attention_maps.layout_guidance import refuse_layout_guidance
 from cloisonne.pipelines.inpaint import CROP, BackgroundEdit, as_pixels
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.scene.before_after import BeforeAfter, halves
@@ -49,7 +49,7 @@ class Pair:
         """Prepare both halves. method: replaces the scene's. crop: as in :meth:`BackgroundEdit.of`."""
         if scene.region_boost == "auto":
             raise SceneError('region_boost is "auto", but the two images of an edit share one boost; give a number.')
-        refuse_noise_options(scene, "edits")
+        refuse_layout_guidance(scene, "edits")
         parts = halves(scene)
         side = min(model.native.width, model.native.height)
         picture = None if scene.background is None else BackgroundEdit.of(scene, side, crop)

@@ -28,7 +28,7 @@ from cloisonne.errors import SceneError
 from cloisonne.methods.kinds import check
 from cloisonne.methods.vct import CONTENT, IMAGE, sharing
 from cloisonne.models.model import Model
-from cloisonne.pipelines.attention_maps.layout_guidance import refuse_noise_options
+from cloisonne.pipelines.attention_maps.layout_guidance import refuse_layout_guidance
 from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.pipelines.progress import Reporter
 from cloisonne.pipelines.translation.concept_conditioning import (
@@ -88,7 +88,7 @@ class Translation:
         blank: compile with zeros and run no network, for ``explain``. solver: replaces the scene's sampler. Raises
         SceneError, ImageError, CapabilityError or CheckpointError.
         """
-        refuse_noise_options(scene, "translations")
+        refuse_layout_guidance(scene, "translations")
         region, concept = _concept_of(scene)
         translating, fields = asked_of(scene)
         if translating.flow and concept.file is not None:

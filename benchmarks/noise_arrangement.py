@@ -44,7 +44,7 @@ def arranged(z: Tensor, regions: Sequence[tuple[Placed, View]], step: Step, mode
     grid = (z.shape[-2], z.shape[-1])
     if regions and not any(site.cross for site in model.net.sites(grid)):
         raise CapabilityError(
-            f'arrange_noise is true, but "{model.name}" has no cross-attention to arrange noise by; leave it out.'
+            f'noise is arranged, but "{model.name}" has no cross-attention to arrange noise by; leave it out.'
         )
     for placed, view in regions:
         reader, own = _PhraseMap(), run.part()
