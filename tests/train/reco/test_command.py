@@ -63,7 +63,14 @@ def test_bad_input_is_one_sentence(
 
 
 def test_the_trainings_are_listed(run: Run) -> None:
-    assert {command.name for command in train.registered_commands} == {"family", "base", "reco", "exemplar", "control"}
+    assert {command.name for command in train.registered_commands} == {
+        "family",
+        "base",
+        "decoder",
+        "reco",
+        "exemplar",
+        "control",
+    }
     code, out, _ = run("--help")
     assert code == 0
     assert "train_batch_size" in out

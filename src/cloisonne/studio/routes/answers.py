@@ -52,6 +52,20 @@ class Upload(Picture):
     warnings: list[str]
 
 
+class Image(BaseModel):
+    """A picture as OpenAI's routes answer it: a link or the bytes."""
+
+    url: str | None = None
+    b64_json: str | None = None
+
+
+class Images(Answer):
+    """The answer of OpenAI's routes."""
+
+    created: int
+    data: list[Image]
+
+
 class AttentionMaps(Answer):
     """The picture of a region's attention maps, which lie one above the other, and their steps."""
 

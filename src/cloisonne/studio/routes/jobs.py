@@ -44,7 +44,7 @@ async def one(request: Request, job: str) -> dict[str, Any]:
     return job_json(await studio.job(checked_id("job", job)), studio.position(job))
 
 
-@router.get("/{job}/events")
+@router.get("/{job}/events", response_class=Response)
 async def events(request: Request, job: str) -> Response:
     """Server-sent events of a job: progress, and at its end done, failed or cancelled."""
     studio, client = studio_of(request), client_of(request)
@@ -73,7 +73,7 @@ async def events(request: Request, job: str) -> Response:
     return EventSourceResponse(sent(), headers=headers)
 
 
-@router.get("/{job}/preview")
+@router.get("/{job}/preview", response_class=Response)
 async def preview(request: Request, job: str) -> Response:
     """The newest preview of a running job, as WebP."""
     found = await studio_of(request).ledger.preview(checked_id("job", job))

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from cloisonne.errors import SceneError
 from cloisonne.scene.values import brief
 from cloisonne.studio.refusals import Refusal
+from cloisonne.studio.routes.answers import Images, answered
 from cloisonne.studio.routes.common import FILE, body, client_of, files, json_of, studio_of
 from cloisonne.studio.routes.pictures import form_of, uploaded
 from cloisonne.studio.scenes import ID
@@ -28,7 +29,7 @@ _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})", re.ASCII)
 _TEXT = {"type": "string"}
 
 
-@router.post("/generations", openapi_extra=body(ImagesRequest))
+@router.post("/generations", responses=answered(Images), openapi_extra=body(ImagesRequest))
 async def generations(request: Request) -> JSONResponse:
     """Generate pictures from a prompt."""
     asked = ImagesRequest.of(await json_of(request))
@@ -44,6 +45,7 @@ async def generations(request: Request) -> JSONResponse:
 
 @router.post(
     "/edits",
+    responses=answered(Images),
     openapi_extra=files(
         image=FILE, mask=FILE, **dict.fromkeys(("prompt", "model", "n", "size", "response_format"), _TEXT)
     ),

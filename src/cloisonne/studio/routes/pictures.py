@@ -86,7 +86,7 @@ async def _restored(studio: Studio, data: bytes) -> dict[str, Any]:
     return {"scene": scene, "scene_error": None, "warnings": warnings}
 
 
-@router.get("/{picture}")
+@router.get("/{picture}", response_class=Response)
 async def one(
     request: Request,
     picture: str,
