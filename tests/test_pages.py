@@ -70,6 +70,7 @@ NOT_RUN = (
     ("docs/training-your-own.md", "accelerate launch", HOURS),
     ("docs/training-your-own.md", "torchrun", HOURS),
     ("docs/training.md", "cloisonne train family", HOURS),
+    ("docs/training.md", "cloisonne train decoder", HOURS),
     ("docs/training.md", "python scripts/rebuild.py", HOURS),
     ("README.md", "cloisonne train reco", HOURS),
     ("README.md", "cloisonne convert", WEIGHTS),

@@ -97,13 +97,15 @@ def train_decoder(
 ) -> None:
     """Train a family's decoder on against a critic. The encoder stays, so all other networks stay valid."""
     check_extra("train", "Training a family", "peft", "tokenizers")
+    import math
+
     from cloisonne.models.builtin import BUILTIN
     from cloisonne.train.builtin.continued import train_decoder as trained
     from cloisonne.train.builtin.family import family_training
 
     first = BUILTIN if begin == "builtin" else Path(begin)
     work = family_training(
-        out, 0.0, device=device, slice_minutes=slice_minutes, begin=first, pictures=stored, report=to_stderr
+        out, math.inf, device=device, slice_minutes=slice_minutes, begin=first, pictures=stored, report=to_stderr
     )
     finished = trained(work, pictures)
     typer.echo(f"Autoencoder written to {out / 'decoder'}" if finished else "Not finished, run again to resume")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
+from typer.testing import CliRunner
 
+from cloisonne.cli.main import app
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import networks
@@ -94,3 +96,12 @@ def test_training_keeps_the_encoder(autoencoder: AutoencoderKL, base: decoder.Ba
     z = Vae(autoencoder).encode(pixels)
     assert torch.equal(Vae(larger).encode(pixels), z)
     assert not torch.equal(Vae(larger).decode(z), Vae(autoencoder).decode(z))
+
+
+@pytest.mark.slow
+def test_the_command_writes_an_autoencoder_with_the_same_encoder(autoencoder: AutoencoderKL, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", "decoder", "-o", str(tmp_path), "--pictures", "32", "--stored", "16"])
+    assert done.exit_code == 0, done.output
+    written = networks.load_autoencoder(tmp_path / "decoder")
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(Vae(written).encode(pixels), Vae(autoencoder).encode(pixels))
