@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from unittest.mock import patch
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cloisonne.core.refines import Coarse
 from cloisonne.core.step import Interval
 from cloisonne.eval.judge import SIZE, Judge
 from cloisonne.eval.layouts import Layout, Wanted, layouts
@@ -138,7 +140,8 @@ def in_two_passes(layout: Layout, scene: Scene, model: Model, strength: float) -
 
 def undilated(layout: Layout, scene: Scene, model: Model, strength: float) -> Image.Image:
     """``hires`` whose network is not dilated, and which is not held to the first pass."""
-    with patch.object(hires, "HELD", Interval(0, 0)), patch.object(hires, "_net", lambda net, scale: net):
+    free = partial(Coarse, when=Interval(0, 0))
+    with patch.object(hires, "Coarse", free), patch.object(hires, "_net", lambda net, scale: net):
         return in_two_passes(layout, scene, model, strength)
 
 

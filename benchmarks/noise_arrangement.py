@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloisonne.core.attention.layout_guidance import boosted_attention
 from cloisonne.core.guidance import Single
 from cloisonne.core.plan import AttentionEdit, Box, Call, Conditioning, Plan, Site, Step, Tokens, View
 from cloisonne.core.predict import predict
@@ -109,7 +110,7 @@ class _PhraseMap(AttentionEdit):
 
     def probs(self, p: Tensor, site: Site, call: Call) -> Tensor:
         (text,) = call.texts.texts
-        share = torch.stack([p[text.row, :, :, start:stop].float().sum(-1) for start, stop, _ in text.counts]).sum(0)
+        share = boosted_attention(p[text.row].float(), text)
         call.run.state(self, list[Tensor]).append(share.mean(0).view(1, 1, *site.grid))
         return p
 

@@ -1,6 +1,5 @@
 """``speed: fast``: what is reused, when it is not, and that nothing else changes."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,17 @@ import pytest
 import torch
 from controlled import scene_of, wall, write_controlled
 from diffusers import T2IAdapter
+from reused import check_boundaries, noise, sampled
 from torch import Tensor
 
-from cloisonne.core.plan import Call, Net, Plan, Step
+from cloisonne.core.plan import Call, Net, Plan
 from cloisonne.core.predict import predict
-from cloisonne.core.run import EXACT, FAST, SCHEDULES, DeepFeatures, FeatureCaches, ReuseSchedule, Run
-from cloisonne.core.sample import sample
+from cloisonne.core.run import EXACT, FAST, SCHEDULES, DeepFeatures, FeatureCaches, ReuseSchedule
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
-from cloisonne.pipelines.prepare import Prepared, prepare
+from cloisonne.pipelines.prepare import prepare
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
@@ -28,16 +27,6 @@ LATE = CAT.replace(start=0.4, stop=0.8)
 SCENE = Scene(caption="on the beach", seed=3, steps=10, guidance=4.0, sampler="ddim", regions=(CAT,))
 EVERY = ReuseSchedule(interval=100)
 """Reuse wherever it is allowed."""
-
-
-def noise(prepared: Prepared, model: Model) -> Tensor:
-    return torch.randn(1, model.vae.channels, *prepared.grid, generator=torch.Generator().manual_seed(7))
-
-
-def sampled(scene: Scene, model: Model, reuse: ReuseSchedule) -> tuple[Tensor, Run]:
-    prepared, run = prepare(scene, model), Run(reuse=reuse)
-    z = noise(prepared, model)
-    return sample(prepared.plan, prepared.sampler, z, prepared.steps, noise=lambda: z, run=run), run
 
 
 @pytest.mark.parametrize("reuse", [EXACT, ReuseSchedule(interval=1), ReuseSchedule(interval=4, whole=1.0)])
@@ -113,16 +102,6 @@ def test_reuse_at_the_same_input_is_the_whole_network(controlled: Path, case: st
         assert not torch.allclose(model.net(replace(call, deep=deep)), exact, atol=1e-4)
 
 
-def predictions(scene: Scene, model: Model, reuse: ReuseSchedule) -> tuple[Sequence[Step], list[Tensor], list[int]]:
-    """Estimates of x0 at each step, from the same z, and the forwards so far that reused."""
-    prepared, run = prepare(scene, model), Run(reuse=reuse)
-    z, found, reused = noise(prepared, model), list[Tensor](), list[int]()
-    for step in prepared.steps:
-        found.append(predict(prepared.plan, z, step, run))
-        reused.append(run.reused)
-    return prepared.steps, found, reused
-
-
 CHANGES = {
     "a region": ({"regions": (LATE,)}, (4, 8)),
     "a phrase": ({"regions": (CAT.replace(phrase="[a cat:a dog:0.5]"),)}, (5,)),
@@ -135,13 +114,7 @@ CHANGES = {
 @torch.no_grad()
 def test_nothing_is_served_across_a_change_of_the_conditioning(tiny: Model, change: str) -> None:
     fields, boundaries = CHANGES[change]
-    scene = SCENE.replace(**fields)
-    steps, exact, _ = predictions(scene, tiny, EXACT)
-    _, found, reused = predictions(scene, tiny, EVERY)
-    for step in steps:
-        whole = step.index in (0, *boundaries)
-        assert torch.equal(found[step.index], exact[step.index]) == whole, step.index
-    assert reused[-1] > 0
+    check_boundaries(SCENE.replace(**fields), tiny, EVERY, boundaries)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """What must hold of the estimate of x0: known pixels, a bounded range."""
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,22 @@ from cloisonne.core.step import ALWAYS, Interval, Step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pin:
+class _OfOneCanvas:
+    """What the refines of a single canvas have in common."""
+
+    stream: str = "image"
+    when: Interval = ALWAYS
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (self.stream,)
+
+    def in_scene(self, scene: str) -> Self:
+        return replace(self, stream=f"{scene}/{self.stream}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pin(_OfOneCanvas):
     """Keep what is known: ``x0 = known + mask * (x0 - known)``.
 
     known: [C, H, W]; mask: [H, W] in [0, 1], 1 where the canvas is free to change. Sampling that starts
@@ -22,20 +38,11 @@ class Pin:
 
     known: Float[Tensor, "C H W"]
     mask: Float[Tensor, "H W"]
-    stream: str = "image"
-    when: Interval = ALWAYS
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (self.stream,)
 
     def __call__(
         self, x0: Float[Tensor, "S C H W"], z: Float[Tensor, "S C H W"], step: Step, run: Run
     ) -> Float[Tensor, "S C H W"]:
         return self.known + self.mask * (x0 - self.known)
-
-    def in_scene(self, scene: str) -> "Pin":
-        return replace(self, stream=f"{scene}/{self.stream}")
 
     def __repr__(self) -> str:
         return f'Pin of {float((self.mask == 0).float().mean()):.0%} of "{self.stream}", {self.when}'
@@ -71,7 +78,7 @@ class Follow:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Coarse:
+class Coarse(_OfOneCanvas):
     """Keep what a smaller grid shows of the canvas: ``x0 = x0 + low(known - x0)`` (ILVR, arXiv 2108.02938, eq. 7).
 
     known: [C, H, W]. grid: (h, w); ``low`` averages to this grid and interpolates back.
@@ -79,12 +86,6 @@ class Coarse:
 
     known: Float[Tensor, "C H W"]
     grid: tuple[int, int]
-    stream: str = "image"
-    when: Interval = ALWAYS
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (self.stream,)
 
     def __call__(
         self, x0: Float[Tensor, "S C H W"], z: Float[Tensor, "S C H W"], step: Step, run: Run
@@ -92,29 +93,17 @@ class Coarse:
         coarse = F.interpolate(self.known - x0, self.grid, mode="area")
         return x0 + F.interpolate(coarse, x0.shape[-2:], mode="bicubic", align_corners=False)
 
-    def in_scene(self, scene: str) -> "Coarse":
-        return replace(self, stream=f"{scene}/{self.stream}")
-
     def __repr__(self) -> str:
         return f'Coarse grid of {self.grid[1]} x {self.grid[0]} of "{self.stream}" as given, {self.when}'
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clamp:
+class Clamp(_OfOneCanvas):
     """Bound the estimate to ``[-limit, limit]`` (``clip_sample`` of a scheduler's config)."""
 
     limit: float
-    stream: str = "image"
-    when: Interval = ALWAYS
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return (self.stream,)
 
     def __call__(
         self, x0: Float[Tensor, "S C H W"], z: Float[Tensor, "S C H W"], step: Step, run: Run
     ) -> Float[Tensor, "S C H W"]:
         return x0.clamp(-self.limit, self.limit)
-
-    def in_scene(self, scene: str) -> "Clamp":
-        return replace(self, stream=f"{scene}/{self.stream}")

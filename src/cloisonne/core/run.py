@@ -30,7 +30,7 @@ class ReuseSchedule:
 
     interval: int = 1
     whole: float = 0.0
-    change: float = 0.12
+    change: float = 0.08
 
 
 EXACT = ReuseSchedule()

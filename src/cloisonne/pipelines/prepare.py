@@ -3,7 +3,7 @@
 Only encoders run, and the denoiser once where ``region_boost`` is "auto".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -142,15 +142,8 @@ def prepare(
     if (chooses := resolved.region_boost == "auto") and not blank:
         resolved = resolved.replace(region_boost=_boost(ctx, placed, steps))
         ctx = replace(ctx, scene=resolved)
-    assert resolved.method, "a resolved scene has a method"
-    boxes = _windows(resolved, model, grid)
-    if len(boxes) > 1:
-        compiled = compile_windows(METHODS[resolved.method], boxes, context, resolved)
-    else:
-        compiled = compile(METHODS[resolved.method], placed, ctx)
-    compiled = guided_layout(compiled, resolved, model)
-    found = (*_warnings(resolved, model, edit), *_speed_warnings(resolved, model, compiled))
-    warnings = (*model.warnings, *understood.warnings, *compiled.warnings, *found)
+    compiled = _compiled(resolved, placed, ctx, context, edit)
+    warnings = (*model.warnings, *understood.warnings, *compiled.warnings)
     return Prepared(
         scene=resolved,
         placed=tuple(placed),
@@ -163,6 +156,28 @@ def prepare(
         steps=steps,
         probes=int(chooses and boosts(compiled.plan)),
     )
+
+
+def _compiled(
+    resolved: Scene,
+    placed: Sequence[Placed],
+    ctx: Context,
+    context: Callable[[Frame, tuple[int, int], Scene], Context],
+    edit: BackgroundEdit | None,
+) -> Compiled:
+    """The plan of a resolved scene, of its windows where it has any, and all warnings about it.
+
+    context: makes the context of a window, as of :func:`compile_windows`.
+    """
+    assert resolved.method, "a resolved scene has a method"
+    method, boxes = METHODS[resolved.method], _windows(resolved, ctx.model, ctx.grid)
+    if len(boxes) > 1:
+        compiled = compile_windows(method, boxes, context, resolved)
+    else:
+        compiled = compile(method, placed, ctx)
+    compiled = guided_layout(compiled, resolved, ctx.model)
+    found = (*_warnings(resolved, ctx.model, edit), *_speed_warnings(resolved, ctx.model, compiled))
+    return replace(compiled, warnings=(*compiled.warnings, *found))
 
 
 def _boost(ctx: Context, placed: Sequence[Placed], steps: Sequence[Step]) -> float | None:

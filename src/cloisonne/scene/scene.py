@@ -6,13 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import (
-    BeforeValidator,
     Field,
-    PlainSerializer,
-    ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -32,6 +27,7 @@ from cloisonne.scene.outside import OutsideField
 from cloisonne.scene.overlap import Overlap
 from cloisonne.scene.prompt import Prompt, at
 from cloisonne.scene.region import Region
+from cloisonne.scene.scene_fields import Boost, GuidanceInterval, GuidanceLength, Settings, Side
 from cloisonne.scene.values import Fraction, Seed, Text, Value, brief, quoted
 
 VERSION = 1
@@ -41,43 +37,6 @@ SamplerName = Literal["ddim", "euler", "euler-ancestral", "heun", "dpmpp-2m", "p
 MethodName = Literal["reco", "bounded", "bounded-words", "isolated", "attention", "multidiffusion", "words", "caption"]
 Speed = Literal["exact", "fast"]
 Spacing = Literal["default", "karras", "leading", "trailing", "linspace", "distilled"]
-
-_Side = Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=8)]
-
-
-def _checked_interval(value: Any) -> Any:
-    numbers = value.tolist() if isinstance(value, np.ndarray) else value
-    right = isinstance(numbers, list | tuple) and len(numbers) == 2 and all(type(n) in (int, float) for n in numbers)
-    if not right or not 0 <= numbers[0] <= numbers[1] <= 1:
-        raise SceneError(f"guidance_interval is {brief(value)}; give [start, stop] with 0 <= start <= stop <= 1.")
-    return numbers
-
-
-_Interval = Annotated[tuple[float, float], BeforeValidator(_checked_interval)]
-
-
-_PRESETS = {"editing": "mrgd", "translating": "vct"}
-
-
-def _checked_settings(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, tuple):
-        return value
-    if not isinstance(value, Mapping) or not all(isinstance(v, str | float | int | bool) for v in value.values()):
-        name = info.field_name or ""
-        raise SceneError(f'{name} is {brief(value)}; give an object such as {{"preset": "{_PRESETS[name]}"}}.')
-    return tuple(sorted(value.items()))
-
-
-_Settings = Annotated[
-    tuple[tuple[str, str | int | float | bool], ...],
-    BeforeValidator(_checked_settings),
-    PlainSerializer(dict),
-    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
-]
-
-
-_Length = Annotated[float, Field(strict=True, ge=0, le=0.2)]
-_Boost = Annotated[float, Field(strict=True, ge=1, le=1e6)]
 
 
 class Scene(Value):
@@ -120,23 +79,23 @@ class Scene(Value):
     """
 
     version: Literal[1] = VERSION
-    width: _Side | None = None
-    height: _Side | None = None
+    width: Side | None = None
+    height: Side | None = None
     caption: Prompt = ""
     negative: Prompt = ""
     seed: Seed | None = None
     steps: int | None = Field(default=None, strict=True, ge=1, le=1000)
     guidance: float | None = Field(default=None, strict=True, ge=0, le=100)
     guidance_rescale: Fraction = 0.0
-    guidance_interval: _Interval = (0.0, 1.0)
+    guidance_interval: GuidanceInterval = (0.0, 1.0)
     sampler: SamplerName | None = None
     spacing: Spacing = "default"
     eta: Fraction | None = None
     lora: LoraField = ()
     model: Annotated[Text, Field(min_length=1, max_length=1000)] = "builtin"
     method: MethodName | None = None
-    region_boost: _Boost | Literal["auto"] | None = None
-    layout_guidance: _Length = 0.0
+    region_boost: Boost | Literal["auto"] | None = None
+    layout_guidance: GuidanceLength = 0.0
     isolate: Fraction | None = None
     blocks: int | None = Field(default=None, strict=True, ge=1, le=2)
     overlap: Overlap = "blend"
@@ -146,8 +105,8 @@ class Scene(Value):
     background: Background | None = None
     strength: Fraction = 1.0
     composite: bool = Field(default=True, strict=True)
-    editing: _Settings = ()
-    translating: _Settings = ()
+    editing: Settings = ()
+    translating: Settings = ()
     outside: OutsideField | None = None
     regions: tuple[Region, ...] = ()
 

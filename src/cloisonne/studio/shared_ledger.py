@@ -20,9 +20,9 @@ from cloisonne.studio.storage.shared import EndedSessions, SharedStore, Unfinish
 from cloisonne.studio.storage.store import FINAL, INTERRUPTED
 
 POLL = 0.25
-"""Seconds between two looks at what the other servers have done."""
+"""Seconds between two queries of what the other servers have done."""
 ENDED = 2.0
-"""Seconds between two looks at which of them have ended."""
+"""Seconds between two queries of which of them have ended."""
 
 
 class SharedLedger(Ledger):

@@ -1,7 +1,6 @@
 """First-block caching: what is reused, of which row, when it is not, and diffusers' own as an oracle."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ import pytest
 import torch
 from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
 from joint_networks import NETWORKS, loaded
+from reused import check_boundaries, noise, sampled
 from torch import Tensor
 
-from cloisonne.core.plan import Call, Net, Plan, Step
+from cloisonne.core.plan import Call, Net, Plan
 from cloisonne.core.predict import predict
 from cloisonne.core.run import EXACT, FAST, DeepFeatures, ReuseSchedule, Run
-from cloisonne.core.sample import sample
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
@@ -33,16 +32,6 @@ ALWAYS = ReuseSchedule(interval=100, change=math.inf)
 @pytest.fixture(scope="module", params=NETWORKS)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     return loaded(NETWORKS[request.param].write(tmp_path_factory.mktemp("network")))
-
-
-def noise(model: Model) -> Tensor:
-    sides = [128 // model.spec.vae_factor] * 2
-    return torch.randn(1, model.spec.latent_channels, *sides, generator=torch.Generator().manual_seed(7))
-
-
-def sampled(scene: Scene, model: Model, reuse: ReuseSchedule) -> tuple[Tensor, Run]:
-    prepared, run, z = prepare(scene, model), Run(reuse=reuse), noise(model)
-    return sample(prepared.plan, prepared.sampler, z, prepared.steps, noise=lambda: z, run=run), run
 
 
 @pytest.mark.parametrize("change", [0.0, 0.1, math.inf])
@@ -70,7 +59,7 @@ class Recorder:
 def test_each_row_reuses_its_own_features(model: Model) -> None:
     prepared, recorder = prepare(SCENE, model), Recorder(model.net)
     plan = Plan(views=tuple(replace(view, net=recorder) for view in prepared.compiled.plan.views))
-    predict(plan, noise(model), prepared.steps[0])
+    predict(plan, noise(prepared, model), prepared.steps[0])
     (call,) = recorder.calls
     deep = DeepFeatures(change=math.inf)
     exact = model.net(call)
@@ -89,7 +78,7 @@ def test_each_row_reuses_its_own_features(model: Model) -> None:
 def test_the_row_whose_first_block_changed_is_computed(model: Model) -> None:
     prepared, recorder = prepare(SCENE, model), Recorder(model.net)
     plan = Plan(views=tuple(replace(view, net=recorder) for view in prepared.compiled.plan.views))
-    predict(plan, noise(model), prepared.steps[0])
+    predict(plan, noise(prepared, model), prepared.steps[0])
     call, deep = recorder.calls[0], DeepFeatures(change=0.5)
     exact = model.net(replace(call, deep=deep))
     first = deep.rows[0]
@@ -101,16 +90,6 @@ def test_the_row_whose_first_block_changed_is_computed(model: Model) -> None:
     assert not torch.allclose(found[1], exact[1], atol=1e-3)
     assert torch.equal(deep.rows[0].others, first.others)
     assert (deep.reused, deep.uses) == (False, 1)
-
-
-def predictions(scene: Scene, model: Model, reuse: ReuseSchedule) -> tuple[Sequence[Step], list[Tensor], list[int]]:
-    """Estimates of x0 at each step, from the same z, and the forwards so far that reused."""
-    prepared, run = prepare(scene, model), Run(reuse=reuse)
-    z, found, reused = noise(model), list[Tensor](), list[int]()
-    for step in prepared.steps:
-        found.append(predict(prepared.plan, z, step, run))
-        reused.append(run.reused)
-    return prepared.steps, found, reused
 
 
 CHANGES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -126,13 +105,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 @torch.no_grad()
 def test_nothing_is_served_across_a_change_of_the_conditioning(model: Model, change: str) -> None:
     fields, boundaries = CHANGES[change]
-    scene = SCENE.replace(**fields)
-    steps, exact, _ = predictions(scene, model, EXACT)
-    _, found, reused = predictions(scene, model, ALWAYS)
-    for step in steps:
-        whole = step.index in (0, *boundaries)
-        assert torch.equal(found[step.index], exact[step.index]) == whole, step.index
-    assert reused[-1] > 0
+    check_boundaries(SCENE.replace(**fields), model, ALWAYS, boundaries)
 
 
 def test_fast_is_said_to_reuse_at_most_what_its_schedule_allows(model: Model) -> None:
@@ -155,7 +128,7 @@ def test_without_regions_it_is_diffusers_first_block_cache(tmp_path: Path, chang
     apply_first_block_cache(module, FirstBlockCacheConfig(threshold=change))
     scene = SCENE.replace(steps=10, regions=(), guidance=1.0, method=None)
     prepared = prepare(scene, ours)
-    run, z = Run(reuse=ReuseSchedule(interval=100, change=change)), noise(ours)
+    run, z = Run(reuse=ReuseSchedule(interval=100, change=change)), noise(prepare(SCENE, ours), ours)
     for step in prepared.steps:
         with module.cache_context("row"):
             expected = predict(prepare(scene, theirs).plan, z, step)

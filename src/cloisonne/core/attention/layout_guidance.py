@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.attention.call import AttentionEdit, Call, Site
+from cloisonne.core.attention.text_sequences import TextSequence
 from cloisonne.core.collate import collate, passes
 from cloisonne.core.conditioning import Conditioning
 from cloisonne.core.guidance import Single
@@ -45,7 +46,7 @@ class LayoutGuidance:
         views = self.views(plan, step)
         if not views:
             return z
-        # Keys and values that are computed with gradients are kept apart from the others.
+        # Keys and values that are computed with gradients are cached apart from the others.
         apart = run.state(self, lambda: Run(parent=run, scenes=run.scenes))
         with torch.enable_grad():
             canvases = z.detach().requires_grad_()
@@ -65,6 +66,11 @@ def is_boosted(view: View) -> bool:
     """Whether tokens of the view's conditional text count several times."""
     branch = view.branches.get("cond")
     return isinstance(branch, Conditioning) and any(piece.counts for piece in branch.tokens)
+
+
+def boosted_attention(p: Tensor, text: TextSequence) -> Tensor:
+    """[..., Q]: the attention to the tokens of a text that count several times, of p [..., Q, N] to all of them."""
+    return torch.stack([p[..., start:stop].sum(-1) for start, stop, _ in text.counts]).sum(0)
 
 
 def _missing_attention(plan: Plan, views: Sequence[View], z: Tensor, step: Step, run: Run) -> Tensor:
@@ -100,8 +106,7 @@ class _PhraseAttention(AttentionEdit):
             if not text.counts or not weight.max():
                 continue
             own = p[text.row, :, :, begin:end].float()
-            phrase = torch.stack([own[..., start:stop].sum(-1) for start, stop, _ in text.counts]).sum(0)
-            lack = (1 - phrase / own.sum(-1).clamp_min(1e-6)) ** 2
+            lack = (1 - boosted_attention(own, text) / own.sum(-1).clamp_min(1e-6)) ** 2
             found.append((lack.mean(0) * weight).sum() / weight.sum())
         return p
 

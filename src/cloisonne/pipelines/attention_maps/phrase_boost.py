@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cloisonne.core.attention.layout_guidance import is_boosted
+from cloisonne.core.attention.layout_guidance import boosted_attention, is_boosted
 from cloisonne.core.guidance import Single
 from cloisonne.core.plan import AttentionEdit, Call, Plan, Site, Step
 from cloisonne.core.predict import predict
@@ -45,7 +45,7 @@ class PhraseOdds(AttentionEdit):
             if not text.counts or not weight.max():
                 continue
             own = p[text.row, :, inside, begin:end].float()
-            share = torch.stack([own[..., start:stop].sum(-1) for start, stop, _ in text.counts]).sum(0)
+            share = boosted_attention(own, text)
             self.odds(call.run).append(share / (own.sum(-1) - share).clamp_min(1e-6))
         return p
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloisonne.core.noise import Noise, Seed
-from cloisonne.core.plan import ALWAYS, Plan
+from cloisonne.core.plan import Plan
 from cloisonne.core.refines import Coarse
 from cloisonne.core.run import SCHEDULES, Run
 from cloisonne.core.sample import sample
@@ -33,9 +33,6 @@ from cloisonne.pipelines.prepare import Prepared, prepare, size_of
 from cloisonne.pipelines.progress import OnStep, Progress, Reporter
 from cloisonne.pipelines.result import Result, scene_of
 from cloisonne.scene.scene import Scene
-
-HELD = ALWAYS
-"""The steps of the second pass in which the estimates keep what the first pass shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +72,7 @@ class Repaint:
         z = first.alpha * known[None] + first.s * noise()
         with explained(model):
             return sample(
-                prepared.plan + Plan(refines=(Coarse(known=known, grid=self.grid, when=HELD),)),
+                prepared.plan + Plan(refines=(Coarse(known=known, grid=self.grid),)),
                 prepared.sampler,
                 z,
                 prepared.steps,

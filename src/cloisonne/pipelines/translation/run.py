@@ -88,7 +88,6 @@ class Translation:
         blank: compile with zeros and run no network, for ``explain``. solver: replaces the scene's sampler. Raises
         SceneError, ImageError, CapabilityError or CheckpointError.
         """
-        refuse_layout_guidance(scene, "translations")
         region, concept = _concept_of(scene)
         translating, fields = asked_of(scene)
         if translating.flow and concept.file is not None:
@@ -259,7 +258,8 @@ class Translation:
 
 
 def _concept_of(scene: Scene) -> tuple[Region, ConceptImage]:
-    """The region with a concept, and the concept."""
+    """The region with a concept, and the concept. Raises SceneError where the scene has layout guidance."""
+    refuse_layout_guidance(scene, "translations")
     region = scene.translated
     assert region is not None, "the scene has a concept"
     assert region.concept is not None, "the region has a concept"
