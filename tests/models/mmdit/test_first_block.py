@@ -128,7 +128,7 @@ def test_without_regions_it_is_diffusers_first_block_cache(tmp_path: Path, chang
     apply_first_block_cache(module, FirstBlockCacheConfig(threshold=change))
     scene = SCENE.replace(steps=10, regions=(), guidance=1.0, method=None)
     prepared = prepare(scene, ours)
-    run, z = Run(reuse=ReuseSchedule(interval=100, change=change)), noise(prepare(SCENE, ours), ours)
+    run, z = Run(reuse=ReuseSchedule(interval=100, change=change)), noise(prepared, ours)
     for step in prepared.steps:
         with module.cache_context("row"):
             expected = predict(prepare(scene, theirs).plan, z, step)
