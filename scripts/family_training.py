@@ -4,10 +4,13 @@ shell.
     python scripts/family_training.py on --out ../family
     python scripts/family_training.py status --out ../family
     python scripts/family_training.py stop --out ../family
+    python scripts/family_training.py export --out ../family --to ../family/average
 
 `on` starts training, or resumes from the last checkpoint (one is written every
 two minutes); without a checkpoint it starts from the family in the package. It
-prints the progress, and does nothing else if training already runs.
+prints the progress, and does nothing else if training already runs. `export`
+writes the family with the base as trained so far (its moving average), without
+exemplar and controls, to measure it: cloisonne evaluate layouts --model.
 """
 
 import argparse
@@ -18,7 +21,10 @@ import sys
 import time
 from pathlib import Path
 
-from cloisonne.train.builtin.continued import trained_until
+import torch
+
+from cloisonne.train.builtin.continued import export_average, trained_until
+from cloisonne.train.builtin.family_run import FamilyTraining
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,10 +32,20 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     """Run the action of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("on", "status", "stop"), help="start or resume, print the progress, or stop")
+    parser.add_argument(
+        "action",
+        choices=("on", "status", "stop", "export"),
+        help="start or resume, print the progress, stop, or write the family",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the training state")
     parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
+    parser.add_argument("--to", type=Path, help="new folder that export writes to")
     options = parser.parse_args()
+    if options.action == "export":
+        if options.to is None or options.to.exists():
+            parser.error("export needs --to, a folder that does not exist yet")
+        export(options.out, options.to)
+        return
     pid = running(options.out)
     if options.action == "stop":
         stop(pid)
@@ -70,6 +86,23 @@ def start(out: Path, threads: int) -> int:
     if group.is_file():
         group.write_text("19")
     return process.pid
+
+
+def export(out: Path, folder: Path) -> None:
+    """Write the family of a training to a folder, with the moving average of its base at the last checkpoint."""
+    training = FamilyTraining(
+        out=folder,
+        device=torch.device("cpu"),
+        minutes=0.0,
+        slice_minutes=None,
+        start=out / "state" / "start",
+        pictures=0,
+        trips=0,
+        report=print,
+        made=lambda member, family: None,
+    )
+    export_average(training, out)
+    print(f"Written to {training.family}.")
 
 
 def stop(pid: int | None) -> None:

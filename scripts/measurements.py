@@ -156,7 +156,7 @@ def record_of(out: Path, name: str, commands: list[str], folder: Path = FOLDER) 
     run: Mapping[str, Any] = {}
     if (file := out / "run.json").is_file():
         run = json.loads(file.read_text("utf-8"))
-    found = out / f"{str(run['benchmark']).rpartition('-')[0]}.json" if run else out / "tables.json"
+    (found,) = (file for file in out.glob("*.json") if file.name != "run.json")
     tables = json.loads(found.read_text("utf-8"))["tables"]
     folder.mkdir(parents=True, exist_ok=True)
     return write_record(name, tables, facts(commands, run), out if run else None, folder)

@@ -164,6 +164,8 @@ class TranslateOptions(DrawingFields, total=False):
     flow_start: float
     n_avg: int
     vectors: int
+    content_vectors: int
+    content_rounds: int
     rounds: int
     batch: int
     rate: float

@@ -26,7 +26,7 @@ from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 
 STEPS = 5
-LEARNED: dict[str, Any] = {"learned": True, "rounds": 2, "batch": 1}
+LEARNED: dict[str, Any] = {"learned": True, "rounds": 2, "content_rounds": 1, "batch": 1}
 """For models without an image encoder."""
 
 
@@ -67,10 +67,25 @@ def test_an_image_encoder_s_concept_needs_no_inversion(family: Model) -> None:
 
 def test_a_learned_concept_is_used_from_its_file(tiny: Model) -> None:
     made = flow(tiny)
-    again = translate(photo(), photo(1), tiny, preset="flow", steps=STEPS, concept=made.concept)
+    again = translate(photo(), photo(1), tiny, preset="flow", steps=STEPS, **LEARNED, concept=made.concept)
     assert np.array_equal(pixels(again.image), pixels(made.image))
-    assert again.report["rows"] == 3 * STEPS < made.report["rows"]
+    assert again.report["rows"] == 1 + 3 * STEPS == made.report["rows"] - 2
     assert not again.warnings
+
+
+def test_the_content_is_learned_once_for_a_background(tiny: Model) -> None:
+    """The scene has its embeddings, which those of another background replace."""
+    made = flow(tiny)
+    again = generate(made.scene, tiny)
+    assert np.array_equal(pixels(again.image), pixels(made.image))
+    assert again.report["rows"] == 3 * STEPS
+    other = generate(made.scene.replace(background=photo(2)), tiny)
+    assert other.report["rows"] == 1 + 3 * STEPS
+    fresh = translate(photo(2), photo(1), tiny, preset="flow", steps=STEPS, **LEARNED, concept=made.concept)
+    assert np.array_equal(pixels(other.image), pixels(fresh.image))
+    without = flow(tiny, content_vectors=0)
+    assert without.report["rows"] == made.report["rows"] - 1
+    assert not np.array_equal(pixels(without.image), pixels(made.image))
 
 
 @pytest.mark.parametrize("options", [{"concept_strength": 0.0}, {"keep_structure": 1.0}, {"flow_start": 0.0}])

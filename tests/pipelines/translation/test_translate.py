@@ -110,6 +110,10 @@ def test_a_concept_of_a_words_own_vectors_says_the_word(family: Model) -> None:
     encoded, places = encode_concept(text, table_of(text).weight[ids].float())
     assert places == (1,)
     assert torch.allclose(encoded, text.encode_ids(text.padded_ids("cat")).tokens, atol=1e-5)
+    content = table_of(text).weight[text.token_ids("a beach")].float()
+    after, places = encode_concept(text, table_of(text).weight[ids].float(), content)
+    assert places == (len(content) + 1,)
+    assert torch.allclose(after, text.encode_ids(text.padded_ids("a beach cat")).tokens, atol=1e-5)
 
 
 def test_what_is_shared_follows_the_settings() -> None:

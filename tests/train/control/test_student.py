@@ -258,3 +258,28 @@ def test_a_perfect_network_has_no_loss_whatever_the_base_predicts(
     assert float(task.loss(perfect, batch, nullcontext())) == pytest.approx(0, abs=1e-8)
     wrong: Any = lambda *inputs: right + 0.1 * torch.randn_like(right)  # noqa: E731
     assert float(task.loss(wrong, batch, nullcontext())) > 1e-3
+
+
+@pytest.mark.parametrize("base", ["tiny_sd", "tiny_family"])
+@pytest.mark.parametrize("weighting", ["network", "epsilon", "min_snr"])
+def test_the_weight_of_the_denoising_loss_measures_the_error_it_names(
+    quick: Quick, base: str, weighting: str, request: pytest.FixtureRequest
+) -> None:
+    """Against the errors of noise and clean latents themselves."""
+    settings = quick(base=str(request.getfixturevalue(base)), x0_loss="none", loss_weighting=weighting)
+    task = ControlTask(settings, CPU)
+    batch = first_batch(task, settings)
+    diffusion, noise = task._diffusion, batch["noise"]
+    z0 = diffusion.latents(batch["pixels"], batch["posterior"], nullcontext())
+    for level in (20, 300, 900):
+        batch["t"] = torch.full_like(batch["t"], level)
+        alpha, s = diffusion.levels(batch["t"])
+        z = diffusion.noised(z0, noise, batch["t"])
+        output = diffusion.target(z0, noise, batch["t"]) + 0.3 * torch.randn_like(z0)
+        estimate = diffusion.clean(output, z, batch["t"])
+        of_noise = ((z - alpha * estimate) / s - noise).square().mean()
+        of_clean = ((alpha / s).square().clamp(max=5) * (estimate - z0).square()).mean()
+        own = (output - diffusion.target(z0, noise, batch["t"])).square().mean()
+        expected = {"network": own, "epsilon": of_noise, "min_snr": of_clean}[weighting]
+        answer: Any = lambda *inputs, output=output: output  # noqa: E731
+        assert float(task.loss(answer, batch, nullcontext())) == pytest.approx(float(expected), rel=1e-3)

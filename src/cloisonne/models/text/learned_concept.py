@@ -21,13 +21,14 @@ NAME = "<concept>"
 
 @dataclass(frozen=True, eq=False)
 class Concept:
-    """A learned concept. vectors: [N, D] float32, in place of the embeddings of N tokens."""
+    """A learned concept. vectors: [N, D] float32, in place of the embeddings of N tokens. name: of its tensor."""
 
     vectors: Tensor
+    name: str = NAME
 
     def data(self) -> bytes:
         """Its ``.safetensors`` file as bytes."""
-        return written({NAME: self.vectors.detach().cpu().contiguous()})
+        return written({self.name: self.vectors.detach().cpu().contiguous()})
 
     def save(self, path: str | Path) -> None:
         """Write it as a textual inversion, which ``embeddings=`` and other tools also read."""
@@ -65,12 +66,13 @@ class Concept:
 
     @classmethod
     def _of(cls, tensors: dict[str, Tensor], named: str) -> "Concept":
-        found = [tensor for tensor in tensors.values() if tensor.ndim in (1, 2, 3)]
+        found = [name for name, tensor in tensors.items() if tensor.ndim in (1, 2, 3)]
         if len(tensors) != 1 or len(found) != 1:
             raise CheckpointError(
                 f"{named} holds {len(tensors)} tensors, not the one of a concept for one text encoder; give another."
             )
-        return cls(found[0].float().reshape(-1, found[0].shape[-1]))
+        vectors = tensors[found[0]].float()
+        return cls(vectors.reshape(-1, vectors.shape[-1]), found[0])
 
 
 def width_of(text: TextEncoder) -> int:
@@ -88,11 +90,16 @@ def table_of(text: ClipTextEncoder) -> Any:
     return text.module.get_input_embeddings()
 
 
-def encode_concept(text: ClipTextEncoder, vectors: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def encode_concept(
+    text: ClipTextEncoder, vectors: Tensor, content: Tensor | None = None
+) -> tuple[Tensor, tuple[int, ...]]:
     """Encode a text of the concept alone: [length, D], with a gradient to its vectors [N, D], and their positions.
 
-    Raises CheckpointError where the vectors have another width, or are too many for a text.
+    content: vectors [M, D] that stand before the concept's. Raises CheckpointError where the vectors have another
+    width, or are too many for a text.
     """
+    before = 0 if content is None else len(content)
+    vectors = vectors if content is None else torch.cat([content.to(vectors), vectors])
     width, count = width_of(text), len(vectors)
     if vectors.shape[1] != width:
         raise CheckpointError(
@@ -103,7 +110,7 @@ def encode_concept(text: ClipTextEncoder, vectors: Tensor) -> tuple[Tensor, tupl
         raise CheckpointError(f"The concept has {count} vectors, but the model reads at most {text.capacity}.")
     ids = text.padded_ids("")
     ids = [ids[0], *([ids[1]] * count), *ids[1 : len(ids) - count]]
-    positions = tuple(range(1, count + 1))
+    positions = tuple(range(before + 1, count + 1))
 
     with replacing_embeddings(vectors):
         encoded = text.module(torch.tensor([ids], device=vectors.device)).last_hidden_state[0].float()

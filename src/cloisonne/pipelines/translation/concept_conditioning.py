@@ -34,16 +34,24 @@ class ConceptConditioning:
     ids: tuple[list[int], list[int]] = ([], [])
 
 
-def learned_concept(model: Model, concept: Concept) -> ConceptConditioning:
-    """A learned concept as the whole text. Raises CheckpointError where it was learned for another text encoder."""
+def learned_concept(model: Model, concept: Concept, content: Concept | None = None) -> ConceptConditioning:
+    """A learned concept as the whole text, or after the text of the content.
+
+    Raises CheckpointError where either was learned for another text encoder.
+    """
     text: Any = model.text
+    vectors = concept.vectors.to(model.device)
+    own = vectors[:0] if content is None else content.vectors.to(model.device)
+    empty = text.padded_ids("")
     with torch.no_grad():
-        encoded, places = encode_concept(text, concept.vectors.to(model.device))
-    source = text.padded_ids("")
-    # The concept's own tokens match no other token.
-    target = [*source[:1], *(-1 for _ in places), *source[1 : len(source) - len(places)]]
-    nothing = Conditioning(tokens=(Tokens(text.encode_ids(source).tokens),))
-    return ConceptConditioning(model.net, nothing, Conditioning(tokens=(Tokens(encoded),)), (source, target))
+        nothing = text.encode_ids(empty).tokens if content is None else encode_concept(text, own)[0]
+        encoded, _ = encode_concept(text, vectors, own)
+    # Each of the content's tokens matches itself, and the concept's match no other token.
+    ids = [-2 - k for k in range(len(own))]
+    source = [*empty[:1], *ids, *empty[1 : len(empty) - len(own)]]
+    target = [*source[: len(own) + 1], *(-1 for _ in vectors), *source[len(own) + 1 : len(source) - len(vectors)]]
+    branches = (Conditioning(tokens=(Tokens(tokens),)) for tokens in (nothing, encoded))
+    return ConceptConditioning(model.net, *branches, (source, target))
 
 
 def reference_concept(

@@ -1,5 +1,6 @@
 """Inputs of a translation: latents of the background, and the learned concept."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,27 +38,49 @@ class Given:
 
     def known(self) -> Tensor:
         """Latents [C, H, W] of the background's window."""
+        return self.latents(self._window())
+
+    def _window(self) -> NDArray[np.uint8]:
         edit = edit_of(self.prepared)
-        return self.latents(resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene)))
+        return resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene))
 
     def learned(self, run: Run, reporter: Reporter, cache: Path | None) -> Concept:
         """The concept from its file, or learned now from the reference's centre crop in the canvas's shape."""
         if self.concept.file is not None:
             return Concept.read(self.concept.file.read())
         assert self.reference is not None, "a concept has an image or a file"
-        scene = self.prepared.scene
-        assert scene.seed is not None, "a resolved scene has a seed"
+        known = learned_from(self.reference, size_of(self.prepared.scene), self.model)
+        return self._fitted(known, self.translating, self.concept.word, run, reporter, cache)
+
+    def content(self, run: Run, reporter: Reporter, cache: Path | None) -> Concept | None:
+        """The background's embeddings; None where the preset learns none.
+
+        They are read from their file where that was learned from this background, else learned now.
+        """
+        if not self.translating.content_vectors:
+            return None
+        name = f"<content of {hashlib.sha256(self._window().tobytes()).hexdigest()[:16]}>"
+        if self.concept.content is not None and (found := Concept.read(self.concept.content.read())).name == name:
+            return found
+        learned = self._fitted(self.known(), content_settings(self.translating), "", run, reporter, cache)
+        return replace(learned, name=name)
+
+    def _fitted(
+        self, known: Tensor, settings: Translating, word: str, run: Run, reporter: Reporter, cache: Path | None
+    ) -> Concept:
+        seed = self.prepared.scene.seed
+        assert seed is not None, "a resolved scene has a seed"
+
+        def watch(step: int, total: int, loss: float) -> None:
+            reporter("learning", step, total, loss=loss)
+
         with explained(self.model):
-            return fit(
-                learned_from(self.reference, size_of(scene), self.model),
-                self.model,
-                self.translating,
-                word=self.concept.word,
-                seed=scene.seed,
-                run=run,
-                cache=cache,
-                watch=lambda step, total, loss: reporter("learning", step, total, loss=loss),
-            ).concept
+            return fit(known, self.model, settings, word=word, seed=seed, run=run, cache=cache, watch=watch).concept
+
+
+def content_settings(translating: Translating) -> Translating:
+    """The settings of learning the content's embeddings."""
+    return replace(translating, vectors=translating.content_vectors, rounds=translating.content_rounds)
 
 
 def learned_from(reference: Image.Image, size: tuple[int, int], model: Model) -> Tensor:
@@ -75,14 +98,14 @@ def edit_of(prepared: Prepared) -> BackgroundEdit:
     return prepared.edit
 
 
-def with_learned(prepared: Prepared, learned: Concept) -> Prepared:
-    """The same scene with the learned concept as its file."""
+def with_learned(prepared: Prepared, learned: Concept, content: Concept | None) -> Prepared:
+    """The same scene with the learned concept, and the content's embeddings, as its files."""
     scene = prepared.scene
     found = scene.translated
     assert found is not None, "the scene has a concept"
     assert found.concept is not None, "the region has a concept"
-    if found.concept.file is not None:
-        return prepared
-    own = found.replace(concept=found.concept.replace(file=ImageRef(data=learned.data())))
+    files = {} if found.concept.file is not None else {"file": ImageRef(data=learned.data())}
+    files |= {} if content is None else {"content": ImageRef(data=content.data())}
+    own = found.replace(concept=found.concept.replace(**files))
     regions = tuple(own if region is found else region for region in scene.regions)
     return replace(prepared, scene=scene.replace(regions=regions))

@@ -110,9 +110,9 @@ class Translation:
             known = torch.zeros(model.vae.channels, *prepared.grid)
             conditioning = blank_concept(model, learned=translating.learned)
         elif translating.learned:
-            learned = given.learned(run, reporter, cache)
-            prepared = with_learned(prepared, learned)
-            known, conditioning = given.known(), learned_concept(model, learned)
+            learned, content = given.learned(run, reporter, cache), given.content(run, reporter, cache)
+            prepared = with_learned(prepared, learned, content)
+            known, conditioning = given.known(), learned_concept(model, learned, content)
         else:
             assert reference is not None, "checked above"
             size = size_of(prepared.scene)
@@ -180,8 +180,10 @@ class Translation:
     def setup_rows(self) -> list[int]:
         """Batch rows of every forward before sampling, at most: learning and fitting may end earlier."""
         settings, count = self.translating, len(self.prepared.steps)
-        learns = settings.learned and self.concept.file is None
-        learning = [1] * (self.prepared.probes + (settings.rounds * settings.batch if learns else 0))
+        rounds = settings.rounds if settings.learned and self.concept.file is None else 0
+        if settings.learned and settings.content_vectors and self.concept.content is None:
+            rounds += settings.content_rounds
+        learning = [1] * (self.prepared.probes + rounds * settings.batch)
         if self.flow is not None:
             return learning
         return learning + [1] * count + [2] * ((ROUNDS + 1) * count if settings.pivot != "none" else 0)

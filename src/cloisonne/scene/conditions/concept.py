@@ -20,6 +20,7 @@ class ConceptImage(Value):
     Attributes:
         image: the reference image (path, data URI, PIL image, array or tensor).
         file: embeddings learned from an image, a safetensors file (path, bytes or data URI). Nothing is trained then.
+        content: embeddings learned from the background, where the preset learns them; a file as ``file``.
         keep_structure: fraction of the steps, in [0, 1], that use the background's attention; None takes that of the
             scene's ``translating``.
         concept_strength: in [0, 1]; 0 is the background.
@@ -28,6 +29,7 @@ class ConceptImage(Value):
 
     image: ConceptImageRef | None = None
     file: LearnedFile | None = None
+    content: LearnedFile | None = None
     keep_structure: Fraction | None = None
     concept_strength: Fraction = 1.0
     word: Text = ""

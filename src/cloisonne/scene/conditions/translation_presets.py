@@ -22,6 +22,9 @@ class Translating:
         guidance: guidance scale w; None is the model's default.
         steps: sampling steps if the scene gives none.
         vectors: number of embeddings to learn.
+        content_vectors: where the concept is learned, number of embeddings to learn from the content (ours); they
+            condition both canvases, and the concept's follow them. 0 conditions the content on an empty text.
+        content_rounds: training steps of these.
         rounds: training steps.
         batch: passes per training step.
         rate: learning rate.
@@ -43,6 +46,8 @@ class Translating:
     flow_start: float = 1.0
     n_avg: int = 1
     vectors: int = 3
+    content_vectors: int = 0
+    content_rounds: int = 250
     rounds: int = 500
     batch: int = 4
     rate: float = 2e-3
@@ -53,7 +58,16 @@ class Translating:
 PRESETS: Mapping[str, Translating] = {
     "fast": Translating(learned=False, pivot="none", cross_attention_share=0.0, self_attention_share=0.6),
     "learned": Translating(learned=True, pivot="none", features=0.8),
-    "flow": Translating(learned=False, pivot="none", flow=True, cross_attention_share=0.0, self_attention_share=0.0),
+    "flow": Translating(
+        learned=False,
+        pivot="none",
+        flow=True,
+        cross_attention_share=0.0,
+        self_attention_share=0.0,
+        content_vectors=8,
+        rounds=250,
+        rate=5e-3,
+    ),
     "vct": Translating(learned=True, pivot="source", guidance=7.5, steps=50),
     "vct-code": Translating(learned=True, pivot="null", guidance=7.5, steps=50),
 }

@@ -17,12 +17,12 @@ from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.recipe import CONTINUED
 from cloisonne.train.builtin import decoder
-from cloisonne.train.builtin.export import export_pretrained
+from cloisonne.train.builtin.export import export_pretrained, write_index
 from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.measure import measure_vae
 from cloisonne.train.builtin.resume import base_of, copy_members
 from cloisonne.train.data import TRAINING_SEEDS
-from cloisonne.train.loop import Progress, Stage, progress_of, run
+from cloisonne.train.loop import Progress, Stage, load_average, progress_of, run
 from cloisonne.world.picture import HELD_OUT_STYLES, STYLES, Recipe
 
 RECIPE = Recipe(
@@ -95,6 +95,23 @@ def trained_until(out: Path, report: Callable[[str], None]) -> None:
         return
     progress = progress_of(state)
     report(f"{progress.pictures:,} images in {progress.seconds / 3600:.1f} hours; last: {progress.curve[-1:]}")
+
+
+def export_average(training: FamilyTraining, source: Path) -> Progress:
+    """Write ``training.family`` with the EMA weights of the base at the last checkpoint of the training in ``source``.
+
+    It has no exemplar and no controls: those were trained on the base that the training started from. Returns the
+    progress since then. Raises OutputError if ``source`` has no training.
+    """
+    if training.start is None or not (source / "state" / "base" / "state.json").is_file():
+        raise OutputError(f'No training has been saved in "{source}"; "cloisonne train base -o {source}" starts one.')
+    copy_members(training.start, training.family)
+    text, unet = base_of(training.start)
+    progress = load_average(source / "state" / "base", {"text": text, "unet": unet})
+    training.export("text_encoder", text, progress, ["tokenizer"], {})
+    training.export("unet", unet, progress, ["vae", "text_encoder"], {})
+    write_index(training.family)
+    return progress
 
 
 def train_decoder(training: FamilyTraining, pictures: int) -> bool:

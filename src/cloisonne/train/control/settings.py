@@ -13,6 +13,7 @@ MASKS = ("bbox", "alternate", "fixed", "none")
 MASKED = ("features", "map")
 EDGES = ("sobel", "laplacian", "plain", "none")
 SCHEDULES = ("constant", "step", "time")
+WEIGHTINGS = ("network", "epsilon", "min_snr")
 TIMESTEPS = ("cubic", "uniform")
 
 
@@ -28,6 +29,7 @@ class Settings(settings.Settings):
         "masked": MASKED,
         "x0_loss": EDGES,
         "x0_schedule": SCHEDULES,
+        "loss_weighting": WEIGHTINGS,
         "timesteps": TIMESTEPS,
     }
 
@@ -47,6 +49,11 @@ class Settings(settings.Settings):
         str, "Weight over timesteps: constant, step (only t >= 500) or time (1 - cumulative alpha)."
     ] = "constant"
     normalize_by_area: Annotated[bool, "Divide the x0 loss by the area fraction of the mask."] = False
+    loss_weighting: Annotated[
+        str,
+        "Weight of the denoising loss: network (the error of the network's prediction), epsilon (that of the noise) or "
+        "min_snr (gamma 5).",
+    ] = "network"
     timesteps: Annotated[str, "Distribution of t: cubic (favours noisy timesteps) or uniform."] = "cubic"
     proportion_empty_prompts: Annotated[float, "Fraction of the images with an empty prompt."] = 0.5
     num_res_blocks: Annotated[int, "Residual blocks per level of a new adapter."] = 2

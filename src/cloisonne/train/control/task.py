@@ -50,7 +50,8 @@ class ControlTask:
         noise, t, mask = batch["noise"], batch["t"], batch["mask"]
         z = diffusion.noised(z0, noise, t)
         output = student(z, batch["map"], mask, batch["ids"], t).float()
-        total = F.mse_loss(output, diffusion.target(z0, noise, t))
+        error = (output - diffusion.target(z0, noise, t)).square()
+        total = (diffusion.weight(settings.loss_weighting, t) * error).mean()
         if settings.x0_loss != "none" and settings.x0_weight > 0:
             latent_mask = F.adaptive_avg_pool2d(mask, (z0.shape[-2], z0.shape[-1]))
             estimate = diffusion.clean(output, z, t)

@@ -9,6 +9,9 @@ from torch import Tensor
 from cloisonne.models.model import Model
 from cloisonne.models.vae import Vae
 
+MIN_SNR = 5.0
+"""gamma of min-SNR weighting."""
+
 
 class Diffusion:
     """The frozen VAE and noise schedule of the base, on the training device.
@@ -48,6 +51,19 @@ class Diffusion:
                 return alpha * noise - s * z0
             case _:
                 return z0
+
+    def weight(self, kind: str, t: Tensor) -> Tensor:
+        """Weight [B, 1, 1, 1] of the squared error of the network's output at timesteps t [B].
+
+        kind: "network" is 1; "epsilon" makes it the error of the noise; "min_snr" that of z0 times the ratio of signal
+        to noise, at most ``MIN_SNR`` (arXiv 2303.09556, section 3.4).
+        """
+        alpha, s = self.levels(t)
+        if kind == "network":
+            return torch.ones_like(s)
+        snr = (alpha / s).square()
+        of_clean = {"epsilon": 1 / snr, "v_prediction": s.square()}.get(self._prediction, torch.ones_like(s))
+        return of_clean * (snr if kind == "epsilon" else snr.clamp(max=MIN_SNR))
 
     def clean(self, output: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """The z0 estimate of the network output for z at timesteps t [B]."""

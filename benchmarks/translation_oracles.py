@@ -1,0 +1,115 @@
+"""Where translations fail: the benchmark's items with a part of the method replaced by what it should have found.
+
+    python benchmarks/translation_oracles.py -o out --limit 21 --row words --row words-flow --row caption-flow
+
+A row names its concept and how the source is kept: "truth-vct" is the concept learned from the true result, by the
+preset "vct". Concepts:
+
+- reference: learned from the reference, as the method does
+- truth: learned from the true result, which also has the right layout
+- words: the words of the wanted style or subject, as the whole text
+- caption: the caption of the true result, as the whole text
+- structure: learned from the true result, which is also the source: the structure is exact
+
+Presets: learned, vct, flow, fast (of references and truths). "edit-flow" and "edit-p2p" edit the source's caption to
+that of the true result, so that the model knows both. See docs/methods/vct.md.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cloisonne.bench.settings import Settings, through_vae
+from cloisonne.bench.translation_baselines import reworded
+from cloisonne.eval.judge import Judge
+from cloisonne.eval.translation_items import TranslationItem
+from cloisonne.eval.translations import Row, Translated, evaluate_translations
+from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.model import Model
+from cloisonne.models.text.learned_concept import Concept, table_of
+from cloisonne.pipelines.translation.concept_inputs import learned_from
+from cloisonne.pipelines.translation.learn_concept import fit
+from cloisonne.pipelines.translation.settings import translating_of
+from cloisonne.pipelines.translation.translate import translate
+
+EDITS: dict[str, dict[str, Any]] = {
+    "edit-flow": {"preset": "flow", "flow_start": 1.0},
+    "edit-p2p": {"preset": "p2p", "inversion": "direct"},
+}
+CONCEPTS = ("reference", "truth", "words", "caption", "structure")
+PRESETS = ("learned", "vct", "flow", "fast")
+ROWS = ("words-learned", "words-flow", "caption-learned", "caption-flow", *EDITS)
+
+
+def main() -> None:
+    """Print the tables of the rows of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of measurements and images")
+    parser.add_argument("--model", default="builtin", help="model: builtin or a family's folder")
+    parser.add_argument("--limit", type=int, default=21, help="items of each task")
+    parser.add_argument("--row", action="append", help=f"rows; default: {', '.join(ROWS)}")
+    options = parser.parse_args()
+    settings = Settings(out=options.output, model=options.model, limit=options.limit, save_pictures=True)
+    model = settings.load()
+    rows = {name: row(name, model, options.output / "concepts") for name in options.row or ROWS}
+    judge = Judge.load(BUILTIN / "judge")
+    print(evaluate_translations(rows, judge, through_vae(model), options.output, **settings.keywords(model)))
+
+
+def row(name: str, model: Model, folder: Path) -> Row:
+    """The row of a name. folder: where learned concepts are kept. Raises SystemExit for an unknown name."""
+    if name in EDITS:
+        return lambda item, seed: _translated(reworded(item, seed, model, dict(EDITS[name])))
+    concept, _, preset = name.partition("-")
+    if concept not in CONCEPTS or preset not in PRESETS:
+        raise SystemExit(f"Unknown row {name}; a row is one of {', '.join(EDITS)}, or CONCEPT-PRESET.")
+    if preset == "fast" and concept in ("words", "caption"):
+        raise SystemExit(f"The preset fast encodes an image, so that there is no {name}.")
+    learns = preset != "fast"
+    of = _concepts(model, folder)[concept] if learns else None
+
+    def made(item: TranslationItem, seed: int) -> Translated:
+        source = item.truth if concept == "structure" else item.source
+        image = item.reference if concept == "reference" else item.truth
+        given = None if of is None else of(item)
+        result = translate(
+            Image.fromarray(source), Image.fromarray(image), model, preset=preset, seed=seed, concept=given
+        )
+        return _translated(result)
+
+    return made
+
+
+def _concepts(model: Model, folder: Path) -> dict[str, Callable[[TranslationItem], Concept]]:
+    """How each concept is found."""
+
+    def learned(image: np.ndarray, item: TranslationItem) -> Concept:
+        height, width = item.source.shape[:2]
+        known = learned_from(Image.fromarray(image), (width, height), model)
+        return fit(known, model, translating_of("learned", None, {}), seed=item.index, cache=folder).concept
+
+    def written(text: str) -> Concept:
+        encoder: Any = model.text
+        return Concept(table_of(encoder).weight.detach().float()[encoder.token_ids(text)])
+
+    return {
+        "reference": lambda item: learned(item.reference, replace(item, index=0)),
+        "truth": lambda item: learned(item.truth, item),
+        "structure": lambda item: learned(item.truth, item),
+        "words": lambda item: written(item.after.removeprefix(item.before).strip(" ,")),
+        "caption": lambda item: written(item.after if item.task == "style" else f"{item.after} {item.where}"),
+    }
+
+
+def _translated(result: Any) -> Translated:
+    rgb = np.array(result.image.convert("RGB"), np.uint8)
+    return Translated(image=rgb, rows=result.report["rows"], seconds=result.report["seconds"])
+
+
+if __name__ == "__main__":
+    main()
