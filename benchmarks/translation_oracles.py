@@ -2,8 +2,8 @@
 
     python benchmarks/translation_oracles.py -o out --limit 21 --row words --row words-flow --row caption-flow
 
-A row names its concept and how the source is kept: "truth-vct" is the concept learned from the true result, by the
-preset "vct". Concepts:
+A row names its concept and how the source is kept: "truth-content" is the concept learned from the true result, by
+FlowEdit from the embeddings of the source. Concepts:
 
 - reference: learned from the reference, as the method does
 - truth: learned from the true result, which also has the right layout
@@ -11,8 +11,9 @@ preset "vct". Concepts:
 - caption: the caption of the true result, as the whole text
 - structure: learned from the true result, which is also the source: the structure is exact
 
-Presets: learned, vct, flow, fast (of references and truths). "edit-flow" and "edit-p2p" edit the source's caption to
-that of the true result, so that the model knows both. See docs/methods/vct.md.
+The source is kept by "learned" (stored offsets and features), "flow" (FlowEdit from an empty text) or "content"
+(FlowEdit from the embeddings that are learned of the source). "edit-flow" and "edit-p2p" edit the source's caption to
+that of the true result, so that the model knows both. "read" is the preset: nothing is told. See docs/methods/vct.md.
 """
 
 import argparse
@@ -27,23 +28,28 @@ from PIL import Image
 from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.bench.translation_baselines import reworded
 from cloisonne.eval.judge import Judge
-from cloisonne.eval.translation_items import TranslationItem
+from cloisonne.eval.translation_items import TranslationItem, places
 from cloisonne.eval.translations import Row, Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.model import Model
-from cloisonne.models.text.learned_concept import Concept, table_of
+from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.translation.concept_inputs import learned_from
-from cloisonne.pipelines.translation.learn_concept import fit
+from cloisonne.pipelines.translation.learn_concept import embedded, fit
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
 
 EDITS: dict[str, dict[str, Any]] = {
-    "edit-flow": {"preset": "flow", "flow_start": 1.0},
+    "edit-flow": {"preset": "flow", "flow_start": 1.0, "paste_changed_only": False, "close_up": 0},
     "edit-p2p": {"preset": "p2p", "inversion": "direct"},
 }
 CONCEPTS = ("reference", "truth", "words", "caption", "structure")
-PRESETS = ("learned", "vct", "flow", "fast")
-ROWS = ("words-learned", "words-flow", "caption-learned", "caption-flow", *EDITS)
+PRESETS: dict[str, dict[str, Any]] = {
+    "learned": {"preset": "learned"},
+    "flow": {"preset": "flow", "learned": True, "content_vectors": 0},
+    "content": {"preset": "flow", "learned": True},
+}
+READ = "read"
+ROWS = ("words-learned", "words-flow", "words-content", "caption-flow", READ, *EDITS)
 
 
 def main() -> None:
@@ -66,21 +72,18 @@ def row(name: str, model: Model, folder: Path) -> Row:
     if name in EDITS:
         return lambda item, seed: _translated(reworded(item, seed, model, dict(EDITS[name])))
     concept, _, preset = name.partition("-")
-    if concept not in CONCEPTS or preset not in PRESETS:
-        raise SystemExit(f"Unknown row {name}; a row is one of {', '.join(EDITS)}, or CONCEPT-PRESET.")
-    if preset == "fast" and concept in ("words", "caption"):
-        raise SystemExit(f"The preset fast encodes an image, so that there is no {name}.")
-    learns = preset != "fast"
-    of = _concepts(model, folder)[concept] if learns else None
+    if name != READ and (concept not in CONCEPTS or preset not in PRESETS):
+        raise SystemExit(f"Unknown row {name}; a row is one of {', '.join([READ, *EDITS])}, or CONCEPT-PRESET.")
+    of = None if name == READ else _concepts(model, folder)[concept]
+    settings = {"preset": READ} if name == READ else PRESETS[preset]
 
     def made(item: TranslationItem, seed: int) -> Translated:
         source = item.truth if concept == "structure" else item.source
-        image = item.reference if concept == "reference" else item.truth
+        pictures = Image.fromarray(source), Image.fromarray(item.reference)
         given = None if of is None else of(item)
-        result = translate(
-            Image.fromarray(source), Image.fromarray(image), model, preset=preset, seed=seed, concept=given
-        )
-        return _translated(result)
+        # One seed for each source, so that its embeddings are learned once.
+        own = places(item.index)[0]
+        return _translated(translate(*pictures, model, seed=own, concept=given, cache=folder, **settings))
 
     return made
 
@@ -91,11 +94,11 @@ def _concepts(model: Model, folder: Path) -> dict[str, Callable[[TranslationItem
     def learned(image: np.ndarray, item: TranslationItem) -> Concept:
         height, width = item.source.shape[:2]
         known = learned_from(Image.fromarray(image), (width, height), model)
-        return fit(known, model, translating_of("learned", None, {}), seed=item.index, cache=folder).concept
+        settings = translating_of("flow", None, {})
+        return fit(known, model, settings, seed=item.index, cache=folder).concept
 
     def written(text: str) -> Concept:
-        encoder: Any = model.text
-        return Concept(table_of(encoder).weight.detach().float()[encoder.token_ids(text)])
+        return Concept(embedded(model.text, text))
 
     return {
         "reference": lambda item: learned(item.reference, replace(item, index=0)),

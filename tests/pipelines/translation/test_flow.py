@@ -21,9 +21,13 @@ from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.starts import start_maker
+from cloisonne.pipelines.translation.concept_inputs import candidates
+from cloisonne.pipelines.translation.learn_concept import LEVELS
 from cloisonne.pipelines.translation.translate import translate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.world.draw import draw
+from cloisonne.world.picture import Recipe, sample
 
 STEPS = 5
 LEARNED: dict[str, Any] = {"learned": True, "rounds": 2, "content_rounds": 1, "batch": 1}
@@ -198,3 +202,36 @@ def test_other_transformers_are_refused(tmp_path: Path, write: Any, title: str) 
     model = load(write(tmp_path))
     with pytest.raises(CapabilityError, match=rf"\({title}\) cannot do .*FLUX.2 klein"):
         translate(photo(), photo(1), model, preset="flow", width=64, height=64)
+
+
+READ: dict[str, Any] = {"content_rounds": 1, "batch": 1}
+
+
+@pytest.mark.parametrize(("background", "place"), [("snow", "in the snow"), ("ocean", "under the ocean")])
+def test_the_words_that_explain_the_reference_are_its_concept(family: Model, background: str, place: str) -> None:
+    ground = next(seed for seed in range(200) if sample(seed, Recipe(counts=(1,))).background == background)
+    reference = Image.fromarray(draw(sample(ground, Recipe(counts=(1,)))).rgb)
+    word = " under the ocean |in the snow"
+    made = translate(photo(), reference, family, preset="read", word=word, steps=STEPS, **READ)
+    region = made.scene.translated
+    assert region is not None
+    assert region.concept is not None
+    assert region.concept.word == place
+    found = explain(made.scene.replace(regions=(region.replace(concept={"image": reference, "word": word}),)), family)
+    assert made.report["rows"] == found.rows == 2 * LEVELS + 1 + 3 * STEPS
+    again = generate(made.scene, family)
+    assert again.report["rows"] == 3 * STEPS
+    assert np.array_equal(pixels(again.image), pixels(made.image))
+    given = translate(photo(), photo(3), family, preset="read", word=place, steps=STEPS, **READ)
+    assert given.report["rows"] == 1 + 3 * STEPS
+    assert np.array_equal(pixels(given.image), pixels(made.image))
+
+
+def test_without_alternatives_the_styles_of_the_model_are_read(family: Model, tiny: Model) -> None:
+    assert family.vocabulary is not None
+    styles = family.vocabulary.groups["styles"]
+    assert candidates(family, " | ") == [f"in the style of {name}" for name, *_ in styles]
+    with pytest.raises(SceneError, match='"read" needs words, but the model'):
+        translate(photo(), photo(1), tiny, preset="read", steps=STEPS)
+    with pytest.raises(SceneError, match='read is true, but the preset "fast" takes no words'):
+        translate(photo(), photo(1), tiny, preset="fast", read=True, steps=STEPS)

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from cloisonne.core.run import Run
+from cloisonne.errors import SceneError
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.inpaint import BackgroundEdit, as_tensor, resized
 from cloisonne.pipelines.prepare import Prepared, size_of
 from cloisonne.pipelines.progress import Reporter
-from cloisonne.pipelines.translation.learn_concept import fit
+from cloisonne.pipelines.translation.learn_concept import embedded, fit, words_of
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
 from cloisonne.scene.io.image_ref import ImageRef
@@ -44,13 +46,27 @@ class Given:
         edit = edit_of(self.prepared)
         return resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene))
 
-    def learned(self, run: Run, reporter: Reporter, cache: Path | None) -> Concept:
-        """The concept from its file, or learned now from the reference's centre crop in the canvas's shape."""
+    def learned(self, run: Run, reporter: Reporter, cache: Path | None) -> tuple[Concept, str]:
+        """The concept from its file, or found now from the reference's centre crop in the canvas's shape; its words.
+
+        Raises SceneError where it is to be read, and there are no words to choose from.
+        """
+        word = self.concept.word
         if self.concept.file is not None:
-            return Concept.read(self.concept.file.read())
+            return Concept.read(self.concept.file.read()), word
         assert self.reference is not None, "a concept has an image or a file"
         known = learned_from(self.reference, size_of(self.prepared.scene), self.model)
-        return self._fitted(known, self.translating, self.concept.word, run, reporter, cache)
+        if not self.translating.read:
+            return self._fitted(known, self.translating, word, run, reporter, cache), word
+        found = words_of(known, self.model, candidates(self.model, word), self.translating, seed=self.seed, run=run)
+        return Concept(embedded(self.model.text, found)), found
+
+    @property
+    def seed(self) -> int:
+        """The seed of the resolved scene."""
+        seed = self.prepared.scene.seed
+        assert seed is not None, "a resolved scene has a seed"
+        return seed
 
     def content(self, run: Run, reporter: Reporter, cache: Path | None) -> Concept | None:
         """The background's embeddings; None where the preset learns none.
@@ -68,14 +84,29 @@ class Given:
     def _fitted(
         self, known: Tensor, settings: Translating, word: str, run: Run, reporter: Reporter, cache: Path | None
     ) -> Concept:
-        seed = self.prepared.scene.seed
-        assert seed is not None, "a resolved scene has a seed"
-
         def watch(step: int, total: int, loss: float) -> None:
             reporter("learning", step, total, loss=loss)
 
         with explained(self.model):
-            return fit(known, self.model, settings, word=word, seed=seed, run=run, cache=cache, watch=watch).concept
+            return fit(
+                known, self.model, settings, word=word, seed=self.seed, run=run, cache=cache, watch=watch
+            ).concept
+
+
+def candidates(model: Model, word: str) -> list[str]:
+    """The words that a concept may be: the given alternatives, or the styles that the model knows.
+
+    Raises SceneError where there are none.
+    """
+    if found := [part.strip() for part in word.split("|") if part.strip()]:
+        return found
+    styles = () if model.vocabulary is None else model.vocabulary.groups.get("styles", ())
+    if not styles:
+        raise SceneError(
+            f'The translating preset "read" needs words, but the model "{model.name}" has no list of styles; give '
+            'alternatives as the concept\'s word, such as "an oil painting | a pencil sketch".'
+        )
+    return [f"in the style of {name}" for name, *_ in styles]
 
 
 def content_settings(translating: Translating) -> Translating:
@@ -98,13 +129,14 @@ def edit_of(prepared: Prepared) -> BackgroundEdit:
     return prepared.edit
 
 
-def with_learned(prepared: Prepared, learned: Concept, content: Concept | None) -> Prepared:
-    """The same scene with the learned concept, and the content's embeddings, as its files."""
+def with_learned(prepared: Prepared, learned: Concept, word: str, content: Concept | None) -> Prepared:
+    """The same scene with the learned concept, and the content's embeddings, as its files, and the words it has."""
     scene = prepared.scene
     found = scene.translated
     assert found is not None, "the scene has a concept"
     assert found.concept is not None, "the region has a concept"
-    files = {} if found.concept.file is not None else {"file": ImageRef(data=learned.data())}
+    files: dict[str, Any] = {"word": word}
+    files |= {} if found.concept.file is not None else {"file": ImageRef(data=learned.data())}
     files |= {} if content is None else {"content": ImageRef(data=content.data())}
     own = found.replace(concept=found.concept.replace(**files))
     regions = tuple(own if region is found else region for region in scene.regions)

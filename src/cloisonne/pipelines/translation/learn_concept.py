@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,32 @@ def fit(
             checkpoint.write(state)
         watch(state.rounds, translating.rounds, total)
     return state
+
+
+def most_rows(translating: Translating) -> int:
+    """Batch rows of learning a concept, at most: it may end earlier."""
+    evaluations = (translating.rounds - 1) // translating.patience if translating.patience and translating.rounds else 0
+    return translating.rounds * translating.batch + LEVELS * evaluations
+
+
+def embedded(text: Any, words: str) -> Tensor:
+    """The embeddings [N, D] of the tokens of words."""
+    return table_of(text).weight.detach().float()[text.token_ids(words)]
+
+
+def words_of(
+    known: Tensor, model: Model, candidates: Sequence[str], translating: Translating, *, seed: int = 0, run: Run
+) -> str:
+    """Of candidates, the words under which the loss of latents [C, H, W] is least: ``LEVELS`` rows for each.
+
+    A denoising loss classifies an image (Li et al., arXiv 2303.16203). One candidate is returned as it is. Raises
+    CapabilityError where :func:`check_learns` does.
+    """
+    check_learns(model)
+    if len(candidates) == 1:
+        return candidates[0]
+    losses = [_evaluated(embedded(model.text, words), known, model, translating, seed, run) for words in candidates]
+    return candidates[losses.index(min(losses))]
 
 
 def _evaluated(

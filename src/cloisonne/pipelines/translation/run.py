@@ -37,9 +37,9 @@ from cloisonne.pipelines.translation.concept_conditioning import (
     learned_concept,
     reference_concept,
 )
-from cloisonne.pipelines.translation.concept_inputs import Given, edit_of, with_learned
+from cloisonne.pipelines.translation.concept_inputs import Given, candidates, content_settings, edit_of, with_learned
 from cloisonne.pipelines.translation.flow import timing_of
-from cloisonne.pipelines.translation.learn_concept import check_learns
+from cloisonne.pipelines.translation.learn_concept import LEVELS, check_learns, most_rows
 from cloisonne.pipelines.translation.settings import FEW, asked_of
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
@@ -110,8 +110,8 @@ class Translation:
             known = torch.zeros(model.vae.channels, *prepared.grid)
             conditioning = blank_concept(model, learned=translating.learned)
         elif translating.learned:
-            learned, content = given.learned(run, reporter, cache), given.content(run, reporter, cache)
-            prepared = with_learned(prepared, learned, content)
+            (learned, word), content = given.learned(run, reporter, cache), given.content(run, reporter, cache)
+            prepared = with_learned(prepared, learned, word, content)
             known, conditioning = given.known(), learned_concept(model, learned, content)
         else:
             assert reference is not None, "checked above"
@@ -180,10 +180,15 @@ class Translation:
     def setup_rows(self) -> list[int]:
         """Batch rows of every forward before sampling, at most: learning and fitting may end earlier."""
         settings, count = self.translating, len(self.prepared.steps)
-        rounds = settings.rounds if settings.learned and self.concept.file is None else 0
+        rows, missing = self.prepared.probes, settings.learned and self.concept.file is None
+        if missing and settings.read:
+            words = candidates(self.model, self.concept.word)
+            rows += LEVELS * len(words) if len(words) > 1 else 0
+        elif missing:
+            rows += most_rows(settings)
         if settings.learned and settings.content_vectors and self.concept.content is None:
-            rounds += settings.content_rounds
-        learning = [1] * (self.prepared.probes + rounds * settings.batch)
+            rows += most_rows(content_settings(settings))
+        learning = [1] * rows
         if self.flow is not None:
             return learning
         return learning + [1] * count + [2] * ((ROUNDS + 1) * count if settings.pivot != "none" else 0)

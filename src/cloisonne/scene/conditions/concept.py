@@ -24,7 +24,8 @@ class ConceptImage(Value):
         keep_structure: fraction of the steps, in [0, 1], that use the background's attention; None takes that of the
             scene's ``translating``.
         concept_strength: in [0, 1]; 0 is the background.
-        word: initialises the embeddings to learn.
+        word: initialises the embeddings to learn; where the preset reads, the words of the concept, or alternatives
+            with "|" between them.
     """
 
     image: ConceptImageRef | None = None
