@@ -13,13 +13,15 @@ in bfloat16. The operations are always those of the whole network, counted by sh
 ``gathered`` is cloisonne's attention: queries that attend to the same keys are a group, without a mask. ``bounded`` is
 the same with boosted phrases. ``bool mask`` is one masked softmax over the sequence. ``FlexAttention`` is PyTorch's,
 compiled, with a block mask. ``diffusers`` is its own network and attention in a step of its Euler scheduler. The rows
-of a table alternate; each reports its best round. Memory is that of masks, or of indices in their place.
+of a table alternate; each reports its best round. Masks or indices are what stays in memory for a whole run; the peak
+is what a step allocates at most, masks that it makes included, without the weights.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -202,12 +204,10 @@ def costs_of(setting: Setting, regions: Sequence[int]) -> list[tuple[str, ...]]:
 
 def operations(setting: Setting, count: int, groups: Sequence[QueryGroup]) -> int:
     """Of one forward pass of a network of these blocks."""
-    on_meta = [replace(own, queries=own.queries.to("meta"), keys=own.keys.to("meta")) for own in groups]
+    names = ("queries", "keys", "bias", "columns")
     on_meta = [
-        own
-        if own.bias is None or own.columns is None
-        else replace(own, bias=own.bias.to("meta"), columns=own.columns.to("meta"))
-        for own in on_meta
+        replace(own, **{name: x.to("meta") for name in names if (x := getattr(own, name)) is not None})
+        for own in groups
     ]
     with torch.device("meta"):
         net = denoiser_of(replace(setting, device="meta"))
@@ -272,6 +272,7 @@ def times_of(setting: Setting, regions: Sequence[int], rounds: int, flex: bool) 
             if case.form != "FlexAttention":
                 raise
             failed[case.form, case.regions] = type(error).__name__
+    peaks = {key: peak_of(case.step, setting.device) for case in cases if (key := (case.form, case.regions)) in outputs}
     seconds = dict.fromkeys(outputs, float("inf"))
     for _ in range(rounds):
         for case in (case for case in cases if (case.form, case.regions) in outputs):
@@ -282,13 +283,13 @@ def times_of(setting: Setting, regions: Sequence[int], rounds: int, flex: bool) 
     for case in cases:
         key = (case.form, case.regions)
         if key in failed:
-            cells = (f"not run: {failed[key]}", "", "")
+            cells = (f"not run: {failed[key]}", "", "", "")
         else:
             ratio = f"{seconds[key] / plain:.3f}" + (f" ({plain:.3g} s)" if case.form == "without regions" else "")
             against = outputs.get(("bool mask", case.regions))
             exact = case.form in ("gathered", "FlexAttention") and against is not None
             difference = f"{(outputs[key] - against).abs().max():.1e}" if exact else ""
-            cells = (ratio, f"{case.memory / 1e6:.2f}", difference)
+            cells = (ratio, f"{case.memory / 1e6:.2f}", f"{peaks[key] / 1e6:.0f}", difference)
         rows.append((setting.shape.title, case.form, str(case.regions), *cells))
     return rows
 
@@ -304,6 +305,25 @@ def timed(step: Callable[[], Tensor], device: str) -> float:
     step()
     torch.cuda.synchronize()
     return time.perf_counter() - begin
+
+
+def peak_of(step: Callable[[], Tensor], device: str) -> int:
+    """Bytes that a step has allocated at once, at most."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    roots: Any = profiled.profiler.kineto_results.experimental_event_tree()
+    events, found = list(roots), list[tuple[int, int]]()
+    while events:
+        event = events.pop()
+        events += event.children
+        if event.name == "[memory]":
+            found.append((event.start_time_ns, event.extra_fields.alloc_size))
+    return max(accumulate(size for _, size in sorted(found)))
 
 
 def step_of(
@@ -427,7 +447,8 @@ def operations_table(rows: Sequence[tuple[str, ...]]) -> Table:
 
 def times_table(rows: Sequence[tuple[str, ...]]) -> Table:
     """Measured times."""
-    titles = ("K", "time, of a step without regions", "masks or indices, MB", "largest difference from the bool mask")
+    titles = ("K", "time, of a step without regions", "masks or indices, MB", "peak of a step, MB")
+    titles += ("largest difference from the bool mask",)
     columns = (Column("network", "text"), Column("form", "text"), *(Column(title, "number") for title in titles))
     return Table(name="times", columns=columns, rows=tuple(rows))
 

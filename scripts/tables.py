@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import memory
+import oracles
 from cloisonne.eval import control_tables, edits, exemplars, mixed, tables, translations
 from cloisonne.methods import kinds, region_options
 from costs import planned
@@ -33,6 +34,8 @@ CODE = {
     "conditions/support": kinds.markdown,
     "conditions/options": region_options.markdown,
     "shapes/memory": memory.markdown,
+    "oracles/pipelines": oracles.pipelines,
+    "oracles/networks": oracles.networks,
 }
 LEGEND = re.compile(r"(<!-- legend: (\S+) -->\n).*?(<!-- end -->)", re.S)
 RECORDS = re.compile(r"(<!-- records -->\n).*?(<!-- end -->)", re.S)

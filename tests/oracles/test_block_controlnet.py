@@ -7,6 +7,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from block_controlled import KINDS, without_variance, write_block_controlnet
 from flux import LENGTH, write_flux
 from flux2 import write_flux2
@@ -40,6 +41,7 @@ PIPELINES = {
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "flux": (diffusers.FluxTransformer2DModel, diffusers.FluxControlNetModel),
     "sd3": (diffusers.SD3Transformer2DModel, diffusers.SD3ControlNetModel),
+    "zimage": (diffusers.ZImageTransformer2DModel, diffusers.ZImageControlNetModel),
 }
 SLOW = ("sd3 pooled", "zimage refined")
 """Kinds that differ little from the others."""
@@ -177,43 +179,69 @@ def test_a_mask_confines_the_residuals(tmp_path: Path, family: str) -> None:
     torch.testing.assert_close(found, soft, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("family", ["flux", "sd3"])
+class ByToken:
+    """A scale of a ControlNet's output [1, S, D] by token. image: of each image token; others have the least."""
+
+    def __init__(self, image: Tensor) -> None:
+        self._image = image
+
+    def __rmul__(self, output: Tensor) -> Tensor:
+        others = self._image.min().expand(output.shape[1] - len(self._image))
+        return output * torch.cat([self._image, others])[:, None]
+
+
+@pytest.mark.parametrize("kind", ["flux", "sd3", "zimage", "zimage refined", "zimage shared"])
 @torch.no_grad()
-def test_a_soft_mask_multiplies_the_residuals_of_diffusers_network(folder: Path, family: str) -> None:
+def test_a_soft_mask_multiplies_the_residuals_of_diffusers_network(folder: Path, kind: str) -> None:
     """An explicit forward pass: diffusers' ControlNet, the mask on image tokens, diffusers' transformer."""
-    mask = np.zeros((HEIGHT, WIDTH))
+    family = kind.partition(" ")[0]
+    mask = np.full((HEIGHT, WIDTH), 0.25)
     mask[:, : WIDTH // 2], mask[:32, :32] = 0.5, 1.0
-    model = load(folder / family, adapters={"canny": folder / f"net {family}"})
+    model = load(folder / family, adapters={"canny": folder / f"net {kind}"})
     run = prepare(scene_of(family, wall(None, mask=mask, name="soft"), guidance=1.0, method="caption"), model)
     step, z = run.steps[1], noise()
     text = model.text.encode(pieces(CAPTION))
-    assert text.pooled is not None
     hint = model.vae.encode(as_tensor(np.asarray(photo())))
-    token = torch.from_numpy(mask)[None].unfold(1, 16, 16).unfold(2, 16, 16).mean((-1, -2)).flatten()[None, :, None]
+    token = torch.from_numpy(mask)[None].unfold(1, 16, 16).unfold(2, 16, 16).mean((-1, -2)).flatten().float()
+    scale: Any = ByToken(0.7 * token)
     network, net = (kind.from_pretrained(own) for kind, own in zip(NETWORKS[family], [
-        folder / family / "transformer", folder / f"net {family}"], strict=True))  # fmt: skip
-    given: dict[str, Any] = {"encoder_hidden_states": text.tokens[None], "pooled_projections": text.pooled[None]}
-    if family == "sd3":
+        folder / family / "transformer", folder / f"net {kind}"], strict=True))  # fmt: skip
+    given: dict[str, Any] = {"encoder_hidden_states": text.tokens[None]}
+    if family == "zimage":
+        net = net.from_transformer(net, network)
+        # Further input channels are 0.
+        hint = F.pad(hint, (0, 0, 0, 0, 0, net.config.control_in_dim - hint.shape[1]))[0][:, None]
+        own = ([z[0][:, None]], torch.tensor([1 - step.s]), [text.tokens])
+        levels = net(*own, [hint], conditioning_scale=scale)
+        flow = -network(*own, controlnet_block_samples=levels, return_dict=False)[0][0][None, :, 0]
+    elif family == "sd3":
+        assert text.pooled is not None
         given |= {"hidden_states": z, "timestep": torch.tensor([step.s * 1000])}
+        given |= {"pooled_projections": text.pooled[None]}
         # InstantX's take no pooled text, and latents without the shift.
         zeros, config = torch.zeros_like(given["pooled_projections"]), model.vae.module.config
         hint = hint + config.shift_factor * config.scaling_factor
         levels = net(**given | {"pooled_projections": zeros}, controlnet_cond=hint)[0]
-        levels = [level * 0.7 * token.float() for level in levels]
+        levels = [level * scale for level in levels]
         flow = network(**given, block_controlnet_hidden_states=levels, return_dict=False)[0]
     else:
+        assert text.pooled is not None
         given |= {"hidden_states": packed(z, 2), "timestep": torch.tensor([step.s]), "guidance": torch.ones(1)}
         given |= {
+            "pooled_projections": text.pooled[None],
             "txt_ids": torch.zeros(len(text.tokens), 3),
             "img_ids": image_positions((HEIGHT // 16, WIDTH // 16), 3),
         }
         double, single = net(**given, controlnet_cond=packed(hint, 2), return_dict=False)
-        double, single = ([level * 0.7 * token.float() for level in own] for own in (double, single))
+        double, single = ([level * scale for level in own] for own in (double, single))
         output = network(
             **given, controlnet_block_samples=double, controlnet_single_block_samples=single, return_dict=False
         )[0]
         flow = unpacked(output, (HEIGHT // 16, WIDTH // 16), 2)
-    torch.testing.assert_close(predict(run.plan, z, step), z - step.s * flow, atol=5e-5, rtol=1e-5)
+    found = predict(run.plan, z, step)
+    torch.testing.assert_close(found, z - step.s * flow, atol=5e-5, rtol=1e-5)
+    plain = prepare(scene_of(family, guidance=1.0, method="caption"), model)
+    assert (found - predict(plain.plan, z, step)).abs().max() > 0.01
 
 
 def test_another_model_s_controlnet_is_refused(folder: Path, tmp_path: Path) -> None:

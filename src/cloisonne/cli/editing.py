@@ -44,8 +44,8 @@ class Editing:
         bool | None,
         typer.Option(
             "--reuse-background",
-            help="FLUX and Z-Image: compute only the edited regions of the image after, next to the attention keys and "
-            "values of the rest of the image before. The report has the memory of these.",
+            help="Diffusion transformers: compute only the edited regions of the image after, next to the attention "
+            "keys and values of the rest of the image before. The report has the memory of these.",
         ),
     ] = None
 

@@ -1,8 +1,10 @@
 """Folders that bitsandbytes or torchao has quantised: the numbers of the libraries, weights that stay as stored."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cloisonne.errors import CheckpointError
+from cloisonne.models.checkpoints.tensor_file import TensorFile
 from cloisonne.models.load import load
-from cloisonne.models.quantized.layers import QuantizedLinear
+from cloisonne.models.quantized import torchao_file
+from cloisonne.models.quantized.layers import QuantizedLinear, Stored
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -73,6 +77,30 @@ def of_torchao(name: str, weight: Tensor, *, kind: str = "Int8Tensor") -> Quanti
     return stored, {name: json.dumps({"_type": kind, "_data": {}, "_tensor_data_names": names})}, codes.float() * scale
 
 
+def in_groups(name: str, weight: Tensor, *, kind: str) -> Quantised:
+    """As torchao stores integers in groups: with a zero point of codes, in plain int4 with one of numbers."""
+    start, plain = f"{name.removesuffix('.weight')}._weight_", kind == "Int4Tensor"
+    groups = weight.unflatten(1, (-1, math.gcd(weight.shape[1], BLOCK)))
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    levels, middle = (256, 128) if kind == "Int8Tensor" else (16, 8)
+    scale = (high - low).clamp_min(1e-6) / (levels - 1)
+    codes = ((groups - low) / scale).round().clamp(0, levels - 1) - middle
+    if plain:
+        zero = low + scale * middle
+        numbers = codes * scale + zero
+        packed = codes.flatten(1).to(torch.int8).unflatten(1, (-1, 2))
+        data = (packed[..., 1] << 4) | (packed[..., 0] & 15)
+        scale, zero = scale[..., 0].T, zero[..., 0].T
+    else:
+        zero = (-low / scale - middle).round().clamp(-128, 127)
+        numbers = (codes - zero) * scale
+        data, scale, zero = codes.flatten(1).to(torch.int8), scale[..., 0], zero[..., 0].to(torch.int8)
+    stored = {f"{start}qdata": data, f"{start}scale": scale, f"{start}zero_point": zero}
+    entry = {"_type": kind, "_data": {}, "_tensor_data_names": ["qdata", "scale", "zero_point"]}
+    return stored, {name: json.dumps(entry)}, numbers.flatten(1)
+
+
+OF_GROUPS = {"int8": "Int8Tensor", "intx": "IntxUnpackedToInt8Tensor", "int4": "Int4Tensor"}
 FORMS: dict[str, tuple[str, Callable[[str, Tensor], Quantised]]] = {
     "nf4": ("bitsandbytes", in_4_bits),
     "nf4, scales quantised": ("bitsandbytes", lambda name, weight: in_4_bits(name, weight, nested=True)),
@@ -80,7 +108,7 @@ FORMS: dict[str, tuple[str, Callable[[str, Tensor], Quantised]]] = {
     "int8": ("bitsandbytes", in_int8),
     "torchao int8": ("torchao", of_torchao),
     "torchao float8": ("torchao", lambda name, weight: of_torchao(name, weight, kind="Float8Tensor")),
-}
+} | {f"torchao {form} in groups": ("torchao", partial(in_groups, kind=kind)) for form, kind in OF_GROUPS.items()}
 
 
 def quantise(folder: Path, member: str, form: str) -> None:
@@ -109,7 +137,7 @@ def quantise(folder: Path, member: str, form: str) -> None:
 
 
 WRITERS = {"FLUX.1": (write_flux, "text_encoder_2"), "FLUX.2 klein": (write_flux2, "text_encoder")}
-OF_KLEIN = ("nf4, scales quantised", "torchao int8")
+OF_KLEIN = ("nf4, scales quantised", "torchao int8", "torchao int4 in groups")
 CELLS = [("FLUX.2 klein" if form in OF_KLEIN else "FLUX.1", form) for form in FORMS]
 
 
@@ -141,7 +169,10 @@ def test_it_is_the_model_of_its_numbers(tmp_path: Path, family: str, form: str) 
     torch.testing.assert_close(generate(SCENE, found).latents, generate(SCENE, same).latents, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("form", "bits"), [("nf4", 4 + 32 / BLOCK), ("int8", 8), ("torchao int8", 8)])
+OF_NUMBERS = {"nf4": 4 + 32 / BLOCK, "int8": 8, "torchao int8": 8, "torchao int4 in groups": 4 + 64 / BLOCK}
+
+
+@pytest.mark.parametrize(("form", "bits"), OF_NUMBERS.items())
 def test_weights_stay_as_they_are_stored(tmp_path: Path, form: str, bits: float) -> None:
     folder, _ = quantised(tmp_path, "FLUX.2 klein", form)
     for layer in layers_of(load(folder, dtype="bfloat16").net.modules[0]).values():
@@ -181,19 +212,43 @@ def test_what_is_not_supported_is_refused(tmp_path: Path, member: str, change: A
         load(folder)
 
 
-@pytest.mark.parametrize(
-    "parts", [{"scale": torch.ones(2, 4)}, {"zero_point": torch.ones(32, 1)}, {"more": torch.ones(1)}]
-)
-def test_other_scales_of_torchao_are_refused(tmp_path: Path, parts: dict[str, Tensor]) -> None:
-    folder, _ = quantised(tmp_path, "FLUX.2 klein", "torchao int8")
+@pytest.mark.parametrize("form", ["nf4", "torchao int4 in groups"])
+def test_parts_of_a_weight_may_be_in_several_files(tmp_path: Path, form: str) -> None:
+    """The scales in the second of two shards, whose headers are the same."""
+    folder, numbers = quantised(tmp_path, "FLUX.2 klein", form)
     (file,) = (folder / "transformer").glob("*.safetensors")
-    from cloisonne.models.checkpoints.tensor_file import TensorFile
+    opened, shards = TensorFile.open(file), ("a.safetensors", "b.safetensors")
+    index = {name: shards["scale" in name or "absmax" in name] for name in opened.tensors}
+    assert {*index.values()} == {*shards}
+    file.unlink()
+    for shard in shards:
+        own = {name: tensor.clone() for name, tensor in opened.tensors.items() if index[name] == shard}
+        save_file(own, file.with_name(shard), metadata=opened.header)
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    found, same = (load(own).net.modules[0] for own in (folder, numbers))
+    for name, layer in layers_of(found).items():
+        torch.testing.assert_close(layer.weight, same.get_submodule(name).weight, atol=1e-7, rtol=1e-6, msg=name)
 
-    opened, start = TensorFile.open(file), "transformer_blocks.0.attn.to_q._weight_"
-    changed = opened.tensors | {f"{start}{part}": tensor for part, tensor in parts.items()}
-    save_file(changed, file, metadata=opened.header)
-    with pytest.raises(CheckpointError, match="supported are weights in int8 or float8 with one scale a layer or row"):
-        load(folder)
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ({"scale": torch.ones(2, 4)}, "Int8Tensor"),
+        ({"zero_point": torch.ones(32, 2)}, "Int8Tensor"),
+        ({"act_pre_scale": torch.ones(1)}, "Int8Tensor"),
+        ({"zero_point": torch.zeros(32, 1)}, "Float8Tensor"),
+        ({"scale_and_zero": torch.ones(1, 32, 2)}, "Int4TilePackedTo4dTensor"),
+        ({}, "MXTensor"),
+    ],
+    ids=lambda own: own if isinstance(own, str) else "and ".join(own),
+)
+def test_other_forms_of_torchao_are_refused(parts: dict[str, Tensor], kind: str) -> None:
+    stored, header, _ = of_torchao("a.weight", torch.randn(32, 32))
+    stored |= {f"a._weight_{part}": tensor for part, tensor in parts.items()}
+    entries = {"tensor_names": json.dumps(["a.weight"])}
+    assert "a.weight" in torchao_file.with_parts(of_torchao("a.weight", torch.randn(32, 32))[0], entries | header, "x")
+    with pytest.raises(CheckpointError, match=rf'"a.weight" as {kind} .* not supported; quantise it again to'):
+        torchao_file.with_parts(stored, entries | {"a.weight": json.dumps({"_type": kind})}, "file")
 
 
 WIDE = {"attention_head_dim": 32, "num_attention_heads": 2, "axes_dims_rope": (8, 8, 8, 8)}
@@ -234,14 +289,28 @@ def test_the_numbers_are_those_of_bitsandbytes(tmp_path: Path, form: str) -> Non
     assert 10 < len(layers_of(network)) <= len(expected)
 
 
-@pytest.mark.parametrize("kind", ["Int8WeightOnlyConfig", "Float8WeightOnlyConfig"])
+OF_TORCHAO: dict[str, Callable[[Any], Any]] = {
+    "int8": lambda own: own.Int8WeightOnlyConfig(),
+    "float8": lambda own: own.Float8WeightOnlyConfig(),
+    "int8 in groups": lambda own: own.Int8WeightOnlyConfig(granularity=own.PerGroup(16)),
+    "int4, asymmetric": lambda own: own.IntxWeightOnlyConfig(
+        torch.int4, granularity=own.PerGroup(16), mapping_type=own.MappingType.ASYMMETRIC
+    ),
+    "int4, rounded inputs": lambda own: own.Int8DynamicActivationIntxWeightConfig(
+        torch.int4, weight_granularity=own.PerGroup(16)
+    ),
+}
+"""What diffusers quantises to with torchao on a CPU."""
+
+
+@pytest.mark.parametrize("kind", OF_TORCHAO)
 def test_the_numbers_are_those_of_torchao(tmp_path: Path, kind: str) -> None:
     """Of a transformer that diffusers has quantised and saved, and read again through its hooks."""
     quantization = pytest.importorskip("torchao.quantization")
     import diffusers
 
     folder = write_flux2(tmp_path / "made", transformer=WIDE)
-    config = diffusers.TorchAoConfig(getattr(quantization, kind)())
+    config = diffusers.TorchAoConfig(OF_TORCHAO[kind](quantization))
     network = diffusers.Flux2Transformer2DModel.from_pretrained(
         folder / "transformer", quantization_config=config, torch_dtype=torch.bfloat16
     )
@@ -252,3 +321,26 @@ def test_the_numbers_are_those_of_torchao(tmp_path: Path, kind: str) -> None:
     assert len(layers) > 20
     for name, layer in layers.items():
         assert torch.equal(layer.weight, theirs.get_submodule(name).weight.dequantize()), name
+
+
+def test_plain_int4_is_as_torchao_stores_it() -> None:
+    """Its kernels need a GPU; its class, its writer and its quantiser for training, which gives the numbers, do not."""
+    pytest.importorskip("torchao")
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+    from torchao.quantization import Int4Tensor
+    from torchao.quantization.qat.fake_quantizer import Int4WeightFakeQuantizeConfig, Int4WeightFakeQuantizer
+
+    weight = torch.randn(24, 64)
+    ours, header, numbers = in_groups("a.weight", weight, kind="Int4Tensor")
+    parts = {name.removeprefix("a._weight_"): tensor for name, tensor in ours.items()}
+    made = Int4Tensor(**parts, block_size=[1, BLOCK], shape=weight.shape)
+    stored, entries = flatten_tensor_state_dict({"a.weight": made})
+    assert {name: (own.shape, own.dtype) for name, own in ours.items()} == {
+        name: (own.shape, own.dtype) for name, own in stored.items()
+    }
+    assert json.loads(entries["a.weight"])["_type"] == json.loads(header["a.weight"])["_type"]
+    quantiser = Int4WeightFakeQuantizer(Int4WeightFakeQuantizeConfig(BLOCK, torch.bfloat16))
+    torch.testing.assert_close(numbers, quantiser(weight), atol=1e-6, rtol=1e-6)
+    found = torchao_file.with_parts(stored, entries, "file")["a.weight"]
+    assert isinstance(found, Stored)
+    torch.testing.assert_close(found.numbers(torch.float32), numbers, atol=1e-6, rtol=1e-6)

@@ -15,6 +15,7 @@ from torch import Tensor
 from cloisonne.core.plan import Call, Net, Plan
 from cloisonne.core.predict import predict
 from cloisonne.core.run import EXACT, FAST, DeepFeatures, ReuseSchedule, Run
+from cloisonne.models.checkpoints.copies import sharing_tensors
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
@@ -41,6 +42,23 @@ def test_zero_is_exact_and_infinity_reuses_all_that_may_be(model: Model, change:
     assert run.forwards == 5
     assert torch.equal(found, exact) == (run.reused == 0)
     assert run.reused == {0.0: 0, math.inf: 4}.get(change, run.reused)
+
+
+@torch.no_grad()
+def test_a_copy_of_a_network_runs_its_own_blocks(model: Model) -> None:
+    """Whose blocks are wrapped again: of a copy with another parameter in its last block, the image is another one."""
+    net: Any = model.net
+    copy = type(net)(sharing_tensors(net.module), net.spec)
+    prepared = prepare(SCENE, model)
+    plan, step, z = prepared.plan, prepared.steps[1], noise(prepared, model)
+    copied = replace(plan, views=tuple(replace(view, net=copy) for view in plan.views))
+    before = predict(plan, z, step)
+    assert torch.equal(predict(copied, z, step), before)
+    block = copy.module.get_submodule(copy.block_names()[-1])
+    layer = next(own for own in block.modules() if isinstance(own, torch.nn.Linear))
+    layer.weight = torch.nn.Parameter(layer.weight + 1, requires_grad=False)
+    assert torch.equal(predict(plan, z, step), before)
+    assert not torch.equal(predict(copied, z, step), before)
 
 
 class Recorder:

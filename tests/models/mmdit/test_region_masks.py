@@ -1,16 +1,23 @@
-"""Regions in joint attention equal diffusers' networks with an explicit mask, on every family of transformers."""
+"""Regions in joint attention equal diffusers' networks with an explicit mask, on every family of transformers.
 
+So does a background that is reused, with the inputs of their attention layers exchanged.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from joint_bias import Token, explicit_bias, shares_of
 from joint_networks import NETWORKS, PIXELS, SIDE, Given, Network, loaded
-from torch import Tensor
+from torch import Tensor, nn
 
-from cloisonne.core.plan import Conditioning
+from cloisonne.core.attention.edits import ReuseBackground
+from cloisonne.core.plan import Conditioning, Plan
 from cloisonne.core.predict import predict
 from cloisonne.methods.bounded import BOOST
 from cloisonne.models.model import Model
@@ -48,9 +55,11 @@ def encoded(text: str, model: Model) -> EncodedText:
     return model.text.encode(pieces(text))
 
 
-def isolated_tokens(regions: list[Region], model: Model) -> tuple[list[Tensor], list[list[Token]]]:
+def isolated_tokens(
+    regions: list[Region], model: Model, words: str = "on the beach"
+) -> tuple[list[Tensor], list[list[Token]]]:
     """The texts of the method isolated, and who they are: the caption with padding, and the phrases without."""
-    caption = encoded("on the beach", model).tokens
+    caption = encoded(words, model).tokens
     phrases = [encoded(region.phrase, model).without_padding for region in regions]
     kinds = [[Token("phrase", k)] * len(text) for k, text in enumerate(phrases)]
     return [caption, *phrases], [[Token("caption")] * len(caption), *kinds]
@@ -113,3 +122,73 @@ def test_a_method_is_an_explicit_mask(
     biases = [regional if block % every == 0 else between for block in range(network.blocks)]
     expected = network.x0(folder, Given(z, step.s, texts, conditioning.pooled, biases))
     torch.testing.assert_close(predict(run.plan, z, step), expected, atol=1e-5, rtol=1e-5)
+
+
+def exchanging(stored: dict[str, Tensor], inside: Tensor | None, *, text_first: bool) -> Callable[[Any], None]:
+    """What stores the inputs of a network's attention layers, or puts the stored ones outside of ``inside`` [Q]."""
+
+    def changed(network: Any) -> None:
+        for name, layer in network.named_modules():
+            # Z-Image's refiners compute all image tokens.
+            if name.endswith((".attn", ".attn2", ".attention")) and "refiner" not in name:
+                layer.register_forward_pre_hook(hook(name), with_kwargs=True)
+
+    def hook(name: str) -> Callable[..., Any]:
+        def exchange(layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+            tokens = args[0] if args else given["hidden_states"]
+            if inside is None:
+                stored[name] = tokens
+                return args, given
+            image = slice(-PIXELS, None) if text_first else slice(PIXELS)
+            taken = tokens.clone()
+            taken[:, image][:, ~inside] = stored[name][:, image][:, ~inside]
+            return ((taken, *args[1:]), given) if args else (args, given | {"hidden_states": taken})
+
+        return exchange
+
+    return changed
+
+
+@pytest.mark.parametrize(("at", "every"), [(0, 1), (3, 2)], ids=["isolated", "every second"])
+@torch.no_grad()
+def test_a_reused_background_has_the_keys_and_values_of_the_source(
+    network: Network, folder: Path, model: Model, at: int, every: int
+) -> None:
+    """diffusers' whole computation, in which attention gets the source's image tokens outside of the mask."""
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[2:7, 3:] = True
+    side = SIDE // model.spec.vae_factor
+    mask = F.interpolate(inside[None, None].float(), (side, side))[0, 0]
+    plan = Plan(edits=(ReuseBackground(source="before", target="after", mask=mask),))
+    captions = {"before": ("on the beach", [CAT, CAR]), "after": ("a red hat", [CAT.replace(phrase="a dog"), CAR])}
+    conditionings: dict[str, Conditioning] = {}
+    for stream, (caption, regions) in captions.items():
+        run = prepare(SCENE.replace(caption=caption, regions=regions, method="isolated", blocks=every), model)
+        (view,) = run.plan.views
+        branch = view.branches["cond"]
+        assert isinstance(branch, Conditioning)
+        conditionings[stream] = branch
+        plan += Plan(views=(replace(view, stream=stream),))
+    step, z = run.steps[at], torch.randn(2, model.spec.latent_channels, side, side)
+    found = dict(zip(plan.streams, predict(plan, z, step), strict=True))
+    latents = dict(zip(plan.streams, z[:, None], strict=True))
+    stored: dict[str, Tensor] = {}
+    expected: dict[str, Tensor] = {}
+    for stream, (caption, own) in captions.items():
+        order = [text.region for text in conditionings[stream].tokens if text.region is not None]
+        regions = sorted(own, key=lambda region: order.index(region.name))
+        texts, kinds = isolated_tokens(regions, model, caption)
+        shares = shares_of(regions, 8)
+        regional = explicit_bias(sequence(kinds, network), shares, isolated=at == 0)
+        between = explicit_bias(sequence(kinds, network), [torch.zeros(PIXELS)] * 2, isolated=False)
+        biases = [regional if block % every == 0 else between for block in range(network.blocks)]
+        some = inside.flatten() if stream == "after" else None
+        changed = exchanging(stored, some, text_first=network.text_first)
+        given = Given(latents[stream], step.s, texts, conditionings[stream].pooled, biases, changed)
+        expected[stream] = network.x0(folder, given)[0]
+    torch.testing.assert_close(found["before"], expected["before"], atol=1e-5, rtol=1e-5)
+    outside = latents["after"][0] - latents["before"][0] + expected["before"]
+    wanted = torch.where(mask > 0, expected["after"], outside)
+    torch.testing.assert_close(found["after"], wanted, atol=1e-5, rtol=1e-5)
+    plain = predict(replace(plan, edits=()), z, step)[plan.streams.index("after")]
+    assert float((plain - found["after"])[:, mask > 0].abs().max()) > 1e-4

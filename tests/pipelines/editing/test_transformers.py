@@ -9,7 +9,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from flux import LENGTH
+from flux import LENGTH, write_flux
 from mmdit_families import WRITERS
 from PIL import Image
 from torch import Tensor
@@ -222,47 +222,50 @@ def test_self_attention_of_the_source_is_shared(model: Model) -> None:
     assert shared.report["identical_outside"] is True
 
 
-PARTS = ("flux", "flux2", "zimage")
-"""Families that compute a part of an image."""
 EVERYWHERE = HAT.replace(box=(0.0, 0.0, 1.0, 1.0))
 
 
-@pytest.fixture(scope="module", params=families(*PARTS))
-def parted(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Model:
-    return load(folders[request.param])
-
-
 @pytest.mark.parametrize("preset", ["flow", "follow"])
-def test_a_background_is_reused_outside_of_the_regions(parted: Model, preset: str) -> None:
+def test_a_background_is_reused_outside_of_the_regions(model: Model, preset: str) -> None:
     """The rest stays; a mask of everything is the full computation to the bit, without memory."""
+    check_reuse(model, preset)
+
+
+@pytest.mark.parametrize("pipeline", ["FluxFillPipeline", "FluxKontextPipeline"])
+def test_fill_and_kontext_reuse_a_background(tmp_path: Path, pipeline: str) -> None:
+    check_reuse(load(write_flux(tmp_path / "made", pipeline=pipeline, embedded=True)), "follow")
+
+
+def check_reuse(model: Model, preset: str) -> None:
     options: dict[str, Any] = {"preset": preset, "close_up": 0.0}
-    full, reused = (edit(scene(TREE, HAT), parted, **options, reuse_background=own) for own in (False, True))
+    full, reused = (edit(scene(TREE, HAT), model, **options, reuse_background=own) for own in (False, True))
     assert reused.report["identical_outside"] is True
     assert not torch.equal(full.latents, reused.latents)
     assert reused.report["background_memory"] > 0
     assert "background_memory" not in full.report
-    full, reused = (edit(scene(EVERYWHERE), parted, **options, reuse_background=own) for own in (False, True))
+    full, reused = (edit(scene(EVERYWHERE), model, **options, reuse_background=own) for own in (False, True))
     assert torch.equal(full.latents, reused.latents)
     assert reused.report["background_memory"] == 0
 
 
-def test_reused_keys_and_values_are_those_of_the_source(folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("family", "layers"), [("flux", 4), ("sd3", 2 * (3 + 2))])
+def test_reused_keys_and_values_are_those_of_the_source(folders: dict[str, Path], family: str, layers: int) -> None:
     """Equal captions at equal guidance leave the latents: the target's tokens are the source's, whichever are computed.
 
-    The memory is that of keys and values of the tokens outside, in each of 4 blocks of 32 numbers.
+    The memory is that of keys and values of the tokens outside, in each layer of 32 numbers: of Stable Diffusion 3 in
+    the second layer of its two dual blocks, too, and of both branches of guidance.
     """
-    model = load(folders["flux"])
+    model = load(folders[family])
     known = model.vae.encode(as_tensor(np.asarray(photo())))
     left = SAME.replace(box=(0.0, 0.0, 0.5, 1.0))
     result = flow(scene(left, background=photo(), guidance=4.0), model, reuse_background=True, source_guidance=4.0)
     torch.testing.assert_close(result.latents, known, atol=1e-5, rtol=0)
-    assert result.report["background_memory"] == 2 * 4 * 32 * (3 * 4) * 4
+    assert result.report["background_memory"] == 2 * layers * 32 * (3 * 4) * 4
 
 
-def test_a_network_of_whole_images_is_refused(folders: dict[str, Path], tiny: Model) -> None:
-    for model in (load(folders["sd3"]), tiny):
-        with pytest.raises(CapabilityError, match="cannot reuse a background"):
-            flow(scene(HAT), model, reuse_background=True)
+def test_a_network_of_whole_images_is_refused(tiny: Model) -> None:
+    with pytest.raises(CapabilityError, match=r"cannot reuse a background; .* load a diffusion transformer"):
+        flow(scene(HAT), tiny, reuse_background=True)
 
 
 def test_an_inversion_is_exact(model: Model) -> None:

@@ -27,7 +27,8 @@ from cloisonne.pipelines.translation.translate import translate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.world.draw import draw
-from cloisonne.world.picture import Recipe, sample
+from cloisonne.world.picture import Recipe
+from cloisonne.world.picture import sample as picture_of
 
 STEPS = 5
 LEARNED: dict[str, Any] = {"learned": True, "rounds": 2, "content_rounds": 1, "batch": 1}
@@ -209,8 +210,8 @@ READ: dict[str, Any] = {"content_rounds": 1, "batch": 1}
 
 @pytest.mark.parametrize(("background", "place"), [("snow", "in the snow"), ("ocean", "under the ocean")])
 def test_the_words_that_explain_the_reference_are_its_concept(family: Model, background: str, place: str) -> None:
-    ground = next(seed for seed in range(200) if sample(seed, Recipe(counts=(1,))).background == background)
-    reference = Image.fromarray(draw(sample(ground, Recipe(counts=(1,)))).rgb)
+    ground = next(seed for seed in range(200) if picture_of(seed, Recipe(counts=(1,))).background == background)
+    reference = Image.fromarray(draw(picture_of(ground, Recipe(counts=(1,)))).rgb)
     word = " under the ocean |in the snow"
     made = translate(photo(), reference, family, preset="read", word=word, steps=STEPS, **READ)
     region = made.scene.translated

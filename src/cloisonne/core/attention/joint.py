@@ -103,7 +103,8 @@ class QueryGroup:
     """Queries that attend to the same keys: indices [n] and [m] into the sequence.
 
     ``bias @ columns.T``, of bias [n, R] and columns [m, R], is added to the logits: for each segment with weights their
-    logarithms and 1 at its keys; for all counts together 1 and their logarithms. Both are None where that is 0.
+    logarithms and 1 at its keys; for all counts together 1 and their logarithms. bias is None where it is 1 for all
+    queries, of counts alone; both are None where nothing is added.
     """
 
     queries: Int[Tensor, " n"]
@@ -169,8 +170,8 @@ def _together(covered: Bool[Tensor, "regions Q"], pattern: Bool[Tensor, " region
 
 def _factors(
     segments: Sequence[Segment], inside: Bool[Tensor, " Q"], keys: Int[Tensor, " m"]
-) -> tuple[Float[Tensor, "n R"], Float[Tensor, "m R"]] | tuple[()]:
-    """The bias of some image tokens and the columns of their keys; () where all weights and counts are 1."""
+) -> tuple[Float[Tensor, "n R"] | None, Float[Tensor, "m R"] | None]:
+    """The bias of some image tokens and the columns of their keys, as in a QueryGroup."""
     factors: list[tuple[Tensor, Tensor]] = []
     counted = torch.zeros(len(keys))
     for own in segments:
@@ -179,10 +180,10 @@ def _factors(
             factors.append((weight.log(), ((keys >= own.start) & (keys < own.stop)).float()))
         for start, stop, times in own.counts:
             counted[(keys >= own.start + start) & (keys < own.start + stop)] = math.log(times)
+    if not factors:
+        return None, counted[:, None] if bool(counted.any()) else None
     if bool(counted.any()):
         factors.append((torch.ones(int(inside.sum())), counted))
-    if not factors:
-        return ()
     return torch.stack([bias for bias, _ in factors], 1), torch.stack([column for _, column in factors], 1)
 
 
@@ -284,11 +285,17 @@ def joint_attention(
 def _attention(
     q: Float[Tensor, "B heads n d"], k: Float[Tensor, "B heads m d"], v: Float[Tensor, "B heads m d"], group: QueryGroup
 ) -> Float[Tensor, "B heads n d"]:
-    """Attention of one group. Its bias, of rank R, is R further numbers of each query and key: no mask is needed."""
-    if group.bias is None or group.columns is None:
+    """Attention of one group. Its bias, of rank R, is R further numbers of each query and key: no mask [n, m] is made.
+
+    A bias of the keys alone is a mask [1, m] on a CPU, whose kernel takes it; on a GPU a mask excludes the fastest one.
+    """
+    if group.columns is None:
         return F.scaled_dot_product_attention(q, k, v)
-    width, more = q.shape[-1], -group.bias.shape[1] % ALIGNED
-    factors = (group.bias * math.sqrt(width), group.columns)
+    if group.bias is None and q.device.type == "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=group.columns.T[None, None].to(q))
+    width, more = q.shape[-1], -group.columns.shape[1] % ALIGNED
+    bias = torch.ones(q.shape[2], 1, device=q.device) if group.bias is None else group.bias
+    factors = (bias * math.sqrt(width), group.columns)
     wide_q, wide_k = (
         torch.cat([x, F.pad(factor, (0, more)).to(x).expand(*x.shape[:2], -1, -1)], -1)
         for x, factor in zip((q, k), factors, strict=True)

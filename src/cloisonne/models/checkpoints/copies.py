@@ -15,7 +15,8 @@ Module = TypeVar("Module", bound=nn.Module)
 def sharing_tensors(module: Module) -> Module:
     """A copy with modules and a configuration of its own, and the same parameters and buffers.
 
-    To change a weight of the copy, give its layer another parameter; writing into a parameter changes both.
+    To change a weight of the copy, give its layer another parameter; writing into a parameter changes both. What wraps
+    the ``forward`` of a module is left out: it calls the module's own layers.
     """
     return _shared(module, {})
 
@@ -25,7 +26,7 @@ def _shared(module: Module, made: dict[int, Any]) -> Module:
     if id(module) in made:
         return made[id(module)]
     copied = made[id(module)] = object.__new__(type(module))
-    own = {name: _own(value) for name, value in vars(module).items()}
+    own = {name: _own(value) for name, value in vars(module).items() if name != "forward"}
     own["_modules"] = {name: None if child is None else _shared(child, made) for name, child in module._modules.items()}
     if (config := own.get("config")) is not None:
         own["config"] = made.setdefault(id(config), copy.deepcopy(config))

@@ -1,11 +1,13 @@
 """Stable Diffusion 3 and 3.5: diffusers' SD3Transformer2DModel as an x0 estimator."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloisonne.core.attention.joint import BlockGroups, joint_attention
 from cloisonne.core.parameterization import Parameterization
@@ -40,6 +42,7 @@ def sd3_spec(config: Mapping[str, Any], *, latent: str, vae_factor: int, predict
         net_factor=config["patch_size"],
         native_latent=config["sample_size"],
         prediction=prediction,
+        computes_parts=True,
         patch=config["patch_size"],
         joint=True,
     )
@@ -63,6 +66,7 @@ class Sd3Denoiser(JointDenoiser):
         loras: Mapping[str, Lora] | None = None,
     ) -> None:
         super().__init__(module, spec, attend, loras)
+        _install(module)
         processors: Any = {
             f"{name}.{layer}.processor": _Processor(block, attend)
             for block, name in enumerate(self.block_names())
@@ -78,15 +82,16 @@ class Sd3Denoiser(JointDenoiser):
     def flow(self, given: RowInput) -> Tensor:
         """The network's own output is the flow, at time 1000 s."""
         network: Any = self.module
-        return network(
-            hidden_states=given.z,
-            encoder_hidden_states=given.tokens,
-            pooled_projections=given.pooled,
-            timestep=torch.tensor([given.level * TIMES], device=given.z.device),
-            block_controlnet_hidden_states=self._residuals(given),
-            joint_attention_kwargs={"blocks": given.blocks},
-            return_dict=False,
-        )[0]
+        with _computing(given):
+            return network(
+                hidden_states=given.z,
+                encoder_hidden_states=given.tokens,
+                pooled_projections=given.pooled,
+                timestep=torch.tensor([given.level * TIMES], device=given.z.device),
+                block_controlnet_hidden_states=self._residuals(given),
+                joint_attention_kwargs={"blocks": given.blocks},
+                return_dict=False,
+            )[0]
 
     def _residuals(self, given: RowInput) -> list[Tensor] | None:
         """[1, Q, D] behind each block; None without any."""
@@ -117,6 +122,38 @@ class Sd3Denoiser(JointDenoiser):
                 f"{most * self.spec.factor}; make it smaller."
             )
         return grid
+
+
+# The network makes image tokens of its latents, and latents of its tokens, itself: where only some are computed, hooks
+# on the first and the last layer leave out the others and put 0 in their place.
+
+_GIVEN: ContextVar[RowInput | None] = ContextVar("computed_image_tokens", default=None)
+
+
+@contextmanager
+def _computing(given: RowInput) -> Iterator[None]:
+    """In this context, the network computes the image tokens of a row alone that are to be computed."""
+    before = _GIVEN.set(given)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(before)
+
+
+def _install(module: SD3Transformer2DModel) -> None:
+    """Put the hooks on a network. Idempotent."""
+    hooks: Any = {module.pos_embed: _leave_out, module.proj_out: _put_back}
+    for layer, hook in hooks.items():
+        if hook not in layer._forward_hooks.values():
+            layer.register_forward_hook(hook)
+
+
+def _leave_out(layer: nn.Module, inputs: tuple[Any, ...], tokens: Tensor) -> Tensor:
+    return tokens if (given := _GIVEN.get()) is None else given.some(tokens)
+
+
+def _put_back(layer: nn.Module, inputs: tuple[Any, ...], tokens: Tensor) -> Tensor:
+    return tokens if (given := _GIVEN.get()) is None else given.whole(tokens)
 
 
 class _Processor:

@@ -36,14 +36,18 @@ class Sharing:
             return groups
         start, stop = sequence.layout.image
         if computed is not None:
+            whole, alone = (sequence.layout.length, (start, stop)), (stop - start, (0, stop - start))
 
-            def own(given: tuple[QueryGroup, ...]) -> tuple[QueryGroup, ...]:
+            def own(given: tuple[QueryGroup, ...], length: int, image: tuple[int, int]) -> tuple[QueryGroup, ...]:
                 key = (reduced, id(given), id(computed))
-                return call.run.state(
-                    key, lambda: reduced(given, sequence.layout.length, sequence.layout.image, computed)
-                )
+                return call.run.state(key, lambda: reduced(given, length, image, computed))
 
-            groups = replace(groups, regional=own(groups.regional), between=own(groups.between))
+            groups = replace(
+                groups,
+                regional=own(groups.regional, *whole),
+                between=own(groups.between, *whole),
+                image=own(groups.image, *alone),
+            )
             stop = start + len(computed)
         return replace(
             groups,

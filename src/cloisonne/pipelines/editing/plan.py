@@ -110,10 +110,9 @@ def check_attention(model: Model, canvas: tuple[int, int], preset: str, editing:
             'preset "flow" or "follow".'
         )
     if editing.reuse_background and not model.spec.computes_parts:
-        others = ", ".join(FAMILIES[name].title for name in ("flux", "flux2", "zimage"))
         raise CapabilityError(
             f'The model "{model.name}" ({title}) computes an image as a whole, so that it cannot reuse a background; '
-            f"leave reuse_background out, or load one of {others}."
+            "leave reuse_background out, or load a diffusion transformer, such as FLUX.2 klein."
         )
 
 

@@ -53,10 +53,13 @@ def read_quantised(kind: Any, member: Path, config: Mapping[str, Any], variant: 
     """
     stem = "model" if "encoder" in member.name else "diffusion_pytorch_model"
     read = READERS[config[KEY]["quant_method"]]
-    tensors: dict[str, Tensor | Stored] = {}
+    parts, header = dict[str, Tensor](), dict[str, str]()
     for file in weight_files(member, stem, variant):
+        # What belongs to a weight may be in several files.
         opened = TensorFile.open(file)
-        tensors |= read(opened.tensors, opened.header, file)
+        parts |= opened.tensors
+        header |= opened.header
+    tensors = read(parts, header, member)
     if not any(isinstance(own, Stored) for own in tensors.values()):
         raise CheckpointError(
             f'"{member}" says in config.json that it is quantised, and no weight in it is; remove {KEY} there.'
