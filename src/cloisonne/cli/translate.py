@@ -20,8 +20,8 @@ class Translating:
     preset: Annotated[
         str,
         typer.Option(
-            help="Method: fast (an image encoder gives the concept), flow (the same without inversion), learned (fit "
-            "the concept to the reference), vct (the paper) or vct-code (its released code)."
+            help="Method: fast (an image encoder gives the concept), flow (the same without inversion), read (find the "
+            "words of its style), learned (fit the concept to the reference), vct (the paper) or vct-code (its code)."
         ),
     ] = "fast"
     keep_structure: Annotated[
@@ -47,7 +47,13 @@ class Translating:
     concept: Annotated[Path | None, typer.Option(help="Learned concept file to use instead of learning one.")] = None
     save_concept: Annotated[Path | None, typer.Option(help="File to write the learned concept to.")] = None
     cache: Cache = None
-    word: Annotated[str, typer.Option(help="Word whose embedding initialises the learned concept.")] = ""
+    word: Annotated[
+        str,
+        typer.Option(
+            help="Word whose embedding initialises the learned concept; with the preset read its words, or "
+            'alternatives with "|" between them. Default there: the styles that the model knows.'
+        ),
+    ] = ""
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Training steps of a learned concept. Default: the preset's.")
     ] = None
