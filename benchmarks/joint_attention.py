@@ -32,7 +32,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cloisonne.core.attention.joint import BlockGroups, JointLayout, JointOptions, QueryGroup, Segment, query_groups
+from cloisonne.core.attention.joint import JointLayout, QueryGroup, Segment, query_groups
+from cloisonne.core.attention.joint_blocks import BlockGroups, JointOptions
 from cloisonne.core.conditioning import Conditioning, Tokens
 from cloisonne.core.guidance import Cfg
 from cloisonne.core.plan import Plan, View

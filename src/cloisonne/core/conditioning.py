@@ -7,7 +7,7 @@ from typing import TypeAlias, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.joint_blocks import JointOptions
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.control_residuals import ControlNetRequest, InjectionPoint
 from cloisonne.core.inpaint_context import InpaintContext

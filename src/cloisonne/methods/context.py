@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.joint_blocks import JointOptions
 from cloisonne.core.attention.transfer import to_device
 from cloisonne.core.guidance import Cfg, Rescale
 from cloisonne.core.plan import Conditioning, Interval, Tokens

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from cloisonne.core.attention.edits import ShareFeatures, ShareSelf, ShareWords
-from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.joint_blocks import JointOptions
 from cloisonne.core.attention.layout_guidance import LayoutGuidance
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.guidance import Cfg, Single

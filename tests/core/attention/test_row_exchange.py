@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloisonne.core.attention.joint import (
-    BlockGroups,
-    JointLayout,
-    Segment,
-    dense_joint_attention,
-    joint_attention,
-    query_groups,
-)
+from cloisonne.core.attention.joint import JointLayout, Segment, dense_joint_attention, joint_attention, query_groups
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.core.attention.row_exchange import RowExchange, Stored, reduced
 
 Q, WIDTH = 12, 8

@@ -12,7 +12,7 @@ from flux import LENGTH, write_flux
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.joint_blocks import JointOptions
 from cloisonne.errors import CapabilityError, CheckpointError, SceneError
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.load import load

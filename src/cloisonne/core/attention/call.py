@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 from torch import Tensor
 
 from cloisonne.core.attention.image_prompts import ImagePrompts
-from cloisonne.core.attention.joint import JointOptions
+from cloisonne.core.attention.joint_blocks import JointOptions
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequences
 from cloisonne.core.control_residuals import InjectionPoint

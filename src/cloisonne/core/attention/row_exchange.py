@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cloisonne.core.attention.joint import Attend, QueryGroup
+from cloisonne.core.attention.joint import QueryGroup
+from cloisonne.core.attention.joint_blocks import Attend
 
 
 @dataclass(eq=False)

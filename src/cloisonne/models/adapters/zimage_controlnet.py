@@ -14,7 +14,7 @@ from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetMode
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from torch import Tensor
 
-from cloisonne.core.attention.joint import BlockGroups
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.core.control_residuals import BlockPoint, masked
 from cloisonne.core.step import Step
 from cloisonne.models.adapters.block_controlnet import BlockControlNet, on_grid

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cloisonne.core.attention.edits import ReuseBackground, ShareSelf
-from cloisonne.core.attention.joint import BlockGroups, JointOptions, QueryGroup, joint_attention
+from cloisonne.core.attention.joint import QueryGroup, joint_attention
+from cloisonne.core.attention.joint_blocks import BlockGroups, JointOptions
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError

@@ -8,7 +8,8 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from torch import Tensor
 
-from cloisonne.core.attention.joint import BlockGroups, joint_attention
+from cloisonne.core.attention.joint import joint_attention
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError
 from cloisonne.models.cost import Cost, count_cost

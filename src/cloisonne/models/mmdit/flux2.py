@@ -9,7 +9,8 @@ from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DMo
 from jaxtyping import Float
 from torch import Tensor
 
-from cloisonne.core.attention.joint import BlockGroups, joint_attention
+from cloisonne.core.attention.joint import joint_attention
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError
 from cloisonne.models.cost import Cost, count_cost

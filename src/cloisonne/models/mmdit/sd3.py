@@ -9,7 +9,8 @@ import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 
-from cloisonne.core.attention.joint import BlockGroups, joint_attention
+from cloisonne.core.attention.joint import joint_attention
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.core.parameterization import Parameterization
 from cloisonne.errors import CheckpointError, SceneError
 from cloisonne.models.cost import Cost, count_cost

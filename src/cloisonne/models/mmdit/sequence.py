@@ -8,15 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cloisonne.core.attention.joint import (
-    BlockGroups,
-    JointLayout,
-    JointOptions,
-    QueryGroup,
-    Segment,
-    image_groups,
-    query_groups,
-)
+from cloisonne.core.attention.joint import JointLayout, QueryGroup, Segment, image_groups, query_groups
+from cloisonne.core.attention.joint_blocks import BlockGroups, JointOptions
 from cloisonne.core.attention.references import Reference
 from cloisonne.core.attention.text_sequences import TextSequence, TextSequences
 from cloisonne.core.plan import Call

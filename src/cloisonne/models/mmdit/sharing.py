@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.core.attention.edits import ReuseBackground, ShareSelf
-from cloisonne.core.attention.joint import BlockGroups, QueryGroup
+from cloisonne.core.attention.joint import QueryGroup
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.core.attention.row_exchange import BackgroundMemory, RowExchange, Stored, reduced
 from cloisonne.core.plan import Call, Site
 from cloisonne.models.mmdit.sequence import RowSequence

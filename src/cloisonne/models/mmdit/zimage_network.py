@@ -8,7 +8,8 @@ import torch
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from torch import Tensor
 
-from cloisonne.core.attention.joint import BlockGroups, QueryGroup
+from cloisonne.core.attention.joint import QueryGroup
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.models.mmdit.denoiser import JointAttention, RowInput
 from cloisonne.models.mmdit.packing import packed, unpacked
 from cloisonne.models.mmdit.region_lora import text_from

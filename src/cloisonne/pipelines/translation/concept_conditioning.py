@@ -50,8 +50,8 @@ def learned_concept(model: Model, concept: Concept, content: Concept | None = No
     ids = [-2 - k for k in range(len(own))]
     source = [*empty[:1], *ids, *empty[1 : len(empty) - len(own)]]
     target = [*source[: len(own) + 1], *(-1 for _ in vectors), *source[len(own) + 1 : len(source) - len(vectors)]]
-    branches = (Conditioning(tokens=(Tokens(tokens),)) for tokens in (nothing, encoded))
-    return ConceptConditioning(model.net, *branches, (source, target))
+    without, with_concept = (Conditioning(tokens=(Tokens(tokens),)) for tokens in (nothing, encoded))
+    return ConceptConditioning(model.net, without, with_concept, (source, target))
 
 
 def reference_concept(
