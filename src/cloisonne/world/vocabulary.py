@@ -1,6 +1,7 @@
 """All words of the world's captions, by group: the vocabulary of a family that is trained on world images."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from cloisonne.scene.shapes.place_words import described_place
@@ -12,10 +13,10 @@ _NINTHS = [(x, y, x + 0.3, y + 0.3) for y in (0.0, 0.35, 0.7) for x in (0.0, 0.3
 _SHAPES = [(0.0, 0.0, 1.0, 0.1), (0.0, 0.0, 0.1, 1.0), (0.0, 0.0, 0.9, 0.9), (0.0, 0.0, 0.3, 0.4)]
 
 
-def vocabulary() -> dict[str, Any]:
+def vocabulary(styles: Sequence[str] = ()) -> dict[str, Any]:
     """The contents of ``words.json`` of a family: groups of names with their synonyms, and the grammar words.
 
-    The group "things" has the core glyphs.
+    The group "things" has the core glyphs, "styles" those that the family was trained on.
     """
     positions = sorted({word for box in (*_NINTHS, *_SHAPES) for word in described_place(box).split()} - _STOP)
     groups = {
@@ -23,10 +24,11 @@ def vocabulary() -> dict[str, Any]:
         "colours": [[colour] for colour in COLOURS],
         "sizes": [[size] for size in SIZES],
         "places": [list(dict.fromkeys(map(_bare, phrases))) for phrases in BACKGROUND_WORDS.values()],
-        "styles": [[style] for style, phrases in STYLE_WORDS.items() if any(phrases)],
         "positions": [[word] for word in positions],
+        **({"styles": [[style] for style in styles]} if styles else {}),
     }
-    phrases = [text for own in (BACKGROUND_WORDS, STYLE_WORDS) for texts in own.values() for text in texts]
+    of_styles = [text for style in styles for text in STYLE_WORDS[style]]
+    phrases = [*of_styles, *(text for texts in BACKGROUND_WORDS.values() for text in texts)]
     singles = {word for group in ("colours", "sizes", "positions") for (word,) in groups[group]}
     grammar = _STOP | singles | {word for text in (*JOINS, *OPENINGS, *phrases) for word in re.findall(r"\w+", text)}
     return {"version": 1, "groups": groups, "grammar": sorted(grammar)}

@@ -32,9 +32,18 @@ def test_the_built_in_list_is_the_one_of_its_training(words: Vocabulary, tmp_pat
     assert len(words.groups["things"]) == len(CORE) == 64
 
 
-def test_all_of_the_worlds_sentences_are_known(words: Vocabulary) -> None:
+@pytest.mark.parametrize("styles", [(), ("blueprint", "watercolour")])
+def test_all_of_the_worlds_sentences_are_known(tmp_path: Path, styles: tuple[str, ...]) -> None:
+    """With a style only where the base was trained on it."""
+    write_index(tmp_path, styles)
+    words = Vocabulary.read(tmp_path)
+    assert words is not None
+    assert [name for (name,) in words.groups.get("styles", ())] == list(styles)
+    known = words.unknown("a tree, in the style of a blueprint")
+    assert known == ([] if styles else ["style", "blueprint"])
+    recipe = Recipe(styled=0.3 if styles else 0.0, styles=styles)
     for seed in range(300):
-        rng, picture = np.random.default_rng(seed), sample(seed, Recipe(styled=0.3))
+        rng, picture = np.random.default_rng(seed), sample(seed, recipe)
         boxes = [item.box for item in picture.items]
         texts = [caption(picture, boxes, rng), *(phrase(item, 0.1, rng) for item in picture.items)]
         assert [words.unknown(text) for text in texts] == [[]] * len(texts)

@@ -1,5 +1,6 @@
 """Translations without inversion: the concept from an image or learned, masks, and other regions in the same pass."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cloisonne.core.sample import sample
 from cloisonne.errors import CapabilityError, SceneError
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
+from cloisonne.models.text.vocabulary import Vocabulary
 from cloisonne.pipelines.explain import explain
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.starts import start_maker
@@ -26,6 +28,7 @@ from cloisonne.pipelines.translation.learn_concept import LEVELS
 from cloisonne.pipelines.translation.translate import translate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
+from cloisonne.train.builtin.export import write_index
 from cloisonne.world.draw import draw
 from cloisonne.world.picture import Recipe
 from cloisonne.world.picture import sample as picture_of
@@ -228,11 +231,14 @@ def test_the_words_that_explain_the_reference_are_its_concept(family: Model, bac
     assert np.array_equal(pixels(given.image), pixels(made.image))
 
 
-def test_without_alternatives_the_styles_of_the_model_are_read(family: Model, tiny: Model) -> None:
-    assert family.vocabulary is not None
-    styles = family.vocabulary.groups["styles"]
-    assert candidates(family, " | ") == [f"in the style of {name}" for name, *_ in styles]
-    with pytest.raises(SceneError, match='"read" needs words, but the model'):
-        translate(photo(), photo(1), tiny, preset="read", steps=STEPS)
+def test_without_alternatives_the_styles_of_the_model_are_read(family: Model, tiny: Model, tmp_path: Path) -> None:
+    write_index(tmp_path, ("blueprint", "watercolour"))
+    styled = replace(family, vocabulary=Vocabulary.read(tmp_path))
+    assert candidates(styled, " | ") == ["in the style of blueprint", "in the style of watercolour"]
+    for model in (family, tiny):
+        with pytest.raises(SceneError, match='"read" needs words, but the model'):
+            translate(photo(), photo(1), model, preset="read", steps=STEPS)
+    made = translate(photo(), photo(1), family, preset="read", word="in the style of a blueprint", steps=1, **READ)
+    assert [warning for warning in made.warnings if 'does not know "style", "blueprint"' in warning]
     with pytest.raises(SceneError, match='read is true, but the preset "fast" takes no words'):
         translate(photo(), photo(1), tiny, preset="fast", read=True, steps=STEPS)

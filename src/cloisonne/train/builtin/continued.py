@@ -110,7 +110,7 @@ def export_average(training: FamilyTraining, source: Path) -> Progress:
     progress = load_average(source / "state" / "base", {"text": text, "unet": unet})
     training.export("text_encoder", text, progress, ["tokenizer"], {})
     training.export("unet", unet, progress, ["vae", "text_encoder"], {})
-    write_index(training.family)
+    write_index(training.family, RECIPE.styles)
     return progress
 
 

@@ -4,7 +4,7 @@ provenance.json."""
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,11 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def write_index(family: Path) -> None:
-    """Write model_index.json, the scheduler, the native values of the family, and its training vocabulary."""
+def write_index(family: Path, styles: Sequence[str] = ()) -> None:
+    """Write model_index.json, the scheduler, the native values of the family, and its training vocabulary.
+
+    styles: those that its base was trained on.
+    """
     DDIMScheduler(
         beta_start=SCHEDULE["beta_start"],
         beta_end=SCHEDULE["beta_end"],
@@ -131,4 +134,4 @@ def write_index(family: Path) -> None:
     native: dict[str, Any] = {"width": 128, "height": 128, "steps": 20, "guidance": 2.5, "sampler": "ddim"}
     native |= {"method": "reco", "similarity": 3.0}
     (family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")
-    (family / WORDS).write_text(json.dumps(vocabulary(), indent=1) + "\n")
+    (family / WORDS).write_text(json.dumps(vocabulary(styles), indent=1) + "\n")
