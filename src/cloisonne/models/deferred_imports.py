@@ -43,6 +43,13 @@ def defer(names: Sequence[str] = DEFERRED) -> "Finder":
     return finder
 
 
+def end_deferral() -> None:
+    """Import from here on what is imported, such as for a compiler, which is among the deferred modules."""
+    for finder in sys.meta_path:
+        if isinstance(finder, Finder):
+            finder.release()
+
+
 def list_once() -> None:
     """In this process, list the names of transformers' models once, and what is installed when it is asked for."""
     sys.meta_path.insert(0, Remembering(*LISTING))
