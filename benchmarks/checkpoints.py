@@ -38,6 +38,7 @@ from cloisonne.models.checkpoints.assemble import Placement, assemble
 from cloisonne.models.checkpoints.parts import Parts, TextPart
 from cloisonne.models.families import family_of
 from cloisonne.models.model import Model
+from cloisonne.models.options import CompileMode
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
@@ -259,8 +260,9 @@ def text_part(tokenizer: Any, kind: Any, width: int, layers: int, heads: int) ->
     return TextPart(kind(config), tokenizer)
 
 
-def model_of(parts: Parts, device: str) -> Model:
-    return assemble(parts, name="random", placement=Placement(torch.device(device), parts.network.dtype))
+def model_of(parts: Parts, device: str, compile: CompileMode | None = None) -> Model:
+    placement = Placement(torch.device(device), parts.network.dtype, compile=compile)
+    return assemble(parts, name="random", placement=placement)
 
 
 def pipeline_of(parts: Parts) -> Any:

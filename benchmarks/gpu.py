@@ -5,8 +5,8 @@
     python benchmarks/gpu.py --device cpu --tiny
 
 Networks have published shapes and random weights, in bfloat16 on a GPU. Each figure is the median of several rounds
-after one that warms up; where two things are compared, they alternate. With --compile the UNet is compiled by
-torch.compile in that mode ("reduce-overhead" also captures CUDA graphs); --tiny rehearses the script with a small
+after one that warms up; where two things are compared, they alternate. With --compile networks are loaded
+with ``compile=`` of that mode ("reduce-overhead" also captures CUDA graphs); --tiny rehearses the script with a small
 network and proves nothing. A section that would begin after --minutes is left out and named.
 """
 
@@ -82,9 +82,7 @@ def loaded(shape: str, options: argparse.Namespace) -> tuple[Model, int]:
     own = "tiny" if options.tiny else shape
     dtype = torch.bfloat16 if options.device.startswith("cuda") else torch.float32
     parts = random_parts(own, dtype, options.device)
-    if options.compile:
-        parts.network.forward = torch.compile(parts.network.forward, mode=options.compile)
-    return model_of(parts, options.device), 8 * UNETS[own]["sample_size"]
+    return model_of(parts, options.device, options.compile), 8 * UNETS[own]["sample_size"]
 
 
 def scene_of(side: int, options: argparse.Namespace, **fields: Any) -> Scene:
@@ -196,7 +194,7 @@ def loading(options: argparse.Namespace) -> dict[str, float]:
 def flux(options: argparse.Namespace) -> dict[str, float]:
     """FLUX.1 dev: images, regions, ``fast``."""
     cuda = options.device.startswith("cuda")
-    model = model_of(flux_parts(options, torch.bfloat16 if cuda else torch.float32), options.device)
+    model = model_of(flux_parts(options, torch.bfloat16 if cuda else torch.float32), options.device, options.compile)
     side = 128 if options.tiny else 1024
     plain = scene_of(side, options, sampler="euler", method="bounded", guidance=3.5, negative="")
     runs = (plain, plain.replace(regions=strips(8)), plain.replace(speed="fast"))

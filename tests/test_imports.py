@@ -19,12 +19,13 @@ MODULES = {
 
 LAYERS = {
     "errors": set(),
+    "cache_folder": set(),
     "extras": {"errors"},
     "scene": {"errors"},
     "core": {"errors"},
-    "models": {"errors", "scene", "core"},
+    "models": {"errors", "cache_folder", "scene", "core"},
     "methods": {"errors", "scene", "core", "models"},
-    "world": {"errors", "scene"},
+    "world": {"errors", "cache_folder", "scene"},
     "eval": {"errors", "extras", "scene", "core", "models", "methods", "world"},
     "train": {"errors", "scene", "core", "models", "methods", "world", "eval"},
     "pipelines": {"errors", "extras", "scene", "core", "models", "methods", "eval"},

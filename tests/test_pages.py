@@ -60,6 +60,7 @@ NOT_RUN = (
     ("docs/checkpoints.md", "cloisonne generate scene.json --model flux1-dev", WEIGHTS),
     ("docs/checkpoints.md", "cloisonne generate scene.json --model z_image_turbo", WEIGHTS),
     ("docs/checkpoints.md", "python benchmarks/joint_attention.py", HOURS),
+    ("docs/performance.md", "cloisonne generate --compile", HOURS),
     ("docs/methods/regions-without-training.md", "python benchmarks/bounded.py", HOURS),
     ("docs/methods/vct.md", "cloisonne translate photo.png --reference blueprint.png -o learned.png", HOURS),
     ("docs/methods/vct.md", "cloisonne translate other.png", HOURS),

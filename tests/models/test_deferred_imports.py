@@ -1,6 +1,7 @@
 """Deferred modules are imported when they are used, and not before; their users see no difference."""
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloisonne.models.deferred_imports import LISTING, Finder, Remembering, defer, list_once
+from cloisonne.models.deferred_imports import LISTING, Finder, Remembering, defer, end_deferral, list_once, stored
 
 SOURCE = """
 import builtins
@@ -99,6 +100,12 @@ def test_released_modules_are_found_again(heavy: Finder) -> None:
     assert isinstance(Kind, type)
 
 
+def test_no_module_is_deferred_after_the_end(heavy: Finder) -> None:
+    end_deferral()
+    assert names()[1].size == 3
+    assert isinstance(names()[1], type)
+
+
 def test_a_module_that_is_imported_stays(heavy: Finder) -> None:
     import json
 
@@ -112,20 +119,68 @@ def test_a_module_that_is_imported_stays(heavy: Finder) -> None:
 
 
 def test_a_folder_is_listed_once_and_what_was_found_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "calls = []\ndef names(folder):\n    calls.append(folder)\n    return {'names': [str(folder)]}\n"
+    source = """
+import os
+calls = []
+def names(folder):
+    calls.append(folder)
+    inner = [names(entry.path)["names"] for entry in os.scandir(folder) if entry.is_dir() and entry.name != "cache"]
+    return {"names": [str(folder), *inner]}
+"""
     (tmp_path / "listing.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("CLOISONNE_CACHE", str(tmp_path / "cache"))
     finder = Remembering("listing", "names")
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
     import listing  # pyright: ignore[reportMissingImports]
 
-    first = listing.names(str(tmp_path))
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    (outer / "file.py").write_text("")
+    first = listing.names(str(outer))
     first["names"].append("changed")
-    for path in (str(tmp_path), tmp_path, tmp_path / "listing.py"):
-        assert listing.names(path) == {"names": [str(tmp_path)]}
-    assert listing.names(str(tmp_path / "other")) == {"names": [str(tmp_path / "other")]}
-    assert len(listing.calls) == 2
+    for path in (str(outer), outer, outer / "file.py"):
+        assert listing.names(path) == {"names": [str(outer), [str(inner)]]}
+    assert listing.calls == [str(outer), str(inner)]
+    assert listing.names(str(inner)) == {"names": [str(inner)]}
+    assert len(listing.calls) == 3
+    assert len(list((tmp_path / "cache" / "listings").iterdir())) == 2
     del sys.modules["listing"]
+
+
+def test_what_is_stored_counts_for_the_same_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOISONNE_CACHE", str(tmp_path / "cache"))
+    folder, calls = tmp_path / "models", list[int]()
+    (folder / "one" / "inner").mkdir(parents=True)
+    source = folder / "one" / "inner" / "a.py"
+    source.write_text("x = 1")
+
+    def made() -> bytes:
+        calls.append(1)
+        return str(len(calls)).encode()
+
+    def again() -> bytes:
+        return stored([str(folder), __file__, None], made)
+
+    assert (again(), again()) == (b"1", b"1")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "a.py").write_text("")
+    assert again() == b"1"
+    source.write_text("xy = 1")
+    assert (again(), again()) == (b"2", b"2")
+    time = source.stat().st_mtime_ns
+    os.utime(source, ns=(time, time + 1))
+    assert (again(), again()) == (b"3", b"3")
+    source.rename(folder / "b.py")
+    assert (again(), again()) == (b"4", b"4")
+    (file,) = (tmp_path / "cache" / "listings").iterdir()
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert (again(), again()) == (b"5", b"5")
+    file.write_bytes(b"")
+    assert (again(), again()) == (b"6", b"6")
+    monkeypatch.setenv("CLOISONNE_CACHE", str(source.parent.parent / "file"))
+    (source.parent.parent / "file").write_text("")
+    assert (again(), again()) == (b"7", b"8")
 
 
 def test_the_listing_of_transformers_is_there() -> None:

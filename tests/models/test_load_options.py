@@ -38,7 +38,7 @@ REFUSED: dict[str, set[str]] = {
     "file": {"image_encoder", "fuser", "variant", *OF_FILES},
     "paint by example": {
         *("lora", "regional_lora", "embeddings", "exemplar", "image_encoder", "adapters", "fuser", "segmenter"),
-        *("tokenizer", "prediction", *OF_FILES),
+        *("tokenizer", "prediction", "compile", *OF_FILES),
     },
 }
 """By source. An option that must be given with another one is here given without it."""
@@ -131,6 +131,7 @@ def value(option: str, source: str, root: Path, tmp_path: Path) -> Any:
         "prediction": lambda: "epsilon" if source == "builtin" else "v_prediction",
         "variant": lambda: "fp16",
         "offload": lambda: True,
+        "compile": lambda: "default",
         "vae_tiling": lambda: True,
         "vae_slicing": lambda: True,
         "mask_resampling": lambda: "nearest",
@@ -144,7 +145,7 @@ def facts(model: Model) -> tuple[Any, ...]:
     exemplar, words = model.exemplar, None if model.image_only else text.tokenizer
     return (
         *(model.hash, model.device, model.dtype, model.schedule.prediction, model.options, len(model.net.loras)),
-        *(vae.use_tiling, vae.use_slicing, hasattr(model.net.unet, "_hf_hook"), set(model.adapters)),
+        *(model.compile, vae.use_tiling, vae.use_slicing, hasattr(model.net.unet, "_hf_hook"), set(model.adapters)),
         *(exemplar and exemplar.mask_resampling, exemplar and exemplar.net.unet.config["in_channels"]),
         *(model.segmenter, words and words.name_or_path),
     )

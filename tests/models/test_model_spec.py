@@ -19,6 +19,7 @@ FULL: dict[str, Any] = {
     "device": "cuda:1",
     "dtype": "float16",
     "offload": True,
+    "compile": "reduce-overhead",
     "variant": "fp16",
     "transformer": "klein.gguf",
     "text_encoders": ["qwen.safetensors"],
@@ -83,7 +84,8 @@ def test_a_spec_file_is_a_model(tmp_path: Path) -> None:
 
 def test_the_command_line_makes_a_spec() -> None:
     loading = Loading(
-        **{name: FULL[name] for name in ("device", "dtype", "offload", "variant", "prediction", "vae_tiling")},
+        **{name: FULL[name] for name in ("device", "dtype", "offload", "compile", "variant", "prediction")},
+        vae_tiling=FULL["vae_tiling"],
         **{
             name: Path(FULL[name])
             for name in ("transformer", "vae", "tokenizer", "fuser", "image_encoder", "segmenter")

@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Self
 
 import jaxtyping
+import pytest
 from beartype import BeartypeConf, FrozenDict, beartype
 
 # The import hook decorates methods one by one, and ``Self`` means nothing outside of its class.
@@ -46,3 +48,12 @@ def _decorated(*, typechecker: Any) -> Callable[[Any], Any]:
 def names_shapes(function: Any) -> bool:
     """Whether an argument or the result of a function is annotated with a shape."""
     return any("jaxtyping." in str(hint) or "[Tensor, " in str(hint) for hint in function.__annotations__.values())
+
+
+def take_off(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    """Call a module's functions and methods without their checks, which a compiler would compile with them."""
+    classes = (own for own in vars(module).values() if inspect.isclass(own) and own.__module__ == module.__name__)
+    for owner in (module, *classes):
+        for name, function in tuple(vars(owner).items()):
+            if inspect.isfunction(function) and function.__code__.co_filename.startswith("<@beartype"):
+                patch.setattr(owner, name, getattr(function, "__wrapped__"))  # noqa: B009

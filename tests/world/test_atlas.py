@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cloisonne.cache_folder import cache_folder
 from cloisonne.errors import ImageError
 from cloisonne.world import atlas as module
-from cloisonne.world.atlas import SPRITE, atlas, cache_folder, draw_sprites, find_font
+from cloisonne.world.atlas import SPRITE, atlas, draw_sprites, find_font
 from cloisonne.world.glyphs import HELD_OUT, TRAINING
 
 COUNT = len(TRAINING) + len(HELD_OUT)

@@ -38,6 +38,7 @@ class Findings:
         gpus: name and memory of each.
         gflops: GFLOP/s of a matrix product by dtype, on one thread.
         chosen: device and dtypes that are used unless an option says otherwise.
+        compiling: what ``--compile`` needs on the first GPU, or without one on the CPU, and is missing.
         extras: missing packages by extra of cloisonne; () where it is complete.
         notes: what will be slow, is missing, or was set by the environment, with what to do.
     """
@@ -52,6 +53,7 @@ class Findings:
     gpus: tuple[str, ...]
     gflops: dict[str, float]
     chosen: dict[str, str]
+    compiling: tuple[str, ...]
     extras: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
@@ -67,6 +69,7 @@ def findings() -> Findings:
     import psutil
     import torch
 
+    from cloisonne.models.compiled import missing_compiler
     from cloisonne.train.precision import precision
 
     rates = precision("cpu")
@@ -82,6 +85,7 @@ def findings() -> Findings:
     }
     processor, flags = _processor()
     threads = torch.get_num_threads()
+    compiling = missing_compiler("cuda" if gpus else "cpu")
     extras = {extra: _missing(extra) for extra in EXTRAS}
     return Findings(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -94,8 +98,9 @@ def findings() -> Findings:
         gpus=gpus,
         gflops={"float32": round(rates.float32, 1), "bfloat16": round(rates.bfloat16, 1)},
         chosen=chosen,
+        compiling=compiling,
         extras=extras,
-        notes=_notes(gpus, rates.float32 * threads * 1e9, extras),
+        notes=_notes(gpus, rates.float32 * threads * 1e9, compiling, extras),
     )
 
 
@@ -111,6 +116,7 @@ def text(found: Findings) -> str:
         ("Products", ", ".join(f"{name} {rate:g} GFLOP/s" for name, rate in found.gflops.items()) + " a thread"),
         ("GPUs", "; ".join(found.gpus) or GPU_NONE),
         *((f"Chosen: {what}", value) for what, value in found.chosen.items()),
+        ("Compiling", f"missing {', '.join(found.compiling)}" if found.compiling else "possible (--compile)"),
         *(
             (f"Extra: {extra}", f"missing {', '.join(gone)}" if gone else "installed")
             for extra, gone in found.extras.items()
@@ -121,13 +127,17 @@ def text(found: Findings) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in found.notes or ("Nothing is missing.",))])
 
 
-def _notes(gpus: tuple[str, ...], flops: float, extras: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _notes(
+    gpus: tuple[str, ...], flops: float, compiling: tuple[str, ...], extras: dict[str, tuple[str, ...]]
+) -> tuple[str, ...]:
     notes = []
     if gpus:
         notes.append("A GPU is used only where you name it: --device cuda.")
     else:
         slow = [f"{name}: about {work / flops / 60:.0f} minutes" for name, work in SIZES.items()]
         notes += [f"Without a GPU, 20 guided steps will be slow. {'; '.join(slow)}. The built-in family takes seconds."]
+    if compiling:
+        notes.append(f"Networks cannot be compiled (--compile) without {' and '.join(compiling)}.")
     if gone := [extra for extra, missing in extras.items() if missing]:
         notes.append(f'Some commands need more packages: pip install "cloisonne[{",".join(gone)}]"')
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):

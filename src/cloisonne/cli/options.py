@@ -102,6 +102,13 @@ class Loading:
             "--group-offload", help="The same with each block of a diffusion transformer: less memory, slower."
         ),
     ] = False
+    compile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="Compile the network's blocks: default, or reduce-overhead (CUDA graphs). The first image is slow.",
+        ),
+    ] = None
     vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large images in tiles.")] = False
 
     def load(self, name: str) -> Any:
@@ -129,8 +136,9 @@ class Loading:
             "offload": "group" if self.group_offload else self.offload,
             "exemplar": self.exemplar_model,
         }
-        same = ("device", "dtype", "image_encoder", "fuser", "segmenter", "tokenizer", "prediction", "variant")
-        options |= {option: getattr(self, option) for option in (*same, "transformer", "vae", "vae_tiling")}
+        same = ("device", "dtype", "compile", "image_encoder", "fuser", "segmenter", "tokenizer", "prediction")
+        same += ("variant", "transformer", "vae", "vae_tiling")
+        options |= {option: getattr(self, option) for option in same}
         given: Any = {option: value for option, value in options.items() if value not in (None, False, [], {})}
         return ModelSpec.of(name, **given)
 
@@ -139,6 +147,7 @@ class Loading:
         from cloisonne.models.options import checked
 
         checked("dtype", self.dtype)
+        checked("compile", self.compile)
         checked("prediction", self.prediction)
 
     def precision(self) -> Any:

@@ -1,10 +1,8 @@
 """Encodes what conditions a scene, and owns what was encoded: each text, image and map is encoded once."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -75,12 +73,6 @@ class Encoder:
         return self.once("known", self.masked_image, self.no_image)
 
 
-REMEMBERED = 256
-"""Scenes of a text encoder whose texts are not collected again."""
-
-_DONE: "WeakKeyDictionary[TextEncoder, OrderedDict[Hashable, None]]" = WeakKeyDictionary()
-
-
 def encode_together(scene: Scene, model: Model, compile_blank: Callable[[], object]) -> None:
     """Encode all texts of a scene in one batch, where the text encoder can, and keep them there.
 
@@ -88,16 +80,6 @@ def encode_together(scene: Scene, model: Model, compile_blank: Callable[[], obje
     and the last bits of a text would depend on the others of its batch. compile_blank: compiles the scene with blank
     texts.
     """
-    text = model.text
-    if not isinstance(text, BatchesTexts):
-        return
-    key = (scene.caption, scene.negative, scene.method, tuple((r.phrase, r.negative) for r in scene.regions))
-    done = _DONE.setdefault(text, OrderedDict())
-    if key in done:
-        return
-    with text.collecting() as wanted:
-        compile_blank()
-    text.encode_together(wanted)
-    done[key] = None
-    while len(done) > REMEMBERED:
-        done.popitem(last=False)
+    if isinstance(model.text, BatchesTexts):
+        phrases = tuple((region.phrase, region.negative) for region in scene.regions)
+        model.text.encode_together((scene.caption, scene.negative, scene.method, phrases), compile_blank)

@@ -2,23 +2,27 @@
 
 Half of the time from a command to its image was imports: compilers, distributed tensors, statistics. Such a module is
 a stand-in, whose names import the real module when they are called, read or inherited from. Transformers lists the
-names in the sources of all its models once, not twice, and diffusers what is installed when it asks for it.
+names in the sources of all its models once, not twice, and not again in the next process while these sources are the
+same; diffusers lists what is installed when it asks for it.
 """
 
 import functools
 import gc
+import hashlib
 import importlib.metadata
 import marshal
 import os
 import sys
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+from cloisonne.cache_folder import cache_folder
 
 DEFERRED = (
     *("scipy.integrate", "scipy.optimize", "scipy.stats", "peft", "diffusers.schedulers", "torch._dynamo"),
@@ -41,6 +45,13 @@ def defer(names: Sequence[str] = DEFERRED) -> "Finder":
     finder = Finder(names)
     sys.meta_path.insert(0, finder)
     return finder
+
+
+def end_deferral() -> None:
+    """Import from here on what is imported, such as for a compiler, which is among the deferred modules."""
+    for finder in sys.meta_path:
+        if isinstance(finder, Finder):
+            finder.release()
 
 
 def list_once() -> None:
@@ -170,7 +181,7 @@ def _within(module: str, name: str) -> bool:
 class Remembering(MetaPathFinder, Loader):
     """Imports a module as usual; a function of it then reads each folder once and returns copies of what it found.
 
-    That is of dicts, sets, lists and texts.
+    That is of dicts, sets, lists and texts, and stored in the cache folder for the next process (:func:`stored`).
     """
 
     def __init__(self, module: str, function: str) -> None:
@@ -193,11 +204,58 @@ class Remembering(MetaPathFinder, Loader):
         self._usual.exec_module(module)
         plain = getattr(module, self._function)
         found: dict[str, bytes] = {}
+        inside = list[str]()
 
         def once(path: Any) -> Any:
             folder = os.path.dirname(path) if os.path.isfile(path) else os.fspath(path)
+            if inside:  # called by itself, for a folder in the folder
+                return plain(folder)
             if folder not in found:
-                found[folder] = marshal.dumps(plain(folder))
+                inside.append(folder)
+                try:
+                    found[folder] = stored([folder, module.__file__], lambda: marshal.dumps(plain(folder)))
+                finally:
+                    inside.clear()
             return marshal.loads(found[folder])
 
         setattr(module, self._function, once)
+
+
+def stored(sources: Sequence[str | None], make: Callable[[], bytes]) -> bytes:
+    """What ``make`` returned in an earlier process, from the cache folder, or returns now.
+
+    sources: files and folders; what was stored counts only for the same Python and for Python files in them of the same
+    paths, sizes and times. A cache folder that cannot be read or written costs the time alone.
+    """
+    state = hashlib.sha256(sys.version.encode())
+    for source in sources:
+        for path, about in sorted(_files(source or "")):
+            state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+    key = state.digest()
+    name = hashlib.sha256(repr(sources).encode()).hexdigest()[:16]
+    file = cache_folder() / "listings" / name
+    with suppress(OSError):
+        content = file.read_bytes()
+        head, data = content[: 2 * len(key)], content[2 * len(key) :]
+        if head == key + hashlib.sha256(data).digest():
+            return data
+    data = make()
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        own = file.with_suffix(f".{os.getpid()}")
+        own.write_bytes(key + hashlib.sha256(data).digest() + data)
+        own.replace(file)
+    return data
+
+
+def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The Python files of a folder and everything in it, or a file."""
+    if os.path.isfile(path):
+        yield path, os.stat(path)
+    elif os.path.isdir(path):
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir() and entry.name != "__pycache__":
+                    yield from _files(entry.path)
+                elif entry.name.endswith(".py"):
+                    yield entry.path, entry.stat()

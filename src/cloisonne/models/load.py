@@ -65,11 +65,11 @@ def load(source: ModelSource = "builtin", **options: Unpack[LoadOptions]) -> Mod
         source: the built-in family ("builtin"), a diffusers folder, a single ``.safetensors`` or ``.gguf``
             file, a hub id ("owner/name"), or a :class:`~cloisonne.models.model_spec.ModelSpec`, its dict or its JSON
             file.
-        **options: fields of ``ModelSpec``: where the networks run (``device``, ``dtype``, ``offload``), how the source
-            is read (``variant``, ``transformer``, ``text_encoders``, ``vae``, ``tokenizer``, ``prediction``,
-            ``vae_tiling``, ``vae_slicing``), and add-ons (``lora``, ``regional_lora``, ``embeddings``, ``adapters``,
-            ``fuser``, ``exemplar``, ``image_encoder``, ``mask_resampling``, ``segmenter``), which the ``with_*``
-            methods of a model also add.
+        **options: fields of ``ModelSpec``: where and how the networks run (``device``, ``dtype``, ``offload``,
+            ``compile``), how the source is read (``variant``, ``transformer``, ``text_encoders``, ``vae``,
+            ``tokenizer``, ``prediction``, ``vae_tiling``, ``vae_slicing``), and add-ons (``lora``, ``regional_lora``,
+            ``embeddings``, ``adapters``, ``fuser``, ``exemplar``, ``image_encoder``, ``mask_resampling``,
+            ``segmenter``), which the ``with_*`` methods of a model also add.
 
     Raises:
         CheckpointError: a file is missing, damaged, not supported, or does not fit the model.
@@ -256,4 +256,5 @@ def _placement(spec: ModelSpec, path: Path) -> Placement:
     transformer = is_transformer_folder(path) or (path.is_file() and is_transformer_file(path))
     half = torch.bfloat16 if transformer else torch.float16  # in which they were trained
     default = torch.float32 if place.type == "cpu" else half
-    return Placement(place, default if spec.dtype is None else getattr(torch, spec.dtype), spec.offload)
+    dtype = default if spec.dtype is None else getattr(torch, spec.dtype)
+    return Placement(place, dtype, spec.offload, compile=spec.compile)

@@ -14,7 +14,7 @@ from cloisonne.errors import CapabilityError
 from cloisonne.models.checkpoints.file_hash import sha256_of
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.model_spec import ModelSpec
-from cloisonne.models.options import LoadOptions, Offload, PathText, Precision, Resampling
+from cloisonne.models.options import CompileMode, LoadOptions, Offload, PathText, Precision, Resampling
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.text.encoder import TextEncoder
 from cloisonne.models.text.no_text import NoText
@@ -78,7 +78,8 @@ class Model:
     what the files hold that is not honoured, one sentence each; every report repeats them. notes: what ``explain`` adds
     about how they were read. scheduler: the class that the files name, None where they name none. vocabulary: the words
     it was trained with, where its folder lists them. origin: None for a model that was not loaded. digest: of
-    weights that were read from no file, part of the hash.
+    weights that were read from no file, part of the hash. compile: the mode in which the blocks of ``net`` are
+    compiled, None where they are not.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Model:
     vocabulary: Vocabulary | None = None
     origin: Origin | None = None
     digest: "Callable[[], str] | None" = None
+    compile: CompileMode | None = None
 
     @property
     def model_spec(self) -> ModelSpec:
@@ -270,6 +272,7 @@ class Model:
             "sha256": self.hash,
             "device": f"{self.device}{chip}",
             "dtype": str(self.dtype).removeprefix("torch."),
+            **({} if self.compile is None else {"compile": self.compile}),
         }
 
     def __repr__(self) -> str:

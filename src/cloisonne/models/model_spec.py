@@ -10,7 +10,17 @@ from typing import Any, TypeAlias, Unpack
 from cloisonne.errors import CapabilityError
 from cloisonne.models.checkpoints.json_file import json_object, read_json
 from cloisonne.models.checkpoints.sources import check_path
-from cloisonne.models.options import PATHS, LoadOptions, Offload, PathText, Precision, Prediction, Resampling, checked
+from cloisonne.models.options import (
+    PATHS,
+    CompileMode,
+    LoadOptions,
+    Offload,
+    PathText,
+    Precision,
+    Prediction,
+    Resampling,
+    checked,
+)
 from cloisonne.scene.values import brief, closest
 
 
@@ -25,6 +35,8 @@ class ModelSpec:
         dtype: of the networks; None means float32 on the CPU and float16 elsewhere.
         offload: keep each network in the CPU's memory except while it runs; "group" does so with each block of a
             diffusion transformer and each layer of its text encoders.
+        compile: compile the repeated blocks of the network by torch.compile, in the mode "default" or
+            "reduce-overhead" (CUDA graphs); the first image of a process takes longer.
         variant: of a folder's weights, such as "fp16"; None means the plain weights, or the ones there are.
         transformer: a ``.safetensors`` or ``.gguf`` file with a diffusion transformer, in place of the folder's own;
             quantised weights stay so.
@@ -58,6 +70,7 @@ class ModelSpec:
     device: str = "cpu"
     dtype: Precision | None = None
     offload: Offload = False
+    compile: CompileMode | None = None
     variant: str | None = None
     transformer: str | None = None
     text_encoders: tuple[str, ...] = ()

@@ -29,12 +29,17 @@ Offload: TypeAlias = bool | Literal["group"]
 """Whether each network is on the device only while it runs; "group": of a transformer each block."""
 
 
+CompileMode = Literal["default", "reduce-overhead"]
+"""The mode of torch.compile; "reduce-overhead" also captures CUDA graphs."""
+
+
 class LoadOptions(TypedDict, total=False):
     """The options of ``load``; :class:`~cloisonne.models.model_spec.ModelSpec` documents them."""
 
     device: "str | torch.device"
     dtype: "Precision | torch.dtype | None"
     offload: Offload
+    compile: CompileMode | None
     variant: str | None
     transformer: PathText | None
     text_encoders: Sequence[PathText] | PathText
@@ -92,6 +97,7 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(PATHS, _Optional),
     **dict.fromkeys(("vae_tiling", "vae_slicing"), bool),
     "offload": Offload,
+    "compile": CompileMode | None,
     "lora": Annotated[tuple[_Lora, ...], BeforeValidator(_loras)],
     **dict.fromkeys(("embeddings", "text_encoders"), Annotated[tuple[_Text, ...], BeforeValidator(_listed)]),
     **dict.fromkeys(("regional_lora", "adapters"), _PathByName),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cloisonne.cache_folder import cache_folder
 from cloisonne.errors import ImageError
 from cloisonne.world.glyphs import HELD_OUT, TRAINING
 
@@ -35,13 +36,6 @@ def find_font() -> Path | None:
         Path("/usr/share/fonts/noto/NotoColorEmoji.ttf"),
     ]
     return next((place for place in places if place.is_file()), None)
-
-
-def cache_folder() -> Path:
-    """The cache folder: ``CLOISONNE_CACHE``, else ``cloisonne`` in the user's cache folder."""
-    named = os.environ.get("CLOISONNE_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(named) if named else Path(base) / "cloisonne"
 
 
 def draw_sprites(font: Path, chars: Sequence[str]) -> np.ndarray:

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, T5EncoderModel
 from cloisonne.errors import CheckpointError
 from cloisonne.models.checkpoints.mmdit.flow_scheduler import FLOW_SCHEDULERS
 from cloisonne.models.checkpoints.parts import Parts
+from cloisonne.models.compiled import compile_blocks
 from cloisonne.models.families import FAMILIES, Family
 from cloisonne.models.model import Model, Native
-from cloisonne.models.options import Offload
+from cloisonne.models.options import CompileMode, Offload
 from cloisonne.models.spec import NetSpec
 from cloisonne.models.staged import move
 from cloisonne.models.text.encoder import TextEncoder
@@ -29,13 +30,15 @@ class Placement(NamedTuple):
     """Where networks run. offload: keep each in the CPU's memory except while it runs; "group": each block of a
     transformer, and each layer of a text encoder.
 
-    move: whether the base's networks are moved there; add-ons always are.
+    move: whether the base's networks are moved there; add-ons always are. compile: the mode in which the blocks of the
+    base's network are compiled.
     """
 
     device: torch.device
     dtype: torch.dtype
     offload: Offload = False
     move: bool = True
+    compile: CompileMode | None = None
 
 
 def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | None = None) -> Model:
@@ -54,6 +57,10 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
     _check_fit(spec, vae, text)
     if placement.move:
         put([*text.modules, parts.network, parts.vae], placement, together=text.modules)
+    notes = parts.notes
+    if placement.compile is not None:
+        compile_blocks(parts.network, placement.compile, placement.device)
+        notes = (*notes, f'The network is compiled ("{placement.compile}"), so that the first image takes longer.')
     return Model(
         name=name,
         family=parts.family,
@@ -67,7 +74,8 @@ def assemble(parts: Parts, *, name: str, placement: Placement, native: Native | 
         dtype=placement.dtype,
         files=parts.files,
         scheduler=parts.scheduler.get("_class_name"),
-        notes=parts.notes,
+        notes=notes,
+        compile=placement.compile,
         warnings=parts.warnings,
     )
 

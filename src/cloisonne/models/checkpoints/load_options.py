@@ -49,6 +49,11 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
         check_device(str(given["device"]))
     options = {name: value for name, value in given.items() if value}
     _check_image_encoder(options)
+    if "compile" in options and "offload" in options:
+        raise CapabilityError(
+            f"{named('compile')} does not apply to networks that are moved between their uses; leave it or "
+            f"{named('offload')} out."
+        )
     folder = Path(source).expanduser()
     if "transformer" in options and (source == "builtin" or (folder.exists() and not is_transformer_folder(folder))):
         raise CapabilityError(
@@ -67,7 +72,7 @@ def check_options(source: str | Path, given: Mapping[str, Any]) -> None:
         _refuse(
             f'"{folder}" is a folder of Paint by Example, which',
             options,
-            TEXT_ONLY,
+            (*TEXT_ONLY, "compile"),
             "load a text model with them, and this folder as its exemplar model: "
             + spelled("load(..., exemplar=FOLDER)", "--exemplar-model FOLDER"),
         )

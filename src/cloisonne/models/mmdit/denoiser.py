@@ -15,6 +15,7 @@ from cloisonne.core.attention.joint_blocks import BlockGroups, JointOptions
 from cloisonne.core.parameterization import to_x0
 from cloisonne.core.plan import Call, Site
 from cloisonne.errors import CapabilityError
+from cloisonne.models.compiled import running_uncompiled
 from cloisonne.models.cost import Cost
 from cloisonne.models.mmdit import first_block, region_lora
 from cloisonne.models.mmdit.region_lora import TokenSet
@@ -160,7 +161,8 @@ class JointDenoiser(ABC):
         z = call.z[row : row + 1]
         grid = self._grid((z.shape[-2], z.shape[-1]))
         sequence = row_sequence(call, row, grid, self.order, self.multiple)
-        with region_lora.applying_loras(row_loras(call, row, grid, sequence)):
+        loras = row_loras(call, row, grid, sequence)
+        with running_uncompiled(loras is not None or sharing is not None), region_lora.applying_loras(loras):
             return self.flow(self._row(call, row, grid, sequence, sharing)).float()
 
     def sites(self, canvas: tuple[int, int]) -> tuple[Site, ...]:

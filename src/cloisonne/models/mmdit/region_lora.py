@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -115,7 +116,7 @@ def install(module: nn.Module, loras: Mapping[str, Lora], tokens: Callable[[str]
 
 def _change(own: Mapping[str, Added], tokens: TokenSet) -> Callable[..., Tensor | None]:
     def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if (now := _APPLIED.get()) is None:
+        if torch.compiler.is_compiling() or (now := _APPLIED.get()) is None:
             return None
         for name, low in own.items():
             if name not in now.amounts:

@@ -1,7 +1,6 @@
 """CLIP text encoders, one or Stable Diffusion XL's two, and their tokenizers."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,9 @@ from cloisonne.models.text.learned_words import LearnedWords
 from cloisonne.scene.prompt import Piece
 
 _WANTED: ContextVar[list[tuple[int, ...]] | None] = ContextVar("wanted_texts", default=None)
+
+REMEMBERED = 256
+"""Keys of batches that one encoder keeps."""
 
 
 class ClipTextEncoder:
@@ -48,6 +50,7 @@ class ClipTextEncoder:
         self._empty: tuple[int, ...] = self._padded_empty()
         replaced_embeddings.install(self.module.get_input_embeddings())
         self._cache = TextCache(self.modules)
+        self._together = set[Hashable]()
 
     @property
     def has_positions(self) -> bool:
@@ -134,28 +137,30 @@ class ClipTextEncoder:
             return self._run(ids)
         return self._cache.get(tuple(ids), lambda: self._run(ids))
 
-    @contextmanager
-    def collecting(self) -> Iterator[list[tuple[int, ...]]]:
-        """In this context and thread, blank encodings add the sequences that they stand for to the list."""
+    def encode_together(self, key: Hashable, encode_blank: Callable[[], object]) -> None:
+        """Encode the sequences that ``encode_blank`` encodes as blank in this thread, as one batch for each length.
+
+        What is kept already is not encoded again. Nothing is done for a key of before.
+        """
+        if key in self._together or replaced_embeddings.active():
+            return
         wanted = list[tuple[int, ...]]()
         before = _WANTED.set(wanted)
         try:
-            yield wanted
+            encode_blank()
         finally:
             _WANTED.reset(before)
-
-    def encode_together(self, sequences: Iterable[tuple[int, ...]]) -> None:
-        """Encode the sequences that are not kept yet, as one batch for each length, and keep them."""
-        if replaced_embeddings.active():
-            return
         by_length: dict[int, list[tuple[int, ...]]] = {}
-        for ids in dict.fromkeys(sequences):
+        for ids in dict.fromkeys(wanted):
             if not self._cache.keeps(ids):
                 by_length.setdefault(len(ids), []).append(ids)
         for batch in by_length.values():
             for ids, encoded in zip(batch, self._run_batch(batch), strict=True):
                 alone = replace(encoded, tokens=encoded.tokens.clone())  # without the memory of the batch
                 self._cache.get(ids, lambda alone=alone: alone)
+        if len(self._together) >= REMEMBERED:
+            self._together.clear()
+        self._together.add(key)
 
     def _run(self, ids: Sequence[int]) -> EncodedText:
         return self._run_batch([ids])[0]

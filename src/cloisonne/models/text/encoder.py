@@ -1,7 +1,6 @@
 """What every text encoder provides, and the text that it encodes: a network's ``encoder_hidden_states``."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -124,12 +123,11 @@ class TokenIdEncoder(Protocol):
 class BatchesTexts(Protocol):
     """A text encoder that encodes several sequences of token ids in one forward."""
 
-    def collecting(self) -> AbstractContextManager[list[tuple[int, ...]]]:
-        """In this context and thread, blank encodings add the sequences that they stand for to the list."""
-        ...
+    def encode_together(self, key: Hashable, encode_blank: Callable[[], object]) -> None:
+        """Encode the sequences that ``encode_blank`` encodes as blank, as one batch, and keep them.
 
-    def encode_together(self, sequences: Iterable[tuple[int, ...]]) -> None:
-        """Encode the sequences that are not kept yet, as one batch, and keep them."""
+        Nothing is done for a key of before.
+        """
         ...
 
 

@@ -26,6 +26,7 @@ from cloisonne.core.plan import Call, Site
 from cloisonne.core.region_lora import LoraScales
 from cloisonne.core.run import DeepFeatures
 from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.models.compiled import running_uncompiled
 from cloisonne.models.cost import Cost, count_cost
 from cloisonne.models.denoiser import Denoiser
 from cloisonne.models.spec import NetSpec
@@ -94,7 +95,9 @@ class UNetDenoiser:
         if call.references:
             raise CapabilityError(f'View "{call.rows[0].view}": a UNet takes no reference images.')
         deep = call.deep if self.reuses_features else None
+        shares = any(edit.features(call) for edit in call.edits)
         with (
+            running_uncompiled(call.loras is not None or self.dilation > 1 or shares),
             applying_loras(call),
             features.sharing_features(call),
             dilation.dilating(self.dilation),

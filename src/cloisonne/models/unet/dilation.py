@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ def install(unet: UNet2DConditionModel) -> None:
 
 
 def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    factor = _FACTOR.get()
+    factor = 1 if torch.compiler.is_compiling() else _FACTOR.get()
     if factor == 1:
         return nn.Conv2d._conv_forward(conv, x, weight, bias)
     padding, dilation = ([factor * int(side) for side in sides] for sides in (conv.padding, conv.dilation))

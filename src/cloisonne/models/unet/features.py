@@ -1,7 +1,7 @@
 """Decoder features of a UNet that batch rows share, as the call's attention edits request.
 
 The hooks on the decoder are permanent and act only inside :func:`sharing_features` of the same context, so that several
-threads can use one UNet.
+threads can use one UNet. Compiled code, which runs only where no hook acts, has none of them (``models/compiled.py``).
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
@@ -43,7 +44,7 @@ def sharing_features(call: Call) -> Iterator[None]:
 
 
 def _copy_features(module: Any, args: Any, added: Tensor) -> Tensor | None:
-    if (pairs := _PAIRS.get()) is None:
+    if torch.compiler.is_compiling() or (pairs := _PAIRS.get()) is None:
         return None
     sources, targets = pairs
     added = added.clone()

@@ -179,7 +179,7 @@ def grid_of(pixels: int, canvas: tuple[int, int]) -> tuple[int, int]:
 
 def _output_change(own: Mapping[str, Added]) -> Callable[..., Tensor | None]:
     def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if (now := _APPLIED.get()) is None:
+        if torch.compiler.is_compiling() or (now := _APPLIED.get()) is None:
             return None
         flat = output.ndim == 3
         grid = grid_of(output.shape[1], now.canvas) if flat else (output.shape[-2], output.shape[-1])
@@ -194,7 +194,7 @@ def _output_change(own: Mapping[str, Added]) -> Callable[..., Tensor | None]:
 
 def _time_input_recorder(resnet: str) -> Callable[..., None]:
     def record(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if (now := _APPLIED.get()) is not None:
+        if not torch.compiler.is_compiling() and (now := _APPLIED.get()) is not None:
             now.time_inputs[resnet] = inputs[0]
 
     return record
@@ -204,7 +204,7 @@ def _time_change(resnet: str, own: Mapping[str, Added], layer: nn.Module) -> Cal
     """Add the change of a block's timestep embedding before its second norm, where the block adds the embedding."""
 
     def add(norm: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor] | None:
-        if (now := _APPLIED.get()) is None:
+        if torch.compiler.is_compiling() or (now := _APPLIED.get()) is None:
             return None
         x, time = inputs[0], now.time_inputs.pop(resnet)
         for name, low in own.items():
