@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from cloisonne.cache_folder import cache_folder
-from cloisonne.core.attention.joint import BlockGroups
+from cloisonne.core.attention.joint_blocks import BlockGroups
 from cloisonne.errors import CapabilityError
 from cloisonne.models.deferred_imports import end_deferral
 from cloisonne.models.options import CompileMode
