@@ -37,6 +37,20 @@ def with_provenance(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("dtype", "slow"), [("bfloat16", False), ("float16", True), ("float32", False)])
+def test_a_dtype_that_the_processor_multiplies_slowly_is_named(
+    tiny_family: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, slow: bool
+) -> None:
+    rates = {torch.float32: 80.0, torch.bfloat16: 200.0, torch.float16: 1.6}
+    monkeypatch.setattr("cloisonne.models.load.product_rate", lambda device, dtype: rates[dtype])
+    warnings = [warning for warning in load(tiny_family, dtype=dtype).warnings if "multiplies" in warning]
+    assert warnings == (
+        ['This processor multiplies float16 50 times as slowly as float32; load the model with dtype="float32".']
+        if slow
+        else []
+    )
+
+
 def test_family_is_loaded_with_its_own_values(tiny_family: Path) -> None:
     model = load(tiny_family)
     assert model.native == Native(width=64, height=64, steps=3, guidance=4.0, sampler="ddim", method="reco")

@@ -73,15 +73,20 @@ def scene_of(box: tuple[float, float, float, float] = FULL, strength: float = 0.
     return Scene(**fields | {"seed": 0, "steps": 20, "regions": [region]} | changes)
 
 
-@pytest.mark.parametrize(("base", "kind"), [("sd", "full_adapter"), ("xl", "full_adapter_xl")])
-def test_full_mask_is_diffusers_pipeline(folder: Path, base: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "kind", "steps"),
+    [("sd", "full_adapter", 20), ("xl", "full_adapter_xl", 20), *(("sd", "full_adapter", few) for few in (1, 2, 4, 8))],
+)
+def test_full_mask_is_diffusers_pipeline(folder: Path, base: str, kind: str, steps: int) -> None:
+    """With guidance in many steps, and as a distilled network draws in few: trailing ones without guidance."""
     name = "StableDiffusionXLAdapterPipeline" if base == "xl" else "StableDiffusionAdapterPipeline"
     side = 128 if base == "xl" else 64
     none = {} if base == "xl" else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     theirs: Any = getattr(diffusers, name).from_pretrained(
         folder / base, adapter=adapter(kind), low_cpu_mem_usage=False, **none
     )
-    theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config)
+    guidance, spacing = (6.0, "leading") if steps == 20 else (1.0, "trailing")
+    theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config, timestep_spacing=spacing)
     theirs.set_progress_bar_config(disable=True)
     latents = torch.randn(1, 4, side // 8, side // 8)
     expected = theirs(
@@ -89,15 +94,15 @@ def test_full_mask_is_diffusers_pipeline(folder: Path, base: str, kind: str) -> 
         negative_prompt="dog",
         image=edges(side),
         adapter_conditioning_scale=0.8,
-        num_inference_steps=20,
-        guidance_scale=6.0,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
         height=side,
         width=side,
         latents=latents.clone(),
         output_type="latent",
     ).images
     region = Region(name="wall", box=FULL, control={"kind": "canny", "image": edges(side), "strength": 0.8})
-    scene = scene_of(regions=[region], width=side, height=side)
+    scene = scene_of(regions=[region], width=side, height=side, steps=steps, guidance=guidance, spacing=spacing)
     ours = drawn(load(folder / base, adapters={"canny": folder / kind}), scene, latents=latents)
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
     assert not torch.allclose(ours, drawn(load(folder / base), scene.replace(regions=[]), latents=latents), atol=1e-2)

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import torch
 
-from cloisonne.errors import CapabilityError, CheckpointError
+from cloisonne.errors import CapabilityError, CheckpointError, spelled
 from cloisonne.models.add_ons import Readings, with_add_ons, with_mask_resampling, with_members_of
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.checkpoints.assemble import Placement, assemble, base_name
@@ -36,6 +36,7 @@ from cloisonne.models.model_spec import ModelSource, ModelSpec
 from cloisonne.models.options import LoadOptions, checked
 from cloisonne.models.text.vocabulary import Vocabulary
 from cloisonne.models.vae import Autoencoder
+from cloisonne.product_rates import product_rate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +120,7 @@ def _base(path: Path, name: str, spec: ModelSpec) -> _Base:
     else:
         folder, parts = None, _of_file(path, spec, placement.dtype)
     _set_tiling(parts.vae, spec)
-    warnings = (parts.warnings, (), ())
+    warnings = ((*_slow(placement), *parts.warnings), (), ())
     base = _Base(name=name, parts=parts, folder=folder, placement=placement, warnings=warnings)
     return _extended(base, spec.lora, spec.embeddings)
 
@@ -243,6 +244,19 @@ def _local(spec: ModelSpec) -> Path:
     folder = snapshot(spec.source, spec.variant, without=() if spec.transformer is None else ("transformer",))
     check_options(folder, spec.given())
     return folder
+
+
+def _slow(placement: Placement) -> tuple[str, ...]:
+    """A warning where a CPU multiplies the dtype more slowly than float32."""
+    kind, dtype = placement.device.type, placement.dtype
+    if kind != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+        return ()
+    times = product_rate(kind, torch.float32) / product_rate(kind, dtype)
+    name = str(dtype).removeprefix("torch.")
+    if times <= 1:
+        return ()
+    option = spelled('dtype="float32"', "--dtype float32")
+    return (f"This processor multiplies {name} {times:.3g} times as slowly as float32; load the model with {option}.",)
 
 
 def _placement(spec: ModelSpec, path: Path) -> Placement:

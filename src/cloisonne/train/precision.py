@@ -1,17 +1,13 @@
-"""The dtype with the fastest matrix products on this machine, measured in milliseconds.
+"""The dtype with the fastest matrix products on this machine, measured in milliseconds."""
 
-A CPU without bfloat16 instructions multiplies bfloat16 about sixty times more slowly than float32.
-"""
-
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
-SIDE = 384
-"""Side of the square matrices that are multiplied."""
+from cloisonne.product_rates import product_rate
+
 SLOW = 10.0
 """GFLOP/s below which a dtype is reported as slow."""
 
@@ -41,7 +37,7 @@ class Precision:
 @cache
 def precision(device: str) -> Precision:
     """Measure a device type, "cpu" or "cuda", once per process."""
-    return Precision(float32=_rate(device, torch.float32), bfloat16=_rate(device, torch.bfloat16))
+    return Precision(float32=product_rate(device, torch.float32), bfloat16=product_rate(device, torch.bfloat16))
 
 
 def autocast(device: torch.device, *, cache_enabled: bool = True) -> AbstractContextManager[object]:
@@ -49,23 +45,3 @@ def autocast(device: torch.device, *, cache_enabled: bool = True) -> AbstractCon
     if precision(device.type).dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=cache_enabled)
-
-
-def _rate(device: str, dtype: torch.dtype) -> float:
-    """GFLOP/s of the fastest of three products after a warm-up; a CPU uses one thread."""
-    a = torch.full((SIDE, SIDE), 0.5, dtype=dtype, device=device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        torch.mm(a, a)
-        return 2 * SIDE**3 / min(_seconds(a) for _ in range(3)) / 1e9
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _seconds(a: torch.Tensor) -> float:
-    started = time.perf_counter()
-    torch.mm(a, a)
-    if a.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
