@@ -91,16 +91,18 @@ def scene_of(side: int, options: argparse.Namespace, **fields: Any) -> Scene:
 
 
 def seconds(options: argparse.Namespace, *runs: Callable[[], Any]) -> list[float]:
-    """The median time of each run; they alternate."""
+    """The median time of each run, on a CPU that of the CPU; they alternate."""
+    cuda = options.device.startswith("cuda")
+    clock = time.perf_counter if cuda else time.process_time
     spent: list[list[float]] = [[] for _ in runs]
     for turn in range(options.rounds + 1):
         for own, run in zip(spent, runs, strict=True):
-            began = time.perf_counter()
+            began = clock()
             run()
-            if options.device.startswith("cuda"):
+            if cuda:
                 torch.cuda.synchronize()
             if turn > 0:
-                own.append(time.perf_counter() - began)
+                own.append(clock() - began)
     return [median(own) for own in spent]
 
 
@@ -124,13 +126,16 @@ def images(options: argparse.Namespace) -> dict[str, float]:
         "sd15 images a second, batch of 8": 8 / batch,
         "sd15 8 regions, of none": regions / one,
         "sd15 fast, of exact": fast / one,
-        **one_step(model, side, options),
     }
 
 
-def one_step(model: Model, side: int, options: argparse.Namespace) -> dict[str, float]:
-    """8 regions at one step, next to none: a scene of new phrases in each round, and the same scene again."""
-    plain = scene_of(side, options, steps=1)
+def one_step(options: argparse.Namespace) -> dict[str, float]:
+    """8 regions at one step, next to none: a scene of new phrases in each round, and the same scene again.
+
+    Without guidance, as distilled networks draw.
+    """
+    model, side = loaded("sd15", options)
+    plain = scene_of(side, options, steps=1, guidance=1.0)
     count = iter(range(10_000))
 
     def new(regions: bool) -> Callable[[], Any]:
@@ -242,7 +247,15 @@ def flux_parts(options: argparse.Namespace, dtype: torch.dtype) -> Parts:
     )
 
 
-SECTIONS = {"images": images, "sdxl": xl, "edits": edits, "large": large, "loading": loading, "flux": flux}
+SECTIONS = {
+    "images": images,
+    "texts": one_step,
+    "sdxl": xl,
+    "edits": edits,
+    "large": large,
+    "loading": loading,
+    "flux": flux,
+}
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,8 @@ FlowEdit from the embeddings of the source. Concepts:
 
 The source is kept by "learned" (stored offsets and features), "flow" (FlowEdit from an empty text) or "content"
 (FlowEdit from the embeddings that are learned of the source). "edit-flow" and "edit-p2p" edit the source's caption to
-that of the true result, so that the model knows both. "read" is the preset: nothing is told. See docs/methods/vct.md.
+that of the true result, so that the model knows both. "interrogate" is the preset, which gets no words. See
+docs/methods/vct.md.
 """
 
 import argparse
@@ -48,8 +49,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "flow": {"preset": "flow", "learned": True, "content_vectors": 0},
     "content": {"preset": "flow", "learned": True},
 }
-READ = "read"
-ROWS = ("words-learned", "words-flow", "words-content", "caption-flow", READ, *EDITS)
+INTERROGATE = "interrogate"
+ROWS = ("words-learned", "words-flow", "words-content", "caption-flow", INTERROGATE, *EDITS)
 
 
 def main() -> None:
@@ -72,10 +73,10 @@ def row(name: str, model: Model, folder: Path) -> Row:
     if name in EDITS:
         return lambda item, seed: _translated(reworded(item, seed, model, dict(EDITS[name])))
     concept, _, preset = name.partition("-")
-    if name != READ and (concept not in CONCEPTS or preset not in PRESETS):
-        raise SystemExit(f"Unknown row {name}; a row is one of {', '.join([READ, *EDITS])}, or CONCEPT-PRESET.")
-    of = None if name == READ else _concepts(model, folder)[concept]
-    settings = {"preset": READ} if name == READ else PRESETS[preset]
+    if name != INTERROGATE and (concept not in CONCEPTS or preset not in PRESETS):
+        raise SystemExit(f"Unknown row {name}; a row is one of {', '.join([INTERROGATE, *EDITS])}, or CONCEPT-PRESET.")
+    of = None if name == INTERROGATE else _concepts(model, folder)[concept]
+    settings = {"preset": INTERROGATE} if name == INTERROGATE else PRESETS[preset]
 
     def made(item: TranslationItem, seed: int) -> Translated:
         source = item.truth if concept == "structure" else item.source

@@ -23,7 +23,7 @@ const KINDS: Record<Kind, { title: string; usual: string; labels: Record<string,
   translating: {
     title: "How concepts are transferred",
     usual: "fast",
-    labels: { fast: "fast: nothing is learned", flow: "FlowEdit: without inversion", read: "read: a style in words", learned: "learned", vct: "VCT, the paper", "vct-code": "VCT, the authors' code" },
+    labels: { fast: "fast: nothing is learned", flow: "FlowEdit: without inversion", interrogate: "interrogate: a style in words", learned: "learned", vct: "VCT, the paper", "vct-code": "VCT, the authors' code" },
   },
 };
 

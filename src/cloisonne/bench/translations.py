@@ -55,7 +55,7 @@ def _row(preset: str, options: dict[str, Any], model: Model, concepts: Concepts)
 
     def made(item: TranslationItem, seed: int) -> Translated:
         pictures = Image.fromarray(item.source), Image.fromarray(item.reference)
-        learned = concepts.of(item, settings) if settings.learned and not settings.read else None
+        learned = concepts.of(item, settings) if settings.learned and not settings.interrogate else None
         known = None if learned is None else learned.concept
         result = translate(*pictures, model, preset=preset, seed=seed, concept=known, **options)
         translated = _of(result.image, result.report)

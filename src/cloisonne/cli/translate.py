@@ -20,8 +20,8 @@ class Translating:
     preset: Annotated[
         str,
         typer.Option(
-            help="Method: fast (an image encoder gives the concept), flow (the same without inversion), read (find the "
-            "words of its style), learned (fit the concept to the reference), vct (the paper) or vct-code (its code)."
+            help="Method: fast (an image encoder gives the concept), flow (the same without inversion), interrogate "
+            "(find the words of its style), learned (fit to the reference), vct (the paper) or vct-code (the released code)."
         ),
     ] = "fast"
     keep_structure: Annotated[
@@ -50,7 +50,7 @@ class Translating:
     word: Annotated[
         str,
         typer.Option(
-            help="Word whose embedding initialises the learned concept; with the preset read its words, or "
+            help="Word whose embedding initialises the learned concept; with the preset interrogate its words, or "
             'alternatives with "|" between them. Default there: the styles that the model knows.'
         ),
     ] = ""

@@ -175,11 +175,11 @@ def translate(source: Any, reference: Any, model: ModelLike, **options: Unpack[k
             - mask: the source's pixels stay unchanged where it is black. mask_channel: as for :func:`inpaint`.
             - keep_structure: fraction of the steps in [0, 1] in which the result's attention is the source's.
               concept_strength: in [0, 1]; 0 gives the source.
-            - preset: "fast" and "learned" (ours), "flow" (FlowEdit, no inversion), "read" (FlowEdit to a style in
-              words), "vct" (the paper), "vct-code" (its released code); and fields of the preset to change
+            - preset: "fast" and "learned" (ours), "flow" (FlowEdit, no inversion), "interrogate" (FlowEdit to the
+              words of a style), "vct" (the paper), "vct-code" (its released code); and fields of the preset to change
               (``scene.conditions.translation_presets.Translating``), such as rounds.
             - concept: a learned concept, which skips learning. word: the word whose embedding learning starts at;
-              of "read" its words, or alternatives with "|" between them.
+              of "interrogate" its words, or alternatives with "|" between them.
             - seed: 0 if left out. on_step, progress, cache: as for :func:`generate`.
 
     Returns:

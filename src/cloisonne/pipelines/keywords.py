@@ -164,7 +164,7 @@ class TranslateOptions(DrawingFields, total=False):
     flow_start: float
     n_avg: int
     vectors: int
-    read: bool
+    interrogate: bool
     content_vectors: int
     content_rounds: int
     rounds: int

@@ -208,7 +208,7 @@ def test_other_transformers_are_refused(tmp_path: Path, write: Any, title: str) 
         translate(photo(), photo(1), model, preset="flow", width=64, height=64)
 
 
-READ: dict[str, Any] = {"content_rounds": 1, "batch": 1}
+ONE_ROUND: dict[str, Any] = {"content_rounds": 1, "batch": 1}
 
 
 @pytest.mark.parametrize(("background", "place"), [("snow", "in the snow"), ("ocean", "under the ocean")])
@@ -216,7 +216,7 @@ def test_the_words_that_explain_the_reference_are_its_concept(family: Model, bac
     ground = next(seed for seed in range(200) if picture_of(seed, Recipe(counts=(1,))).background == background)
     reference = Image.fromarray(draw(picture_of(ground, Recipe(counts=(1,)))).rgb)
     word = " under the ocean |in the snow"
-    made = translate(photo(), reference, family, preset="read", word=word, steps=STEPS, **READ)
+    made = translate(photo(), reference, family, preset="interrogate", word=word, steps=STEPS, **ONE_ROUND)
     region = made.scene.translated
     assert region is not None
     assert region.concept is not None
@@ -226,7 +226,7 @@ def test_the_words_that_explain_the_reference_are_its_concept(family: Model, bac
     again = generate(made.scene, family)
     assert again.report["rows"] == 3 * STEPS
     assert np.array_equal(pixels(again.image), pixels(made.image))
-    given = translate(photo(), photo(3), family, preset="read", word=place, steps=STEPS, **READ)
+    given = translate(photo(), photo(3), family, preset="interrogate", word=place, steps=STEPS, **ONE_ROUND)
     assert given.report["rows"] == 1 + 3 * STEPS
     assert np.array_equal(pixels(given.image), pixels(made.image))
 
@@ -236,9 +236,11 @@ def test_without_alternatives_the_styles_of_the_model_are_read(family: Model, ti
     styled = replace(family, vocabulary=Vocabulary.read(tmp_path))
     assert candidates(styled, " | ") == ["in the style of blueprint", "in the style of watercolour"]
     for model in (family, tiny):
-        with pytest.raises(SceneError, match='"read" needs words, but the model'):
-            translate(photo(), photo(1), model, preset="read", steps=STEPS)
-    made = translate(photo(), photo(1), family, preset="read", word="in the style of a blueprint", steps=1, **READ)
+        with pytest.raises(SceneError, match='"interrogate" needs words, but the model'):
+            translate(photo(), photo(1), model, preset="interrogate", steps=STEPS)
+    made = translate(
+        photo(), photo(1), family, preset="interrogate", word="in the style of a blueprint", steps=1, **ONE_ROUND
+    )
     assert [warning for warning in made.warnings if 'does not know "style", "blueprint"' in warning]
-    with pytest.raises(SceneError, match='read is true, but the preset "fast" takes no words'):
-        translate(photo(), photo(1), tiny, preset="fast", read=True, steps=STEPS)
+    with pytest.raises(SceneError, match='interrogate is true, but the preset "fast" takes no words'):
+        translate(photo(), photo(1), tiny, preset="fast", interrogate=True, steps=STEPS)

@@ -49,14 +49,14 @@ class Given:
     def learned(self, run: Run, reporter: Reporter, cache: Path | None) -> tuple[Concept, str]:
         """The concept from its file, or found now from the reference's centre crop in the canvas's shape; its words.
 
-        Raises SceneError where it is to be read, and there are no words to choose from.
+        Raises SceneError where it is to be interrogated, and there are no words to choose from.
         """
         word = self.concept.word
         if self.concept.file is not None:
             return Concept.read(self.concept.file.read()), word
         assert self.reference is not None, "a concept has an image or a file"
         known = learned_from(self.reference, size_of(self.prepared.scene), self.model)
-        if not self.translating.read:
+        if not self.translating.interrogate:
             return self._fitted(known, self.translating, word, run, reporter, cache), word
         found = words_of(known, self.model, candidates(self.model, word), self.translating, seed=self.seed, run=run)
         return Concept(embedded(self.model.text, found)), found
@@ -103,8 +103,8 @@ def candidates(model: Model, word: str) -> list[str]:
     styles = () if model.vocabulary is None else model.vocabulary.groups.get("styles", ())
     if not styles:
         raise SceneError(
-            f'The translating preset "read" needs words, but the model "{model.name}" has no list of styles; give '
-            'alternatives as the concept\'s word, such as "an oil painting | a pencil sketch".'
+            f'The translating preset "interrogate" needs words, but the model "{model.name}" has no list of styles; '
+            'give alternatives as the concept\'s word, such as "an oil painting | a pencil sketch".'
         )
     return [f"in the style of {name}" for name, *_ in styles]
 

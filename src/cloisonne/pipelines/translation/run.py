@@ -181,7 +181,7 @@ class Translation:
         """Batch rows of every forward before sampling, at most: learning and fitting may end earlier."""
         settings, count = self.translating, len(self.prepared.steps)
         rows, missing = self.prepared.probes, settings.learned and self.concept.file is None
-        if missing and settings.read:
+        if missing and settings.interrogate:
             words = candidates(self.model, self.concept.word)
             rows += LEVELS * len(words) if len(words) > 1 else 0
         elif missing:

@@ -27,8 +27,10 @@ def translating_of(preset: str, keep_structure: float | None, changes: Mapping[s
         if getattr(found, name) > 1:
             raise SceneError(f"{name} is {getattr(found, name)}; give a fraction of the steps, from 0 to 1.")
     _check_flow(preset, found, changes)
-    if found.read and not found.learned:
-        raise SceneError(f'read is true, but the preset "{preset}" takes no words; choose the preset "read".')
+    if found.interrogate and not found.learned:
+        raise SceneError(
+            f'interrogate is true, but the preset "{preset}" takes no words; choose the preset "interrogate".'
+        )
     if keep_structure is None:
         return found
     if not 0 <= keep_structure <= 1:

@@ -22,8 +22,8 @@ class Translating:
         guidance: guidance scale w; None is the model's default.
         steps: sampling steps if the scene gives none.
         vectors: number of embeddings to learn.
-        read: do not learn the concept but take it from words (ours): those of the concept's ``word``, or of the styles
-            that the model knows, under which the image's denoising loss is least (arXiv 2303.16203).
+        interrogate: do not learn the concept but take it from words (ours): those of the concept's ``word``, or of the
+            styles that the model knows, under which the image's denoising loss is least (arXiv 2303.16203).
         content_vectors: where the concept is learned, number of embeddings to learn from the content (ours); they
             condition both canvases, and the concept's follow them. 0 conditions the content on an empty text.
         content_rounds: training steps of these.
@@ -48,7 +48,7 @@ class Translating:
     flow_start: float = 1.0
     n_avg: int = 1
     vectors: int = 3
-    read: bool = False
+    interrogate: bool = False
     content_vectors: int = 0
     content_rounds: int = 250
     rounds: int = 500
@@ -71,13 +71,13 @@ PRESETS: Mapping[str, Translating] = {
         rounds=250,
         rate=5e-3,
     ),
-    "read": Translating(
+    "interrogate": Translating(
         learned=True,
         pivot="none",
         flow=True,
         cross_attention_share=0.0,
         self_attention_share=0.0,
-        read=True,
+        interrogate=True,
         content_vectors=8,
         rate=5e-3,
     ),
