@@ -21,7 +21,7 @@ class Translating:
         str,
         typer.Option(
             help="Method: fast (an image encoder gives the concept), flow (the same without inversion), interrogate "
-            "(find the words of its style), learned (fit to the reference), vct (the paper) or vct-code (the released code)."
+            "(find the words of its style), learned (fit to the reference), vct (the paper) or vct-code (its code)."
         ),
     ] = "fast"
     keep_structure: Annotated[
