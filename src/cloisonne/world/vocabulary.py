@@ -16,7 +16,8 @@ _SHAPES = [(0.0, 0.0, 1.0, 0.1), (0.0, 0.0, 0.1, 1.0), (0.0, 0.0, 0.9, 0.9), (0.
 def vocabulary(styles: Sequence[str] = ()) -> dict[str, Any]:
     """The contents of ``words.json`` of a family: groups of names with their synonyms, and the grammar words.
 
-    The group "things" has the core glyphs, "styles" those that the family was trained on.
+    The group "things" has the core glyphs, "styles" those that the family was trained on, each with
+    a phrase.
     """
     positions = sorted({word for box in (*_NINTHS, *_SHAPES) for word in described_place(box).split()} - _STOP)
     groups = {
@@ -25,7 +26,7 @@ def vocabulary(styles: Sequence[str] = ()) -> dict[str, Any]:
         "sizes": [[size] for size in SIZES],
         "places": [list(dict.fromkeys(map(_bare, phrases))) for phrases in BACKGROUND_WORDS.values()],
         "positions": [[word] for word in positions],
-        **({"styles": [[style] for style in styles]} if styles else {}),
+        **({"styles": [[style, STYLE_WORDS[style][-1]] for style in styles]} if styles else {}),
     }
     of_styles = [text for style in styles for text in STYLE_WORDS[style]]
     phrases = [*of_styles, *(text for texts in BACKGROUND_WORDS.values() for text in texts)]

@@ -38,7 +38,7 @@ def test_all_of_the_worlds_sentences_are_known(tmp_path: Path, styles: tuple[str
     write_index(tmp_path, styles)
     words = Vocabulary.read(tmp_path)
     assert words is not None
-    assert [name for (name,) in words.groups.get("styles", ())] == list(styles)
+    assert [name for name, _ in words.groups.get("styles", ())] == list(styles)
     known = words.unknown("a tree, in the style of a blueprint")
     assert known == ([] if styles else ["style", "blueprint"])
     recipe = Recipe(styled=0.3 if styles else 0.0, styles=styles)

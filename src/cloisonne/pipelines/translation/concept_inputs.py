@@ -94,7 +94,7 @@ class Given:
 
 
 def candidates(model: Model, word: str) -> list[str]:
-    """The words that a concept may be: the given alternatives, or the styles that the model knows.
+    """The words that a concept may be: the given alternatives, or phrases of the styles that the model knows.
 
     Raises SceneError where there are none.
     """
@@ -106,7 +106,7 @@ def candidates(model: Model, word: str) -> list[str]:
             f'The translating preset "interrogate" needs words, but the model "{model.name}" has no list of styles; '
             'give alternatives as the concept\'s word, such as "an oil painting | a pencil sketch".'
         )
-    return [f"in the style of {name}" for name, *_ in styles]
+    return [entry[-1] for entry in styles]
 
 
 def content_settings(translating: Translating) -> Translating:

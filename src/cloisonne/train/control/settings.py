@@ -44,7 +44,7 @@ class Settings(settings.Settings):
     x0_loss: Annotated[str, f"Filter of the latents in the x0 loss inside the mask: one of {', '.join(EDGES)}."] = (
         "sobel"
     )
-    x0_weight: Annotated[float, "Weight of the x0 loss relative to the denoising loss."] = 1e-3
+    x0_weight: Annotated[float, "Weight of the x0 loss relative to the denoising loss; the paper uses 1e-3."] = 1.0
     x0_schedule: Annotated[
         str, "Weight over timesteps: constant, step (only t >= 500) or time (1 - cumulative alpha)."
     ] = "constant"
