@@ -41,7 +41,7 @@ studio: $(INSTALLED)  ## serve the studio and open it in the browser
 page:  ## build the studio's page from page/ (needs Node 20 and npm)
 	cd page && npm ci --no-audit --no-fund && npm run build
 
-test: $(INSTALLED)  ## run the tests (5 minutes at most on two cores)
+test: $(INSTALLED)  ## run the tests (some 17 minutes on two idle cores)
 	@$(PY) scripts/fetch_font.py || echo "Going on without the font: the glyphs must come from the atlas that an earlier run cached." >&2
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 

@@ -18,7 +18,7 @@ docs/methods/vct.md.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,13 @@ from PIL import Image
 
 from cloisonne.bench.settings import Settings, through_vae
 from cloisonne.bench.translation_baselines import reworded
+from cloisonne.eval.items import Items
 from cloisonne.eval.judge import Judge
-from cloisonne.eval.translation_items import TranslationItem, places
-from cloisonne.eval.translations import Row, Translated, evaluate_translations
+from cloisonne.eval.metrics.bootstrap import Estimate, Sample, mean
+from cloisonne.eval.report import Report, estimates
+from cloisonne.eval.row_names import CEILINGS
+from cloisonne.eval.translation_items import TranslationItem, places, translation_item
+from cloisonne.eval.translations import MEASURES, Row, Translated, evaluate_translations
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept
@@ -38,6 +42,7 @@ from cloisonne.pipelines.translation.concept_inputs import learned_from
 from cloisonne.pipelines.translation.learn_concept import embedded, fit
 from cloisonne.pipelines.translation.settings import translating_of
 from cloisonne.pipelines.translation.translate import translate
+from cloisonne.world.picture import HELD_OUT_STYLES
 
 EDITS: dict[str, dict[str, Any]] = {
     "edit-flow": {"preset": "flow", "flow_start": 1.0, "paste_changed_only": False, "close_up": 0},
@@ -66,6 +71,23 @@ def main() -> None:
     rows = {name: row(name, model, options.output / "concepts") for name in options.row or ROWS}
     judge = Judge.load(BUILTIN / "judge")
     print(evaluate_translations(rows, judge, through_vae(model), options.output, **settings.keywords(model)))
+    (options.output / "seen").mkdir(exist_ok=True)
+    print(seen(options.output, [*rows, *CEILINGS[:1]], options.limit).write(options.output / "seen", "tables"))
+
+
+def seen(folder: Path, rows: Sequence[str], limit: int) -> Report:
+    """The measurements of styles alone that ``train base`` shows a base, without those that it holds out."""
+    indices = [2 * k for k in range(limit) if translation_item(2 * k).wanted not in HELD_OUT_STYLES]
+    factors = tuple(np.array([places(k) for k in indices]).T)
+    headings = {name: MEASURES[name] for name in ("closeness", "concept", "structure")}
+
+    def estimate(items: Items, name: str) -> Estimate | None:
+        values = np.array([items[k][name] for k in indices], float)
+        return mean(Sample(values, np.ones(len(values), int), factors))
+
+    found = {row: Items(folder / f"items-{row}.jsonl") for row in rows}
+    own = {row: {name: estimate(items, name) for name in headings} for row, items in found.items()}
+    return Report((estimates("seen", f"n = {len(indices)} pairs of styles that are not held out.", headings, own),))
 
 
 def row(name: str, model: Model, folder: Path) -> Row:

@@ -211,22 +211,26 @@ def test_other_transformers_are_refused(tmp_path: Path, write: Any, title: str) 
 ONE_ROUND: dict[str, Any] = {"content_rounds": 1, "batch": 1}
 
 
+@pytest.mark.parametrize("by_clip", [True, False])
 @pytest.mark.parametrize(("background", "place"), [("snow", "in the snow"), ("ocean", "under the ocean")])
-def test_the_words_that_explain_the_reference_are_its_concept(family: Model, background: str, place: str) -> None:
+def test_the_words_that_explain_the_reference_are_its_concept(
+    family: Model, background: str, place: str, by_clip: bool
+) -> None:
+    model = family if by_clip else replace(family, segmenter=None)
     ground = next(seed for seed in range(200) if picture_of(seed, Recipe(counts=(1,))).background == background)
     reference = Image.fromarray(draw(picture_of(ground, Recipe(counts=(1,)))).rgb)
     word = " under the ocean |in the snow"
-    made = translate(photo(), reference, family, preset="interrogate", word=word, steps=STEPS, **ONE_ROUND)
+    made = translate(photo(), reference, model, preset="interrogate", word=word, steps=STEPS, **ONE_ROUND)
     region = made.scene.translated
     assert region is not None
     assert region.concept is not None
     assert region.concept.word == place
-    found = explain(made.scene.replace(regions=(region.replace(concept={"image": reference, "word": word}),)), family)
-    assert made.report["rows"] == found.rows == 2 * LEVELS + 1 + 3 * STEPS
-    again = generate(made.scene, family)
+    found = explain(made.scene.replace(regions=(region.replace(concept={"image": reference, "word": word}),)), model)
+    assert made.report["rows"] == found.rows == (0 if by_clip else 2 * LEVELS) + 1 + 3 * STEPS
+    again = generate(made.scene, model)
     assert again.report["rows"] == 3 * STEPS
     assert np.array_equal(pixels(again.image), pixels(made.image))
-    given = translate(photo(), photo(3), family, preset="interrogate", word=place, steps=STEPS, **ONE_ROUND)
+    given = translate(photo(), photo(3), model, preset="interrogate", word=place, steps=STEPS, **ONE_ROUND)
     assert given.report["rows"] == 1 + 3 * STEPS
     assert np.array_equal(pixels(given.image), pixels(made.image))
 

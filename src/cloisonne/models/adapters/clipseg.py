@@ -54,6 +54,14 @@ class Segmenter:
         found = self.module.clip.get_text_features(encoded.input_ids.to(device), encoded.attention_mask.to(device))
         return found.pooler_output
 
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """The embeddings [n, D] of images [n, 3, H, W] in [-1, 1], in the space of those of texts."""
+        side = self.module.config.vision_config.image_size
+        images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
+        mean, deviation = (images.new_tensor(of)[:, None, None] for of in (MEAN, DEVIATION))
+        return self.module.clip.get_image_features(((images + 1) / 2 - mean) / deviation).pooler_output
+
     def image_features(self, images: Tensor, *, normalise: bool = True) -> tuple[Tensor, ...]:
         """The image tower's hidden states, each [n, 1 + patches, width], for images [n, 3, H, W] in [-1, 1].
 

@@ -1,11 +1,13 @@
 """Inputs of a translation: latents of the background, and the learned concept."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -58,8 +60,20 @@ class Given:
         known = learned_from(self.reference, size_of(self.prepared.scene), self.model)
         if not self.translating.interrogate:
             return self._fitted(known, self.translating, word, run, reporter, cache), word
-        found = words_of(known, self.model, candidates(self.model, word), self.translating, seed=self.seed, run=run)
+        found = self._words(known, candidates(self.model, word), run)
         return Concept(embedded(self.model.text, found)), found
+
+    def _words(self, known: Tensor, alternatives: Sequence[str], run: Run) -> str:
+        """Of alternatives, the words that CLIP finds nearest to the reference, or its loss where there is no CLIP."""
+        if len(alternatives) == 1:
+            return alternatives[0]
+        if self.model.segmenter is None:
+            return words_of(known, self.model, alternatives, self.translating, seed=self.seed, run=run)
+        assert self.reference is not None, "there is something to interrogate"
+        segmenter = self.model.segmenter()
+        image = segmenter.encode_images(as_tensor(np.asarray(self.reference)).to(segmenter.module.device))
+        near = F.cosine_similarity(image, segmenter.encode_texts(alternatives))
+        return alternatives[int(near.argmax())]
 
     @property
     def seed(self) -> int:

@@ -109,12 +109,10 @@ def words_of(
 ) -> str:
     """Of candidates, the words under which the loss of latents [C, H, W] is least: ``LEVELS`` rows for each.
 
-    A denoising loss classifies an image (Li et al., arXiv 2303.16203). One candidate is returned as it is. Raises
-    CapabilityError where :func:`check_learns` does.
+    A denoising loss classifies an image (Li et al., arXiv 2303.16203). Raises CapabilityError where
+    :func:`check_learns` does.
     """
     check_learns(model)
-    if len(candidates) == 1:
-        return candidates[0]
     losses = [_evaluated(embedded(model.text, words), known, model, translating, seed, run) for words in candidates]
     return candidates[losses.index(min(losses))]
 

@@ -183,7 +183,7 @@ class Translation:
         rows, missing = self.prepared.probes, settings.learned and self.concept.file is None
         if missing and settings.interrogate:
             words = candidates(self.model, self.concept.word)
-            rows += LEVELS * len(words) if len(words) > 1 else 0
+            rows += LEVELS * len(words) if len(words) > 1 and self.model.segmenter is None else 0
         elif missing:
             rows += most_rows(settings)
         if settings.learned and settings.content_vectors and self.concept.content is None:

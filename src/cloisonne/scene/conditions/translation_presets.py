@@ -23,7 +23,8 @@ class Translating:
         steps: sampling steps if the scene gives none.
         vectors: number of embeddings to learn.
         interrogate: do not learn the concept but take it from words (ours): those of the concept's ``word``, or of the
-            styles that the model knows, under which the image's denoising loss is least (arXiv 2303.16203).
+            styles that the model knows, that its segmenter's CLIP finds nearest to the image; without one, those
+            under which the image's denoising loss is least (arXiv 2303.16203).
         content_vectors: where the concept is learned, number of embeddings to learn from the content (ours); they
             condition both canvases, and the concept's follow them. 0 conditions the content on an empty text.
         content_rounds: training steps of these.
