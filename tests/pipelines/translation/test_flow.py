@@ -238,7 +238,8 @@ def test_the_words_that_explain_the_reference_are_its_concept(
 def test_without_alternatives_the_styles_of_the_model_are_read(family: Model, tiny: Model, tmp_path: Path) -> None:
     write_index(tmp_path, ("blueprint", "watercolour"))
     styled = replace(family, vocabulary=Vocabulary.read(tmp_path))
-    assert candidates(styled, " | ") == ["in the style of a blueprint", "in the style of a watercolour"]
+    phrases = {name: f"in the style of a {name}" for name in ("blueprint", "watercolour")}
+    assert candidates(styled, " | ") == phrases
     for model in (family, tiny):
         with pytest.raises(SceneError, match='"interrogate" needs words, but the model'):
             translate(photo(), photo(1), model, preset="interrogate", steps=STEPS)

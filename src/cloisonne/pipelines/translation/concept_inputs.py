@@ -1,7 +1,7 @@
 """Inputs of a translation: latents of the background, and the learned concept."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,18 @@ class Given:
         found = self._words(known, candidates(self.model, word), run)
         return Concept(embedded(self.model.text, found)), found
 
-    def _words(self, known: Tensor, alternatives: Sequence[str], run: Run) -> str:
-        """Of alternatives, the words that CLIP finds nearest to the reference, or its loss where there is no CLIP."""
-        if len(alternatives) == 1:
-            return alternatives[0]
+    def _words(self, known: Tensor, alternatives: Mapping[str, str], run: Run) -> str:
+        """Of alternatives, the words whose name CLIP finds nearest to the reference; the loss's without a CLIP."""
+        words = list(alternatives.values())
+        if len(words) == 1:
+            return words[0]
         if self.model.segmenter is None:
-            return words_of(known, self.model, alternatives, self.translating, seed=self.seed, run=run)
+            return words_of(known, self.model, words, self.translating, seed=self.seed, run=run)
         assert self.reference is not None, "there is something to interrogate"
         segmenter = self.model.segmenter()
         image = segmenter.encode_images(as_tensor(np.asarray(self.reference)).to(segmenter.module.device))
-        near = F.cosine_similarity(image, segmenter.encode_texts(alternatives))
-        return alternatives[int(near.argmax())]
+        near = F.cosine_similarity(image, segmenter.encode_texts(list(alternatives)))
+        return words[int(near.argmax())]
 
     @property
     def seed(self) -> int:
@@ -107,20 +108,20 @@ class Given:
             ).concept
 
 
-def candidates(model: Model, word: str) -> list[str]:
-    """The words that a concept may be: the given alternatives, or phrases of the styles that the model knows.
+def candidates(model: Model, word: str) -> dict[str, str]:
+    """The words that a concept may be, by name: the given alternatives, or phrases of the styles that the model knows.
 
     Raises SceneError where there are none.
     """
     if found := [part.strip() for part in word.split("|") if part.strip()]:
-        return found
+        return {own: own for own in found}
     styles = () if model.vocabulary is None else model.vocabulary.groups.get("styles", ())
     if not styles:
         raise SceneError(
             f'The translating preset "interrogate" needs words, but the model "{model.name}" has no list of styles; '
             'give alternatives as the concept\'s word, such as "an oil painting | a pencil sketch".'
         )
-    return [entry[-1] for entry in styles]
+    return {entry[0]: entry[-1] for entry in styles}
 
 
 def content_settings(translating: Translating) -> Translating:
