@@ -225,7 +225,7 @@ def test_a_learned_concept_is_saved_and_used_again(studio: Studio, tmp_path: Pat
     few_steps(studio, 2)
     page.get_by_label("How concepts are transferred").select_option("learned")
     page.get_by_text("Its settings").click()
-    page.get_by_label("Rounds").fill("2")
+    page.get_by_label("Rounds", exact=True).fill("2")
     page.get_by_label("Batch").fill("1")
     studio.generate()
     (job,) = jobs(studio)

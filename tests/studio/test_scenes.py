@@ -43,6 +43,7 @@ PLACES: dict[str, dict[str, Any]] = {
     "concept": {"regions": [{**BOX, "concept": None}]},
     "concept image": {"regions": [{**BOX, "concept": {"image": None}}]},
     "concept file": {"regions": [{**BOX, "concept": {"file": None}}]},
+    "concept content": {"regions": [{**BOX, "concept": {"image": {"picture": ID}, "content": None}}]},
 }
 """Every place of a scene that takes a picture."""
 FILES: list[Any] = [
@@ -99,10 +100,10 @@ def _drawable(data: dict[str, Any]) -> dict[str, Any]:
 def test_every_picture_of_a_scene_has_its_place_here() -> None:
     """A new kind of picture in a scene is put into PLACES on purpose."""
     schema = json.dumps(Scene.json_schema())
-    assert schema.count("a path relative to the scene's file, or data:image/png;base64,...") == 9
+    assert schema.count("a path relative to the scene's file, or data:image/png;base64,...") == 10
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place != "concept file"])
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in ("concept file", "concept content")])
 async def test_embedded_pictures_become_ids(client: httpx.AsyncClient, place: str) -> None:
     embedded = "data:image/png;base64," + base64.b64encode(png(photo(mode="L"))).decode()
     other = (await upload(client, png(photo()))).json()["id"]

@@ -85,8 +85,7 @@ def _unknown(scene: Scene, model: Model) -> list[str]:
         return []
     who = f"the {FAMILIES[model.family].title}" if model.family == "builtin" else f'the model "{model.name}"'
     learned, warnings = model.text.added_words, []
-    concepts = [(one, "concept", one.concept.word) for one in scene.active_regions if one.concept is not None]
-    for region, name, text in (*_texts(scene), *concepts):
+    for region, name, text in _texts(scene):
         moments = sorted({0.0, *switches(text, _FINE)})
         texts = [plain(at(text, moment, _FINE)) for moment in moments]
         unknown = dict.fromkeys(phrase for words in texts for phrase in model.vocabulary.unknown(words, learned))

@@ -18,6 +18,7 @@ EMBEDDED = data_uri(encoded(Image.fromarray(np.full((64, 64), 255, np.uint8))))
 LEARNED = data_uri(b"\x02\0\0\0\0\0\0\0{}")
 MINIMAL: dict[str, dict[str, Any]] = {
     "control": {"kind": "canny"},
+    "concept": {"image": EMBEDDED},
     "outside": {"image": EMBEDDED, "regions": ["pet"]},
 }
 """What an object needs besides its file."""
@@ -102,7 +103,7 @@ def test_every_field_refuses_urls(in_region: bool, field: str) -> None:
 
 @pytest.mark.parametrize(("in_region", "field"), FIELDS)
 def test_embedded_files_are_accepted(in_region: bool, field: str) -> None:
-    value = "ink" if field == "lora" else LEARNED if field == "concept.file" else EMBEDDED
+    value = "ink" if field == "lora" else LEARNED if field in ("concept.file", "concept.content") else EMBEDDED
     data = scene_with(in_region, field, value)
     assert Scene.from_dict(data, images="embedded") == Scene.from_dict(data)
 

@@ -94,6 +94,7 @@ CONDITIONS: dict[str, ConditionField] = {
             name="concept",
             value=ConceptImage,
             given=given_concept,
+            texts=("word",),
             files={"image": "concept", "file": FILE, "content": FILE},
             bare="image",
             alone=True,
