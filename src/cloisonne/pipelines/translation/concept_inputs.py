@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from cloisonne.core.run import Run
-from cloisonne.errors import SceneError
+from cloisonne.errors import SceneError, spelled
 from cloisonne.models.finite import explained
 from cloisonne.models.model import Model
 from cloisonne.models.text.learned_concept import Concept
@@ -117,9 +117,10 @@ def candidates(model: Model, word: str) -> dict[str, str]:
         return {own: own for own in found}
     styles = () if model.vocabulary is None else model.vocabulary.groups.get("styles", ())
     if not styles:
+        given = spelled("as the concept's word", "with --word")
         raise SceneError(
             f'The translating preset "interrogate" needs words, but the model "{model.name}" has no list of styles; '
-            'give alternatives as the concept\'s word, such as "an oil painting | a pencil sketch".'
+            f'give alternatives {given}, such as "an oil painting | a pencil sketch".'
         )
     return {entry[0]: entry[-1] for entry in styles}
 
