@@ -73,7 +73,7 @@ dist: $(INSTALLED)  ## build wheel and sdist into dist, use the wheel in an empt
 bench: $(INSTALLED)  ## measure speed on this CPU: start, loading, regions, fast, large pictures (under 10 minutes)
 	$(ONE_THREAD) $(PY) benchmarks/startup.py
 	$(ONE_THREAD) $(PY) benchmarks/loading.py
-	$(ONE_THREAD) $(PY) benchmarks/regions.py --shapes builtin small --regions 1 8 --rounds 3 --dense-rounds 1
+	$(ONE_THREAD) $(PY) benchmarks/regions.py --shapes builtin small --regions 1 8 --rounds 3 --dense-rounds 1 --out /dev/null
 	$(ONE_THREAD) $(PY) benchmarks/speed.py --limit 20
 	$(ONE_THREAD) $(PY) benchmarks/hires.py --limit 3
 
