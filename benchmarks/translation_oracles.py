@@ -104,7 +104,7 @@ def row(name: str, model: Model, folder: Path) -> Row:
         source = item.truth if concept == "structure" else item.source
         pictures = Image.fromarray(source), Image.fromarray(item.reference)
         given = None if of is None else of(item)
-        # One seed for each source, so that its embeddings are learned once.
+        # Pairs of one source share its seed.
         own = places(item.index)[0]
         return _translated(translate(*pictures, model, seed=own, concept=given, cache=folder, **settings))
 

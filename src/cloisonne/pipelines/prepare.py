@@ -104,9 +104,8 @@ def prepare(
     """Check the scene against the model and compile it.
 
     blank: use zeros for encoded texts and images and run no network, for ``explain``. given: replaces the edit of the
-    scene's own background and regions. solver: replaces the scene's sampler. strength: the
-    fraction of the steps that run, where it is not the scene's own. Raises SceneError, ImageError or
-    CapabilityError where the scene cannot be generated.
+    scene's own background and regions. solver: replaces the scene's sampler. strength: the fraction of the steps that
+    run, where it is not the scene's own. Raises SceneError, ImageError or CapabilityError where it cannot be generated.
     """
     _check_one_image(scene)
     if not blank and model.device.type != "cpu":
@@ -118,9 +117,8 @@ def prepare(
     grid = _grid(resolved, model)
     size = size_of(resolved)
     outside = OutsideImage.of(resolved, (edit.source.width, edit.source.height) if edit else size)
-    solver_of_scene, steps = _sampling(
-        resolved, model, solver, grid, resolved.strength if strength is None else strength
-    )
+    share = resolved.strength if strength is None else strength
+    solver_of_scene, steps = _sampling(resolved, model, solver, grid, share)
 
     def context(frame: Frame, own: tuple[int, int], part: Scene) -> Context:
         return Context(
@@ -143,12 +141,11 @@ def prepare(
         resolved = resolved.replace(region_boost=_boost(ctx, placed, steps))
         ctx = replace(ctx, scene=resolved)
     compiled = _compiled(resolved, placed, ctx, context, edit)
-    warnings = (*model.warnings, *understood.warnings, *compiled.warnings)
     return Prepared(
         scene=resolved,
         placed=tuple(placed),
         ctx=ctx,
-        compiled=replace(compiled, warnings=warnings),
+        compiled=replace(compiled, warnings=(*model.warnings, *understood.warnings, *compiled.warnings)),
         edit=edit,
         outside=outside,
         grid=grid,

@@ -91,6 +91,9 @@ def test_the_content_is_learned_once_for_a_background(tiny: Model) -> None:
     assert other.report["rows"] == 1 + 3 * STEPS
     fresh = translate(photo(2), photo(1), tiny, preset="flow", steps=STEPS, **LEARNED, concept=made.concept)
     assert np.array_equal(pixels(other.image), pixels(fresh.image))
+    assert generate(made.scene.replace(seed=7), tiny).report["rows"] == 3 * STEPS
+    longer = made.scene.replace(translating={**dict(made.scene.translating), "content_rounds": 2})
+    assert generate(longer, tiny).report["rows"] == 2 + 3 * STEPS
     without = flow(tiny, content_vectors=0)
     assert without.report["rows"] == made.report["rows"] - 1
     assert not np.array_equal(pixels(without.image), pixels(made.image))

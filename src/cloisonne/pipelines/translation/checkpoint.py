@@ -57,27 +57,31 @@ class LearningState:
         self.best = min(self.best, loss)
 
 
+def learning_digest(known: Tensor, model: Model, translating: Translating, word: str, seed: int) -> str:
+    """The hash of what decides a concept: latents of its image, model, settings, word, seed."""
+    made = model.record()
+    numbers = {name: getattr(translating, name) for name in ("vectors", "rounds", "batch", "rate", "l1", "patience")}
+    about = {"model": made["sha256"], "device": made["device"], "dtype": made["dtype"], "word": word, "seed": seed}
+    digest = hashlib.sha256(json.dumps({**about, **numbers}, sort_keys=True).encode())
+    digest.update(known.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
 @dataclass(frozen=True)
 class LearningFolder:
-    """A checkpoint file, named by the hash of what decides the concept: image, model, settings, word, seed."""
+    """A checkpoint file, named by its :func:`learning_digest`."""
 
     file: Path
 
     @classmethod
     def of(cls, folder: Path, known: Tensor, model: Model, translating: Translating, word: str, seed: int) -> Self:
         """Make the folder. Raises OutputError where that fails."""
-        made = model.record()
-        numbers = {
-            name: getattr(translating, name) for name in ("vectors", "rounds", "batch", "rate", "l1", "patience")
-        }
-        about = {"model": made["sha256"], "device": made["device"], "dtype": made["dtype"], "word": word, "seed": seed}
-        digest = hashlib.sha256(json.dumps({**about, **numbers}, sort_keys=True).encode())
-        digest.update(known.detach().float().cpu().contiguous().numpy().tobytes())
+        digest = learning_digest(known, model, translating, word, seed)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f'The cache "{folder}" cannot be made ({error.strerror}); choose another.') from None
-        return cls(folder / f"concept-{digest.hexdigest()[:32]}.safetensors")
+        return cls(folder / f"concept-{digest}.safetensors")
 
     def restore(self, state: LearningState) -> None:
         """Load the file into a state, if there is one. Raises OutputError where it cannot be read."""

@@ -1,8 +1,8 @@
 """Inputs of a translation: latents of the background, and the learned concept."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cloisonne.models.text.learned_concept import Concept
 from cloisonne.pipelines.inpaint import BackgroundEdit, as_tensor, resized
 from cloisonne.pipelines.prepare import Prepared, size_of
 from cloisonne.pipelines.progress import Reporter
+from cloisonne.pipelines.translation.checkpoint import learning_digest
 from cloisonne.pipelines.translation.learn_concept import embedded, fit, words_of
 from cloisonne.scene.conditions.concept import ConceptImage
 from cloisonne.scene.conditions.translation_presets import Translating
@@ -40,13 +41,11 @@ class Given:
         """Latents [C, H, W] of uint8 pixels [height, width, 3]."""
         return _latents(pixels, self.model)
 
+    @cached_property
     def known(self) -> Tensor:
         """Latents [C, H, W] of the background's window."""
-        return self.latents(self._window())
-
-    def _window(self) -> NDArray[np.uint8]:
         edit = edit_of(self.prepared)
-        return resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene))
+        return self.latents(resized(edit.source.rgb[edit.window.slices], size_of(self.prepared.scene)))
 
     def learned(self, run: Run, reporter: Reporter, cache: Path | None) -> tuple[Concept, str]:
         """The concept from its file, or found now from the reference's centre crop in the canvas's shape; its words.
@@ -59,7 +58,7 @@ class Given:
         assert self.reference is not None, "a concept has an image or a file"
         known = learned_from(self.reference, size_of(self.prepared.scene), self.model)
         if not self.translating.interrogate:
-            return self._fitted(known, self.translating, word, run, reporter, cache), word
+            return self._fitted(known, self.translating, word, self.seed, run, reporter, cache), word
         found = self._words(known, candidates(self.model, word), run)
         return Concept(embedded(self.model.text, found)), found
 
@@ -86,26 +85,33 @@ class Given:
     def content(self, run: Run, reporter: Reporter, cache: Path | None) -> Concept | None:
         """The background's embeddings; None where the preset learns none.
 
-        They are read from their file where that was learned from this background, else learned now.
+        They are read from their file where that was learned from this background by this model with these settings,
+        else learned now, for all seeds alike: with seed 0.
         """
         if not self.translating.content_vectors:
             return None
-        name = f"<content of {hashlib.sha256(self._window().tobytes()).hexdigest()[:16]}>"
+        settings = content_settings(self.translating)
+        name = f"<content {learning_digest(self.known, self.model, settings, '', 0)}>"
         if self.concept.content is not None and (found := Concept.read(self.concept.content.read())).name == name:
             return found
-        learned = self._fitted(self.known(), content_settings(self.translating), "", run, reporter, cache)
+        learned = self._fitted(self.known, settings, "", 0, run, reporter, cache)
         return replace(learned, name=name)
 
     def _fitted(
-        self, known: Tensor, settings: Translating, word: str, run: Run, reporter: Reporter, cache: Path | None
+        self,
+        known: Tensor,
+        settings: Translating,
+        word: str,
+        seed: int,
+        run: Run,
+        reporter: Reporter,
+        cache: Path | None,
     ) -> Concept:
         def watch(step: int, total: int, loss: float) -> None:
             reporter("learning", step, total, loss=loss)
 
         with explained(self.model):
-            return fit(
-                known, self.model, settings, word=word, seed=self.seed, run=run, cache=cache, watch=watch
-            ).concept
+            return fit(known, self.model, settings, word=word, seed=seed, run=run, cache=cache, watch=watch).concept
 
 
 def candidates(model: Model, word: str) -> dict[str, str]:

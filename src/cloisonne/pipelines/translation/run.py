@@ -112,11 +112,11 @@ class Translation:
         elif translating.learned:
             (learned, word), content = given.learned(run, reporter, cache), given.content(run, reporter, cache)
             prepared = with_learned(prepared, learned, word, content)
-            known, conditioning = given.known(), learned_concept(model, learned, content)
+            known, conditioning = given.known, learned_concept(model, learned, content)
         else:
             assert reference is not None, "checked above"
             size = size_of(prepared.scene)
-            known, conditioning = given.known(), reference_concept(model, reference, size, given.latents)
+            known, conditioning = given.known, reference_concept(model, reference, size, given.latents)
         texts = translating.learned or model.spec.takes_references
         own = model.native.guidance if texts else model.native.similarity
         scales = (region.guidance, translating.guidance, own)

@@ -1,7 +1,7 @@
 """Settings of a translation, and their presets (VCT, arXiv 2307.14352). Nothing here needs torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -59,29 +59,21 @@ class Translating:
     patience: int = 50
 
 
+_FLOW = Translating(
+    learned=False,
+    pivot="none",
+    flow=True,
+    cross_attention_share=0.0,
+    self_attention_share=0.0,
+    content_vectors=8,
+    rounds=250,
+    rate=5e-3,
+)
 PRESETS: Mapping[str, Translating] = {
     "fast": Translating(learned=False, pivot="none", cross_attention_share=0.0, self_attention_share=0.6),
     "learned": Translating(learned=True, pivot="none", features=0.8),
-    "flow": Translating(
-        learned=False,
-        pivot="none",
-        flow=True,
-        cross_attention_share=0.0,
-        self_attention_share=0.0,
-        content_vectors=8,
-        rounds=250,
-        rate=5e-3,
-    ),
-    "interrogate": Translating(
-        learned=True,
-        pivot="none",
-        flow=True,
-        cross_attention_share=0.0,
-        self_attention_share=0.0,
-        interrogate=True,
-        content_vectors=8,
-        rate=5e-3,
-    ),
+    "flow": _FLOW,
+    "interrogate": replace(_FLOW, learned=True, interrogate=True),
     "vct": Translating(learned=True, pivot="source", guidance=7.5, steps=50),
     "vct-code": Translating(learned=True, pivot="null", guidance=7.5, steps=50),
 }
