@@ -5,12 +5,15 @@ shell.
     python scripts/family_training.py status --out ../family
     python scripts/family_training.py stop --out ../family
     python scripts/family_training.py export --out ../family --to ../family/average
+    python scripts/family_training.py finish --out ../family --to ../release
 
 `on` starts training, or resumes from the last checkpoint (one is written every
 two minutes); without a checkpoint it starts from the family in the package. It
 prints the progress, and does nothing else if training already runs. `export`
 writes the family with the base as trained so far (its moving average), without
-exemplar and controls, to measure it: cloisonne evaluate layouts --model.
+controls, to measure it: cloisonne evaluate layouts --model. `finish` lets the
+learning rate fall and trains what depends on the base, into a family that
+scripts/rebuild.py installs; it resumes when it is called again.
 """
 
 import argparse
@@ -25,8 +28,11 @@ import torch
 
 from cloisonne.train.builtin.continued import export_average, trained_until
 from cloisonne.train.builtin.family_run import FamilyTraining
+from cloisonne.train.builtin.release import release
 
 ROOT = Path(__file__).resolve().parents[1]
+STORED = 400_000
+"""Capacity of the store of encoded images, as of `cloisonne train base`."""
 
 
 def main() -> None:
@@ -34,17 +40,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "action",
-        choices=("on", "status", "stop", "export"),
-        help="start or resume, print the progress, stop, or write the family",
+        choices=("on", "status", "stop", "export", "finish"),
+        help="start or resume, print the progress, stop, write the family, or finish one",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the training state")
     parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
-    parser.add_argument("--to", type=Path, help="new folder that export writes to")
+    parser.add_argument("--to", type=Path, help="new folder that export writes to; folder of finish")
+    parser.add_argument("--base", type=int, default=60_000, help="images of the falling learning rate")
+    parser.add_argument("--painter", type=int, default=400_000, help="images of the exemplar network")
+    parser.add_argument("--controls", type=float, default=60, help="minutes of training of both controls")
     options = parser.parse_args()
     if options.action == "export":
         if options.to is None or options.to.exists():
             parser.error("export needs --to, a folder that does not exist yet")
         export(options.out, options.to)
+        return
+    if options.action == "finish":
+        if options.to is None:
+            parser.error("finish needs --to, the folder of the finished family and its state")
+        finish(options)
         return
     pid = running(options.out)
     if options.action == "stop":
@@ -90,19 +104,37 @@ def start(out: Path, threads: int) -> int:
 
 def export(out: Path, folder: Path) -> None:
     """Write the family of a training to a folder, with the moving average of its base at the last checkpoint."""
-    training = FamilyTraining(
-        out=folder,
+    training = work(folder, out / "state" / "start")
+    export_average(training, out)
+    print(f"Written to {training.family}.")
+
+
+def finish(options: argparse.Namespace) -> None:
+    """Finish the training as a family in a folder."""
+    torch.set_num_threads(options.threads)
+    release(
+        work(options.to, options.out / "state" / "start"),
+        options.out,
+        base_pictures=options.base,
+        painter_pictures=options.painter,
+        control_minutes=options.controls,
+    )
+    print(f"Written to {options.to / 'family'}.")
+
+
+def work(out: Path, start: Path) -> FamilyTraining:
+    """A training of what depends on the base, from a start family."""
+    return FamilyTraining(
+        out=out,
         device=torch.device("cpu"),
         minutes=0.0,
         slice_minutes=None,
-        start=out / "state" / "start",
-        pictures=0,
+        start=start,
+        pictures=STORED,
         trips=0,
         report=print,
         made=lambda member, family: None,
     )
-    export_average(training, out)
-    print(f"Written to {training.family}.")
 
 
 def stop(pid: int | None) -> None:

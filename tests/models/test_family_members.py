@@ -91,7 +91,8 @@ def test_a_family_without_relatives_loads(tmp_path: Path) -> None:
 
 
 def test_a_member_is_half_precision_and_stores_its_shape(tmp_path: Path) -> None:
-    write_exemplar({"encoder.project.weight": torch.ones(8, 16)}, 5, tmp_path / "exemplar")
+    config = {"token_width": 8, "mapper_blocks": 5}
+    write_exemplar({"encoder.project.weight": torch.ones(8, 16)}, config, tmp_path / "exemplar")
     assert json.loads((tmp_path / "exemplar" / "config.json").read_text()) == {"token_width": 8, "mapper_blocks": 5}
 
 

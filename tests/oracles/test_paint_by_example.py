@@ -11,6 +11,7 @@ from tiny import write_exemplar
 from torch import Tensor
 
 from cloisonne.errors import CapabilityError
+from cloisonne.models.adapters.paint_by_example import preprocessed
 from cloisonne.models.load import load
 from cloisonne.pipelines.generate import generate
 from cloisonne.scene.region import Region
@@ -60,7 +61,7 @@ def theirs(
     ours = load(folder).exemplar
     assert ours is not None
     return pipeline(
-        example_image=ours.encoder.preprocess(exemplar),
+        example_image=preprocessed(exemplar, ours.encoder.side),
         image=source,
         mask_image=mask,
         num_inference_steps=20,

@@ -18,10 +18,12 @@ from cloisonne.pipelines.generate import generate
 from cloisonne.scene.inpainting import inpaint_scene
 
 
-def exemplars(settings: Settings, *, rows: Sequence[str] | None = None, spread_items: int = 0) -> str:
+def exemplars(
+    settings: Settings, *, rows: Sequence[str] | None = None, spread_items: int = 0, glyphs: str = "held-out"
+) -> str:
     """``evaluate exemplars``: the tables in markdown.
 
-    rows: see :func:`row_of`; None measures the model's own exemplars, and the phrase.
+    rows: see :func:`row_of`; None measures the model's own exemplars, and the phrase. glyphs: a key of ``GLYPHS``.
     """
     model = settings.load()
     if not model.takes_exemplars and not rows:
@@ -30,7 +32,8 @@ def exemplars(settings: Settings, *, rows: Sequence[str] | None = None, spread_i
         )
     fills = dict(row_of(text, model, settings) for text in (rows or EXEMPLAR_ROWS))
     judge, keywords = Judge.load(BUILTIN / "judge"), settings.keywords(model)
-    return evaluate_exemplars(fills, judge, through_vae(model), settings.out, spread_items=spread_items, **keywords)
+    keywords |= {"spread_items": spread_items, "glyphs": glyphs}
+    return evaluate_exemplars(fills, judge, through_vae(model), settings.out, **keywords)
 
 
 def row_of(text: str, model: Model, settings: Settings) -> tuple[str, Fill]:

@@ -143,15 +143,24 @@ def evaluate_exemplars(
     ] = None,
     limit: Limit = 400,
     spread: Annotated[int, typer.Option(min=0, help="Number of holes on which four seeds are compared.")] = 0,
+    glyphs: Annotated[str, typer.Option(help="Subjects: held-out, training (only exemplars showed them) or core.")] = (
+        "held-out"
+    ),
 ) -> str:
-    """Measure inpainting from exemplars. The subjects are held out from training."""
+    """Measure inpainting from exemplars.
+
+    By default, the subjects are held out from training.
+    """
     from cloisonne.bench.arguments import exemplar_row
 
     for text in row or ():
         exemplar_row(text)
     from cloisonne.bench.exemplars import exemplars
+    from cloisonne.eval.holes import GLYPHS
 
-    return exemplars(shared.settings(out, limit), rows=row, spread_items=spread)
+    if glyphs not in GLYPHS:
+        raise typer.BadParameter(f'"{glyphs}" is none of {", ".join(GLYPHS)}.', param_hint="--glyphs")
+    return exemplars(shared.settings(out, limit), rows=row, spread_items=spread, glyphs=glyphs)
 
 
 @evaluate.command("edits")

@@ -7,7 +7,7 @@ OUT/pictures/<row>/*.png     the images, if requested
 OUT/exemplars.md, .json      the tables
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloisonne.eval.holes import REFERENCE, Hole, hole, pasted
+from cloisonne.eval.holes import GLYPHS, REFERENCE, Hole, hole, pasted
 from cloisonne.eval.items import Items, open_folder, save_picture, short
 from cloisonne.eval.judge import SIZE
 from cloisonne.eval.metrics.bootstrap import Sample, mean
@@ -45,7 +45,7 @@ MEASURES: Headings = {
 
 LEGEND = """### Columns
 
-- identity: among the 60 held-out glyphs, the hole's crop is nearest (by the judge's embedding) to the exemplar's
+- identity: by the judge, the hole's crop is nearest to the exemplar's glyph, of all held-out ones (or core, training)
 - similarity: cosine of the judge's embeddings of the hole's crop and the exemplar; a pure paste maximises it
 - QS: fraction of real crops less likely than the image's under a mixture of 20 Gaussians fitted to real ones
 - Fréchet: distance of the crops with a margin of 25 % to real ones
@@ -64,6 +64,7 @@ def evaluate_exemplars(
     *,
     limit: int = 400,
     spread_items: int = 0,
+    glyphs: str = "held-out",
     seed: int = 0,
     about: Mapping[str, str | int | float] | None = None,
     save_pictures: bool = False,
@@ -74,11 +75,14 @@ def evaluate_exemplars(
     Measurements already in ``out`` are reused: the same call resumes a stopped run, adds rows or raises the limit.
     ``spread_items``: number of holes on which four seeds are generated and compared.
 
+    ``glyphs``: whose glyphs are the subjects, a key of ``GLYPHS``.
+
     Raises OutputError if the folder holds another run, and ValueError for a limit below 1.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}: at least one hole must be evaluated.")
-    open_folder(out, {"benchmark": "exemplars-v1", "seed": seed, **(about or {})})
+    chars, kind = GLYPHS[glyphs], {} if glyphs == "held-out" else {"glyphs": glyphs}
+    open_folder(out, {"benchmark": "exemplars-v1", "seed": seed, **kind, **(about or {})})
     makers: dict[str, Fill] = dict(rows)
     makers |= {
         PASTED: lambda item, seed: pasted(item),
@@ -87,11 +91,11 @@ def evaluate_exemplars(
     }
     items = {row: Items(out / f"items-{row}.jsonl") for row in makers}
     spreads = {row: Items(out / f"spread-{row}.jsonl") for row in rows}
-    known = Gallery(judge)
+    known = Gallery(judge, chars)
     for index in range(limit):
         missing = [row for row in makers if index not in items[row]]
         wanted = [row for row in rows if index < spread_items and index not in spreads[row]]
-        item = hole(index) if missing or wanted else None
+        item = hole(index, chars) if missing or wanted else None
         for row in missing:
             assert item is not None
             rgb = makers[row](item, seed + index)
@@ -104,16 +108,16 @@ def evaluate_exemplars(
             spreads[row].add(index, {"spread": spread(pictures, item.mask)})
         if missing or wanted or index + 1 == limit:
             report(f"{index + 1} of {limit} holes")
-    real = _real_crops(out, judge, max(limit, MIN_PICTURES))
+    real = _real_crops(out, judge, max(limit, MIN_PICTURES), chars)
     return _report(items, spreads, real, limit, spread_items).write(out, "exemplars")
 
 
-def _real_crops(out: Path, judge: Judging, count: int) -> NDArray[np.float64]:
+def _real_crops(out: Path, judge: Judging, count: int, chars: Sequence[str]) -> NDArray[np.float64]:
     """Embeddings [count, 64] of ground-truth crops of other holes."""
     items = Items(out / "items-reference.jsonl")
     for index in range(count):
         if index not in items:
-            item = hole(REFERENCE + index)
+            item = hole(REFERENCE + index, chars)
             crop = cut(item.truth, item.box, CONTEXT)
             items.add(index, {"crop": short(judge(batch(crop[None])).embedding[0])})
     return np.array([items[index]["crop"] for index in range(count)])

@@ -5,6 +5,7 @@ in its place; the exemplar is another image of that glyph: on another background
 items, recoloured in a quarter (together with the ground truth).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from cloisonne.scene import Box
 from cloisonne.world.draw import draw
-from cloisonne.world.glyphs import COLOURS, HELD_OUT, words_of
+from cloisonne.world.glyphs import COLOURS, CORE, HELD_OUT, TRAINING, words_of
 from cloisonne.world.hole_masks import blob, rectangle
 from cloisonne.world.picture import BACKGROUNDS, Item, Picture, Recipe, sample
 
@@ -24,6 +25,12 @@ REFERENCE = 1 << 18
 SIZE = 128
 MARGIN = 0.12
 """The hole extends beyond the objects' boxes by up to this fraction of their longer side."""
+GLYPHS: Mapping[str, tuple[str, ...]] = {
+    "held-out": HELD_OUT,
+    "training": TRAINING[len(CORE) :: (len(TRAINING) - len(CORE)) // 60][:60],
+    "core": tuple(c.char for c in CORE),
+}
+"""Subjects of the holes, by name: glyphs that no training saw, 60 that only exemplars showed, those with words."""
 _RECIPE = Recipe(counts=(1, 2, 2, 3), overlapping=0.0)
 
 
@@ -56,11 +63,11 @@ class Hole:
         return f"a {self.colour} {noun}" if self.colour else f"a {noun}"
 
 
-def hole(index: int) -> Hole:
-    """Item ``index``."""
+def hole(index: int, chars: Sequence[str] = HELD_OUT) -> Hole:
+    """Item ``index``, with a subject of ``chars``."""
     rng = np.random.default_rng([FIRST_SEED + index, 20266])
     picture = sample(FIRST_SEED + index, _RECIPE)
-    char = HELD_OUT[int(rng.integers(len(HELD_OUT)))]
+    char = chars[int(rng.integers(len(chars)))]
     colour = COLOURS[int(rng.integers(len(COLOURS)))] if rng.random() < 0.25 else None
     k = len(picture.items) - 1
     target = replace(picture.items[k], char=char, colour=colour)
@@ -107,9 +114,9 @@ def pasted(item: Hole) -> NDArray[np.uint8]:
     return np.where(item.mask[..., None], out, item.source)
 
 
-def gallery(rng: np.random.Generator, each: int = 8) -> NDArray[np.uint8]:
-    """Images of all held-out glyphs, [60, each, 128, 128, 3], for classifying what was generated."""
-    images = [[exemplar(char, None, "", rng) for _ in range(each)] for char in HELD_OUT]
+def gallery(rng: np.random.Generator, chars: Sequence[str] = HELD_OUT, each: int = 8) -> NDArray[np.uint8]:
+    """Images of glyphs, [n, each, 128, 128, 3], for classifying what was generated."""
+    images = [[exemplar(char, None, "", rng) for _ in range(each)] for char in chars]
     return np.stack([np.stack([cv2.resize(p, (SIZE, SIZE)) for p in row]) for row in images]).astype(np.uint8)
 
 

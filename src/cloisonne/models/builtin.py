@@ -15,7 +15,8 @@ BUILTIN = Path(__file__).parent / "weights"
 CLIPSEG = "clipseg"
 """The member that segments an image by a text."""
 
-_PROVENANCE = "provenance.json"
+PROVENANCE = "provenance.json"
+"""File in a member's folder: how, and from which parents, it was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ def digest(folder: Path) -> str:
     """SHA-256 over a member's weights and configuration, in the order of their names, without its provenance."""
     total = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".json") and file.name != _PROVENANCE:
+        if file.suffix in (".safetensors", ".json") and file.name != PROVENANCE:
             total.update(file.name.encode())
             total.update(file.read_bytes())
     return total.hexdigest()
@@ -46,7 +47,7 @@ def members(family: Path = BUILTIN) -> list[Member]:
 
     Raises CheckpointError where a member does not match its provenance, or was trained with another parent.
     """
-    folders = sorted(file.parent for file in family.glob(f"*/{_PROVENANCE}"))
+    folders = sorted(file.parent for file in family.glob(f"*/{PROVENANCE}"))
     records = {folder: _record(folder) for folder in folders}
     named = {folder.name for folder in folders} | {name for record in records.values() for name in record["parents"]}
     digests = {name: digest(family / name) for name in sorted(named) if (family / name).is_dir()}
@@ -70,7 +71,7 @@ def members(family: Path = BUILTIN) -> list[Member]:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))
+        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
         return {**record, "sha256": str(record["sha256"]), "parents": dict(record["parents"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f'"{folder / _PROVENANCE}" is damaged; restore it from its source.') from error
+        raise CheckpointError(f'"{folder / PROVENANCE}" is damaged; restore it from its source.') from error

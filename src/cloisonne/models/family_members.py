@@ -19,13 +19,15 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from cloisonne.errors import CheckpointError
-from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, ExemplarEngine
+from cloisonne.models.adapters.paint_by_example import ExemplarEncoder, ExemplarEngine, TokenEncoder
+from cloisonne.models.adapters.pseudo_words import ExemplarText, PseudoWords
 from cloisonne.models.builtin import CLIPSEG
 from cloisonne.models.checkpoints.assemble import Placement, put
 from cloisonne.models.checkpoints.files import files_of, read, read_json
 from cloisonne.models.checkpoints.tensor_file import listed
 from cloisonne.models.mapped import without_random_values
 from cloisonne.models.model import Model
+from cloisonne.models.text.clip import ClipTextEncoder
 from cloisonne.models.unet.denoiser import UNetDenoiser, unet_of
 from cloisonne.scene.conditions.control import ControlKind
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from cloisonne.models.adapters.t2i_adapter import Adapter
 
 EXEMPLAR, CLIP = "exemplar", "clip"
+WORDS = "encoder.words."
+"""Prefix of the tensors of pseudo-words in an exemplar member."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +101,37 @@ def _engine(model: Model, family: Path, placement: Placement) -> ExemplarEngine:
     if unknown := [name for name in tensors if not name.startswith(("encoder.", "unet."))]:
         raise CheckpointError(f'"{family / EXEMPLAR}" holds tensors that are not used: {listed(unknown)}; restore it.')
     heads = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
-    with without_random_values():
-        encoder = ExemplarEncoder(tower_of(family / CLIP), config["token_width"], config["mapper_blocks"])
-    encoder.load_state_dict(heads | {f"vision.{name}": t for name, t in encoder.vision.state_dict().items()})
+    encoder = _encoder(config, family, heads, model)
     changes = {name.removeprefix("unet."): t for name, t in tensors.items() if name.startswith("unet.")}
     unet = adapted(unet_of(model.net, "An exemplar network of low-rank changes").unet, changes)
     put([encoder, unet], placement)
     spec = replace(model.spec, extra_channels=model.spec.latent_channels + 1)
     return ExemplarEngine(net=UNetDenoiser(unet, spec), encoder=encoder, device=placement.device)
+
+
+def _encoder(config: Mapping[str, Any], family: Path, heads: Mapping[str, Tensor], model: Model) -> TokenEncoder:
+    """The encoder of an exemplar member: pseudo-words for the model's text encoder, or one token."""
+    if "words" in config:
+        if not isinstance(model.text, ClipTextEncoder):
+            raise CheckpointError("The exemplar network has pseudo-words, which only a CLIP text encoder reads.")
+        return exemplar_text(pseudo_words(family), model.text.module, model.text.tokenizer)
+    with without_random_values():
+        encoder = ExemplarEncoder(tower_of(family / CLIP), config["token_width"], config["mapper_blocks"])
+    encoder.load_state_dict(dict(heads) | {f"vision.{name}": t for name, t in encoder.vision.state_dict().items()})
+    return encoder
+
+
+def pseudo_words(family: Path) -> PseudoWords:
+    """The pseudo-words of a family's exemplar member, in float32. Raises CheckpointError if it has none."""
+    config = read_json(family / EXEMPLAR / "config.json")
+    tensors = load_file(family / EXEMPLAR / "model.safetensors")
+    if "words" not in config:
+        raise CheckpointError(f'The exemplar network of "{family}" has no pseudo-words; train its base first.')
+    heads = {name.removeprefix(WORDS): t.float() for name, t in tensors.items() if name.startswith(WORDS)}
+    sizes = {name: config[name] for name in ("words", "details", "blocks")}
+    words = PseudoWords(tower_of(family / CLIP), heads["project_details.weight"].shape[0], **sizes)
+    words.load_state_dict(heads | {f"vision.{name}": t for name, t in words.vision.state_dict().items()})
+    return words
 
 
 def adapted(base: Any, changes: Mapping[str, Tensor]) -> UNet2DConditionModel:
@@ -145,10 +172,20 @@ def tower_of(folder: Path) -> CLIPVisionModel:
     return tower
 
 
-def write_exemplar(trained: Mapping[str, Tensor], mapper_blocks: int, folder: Path) -> None:
-    """Write the exemplar member, in half precision, from the tensors that ``train exemplar --lora`` wrote."""
+def exemplar_text(words: PseudoWords, text: Any, tokenizer: Any) -> ExemplarText:
+    """Exemplars as texts of pseudo-words, for a text encoder and its tokenizer."""
+    length = min(int(tokenizer.model_max_length), text.config.max_position_embeddings)
+    return ExemplarText(words, text, start=tokenizer.bos_token_id, end=tokenizer.eos_token_id, length=length)
+
+
+def write_exemplar(trained: Mapping[str, Tensor], config: Mapping[str, int], folder: Path) -> None:
+    """Write the exemplar member in half precision.
+
+    trained: tensors named ``encoder.<name>`` of the encoder, without its tower, and ``unet.<name>`` of the changes.
+    config: the sizes of the encoder: ``token_width`` and ``mapper_blocks`` of the one with one token; ``words``,
+    ``details`` and ``blocks`` of pseudo-words.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     half = {name: tensor.half().contiguous() for name, tensor in trained.items()}
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {"token_width": half["encoder.project.weight"].shape[0], "mapper_blocks": mapper_blocks}
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(dict(config), indent=1) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from cloisonne.errors import OutputError
 from cloisonne.train.microbatches import Loss, Microbatches
 from cloisonne.train.optimiser import Mixed
 
@@ -164,6 +165,10 @@ class _Training:
 
     def _resume(self) -> None:
         self.progress, tensors = _read(self.folder, str(self.trainable[0][1].device))
+        if missing := [name for name, _ in self.trainable if f"now.{name}" not in tensors]:
+            raise OutputError(
+                f'The state in "{self.folder}" has no "{missing[0]}"; it is of another recipe. Choose another folder.'
+            )
         _copy(self.trainable, {name: tensors[f"now.{name}"] for name, _ in self.trainable})
         for name, average in self.average.items():
             average.copy_(tensors[f"ema.{name}"])

@@ -1,15 +1,30 @@
-"""Open-ended training of the base, and the final decay from a copy of its state."""
+"""Open-ended training of the base, the final decay from a copy of its state, and the release of a family."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from cloisonne.errors import OutputError
-from cloisonne.models.builtin import BUILTIN
+from cloisonne.models.builtin import BUILTIN, members
+from cloisonne.models.load import load
+from cloisonne.pipelines.generate import generate
+from cloisonne.scene.inpainting import inpaint_scene
+from cloisonne.train.base import exemplars
 from cloisonne.train.builtin import resume
-from cloisonne.train.builtin.continued import continue_base, finish_base, trained_until
+from cloisonne.train.builtin.continued import (
+    continue_base,
+    export_average,
+    finish_base,
+    train_decoder,
+    train_painter,
+    trained_until,
+)
 from cloisonne.train.builtin.family_run import FamilyTraining
+from cloisonne.train.builtin.release import release
 from cloisonne.train.loop import progress_of
 
 
@@ -28,7 +43,8 @@ def work(out: Path, slice_minutes: float | None = 1 / 60, begin: Path | None = B
 
 
 @pytest.mark.slow
-def test_training_goes_on_and_is_finished_from_a_copy(tmp_path: Path) -> None:
+def test_training_goes_on_and_is_finished_from_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exemplars, "REGRESSED", 64)
     out = tmp_path / "on"
     first = continue_base(work(out), most_slices=1)
     assert first.pictures > 0
@@ -38,6 +54,38 @@ def test_training_goes_on_and_is_finished_from_a_copy(tmp_path: Path) -> None:
     assert finish_base(finished, out, 96)
     assert progress_of(finished.state("base")).pictures == second.pictures + 96
     assert progress_of(out / "state" / "base") == second
+    average = work(tmp_path / "average", begin=out / "state" / "start")
+    export_average(average, out)
+    assert load(average.family).exemplar is not None
+    assert train_painter(replace(work(out), slice_minutes=None), average.family, 64)
+    shutil.rmtree(average.family / "exemplar")
+    shutil.copytree(out / "painter", average.family / "exemplar")
+    scene = inpaint_scene(
+        Image.new("RGB", (128, 128)), (0.2, 0.2, 0.8, 0.8), exemplar=Image.new("RGB", (64, 64)), steps=2
+    )
+    assert generate(scene, load(average.family)).image.size == (128, 128)
+
+
+@pytest.mark.slow
+def test_a_release_is_a_family_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exemplars, "REGRESSED", 64)
+    out = tmp_path / "on"
+    before = continue_base(work(out), most_slices=1)
+    assert train_decoder(work(out, slice_minutes=None), 32)
+    calls = 0
+    budget = {"base_pictures": 96, "painter_pictures": 96, "control_minutes": 0.05}
+    while not release(work(tmp_path / "release", begin=out / "state" / "start"), out, **budget):
+        calls += 1
+        assert calls < 60
+    assert progress_of(tmp_path / "release" / "state" / "base").pictures == before.pictures + 96
+    were = {member.name: member.provenance for member in members(BUILTIN)}
+    records = {member.name: member.provenance for member in members(tmp_path / "release" / "family")}
+    assert records.keys() == were.keys()
+    assert records["unet"]["pictures"] == were["unet"]["pictures"] + before.pictures + 96
+    assert records["vae"]["sha256"] != were["vae"]["sha256"]
+    model = load(tmp_path / "release" / "family")
+    assert model.takes_exemplars
+    assert set(model.adapters) == {"canny", "color"}
 
 
 def test_it_needs_a_family_and_a_slice(tmp_path: Path) -> None:

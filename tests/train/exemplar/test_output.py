@@ -17,6 +17,7 @@ from trained import quiet
 from transformers import CLIPImageProcessorPil
 
 import cloisonne
+from cloisonne.models.adapters.paint_by_example import preprocessed
 from cloisonne.train.exemplar.settings import Settings
 from cloisonne.train.exemplar.student import widen
 from cloisonne.train.exemplar.task import train
@@ -101,7 +102,7 @@ def test_diffusers_encoder_gives_the_same_token(trained: Path) -> None:
     theirs: Any = PaintByExampleImageEncoder.from_pretrained(trained / "image_encoder")
     engine = cloisonne.load(trained).exemplar
     assert engine is not None
-    pixels = engine.encoder.preprocess(picture(3, 40))
+    pixels = preprocessed(picture(3, 40), engine.encoder.side)
     with torch.no_grad():
         token, null = theirs(pixels, return_uncond_vector=True)
     assert float(token.std()) > 0.01
@@ -124,7 +125,7 @@ def test_stock_diffusers_generates_with_it(trained: Path) -> None:
     engine = cloisonne.load(trained).exemplar
     assert engine is not None
     drawn = pipeline(
-        example_image=engine.encoder.preprocess(picture(1)),
+        example_image=preprocessed(picture(1), engine.encoder.side),
         image=picture(5),
         mask_image=Image.new("L", (64, 64), 255),
         num_inference_steps=2,

@@ -67,6 +67,7 @@ def test_the_trainings_are_listed(run: Run) -> None:
         "family",
         "base",
         "decoder",
+        "painter",
         "reco",
         "exemplar",
         "control",

@@ -1,5 +1,6 @@
 """Metrics of a filled hole: identity, similarity to the exemplar, seam, preservation of the rest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -23,7 +24,7 @@ CONTEXT = 0.25
 class Filled:
     """The figures of one item.
 
-    identity: the crop's nearest of the held-out glyphs is the exemplar's. similarity: cosine with the exemplar.
+    identity: the crop's nearest glyph of the gallery is the exemplar's. similarity: cosine with the exemplar.
     seam: mean difference across the hole's border, in grey levels of 255. outside: largest difference outside the
     hole. fits, fits_box: IoU of the judge's object map with the mask, and with the mask's box (blobs only).
     crop: embedding of the hole with context, for distances.
@@ -39,16 +40,20 @@ class Filled:
 
 
 class Gallery:
-    """Unit vectors [60, 64] of the held-out glyphs, each the mean of eight images; classifies by the nearest."""
+    """Unit vectors [n, 64] of glyphs, each the mean of eight images; classifies by the nearest.
 
-    def __init__(self, judge: Judging) -> None:
-        pictures = gallery(np.random.default_rng(7))
+    chars: the held-out glyphs by default.
+    """
+
+    def __init__(self, judge: Judging, chars: Sequence[str] = HELD_OUT) -> None:
+        self.chars = tuple(chars)
+        pictures = gallery(np.random.default_rng(7), self.chars)
         seen = [F.normalize(judge(batch(row)).embedding, dim=1).mean(0) for row in pictures]
         self.vectors = F.normalize(torch.stack(seen), dim=1)
 
     def nearest(self, embedding: Tensor) -> str:
         """The glyph nearest to an embedding [64]."""
-        return HELD_OUT[int((self.vectors @ F.normalize(embedding, dim=0)).argmax())]
+        return self.chars[int((self.vectors @ F.normalize(embedding, dim=0)).argmax())]
 
 
 @torch.no_grad()

@@ -40,7 +40,36 @@ class MapperBlock(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
-class ExemplarEncoder(nn.Module):
+class TokenEncoder(nn.Module):
+    """What encodes an image to the tokens that the UNet is conditioned on, from the features of a CLIP image tower."""
+
+    vision: CLIPVisionModel
+    project: nn.Linear
+
+    @property
+    def side(self) -> int:
+        """The side of the tower's square input, in pixels."""
+        vision: Any = self.vision
+        return vision.config.image_size
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """[B, F, width]: the features of the image tower, which is frozen in training."""
+        raise NotImplementedError
+
+    def tokens_of(self, image_features: Tensor) -> Tensor:
+        """[B, L, D]: the tokens of the tower's features [B, F, width]."""
+        raise NotImplementedError
+
+    def null_tokens(self) -> Tensor:
+        """[L, D]: the unconditional tokens."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B, L, D] of images [B, 3, side, side] from :func:`preprocessed`."""
+        return self.tokens_of(self.image_features(pixels))
+
+
+class ExemplarEncoder(TokenEncoder):
     """An image as one token of the UNet's context: ``c = P(LN(M(CLIP(x))))`` (arXiv 2211.13227, section 3.2).
 
     vision: CLIP's image tower, whose pooled output is taken. null: the learned unconditional token, [1, D].
@@ -57,29 +86,24 @@ class ExemplarEncoder(nn.Module):
         self.project = nn.Linear(width, token_width)
         self.null = nn.Parameter(torch.randn(1, token_width))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[B, L, D], L = 1 if pooled, of images [B, 3, side, side] from :meth:`preprocess`."""
-        return self.tokens_of(self.image_features(pixels))
-
-    @property
-    def side(self) -> int:
-        """The side of the tower's square input, in pixels."""
-        vision: Any = self.vision
-        return vision.config.image_size
-
     def image_features(self, pixels: Tensor) -> Tensor:
-        """[B, L, width]: the features of the image tower, which is frozen in training."""
+        """[B, L, width], L = 1 if pooled."""
         vision: Any = self.vision
         out = vision(pixels)
         return out.pooler_output[:, None] if self.pooled else out.last_hidden_state
 
     def tokens_of(self, image_features: Tensor) -> Tensor:
-        """[B, L, D]: the tokens of the tower's features [B, L, width]."""
+        """[B, L, D] of [B, L, width]."""
         return self.project(self.norm(self.mapper(image_features)))
 
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """[1, 3, side, side]: an RGB image resized to CLIP's square without cropping, and normalised for CLIP."""
-        return normalised(np.asarray(image.resize((self.side, self.side), Image.Resampling.BICUBIC)))[None]
+    def null_tokens(self) -> Tensor:
+        """[1, D]: the learned unconditional token."""
+        return self.null
+
+
+def preprocessed(image: Image.Image, side: int) -> Tensor:
+    """[1, 3, side, side]: an RGB image resized to CLIP's square without cropping, and normalised for CLIP."""
+    return normalised(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)))[None]
 
 
 def normalised(rgb: NDArray[np.uint8]) -> Tensor:
@@ -90,27 +114,27 @@ def normalised(rgb: NDArray[np.uint8]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExemplarEngine:
-    """Paint by Example's network: an encoder, and a UNet of 2C + 1 input channels conditioned on its token.
+    """Paint by Example's network: an encoder, and a UNet of 2C + 1 input channels conditioned on its tokens.
 
     mask_resampling: how the mask is resized to the latents; published weights were trained with "bilinear", diffusers'
     pipeline uses "nearest".
     """
 
     net: Denoiser
-    encoder: ExemplarEncoder
+    encoder: TokenEncoder
     device: torch.device
     mask_resampling: Resampling = "bilinear"
 
     @torch.no_grad()
     def token(self, image: Image.Image) -> Tensor:
-        """[L, D], float32, of an RGB image; L = 1 except for the naive variant."""
-        weight = self.encoder.project.weight
-        return self.encoder(self.encoder.preprocess(image).to(self.device, weight.dtype))[0].float()
+        """[L, D], float32, of an RGB image; L = 1 for published weights, except for the naive variant."""
+        encoder = self.encoder
+        return encoder(preprocessed(image, encoder.side).to(self.device, encoder.project.weight.dtype))[0].float()
 
     @property
     def null(self) -> Tensor:
-        """[1, D], float32: the unconditional token."""
-        return self.encoder.null.detach().float().to(self.device)
+        """[L, D], float32: the unconditional tokens."""
+        return self.encoder.null_tokens().detach().float().to(self.device)
 
     def channels(self, known: Tensor, keep: Tensor) -> Tensor:
         """[C + 1, H, W], in the network's order: the masked image's latents and the mask of known pixels.

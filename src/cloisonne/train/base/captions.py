@@ -29,21 +29,21 @@ def caption_tokens(
 ) -> CaptionTokens:
     """Token ids of a stored image in a mode of ``SHARES``; items in descending area, as at inference."""
     if mode == "null":
-        return _padded(caption_ids(tokenizer, v, ""), [], v, placed=False)
+        return padded(caption_ids(tokenizer, v, ""), [], v, placed=False)
     picture, boxes = store.picture(index), store.boxes(index)
     named = picture.style == "natural" or rng.random() < 0.5
     text = caption(picture, boxes, rng, objects=True if mode == "caption" else None, style=named)
     if mode == "caption":
-        return _padded(caption_ids(tokenizer, v, text), [], v, placed=False)
+        return padded(caption_ids(tokenizer, v, text), [], v, placed=False)
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
     phrases = [phrase(item, area, rng) for item, area in zip(picture.items, areas, strict=True)]
     order = [int(k) for k in np.argsort([-a for a in areas])]
     if mode == "reco":
         parts = [(k, region_ids(tokenizer, v, boxes[k], phrases[k])) for k in order]
-        return _padded(caption_ids(tokenizer, v, text), parts, v, placed=True)
+        return padded(caption_ids(tokenizer, v, text), parts, v, placed=True)
     # The tokenizer splits at commas and spaces, so the tokens of the whole text are those of its parts.
     parts = [(k, _ids(tokenizer, f", {region_in_words(boxes[k], phrases[k])}")) for k in order]
-    return _padded([v.start, *_ids(tokenizer, text)], parts, v, placed=True)
+    return padded([v.start, *_ids(tokenizer, text)], parts, v, placed=True)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -51,7 +51,8 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(comma + normalise(text), add_special_tokens=False, verbose=False).input_ids
 
 
-def _padded(head: list[int], parts: list[tuple[int, list[int]]], v: Vocabulary, *, placed: bool) -> CaptionTokens:
+def padded(head: list[int], parts: list[tuple[int, list[int]]], v: Vocabulary, *, placed: bool) -> CaptionTokens:
+    """Token ids of a head and of each item's part, in the given order, cut and padded to the length of a text."""
     ids, owners = list(head), [0] * len(head)
     for k, part in parts:
         ids += part

@@ -1,7 +1,7 @@
 """Latents of rendered images, encoded once and stored in memory-mapped files, with dense labels and boxes."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ UNLABELLED = 255
 IGNORED = -100
 """Label of such cells in a batch; ``torch.nn.functional.cross_entropy`` ignores it."""
 _COLOUR = {c: k + 1 for k, c in enumerate(COLOURS)}
+
+
+_sampled = lru_cache(4096)(sample)
 
 
 class LatentStore:
@@ -65,7 +68,8 @@ class LatentStore:
         np.save(self._count_file, np.array(start + len(drawn)))
 
     def picture(self, index: int) -> Picture:
-        return sample(self.first_seed + int(index), self.recipe)
+        """The content of a stored image."""
+        return _sampled(self.first_seed + int(index), self.recipe)
 
     def boxes(self, index: int) -> list[tuple[float, float, float, float]]:
         count = len(self.picture(index).items)
@@ -77,6 +81,14 @@ class LatentStore:
         simple: only images of a single object from the first half of the core.
         """
         return rng.choice(self._simple, count) if simple else rng.integers(0, len(self), count)
+
+    def choose_beyond_core(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Sample the indices of images with a glyph from outside the core; any images if none is stored."""
+        return rng.choice(self._beyond_core, count) if len(self._beyond_core) else self.choose(rng, count)
+
+    @cached_property
+    def _beyond_core(self) -> np.ndarray:
+        return np.flatnonzero((self._classes[: len(self), 0] == UNLABELLED).any((1, 2)))
 
     @cached_property
     def _simple(self) -> np.ndarray:

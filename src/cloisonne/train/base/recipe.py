@@ -27,6 +27,10 @@ class BaseRecipe:
     """Initial fraction of the training on images of single objects from the first half of the core."""
     colours: float = 0.5
     """Weight of the colours within the cross-entropy of the labels."""
+    exemplars: float = 0.0
+    """Fraction of the images with text whose objects are described by exemplars."""
+    exemplars_beyond_core: float = 0.4
+    """Fraction of these that show a glyph from outside the core."""
     half: float = 0.4
     """Initial fraction of the training at half resolution: latents of 8 x 8."""
     decay_from: float = 0.7
@@ -34,7 +38,7 @@ class BaseRecipe:
 
 
 RECIPE = BaseRecipe()
-CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0)
+CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0, exemplars=0.3)
 """Recipe of open-ended training at a constant learning rate."""
-FINETUNED = replace(RECIPE, batch=48, half=0.0, decay_from=0.3)
+FINETUNED = replace(RECIPE, batch=48, half=0.0, exemplars=0.3, decay_from=0.3)
 """Recipe to fine-tune a trained base."""

@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from cloisonne.models.adapters.paint_by_example import normalised
+from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, with_pseudo_words
 from cloisonne.train.base.batches import Batch, Batches
+from cloisonne.train.base.exemplars import FROZEN as EXEMPLAR_FROZEN
+from cloisonne.train.base.exemplars import OUTER as EXEMPLAR_OUTER
 from cloisonne.train.base.grounding import Seen, grounding_loss, record
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.networks import Labels, alphas
@@ -32,6 +36,7 @@ def stage(
     *,
     recipe: BaseRecipe = RECIPE,
     half: LatentStore | None = None,
+    exemplar: PseudoWords | None = None,
     parts: int | None = None,
 ) -> Stage:
     """The training stage: v-prediction, dense labels and grounding loss.
@@ -45,20 +50,24 @@ def stage(
         device: Training device.
         recipe: Hyperparameters.
         half: The same images at half resolution; required if ``recipe.half`` is not 0.
+        exemplar: Pseudo-words, trained together with the base; required if ``recipe.exemplars`` is not 0.
         parts: Number of microbatches, each in a thread. Default: torch's thread count on a CPU, 1 on a GPU. The batch
             does not depend on it.
 
     Raises:
-        ValueError: ``recipe.half`` needs ``half``.
+        ValueError: ``recipe.half`` needs ``half``, or ``recipe.exemplars`` needs ``exemplar``.
     """
     if recipe.half and half is None:
         raise ValueError("recipe.half is not 0, so half must be given: a LatentStore of half-sized latents.")
+    if recipe.exemplars and exemplar is None:
+        raise ValueError("recipe.exemplars is not 0, so exemplar must be given: the pseudo-words to train.")
     if device.type == "cpu":  # eager attention trains faster than the fused kernel, whose backward pass is slow
         text.set_attn_implementation("eager")
         unet.set_attn_processor(AttnProcessor())
     objective = _BaseLoss(
         text=text.train(),
         unet=unet.train(),
+        exemplar=None if exemplar is None else exemplar.train(),
         labels=Labels(unet.config["block_out_channels"][1]),
         recipe=recipe,
         device=device,
@@ -67,18 +76,21 @@ def stage(
         abar=alphas().to(device),
     )
     unet.up_blocks[-2].register_forward_hook(_recording_hook(objective.features))
-    batches = Batches(store=store, half=half, tokenizer=tokenizer, recipe=recipe)
+    pseudo = (0, 0) if exemplar is None else (exemplar.words, exemplar.details)
+    batches = Batches(store=store, half=half, tokenizer=tokenizer, recipe=recipe, pseudo=pseudo)
+    modules: dict[str, nn.Module] = {"text": text, "unet": unet, "labels": objective.labels}
     count = _divisor(recipe.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
     return Stage(
         name="base",
         device=device,
-        modules={"text": text, "unet": unet, "labels": objective.labels},
+        modules=modules if exemplar is None else modules | {"exemplar": exemplar},
         loss=tuple(_part(objective, batches, slice(k, None, count)) for k in range(count)),
         minutes=minutes,
         pictures_per_step=recipe.batch,
         lr=recipe.lr,
         muon=recipe.muon,
-        outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj"),
+        outer=("conv_in", "conv_out", "labels", "time_emb", "time_proj", *EXEMPLAR_OUTER),
+        frozen=EXEMPLAR_FROZEN,
         ema=0.999,
         decay_from=recipe.decay_from,
     )
@@ -101,6 +113,7 @@ class _BaseLoss:
 
     text: Any
     unet: Any
+    exemplar: PseudoWords | None
     labels: Labels
     recipe: BaseRecipe
     device: torch.device
@@ -117,7 +130,7 @@ class _BaseLoss:
         self.attended.all.clear()
         # Threads share the weights but not their autocast copies, which belong to the graph of one thread.
         with autocast(self.device, cache_enabled=False):
-            hidden_states = self.text(batch.ids).last_hidden_state
+            hidden_states = self._hidden_states(batch)
             out = self.unet(z, t, encoder_hidden_states=hidden_states).sample
             class_logits, colour_logits = (head(self.features.all[0]).float() for head in self.labels.heads())
         error = (out.float() - (a * batch.noise - s * batch.z0)).square().mean((1, 2, 3))
@@ -131,6 +144,14 @@ class _BaseLoss:
             figures["named"] = float(right[noisy].sum() / there[noisy].sum().clamp(min=1))
         total = (self._weight(t) * error).mean() + recipe.labels * ce + recipe.grounding * ground
         return total, figures
+
+    def _hidden_states(self, batch: Batch) -> Tensor:
+        """[r, L, D] of the batch's texts, with the pseudo-words of its exemplars."""
+        if self.exemplar is None or not len(batch.exemplars):
+            return self.text(batch.ids).last_hidden_state
+        features = self.exemplar.image_features(normalised(batch.exemplars.cpu().numpy()).to(self.device))
+        pseudo = self.exemplar(features).flatten(0, 1)
+        return encoded(self.text, with_pseudo_words(self.text, batch.ids, pseudo, batch.places))
 
     def _weight(self, t: Tensor) -> Tensor:
         if self.recipe.weighting == "uniform":

@@ -11,27 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloisonne.errors import OutputError
+from cloisonne.models.adapters.pseudo_words import PseudoWords
+from cloisonne.models.family_members import EXEMPLAR
 from cloisonne.models.vae import Vae
-from cloisonne.train.base import latents
+from cloisonne.train.base import exemplars, latents
 from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.recipe import CONTINUED
-from cloisonne.train.builtin import decoder
+from cloisonne.train.builtin import decoder, exemplar
+from cloisonne.train.builtin.exemplar import build_words, first_words
 from cloisonne.train.builtin.export import export_pretrained, write_index
+from cloisonne.train.builtin.family import RECIPE
 from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.measure import measure_vae
 from cloisonne.train.builtin.resume import base_of, copy_members
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, load_average, progress_of, run
-from cloisonne.world.picture import HELD_OUT_STYLES, STYLES, Recipe
 
-RECIPE = Recipe(
-    counts=(1, 1, 2, 2, 3, 4),
-    styled=0.25,
-    styles=tuple(style for style in STYLES[1:] if style not in HELD_OUT_STYLES),
-    beyond_core=0.1,
-)
-"""Training images: a quarter in a style, a tenth with a glyph from outside the core."""
 ENCODED_A_SLICE = 24_000
 """Images that a slice encodes at most."""
 
@@ -46,7 +42,7 @@ def continue_base(training: FamilyTraining, *, most_slices: float = math.inf) ->
     copy_members(training.start, training.family)
     store = _store(training)
     autoencoder = Vae(base.load_autoencoder(training.family / "vae").to(training.device))
-    stage = _stage(training, store)
+    stage = _stage(training, store, _words(training))
     slices = 0
     while slices < most_slices:
         latents.fill(store, autoencoder, min(training.pictures, len(store) + ENCODED_A_SLICE), training.report)
@@ -62,15 +58,26 @@ def finish_base(training: FamilyTraining, source: Path, pictures: int) -> bool:
     then the EMA weights in ``training.state("base")``.
     """
     assert training.start is not None, "continued training starts from a family"
+    before = training.state("before")
+    if not before.is_dir():
+        shutil.copytree(source / "state" / "base", before)
     if not training.state("base").is_dir():
-        shutil.copytree(source / "state" / "base", training.state("base"))
+        shutil.copytree(before, training.state("base"))
     copy_members(training.start, training.family)
-    trained = progress_of(source / "state" / "base").pictures
-    store = _store(replace(training, out=source))
+    trained = progress_of(before).pictures
+    store = stored_images(training, source)
     decay = replace(
-        _stage(training, store), minutes=0.0, pictures=trained + pictures, decay_from=trained / (trained + pictures)
+        _stage(training, store, build_words(training.family)),
+        minutes=0.0,
+        pictures=trained + pictures,
+        decay_from=trained / (trained + pictures),
     )
     return run(decay, training.state("base"), slice_minutes=training.slice_minutes, report=training.report)
+
+
+def stored_images(training: FamilyTraining, source: Path) -> latents.LatentStore:
+    """The encoded images of the training in ``source``."""
+    return _store(replace(training, out=source))
 
 
 def _store(training: FamilyTraining) -> latents.LatentStore:
@@ -79,12 +86,20 @@ def _store(training: FamilyTraining) -> latents.LatentStore:
     return latents.LatentStore(training.state("latents"), RECIPE, (8, 16, 16), training.pictures, first)
 
 
-def _stage(training: FamilyTraining, store: latents.LatentStore) -> Stage:
-    """The training stage of the base at a constant learning rate."""
+def _stage(training: FamilyTraining, store: latents.LatentStore, words: PseudoWords) -> Stage:
+    """The training stage of the base, with the pseudo-words of exemplars, at a constant learning rate."""
     assert training.start is not None, "continued training starts from a family"
     tokenizer = base.load_tokenizer(training.family / "tokenizer")
     text, unet = base_of(training.start)
-    return base_stage.stage(text, unet, tokenizer, store, math.inf, training.device, recipe=CONTINUED)
+    return base_stage.stage(text, unet, tokenizer, store, math.inf, training.device, recipe=CONTINUED, exemplar=words)
+
+
+def _words(training: FamilyTraining) -> PseudoWords:
+    """Pseudo-words to train with the base; a checkpoint holds those that it has."""
+    assert training.start is not None, "continued training starts from a family"
+    if training.state("base").is_dir():
+        return build_words(training.family)
+    return first_words(training, base_of(training.start)[0])
 
 
 def trained_until(out: Path, report: Callable[[str], None]) -> None:
@@ -100,18 +115,30 @@ def trained_until(out: Path, report: Callable[[str], None]) -> None:
 def export_average(training: FamilyTraining, source: Path) -> Progress:
     """Write ``training.family`` with the EMA weights of the base at the last checkpoint of the training in ``source``.
 
-    It has no exemplar and no controls: those were trained on the base that the training started from. Returns the
-    progress since then. Raises OutputError if ``source`` has no training.
+    Its exemplar is the base itself, conditioned on pseudo-words and without a look at the image around the hole. It has
+    no controls: those were trained on the base that the training started from. Returns the progress since then. Raises
+    OutputError if ``source`` has no training.
     """
     if training.start is None or not (source / "state" / "base" / "state.json").is_file():
         raise OutputError(f'No training has been saved in "{source}"; "cloisonne train base -o {source}" starts one.')
     copy_members(training.start, training.family)
     text, unet = base_of(training.start)
-    progress = load_average(source / "state" / "base", {"text": text, "unet": unet})
+    words = build_words(training.family)
+    modules = {"text": text, "unet": unet, "exemplar": words}
+    progress = load_average(source / "state" / "base", modules, frozen=exemplars.FROZEN)
     training.export("text_encoder", text, progress, ["tokenizer"], {})
     training.export("unet", unet, progress, ["vae", "text_encoder"], {})
+    exemplar.write_base_as_painter(words, unet, training.family / EXEMPLAR)
     write_index(training.family, RECIPE.styles)
     return progress
+
+
+def train_painter(training: FamilyTraining, family: Path, pictures: int) -> bool:
+    """Train the painter of a family that :func:`export_average` wrote, on the images of its base.
+
+    Its member is written to ``training.out / "painter"``. Returns whether it is finished.
+    """
+    return exemplar.train_painter(training, family, _store(training), pictures=pictures) is not None
 
 
 def train_decoder(training: FamilyTraining, pictures: int) -> bool:

@@ -1,4 +1,4 @@
-"""Trains the members that depend on the finished base (exemplar, controls) with the general training commands."""
+"""Trains the controls of a finished base with the general training command."""
 
 import json
 import shutil
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from diffusers import T2IAdapter
 
-from cloisonne.models.family_members import CLIP, EXEMPLAR, write_exemplar
+from cloisonne.train.builtin.export import export_pretrained
+from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.control import task as control
 from cloisonne.train.control.settings import Settings as ControlSettings
-from cloisonne.train.engine.settings import LATEST, WORLD, Settings
-from cloisonne.train.exemplar import task as exemplar
-from cloisonne.train.exemplar.settings import Settings as ExemplarSettings
+from cloisonne.train.data import TRAINING_SEEDS
+from cloisonne.train.engine.settings import LATEST, WORLD
 from cloisonne.train.loop import Progress
 from cloisonne.train.precision import precision
 from cloisonne.train.prefetch import processes
@@ -33,13 +33,7 @@ COMMON: Mapping[str, Any] = {
     "checkpoints_total_limit": 1,
     "resume_from_checkpoint": LATEST,
 }
-"""Settings that exemplar and control training share."""
-
-
-def exemplar_settings(family: Path, output: Path) -> ExemplarSettings:
-    """Settings of the built-in ``exemplar``."""
-    own = {"learning_rate": 2e-3, "ema_decay": 0.997, "lora": True, "rank": 32}
-    return ExemplarSettings(base=str(family), image_encoder=str(family / CLIP), output=output, **COMMON, **own)
+"""Settings of control training."""
 
 
 def control_settings(family: Path, output: Path, kind: str) -> ControlSettings:
@@ -56,6 +50,27 @@ def device_settings(device: torch.device) -> dict[str, Any]:
         "dataloader_num_workers": processes(device),
         "mixed_precision": "bf16" if fast else "no",
     }
+
+
+def make_controls(training: FamilyTraining, minutes: float | None = None) -> bool:
+    """Train the T2I-Adapters for edges and colours. minutes: of both; default: their share of the budget."""
+    minutes = training.share("control") if minutes is None else minutes
+    for kind in CONTROLS:
+        member = f"control-{kind}"
+        if training.exported(member):
+            continue
+        settings = replace(
+            control_settings(training.family, training.state(member), kind), **device_settings(training.device)
+        )
+        if training.start is not None:
+            settings = replace(settings, adapter=str(training.start / member), seed=1)
+        made = trained(settings, minutes / len(CONTROLS), slice_minutes=training.slice_minutes, report=training.report)
+        if made is None:
+            return False
+        export_pretrained(T2IAdapter.from_pretrained(made.folder), training.family / member)
+        training.note(member, made.progress, ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
+        training.made(member, training.family)
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,20 +90,23 @@ class Made:
 
 
 def trained(
-    settings: Any, minutes: float, *, slice_minutes: float | None = None, report: Callable[[str], None] = print
+    settings: ControlSettings,
+    minutes: float,
+    *,
+    slice_minutes: float | None = None,
+    report: Callable[[str], None] = print,
 ) -> Made | None:
     """Train for about ``minutes``, or resume. Returns None if the slice ended before the training.
 
     The number of steps is estimated once, from a short trial run.
     """
-    train = exemplar.train if isinstance(settings, ExemplarSettings) else control.train
     budget_file = settings.output.with_name(f"{settings.output.name}.json")
     budget: dict[str, Any] = json.loads(budget_file.read_text()) if budget_file.is_file() else {}
     if not budget:
-        budget = {"steps": _steps(settings, train, minutes), "spent": 0.0}
+        budget = {"steps": _steps(settings, minutes), "spent": 0.0}
     settings = replace(settings, max_train_steps=budget["steps"])
     started = time.monotonic()
-    train(settings, report, seconds=None if slice_minutes is None else slice_minutes * 60)
+    control.train(settings, report, seconds=None if slice_minutes is None else slice_minutes * 60)
     budget["spent"] += time.monotonic() - started
     budget_file.write_text(json.dumps(budget) + "\n")
     if not (settings.output / "training.json").is_file():
@@ -103,20 +121,13 @@ def trained(
     )
 
 
-def _steps(settings: Settings, train: Callable[..., Any], minutes: float) -> int:
+def _steps(settings: ControlSettings, minutes: float) -> int:
     """Number of steps that fit into ``minutes``, timed on steps 11 to 20 of a trial run."""
     marks: list[float] = []
     folder = Path(tempfile.mkdtemp(prefix="cloisonne-trial-"))
     try:
         trial = replace(settings, output=folder, max_train_steps=20, resume_from_checkpoint=None)
-        train(trial, lambda line: marks.append(time.monotonic()))
+        control.train(trial, lambda line: marks.append(time.monotonic()))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return max(20, int(minutes * 60 / (marks[1] - marks[0]) * 10))
-
-
-def pack_exemplar(made: Made, settings: ExemplarSettings, family: Path) -> Path:
-    """Write the result of an exemplar training as the member of the family."""
-    tensors = load_file(made.folder / "adapter" / "model.safetensors")
-    write_exemplar(tensors, settings.mapper_blocks, family / EXEMPLAR)
-    return family / EXEMPLAR

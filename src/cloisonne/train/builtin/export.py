@@ -15,7 +15,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import nn
 
-from cloisonne.models.builtin import digest
+from cloisonne.models.builtin import PROVENANCE, digest
 from cloisonne.models.text.vocabulary import WORDS
 from cloisonne.train.base.networks import SCHEDULE
 from cloisonne.train.loop import Progress
@@ -76,7 +76,7 @@ def write_provenance(
     }
     if begun_with is not None:
         record["begun_with"] = begun_with
-    (folder / "provenance.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / PROVENANCE).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def device_words(device: torch.device) -> str:

@@ -3,17 +3,17 @@
 cloisonne train family --minutes 120 --device auto --out family
 """
 
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import T2IAdapter
 
 from cloisonne.errors import OutputError
 from cloisonne.eval.judge import Judge
 from cloisonne.models.adapters.clipseg import CLIPSEG, write_decoder
+from cloisonne.models.builtin import PROVENANCE
 from cloisonne.models.family_members import EXEMPLAR
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import latents
@@ -21,31 +21,30 @@ from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.recipe import FINETUNED
 from cloisonne.train.builtin import clip, clipseg, judge, resume, tokenizer, vae
-from cloisonne.train.builtin.descendants import (
-    CONTROLS,
-    control_settings,
-    device_settings,
-    exemplar_settings,
-    pack_exemplar,
-    trained,
-)
-from cloisonne.train.builtin.export import export_module, export_pretrained, write_index
+from cloisonne.train.builtin.descendants import CONTROLS, make_controls
+from cloisonne.train.builtin.exemplar import first_words, has_words, train_painter, write_base_as_painter
+from cloisonne.train.builtin.export import export_module, write_index
 from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.measure import measure_clip, measure_clipseg, measure_judge, measure_vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
-from cloisonne.train.loop import Stage, load_average
+from cloisonne.train.loop import Progress, Stage, load_average
 from cloisonne.train.precision import autocast, precision
-from cloisonne.world.picture import Recipe
+from cloisonne.world.picture import HELD_OUT_STYLES, STYLES, Recipe
 
-RECIPE = Recipe(counts=(1, 1, 2, 2, 3, 4))
-"""Distribution of the training images of the base."""
+RECIPE = Recipe(
+    counts=(1, 1, 2, 2, 3, 4),
+    styled=0.25,
+    styles=tuple(style for style in STYLES[1:] if style not in HELD_OUT_STYLES),
+    beyond_core=0.1,
+)
+"""Training images of the base: a quarter in a style, a tenth with a glyph from outside the core."""
 
 
 def finished(family: Path) -> bool:
     """Whether every member of the family is finished."""
     controls = (f"control-{kind}" for kind in CONTROLS)
     members = ("vae", "text_encoder", "unet", "judge", "clip", CLIPSEG, EXEMPLAR, *controls)
-    return all((family / name / "provenance.json").is_file() for name in members)
+    return all((family / name / PROVENANCE).is_file() for name in members)
 
 
 def train_family(
@@ -157,11 +156,14 @@ def make_base(training: FamilyTraining) -> bool:
     )
     if not training.run(stage):
         return False
-    progress = load_average(training.state("base"), stage.modules)
+    progress = load_average(training.state("base"), stage.modules, stage.frozen)
     figures = {k: v for k, v in progress.curve[-1].items() if k in ("v", "ce", "named")} if progress.curve else {}
     training.export("text_encoder", stage.modules["text"], progress, ["tokenizer"], {})
     training.export("unet", stage.modules["unet"], progress, ["vae", "text_encoder"], figures)
-    write_index(training.family)
+    if "exemplar" in stage.modules:
+        words: Any = stage.modules["exemplar"]
+        write_base_as_painter(words, stage.modules["unet"], training.family / EXEMPLAR)
+    write_index(training.family, RECIPE.styles)
     training.made("unet", training.family)
     training.made("vae", training.family)
     return True
@@ -180,8 +182,10 @@ def _new_base(training: FamilyTraining, own_tokenizer: Any) -> Stage:
 def _finetuned_base(training: FamilyTraining, begin: Path, own_tokenizer: Any) -> Stage:
     """Stage of the base from the weights of a family, on images with later seeds than its training images."""
     store = _stored(training, "latents", 16, TRAINING_SEEDS + training.before("unet").pictures)
+    words = first_words(training, resume.base_of(begin)[0])
     text, unet = resume.base_of(begin)
-    return base_stage.stage(text, unet, own_tokenizer, store, training.share("base"), training.device, recipe=FINETUNED)
+    budget = training.share("base")
+    return base_stage.stage(text, unet, own_tokenizer, store, budget, training.device, recipe=FINETUNED, exemplar=words)
 
 
 def _stored(training: FamilyTraining, name: str, side: int, first_seed: int) -> latents.LatentStore:
@@ -240,41 +244,26 @@ def make_clipseg(training: FamilyTraining) -> bool:
 
 
 def make_exemplar(training: FamilyTraining) -> bool:
-    """Train the exemplar member: a LoRA of the UNet, and the mapper from CLIP image features to its token."""
+    """Train the exemplar member: the whole UNet as a painter of holes, and the pseudo-words that it reads."""
     if training.exported(EXEMPLAR):
         return True
-    settings = replace(exemplar_settings(training.family, training.state(EXEMPLAR)), **device_settings(training.device))
-    if training.start is not None:
-        adapter = resume.exemplar_adapter(training.start, training.family, training.out / "state" / f"{EXEMPLAR}-begun")
-        settings = replace(settings, adapter=str(adapter), seed=1)
-    made = trained(settings, training.share(EXEMPLAR), slice_minutes=training.slice_minutes, report=training.report)
-    if made is None:
+    if not has_words(training.family):
+        text, unet = resume.base_of(training.family)
+        write_base_as_painter(first_words(training, text), unet, training.family / EXEMPLAR)
+    store = _stored(training, "latents", 16, TRAINING_SEEDS + training.before("unet").pictures)
+    progress = train_painter(training, training.family, store, minutes=training.share(EXEMPLAR))
+    if progress is None:
         return False
-    pack_exemplar(made, settings, training.family)
-    training.note(EXEMPLAR, made.progress, ["vae", "unet", "clip"], {"loss": made.loss}, TRAINING_SEEDS)
+    note_exemplar(training, progress)
+    return True
+
+
+def note_exemplar(training: FamilyTraining, progress: Progress) -> None:
+    """Take the trained painter as the exemplar member."""
+    shutil.copytree(training.out / "painter", training.family / EXEMPLAR, dirs_exist_ok=True)
+    figures = {k: v for k, v in progress.curve[-1].items() if k in ("inside", "loss")} if progress.curve else {}
+    training.note(EXEMPLAR, progress, ["vae", "text_encoder", "unet", "clip"], figures, TRAINING_SEEDS)
     training.made(EXEMPLAR, training.family)
-    return True
-
-
-def make_controls(training: FamilyTraining) -> bool:
-    """Train the T2I-Adapters for edges and colours."""
-    for kind in CONTROLS:
-        member = f"control-{kind}"
-        if training.exported(member):
-            continue
-        settings = replace(
-            control_settings(training.family, training.state(member), kind), **device_settings(training.device)
-        )
-        if training.start is not None:
-            settings = replace(settings, adapter=str(training.start / member), seed=1)
-        share = training.share("control") / len(CONTROLS)
-        made = trained(settings, share, slice_minutes=training.slice_minutes, report=training.report)
-        if made is None:
-            return False
-        export_pretrained(T2IAdapter.from_pretrained(made.folder), training.family / member)
-        training.note(member, made.progress, ["vae", "unet"], {"loss": made.loss}, TRAINING_SEEDS)
-        training.made(member, training.family)
-    return True
 
 
 def _autoencoder(training: FamilyTraining) -> Vae:

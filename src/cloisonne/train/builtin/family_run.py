@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cloisonne.models.builtin import digest
+from cloisonne.models.builtin import PROVENANCE, digest
 from cloisonne.train.builtin import resume
 from cloisonne.train.builtin.export import device_words, export_pretrained, write_provenance
 from cloisonne.train.data import TRAINING_SEEDS
@@ -60,7 +60,7 @@ class FamilyTraining:
 
     def exported(self, member: str) -> bool:
         """Whether the member is finished."""
-        return (self.family / member / "provenance.json").is_file()
+        return (self.family / member / PROVENANCE).is_file()
 
     def export(
         self, member: str, model: Any, progress: Progress, parents: list[str], figures: dict[str, float]

@@ -3,18 +3,15 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
 from cloisonne.errors import CheckpointError, OutputError
 from cloisonne.models.adapters.clipseg import CLIPSEG
-from cloisonne.models.builtin import digest, members
+from cloisonne.models.builtin import PROVENANCE, digest, members
 from cloisonne.models.checkpoints.files import pretrained, read
-from cloisonne.models.family_members import CLIP, EXEMPLAR
+from cloisonne.models.family_members import CLIP
 from cloisonne.train.loop import Progress
 
 COPIED = ("vae", "tokenizer", "judge", CLIP, CLIPSEG)
@@ -62,28 +59,7 @@ def base_of(start: Path) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     return text.float(), unet.float()
 
 
-def _first_layer(family: Path) -> Any:
-    """The first layer of the UNet of a family."""
-    return base_of(family)[1].conv_in
-
-
 def progress_of_member(start: Path, member: str) -> Progress:
     """Training progress of a member, from its provenance."""
-    record = json.loads((start / member / "provenance.json").read_text())
+    record = json.loads((start / member / PROVENANCE).read_text())
     return Progress(step=record["steps"], seconds=60 * record["minutes"], pictures=record["pictures"])
-
-
-def exemplar_adapter(start: Path, family: Path, folder: Path) -> Path:
-    """Write the initial adapter of the exemplar training to ``folder``: the exemplar of ``start`` on the new base.
-
-    Low-rank matrices are relative to the base and stay. The first UNet layer is stored whole, so the change
-    of that layer between the bases is added.
-    """
-    tensors = {name: t.float() for name, t in load_file(start / EXEMPLAR / "model.safetensors").items()}
-    old, new = (_first_layer(place) for place in (start, family))
-    with torch.no_grad():
-        tensors["unet.conv_in.weight"][:, : old.in_channels] += new.weight - old.weight
-        tensors["unet.conv_in.bias"] += new.bias - old.bias
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder

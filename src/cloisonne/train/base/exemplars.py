@@ -1,0 +1,185 @@
+"""Exemplars in the base's training: pseudo-words of another image of an object stand in place of its words.
+
+The stage "words" comes first. It trains the pseudo-words alone to be read by the text encoder as the names of what is
+moved; the base is frozen and its UNet is not run.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from cloisonne.methods.reco import Vocabulary, caption_ids, region_ids
+from cloisonne.models.adapters.paint_by_example import normalised
+from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, with_pseudo_words
+from cloisonne.train.base.captions import CaptionTokens, padded
+from cloisonne.train.base.latents import LatentStore
+from cloisonne.train.exemplar.augment import augmented, crop
+from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.precision import autocast
+from cloisonne.train.prefetch import Prefetch, processes
+from cloisonne.world.draw import draw
+from cloisonne.world.glyphs import COLOURS, CORE, TRAINING, words_of
+from cloisonne.world.picture import BACKGROUNDS, Item, Picture
+from cloisonne.world.words import caption, phrase
+
+ALONE = 0.5
+"""Fraction of the images of a single object whose text is its pseudo-words alone, as an exemplar's text is."""
+DESCRIBED = 0.75
+"""Fraction of the other images' items that pseudo-words describe; the others keep their phrase."""
+UNNAMED = 0.7
+"""Fraction of these images whose caption names no object."""
+DETAILED = 0.6
+"""Fraction of the exemplars with the pseudo-words of details; the others have those of the pooled output alone."""
+SAME_STYLE = 0.7
+"""Fraction of the exemplars in the style of the image; the others are natural."""
+AUGMENTED = 0.6
+SIDE = 64
+"""Side of an exemplar, in pixels."""
+REGRESSED = 40_000
+"""Images of the stage "words"."""
+OUTER, FROZEN = ("project", "queries"), ("exemplar.vision",)
+"""Names of the pseudo-words' parameters that AdamW trains, and of those that are frozen."""
+BATCH = 64
+FIRST_PADDING = 12
+"""Tokens from here on are padding in the text of every name and of every exemplar."""
+_RECOLOURABLE = tuple(c.char for c in CORE if c.recolourable)
+_CORE = tuple(c.char for c in CORE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exemplar:
+    """An exemplar in a text: CLIP's input [side, side, 3] uint8, and the tokens that its pseudo-words replace."""
+
+    image: np.ndarray
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExemplarText:
+    """Token ids with exemplars; ids at their places stand for nothing."""
+
+    tokens: CaptionTokens
+    exemplars: tuple[Exemplar, ...] = ()
+
+
+def view(item: Item, style: str, rng: np.random.Generator, side: int) -> np.ndarray:
+    """Another image of an object, uint8 [side, side, 3]: on another background, mirrored or rotated, and cropped."""
+    moved = replace(
+        item, box=(0.15, 0.15, 0.85, 0.85), flip=bool(rng.random() < 0.5), angle=float(rng.uniform(-15, 15))
+    )
+    background = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
+    drawn = draw(Picture(seed=int(rng.integers(1 << 40)), background=background, style=style, items=(moved,)))
+    rgb = crop(drawn.rgb, drawn.boxes()[0], side, rng)
+    return augmented(rgb, rng) if rng.random() < AUGMENTED else rgb
+
+
+def exemplar_text(
+    store: LatentStore, index: int, rng: np.random.Generator, tokenizer: Any, v: Vocabulary, words: int, details: int
+) -> ExemplarText:
+    """The text of a stored image with exemplars. words, details: numbers of pseudo-words; see :class:`PseudoWords`."""
+    picture, boxes = store.picture(index), store.boxes(index)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
+    order = [int(k) for k in np.argsort([-a for a in areas])]
+    alone = len(order) == 1 and rng.random() < ALONE
+    described = [k for k in order if alone or rng.random() < DESCRIBED] or [order[0]]
+    named = picture.style == "natural" or rng.random() < 0.5
+    text = "" if alone else caption(picture, boxes, rng, objects=rng.random() >= UNNAMED, style=named)
+    head = caption_ids(tokenizer, v, text)
+    if alone:
+        head = [v.start]
+    parts: list[tuple[int, list[int]]] = []
+    exemplars: list[Exemplar] = []
+    length = len(head)
+    for k in order:
+        if k in described:
+            count = words + details * bool(rng.random() < DETAILED)
+            place = [] if alone else [v.position(value) for value in boxes[k]] + [v.start]
+            ids = place + [v.end] * (count + 1)
+            first = length + len(place)
+            if first + count < v.length:
+                style = picture.style if rng.random() < SAME_STYLE else "natural"
+                image = view(picture.items[k], style, rng, SIDE)
+                exemplars.append(Exemplar(image=image, places=tuple(range(first, first + count))))
+        else:
+            ids = region_ids(tokenizer, v, boxes[k], phrase(picture.items[k], areas[k], rng))
+        parts.append((k, ids))
+        length += len(ids)
+    return ExemplarText(tokens=padded(head, parts, v, placed=not alone), exemplars=tuple(exemplars))
+
+
+def stage(
+    words: PseudoWords,
+    text: CLIPTextModel,
+    tokenizer: Any,
+    pictures: int,
+    device: torch.device = CPU,
+) -> Stage:
+    """The stage "words": squared error of the hidden states of an exemplar's text to those of its name and colour.
+
+    pictures: the budget.
+    """
+    text.set_attn_implementation("eager")
+    torch.nn.Module.to(text, device).eval().requires_grad_(False)
+    return Stage(
+        name="words",
+        device=device,
+        modules={"exemplar": words.train()},
+        loss=_NamingLoss(words, text, tokenizer, device).loss,
+        minutes=0.0,
+        pictures=pictures,
+        pictures_per_step=BATCH,
+        lr=2e-3,
+        outer=OUTER,
+        frozen=FROZEN,
+        ema=0.995,
+    )
+
+
+class _NamingLoss:
+    def __init__(self, words: PseudoWords, text: CLIPTextModel, tokenizer: Any, device: torch.device) -> None:
+        self.words, self.text, self.tokenizer, self.device = words, text, tokenizer, device
+        self.examples = Prefetch(_named_examples, processes(device))
+        self.vocabulary = Vocabulary.of(tokenizer)
+
+    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        images, phrases = self.examples(step)
+        pixels = normalised(images).to(self.device)
+        named = self.tokenizer(phrases, padding="max_length", add_special_tokens=True, return_tensors="pt").input_ids
+        named = named.to(self.device)
+        v, words = self.vocabulary, self.words
+        detailed = torch.rand(len(images), 1) < DETAILED
+        at = torch.arange(v.length)[None]
+        count = torch.where(detailed, words.words + words.details, words.words)
+        total = words.words + words.details
+        places = torch.where((at > 0) & (at <= count), at + total * torch.arange(len(images))[:, None], 0)
+        ids = torch.full_like(named, v.end)
+        ids[:, 0] = v.start
+        with torch.no_grad(), autocast(self.device):
+            target = self.text(named).last_hidden_state.float()
+        with autocast(self.device):
+            pseudo = words(words.image_features(pixels))
+            read = encoded(self.text, with_pseudo_words(self.text, ids, pseudo.flatten(0, 1), places.to(self.device)))
+        error = (read.float() - target).square().mean(-1)
+        padding = error[:, FIRST_PADDING:].mean()
+        short = (named[:, words.words + 1] == v.end).float()
+        content = (error[:, 1 : words.words + 1].mean(1) * short).sum() / short.sum().clamp(min=1)
+        return padding + content, {"padding": float(padding.detach()), "content": float(content.detach())}
+
+
+def _named_examples(step: int) -> tuple[np.ndarray, list[str]]:
+    """Images uint8 [n, 64, 64, 3] and their phrases: half of them core glyphs."""
+    rng = np.random.default_rng([step, 43])
+    images, phrases = [], []
+    for k in range(BATCH):
+        chars = _CORE if k % 2 else TRAINING
+        char = chars[int(rng.integers(len(chars)))]
+        coloured = char in _RECOLOURABLE and rng.random() < 0.6
+        colour = COLOURS[int(rng.integers(len(COLOURS)))] if coloured else None
+        item = Item(char=char, colour=colour, box=(0, 0, 1, 1), flip=False, angle=0.0)
+        images.append(view(item, "natural", rng, SIDE))
+        phrases.append(f"{colour or 'a'} {words_of(char)[0]}")
+    return np.stack(images), phrases

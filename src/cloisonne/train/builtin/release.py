@@ -1,0 +1,70 @@
+"""The release of a continued training: the base after a last fall of its learning rate, and what depends on it.
+
+Every part resumes, so a killed release is continued by the same call.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from cloisonne.models.builtin import PROVENANCE
+from cloisonne.models.family_members import EXEMPLAR
+from cloisonne.train.base import networks as base
+from cloisonne.train.builtin.continued import export_average, finish_base, stored_images
+from cloisonne.train.builtin.descendants import make_controls
+from cloisonne.train.builtin.exemplar import train_painter
+from cloisonne.train.builtin.family import note_exemplar
+from cloisonne.train.builtin.family_run import FamilyTraining
+from cloisonne.train.builtin.measure import measure_vae
+from cloisonne.train.builtin.resume import copy_members
+from cloisonne.train.data import TRAINING_SEEDS
+from cloisonne.train.loop import progress_of
+
+
+def release(
+    training: FamilyTraining, source: Path, *, base_pictures: int, painter_pictures: int, control_minutes: float
+) -> bool:
+    """Finish the training in ``source`` as a family in ``training.family``; ``source`` is not changed.
+
+    The autoencoder has the decoder of ``source``, if one was finished there.
+
+    Args:
+        training: Its start is that of ``source``.
+        source: Folder of the training of the base.
+        base_pictures: Images over which the learning rate of the base falls to 0.
+        painter_pictures: Images of the painter.
+        control_minutes: Training time of both controls.
+
+    Returns:
+        Whether the family is finished; False if the slice ended first.
+    """
+    assert training.start is not None, "a release starts from a family"
+    copy_members(training.start, training.family)
+    if not training.exported("unet"):
+        if not finish_base(training, source, base_pictures):
+            return False
+        _take_decoder(training, source)
+        export_average(training, training.out)
+    if not training.exported(EXEMPLAR):
+        store = stored_images(training, source)
+        progress = train_painter(training, training.family, store, pictures=painter_pictures)
+        if progress is None:
+            return False
+        note_exemplar(training, progress)
+    return make_controls(training, control_minutes)
+
+
+def _take_decoder(training: FamilyTraining, source: Path) -> None:
+    """Replace the autoencoder by the one with the decoder that was trained in ``source``, if there is one."""
+    if not (source / "decoder" / "config.json").is_file():
+        return
+    folder = training.family / "vae"
+    shutil.rmtree(folder)
+    shutil.copytree(source / "decoder", folder)
+    figures = measure_vae(base.load_autoencoder(folder))
+    training.note("vae", progress_of(source / "state" / "decoder"), [], figures, TRAINING_SEEDS)
+    file = training.family / "judge" / PROVENANCE
+    record = json.loads(file.read_text())
+    # The judge stays, though half of its images went through the autoencoder as it was.
+    earlier = {"vae": record["parents"].pop("vae", None)} | record.get("earlier_parents", {})
+    file.write_text(json.dumps(record | {"earlier_parents": earlier}, indent=1) + "\n")
