@@ -29,7 +29,7 @@ class BaseRecipe:
     """Weight of the colours within the cross-entropy of the labels."""
     exemplars: float = 0.0
     """Fraction of the images with text whose objects are described by exemplars."""
-    exemplars_beyond_core: float = 0.4
+    exemplars_beyond_core: float = 0.6
     """Fraction of these that show a glyph from outside the core."""
     half: float = 0.4
     """Initial fraction of the training at half resolution: latents of 8 x 8."""
