@@ -1,6 +1,8 @@
 """Exemplars: beside words, several in one pass, alone; and what is refused."""
 
+import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from cloisonne.core.plan import Conditioning
 from cloisonne.errors import CapabilityError, CheckpointError, ImageError
+from cloisonne.models.adapters.paint_by_example import ExemplarEngine
 from cloisonne.models.load import load
 from cloisonne.models.model import Model
 from cloisonne.pipelines.explain import explain
@@ -246,3 +249,30 @@ def test_rotated_photo_is_seen_upright(tmp_path: Path) -> None:
     region = CAT.replace(exemplar=str(tmp_path / "x.jpg"))
     assert region.exemplar is not None
     assert region.exemplar.rgb().size == (10, 20)
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_the_bottleneck_reaches_the_encoder(alone: Model, monkeypatch: pytest.MonkeyPatch, bottleneck: bool) -> None:
+    asked: list[bool] = []
+    token = ExemplarEngine.token
+
+    def recording(self: ExemplarEngine, image: Image.Image, *, bottleneck: bool = False) -> Tensor:
+        asked.append(bottleneck)
+        return token(self, image, bottleneck=bottleneck)
+
+    monkeypatch.setattr(ExemplarEngine, "token", recording)
+    exemplar = {"image": picture(1), "bottleneck": bottleneck}
+    scene = inpaint_scene(picture(0), LEFT, exemplar=exemplar, steps=1)
+    assert generate(scene, alone).report["warnings"] == []
+    assert asked == [bottleneck]
+
+
+def test_a_bottleneck_without_effect_is_warned_of(beside: Model) -> None:
+    region = Region(name="cat", box=LEFT, exemplar={"image": picture(1), "bottleneck": True})
+    scene = Scene(caption="on the beach", steps=1, regions=(region,))
+    assert not explain(scene, beside).warnings
+    assert beside.exemplar is not None
+    naive = replace(beside.exemplar, encoder=copy.copy(beside.exemplar.encoder))
+    naive.encoder.pooled = False
+    (warning,) = explain(scene, replace(beside, exemplar=naive)).warnings
+    assert 'Region "cat": the bottleneck' in warning

@@ -21,6 +21,7 @@ export interface Control {
 export interface Exemplar {
   image: PictureRef;
   strength?: number;
+  bottleneck?: boolean;
 }
 
 export interface Edit {

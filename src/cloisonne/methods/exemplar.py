@@ -6,7 +6,7 @@ so that several exemplars are pieces each where its region is (exact for one; ou
 canvas, the image around the hole is the text network's estimate at that step (``core/inpaint_context.py``; ours).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,9 +18,10 @@ from cloisonne.core.inpaint_context import InpaintContext
 from cloisonne.core.plan import Conditioning, Tokens, View
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution
-from cloisonne.methods.layout import Part
+from cloisonne.methods.layout import Part, Placed
 from cloisonne.models.model import Model
 from cloisonne.scene.region import Region
+from cloisonne.scene.scene import Scene
 
 
 def amount(region: Region) -> float:
@@ -101,8 +102,9 @@ def _token(region: Region, ctx: Context) -> Tensor:
     engine, exemplar = ctx.model.exemplar, region.exemplar
     assert engine is not None, "the model has a network for exemplars"
     assert exemplar is not None, "the region has an exemplar"
-    image = partial(exemplar.rgb, region.name)
-    return ctx.encoder.once(("exemplar", region.name), lambda: engine.token(image()), partial(_blank_token, ctx))
+    image, bottleneck = partial(exemplar.rgb, region.name), exemplar.bottleneck
+    token = partial(engine.token, bottleneck=bottleneck)
+    return ctx.encoder.once(("exemplar", region.name), lambda: token(image()), partial(_blank_token, ctx))
 
 
 def _null_token(ctx: Context) -> Tensor:
@@ -123,6 +125,18 @@ def _similarity(painted: Sequence[Part], shares: Tensor, native: float) -> float
         return scales[0]
     counted = shares + (shares.sum(0) <= 0).to(shares)
     return (counted * counted.new_tensor(scales)[:, None, None]).sum(0) / counted.sum(0)
+
+
+def idle_bottleneck(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:
+    """Warnings about exemplars that cannot be reduced to their pooled features on the model."""
+    if model.exemplar is not None and model.exemplar.encoder.has_bottleneck:
+        return
+    for p in placed:
+        if p.region.exemplar is not None and p.region.exemplar.bottleneck:
+            yield (
+                f'Region "{p.name}": the bottleneck of its exemplar changes nothing here; load a model with an '
+                "exemplar network, such as the built-in one, or omit it."
+            )
 
 
 def similarity(region: Region, native: float) -> float:

@@ -11,7 +11,7 @@ from cloisonne.methods import answers as options
 from cloisonne.methods import bounded, control, exemplar, ip_adapter, lora, references
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import ConditionKind, Contribution, Variant
-from cloisonne.methods.layout import Part
+from cloisonne.methods.layout import Part, Placed
 from cloisonne.models import capabilities as support
 from cloisonne.models.capabilities import refusal
 from cloisonne.models.families import FAMILIES
@@ -26,6 +26,11 @@ def _phrase(method: str, answers: options.Answers, supports: support.Supports = 
 
 def _exemplars(parts: Sequence[Part], ctx: Context) -> Contribution:
     return exemplar.contribute(parts, ctx) + ip_adapter.contribute(parts, ctx) + references.contribute(parts, ctx)
+
+
+def _exemplar_warnings(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:
+    yield from references.idle_similarity(scene, placed, model)
+    yield from exemplar.idle_bottleneck(scene, placed, model)
 
 
 def _exemplar_options(region: Region, model: Model) -> tuple[str, ...]:
@@ -79,7 +84,7 @@ KINDS: dict[str, ConditionKind] = {
             takes=exemplar.taken,
             canvas_options=_exemplar_options,
             idle_view=exemplar.nothing_painted,
-            warnings=references.idle_similarity,
+            warnings=_exemplar_warnings,
         ),
         ConditionKind(
             name="control",

@@ -2,7 +2,7 @@
 
 import torch
 
-from cloisonne.models.adapters.pseudo_words import ExemplarText, PseudoWords, encoded, with_pseudo_words
+from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, with_pseudo_words
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.family_members import CLIP, exemplar_text, tower_of
 from cloisonne.train.base.networks import load_tokenizer
@@ -36,13 +36,13 @@ def test_details_can_be_left_out() -> None:
     torch.manual_seed(0)
     words = PseudoWords(TOWER, 192).eval()
     images = torch.randn(2, 3, 64, 64)
-    whole = exemplar_text(words, TEXT, TOKENIZER)
-    pooled = ExemplarText(words, TEXT, start=1945, end=1946, length=77, bottleneck=True)
-    assert whole(images).shape == (2, 77, 192)
+    encoder = exemplar_text(words, TEXT, TOKENIZER)
+    assert encoder.has_bottleneck
+    assert encoder(images).shape == (2, 77, 192)
     features = words.image_features(images)
     features[:, 1:] = 0
-    torch.testing.assert_close(pooled.tokens_of(features), pooled(images))
-    assert not torch.allclose(whole.tokens_of(features), whole(images))
+    torch.testing.assert_close(encoder.tokens_of(features, bottleneck=True), encoder(images, bottleneck=True))
+    assert not torch.allclose(encoder.tokens_of(features), encoder(images))
 
 
 def test_no_exemplar_is_the_empty_text() -> None:

@@ -56,17 +56,25 @@ class TokenEncoder(nn.Module):
         """[B, F, width]: the features of the image tower, which is frozen in training."""
         raise NotImplementedError
 
-    def tokens_of(self, image_features: Tensor) -> Tensor:
-        """[B, L, D]: the tokens of the tower's features [B, F, width]."""
+    def tokens_of(self, image_features: Tensor, *, bottleneck: bool = False) -> Tensor:
+        """[B, L, D]: the tokens of the tower's features [B, F, width].
+
+        bottleneck: of its pooled output alone; encoders that read nothing else, or no pooled output, ignore it.
+        """
         raise NotImplementedError
 
     def null_tokens(self) -> Tensor:
         """[L, D]: the unconditional tokens."""
         raise NotImplementedError
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    @property
+    def has_bottleneck(self) -> bool:
+        """Whether it can encode the tower's pooled output alone, or does so always."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor, *, bottleneck: bool = False) -> Tensor:
         """[B, L, D] of images [B, 3, side, side] from :func:`preprocessed`."""
-        return self.tokens_of(self.image_features(pixels))
+        return self.tokens_of(self.image_features(pixels), bottleneck=bottleneck)
 
 
 class ExemplarEncoder(TokenEncoder):
@@ -92,9 +100,14 @@ class ExemplarEncoder(TokenEncoder):
         out = vision(pixels)
         return out.pooler_output[:, None] if self.pooled else out.last_hidden_state
 
-    def tokens_of(self, image_features: Tensor) -> Tensor:
+    def tokens_of(self, image_features: Tensor, *, bottleneck: bool = False) -> Tensor:
         """[B, L, D] of [B, L, width]."""
         return self.project(self.norm(self.mapper(image_features)))
+
+    @property
+    def has_bottleneck(self) -> bool:
+        """Whether it is not the naive variant."""
+        return self.pooled
 
     def null_tokens(self) -> Tensor:
         """[1, D]: the learned unconditional token."""
@@ -126,10 +139,14 @@ class ExemplarEngine:
     mask_resampling: Resampling = "bilinear"
 
     @torch.no_grad()
-    def token(self, image: Image.Image) -> Tensor:
-        """[L, D], float32, of an RGB image; L = 1 for published weights, except for the naive variant."""
+    def token(self, image: Image.Image, *, bottleneck: bool = False) -> Tensor:
+        """[L, D], float32, of an RGB image; L = 1 for published weights, except for the naive variant.
+
+        bottleneck: of the pooled features alone, where the encoder reads details as well.
+        """
         encoder = self.encoder
-        return encoder(preprocessed(image, encoder.side).to(self.device, encoder.project.weight.dtype))[0].float()
+        pixels = preprocessed(image, encoder.side).to(self.device, encoder.project.weight.dtype)
+        return encoder(pixels, bottleneck=bottleneck)[0].float()
 
     @property
     def null(self) -> Tensor:

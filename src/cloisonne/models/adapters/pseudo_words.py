@@ -88,6 +88,16 @@ def encoded(text: CLIPTextModel, embeddings: Tensor) -> Tensor:
     return model.final_layer_norm(x)
 
 
+def text_places(counts: Tensor, total: int, length: int) -> Tensor:
+    """[R, L]: the places of texts that are pseudo-words alone, for :func:`with_pseudo_words`.
+
+    counts: [R], how many of its pseudo-words each text has, from the first. total: pseudo-words of an image.
+    """
+    at = torch.arange(length, device=counts.device)[None]
+    rows = torch.arange(len(counts), device=counts.device)[:, None]
+    return torch.where((at > 0) & (at <= counts[:, None]), at + total * rows, 0)
+
+
 class ExemplarText(TokenEncoder):
     """An exemplar as the hidden states of a text of its pseudo-words alone: ``[BOS] words [EOS] padding``.
 
@@ -97,21 +107,15 @@ class ExemplarText(TokenEncoder):
         start: Id of its start token.
         end: Id of its end token, also the padding.
         length: Tokens of a text.
-        bottleneck: Leave out the details, so that only the tower's pooled output conditions.
     """
 
     ids: Tensor
-    places: Tensor
 
-    def __init__(
-        self, words: PseudoWords, text: CLIPTextModel, *, start: int, end: int, length: int, bottleneck: bool = False
-    ) -> None:
+    def __init__(self, words: PseudoWords, text: CLIPTextModel, *, start: int, end: int, length: int) -> None:
         super().__init__()
-        self.words, self.bottleneck = words, bottleneck
+        self.words = words
         self._text: tuple[Any] = (text,)  # in a tuple, because the weights are those of the base, not of this module
-        count = words.words if bottleneck else words.words + words.details
         self.register_buffer("ids", torch.tensor([start] + [end] * (length - 1)), persistent=False)
-        self.register_buffer("places", torch.arange(length).where(torch.arange(length) <= count, 0), persistent=False)
 
     @property
     def vision(self) -> CLIPVisionModel:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -127,15 +131,19 @@ class ExemplarText(TokenEncoder):
         """See :meth:`PseudoWords.image_features`."""
         return self.words.image_features(pixels)
 
-    def tokens_of(self, image_features: Tensor) -> Tensor:
+    @property
+    def has_bottleneck(self) -> bool:
+        """Always."""
+        return True
+
+    def tokens_of(self, image_features: Tensor, *, bottleneck: bool = False) -> Tensor:
         """[B, L, D]: hidden states of the texts of the images' pseudo-words."""
         rows, (text,) = len(image_features), self._text
-        embeddings = self.words(image_features)
-        total = embeddings.shape[1]
-        first = torch.arange(rows, device=embeddings.device)[:, None] * total
-        places = torch.where(self.places > 0, self.places + first, 0)
+        pseudo = self.words(image_features)
+        count = self.words.words if bottleneck else pseudo.shape[1]
+        places = text_places(torch.full((rows,), count), pseudo.shape[1], len(self.ids)).to(pseudo.device)
         ids = self.ids.expand(rows, -1)
-        return encoded(text, with_pseudo_words(text, ids, embeddings.flatten(0, 1), places))
+        return encoded(text, with_pseudo_words(text, ids, pseudo.flatten(0, 1), places))
 
     def null_tokens(self) -> Tensor:
         """[L, D]: hidden states of the empty text."""

@@ -22,10 +22,13 @@ class Exemplar(Value):
     Attributes:
         image: the image (path, data URI, PIL image, array or tensor).
         strength: weight in [0, 1], relative to the region's phrase, or to the caption if there is none.
+        bottleneck: condition on the pooled features of the image alone, as in Paint by Example (arXiv 2211.13227,
+            section 3.2): the pose is freer, and details of the subject are lost.
     """
 
     image: ExemplarImageRef
     strength: Fraction = 1.0
+    bottleneck: bool = False
 
     def rgb(self, region: str | None = None) -> Image.Image:
         """The image upright, in RGB, with transparent pixels on white. Raises ImageError, which names ``region``."""

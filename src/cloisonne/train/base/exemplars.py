@@ -14,7 +14,7 @@ from transformers import CLIPTextModel
 
 from cloisonne.methods.reco import Vocabulary, caption_ids, region_ids
 from cloisonne.models.adapters.paint_by_example import normalised
-from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, with_pseudo_words
+from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, text_places, with_pseudo_words
 from cloisonne.train.base.captions import CaptionTokens, padded
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.exemplar.augment import augmented, crop
@@ -151,11 +151,9 @@ class _NamingLoss:
         named = self.tokenizer(phrases, padding="max_length", add_special_tokens=True, return_tensors="pt").input_ids
         named = named.to(self.device)
         v, words = self.vocabulary, self.words
-        detailed = torch.rand(len(images), 1) < DETAILED
-        at = torch.arange(v.length)[None]
-        count = torch.where(detailed, words.words + words.details, words.words)
         total = words.words + words.details
-        places = torch.where((at > 0) & (at <= count), at + total * torch.arange(len(images))[:, None], 0)
+        counts = torch.where(torch.rand(len(images)) < DETAILED, total, words.words)
+        places = text_places(counts, total, v.length)
         ids = torch.full_like(named, v.end)
         ids[:, 0] = v.start
         with torch.no_grad(), autocast(self.device):

@@ -20,7 +20,7 @@ from transformers import CLIPTextModel
 
 from cloisonne.methods.reco import Vocabulary
 from cloisonne.models.adapters.paint_by_example import normalised
-from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, with_pseudo_words
+from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, text_places, with_pseudo_words
 from cloisonne.models.vae import Vae
 from cloisonne.train.base.exemplars import DETAILED, FROZEN, OUTER, SAME_STYLE, SIDE, view
 from cloisonne.train.base.latents import LatentStore
@@ -199,9 +199,7 @@ class _PainterLoss:
         v, words, rows = self.vocabulary, self.words, len(batch.words)
         features = words.image_features(normalised(batch.exemplars).to(self.device))
         pseudo = words(features)
-        at, total = torch.arange(v.length)[None], pseudo.shape[1]
-        count = torch.from_numpy(batch.words)[:, None]
-        places = torch.where((at > 0) & (at <= count), at + total * torch.arange(rows)[:, None], 0).to(self.device)
+        places = text_places(torch.from_numpy(batch.words), pseudo.shape[1], v.length).to(self.device)
         ids = torch.full((rows, v.length), v.end)
         ids[:, 0] = v.start
         return encoded(self.text, with_pseudo_words(self.text, ids.to(self.device), pseudo.flatten(0, 1), places))
