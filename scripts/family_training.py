@@ -47,7 +47,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
     parser.add_argument("--to", type=Path, help="new folder that export writes to; folder of finish")
     parser.add_argument("--base", type=int, default=60_000, help="images of the falling learning rate")
-    parser.add_argument("--painter", type=int, default=400_000, help="images of the exemplar network")
     parser.add_argument("--controls", type=float, default=60, help="minutes of training of both controls")
     options = parser.parse_args()
     if options.action == "export":
@@ -116,7 +115,6 @@ def finish(options: argparse.Namespace) -> None:
         work(options.to, options.out / "state" / "start"),
         options.out,
         base_pictures=options.base,
-        painter_pictures=options.painter,
         control_minutes=options.controls,
     )
     print(f"Written to {options.to / 'family'}.")

@@ -111,34 +111,6 @@ def train_decoder(
     typer.echo(f"Autoencoder written to {out / 'decoder'}" if finished else "Not finished, run again to resume")
 
 
-@train.command("painter")
-def train_painter(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the training state, as of train base.")],
-    family: Annotated[Path, typer.Option(help="Family whose base it is trained on; its exemplars are pseudo-words.")],
-    pictures: Annotated[int, typer.Option(help="Images to train on in all.")],
-    begin: Annotated[str, typer.Option(help="Family that train base began with.")] = "builtin",
-    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda.")] = "auto",
-    slice_minutes: Annotated[
-        float | None, typer.Option(help="Stop after this many minutes; run again to resume.")
-    ] = None,
-    stored: Annotated[int, typer.Option(help="Maximum number of stored encoded images.")] = 400_000,
-) -> None:
-    """Train a family's base to inpaint exemplars."""
-    check_extra("train", "Training a family", "peft", "tokenizers")
-    import math
-
-    from cloisonne.models.builtin import BUILTIN
-    from cloisonne.train.builtin.continued import train_painter as trained
-    from cloisonne.train.builtin.family import family_training
-
-    first = BUILTIN if begin == "builtin" else Path(begin)
-    work = family_training(
-        out, math.inf, device=device, slice_minutes=slice_minutes, begin=first, pictures=stored, report=to_stderr
-    )
-    finished = trained(work, family, pictures)
-    typer.echo(f"Exemplar network written to {out / 'painter'}" if finished else "Not finished, run again to resume")
-
-
 def train_reco(settings: reco.Settings) -> None:
     """Train ReCo for Stable Diffusion 1.x or 2.x. The data are images with COCO annotations.
 

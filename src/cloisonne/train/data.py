@@ -23,9 +23,9 @@ def drawn(step: int, count: int, recipe_of: Callable[[int], Recipe], first_seed:
     return [draw(sample(first + k, recipe_of(k))) for k in range(count)]
 
 
-def as_tensor(rgb: np.ndarray) -> Tensor:
+def as_tensor(rgb: np.ndarray | Tensor) -> Tensor:
     """Convert uint8 [n, h, w, 3] to float32 [n, 3, h, w] in -1..1."""
-    return torch.from_numpy(rgb).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return torch.as_tensor(rgb).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def pixels(step: int, count: int, recipe_of: Callable[[int], Recipe]) -> np.ndarray:

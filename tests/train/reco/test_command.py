@@ -67,7 +67,6 @@ def test_the_trainings_are_listed(run: Run) -> None:
         "family",
         "base",
         "decoder",
-        "painter",
         "reco",
         "exemplar",
         "control",

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from cloisonne.methods.reco import Vocabulary
 from cloisonne.train.base.captions import SHARES, caption_tokens
-from cloisonne.train.base.exemplars import SIDE, ExemplarText, exemplar_text
+from cloisonne.train.base.exemplars import SIDE, ExemplarText, exemplar_text, hole_text
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.recipe import BaseRecipe
+
+HOLE, EXEMPLARS = "hole", "exemplars"
+"""Modes of a row beside those of captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,12 @@ class Batch:
     """Exemplars of all rows, [e, side, side, 3] uint8."""
     places: Tensor
     """[r, L]: k + 1 where the k-th pseudo-word of the exemplars stands in place of the token, else 0."""
+    holed: Tensor
+    """[m]: the rows with a hole."""
+    pixels: Tensor
+    """Their images, [m, height, width, 3] uint8."""
+    holes: Tensor
+    """Their holes, [m, height, width] bool."""
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the batch to a device."""
@@ -73,9 +82,10 @@ class Batches:
         rng = np.random.default_rng([step, 7])
         chosen = store.choose(rng, count, simple=simple)
         modes = rng.choice(list(SHARES), count, p=list(SHARES.values()))
-        chosen, described = self._with_exemplars(store, chosen, modes, rng)
+        if not half:
+            chosen, modes = self._with_exemplars(store, chosen, modes, rng)
         texts = [
-            self._text(store, int(chosen[k]), str(modes[k]), bool(described[k]), np.random.default_rng([step, 7, k]))
+            self._text(store, int(chosen[k]), str(modes[k]), np.random.default_rng([step, 7, k]))
             for k in range(count)[rows]
         ]
         generator = torch.Generator().manual_seed(zlib.crc32(f"base {step}".encode()))
@@ -85,6 +95,8 @@ class Batches:
         t = torch.where(torch.rand(count, generator=generator) < self.recipe.noisy, above, anywhere)
         z0, classes, colours = store.batch(chosen[rows])
         exemplars, places = self._exemplars(texts)
+        holes = {k: x.hole for k, x in enumerate(texts) if x.hole is not None}
+        side = 8 * store.shape[-1]
         return Batch(
             ids=torch.tensor([x.tokens.ids for x in texts]),
             owners=torch.tensor([x.tokens.owners for x in texts]),
@@ -97,23 +109,30 @@ class Batches:
             items=store.items(chosen[rows]),
             exemplars=exemplars,
             places=places,
+            holed=torch.tensor(list(holes), dtype=torch.long),
+            pixels=_stacked([own.rgb for own in holes.values()], (side, side, 3), np.uint8),
+            holes=_stacked([own.mask for own in holes.values()], (side, side), np.bool_),
         )
 
     def _with_exemplars(
         self, store: LatentStore, chosen: np.ndarray, modes: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The images of a batch, and whether exemplars describe them; a share of those show glyphs beyond the core."""
-        if not self.recipe.exemplars:
-            return chosen, np.zeros(len(chosen), bool)
-        described = (rng.random(len(chosen)) < self.recipe.exemplars) & (modes != "null")
-        beyond = described & (rng.random(len(chosen)) < self.recipe.exemplars_beyond_core)
-        return np.where(beyond, store.choose_beyond_core(rng, len(chosen)), chosen), described
+        """Images and modes of a batch, in which some have a hole or exemplars."""
+        recipe = self.recipe
+        if not recipe.exemplars and not recipe.holes:
+            return chosen, modes
+        coins = rng.random((2, len(chosen)))
+        holes = coins[0] < recipe.holes
+        changed = holes | ((coins[0] < recipe.holes + recipe.exemplars) & (modes != "null"))
+        beyond = changed & (coins[1] < recipe.beyond_core)
+        chosen = np.where(beyond, store.choose_beyond_core(rng, len(chosen)), chosen)
+        return chosen, np.where(holes, HOLE, np.where(changed, EXEMPLARS, modes.astype(object)))
 
-    def _text(
-        self, store: LatentStore, index: int, mode: str, described: bool, rng: np.random.Generator
-    ) -> ExemplarText:
+    def _text(self, store: LatentStore, index: int, mode: str, rng: np.random.Generator) -> ExemplarText:
         v = Vocabulary.of(self.tokenizer)
-        if described:
+        if mode == HOLE:
+            return hole_text(store, index, rng, v, *self.pseudo)
+        if mode == EXEMPLARS:
             return exemplar_text(store, index, rng, self.tokenizer, v, *self.pseudo)
         return ExemplarText(tokens=caption_tokens(store, index, mode, rng, self.tokenizer, v))
 
@@ -126,5 +145,9 @@ class Batches:
                 first = 1 + len(images) * sum(self.pseudo)
                 places[row, list(exemplar.places)] = np.arange(first, first + len(exemplar.places))
                 images.append(exemplar.image)
-        stacked = np.stack(images) if images else np.zeros((0, SIDE, SIDE, 3), np.uint8)
-        return torch.from_numpy(stacked), torch.from_numpy(places)
+        return _stacked(images, (SIDE, SIDE, 3), np.uint8), torch.from_numpy(places)
+
+
+def _stacked(arrays: list[np.ndarray], shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """Arrays of equal shape as one tensor, whether or not there are any."""
+    return torch.from_numpy(np.stack(arrays) if arrays else np.zeros((0, *shape), dtype))

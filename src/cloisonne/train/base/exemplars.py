@@ -1,7 +1,7 @@
 """Exemplars in the base's training: pseudo-words of another image of an object stand in place of its words.
 
 The stage "words" comes first. It trains the pseudo-words alone to be read by the text encoder as the names of what is
-moved; the base is frozen and its UNet is not run.
+visible; the base is frozen and its UNet is not run.
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from cloisonne.methods.reco import Vocabulary, caption_ids, region_ids
 from cloisonne.models.adapters.paint_by_example import normalised
 from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, text_places, with_pseudo_words
 from cloisonne.train.base.captions import CaptionTokens, padded
+from cloisonne.train.base.holes import NULL, Hole, hole
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.exemplar.augment import augmented, crop
 from cloisonne.train.loop import CPU, Stage
@@ -26,10 +27,8 @@ from cloisonne.world.glyphs import COLOURS, CORE, TRAINING, words_of
 from cloisonne.world.picture import BACKGROUNDS, Item, Picture
 from cloisonne.world.words import caption, phrase
 
-ALONE = 0.5
-"""Fraction of the images of a single object whose text is its pseudo-words alone, as an exemplar's text is."""
 DESCRIBED = 0.75
-"""Fraction of the other images' items that pseudo-words describe; the others keep their phrase."""
+"""Fraction of the items of these images that pseudo-words describe; the others have their phrase."""
 UNNAMED = 0.7
 """Fraction of these images whose caption names no object."""
 DETAILED = 0.6
@@ -60,10 +59,11 @@ class Exemplar:
 
 @dataclass(frozen=True, kw_only=True)
 class ExemplarText:
-    """Token ids with exemplars; ids at their places stand for nothing."""
+    """Token ids with exemplars; ids at their places stand for nothing. hole: what is to be filled in, if anything."""
 
     tokens: CaptionTokens
     exemplars: tuple[Exemplar, ...] = ()
+    hole: Hole | None = None
 
 
 def view(item: Item, style: str, rng: np.random.Generator, side: int) -> np.ndarray:
@@ -80,35 +80,52 @@ def view(item: Item, style: str, rng: np.random.Generator, side: int) -> np.ndar
 def exemplar_text(
     store: LatentStore, index: int, rng: np.random.Generator, tokenizer: Any, v: Vocabulary, words: int, details: int
 ) -> ExemplarText:
-    """The text of a stored image with exemplars. words, details: numbers of pseudo-words; see :class:`PseudoWords`."""
+    """The ReCo sequence of a stored image, with exemplars in place of phrases.
+
+    words, details: numbers of pseudo-words; see :class:`PseudoWords`.
+    """
     picture, boxes = store.picture(index), store.boxes(index)
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
     order = [int(k) for k in np.argsort([-a for a in areas])]
-    alone = len(order) == 1 and rng.random() < ALONE
-    described = [k for k in order if alone or rng.random() < DESCRIBED] or [order[0]]
+    described = [k for k in order if rng.random() < DESCRIBED] or [order[0]]
     named = picture.style == "natural" or rng.random() < 0.5
-    text = "" if alone else caption(picture, boxes, rng, objects=rng.random() >= UNNAMED, style=named)
-    head = caption_ids(tokenizer, v, text)
-    if alone:
-        head = [v.start]
+    head = caption_ids(tokenizer, v, caption(picture, boxes, rng, objects=rng.random() >= UNNAMED, style=named))
     parts: list[tuple[int, list[int]]] = []
     exemplars: list[Exemplar] = []
     length = len(head)
     for k in order:
         if k in described:
-            count = words + details * bool(rng.random() < DETAILED)
-            place = [] if alone else [v.position(value) for value in boxes[k]] + [v.start]
-            ids = place + [v.end] * (count + 1)
-            first = length + len(place)
-            if first + count < v.length:
-                style = picture.style if rng.random() < SAME_STYLE else "natural"
-                image = view(picture.items[k], style, rng, SIDE)
-                exemplars.append(Exemplar(image=image, places=tuple(range(first, first + count))))
+            ids = [v.position(value) for value in boxes[k]] + [v.start]
+            exemplar = _exemplar(picture, k, length + len(ids), rng, words, details)
+            ids += [v.end] * (len(exemplar.places) + 1)
+            if exemplar.places[-1] < v.length - 1:
+                exemplars.append(exemplar)
         else:
             ids = region_ids(tokenizer, v, boxes[k], phrase(picture.items[k], areas[k], rng))
         parts.append((k, ids))
         length += len(ids)
-    return ExemplarText(tokens=padded(head, parts, v, placed=not alone), exemplars=tuple(exemplars))
+    return ExemplarText(tokens=padded(head, parts, v, placed=True), exemplars=tuple(exemplars))
+
+
+def hole_text(
+    store: LatentStore, index: int, rng: np.random.Generator, v: Vocabulary, words: int, details: int
+) -> ExemplarText:
+    """A hole in a stored image, and the text of an exemplar of the object in it, or the empty text."""
+    picture, boxes = store.picture(index), store.boxes(index)
+    k = int(rng.integers(len(boxes)))
+    made = hole(store, index, boxes[k], rng)
+    if rng.random() < NULL:
+        return ExemplarText(tokens=padded([v.start], [], v, placed=False), hole=made)
+    exemplar = _exemplar(picture, k, 1, rng, words, details)
+    part = (k, [v.end] * (len(exemplar.places) + 1))
+    return ExemplarText(tokens=padded([v.start], [part], v, placed=False), exemplars=(exemplar,), hole=made)
+
+
+def _exemplar(picture: Picture, k: int, first: int, rng: np.random.Generator, words: int, details: int) -> Exemplar:
+    """An exemplar of item k whose pseudo-words stand from the token ``first`` on."""
+    count = words + details * bool(rng.random() < DETAILED)
+    style = picture.style if rng.random() < SAME_STYLE else "natural"
+    return Exemplar(image=view(picture.items[k], style, rng, SIDE), places=tuple(range(first, first + count)))
 
 
 def stage(

@@ -28,9 +28,11 @@ class BaseRecipe:
     colours: float = 0.5
     """Weight of the colours within the cross-entropy of the labels."""
     exemplars: float = 0.0
-    """Fraction of the images with text whose objects are described by exemplars."""
-    exemplars_beyond_core: float = 0.6
-    """Fraction of these that show a glyph from outside the core."""
+    """Fraction of the images with text in whose ReCo sequence exemplars stand in place of phrases."""
+    holes: float = 0.0
+    """Fraction of the images with a hole to fill in from an exemplar."""
+    beyond_core: float = 0.6
+    """Fraction of both that show a glyph from outside the core."""
     half: float = 0.4
     """Initial fraction of the training at half resolution: latents of 8 x 8."""
     decay_from: float = 0.7
@@ -38,7 +40,9 @@ class BaseRecipe:
 
 
 RECIPE = BaseRecipe()
-CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0, exemplars=0.3)
+FROM_SCRATCH = replace(RECIPE, exemplars=0.2, holes=0.25)
+"""Recipe of a new base, with exemplars and holes once it is trained at full resolution."""
+CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0, exemplars=0.2, holes=0.25)
 """Recipe of open-ended training at a constant learning rate."""
-FINETUNED = replace(RECIPE, batch=48, half=0.0, exemplars=0.3, decay_from=0.3)
+FINETUNED = replace(RECIPE, batch=48, half=0.0, exemplars=0.2, holes=0.25, decay_from=0.3)
 """Recipe to fine-tune a trained base."""

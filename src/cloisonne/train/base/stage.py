@@ -13,13 +13,16 @@ from transformers import CLIPTextModel
 
 from cloisonne.models.adapters.paint_by_example import normalised
 from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, with_pseudo_words
+from cloisonne.models.vae import Vae
 from cloisonne.train.base.batches import Batch, Batches
 from cloisonne.train.base.exemplars import FROZEN as EXEMPLAR_FROZEN
 from cloisonne.train.base.exemplars import OUTER as EXEMPLAR_OUTER
 from cloisonne.train.base.grounding import Seen, grounding_loss, record
+from cloisonne.train.base.holes import OUTSIDE
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.networks import Labels, alphas
 from cloisonne.train.base.recipe import RECIPE, BaseRecipe
+from cloisonne.train.data import as_tensor
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.microbatches import Loss
 from cloisonne.train.precision import autocast
@@ -37,6 +40,7 @@ def stage(
     recipe: BaseRecipe = RECIPE,
     half: LatentStore | None = None,
     exemplar: PseudoWords | None = None,
+    vae: Vae | None = None,
     parts: int | None = None,
 ) -> Stage:
     """The training stage: v-prediction, dense labels and grounding loss.
@@ -50,17 +54,19 @@ def stage(
         device: Training device.
         recipe: Hyperparameters.
         half: The same images at half resolution; required if ``recipe.half`` is not 0.
-        exemplar: Pseudo-words, trained together with the base; required if ``recipe.exemplars`` is not 0.
+        exemplar: Pseudo-words, trained together with the base; required if ``recipe.exemplars`` or ``recipe.holes`` is
+            not 0. The UNet then has 2C + 1 input channels, of which the latter are 0 where there is no hole.
+        vae: Autoencoder of the latents, for masked images; required as well.
         parts: Number of microbatches, each in a thread. Default: torch's thread count on a CPU, 1 on a GPU. The batch
             does not depend on it.
 
     Raises:
-        ValueError: ``recipe.half`` needs ``half``, or ``recipe.exemplars`` needs ``exemplar``.
+        ValueError: ``recipe.half`` needs ``half``, or exemplars and holes need ``exemplar`` and ``vae``.
     """
     if recipe.half and half is None:
         raise ValueError("recipe.half is not 0, so half must be given: a LatentStore of half-sized latents.")
-    if recipe.exemplars and exemplar is None:
-        raise ValueError("recipe.exemplars is not 0, so exemplar must be given: the pseudo-words to train.")
+    if (recipe.exemplars or recipe.holes) and (exemplar is None or vae is None):
+        raise ValueError("recipe.exemplars or recipe.holes is not 0, so exemplar (pseudo-words) and vae must be given.")
     if device.type == "cpu":  # eager attention trains faster than the fused kernel, whose backward pass is slow
         text.set_attn_implementation("eager")
         unet.set_attn_processor(AttnProcessor())
@@ -68,6 +74,7 @@ def stage(
         text=text.train(),
         unet=unet.train(),
         exemplar=None if exemplar is None else exemplar.train(),
+        vae=vae,
         labels=Labels(unet.config["block_out_channels"][1]),
         recipe=recipe,
         device=device,
@@ -114,6 +121,7 @@ class _BaseLoss:
     text: Any
     unet: Any
     exemplar: PseudoWords | None
+    vae: Vae | None
     labels: Labels
     recipe: BaseRecipe
     device: torch.device
@@ -125,7 +133,10 @@ class _BaseLoss:
         """The weighted v error plus the label and grounding losses; metrics to log."""
         t, recipe = batch.t, self.recipe
         a, s = self.abar[t].sqrt()[:, None, None, None], (1 - self.abar[t]).sqrt()[:, None, None, None]
-        z = (a * batch.z0 + s * batch.noise).contiguous(memory_format=torch.channels_last)
+        z, weight = a * batch.z0 + s * batch.noise, torch.ones_like(batch.z0[:, :1])
+        if self.exemplar is not None:
+            z, weight = self._with_known(z, batch)
+        z = z.contiguous(memory_format=torch.channels_last)
         self.features.all.clear()
         self.attended.all.clear()
         # Threads share the weights but not their autocast copies, which belong to the graph of one thread.
@@ -133,7 +144,7 @@ class _BaseLoss:
             hidden_states = self._hidden_states(batch)
             out = self.unet(z, t, encoder_hidden_states=hidden_states).sample
             class_logits, colour_logits = (head(self.features.all[0]).float() for head in self.labels.heads())
-        error = (out.float() - (a * batch.noise - s * batch.z0)).square().mean((1, 2, 3))
+        error = (weight * (out.float() - (a * batch.noise - s * batch.z0)).square()).mean((1, 2, 3))
         ce = F.cross_entropy(class_logits, batch.classes)
         ce = ce + recipe.colours * F.cross_entropy(colour_logits, batch.colours)
         ground = grounding_loss(self.attended.all, batch.owners, batch.items, batch.placed)
@@ -144,6 +155,24 @@ class _BaseLoss:
             figures["named"] = float(right[noisy].sum() / there[noisy].sum().clamp(min=1))
         total = (self._weight(t) * error).mean() + recipe.labels * ce + recipe.grounding * ground
         return total, figures
+
+    def _with_known(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """z [r, C, h, w] with the masked images' latents and the masks, 0 in rows without a hole: [r, 2C + 1, h, w].
+
+        Also the weights of the errors [r, 1, h, w], whose mean in each row is 1.
+        """
+        rows, channels, height, width = z.shape
+        extra, weight = z.new_zeros(rows, channels + 1, height, width), z.new_ones(rows, 1, height, width)
+        if len(batch.holed):
+            assert self.vae is not None, "checked before training"
+            keep = (~batch.holes)[:, None].float()
+            with torch.no_grad(), autocast(self.device):
+                known = self.vae.encode(as_tensor(batch.pixels) * keep).to(z.dtype)
+            keep = F.interpolate(keep, (height, width), mode="bilinear", align_corners=False)
+            extra[batch.holed] = torch.cat([known, keep], 1)
+            own = OUTSIDE + (1 - OUTSIDE) * (1 - keep)
+            weight[batch.holed] = own / own.mean((2, 3), keepdim=True)
+        return torch.cat([z, extra], 1), weight
 
     def _hidden_states(self, batch: Batch) -> Tensor:
         """[r, L, D] of the batch's texts, with the pseudo-words of its exemplars."""

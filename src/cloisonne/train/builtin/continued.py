@@ -12,14 +12,13 @@ from pathlib import Path
 
 from cloisonne.errors import OutputError
 from cloisonne.models.adapters.pseudo_words import PseudoWords
-from cloisonne.models.family_members import EXEMPLAR
 from cloisonne.models.vae import Vae
 from cloisonne.train.base import exemplars, latents
 from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
 from cloisonne.train.base.recipe import CONTINUED
-from cloisonne.train.builtin import decoder, exemplar
-from cloisonne.train.builtin.exemplar import build_words, first_words
+from cloisonne.train.builtin import decoder
+from cloisonne.train.builtin.exemplar import build_words, export_exemplar, first_words, narrow_unet, wide_unet
 from cloisonne.train.builtin.export import export_pretrained, write_index
 from cloisonne.train.builtin.family import RECIPE
 from cloisonne.train.builtin.family_run import FamilyTraining
@@ -87,11 +86,19 @@ def _store(training: FamilyTraining) -> latents.LatentStore:
 
 
 def _stage(training: FamilyTraining, store: latents.LatentStore, words: PseudoWords) -> Stage:
-    """The training stage of the base, with the pseudo-words of exemplars, at a constant learning rate."""
+    """The training stage of base, pseudo-words and first layer for holes, at a constant learning rate."""
     assert training.start is not None, "continued training starts from a family"
-    tokenizer = base.load_tokenizer(training.family / "tokenizer")
-    text, unet = base_of(training.start)
-    return base_stage.stage(text, unet, tokenizer, store, math.inf, training.device, recipe=CONTINUED, exemplar=words)
+    return base_stage.stage(
+        base_of(training.start)[0],
+        wide_unet(training.start),
+        base.load_tokenizer(training.family / "tokenizer"),
+        store,
+        math.inf,
+        training.device,
+        recipe=CONTINUED,
+        exemplar=words,
+        vae=Vae(base.load_autoencoder(training.family / "vae").to(training.device)),
+    )
 
 
 def _words(training: FamilyTraining) -> PseudoWords:
@@ -115,30 +122,20 @@ def trained_until(out: Path, report: Callable[[str], None]) -> None:
 def export_average(training: FamilyTraining, source: Path) -> Progress:
     """Write ``training.family`` with the EMA weights of the base at the last checkpoint of the training in ``source``.
 
-    Its exemplar is the base itself, conditioned on pseudo-words and without a look at the image around the hole. It has
-    no controls: those were trained on the base that the training started from. Returns the progress since then. Raises
-    OutputError if ``source`` has no training.
+    It has no controls: those were trained on the base that the training started from. Returns the progress since then.
+    Raises OutputError if ``source`` has no training.
     """
     if training.start is None or not (source / "state" / "base" / "state.json").is_file():
         raise OutputError(f'No training has been saved in "{source}"; "cloisonne train base -o {source}" starts one.')
     copy_members(training.start, training.family)
-    text, unet = base_of(training.start)
-    words = build_words(training.family)
-    modules = {"text": text, "unet": unet, "exemplar": words}
+    text, wide, words = base_of(training.start)[0], wide_unet(training.start), build_words(training.family)
+    modules = {"text": text, "unet": wide, "exemplar": words}
     progress = load_average(source / "state" / "base", modules, frozen=exemplars.FROZEN)
     training.export("text_encoder", text, progress, ["tokenizer"], {})
-    training.export("unet", unet, progress, ["vae", "text_encoder"], {})
-    exemplar.write_base_as_painter(words, unet, training.family / EXEMPLAR)
+    training.export("unet", narrow_unet(wide), progress, ["vae", "text_encoder"], {})
+    export_exemplar(training, words, wide, progress)
     write_index(training.family, RECIPE.styles)
     return progress
-
-
-def train_painter(training: FamilyTraining, family: Path, pictures: int) -> bool:
-    """Train the painter of a family that :func:`export_average` wrote, on the images of its base.
-
-    Its member is written to ``training.out / "painter"``. Returns whether it is finished.
-    """
-    return exemplar.train_painter(training, family, _store(training), pictures=pictures) is not None
 
 
 def train_decoder(training: FamilyTraining, pictures: int) -> bool:

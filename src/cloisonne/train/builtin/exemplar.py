@@ -1,27 +1,28 @@
-"""The exemplar member: pseudo-words that the base reads, and the painter that fills holes with what they describe."""
+"""The exemplar member: pseudo-words that the base reads, and the first layer with which it sees the masked image.
 
-import copy
-from collections.abc import Mapping
+Base and exemplar network are one network: in training it has 2C + 1 input channels, and the base is the same without
+the last C + 1, which are 0 where there is no hole.
+"""
+
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
-from torch import Tensor
 from transformers import CLIPTextModel
 
-from cloisonne.methods.reco import Vocabulary
 from cloisonne.models.adapters.pseudo_words import PseudoWords
-from cloisonne.models.family_members import CLIP, EXEMPLAR, WORDS, adapted, pseudo_words, tower_of, write_exemplar
-from cloisonne.models.vae import Vae
+from cloisonne.models.family_members import CLIP, EXEMPLAR, WORDS, pseudo_words, tower_of, write_exemplar
 from cloisonne.train.base import exemplars
 from cloisonne.train.base import networks as base
-from cloisonne.train.base.latents import LatentStore
-from cloisonne.train.builtin import painter
 from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.resume import base_of
+from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.exemplar.student import widen
-from cloisonne.train.loop import Progress, progress_of, run
+from cloisonne.train.loop import Progress, run
+
+FIRST_LAYER = "conv_in"
 
 
 def build_words(family: Path) -> PseudoWords:
@@ -47,63 +48,32 @@ def first_words(training: FamilyTraining, text: CLIPTextModel) -> PseudoWords:
     return words
 
 
-def write_member(words: PseudoWords, unet: Mapping[str, Tensor], folder: Path) -> None:
-    """Write an exemplar member: pseudo-words, and the changes of the base's UNet."""
+def wide_unet(start: Path) -> Any:
+    """The UNet of a family with 2C + 1 input channels: the last are its exemplar network's, or 0."""
+    unet: Any = base_of(start)[1]
+    widen(unet)
+    if has_words(start):
+        found = load_file(start / EXEMPLAR / "model.safetensors")
+        layer = {name: found[f"unet.{FIRST_LAYER}.{name}"].float() for name in ("weight", "bias")}
+        unet.conv_in.load_state_dict(layer)
+    return unet
+
+
+def narrow_unet(wide: Any) -> Any:
+    """The base of a widened UNet: the same without the channels of the masked image and the mask."""
+    channels = wide.config["out_channels"]
+    unet: Any = UNet2DConditionModel.from_config({**wide.config, "in_channels": channels})
+    weights = wide.state_dict()
+    weights["conv_in.weight"] = weights["conv_in.weight"][:, :channels]
+    unet.load_state_dict(weights)
+    return unet.to(wide.device)
+
+
+def export_exemplar(training: FamilyTraining, words: PseudoWords, wide: Any, progress: Progress) -> None:
+    """Write the exemplar member of a finished base. progress: of the base and the pseudo-words together."""
     own = {f"{WORDS}{name}": p for name, p in words.named_parameters() if not name.startswith("vision.")}
-    write_exemplar(own | {f"unet.{name}": t for name, t in unet.items()}, words.config, folder)
-
-
-def write_base_as_painter(words: PseudoWords, unet: Any, folder: Path) -> None:
-    """Write an exemplar member that is the base itself, which does not see the image around the hole."""
-    wide = copy.deepcopy(unet)
-    widen(wide)
-    write_member(words, {f"conv_in.{name}": p for name, p in wide.conv_in.named_parameters()}, folder)
-
-
-def train_painter(
-    training: FamilyTraining,
-    family: Path,
-    store: LatentStore,
-    *,
-    minutes: float = 0.0,
-    pictures: int | None = None,
-    rank: int = painter.RANK,
-) -> Progress | None:
-    """Train the painter of a family with pseudo-words; its member is written to ``training.out / "painter"``.
-
-    Returns None if the slice ended first.
-    """
-    text, unet = base_of(family)
-    words = pseudo_words(family)
-    wide = _start(training.start, unet)
-    stage = painter.stage(
-        wide,
-        words,
-        text,
-        Vae(base.load_autoencoder(family / "vae").to(training.device)),
-        store,
-        Vocabulary.of(base.load_tokenizer(family / "tokenizer")),
-        minutes=minutes,
-        pictures=pictures,
-        device=training.device,
-    )
-    if not training.run(stage):
-        return None
-    write_member(words.cpu(), painter.changes(unet, wide.cpu(), rank), training.out / "painter")
-    return progress_of(training.state(stage.name))
-
-
-def _start(start: Path | None, unet: Any) -> Any:
-    """The widened UNet that training starts with: the base, changed as the painter of the start family is."""
-    wide = copy.deepcopy(unet)
-    widen(wide)
-    if start is None or not has_words(start):
-        return wide
-    old = base_of(start)[1]
-    tensors = load_file(start / EXEMPLAR / "model.safetensors")
-    found = {name.removeprefix("unet."): t.float() for name, t in tensors.items() if name.startswith("unet.")}
-    then = adapted(old, found).state_dict()
-    widen(old)
-    before = old.state_dict()
-    wide.load_state_dict({name: t + then[name] - before[name] for name, t in wide.state_dict().items()})
-    return wide
+    layer = {f"unet.{FIRST_LAYER}.{name}": p for name, p in wide.conv_in.named_parameters()}
+    write_exemplar(own | layer, words.config, training.family / EXEMPLAR)
+    begun = training.start is not None and has_words(training.start)
+    parents = ["vae", "text_encoder", "unet", "clip"]
+    training.note(EXEMPLAR, progress, parents, {}, TRAINING_SEEDS, begun=begun)

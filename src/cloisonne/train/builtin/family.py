@@ -3,7 +3,6 @@
 cloisonne train family --minutes 120 --device auto --out family
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,16 @@ from cloisonne.models.vae import Vae
 from cloisonne.train.base import latents
 from cloisonne.train.base import networks as base
 from cloisonne.train.base import stage as base_stage
-from cloisonne.train.base.recipe import FINETUNED
+from cloisonne.train.base.recipe import FINETUNED, FROM_SCRATCH
 from cloisonne.train.builtin import clip, clipseg, judge, resume, tokenizer, vae
 from cloisonne.train.builtin.descendants import CONTROLS, make_controls
-from cloisonne.train.builtin.exemplar import first_words, has_words, train_painter, write_base_as_painter
+from cloisonne.train.builtin.exemplar import build_words, export_exemplar, first_words, narrow_unet, wide_unet
 from cloisonne.train.builtin.export import export_module, write_index
 from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.measure import measure_clip, measure_clipseg, measure_judge, measure_vae
 from cloisonne.train.data import JUDGE_SEEDS, TRAINING_SEEDS
-from cloisonne.train.loop import Progress, Stage, load_average
+from cloisonne.train.exemplar.student import widen
+from cloisonne.train.loop import Stage, load_average
 from cloisonne.train.precision import autocast, precision
 from cloisonne.world.picture import HELD_OUT_STYLES, STYLES, Recipe
 
@@ -95,7 +95,7 @@ def train_family(
     )
     if training.start is not None:
         resume.copy_members(training.start, training.family)
-    order = (make_vae, make_base, make_judge, make_clip, make_clipseg, make_exemplar, make_controls)
+    order = (make_vae, make_clip, make_base, make_judge, make_clipseg, make_controls)
     return all(step(training) for step in order)
 
 
@@ -144,48 +144,67 @@ def make_vae(training: FamilyTraining) -> bool:
 
 
 def make_base(training: FamilyTraining) -> bool:
-    """Train the base: tokenizer, then text encoder and UNet jointly."""
-    if training.exported("unet"):
+    """Train text encoder and UNet jointly, with the exemplar member."""
+    if training.exported(EXEMPLAR):
         return True
-    folder = training.family / "tokenizer"
-    own_tokenizer = base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
-    stage = (
-        _new_base(training, own_tokenizer)
-        if training.start is None
-        else _finetuned_base(training, training.start, own_tokenizer)
-    )
+    stage = _new_base(training) if training.start is None else _finetuned_base(training, training.start)
     if not training.run(stage):
         return False
     progress = load_average(training.state("base"), stage.modules, stage.frozen)
     figures = {k: v for k, v in progress.curve[-1].items() if k in ("v", "ce", "named")} if progress.curve else {}
+    wide: Any = stage.modules["unet"]
+    words: Any = stage.modules["exemplar"]
     training.export("text_encoder", stage.modules["text"], progress, ["tokenizer"], {})
-    training.export("unet", stage.modules["unet"], progress, ["vae", "text_encoder"], figures)
-    if "exemplar" in stage.modules:
-        words: Any = stage.modules["exemplar"]
-        write_base_as_painter(words, stage.modules["unet"], training.family / EXEMPLAR)
+    training.export("unet", narrow_unet(wide), progress, ["vae", "text_encoder"], figures)
+    export_exemplar(training, words, wide, progress)
     write_index(training.family, RECIPE.styles)
-    training.made("unet", training.family)
-    training.made("vae", training.family)
+    for member in ("unet", "vae", EXEMPLAR):
+        training.made(member, training.family)
     return True
 
 
-def _new_base(training: FamilyTraining, own_tokenizer: Any) -> Stage:
+def _new_base(training: FamilyTraining) -> Stage:
     """Stage of the base from random weights, at first at half resolution."""
     store, half = (
         _stored(training, name, side, TRAINING_SEEDS) for name, side in (("latents", 16), ("latents-half", 8))
     )
+    words, own_tokenizer = build_words(training.family), _tokenizer(training)
     torch.manual_seed(0)
     text, unet = base.build_text(own_tokenizer), base.build_unet()
-    return base_stage.stage(text, unet, own_tokenizer, store, training.share("base"), training.device, half=half)
+    widen(unet)
+    return base_stage.stage(
+        text,
+        unet,
+        own_tokenizer,
+        store,
+        training.share("base"),
+        training.device,
+        recipe=FROM_SCRATCH,
+        half=half,
+        exemplar=words,
+        vae=_autoencoder(training),
+    )
 
 
-def _finetuned_base(training: FamilyTraining, begin: Path, own_tokenizer: Any) -> Stage:
+def _finetuned_base(training: FamilyTraining, begin: Path) -> Stage:
     """Stage of the base from the weights of a family, on images with later seeds than its training images."""
-    store = _stored(training, "latents", 16, TRAINING_SEEDS + training.before("unet").pictures)
-    words = first_words(training, resume.base_of(begin)[0])
-    text, unet = resume.base_of(begin)
-    budget = training.share("base")
-    return base_stage.stage(text, unet, own_tokenizer, store, budget, training.device, recipe=FINETUNED, exemplar=words)
+    return base_stage.stage(
+        resume.base_of(begin)[0],
+        wide_unet(begin),
+        _tokenizer(training),
+        _stored(training, "latents", 16, TRAINING_SEEDS + training.before("unet").pictures),
+        training.share("base"),
+        training.device,
+        recipe=FINETUNED,
+        exemplar=first_words(training, resume.base_of(begin)[0]),
+        vae=_autoencoder(training),
+    )
+
+
+def _tokenizer(training: FamilyTraining) -> Any:
+    """The tokenizer of the family, trained at the first use."""
+    folder = training.family / "tokenizer"
+    return base.load_tokenizer(folder) if folder.is_dir() else tokenizer.save(folder)
 
 
 def _stored(training: FamilyTraining, name: str, side: int, first_seed: int) -> latents.LatentStore:
@@ -219,7 +238,7 @@ def make_clip(training: FamilyTraining) -> bool:
     """Train CLIP."""
     if training.exported("clip"):
         return True
-    own_tokenizer = base.load_tokenizer(training.family / "tokenizer")
+    own_tokenizer = _tokenizer(training)
     torch.manual_seed(0)
     model = clip.build(own_tokenizer)
     if not training.run(clip.stage(model, own_tokenizer, training.share("clip"), training.device)):
@@ -241,29 +260,6 @@ def make_clipseg(training: FamilyTraining) -> bool:
     write_decoder(segmenter.module, training.family / CLIPSEG)
     training.note(CLIPSEG, progress, ["tokenizer", "clip"], measure_clipseg(segmenter), TRAINING_SEEDS)
     return True
-
-
-def make_exemplar(training: FamilyTraining) -> bool:
-    """Train the exemplar member: the whole UNet as a painter of holes, and the pseudo-words that it reads."""
-    if training.exported(EXEMPLAR):
-        return True
-    if not has_words(training.family):
-        text, unet = resume.base_of(training.family)
-        write_base_as_painter(first_words(training, text), unet, training.family / EXEMPLAR)
-    store = _stored(training, "latents", 16, TRAINING_SEEDS + training.before("unet").pictures)
-    progress = train_painter(training, training.family, store, minutes=training.share(EXEMPLAR))
-    if progress is None:
-        return False
-    note_exemplar(training, progress)
-    return True
-
-
-def note_exemplar(training: FamilyTraining, progress: Progress) -> None:
-    """Take the trained painter as the exemplar member."""
-    shutil.copytree(training.out / "painter", training.family / EXEMPLAR, dirs_exist_ok=True)
-    figures = {k: v for k, v in progress.curve[-1].items() if k in ("inside", "loss")} if progress.curve else {}
-    training.note(EXEMPLAR, progress, ["vae", "text_encoder", "unet", "clip"], figures, TRAINING_SEEDS)
-    training.made(EXEMPLAR, training.family)
 
 
 def _autoencoder(training: FamilyTraining) -> Vae:

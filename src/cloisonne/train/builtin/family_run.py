@@ -15,9 +15,9 @@ from cloisonne.train.builtin.export import device_words, export_pretrained, writ
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, run
 
-SHARES = {"vae": 0.16, "base": 0.34, "judge": 0.07, "clip": 0.1, "clipseg": 0.04, "exemplar": 0.21, "control": 0.08}
+SHARES = {"vae": 0.16, "base": 0.55, "judge": 0.07, "clip": 0.1, "clipseg": 0.04, "control": 0.08}
 """Fraction of the budget per member; rendering and encoding are not included."""
-FINETUNED_MEMBERS = ("base", "exemplar", "control")
+FINETUNED_MEMBERS = ("base", "control")
 """Members that are fine-tuned if the training starts from a family."""
 
 
@@ -69,9 +69,18 @@ class FamilyTraining:
         export_pretrained(model, self.family / member)
         self.note(member, progress, parents, figures, TRAINING_SEEDS)
 
-    def note(self, member: str, progress: Progress, parents: list[str], figures: dict[str, float], seed: int) -> None:
-        """Write the provenance of a member and report its metrics."""
-        before = self.before(member)
+    def note(
+        self,
+        member: str,
+        progress: Progress,
+        parents: list[str],
+        figures: dict[str, float],
+        seed: int,
+        *,
+        begun: bool = True,
+    ) -> None:
+        """Write the provenance of a member and report its metrics. begun: with the start family's, if there is one."""
+        before = self.before(member) if begun else Progress()
         write_provenance(
             self.family / member,
             progress=Progress(
@@ -83,6 +92,6 @@ class FamilyTraining:
             metrics={k: float(np.asarray(v)) for k, v in figures.items()},
             first_seed=seed,
             device=device_words(self.device),
-            begun_with=None if self.start is None else digest(self.start / member),
+            begun_with=digest(self.start / member) if begun and self.start is not None else None,
         )
         self.report(f"{member}: {json.dumps({k: round(v, 4) for k, v in figures.items()})}")

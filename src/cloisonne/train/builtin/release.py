@@ -1,4 +1,4 @@
-"""The release of a continued training: the base after a last fall of its learning rate, and what depends on it.
+"""The release of a continued training: the base after a last fall of its learning rate, and the controls on it.
 
 Every part resumes, so a killed release is continued by the same call.
 """
@@ -8,12 +8,9 @@ import shutil
 from pathlib import Path
 
 from cloisonne.models.builtin import PROVENANCE
-from cloisonne.models.family_members import EXEMPLAR
 from cloisonne.train.base import networks as base
-from cloisonne.train.builtin.continued import export_average, finish_base, stored_images
+from cloisonne.train.builtin.continued import export_average, finish_base
 from cloisonne.train.builtin.descendants import make_controls
-from cloisonne.train.builtin.exemplar import train_painter
-from cloisonne.train.builtin.family import note_exemplar
 from cloisonne.train.builtin.family_run import FamilyTraining
 from cloisonne.train.builtin.measure import measure_vae
 from cloisonne.train.builtin.resume import copy_members
@@ -21,9 +18,7 @@ from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import progress_of
 
 
-def release(
-    training: FamilyTraining, source: Path, *, base_pictures: int, painter_pictures: int, control_minutes: float
-) -> bool:
+def release(training: FamilyTraining, source: Path, *, base_pictures: int, control_minutes: float) -> bool:
     """Finish the training in ``source`` as a family in ``training.family``; ``source`` is not changed.
 
     The autoencoder has the decoder of ``source``, if one was finished there.
@@ -32,7 +27,6 @@ def release(
         training: Its start is that of ``source``.
         source: Folder of the training of the base.
         base_pictures: Images over which the learning rate of the base falls to 0.
-        painter_pictures: Images of the painter.
         control_minutes: Training time of both controls.
 
     Returns:
@@ -45,12 +39,6 @@ def release(
             return False
         _take_decoder(training, source)
         export_average(training, training.out)
-    if not training.exported(EXEMPLAR):
-        store = stored_images(training, source)
-        progress = train_painter(training, training.family, store, pictures=painter_pictures)
-        if progress is None:
-            return False
-        note_exemplar(training, progress)
     return make_controls(training, control_minutes)
 
 
