@@ -164,7 +164,9 @@ def _unet_names(name: str, parts: Parts) -> Iterator[str]:
     yield name
     if name.endswith(".to_out.0"):
         yield name.removesuffix(".0")
-    for original in _ldm_names(name, int(parts.network.config["layers_per_block"])):
+    layers = parts.network.config["layers_per_block"]
+    # The original repositories have one number for all levels.
+    for original in _ldm_names(name, layers) if isinstance(layers, int) else ():
         yield original
         if original.endswith(".to_out.0"):
             yield original.removesuffix(".0")
