@@ -44,11 +44,18 @@ def test_the_larger_autoencoder_is_the_same_function(autoencoder: AutoencoderKL,
     assert large.cost((16, 16)).flops > small.cost((16, 16)).flops
 
 
-def test_a_spectrally_normalised_matrix_has_norm_1() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for shape in ((48, 12, 3, 3), (96, 48, 4, 4), (1, 192, 3, 3)):
-        matrix = decoder.Spectral()(torch.randn(shape, generator=generator)).flatten(1)
-        assert 0.9 < float(torch.linalg.matrix_norm(matrix, 2)) < 1.25
+def test_dots_are_rougher_than_a_smooth_image() -> None:
+    smooth = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
+    dots = smooth + 0.1 * (torch.arange(32) % 2 * 2 - 1)
+    assert decoder.roughness(smooth).shape == (1, 6, 4, 4)
+    assert decoder.roughness(smooth).max() < 1e-5
+    assert decoder.roughness(dots).max() > 0.3
+
+
+def test_the_critic_sees_every_shift_of_both_images() -> None:
+    images = torch.arange(2 * 3 * 16 * 16).float().view(2, 3, 16, 16)
+    assert torch.equal(decoder.shifted(images, (0, 0)), images[..., :8, :8])
+    assert torch.equal(decoder.shifted(images, (7, 2)), images[..., 7:15, 2:10])
 
 
 def test_the_base_draws_what_it_is_given_at_low_noise(base: decoder.Base) -> None:
