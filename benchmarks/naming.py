@@ -49,8 +49,10 @@ def main() -> None:
 def count(out: Path, answers: list[str]) -> None:
     """Print how many answers name their kind, and the others."""
     key = json.loads((out / "key.json").read_text())
-    wrong = [(place, answer, names) for place, (answer, names) in enumerate(zip(answers, key, strict=True))
-             if answer.strip().lower() not in names]  # fmt: skip
+    if len(answers) != len(key):
+        raise SystemExit(f"There are {len(answers)} answers and {len(key)} pictures; give one line for each picture.")
+    pairs = enumerate(zip(answers, key, strict=True))
+    wrong = [(place, answer, names) for place, (answer, names) in pairs if answer.strip().lower() not in names]
     print(f"{len(key) - len(wrong)} of {len(key)} named")
     for place, answer, names in wrong:
         print(f"row {place // COLUMNS + 1}, column {place % COLUMNS + 1}: {answer} for {names[0]}")

@@ -16,7 +16,7 @@ from cloisonne.scene import Box
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import COLOURS, CORE, HELD_OUT, TRAINING, words_of
 from cloisonne.world.hole_masks import blob, rectangle
-from cloisonne.world.picture import BACKGROUNDS, Item, Picture, Recipe, sample
+from cloisonne.world.picture import BACKGROUNDS, Recipe, alone, sample
 
 FIRST_SEED = 3 << 20
 """Far above the seeds of the layouts' lists, far below those of any training."""
@@ -90,16 +90,7 @@ def hole(index: int, chars: Sequence[str] = HELD_OUT) -> Hole:
 def exemplar(char: str, colour: str | None, unlike: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """An image of the glyph on a background other than ``unlike``, cropped to it with a small margin."""
     backgrounds = [name for name in BACKGROUNDS if name != unlike]
-    item = Item(
-        char=char,
-        colour=colour,
-        box=(0.15, 0.15, 0.85, 0.85),
-        flip=bool(rng.random() < 0.5),
-        angle=float(rng.uniform(-15, 15)),
-    )
-    seed = int(rng.integers(FIRST_SEED))
-    background = backgrounds[int(rng.integers(len(backgrounds)))]
-    drawn = draw(Picture(seed=seed, background=background, style="natural", items=(item,)))
+    drawn = draw(alone(char, colour, backgrounds, rng, FIRST_SEED))
     x0, y0, x1, y1 = drawn.boxes()[0]
     a, b = max(0, int(y0 * SIZE) - 2), min(SIZE, int(np.ceil(y1 * SIZE)) + 2)
     c, d = max(0, int(x0 * SIZE) - 2), min(SIZE, int(np.ceil(x1 * SIZE)) + 2)

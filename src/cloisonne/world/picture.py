@@ -4,6 +4,7 @@ Canvas coordinates are fractions (x0, y0, x1, y1).
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,6 +106,27 @@ def sample(seed: int, recipe: Recipe = Recipe()) -> Picture:
             )
         )
     return Picture(seed=seed, background=background, style=style, items=tuple(items))
+
+
+def alone(
+    char: str,
+    colour: str | None,
+    backgrounds: Sequence[str],
+    rng: np.random.Generator,
+    seeds: int,
+    style: str = "natural",
+) -> Picture:
+    """A picture of one large object, mirrored in half of the cases, and rotated. seeds: its seed is below this."""
+    item = Item(
+        char=char,
+        colour=colour,
+        box=(0.15, 0.15, 0.85, 0.85),
+        flip=bool(rng.random() < 0.5),
+        angle=float(rng.uniform(-15, 15)),
+    )
+    seed = int(rng.integers(seeds))
+    background = backgrounds[int(rng.integers(len(backgrounds)))]
+    return Picture(seed=seed, background=background, style=style, items=(item,))
 
 
 def _object(rng: np.random.Generator, recipe: Recipe, background: str) -> tuple[str, str | None]:

@@ -24,7 +24,7 @@ from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.exemplar.student import widen
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import CORE
-from cloisonne.world.picture import Item, Recipe, sample
+from cloisonne.world.picture import Recipe, sample
 
 WORLD = Recipe(counts=(1, 2, 3), beyond_core=0.3)
 TOKENIZER = load_tokenizer(BUILTIN / "tokenizer")
@@ -125,8 +125,7 @@ def test_without_exemplars_nothing_changes(store: LatentStore) -> None:
 
 
 def test_a_view_shows_the_object_otherwise() -> None:
-    item = Item(char=CORE[0].char, colour=None, box=(0, 0, 1, 1), flip=False, angle=0.0)
-    first, second = (view(item, "natural", np.random.default_rng(seed), 64) for seed in (1, 2))
+    first, second = (view(CORE[0].char, None, "natural", np.random.default_rng(seed)) for seed in (1, 2))
     assert first.shape == (64, 64, 3)
     assert (first != second).mean() > 0.2
 

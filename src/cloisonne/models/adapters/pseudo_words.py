@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel
-from transformers.masking_utils import create_causal_mask
 
 from cloisonne.models.adapters.paint_by_example import MapperBlock, TokenEncoder
+from cloisonne.models.text import replaced_embeddings
 
 RESAMPLER_LAYERS, HEADS = 2, 4
 
@@ -68,28 +68,19 @@ class PseudoWords(nn.Module):
         return torch.cat([pooled, details], 1)
 
 
-def with_pseudo_words(text: CLIPTextModel, ids: Tensor, pseudo: Tensor, places: Tensor) -> Tensor:
-    """[R, L, D]: the input embeddings of token ids, some replaced by pseudo-words.
+def encoded(text: CLIPTextModel, ids: Tensor, pseudo: Tensor, places: Tensor) -> Tensor:
+    """[R, L, D]: the last hidden state for token ids [R, L], some of which pseudo-words replace.
 
-    ids: [R, L]. pseudo: [n, D]. places: [R, L] int, k + 1 where row k of ``pseudo`` stands, 0 where the token does.
+    pseudo: [n, D]. places: [R, L] int, k + 1 where row k of ``pseudo`` is, 0 where the token is.
     """
     model: Any = text
-    embeddings = model.embeddings.token_embedding(ids)
-    table = torch.cat([embeddings.new_zeros(1, embeddings.shape[-1]), pseudo.to(embeddings.dtype)])
-    return torch.where((places > 0)[..., None], table[places], embeddings)
-
-
-def encoded(text: CLIPTextModel, embeddings: Tensor) -> Tensor:
-    """[R, L, D]: the last hidden state of the text encoder for input embeddings [R, L, D] without positions."""
-    model: Any = text
-    x = model.embeddings(inputs_embeds=embeddings)
-    mask = create_causal_mask(config=model.config, inputs_embeds=x, attention_mask=None, past_key_values=None)
-    x = model.encoder(inputs_embeds=x, attention_mask=mask, is_causal=True).last_hidden_state
-    return model.final_layer_norm(x)
+    replaced_embeddings.install(model.get_input_embeddings())
+    with replaced_embeddings.replacing_embeddings(pseudo, places):
+        return model(ids).last_hidden_state
 
 
 def text_places(counts: Tensor, total: int, length: int) -> Tensor:
-    """[R, L]: the places of texts that are pseudo-words alone, for :func:`with_pseudo_words`.
+    """[R, L]: the places of texts that are pseudo-words alone, for :func:`encoded`.
 
     counts: [R], how many of its pseudo-words each text has, from the first. total: pseudo-words of an image.
     """
@@ -143,7 +134,7 @@ class ExemplarText(TokenEncoder):
         count = self.words.words if bottleneck else pseudo.shape[1]
         places = text_places(torch.full((rows,), count), pseudo.shape[1], len(self.ids)).to(pseudo.device)
         ids = self.ids.expand(rows, -1)
-        return encoded(text, with_pseudo_words(text, ids, pseudo.flatten(0, 1), places))
+        return encoded(text, ids, pseudo.flatten(0, 1), places)
 
     def null_tokens(self) -> Tensor:
         """[L, D]: hidden states of the empty text."""

@@ -4,7 +4,7 @@ The stage "words" comes first. It trains the pseudo-words alone to be read by th
 visible; the base is frozen and its UNet is not run.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,18 @@ from transformers import CLIPTextModel
 
 from cloisonne.methods.reco import Vocabulary, caption_ids, region_ids
 from cloisonne.models.adapters.paint_by_example import normalised
-from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, text_places, with_pseudo_words
+from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, text_places
 from cloisonne.train.base.captions import CaptionTokens, padded
 from cloisonne.train.base.holes import NULL, Hole, hole
 from cloisonne.train.base.latents import LatentStore
+from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.exemplar.augment import augmented, crop
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.precision import autocast
 from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.draw import draw
 from cloisonne.world.glyphs import COLOURS, CORE, TRAINING, words_of
-from cloisonne.world.picture import BACKGROUNDS, Item, Picture
+from cloisonne.world.picture import BACKGROUNDS, Picture, alone
 from cloisonne.world.words import caption, phrase
 
 DESCRIBED = 0.75
@@ -66,14 +67,10 @@ class ExemplarText:
     hole: Hole | None = None
 
 
-def view(item: Item, style: str, rng: np.random.Generator, side: int) -> np.ndarray:
-    """Another image of an object, uint8 [side, side, 3]: on another background, mirrored or rotated, and cropped."""
-    moved = replace(
-        item, box=(0.15, 0.15, 0.85, 0.85), flip=bool(rng.random() < 0.5), angle=float(rng.uniform(-15, 15))
-    )
-    background = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
-    drawn = draw(Picture(seed=int(rng.integers(1 << 40)), background=background, style=style, items=(moved,)))
-    rgb = crop(drawn.rgb, drawn.boxes()[0], side, rng)
+def view(char: str, colour: str | None, style: str, rng: np.random.Generator) -> np.ndarray:
+    """Another image of an object, uint8 [SIDE, SIDE, 3]: on another background, mirrored or rotated, and cropped."""
+    drawn = draw(alone(char, colour, BACKGROUNDS, rng, TRAINING_SEEDS, style))
+    rgb = crop(drawn.rgb, drawn.boxes()[0], SIDE, rng)
     return augmented(rgb, rng) if rng.random() < AUGMENTED else rgb
 
 
@@ -125,7 +122,8 @@ def _exemplar(picture: Picture, k: int, first: int, rng: np.random.Generator, wo
     """An exemplar of item k whose pseudo-words stand from the token ``first`` on."""
     count = words + details * bool(rng.random() < DETAILED)
     style = picture.style if rng.random() < SAME_STYLE else "natural"
-    return Exemplar(image=view(picture.items[k], style, rng, SIDE), places=tuple(range(first, first + count)))
+    item = picture.items[k]
+    return Exemplar(image=view(item.char, item.colour, style, rng), places=tuple(range(first, first + count)))
 
 
 def stage(
@@ -177,7 +175,7 @@ class _NamingLoss:
             target = self.text(named).last_hidden_state.float()
         with autocast(self.device):
             pseudo = words(words.image_features(pixels))
-            read = encoded(self.text, with_pseudo_words(self.text, ids, pseudo.flatten(0, 1), places.to(self.device)))
+            read = encoded(self.text, ids, pseudo.flatten(0, 1), places.to(self.device))
         error = (read.float() - target).square().mean(-1)
         padding = error[:, FIRST_PADDING:].mean()
         short = (named[:, words.words + 1] == v.end).float()
@@ -194,7 +192,6 @@ def _named_examples(step: int) -> tuple[np.ndarray, list[str]]:
         char = chars[int(rng.integers(len(chars)))]
         coloured = char in _RECOLOURABLE and rng.random() < 0.6
         colour = COLOURS[int(rng.integers(len(COLOURS)))] if coloured else None
-        item = Item(char=char, colour=colour, box=(0, 0, 1, 1), flip=False, angle=0.0)
-        images.append(view(item, "natural", rng, SIDE))
+        images.append(view(char, colour, "natural", rng))
         phrases.append(f"{colour or 'a'} {words_of(char)[0]}")
     return np.stack(images), phrases

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from cloisonne.models.adapters.paint_by_example import normalised
-from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded, with_pseudo_words
+from cloisonne.models.adapters.pseudo_words import PseudoWords, encoded
 from cloisonne.models.vae import Vae
 from cloisonne.train.base.batches import Batch, Batches
 from cloisonne.train.base.exemplars import FROZEN as EXEMPLAR_FROZEN
@@ -63,17 +63,14 @@ def stage(
     Raises:
         ValueError: ``recipe.half`` needs ``half``, or exemplars and holes need ``exemplar`` and ``vae``.
     """
-    if recipe.half and half is None:
-        raise ValueError("recipe.half is not 0, so half must be given: a LatentStore of half-sized latents.")
-    if (recipe.exemplars or recipe.holes) and (exemplar is None or vae is None):
-        raise ValueError("recipe.exemplars or recipe.holes is not 0, so exemplar (pseudo-words) and vae must be given.")
+    _check(recipe, half, exemplar, vae)
     if device.type == "cpu":  # eager attention trains faster than the fused kernel, whose backward pass is slow
         text.set_attn_implementation("eager")
         unet.set_attn_processor(AttnProcessor())
     objective = _BaseLoss(
         text=text.train(),
         unet=unet.train(),
-        exemplar=None if exemplar is None else exemplar.train(),
+        exemplar=exemplar,
         vae=vae,
         labels=Labels(unet.config["block_out_channels"][1]),
         recipe=recipe,
@@ -83,14 +80,16 @@ def stage(
         abar=alphas().to(device),
     )
     unet.up_blocks[-2].register_forward_hook(_recording_hook(objective.features))
-    pseudo = (0, 0) if exemplar is None else (exemplar.words, exemplar.details)
-    batches = Batches(store=store, half=half, tokenizer=tokenizer, recipe=recipe, pseudo=pseudo)
     modules: dict[str, nn.Module] = {"text": text, "unet": unet, "labels": objective.labels}
+    pseudo = (0, 0)
+    if exemplar is not None:
+        modules["exemplar"], pseudo = exemplar.train(), (exemplar.words, exemplar.details)
+    batches = Batches(store=store, half=half, tokenizer=tokenizer, recipe=recipe, pseudo=pseudo)
     count = _divisor(recipe.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
     return Stage(
         name="base",
         device=device,
-        modules=modules if exemplar is None else modules | {"exemplar": exemplar},
+        modules=modules,
         loss=tuple(_part(objective, batches, slice(k, None, count)) for k in range(count)),
         minutes=minutes,
         pictures_per_step=recipe.batch,
@@ -101,6 +100,14 @@ def stage(
         ema=0.999,
         decay_from=recipe.decay_from,
     )
+
+
+def _check(recipe: BaseRecipe, half: LatentStore | None, exemplar: PseudoWords | None, vae: Vae | None) -> None:
+    """Raise ValueError if the recipe needs what is not given."""
+    if recipe.half and half is None:
+        raise ValueError("recipe.half is not 0, so half must be given: a LatentStore of half-sized latents.")
+    if (recipe.exemplars or recipe.holes) and (exemplar is None or vae is None):
+        raise ValueError("recipe.exemplars or recipe.holes is not 0, so exemplar (pseudo-words) and vae must be given.")
 
 
 def _part(objective: "_BaseLoss", batches: Batches, rows: slice) -> Loss:
@@ -180,7 +187,7 @@ class _BaseLoss:
             return self.text(batch.ids).last_hidden_state
         features = self.exemplar.image_features(normalised(batch.exemplars.cpu().numpy()).to(self.device))
         pseudo = self.exemplar(features).flatten(0, 1)
-        return encoded(self.text, with_pseudo_words(self.text, batch.ids, pseudo, batch.places))
+        return encoded(self.text, batch.ids, pseudo, batch.places)
 
     def _weight(self, t: Tensor) -> Tensor:
         if self.recipe.weighting == "uniform":

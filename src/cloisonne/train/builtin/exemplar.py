@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
 from cloisonne.models.adapters.pseudo_words import PseudoWords
+from cloisonne.models.checkpoints.files import read_json
 from cloisonne.models.family_members import CLIP, EXEMPLAR, WORDS, pseudo_words, tower_of, write_exemplar
 from cloisonne.train.base import exemplars
 from cloisonne.train.base import networks as base
@@ -33,8 +34,8 @@ def build_words(family: Path) -> PseudoWords:
 
 def has_words(family: Path) -> bool:
     """Whether a family's exemplars are pseudo-words."""
-    file = family / EXEMPLAR / "model.safetensors"
-    return file.is_file() and any(name.startswith(WORDS) for name in load_file(file))
+    file = family / EXEMPLAR / "config.json"
+    return file.is_file() and "words" in read_json(file)
 
 
 def first_words(training: FamilyTraining, text: CLIPTextModel) -> PseudoWords:

@@ -53,6 +53,6 @@ def _take_decoder(training: FamilyTraining, source: Path) -> None:
     training.note("vae", progress_of(source / "state" / "decoder"), [], figures, TRAINING_SEEDS)
     file = training.family / "judge" / PROVENANCE
     record = json.loads(file.read_text())
-    # The judge stays, though half of its images went through the autoencoder as it was.
-    earlier = {"vae": record["parents"].pop("vae", None)} | record.get("earlier_parents", {})
-    file.write_text(json.dumps(record | {"earlier_parents": earlier}, indent=1) + "\n")
+    if "vae" in record["parents"]:  # the judge stays, though half of its images went through the autoencoder as it was
+        record["earlier_parents"] = {"vae": record["parents"].pop("vae")}
+        file.write_text(json.dumps(record, indent=1) + "\n")
