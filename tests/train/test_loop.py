@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cloisonne.errors import OutputError
 from cloisonne.train import loop
 from cloisonne.train.loop import Stage, load_average, replacing, run
 
@@ -196,6 +197,25 @@ def test_frozen_parts_stay_and_take_no_room(tmp_path: Path, clock: Clock) -> Non
     assert torch.equal(model.norm.bias, before.norm.bias)
     assert not torch.equal(model.middle.weight, before.middle.weight)
     assert not [key for key in saved(tmp_path) if "conv_in" in key or ".norm" in key]
+
+
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_the_state_of_another_network_is_refused(tmp_path: Path, clock: Clock, change: str) -> None:
+    run(stage(clock, toy()), tmp_path, slice_minutes=0.5, report=quiet)
+    before = (tmp_path / "state.json").read_bytes()
+    made = stage(clock, toy())
+    name, module = next(iter(made.modules.items()))
+    parameter, tensor = next(iter(module.named_parameters()))
+    if change == "missing":
+        module.register_parameter("added", nn.Parameter(torch.zeros(3)))
+        expected = f"{name}.added"
+    else:
+        holder = module.get_submodule(parameter.rpartition(".")[0])
+        setattr(holder, parameter.rpartition(".")[2], nn.Parameter(torch.zeros(*tensor.shape, 2)))
+        expected = f"{name}.{parameter}"
+    with pytest.raises(OutputError, match=expected):
+        run(made, tmp_path, report=quiet)
+    assert (tmp_path / "state.json").read_bytes() == before
 
 
 def test_training_lowers_the_loss(tmp_path: Path, clock: Clock) -> None:

@@ -165,9 +165,11 @@ class _Training:
 
     def _resume(self) -> None:
         self.progress, tensors = _read(self.folder, str(self.trainable[0][1].device))
-        if missing := [name for name, _ in self.trainable if f"now.{name}" not in tensors]:
+        shapes = {name: tensors[f"now.{name}"].shape for name, _ in self.trainable if f"now.{name}" in tensors}
+        if other := [name for name, p in self.trainable if shapes.get(name) != p.shape]:
             raise OutputError(
-                f'The state in "{self.folder}" has no "{missing[0]}"; it is of another recipe. Choose another folder.'
+                f'The state in "{self.folder}" is of another network: its "{other[0]}" is missing or has another '
+                "shape. Choose another folder, or continue with the version that wrote it."
             )
         _copy(self.trainable, {name: tensors[f"now.{name}"] for name, _ in self.trainable})
         for name, average in self.average.items():
