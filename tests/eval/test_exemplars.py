@@ -1,5 +1,6 @@
 """The exemplar benchmark from end to end, with a judge that sees mean colours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from torch import Tensor
 from cloisonne.errors import OutputError
 from cloisonne.eval import exemplars
 from cloisonne.eval.exemplars import evaluate_exemplars
-from cloisonne.eval.holes import Hole
+from cloisonne.eval.holes import Hole, hole
 from cloisonne.eval.judge import EMBEDDING, Verdict
+from cloisonne.eval.metrics.holes import Gallery, fill_figures
 from cloisonne.eval.metrics.quality import Mixture
+from cloisonne.world.glyphs import COLOURS
 
 
 @torch.no_grad()
@@ -72,8 +75,23 @@ def test_ceilings_keep_the_outside_and_know_the_subject(tmp_path: Path) -> None:
     assert "truth-vae" in rows
     assert "copy-paste" in rows
     assert (tmp_path / "exemplars.md").read_text() == text
-    outside = rows["grey"].split("|")[6]
-    assert outside.strip().startswith("0.00")
+    head = [name.strip() for name in next(line for line in text.splitlines() if "outside, max" in line).split("|")]
+    assert rows["grey"].split("|")[head.index("outside, max")].strip().startswith("0.00")
+
+
+def test_the_colour_is_measured_on_recoloured_exemplars_only() -> None:
+    holes = [hole(index) for index in range(24)]
+    known = Gallery(judge)
+
+    def red(pictures: Tensor) -> Verdict:
+        colours = torch.zeros(len(pictures), 1 + len(COLOURS), 16, 16)
+        colours[:, 1 + COLOURS.index("red")] = 9.0
+        return replace(judge(pictures), colours=colours)
+
+    measured = {item.colour: fill_figures(item.truth, item, red, known).colour for item in holes}
+    assert measured.pop(None) is None
+    assert measured == {colour: colour == "red" for colour in measured}
+    assert {"red"} < measured.keys()
 
 
 def test_the_spread_counts_seeds(tmp_path: Path) -> None:

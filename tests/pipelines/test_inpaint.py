@@ -155,12 +155,20 @@ def test_difference_outside_is_seen() -> None:
 
 
 def test_inside_of_a_hard_mask_is_what_was_painted(tiny: Model) -> None:
-    source = np.full((60, 80, 3), 100, np.uint8)
+    source = np.full((60, 80, 3), 200, np.uint8)
     edit = BackgroundEdit.of(Scene(background=source, regions=(Region(box=(0.5, 0.5, 0.75, 0.75), phrase="a cat"),)))
     painted = np.full((64, 64, 3), 7, np.uint8)
     result = np.asarray(edit.pasted(painted, edit.covered()))
     assert (result[30:45, 40:60] == 7).all()
     assert (result == 7).all(axis=2).sum() == 15 * 20
+
+
+def test_another_shade_inside_of_a_hard_mask_meets_the_source() -> None:
+    source = np.full((60, 80, 3), 100, np.uint8)
+    edit = BackgroundEdit.of(Scene(background=source, regions=(Region(box=(0.25, 0.25, 0.75, 0.75), phrase="a cat"),)))
+    result = np.asarray(edit.pasted(np.full((64, 64, 3), 120, np.uint8), edit.covered())).astype(int)
+    assert np.abs(np.diff(result, axis=1)).max() < 5
+    assert result[30, 40, 0] > 115
 
 
 def test_feather_blends_inwards(tiny: Model) -> None:

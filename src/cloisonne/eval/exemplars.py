@@ -35,6 +35,7 @@ TRUTH, TRUTH_VAE, PASTED = "truth", "truth-vae", "copy-paste"
 SPREAD_SEEDS = 4
 MEASURES: Headings = {
     "identity": ("identity", True),
+    "colour": ("colour", True),
     "similarity": ("similarity", True),
     "quality": ("QS", True),
     "seam": ("seam, grey levels", False),
@@ -46,6 +47,7 @@ MEASURES: Headings = {
 LEGEND = """### Columns
 
 - identity: by the judge, the hole's crop is nearest to the exemplar's glyph, of all held-out ones (or core, training)
+- colour: the crop has the colour of the exemplar, of those that are recoloured (a quarter)
 - similarity: cosine of the judge's embeddings of the hole's crop and the exemplar; a pure paste maximises it
 - QS: fraction of real crops less likely than the image's under a mixture of 20 Gaussians fitted to real ones
 - Fréchet: distance of the crops with a margin of 25 % to real ones
@@ -154,7 +156,7 @@ def _report(
 def _sample(items: Items, crops: NDArray[np.float64], mixture: Mixture, name: str, limit: int) -> Sample:
     if name == "quality":
         return Sample(mixture.quality(crops), np.ones(limit, int))
-    values = [items[k][name] for k in range(limit)]
+    values = [items[k].get(name) for k in range(limit)]
     return Sample(
         np.array([0.0 if value is None else float(value) for value in values]),
         np.array([value is not None for value in values], int),

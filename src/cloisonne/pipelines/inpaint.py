@@ -18,6 +18,7 @@ from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.scene.conditions.kinds import CONDITIONS
+from cloisonne.scene.io.blending import matched
 from cloisonne.scene.io.colour_space import own_space
 from cloisonne.scene.io.source_image import Source, difference_outside
 from cloisonne.scene.overlap import uncovered
@@ -174,8 +175,13 @@ class BackgroundEdit:
     def pasted(self, pixels: NDArray[np.uint8], covered: Mask) -> Image.Image:
         """The source with the canvas's pixels, uint8 [height, width, 3], composited by ``covered``.
 
-        An enlargement above SOFT fades in along a seam inside ``covered``; outside nothing changes.
+        Colours meet those of the source at its border (see :func:`matched`). An enlargement above SOFT fades in along a
+        seam inside ``covered``; outside nothing changes.
         """
+        if self.masks:
+            size = (pixels.shape[1], pixels.shape[0])
+            around = resized(self.source.rgb[self.window.slices], size)
+            pixels = matched(pixels, around, self.free(covered, size[::-1]).numpy() > 0)
         enlarged = self._enlarged((pixels.shape[1], pixels.shape[0]))
         if self.masks and enlarged > SOFT:
             covered = seamed(covered, SEAM * enlarged)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from cloisonne.errors import SceneError
+from cloisonne.scene.io.blending import matched
 from cloisonne.scene.io.images import orientation, turned_upright
 from cloisonne.scene.io.source_image import Source, rgb_pixels
 from cloisonne.scene.scene import Scene
@@ -36,4 +37,5 @@ class OutsideImage:
 
     def pasted(self, drawn: Image.Image) -> Image.Image:
         """The earlier image, in its mode and with its metadata, with the new image composited by ``covered``."""
-        return self.source.pasted(rgb_pixels(turned_upright(drawn, orientation(drawn))), self.covered)
+        pixels = rgb_pixels(turned_upright(drawn, orientation(drawn)))
+        return self.source.pasted(matched(pixels, self.source.rgb, self.covered > 0), self.covered)

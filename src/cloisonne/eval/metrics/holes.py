@@ -1,4 +1,4 @@
-"""Metrics of a filled hole: identity, similarity to the exemplar, seam, preservation of the rest."""
+"""Metrics of a filled hole: identity, colour, similarity to the exemplar, seam, preservation of the rest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cloisonne.eval.holes import Hole, gallery
 from cloisonne.eval.judge import NONE, SIZE, Verdict
-from cloisonne.eval.metrics.layouts import Judging
+from cloisonne.eval.metrics.layouts import COLOUR_OF, Judging
 from cloisonne.scene import Box
 from cloisonne.world.glyphs import HELD_OUT
 
@@ -24,13 +24,14 @@ CONTEXT = 0.25
 class Filled:
     """The figures of one item.
 
-    identity: the crop's nearest glyph of the gallery is the exemplar's. similarity: cosine with the exemplar.
-    seam: mean difference across the hole's border, in grey levels of 255. outside: largest difference outside the
-    hole. fits, fits_box: IoU of the judge's object map with the mask, and with the mask's box (blobs only).
-    crop: embedding of the hole with context, for distances.
+    identity: the crop's nearest glyph of the gallery is the exemplar's. colour: the crop has the exemplar's colour, if
+    that was recoloured. similarity: cosine with the exemplar. seam: mean difference across the hole's border, in grey
+    levels of 255. outside: largest difference outside the hole. fits, fits_box: IoU of the judge's object map with the
+    mask, and with the mask's box (blobs only). crop: embedding of the hole with context, for distances.
     """
 
     identity: bool
+    colour: bool | None
     similarity: float
     seam: float
     outside: int
@@ -75,6 +76,7 @@ def fill_figures(rgb: NDArray[np.uint8], item: Hole, judge: Judging, known: Gall
         fits, fits_box = _iou(thing, item.mask), _iou(thing, bounding)
     return Filled(
         identity=known.nearest(own) == item.char,
+        colour=COLOUR_OF[item.colour] == int(verdict.colour_scores()[1].argmax()) if item.colour else None,
         similarity=float(F.cosine_similarity(own, exemplar, dim=0)),
         seam=seam(rgb, item.mask),
         outside=int(np.abs(rgb.astype(int) - item.source)[~item.mask].max(initial=0)),
