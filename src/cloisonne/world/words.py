@@ -64,16 +64,14 @@ def caption(
     rng: np.random.Generator,
     *,
     objects: bool | None = None,
-    style: bool = True,
 ) -> str:
-    """A random caption.
+    """A random caption, which names the style of an image that is not natural.
 
     Args:
         picture: Content of the image.
         boxes: Box of each item.
         rng: Random generator.
         objects: Whether to name the objects; None names them in three of four captions.
-        style: Whether to name the style.
     """
     where = background_words(picture.background, rng)
     named = rng.random() < 0.75 if objects is None else objects
@@ -87,7 +85,7 @@ def caption(
             things.append(f"{thing} in the {place(box)}" if rng.random() < 0.25 else thing)
         joined = things[0] if len(things) == 1 else ", ".join(things[:-1]) + _pick(rng, JOINS) + things[-1]
         text = f"{where}, {joined}" if rng.random() < 0.25 else f"{_pick(rng, OPENINGS)}{joined} {where}"
-    words = _pick(rng, STYLE_WORDS[picture.style]) if style else ""
+    words = _pick(rng, STYLE_WORDS[picture.style])
     if not words:
         return text
     return f"{words} {text}" if words.endswith((" of", "of")) else f"{text}, {words}"

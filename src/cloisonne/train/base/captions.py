@@ -27,12 +27,14 @@ class CaptionTokens:
 def caption_tokens(
     store: LatentStore, index: int, mode: str, rng: np.random.Generator, tokenizer: Any, v: Vocabulary
 ) -> CaptionTokens:
-    """Token ids of a stored image in a mode of ``SHARES``; items in descending area, as at inference."""
+    """Token ids of a stored image in a mode of ``SHARES``; items in descending area, as at inference.
+
+    A style is always named, so that what is drawn from a text without one is natural.
+    """
     if mode == "null":
         return padded(caption_ids(tokenizer, v, ""), [], v, placed=False)
     picture, boxes = store.picture(index), store.boxes(index)
-    named = picture.style == "natural" or rng.random() < 0.5
-    text = caption(picture, boxes, rng, objects=True if mode == "caption" else None, style=named)
+    text = caption(picture, boxes, rng, objects=True if mode == "caption" else None)
     if mode == "caption":
         return padded(caption_ids(tokenizer, v, text), [], v, placed=False)
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]

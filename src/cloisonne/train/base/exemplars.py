@@ -85,8 +85,7 @@ def exemplar_text(
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
     order = [int(k) for k in np.argsort([-a for a in areas])]
     described = [k for k in order if rng.random() < DESCRIBED] or [order[0]]
-    named = picture.style == "natural" or rng.random() < 0.5
-    head = caption_ids(tokenizer, v, caption(picture, boxes, rng, objects=rng.random() >= UNNAMED, style=named))
+    head = caption_ids(tokenizer, v, caption(picture, boxes, rng, objects=rng.random() >= UNNAMED))
     parts: list[tuple[int, list[int]]] = []
     exemplars: list[Exemplar] = []
     length = len(head)

@@ -29,6 +29,8 @@ from cloisonne.train.loop import Progress, Stage, load_average, progress_of, run
 
 ENCODED_A_SLICE = 24_000
 """Images that a slice encodes at most."""
+FINAL_EMA = 0.995
+"""Decay of the moving average while the learning rate falls: it spans the last 200 steps, not the high rates before."""
 
 
 def continue_base(training: FamilyTraining, *, most_slices: float = math.inf) -> Progress:
@@ -70,6 +72,7 @@ def finish_base(training: FamilyTraining, source: Path, pictures: int) -> bool:
         minutes=0.0,
         pictures=trained + pictures,
         decay_from=trained / (trained + pictures),
+        ema=FINAL_EMA,
     )
     return run(decay, training.state("base"), slice_minutes=training.slice_minutes, report=training.report)
 

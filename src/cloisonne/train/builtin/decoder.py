@@ -35,7 +35,7 @@ BATCH = 16
 STORED, DRAWN = 8, 4
 """Images of a batch whose latents are stored, with any glyphs of the base's recipe; of these, those whose latents the
 base draws. The others are rendered with all glyphs and encoded."""
-NOISE = 0.35
+NOISE = 0.2
 """Most noise on latents, relative to their deviation; its amount is quadratically rare."""
 LEVELS = (300, 600)
 """Timesteps that the base denoises latents from."""
@@ -46,7 +46,7 @@ WARMUP = 0.1
 ADVERSARIAL, MATCHING = 0.02, 0.2
 PENALTY, PENALISED = 1.0, 4
 """Weight of the critic's squared gradient at true images, and of how many images of a batch (R1, arXiv 1801.04406)."""
-ROUGH = 1.0
+ROUGH = 0.5
 """Weight of second differences beyond the true image's; without it, the decoder draws dots that fool the critic."""
 SHIFT = 8
 """Pixels by which what the critic sees is shifted at most."""
@@ -156,10 +156,10 @@ def stage(vae: AutoencoderKL, base: Base, pictures: int, device: torch.device = 
         minutes=0.0,
         pictures=pictures,
         pictures_per_step=BATCH,
-        lr=6e-4,
+        lr=4e-4,
         outer=("conv_in", "conv_out", "post_quant_conv", "critic"),
         frozen=("vae.encoder", "vae.quant_conv"),
-        decay_from=0.6,
+        decay_from=0.2,
     )
 
 
