@@ -29,6 +29,7 @@ def items(chosen: tuple[Layout, ...], seed: int, found: float, shift: float = 0.
         ]
         out[layout.index] = {
             "regions": regions,
+            "natural": bool(rng.random() < found),
             "whole": (rng.standard_normal(64) + shift).tolist(),
             "crops": (rng.standard_normal((len(regions), 64)) + shift).tolist(),
         }
@@ -48,6 +49,8 @@ def test_shares(results: Results) -> None:
     assert rows["reco"]["found"].low < 0.8 < rows["reco"]["found"].high
     assert rows["reco"]["iou"].value == rows["reco"]["iou"].low == 0.25
     assert rows["truth"]["found"].value == 1
+    assert rows["reco"]["natural"].value == pytest.approx(0.8, abs=0.06)
+    assert rows["reco"]["natural"].n == 408
     coloured = [r for layout in layouts()[:COUNT] if not layout.held_out for r in layout.regions if r.colour]
     assert rows["reco"]["colour"].n == len(coloured)
 
@@ -86,4 +89,4 @@ def test_markdown(results: Results) -> None:
     assert "–" in held_out
     assert all(f"- {heading}: " in legend for heading, _ in MEASURES.values())
     header, rule, *body = [line for line in all_.splitlines() if line.startswith("|")][:5]
-    assert {line.count("|") for line in (header, rule, *body)} == {10}
+    assert {line.count("|") for line in (header, rule, *body)} == {11}

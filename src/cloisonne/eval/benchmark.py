@@ -93,4 +93,5 @@ def _truth(layout: Layout) -> np.ndarray:
 
 def _item(seen: Seen) -> dict[str, Any]:
     regions = [{**vars(region), "found": region.found} for region in seen.regions]
-    return {"regions": regions, "whole": short(seen.whole), "crops": [short(crop) for crop in seen.crops]}
+    crops = [short(crop) for crop in seen.crops]
+    return {"regions": regions, "natural": seen.natural, "whole": short(seen.whole), "crops": crops}

@@ -18,8 +18,9 @@ MEASURES: Headings = {
     "colour": ("colour", True),
     "leakage": ("leakage", True),
     "somewhere": ("found anywhere", True),
+    "natural": ("natural", True),
 }
-"""Of a region."""
+"""Of a region; "natural" of a scene."""
 DISTANCES: Headings = {"frechet_whole": ("Fréchet, whole", False), "frechet_crops": ("Fréchet, crops", False)}
 TITLES = {"truth-vae": "truth through the VAE"}
 """Labels of rows that are not their names."""
@@ -33,6 +34,7 @@ LEGEND = """### Columns
 - colour: the crop has the colour in the phrase, if the phrase names one
 - leakage: fraction of the cells more than one cell outside the box that show its class
 - found anywhere: an object of the right class is somewhere in the image
+- natural: the image is in the natural style, as no caption names another
 - Fréchet: squared Fréchet distance to real images of other scenes on the judge's embedding, of whole images and of the
   requested boxes' crops
 
@@ -111,7 +113,10 @@ def _members(items: Sequence[Layout], belongs: Belongs) -> dict[int, list[int]]:
 
 
 def _sample(items: Items, members: dict[int, list[int]], name: str) -> Sample:
-    values = [[items[index]["regions"][k][name] for k in own] for index, own in members.items()]
+    if name == "natural":
+        values = [[items[index].get("natural")] for index in members]
+    else:
+        values = [[items[index]["regions"][k][name] for k in own] for index, own in members.items()]
     present = [[value for value in scene if value is not None] for scene in values]
     return Sample(np.array([sum(scene) for scene in present], float), np.array([len(scene) for scene in present]))
 

@@ -18,9 +18,8 @@ from cloisonne.errors import SceneError
 from cloisonne.methods.layout import Placed, box_of, place
 from cloisonne.models.model import Model
 from cloisonne.scene.conditions.kinds import CONDITIONS
-from cloisonne.scene.io.blending import matched
 from cloisonne.scene.io.colour_space import own_space
-from cloisonne.scene.io.source_image import Source, difference_outside
+from cloisonne.scene.io.source_image import Source, difference_outside, matched
 from cloisonne.scene.overlap import uncovered
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Box, Frame, Window, clipped, crop_window, pixel_window
@@ -180,8 +179,8 @@ class BackgroundEdit:
         """
         if self.masks:
             size = (pixels.shape[1], pixels.shape[0])
-            around = resized(self.source.rgb[self.window.slices], size)
-            pixels = matched(pixels, around, self.free(covered, size[::-1]).numpy() > 0)
+            source = resized(self.source.rgb[self.window.slices], size)
+            pixels = matched(pixels, source, self.free(covered, size[::-1]).numpy() > 0)
         enlarged = self._enlarged((pixels.shape[1], pixels.shape[0]))
         if self.masks and enlarged > SOFT:
             covered = seamed(covered, SEAM * enlarged)

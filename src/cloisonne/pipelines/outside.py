@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from cloisonne.errors import SceneError
-from cloisonne.scene.io.blending import matched
 from cloisonne.scene.io.images import orientation, turned_upright
-from cloisonne.scene.io.source_image import Source, rgb_pixels
+from cloisonne.scene.io.source_image import Source, matched, rgb_pixels
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.masks import Mask
 

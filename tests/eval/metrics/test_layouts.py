@@ -10,7 +10,9 @@ from torch import Tensor
 from cloisonne.eval.judge import CLASS_OF, EMBEDDING, Judge, Verdict
 from cloisonne.eval.layouts import Wanted, layouts
 from cloisonne.eval.metrics.layouts import DenseMap, crop, measure
+from cloisonne.models.builtin import BUILTIN
 from cloisonne.world.glyphs import COLOURS, TRAINING
+from cloisonne.world.styles import stylise
 
 CAT, DOG = "🐱", "🐶"
 BLANK = np.zeros((128, 128, 3), np.uint8)
@@ -171,6 +173,16 @@ def test_real_judge_has_the_right_shapes() -> None:
     assert seen.whole.shape == (EMBEDDING,)
     assert seen.crops.shape == (len(seen.regions), EMBEDDING)
     assert not seen.whole.requires_grad
+
+
+@pytest.mark.parametrize("style", ["natural", "pencil sketch", "sepia print", "blueprint"])
+def test_the_judge_tells_a_style_from_none(style: str) -> None:
+    judge = Judge.load(BUILTIN / "judge")
+    natural = [
+        measure(stylise(layout.truth().rgb, style).clip(0, 255).astype(np.uint8), layout.regions, judge).natural
+        for layout in layouts()[:6]
+    ]
+    assert set(natural) == {style == "natural"}
 
 
 def test_true_pictures_reach_the_ceiling() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cloisonne.eval.metrics.holes import seam
-from cloisonne.scene.io.blending import matched
+from cloisonne.scene.io.source_image import matched
 
 SIDE = 48
 

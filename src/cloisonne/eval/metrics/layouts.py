@@ -17,6 +17,7 @@ from cloisonne.eval.layouts import Wanted
 from cloisonne.scene import Box
 from cloisonne.scene.shapes.geometry import iou
 from cloisonne.world.glyphs import COLOURS
+from cloisonne.world.picture import STYLES
 
 MIN_AREA = 0.01
 """Area of the smallest object that counts, as a fraction of the canvas: a quarter of the smallest requested box."""
@@ -54,6 +55,8 @@ class Seen:
     """The figures of one image, and its embeddings for Fréchet distances."""
 
     regions: tuple[Measured, ...]
+    natural: bool
+    """Whether the whole image is in the natural style."""
     whole: Tensor
     """float32 [64]."""
     crops: Tensor
@@ -116,7 +119,8 @@ def measure(rgb: np.ndarray, wanted: Sequence[Wanted], judge: Judging) -> Seen:
                 somewhere=bool(objects),
             )
         )
-    return Seen(regions=tuple(regions), whole=verdict.embedding[0], crops=verdict.embedding[1:])
+    natural = STYLES[int(verdict.styles[0].argmax())] == "natural"
+    return Seen(regions=tuple(regions), natural=natural, whole=verdict.embedding[0], crops=verdict.embedding[1:])
 
 
 def crop(rgb: np.ndarray, box: Box) -> np.ndarray:
