@@ -103,6 +103,15 @@ def test_the_spread_counts_seeds(tmp_path: Path) -> None:
     assert "spread: 2" in text
 
 
+def test_a_run_with_other_columns_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {name: heading for name, heading in exemplars.MEASURES.items() if name != "colour"}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(exemplars, "MEASURES", columns)
+        evaluate_exemplars({"grey": Painter()}, judge, same, tmp_path, limit=1, report=lambda line: None)
+    with pytest.raises(OutputError, match="measures"):
+        evaluate_exemplars({"grey": Painter()}, judge, same, tmp_path, limit=1, report=lambda line: None)
+
+
 def test_real_pictures_score_a_half() -> None:
     rng = np.random.default_rng(0)
     real = rng.normal(size=(400, 8))

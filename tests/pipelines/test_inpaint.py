@@ -18,6 +18,7 @@ from cloisonne.errors import SceneError
 from cloisonne.models.model import Model
 from cloisonne.pipelines.generate import generate
 from cloisonne.pipelines.inpaint import BackgroundEdit, as_pixels, as_tensor, start
+from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prepare import prepare, size_of
 from cloisonne.scene.io.image_ref import ImageRef
 from cloisonne.scene.region import Region
@@ -435,3 +436,15 @@ def test_a_space_of_its_own_is_kept_and_warned_of(tiny: Model, tmp_path: Path) -
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     result.save(tmp_path / "a.webp")
     assert "a.webp cannot store the background's colour space (gAMA 1)" in result.report["warnings"][-1]
+
+
+def test_inside_of_an_earlier_image_another_shade_meets_it() -> None:
+    earlier, drawn = (Image.new("RGB", (64, 64), (level,) * 3) for level in (100, 120))
+    region = Region(name="hat", box=(0.25, 0.25, 0.75, 0.75), phrase="a hat")
+    scene = Scene(regions=(region,), width=64, height=64, outside={"image": earlier, "regions": ["hat"]})
+    outside = OutsideImage.of(scene, (64, 64))
+    assert outside is not None
+    result = np.asarray(outside.pasted(drawn)).astype(int)
+    assert (result[outside.covered == 0] == 100).all()
+    assert np.abs(np.diff(result, axis=1)).max() < 8
+    assert result[32, 32, 0] > 115

@@ -17,7 +17,7 @@ from cloisonne.eval.layouts import REFERENCE_SEED, SHA256, Layout, layouts, scan
 from cloisonne.eval.metrics.layouts import Judging, Seen, measure
 from cloisonne.eval.row_names import CEILINGS as CEILINGS
 from cloisonne.eval.row_names import METHODS as METHODS
-from cloisonne.eval.tables import Results, summarise
+from cloisonne.eval.tables import MEASURES, Results, summarise
 from cloisonne.scene import Scene
 
 Generate = Callable[[Scene, str, int], np.ndarray]
@@ -53,7 +53,8 @@ def evaluate_layouts(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: at least one layout must be evaluated.")
-    open_folder(out, {"benchmark": "layouts-v1", "layouts": SHA256, "seed": seed, **(about or {})})
+    fixed = {"benchmark": "layouts-v1", "layouts": SHA256, "measures": " ".join(MEASURES), "seed": seed}
+    open_folder(out, {**fixed, **(about or {})})
     chosen = layouts()[:limit]
     makers = {method: _method(generate, method, seed) for method in methods}
     makers |= {"truth-vae": lambda layout: round_trip(_truth(layout)), "truth": _truth}

@@ -84,7 +84,8 @@ def evaluate_exemplars(
     if limit < 1:
         raise ValueError(f"limit is {limit}: at least one hole must be evaluated.")
     chars, kind = GLYPHS[glyphs], {} if glyphs == "held-out" else {"glyphs": glyphs}
-    open_folder(out, {"benchmark": "exemplars-v1", "seed": seed, **kind, **(about or {})})
+    fixed = {"benchmark": "exemplars-v1", "measures": " ".join(MEASURES), "seed": seed}
+    open_folder(out, {**fixed, **kind, **(about or {})})
     makers: dict[str, Fill] = dict(rows)
     makers |= {
         PASTED: lambda item, seed: pasted(item),
@@ -156,7 +157,7 @@ def _report(
 def _sample(items: Items, crops: NDArray[np.float64], mixture: Mixture, name: str, limit: int) -> Sample:
     if name == "quality":
         return Sample(mixture.quality(crops), np.ones(limit, int))
-    values = [items[k].get(name) for k in range(limit)]
+    values = [items[k][name] for k in range(limit)]
     return Sample(
         np.array([0.0 if value is None else float(value) for value in values]),
         np.array([value is not None for value in values], int),

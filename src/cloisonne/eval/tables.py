@@ -114,7 +114,7 @@ def _members(items: Sequence[Layout], belongs: Belongs) -> dict[int, list[int]]:
 
 def _sample(items: Items, members: dict[int, list[int]], name: str) -> Sample:
     if name == "natural":
-        values = [[items[index].get("natural")] for index in members]
+        values = [[items[index]["natural"]] for index in members]
     else:
         values = [[items[index]["regions"][k][name] for k in own] for index, own in members.items()]
     present = [[value for value in scene if value is not None] for scene in values]
