@@ -219,6 +219,19 @@ def test_single_settings_of_a_preset(studio: Studio) -> None:
     assert "editing" not in studio.doc()["scene"]
 
 
+def test_an_exemplar_is_reduced_to_its_pooled_features(studio: Studio, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "subject.png")
+    studio.region("m", (20, 20), (100, 100), phrase="")
+    studio.page.get_by_text("Conditions").click()
+    studio.page.get_by_label("Exemplar: a picture of the object").set_input_files(tmp_path / "subject.png")
+    pooled = studio.page.get_by_label("Pooled features only")
+    pooled.check()
+    assert studio.regions()[0]["exemplar"]["bottleneck"] is True
+    assert not AXE.exists() or studio.violations() == []
+    pooled.uncheck()
+    assert "bottleneck" not in studio.regions()[0]["exemplar"]
+
+
 def test_a_learned_concept_is_saved_and_used_again(studio: Studio, tmp_path: Path) -> None:
     page = studio.page
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)

@@ -3,7 +3,7 @@
 import { pictureId, type Region } from "../scene/types";
 import * as store from "../state/store";
 import { submit } from "../state/jobs";
-import { NumberField, Select, Slider, TextField } from "./fields";
+import { Check, NumberField, Select, Slider, TextField } from "./fields";
 import { ConceptFields } from "./Concept";
 import { LoraFields } from "./Loras";
 import { PictureField } from "./PictureField";
@@ -20,10 +20,18 @@ function ExemplarFields({ region, set }: { region: Region; set: Set }) {
     <>
       <PictureField label="Exemplar: a picture of the object" picture={picture} reason={reasonOf("exemplar")} onPicture={choose} />
       {region.exemplar && (
-        <div class="pair">
-          <Slider label="Strength" min={0} max={1} step={0.05} value={region.exemplar.strength ?? 1} onInput={(strength) => set({ exemplar: { ...region.exemplar!, strength } })} />
-          <NumberField label="Similarity" min={0} max={100} step={0.5} value={region.similarity} placeholder="5" reason={region.guidance !== undefined ? "Guidance is set." : null} onInput={(similarity) => set({ similarity })} />
-        </div>
+        <>
+          <div class="pair">
+            <Slider label="Strength" min={0} max={1} step={0.05} value={region.exemplar.strength ?? 1} onInput={(strength) => set({ exemplar: { ...region.exemplar!, strength } })} />
+            <NumberField label="Similarity" min={0} max={100} step={0.5} value={region.similarity} placeholder="5" reason={region.guidance !== undefined ? "Guidance is set." : null} onInput={(similarity) => set({ similarity })} />
+          </div>
+          <Check
+            label="Pooled features only"
+            hint="The kind of object without its details: less similar, freer in its pose"
+            checked={region.exemplar.bottleneck ?? false}
+            onChange={(checked) => set({ exemplar: { ...region.exemplar!, bottleneck: checked || undefined } })}
+          />
+        </>
       )}
     </>
   );

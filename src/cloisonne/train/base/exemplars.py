@@ -39,7 +39,7 @@ SAME_STYLE = 0.7
 AUGMENTED = 0.6
 SIDE = 64
 """Side of an exemplar, in pixels."""
-REGRESSED = 40_000
+REGRESSED = 16_000
 """Images of the stage "words"."""
 OUTER, FROZEN = ("project", "queries"), ("exemplar.vision",)
 """Names of the pseudo-words' parameters that AdamW trains, and of those that are frozen."""
