@@ -28,7 +28,7 @@ from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, load_average, progress_of, run
 
 ENCODED_A_SLICE = 24_000
-"""Images that a slice encodes at most."""
+"""Images that the first slice encodes; later ones encode half as many as the one before trained on, at most so many."""
 FINAL_EMA = 0.995
 """Decay of the moving average while the learning rate falls: it spans the last 200 steps, not the high rates before."""
 
@@ -45,11 +45,20 @@ def continue_base(training: FamilyTraining, *, most_slices: float = math.inf) ->
     autoencoder = Vae(base.load_autoencoder(training.family / "vae").to(training.device))
     stage = _stage(training, store, _words(training))
     slices = 0
+    wanted = max(len(store), ENCODED_A_SLICE)
     while slices < most_slices:
-        latents.fill(store, autoencoder, min(training.pictures, len(store) + ENCODED_A_SLICE), training.report)
+        latents.fill(store, autoencoder, min(training.pictures, wanted), training.report)
+        before = _trained(training)
         run(stage, training.state("base"), slice_minutes=training.slice_minutes, report=training.report)
+        wanted = len(store) + min(ENCODED_A_SLICE, (_trained(training) - before) // 2)
         slices += 1
     return progress_of(training.state("base"))
+
+
+def _trained(training: FamilyTraining) -> int:
+    """Images that the base was trained on."""
+    state = training.state("base")
+    return progress_of(state).pictures if (state / "state.json").is_file() else 0
 
 
 def finish_base(training: FamilyTraining, source: Path, pictures: int) -> bool:
