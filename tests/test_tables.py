@@ -15,7 +15,7 @@ from cloisonne.eval.report import Column, Report, Table
 from cloisonne.eval.samples import differences_of, means, sample
 from cloisonne.models.builtin import BUILTIN
 from costs import costs, estimated, note, planned
-from measurements import RUNS, Trial, record_of, run_all
+from measurements import RUNS, Run, Trial, record_of, run_all
 from records import FOLDER, ROOT, RecordError, Records
 
 MEASURED = [ROOT / "docs" / "results.md", ROOT / "docs" / "training.md"]
@@ -192,8 +192,7 @@ def test_legends_are_those_of_the_commands() -> None:
     [({}, None), ({60: 90.0}, 90.0), ({2: 30.0}, 900.0), ({2: 30.0, 6: 50.0}, 320.0), ({0: 20.0, 1: 25.0}, 320.0)],
 )
 def test_a_run_is_estimated_from_shorter_ones(items: dict[int, float], expected: float | None, tmp_path: Path) -> None:
-    run = next(run for run in RUNS if run.record == "edits")
-    assert run.limit == 60
+    run = Run("edits", ("edits",), 60)
     for count, seconds in items.items():
         note("edits", count, seconds, tmp_path / "costs.json")
     assert estimated(run, tmp_path / "costs.json") == expected
