@@ -27,8 +27,8 @@ from cloisonne.train.builtin.resume import base_of, copy_members
 from cloisonne.train.data import TRAINING_SEEDS
 from cloisonne.train.loop import Progress, Stage, load_average, progress_of, run
 
-ENCODED_A_SLICE = 24_000
-"""Images that the first slice encodes; later ones encode half as many as the one before trained on, at most so many."""
+STORED_FIRST = 24_000
+"""Images that are stored at least; more are encoded until half as many are stored as were trained on."""
 FINAL_EMA = 0.995
 """Decay of the moving average while the learning rate falls: it spans the last 200 steps, not the high rates before."""
 
@@ -45,12 +45,10 @@ def continue_base(training: FamilyTraining, *, most_slices: float = math.inf) ->
     autoencoder = Vae(base.load_autoencoder(training.family / "vae").to(training.device))
     stage = _stage(training, store, _words(training))
     slices = 0
-    wanted = max(len(store), ENCODED_A_SLICE)
     while slices < most_slices:
-        latents.fill(store, autoencoder, min(training.pictures, wanted), training.report)
-        before = _trained(training)
+        wanted = min(training.pictures, max(STORED_FIRST, _trained(training) // 2))
+        latents.fill(store, autoencoder, wanted, training.report)
         run(stage, training.state("base"), slice_minutes=training.slice_minutes, report=training.report)
-        wanted = len(store) + min(ENCODED_A_SLICE, (_trained(training) - before) // 2)
         slices += 1
     return progress_of(training.state("base"))
 
@@ -161,8 +159,8 @@ def train_decoder(training: FamilyTraining, pictures: int) -> bool:
     copy_members(training.start, training.family)
     autoencoder = base.load_autoencoder(training.family / "vae")
     store = _store(training)
-    if len(store) < ENCODED_A_SLICE:
-        latents.fill(store, Vae(autoencoder), min(training.pictures, ENCODED_A_SLICE), training.report)
+    if len(store) < STORED_FIRST:
+        latents.fill(store, Vae(autoencoder), min(training.pictures, STORED_FIRST), training.report)
     text, unet = base_of(training.start)
     tokenizer = base.load_tokenizer(training.family / "tokenizer")
     larger = decoder.enlarged(autoencoder)
