@@ -1,6 +1,7 @@
 """What a seed decides: the recipe is honoured, the layout keeps its bounds, and held-out pairs stay held out."""
 
 import hashlib
+import re
 from itertools import combinations, product
 
 import pytest
@@ -150,6 +151,7 @@ def test_glyphs_beyond_the_core_stand_alone() -> None:
 
 
 def test_recipes_without_new_shares_give_the_same_pictures() -> None:
-    """Benchmarks and shipped members are made of these."""
+    """Benchmarks and shipped members are made of these; the last bits of a coordinate depend on the processor."""
     text = "|".join(repr(sample(seed, Recipe(styled=0.3))) for seed in range(40))
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "faad1a08d35946a7"
+    rounded = re.sub(r"\d+\.\d+(e-?\d+)?", lambda number: f"{float(number[0]):.9f}", text)
+    assert hashlib.sha256(rounded.encode()).hexdigest()[:16] == "c719f61239499695"
