@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cloisonne.models.builtin import BUILTIN, members
 from cloisonne.train.builtin.family import finished
+from measurements import RUNS
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 56 << 20
@@ -61,11 +62,12 @@ def training(options: argparse.Namespace) -> list[str]:
 
 
 def measuring(options: argparse.Namespace) -> list[str]:
-    """The command that measures."""
+    """The command that measures what depends on the weights: a script of benchmarks/ times networks of any weights."""
+    only = ["--only", *(run.record for run in RUNS if run.limit is not None)]
     limit = ["--limit", str(options.limit)] if options.limit else []
     device = [] if options.device == "auto" else ["--device", options.device]
     script, out = str(ROOT / "scripts" / "tables.py"), str(options.out / "tables")
-    return [sys.executable, script, "run", "--out", out, *limit, *device]
+    return [sys.executable, script, "run", "--out", out, *only, *limit, *device]
 
 
 def install(family: Path) -> None:

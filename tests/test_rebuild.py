@@ -35,6 +35,8 @@ def test_commands_are_understood(rebuild: ModuleType) -> None:
     assert (measured.verb, measured.limit, measured.device) == ("run", 7, "cuda")
     measured = tables.parser().parse_args(rebuild.measuring(options(rebuild))[2:])
     assert (measured.out, measured.limit, measured.device) == (Path("there/tables"), None, "")
+    assert {"layouts", "exemplars", "mixed"} <= set(measured.only), "what depends on the weights"
+    assert not {"regions", "checkpoints-sd15"} & set(measured.only), "times of networks of any weights"
 
 
 def test_only_a_finished_family_goes_into_the_package(rebuild: ModuleType, tmp_path: Path, monkeypatch) -> None:
