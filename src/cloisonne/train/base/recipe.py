@@ -42,7 +42,7 @@ class BaseRecipe:
 RECIPE = BaseRecipe()
 FROM_SCRATCH = replace(RECIPE, exemplars=0.2, holes=0.25)
 """Recipe of a new base, with exemplars and holes once it is trained at full resolution."""
-CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0, noisy=0.2, exemplars=0.2, holes=0.25)
+CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0, noisy=0.2, exemplars=0.15, holes=0.15)
 """Recipe of open-ended training at a constant learning rate: more images at little noise, where details are drawn, as
 layouts are learned by then."""
 FINETUNED = replace(RECIPE, batch=48, half=0.0, exemplars=0.2, holes=0.25, decay_from=0.3)
