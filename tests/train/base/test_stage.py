@@ -12,7 +12,7 @@ import torch
 from cloisonne.methods.reco import Vocabulary
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.train.base.batches import Batches
-from cloisonne.train.base.latents import LatentStore
+from cloisonne.train.base.latents import LatentStore, cells_inside
 from cloisonne.train.base.networks import build_text, build_unet, load_tokenizer
 from cloisonne.train.base.recipe import BaseRecipe
 from cloisonne.train.base.stage import stage
@@ -138,6 +138,31 @@ def test_bins_start_as_sinusoids_by_default() -> None:
 def test_half_the_canvas_needs_its_pictures(stores) -> None:
     with pytest.raises(ValueError, match="half-sized"):
         stage(build_text(WORDS), build_unet(), WORDS, stores[0], 1.0, recipe=replace(SMALL, half=0.5))
+
+
+def test_boxes_weigh_more_where_the_text_states_them(stores, monkeypatch) -> None:
+    taken = seen(monkeypatch, stores)
+    recipe = replace(SMALL, batch=COUNT, boxes=8.0)
+    batch = Batches(store=stores[0], half=None, tokenizer=WORDS, recipe=recipe).rows(slice(None), False, False, 1)
+    assert {0.0, 1.0} == set(batch.placed.tolist())
+    torch.testing.assert_close(batch.weights.mean((1, 2, 3)), torch.ones(COUNT))
+    for row, index in enumerate(taken["indices"]):
+        boxes = stores[0].boxes(int(index))
+        weights = batch.weights[row, 0]
+        if not batch.placed[row]:
+            assert (weights == 1).all()
+        elif len(boxes) == 1:
+            inside = torch.from_numpy(cells_inside(boxes[0], 16, 16))
+            expected = 1 + 8 / inside.sum().sqrt()
+            torch.testing.assert_close(weights[inside] / weights[~inside].max(), expected.expand(int(inside.sum())))
+
+
+def test_v_is_reported_without_the_weights_of_boxes(stores) -> None:
+    (plain, before), (weighted, after) = (
+        made(stores, replace(SMALL, boxes=boxes)).losses[0](1, 0.0) for boxes in (0.0, 8.0)
+    )
+    assert after["v"] == before["v"]
+    assert weighted.item() != plain.item()
 
 
 @pytest.mark.slow

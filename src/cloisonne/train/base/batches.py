@@ -11,7 +11,7 @@ from torch import Tensor
 from cloisonne.methods.reco import Vocabulary
 from cloisonne.train.base.captions import SHARES, caption_tokens
 from cloisonne.train.base.exemplars import SIDE, ExemplarText, exemplar_text, hole_text
-from cloisonne.train.base.latents import LatentStore
+from cloisonne.train.base.latents import LatentStore, cells_inside
 from cloisonne.train.base.recipe import BaseRecipe
 
 HOLE, EXEMPLARS = "hole", "exemplars"
@@ -40,6 +40,8 @@ class Batch:
     """[r, h, w]: named colour of the object in each cell; 0 if it has none."""
     items: Tensor
     """[r, 1 + 4, h, w]: the item in each cell, one-hot; 0 is none."""
+    weights: Tensor
+    """[r, 1, h, w]: weights of the v error, with mean 1 in each row."""
     exemplars: Tensor
     """Exemplars of all rows, [e, side, side, 3] uint8."""
     places: Tensor
@@ -96,17 +98,19 @@ class Batches:
         z0, classes, colours = store.batch(chosen[rows])
         exemplars, places = self._exemplars(texts)
         holes = {k: x.hole for k, x in enumerate(texts) if x.hole is not None}
+        placed = [float(x.tokens.placed) for x in texts]
         side = 8 * store.shape[-1]
         return Batch(
             ids=torch.tensor([x.tokens.ids for x in texts]),
             owners=torch.tensor([x.tokens.owners for x in texts]),
-            placed=torch.tensor([float(x.tokens.placed) for x in texts]),
+            placed=torch.tensor(placed),
             z0=z0,
             noise=noise[rows],
             t=t[rows],
             classes=classes,
             colours=colours,
             items=store.items(chosen[rows]),
+            weights=self._weights(store, chosen[rows], placed),
             exemplars=exemplars,
             places=places,
             holed=torch.tensor(list(holes), dtype=torch.long),
@@ -127,6 +131,19 @@ class Batches:
         beyond = changed & (coins[1] < recipe.beyond_core)
         chosen = np.where(beyond, store.choose_beyond_core(rng, len(chosen)), chosen)
         return chosen, np.where(holes, HOLE, np.where(changed, EXEMPLARS, modes.astype(object)))
+
+    def _weights(self, store: LatentStore, chosen: np.ndarray, placed: list[float]) -> Tensor:
+        """Weights of the v error [r, 1, h, w].
+
+        They depend on what the text states, the boxes, and not on the image itself: the minimum of the error stays the
+        mean of the images that the text describes.
+        """
+        weights = np.ones((len(chosen), 1, *store.shape[1:]), np.float32)
+        for row, index in enumerate(chosen):
+            for box in store.boxes(index) if placed[row] else ():
+                inside = cells_inside(box, *store.shape[1:])
+                weights[row, 0][inside] += self.recipe.boxes / np.sqrt(max(1, inside.sum()))
+        return torch.from_numpy(weights / weights.mean((2, 3), keepdims=True))
 
     def _text(self, store: LatentStore, index: int, mode: str, rng: np.random.Generator) -> ExemplarText:
         v = Vocabulary.of(self.tokenizer)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloisonne.models.vae import Vae
+from cloisonne.scene.shapes.geometry import Box
 from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.train.precision import autocast
 from cloisonne.train.prefetch import Prefetch, processes
@@ -109,13 +110,18 @@ class LatentStore:
         A cell belongs to an item if it has the class of the item and its centre lies in the box of the item.
         """
         h, w = self._classes.shape[-2:]
-        y, x = (np.arange(h)[:, None] + 0.5) / h, (np.arange(w)[None] + 0.5) / w
         item_of = np.zeros((len(indices), h, w), np.int64)
         for row, index in enumerate(indices):
             for k, (item, box) in enumerate(zip(self.picture(index).items, self.boxes(index), strict=True)):
-                inside = (y >= box[1]) & (y <= box[3]) & (x >= box[0]) & (x <= box[2])
+                inside = cells_inside(box, h, w)
                 item_of[row][inside & (self._classes[index, 0] == _CLASS.get(item.char, UNLABELLED))] = k + 1
         return F.one_hot(torch.from_numpy(item_of), 5).permute(0, 3, 1, 2).float()
+
+
+def cells_inside(box: Box, height: int, width: int) -> np.ndarray:
+    """Whether the centre of each latent cell lies in a box, bool [height, width]."""
+    y, x = (np.arange(height)[:, None] + 0.5) / height, (np.arange(width)[None] + 0.5) / width
+    return (y >= box[1]) & (y <= box[3]) & (x >= box[0]) & (x <= box[2])
 
 
 def cells(d: Drawn, side: int) -> np.ndarray:

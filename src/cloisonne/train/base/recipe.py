@@ -25,6 +25,9 @@ class BaseRecipe:
     """Initialise position tokens as sinusoids of their coordinate; otherwise normally, like other tokens."""
     simple: float = 0.0
     """Initial fraction of the training on images of single objects from the first half of the core."""
+    boxes: float = 0.0
+    """Weight of the v error in the box of an object, relative to the background: 1 + boxes / sqrt(cells of the box).
+    Only where the text states the boxes; their mean in each image is 1."""
     colours: float = 0.5
     """Weight of the colours within the cross-entropy of the labels."""
     exemplars: float = 0.0
@@ -42,7 +45,7 @@ class BaseRecipe:
 RECIPE = BaseRecipe()
 FROM_SCRATCH = replace(RECIPE, exemplars=0.2, holes=0.25)
 """Recipe of a new base, with exemplars and holes once it is trained at full resolution."""
-CONTINUED = replace(RECIPE, batch=48, half=0.0, colours=1.0, noisy=0.2, exemplars=0.15, holes=0.15)
+CONTINUED = replace(RECIPE, batch=96, half=0.0, colours=1.0, noisy=0.2, exemplars=0.15, holes=0.15, boxes=8.0)
 """Recipe of open-ended training at a constant learning rate: more images at little noise, where details are drawn, as
 layouts are learned by then."""
 FINETUNED = replace(RECIPE, batch=48, half=0.0, exemplars=0.2, holes=0.25, decay_from=0.3)

@@ -140,7 +140,7 @@ class _BaseLoss:
         """The weighted v error plus the label and grounding losses; metrics to log."""
         t, recipe = batch.t, self.recipe
         a, s = self.abar[t].sqrt()[:, None, None, None], (1 - self.abar[t]).sqrt()[:, None, None, None]
-        z, weight = a * batch.z0 + s * batch.noise, torch.ones_like(batch.z0[:, :1])
+        z, weight = a * batch.z0 + s * batch.noise, batch.weights
         if self.exemplar is not None:
             z, weight = self._with_known(z, batch)
         z = z.contiguous(memory_format=torch.channels_last)
@@ -151,12 +151,13 @@ class _BaseLoss:
             hidden_states = self._hidden_states(batch)
             out = self.unet(z, t, encoder_hidden_states=hidden_states).sample
             class_logits, colour_logits = (head(self.features.all[0]).float() for head in self.labels.heads())
-        error = (weight * (out.float() - (a * batch.noise - s * batch.z0)).square()).mean((1, 2, 3))
+        square = (out.float() - (a * batch.noise - s * batch.z0)).square()
+        error = (weight * square).mean((1, 2, 3))
         ce = F.cross_entropy(class_logits, batch.classes)
         ce = ce + recipe.colours * F.cross_entropy(colour_logits, batch.colours)
         ground = grounding_loss(self.attended.all, batch.owners, batch.items, batch.placed)
         noisy, there = t > 700, batch.classes > 0
-        figures = {"v": float(error.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}
+        figures = {"v": float(square.detach().mean()), "ce": float(ce.detach()), "ground": float(ground.detach())}
         if noisy.any():
             right = (class_logits.argmax(1) == batch.classes) & there
             figures["named"] = float(right[noisy].sum() / there[noisy].sum().clamp(min=1))
@@ -166,10 +167,10 @@ class _BaseLoss:
     def _with_known(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """z [r, C, h, w] with the masked images' latents and the masks, 0 in rows without a hole: [r, 2C + 1, h, w].
 
-        Also the weights of the errors [r, 1, h, w], whose mean in each row is 1.
+        Also the weights of the errors [r, 1, h, w], whose mean in each row is 1; a row with a hole has its own.
         """
         rows, channels, height, width = z.shape
-        extra, weight = z.new_zeros(rows, channels + 1, height, width), z.new_ones(rows, 1, height, width)
+        extra, weight = z.new_zeros(rows, channels + 1, height, width), batch.weights.clone()
         if len(batch.holed):
             assert self.vae is not None, "checked before training"
             keep = (~batch.holes)[:, None].float()
