@@ -63,7 +63,9 @@ def train_family(
 @train.command("base")
 def train_base(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the training state.")],
-    begin: Annotated[str, typer.Option(help='Family to continue from: "builtin" or a finished family.')] = "builtin",
+    begin: Annotated[
+        str | None, typer.Option(help='Family to start from: "builtin" (default) or a finished family.')
+    ] = None,
     device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda.")] = "auto",
     slice_minutes: Annotated[float, typer.Option(help="Minutes between two rounds of encoding new images.")] = 15.0,
     pictures: Annotated[int, typer.Option(help="Maximum number of stored encoded images.")] = 400_000,
@@ -73,11 +75,10 @@ def train_base(
     check_extra("train", "Training a family", "peft", "tokenizers")
     import math
 
-    from cloisonne.models.builtin import BUILTIN
     from cloisonne.train.builtin.continued import continue_base
     from cloisonne.train.builtin.family import family_training
 
-    first = BUILTIN if begin == "builtin" else Path(begin)
+    first = _start(begin, out)
     work = family_training(
         out, math.inf, device=device, slice_minutes=slice_minutes, begin=first, pictures=pictures, report=to_stderr
     )
@@ -88,7 +89,9 @@ def train_base(
 def train_decoder(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the training state, as of train base.")],
     pictures: Annotated[int, typer.Option(help="Images to train on in all.")],
-    begin: Annotated[str, typer.Option(help='Family whose decoder it is: "builtin" or a finished family.')] = "builtin",
+    begin: Annotated[
+        str | None, typer.Option(help='Family whose decoder it is: "builtin" (default) or a finished family.')
+    ] = None,
     device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda.")] = "auto",
     slice_minutes: Annotated[
         float | None, typer.Option(help="Stop after this many minutes; run again to resume.")
@@ -99,16 +102,24 @@ def train_decoder(
     check_extra("train", "Training a family", "peft", "tokenizers")
     import math
 
-    from cloisonne.models.builtin import BUILTIN
     from cloisonne.train.builtin.continued import train_decoder as trained
     from cloisonne.train.builtin.family import family_training
 
-    first = BUILTIN if begin == "builtin" else Path(begin)
+    first = _start(begin, out)
     work = family_training(
         out, math.inf, device=device, slice_minutes=slice_minutes, begin=first, pictures=stored, report=to_stderr
     )
     finished = trained(work, pictures)
     typer.echo(f"Autoencoder written to {out / 'decoder'}" if finished else "Not finished, run again to resume")
+
+
+def _start(begin: str | None, out: Path) -> Path | None:
+    """The family that training starts from; None where it resumes from the one that it once started from."""
+    from cloisonne.models.builtin import BUILTIN
+
+    if begin is None and (out / "state" / "start").is_dir():
+        return None
+    return BUILTIN if begin in (None, "builtin") else Path(begin)
 
 
 def train_reco(settings: reco.Settings) -> None:

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cloisonne.cli.main import app
 from cloisonne.errors import CheckpointError, OutputError
 from cloisonne.models.builtin import BUILTIN, members
-from cloisonne.train.builtin import resume
+from cloisonne.train.builtin import continued, resume
+from cloisonne.train.builtin.family_run import FamilyTraining
 
 
 def test_the_start_family_is_copied_once(tmp_path: Path) -> None:
@@ -26,6 +29,24 @@ def test_another_start_is_refused(tmp_path: Path) -> None:
         resume.start_family(BUILTIN, state)
     with pytest.raises(CheckpointError, match="not a trained family"):
         resume.start_family(tmp_path, state)
+
+
+def test_training_resumes_after_the_built_in_family_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = []
+
+    def continue_base(work: FamilyTraining, *, most_slices: float) -> None:
+        starts.append(work.start)
+
+    monkeypatch.setattr(continued, "continue_base", continue_base)
+    own = resume.start_family(BUILTIN, tmp_path / "state")
+    assert own is not None
+    next((own / "unet").glob("*.safetensors")).unlink()
+    command = ["train", "base", "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert starts == [own]
+    assert isinstance(CliRunner().invoke(app, [*command, "--begin", "builtin"]).exception, OutputError)
 
 
 def test_members_independent_of_the_base_are_copied(tmp_path: Path) -> None:
