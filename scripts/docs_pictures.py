@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -95,8 +96,8 @@ def translated(source: Path, reference: Path, size: int = 256) -> Image.Image:
     """A source, a reference, and the result of ``translate``."""
     from cloisonne import load, translate
 
-    panels = [Image.open(source), Image.open(reference), translate(source, reference, load("builtin")).image]
-    return _row(panels, size)
+    made = translate(source, reference, load("builtin"), preset="interrogate").image
+    return _row([Image.open(source), Image.open(reference), made], size)
 
 
 def _row(panels: list[Image.Image], size: int) -> Image.Image:
@@ -136,8 +137,11 @@ def edits(count: int = 8, side: int = 128) -> Image.Image:
     return sheet
 
 
-def translations(side: int = 128) -> Image.Image:
-    """Sources in the first row, references of several styles in the first column, and the result of each pair."""
+def translations(cache: Path, side: int = 128) -> Image.Image:
+    """Sources in the first row, references of several styles in the first column, and the result of each pair.
+
+    cache: folder of what is learned from the sources.
+    """
     from cloisonne import load, translate
     from cloisonne.world.draw import draw
     from cloisonne.world.picture import STYLES, Recipe, sample
@@ -152,7 +156,7 @@ def translations(side: int = 128) -> Image.Image:
         sheet.paste(Image.fromarray(source), (column * (side + 4), 0))
         for row, reference in enumerate(references, 1):
             sheet.paste(Image.fromarray(reference), (0, row * (side + 4)))
-            made = translate(source, reference, model)
+            made = translate(source, reference, model, preset="interrogate", content_rounds=60, cache=cache)
             sheet.paste(made.image, (column * (side + 4), row * (side + 4)))
     return sheet
 
@@ -170,7 +174,8 @@ def main() -> None:
     robot.save(PICTURES / "translate.png", optimize=True)
     edited = Scene.load(ROOT / "examples" / "edit-mixed.json")
     edits().save(PICTURES / "sheet-edits.png", optimize=True)
-    translations().save(PICTURES / "sheet-translate.png", optimize=True)
+    with TemporaryDirectory() as cache:
+        translations(Path(cache)).save(PICTURES / "sheet-translate.png", optimize=True)
     before_and_after(edited).save(PICTURES / "edit.png", optimize=True)
 
 

@@ -77,11 +77,20 @@ RUNS = (
         ),
         300,
     ),
-    Run("exemplars", ("exemplars", *_rows("s3=@3", "words")), 280),
+    Run("exemplars", ("exemplars", *_rows("s3=@3", "words")), 400),
     Run("exemplars-similarity", ("exemplars", *_rows("words", "s1=@1", "s3=@3", "s5=@5", "s7=@7", "s9=@9")), 50),
     Run("edits", ("edits", *_rows("mrgd", "words")), 40, folder="edits"),
     Run("edits-baselines", ("edits", *_rows("mrgd", "words", "p2p", "multidiffusion", "official")), 10, folder="edits"),
-    Run("translations", ("translations", *_rows("fast", "paint", "control", "quick=p2p,inversion=direct")), 24),
+    Run(
+        "translations",
+        (
+            "translations",
+            *_rows(
+                "fast", "paint", "control", "quick=p2p,inversion=direct", "interrogate=interrogate,content_rounds=60"
+            ),
+        ),
+        24,
+    ),
     Run("mixed", ("mixed",), 50),
     Run("mixed-given", ("mixed", "--given", "--no-together"), 50),
     Run(

@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ROLES = {
     "vae": "autoencoder, f8, 8 latent channels, over 4 × 4 pixel-unshuffled images",
     "text_encoder": "CLIP text encoder with 128 position tokens",
-    "unet": "v-prediction UNet; captions, ReCo sequences and place words",
+    "unet": "v-prediction UNet; captions, ReCo sequences, place words, exemplars and holes",
     "clip": "contrastive text and image encoders over all training glyphs",
     "clipseg": "CLIPSeg's decoder on clip: segments an image by text, for MRGD's losses",
-    "exemplar": "Paint by Example: the UNet's first layer of 17 channels, low-rank changes, head on clip",
+    "exemplar": "Paint by Example as pseudo-words: head on clip, the UNet's first layer of 17 channels",
     "control-canny": "T2I-Adapter for edges inside of a mask",
     "control-color": "T2I-Adapter for a colour palette inside of a mask",
     "judge": "for measurements only: dense object map, colour, style, 64-d embedding",

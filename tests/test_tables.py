@@ -106,7 +106,7 @@ def test_every_run_has_a_record_with_its_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "rows", "count"), [("edits", ("mrgd", "words"), 400), ("edits-baselines", ("mrgd", "p2p"), 100)]
+    ("record", "rows", "count"), [("edits", ("mrgd", "words"), 80), ("edits-baselines", ("mrgd", "p2p"), 100)]
 )
 def test_intervals_follow_from_the_items(record: str, rows: tuple[str, str], count: int, tmp_path: Path) -> None:
     with tarfile.open(FOLDER / Records().record(record)["items"]) as archive:
@@ -142,9 +142,9 @@ def test_figures_of_a_record(tmp_path: Path) -> None:
 
 
 def test_figures_of_the_weights() -> None:
-    made = json.loads((BUILTIN / "exemplar" / "provenance.json").read_text("utf-8"))
-    assert Records().figure("family/exemplar/pictures") == f"{made['pictures']:,}"
-    assert float(Records().figure("family/exemplar/loss")) == made["metrics"]["loss"]
+    made = json.loads((BUILTIN / "control-canny" / "provenance.json").read_text("utf-8"))
+    assert Records().figure("family/control-canny/pictures") == f"{made['pictures']:,}"
+    assert float(Records().figure("family/control-canny/loss")) == made["metrics"]["loss"]
 
 
 def test_a_run_becomes_a_record(tmp_path: Path) -> None:

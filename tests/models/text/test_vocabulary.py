@@ -12,6 +12,7 @@ from cloisonne.errors import CheckpointError
 from cloisonne.models.builtin import BUILTIN
 from cloisonne.models.text.vocabulary import WORDS, Vocabulary
 from cloisonne.train.builtin.export import write_index
+from cloisonne.train.builtin.family import RECIPE
 from cloisonne.world.glyphs import CORE
 from cloisonne.world.picture import Recipe, sample
 from cloisonne.world.vocabulary import vocabulary
@@ -26,8 +27,8 @@ def words() -> Vocabulary:
 
 
 def test_the_built_in_list_is_the_one_of_its_training(words: Vocabulary, tmp_path: Path) -> None:
-    assert json.loads((BUILTIN / WORDS).read_text()) == vocabulary()
-    write_index(tmp_path)
+    assert json.loads((BUILTIN / WORDS).read_text()) == vocabulary(RECIPE.styles)
+    write_index(tmp_path, RECIPE.styles)
     assert (tmp_path / WORDS).read_bytes() == (BUILTIN / WORDS).read_bytes()
     assert len(words.groups["things"]) == len(CORE) == 64
 
@@ -103,6 +104,6 @@ def test_the_command_lists_them_by_group(words: Vocabulary, tiny_sd: Path) -> No
     assert all(f"{group} ({len(own)})" in run.output for group, own in words.groups.items())
     assert "  doughnut, donut\n" in run.output
     listed = json.loads(CliRunner().invoke(app, ["words", "--json"]).output)
-    assert listed == vocabulary()["groups"]
+    assert listed == vocabulary(RECIPE.styles)["groups"]
     other = CliRunner().invoke(app, ["words", "--model", str(tiny_sd)])
     assert isinstance(other.exception, CheckpointError)

@@ -243,12 +243,14 @@ def test_without_alternatives_the_styles_of_the_model_are_read(family: Model, ti
     styled = replace(family, vocabulary=Vocabulary.read(tmp_path))
     phrases = {name: f"in the style of a {name}" for name in ("blueprint", "watercolour")}
     assert candidates(styled, " | ") == phrases
-    for model in (family, tiny):
+    write_index(tmp_path, ())
+    plain = replace(family, vocabulary=Vocabulary.read(tmp_path))
+    for model in (plain, tiny):
         with pytest.raises(SceneError, match='"interrogate" needs words, but the model'):
             translate(photo(), photo(1), model, preset="interrogate", steps=STEPS)
     made = translate(
-        photo(), photo(1), family, preset="interrogate", word="in the style of a blueprint", steps=1, **ONE_ROUND
+        photo(), photo(1), family, preset="interrogate", word="in the style of a woodcut", steps=1, **ONE_ROUND
     )
-    assert [warning for warning in made.warnings if 'does not know "style", "blueprint"' in warning]
+    assert [warning for warning in made.warnings if 'does not know "woodcut"' in warning]
     with pytest.raises(SceneError, match='interrogate is true, but the preset "fast" takes no words'):
         translate(photo(), photo(1), tiny, preset="fast", interrogate=True, steps=STEPS)
