@@ -17,6 +17,11 @@ Loss = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 """(step, progress in [0, 1)) -> loss and metrics to log."""
 
 
+def divisor(batch: int, most: int) -> int:
+    """The largest divisor of ``batch`` that is at most ``most``."""
+    return next(n for n in range(min(batch, most), 0, -1) if batch % n == 0)
+
+
 class Microbatches(AbstractContextManager["Microbatches"]):
     """A pool of threads, one per microbatch; inside the ``with`` block each thread uses one core.
 

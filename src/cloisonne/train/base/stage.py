@@ -24,7 +24,7 @@ from cloisonne.train.base.networks import Labels, alphas
 from cloisonne.train.base.recipe import RECIPE, BaseRecipe
 from cloisonne.train.data import as_tensor
 from cloisonne.train.loop import CPU, Stage
-from cloisonne.train.microbatches import Loss
+from cloisonne.train.microbatches import Loss, divisor
 from cloisonne.train.precision import autocast
 from cloisonne.train.prefetch import Prefetch, processes
 
@@ -85,7 +85,7 @@ def stage(
     if exemplar is not None:
         modules["exemplar"], pseudo = exemplar.train(), (exemplar.words, exemplar.details)
     batches = Batches(store=store, half=half, tokenizer=tokenizer, recipe=recipe, pseudo=pseudo)
-    count = _divisor(recipe.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
+    count = divisor(recipe.batch, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
     return Stage(
         name="base",
         device=device,
@@ -200,8 +200,3 @@ class _BaseLoss:
 def _recording_hook(features: Seen) -> Any:
     """A forward hook that appends the output of a module to ``features``."""
     return lambda module, args, out: features.all.append(out)
-
-
-def _divisor(batch: int, most: int) -> int:
-    """The largest divisor of ``batch`` that is at most ``most``."""
-    return next(n for n in range(min(batch, most), 0, -1) if batch % n == 0)

@@ -7,6 +7,7 @@ images detached.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.networks import alphas
 from cloisonne.train.data import as_tensor, pixels
 from cloisonne.train.loop import CPU, Stage
+from cloisonne.train.microbatches import Loss, divisor
 from cloisonne.train.precision import autocast
 from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.draw import draw
@@ -116,14 +118,14 @@ class Base:
     store: LatentStore
 
     @torch.no_grad()
-    def drawn(self, z0: Tensor, ids: Tensor, t: Tensor) -> Tensor:
-        """Latents like z0 [n, C, h, w], denoised from the timesteps t [n] by ``DENOISING_STEPS`` of DDIM."""
+    def drawn(self, z0: Tensor, noise: Tensor, ids: Tensor, t: Tensor) -> Tensor:
+        """Latents z0 [n, C, h, w] with noise of the timesteps t [n], denoised by ``DENOISING_STEPS`` of DDIM."""
         abar = alphas().to(z0.device)
         text: Any = self.text
         blank = torch.as_tensor(self.tokenizer("", padding="max_length").input_ids)[None].expand_as(ids)
         hidden = text(torch.cat([ids, blank.to(ids.device)])).last_hidden_state
         a, s = _levels(abar, t)
-        z, x0 = a * z0 + s * torch.randn_like(z0), z0
+        z, x0 = a * z0 + s * noise, z0
         for step in range(DENOISING_STEPS):
             now = t * (DENOISING_STEPS - step) // DENOISING_STEPS
             a, s = _levels(abar, now)
@@ -141,10 +143,17 @@ def _levels(abar: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     return abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
 
 
-def stage(vae: AutoencoderKL, base: Base, pictures: int, device: torch.device = CPU) -> Stage:
-    """The training stage. vae: as made by :func:`enlarged`; its encoder is frozen. pictures: the budget."""
+def stage(
+    vae: AutoencoderKL, base: Base, pictures: int, device: torch.device = CPU, *, parts: int | None = None
+) -> Stage:
+    """The training stage.
+
+    vae: as made by :func:`enlarged`; its encoder is frozen. pictures: the budget. parts: number of microbatches, each
+    in a thread; default: torch's thread count on a CPU, 1 on a GPU. The batch does not depend on it.
+    """
     critic = Critic()
     whole: Any = vae
+    count = divisor(DRAWN, parts or (torch.get_num_threads() if device.type == "cpu" else 1))
     objective = _DecoderLoss(vae=whole, critic=critic, base=base, device=device)
     for module in (base.text, base.unet):
         nn.Module.to(module, device).eval().requires_grad_(False)
@@ -152,7 +161,7 @@ def stage(vae: AutoencoderKL, base: Base, pictures: int, device: torch.device = 
         name="decoder",
         device=device,
         modules={"vae": whole.train(), "critic": critic},
-        loss=objective.loss,
+        loss=tuple(objective.part(slice(k, None, count)) for k in range(count)),
         minutes=0.0,
         pictures=pictures,
         pictures_per_step=BATCH,
@@ -168,15 +177,26 @@ class _DecoderLoss:
 
     def __init__(self, *, vae: Any, critic: Critic, base: Base, device: torch.device) -> None:
         self.vae, self.critic, self.base, self.device = Vae(vae, device), critic, base, device
-        self.images = Prefetch(_rendered, processes(device))
 
-    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        true, z = self._batch(step)
+    def part(self, rows: slice) -> Loss:
+        """The loss of these rows of each kind of image."""
+        rendered = Prefetch(partial(_rendered, rows), processes(self.device))
+
+        def loss(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+            rng = np.random.default_rng([step, 41])
+            offset = int(rng.integers(SHIFT)), int(rng.integers(SHIFT))
+            true, z = self._batch(rendered(step), rows, rng)
+            return self._loss(true, z, offset, progress)
+
+        return loss
+
+    def _loss(
+        self, true: Tensor, z: Tensor, offset: tuple[int, int], progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.device):
             y = self.vae.decoded(z)
             seen = min(max(progress / WARMUP - 1, 0.0), 1.0)
-            top, left = (int(k) for k in torch.randint(0, SHIFT, (2,)))
-            views = shifted(true, (top, left)), shifted(y, (top, left))
+            views = shifted(true, offset), shifted(y, offset)
             critic = self._critic_loss(views[0], views[1].detach())
             adversarial, matching = self._seen(*views) if seen else (y.new_zeros(()), y.new_zeros(()))
         error = y - true
@@ -184,7 +204,7 @@ class _DecoderLoss:
         rough = F.relu(roughness(y.float()) - roughness(true)).mean()
         near = 2 * mse + 0.5 * error.abs().mean() + 0.25 * edges + ROUGH * rough
         total = near + seen * (ADVERSARIAL * adversarial + MATCHING * matching) + critic
-        encoded = error[: BATCH - DRAWN].detach().square().mean()
+        encoded = error[: -len(error) * DRAWN // BATCH].detach().square().mean()
         return total, {
             "rough": float(rough.detach()),
             "psnr": float(10 * torch.log10(4 / encoded)),
@@ -193,22 +213,25 @@ class _DecoderLoss:
             "matching": float(matching.detach()),
         }
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """True pixels [B, 3, h, w] and latents [B, C, h, w]; the last ``DRAWN`` were drawn by the base."""
-        rng = np.random.default_rng([step, 41])
-        rendered = as_tensor(self.images(step)).to(self.device)
-        store, chosen = self.base.store, self.base.store.choose(rng, STORED)
-        stored = np.stack([draw(store.picture(int(index)), *rendered.shape[-2:]).rgb for index in chosen])
+    def _batch(self, rendered: np.ndarray, rows: slice, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """True pixels [n, 3, h, w] and latents [n, C, h, w]: rendered images, stored ones, those that the base draws.
+
+        Everything random is drawn for the whole batch, so that it does not depend on the number of parts.
+        """
+        store, encoded = self.base.store, BATCH - DRAWN
+        chosen, redrawn = store.choose(rng, STORED - DRAWN)[rows], store.choose(rng, DRAWN)
+        ids, redrawn = torch.tensor(self._ids(redrawn, rng)[rows]), redrawn[rows]
+        t = torch.from_numpy(rng.integers(*LEVELS, DRAWN)[rows])
+        amount = NOISE * torch.from_numpy(rng.random((encoded, 1, 1, 1), np.float32)[rows]) ** 2
+        noise = torch.from_numpy(rng.standard_normal((BATCH, *store.shape), np.float32)).to(self.device)
+        stored = [draw(store.picture(int(k)), *rendered.shape[1:3]).rgb for k in (*chosen, *redrawn)]
+        images = as_tensor(rendered).to(self.device)
         with torch.no_grad(), autocast(self.device):
-            encoded = self.vae.encode(rendered)
-            z0 = store.batch(chosen)[0].to(self.device)
-            ids = torch.tensor(self._ids(chosen[-DRAWN:], rng), device=self.device)
-            t = torch.randint(*LEVELS, (DRAWN,)).to(self.device)
-            z0[-DRAWN:] = self.base.drawn(z0[-DRAWN:], ids, t).float()
-        z = torch.cat([encoded, z0])
-        amount = NOISE * torch.rand(len(z), 1, 1, 1, device=z.device) ** 2
-        amount[-DRAWN:] = 0
-        return torch.cat([rendered, as_tensor(stored).to(self.device)]), z + amount * torch.randn_like(z)
+            near = torch.cat([self.vae.encode(images), store.batch(chosen)[0].to(self.device)])
+            z0 = store.batch(redrawn)[0].to(self.device)
+            drawn = self.base.drawn(z0, noise[encoded:][rows], ids.to(self.device), t.to(self.device)).float()
+        true = torch.cat([images, as_tensor(np.stack(stored)).to(self.device)])
+        return true, torch.cat([near + amount.to(self.device) * noise[:encoded][rows], drawn])
 
     def _ids(self, chosen: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
         tokenizer, store = self.base.tokenizer, self.base.store
@@ -222,7 +245,7 @@ class _DecoderLoss:
     def _critic_loss(self, true: Tensor, y: Tensor) -> Tensor:
         """The hinge loss of the critic, and the penalty of its gradient. y: without a gradient."""
         real, made = self.critic(torch.cat([true, y]))[-1].float().chunk(2)
-        some = true[:PENALISED].detach().requires_grad_()
+        some = true[: len(true) * PENALISED // BATCH].detach().requires_grad_()
         (slope,) = torch.autograd.grad(self.critic(some)[-1].float().sum(), some, create_graph=True)
         penalty = slope.float().square().sum((1, 2, 3)).mean()
         return F.relu(1 - real).mean() + F.relu(1 + made).mean() + PENALTY / 2 * penalty / real[0].numel()
@@ -238,6 +261,6 @@ class _DecoderLoss:
         return -made[-1].float().mean(), distance
 
 
-def _rendered(step: int) -> np.ndarray:
-    """Rendered images uint8 [n, h, w, 3] with any training glyph."""
-    return pixels(step, BATCH - STORED, lambda k: EVERYTHING)
+def _rendered(rows: slice, step: int) -> np.ndarray:
+    """These rows of the rendered images uint8 [n, h, w, 3], which have any training glyph."""
+    return pixels(step, BATCH - STORED, lambda k: EVERYTHING)[rows]
