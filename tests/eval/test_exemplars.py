@@ -1,5 +1,6 @@
 """The exemplar benchmark from end to end, with a judge that sees mean colours."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,14 @@ def test_a_run_with_other_columns_is_refused(tmp_path: Path, monkeypatch: pytest
         earlier.setattr(exemplars, "MEASURES", columns)
         evaluate_exemplars({"grey": Painter()}, judge, same, tmp_path, limit=1, report=lambda line: None)
     with pytest.raises(OutputError, match="measures"):
+        evaluate_exemplars({"grey": Painter()}, judge, same, tmp_path, limit=1, report=lambda line: None)
+
+
+def test_a_run_with_another_reading_of_colours_is_refused(tmp_path: Path) -> None:
+    evaluate_exemplars({"grey": Painter()}, judge, same, tmp_path, limit=1, report=lambda line: None)
+    settings = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({key: settings[key] for key in settings if key != "colour"}))
+    with pytest.raises(OutputError, match="colour None"):
         evaluate_exemplars({"grey": Painter()}, judge, same, tmp_path, limit=1, report=lambda line: None)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cloisonne.eval.items import Items, open_folder, save_picture, short
+from cloisonne.eval.judge import COLOUR
 from cloisonne.eval.layouts import REFERENCE_SEED, SHA256, Layout, layouts, scan
 from cloisonne.eval.metrics.layouts import Judging, Seen, measure
 from cloisonne.eval.row_names import CEILINGS as CEILINGS
@@ -53,8 +54,8 @@ def evaluate_layouts(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: at least one layout must be evaluated.")
-    fixed = {"benchmark": "layouts-v1", "layouts": SHA256, "measures": " ".join(MEASURES), "seed": seed}
-    open_folder(out, {**fixed, **(about or {})})
+    fixed = {"benchmark": "layouts-v1", "layouts": SHA256, "measures": " ".join(MEASURES), "colour": COLOUR}
+    open_folder(out, {**fixed, "seed": seed, **(about or {})})
     chosen = layouts()[:limit]
     makers = {method: _method(generate, method, seed) for method in methods}
     makers |= {"truth-vae": lambda layout: round_trip(_truth(layout)), "truth": _truth}

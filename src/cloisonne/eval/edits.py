@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cloisonne.eval.items import Items, open_folder, save_picture
+from cloisonne.eval.judge import COLOUR
 from cloisonne.eval.metrics.bootstrap import Estimate, Sample
 from cloisonne.eval.metrics.edits import Picture, Similarity, edit_figures
 from cloisonne.eval.metrics.layouts import Judging
@@ -74,8 +75,8 @@ LEGEND = """### Columns
 - before: fraction of the requested objects found in the image before, by the crops of their boxes. If a row does
   not generate the object to be removed, its success in removing it means nothing
 - success: fraction of the pairs with all edits successful. Added or changed: the judge classifies the crop of the
-  edit's box as the new class, and as the colour if one is given. Removed: no object of the class has an IoU of 0.3 with
-  the box, and the crop is not classified as it. edits: the same for single edits
+  edit's box as the new class, and of the seven colours as its own if it has one. Removed: no object of the class has an
+  IoU of 0.3 with the box, and the crop is not classified as it. edits: the same for single edits
 - kept: fraction of the objects of unedited regions found in their boxes, IoU at least one half
 - leakage: fraction of the cells more than one cell away from an edit's box that show its new class
 - text: 100 x CLIP cosine (built-in CLIP) of the crop of the edit's box and the target phrase; additions and changes
@@ -130,7 +131,7 @@ def evaluate_edits(
         )
     if not rows and mode != "real":
         raise ValueError("There are no rows: mode generated needs at least one.")
-    open_folder(out, {"benchmark": pairs, "mode": mode, "seed": seed, **(about or {})})
+    open_folder(out, {"benchmark": pairs, "mode": mode, "colour": COLOUR, "seed": seed, **(about or {})})
     makers = dict(rows) | (_references(round_trip) if mode == "real" else {})
     items = {name: _items(out / "rows" / name, row) for name, row in makers.items()}
     indices = [index for index in range(limit * len(TASKS)) if TASKS[index % len(TASKS)] in chosen]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cloisonne.eval.holes import GLYPHS, REFERENCE, Hole, hole, pasted
 from cloisonne.eval.items import Items, open_folder, save_picture, short
-from cloisonne.eval.judge import SIZE
+from cloisonne.eval.judge import COLOUR, SIZE
 from cloisonne.eval.metrics.bootstrap import Sample, mean
 from cloisonne.eval.metrics.frechet import MIN_PICTURES
 from cloisonne.eval.metrics.holes import CONTEXT, Filled, Gallery, batch, cut, fill_figures, spread
@@ -47,7 +47,7 @@ MEASURES: Headings = {
 LEGEND = """### Columns
 
 - identity: by the judge, the hole's crop is nearest to the exemplar's glyph, of all held-out ones (or core, training)
-- colour: the crop has the colour of the exemplar, of those that are recoloured (a quarter)
+- colour: of the seven colours, the crop has that of the exemplar, of those that are recoloured (a quarter)
 - similarity: cosine of the judge's embeddings of the hole's crop and the exemplar; a pure paste maximises it
 - QS: fraction of real crops less likely than the image's under a mixture of 20 Gaussians fitted to real ones
 - Fréchet: distance of the crops with a margin of 25 % to real ones
@@ -84,7 +84,7 @@ def evaluate_exemplars(
     if limit < 1:
         raise ValueError(f"limit is {limit}: at least one hole must be evaluated.")
     chars, kind = GLYPHS[glyphs], {} if glyphs == "held-out" else {"glyphs": glyphs}
-    fixed = {"benchmark": "exemplars-v1", "measures": " ".join(MEASURES), "seed": seed}
+    fixed = {"benchmark": "exemplars-v1", "measures": " ".join(MEASURES), "colour": COLOUR, "seed": seed}
     open_folder(out, {**fixed, **kind, **(about or {})})
     makers: dict[str, Fill] = dict(rows)
     makers |= {

@@ -17,6 +17,8 @@ SIZE = 128
 EMBEDDING = 64
 NONE = 0
 CLASS_OF = {char: k + 1 for k, char in enumerate(TRAINING)}
+COLOUR = "of seven"
+"""How a crop's colour is read. It is part of a run's settings, so that a table does not mix two readings."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,12 @@ class Verdict:
         return self.classes.softmax(1)[:, 1:].sum((2, 3))
 
     def colour_scores(self) -> Tensor:
-        """Colour probabilities averaged over the cells that show an object, [R, 8]."""
+        """Probability mass of each of the seven colours over the cells that show an object, [R, 7].
+
+        The argmax is the colour of a crop. "The object's own" is no answer to which of the seven it is.
+        """
         seen = 1 - self.classes.softmax(1)[:, :1]
-        return (self.colours.softmax(1) * seen).sum((2, 3)) / seen.sum((2, 3)).clamp(min=1e-6)
+        return (self.colours.softmax(1)[:, 1:] * seen).sum((2, 3))
 
 
 class _Block(nn.Module):

@@ -31,7 +31,7 @@ LEGEND = """### Columns
   the requested one
 - class on the crop: the crop of the requested box is classified correctly among all training glyphs
 - mIoU: of the requested box with the nearest found object of the right class, 0 if there is none
-- colour: the crop has the colour in the phrase, if the phrase names one
+- colour: of the seven colours, the crop has the one in the phrase, if the phrase names one
 - leakage: fraction of the cells more than one cell outside the box that show its class
 - found anywhere: an object of the right class is somewhere in the image
 - natural: the image is in the natural style, as no caption names another

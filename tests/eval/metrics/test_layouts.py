@@ -35,7 +35,7 @@ def wanted(char: str = CAT, colour: str | None = None, box: tuple[float, float, 
 
 
 def verdict_of(whole: Tensor, crops: Tensor | None = None, colour: int = 0):
-    """A judge that sees ``whole`` in the picture and ``crops`` in every crop, all of one colour."""
+    """A judge that sees ``whole`` in the picture and ``crops`` in every crop, all of one colour or (0) their own."""
 
     def judge(pictures: Tensor) -> Verdict:
         n = len(pictures)
@@ -132,12 +132,21 @@ def test_crop_is_named_among_all_glyphs() -> None:
     assert dog.crop
 
 
-@pytest.mark.parametrize("colour", range(8))
+@pytest.mark.parametrize("colour", range(1, 8))
 def test_colour_counts_where_the_phrase_names_one(colour: int) -> None:
     asked = [wanted(), *(wanted(colour=colour) for colour in COLOURS)]
     regions = measure(BLANK, asked, verdict_of(IN_BOX, colour=colour)).regions
     assert regions[0].colour is None
     assert [region.colour for region in regions[1:]] == [k + 1 == colour for k in range(7)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_objects_own_colour_is_no_answer(colour: str) -> None:
+    maps = torch.zeros(1, 1 + len(COLOURS), 16, 16)
+    maps[:, 0], maps[:, 1 + COLOURS.index(colour)] = 4, 1
+    verdict = Verdict(IN_BOX[None], maps, torch.zeros(1, 8), torch.zeros(1, EMBEDDING))
+    assert verdict.colour_scores().shape == (1, len(COLOURS))
+    assert int(verdict.colour_scores().argmax()) == COLOURS.index(colour)
 
 
 def test_image_and_crops_are_measured_separately() -> None:

@@ -23,7 +23,8 @@ MIN_AREA = 0.01
 """Area of the smallest object that counts, as a fraction of the canvas: a quarter of the smallest requested box."""
 MIN_IOU = 0.5
 
-COLOUR_OF = {colour: k + 1 for k, colour in enumerate(COLOURS)}
+COLOUR_OF = {colour: k for k, colour in enumerate(COLOURS)}
+"""The places of the colours in ``Verdict.colour_scores``."""
 
 Judging = Callable[[Tensor], Verdict]
 """Images [R, 3, 128, 128] in [-1, 1] -> Verdict: the judge, or a substitute."""
@@ -38,7 +39,7 @@ class Measured:
     crop: bool
     """Whether the box's crop is classified as the requested class among all glyphs."""
     colour: bool | None
-    """Whether the crop's objects have the colour in the phrase; None if it names none."""
+    """Whether the crop's objects have the colour in the phrase, of the seven colours; None if it names none."""
     leakage: float
     """Fraction of the cells more than one cell away from the box that show the requested class."""
     somewhere: bool
