@@ -65,19 +65,26 @@ def test_a_release_is_a_family_that_loads(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(exemplars, "REGRESSED", 64)
     out = tmp_path / "on"
     before = continue_base(work(out), most_slices=1)
-    assert train_decoder(work(out, slice_minutes=None), 32)
     calls = 0
+    training = work(tmp_path / "release", begin=out / "state" / "start")
     budget = {"base_pictures": 96, "control_minutes": 0.05}
-    while not release(work(tmp_path / "release", begin=out / "state" / "start"), out, **budget):
+    while not release(training, out, **budget):
         calls += 1
         assert calls < 60
     assert progress_of(tmp_path / "release" / "state" / "base").pictures == before.pictures + 96
     were = {member.name: member.provenance for member in members(BUILTIN)}
-    records = {member.name: member.provenance for member in members(tmp_path / "release" / "family")}
+    records = {member.name: member.provenance for member in members(training.family)}
     assert records.keys() == were.keys()
     assert records["unet"]["pictures"] == were["unet"]["pictures"] + before.pictures + 96
-    assert records["vae"]["sha256"] != were["vae"]["sha256"]
-    model = load(tmp_path / "release" / "family")
+    assert records["vae"]["sha256"] == were["vae"]["sha256"]
+
+    assert train_decoder(work(out, slice_minutes=None), 32)
+    assert release(training, out, **budget)
+    later = {member.name: member.provenance for member in members(training.family)}
+    assert later["vae"]["sha256"] not in (were["vae"]["sha256"], *later["judge"]["parents"].values())
+    assert later["judge"]["earlier_parents"] == {"vae": were["vae"]["sha256"]}
+    assert later["unet"] == records["unet"] | {"parents": records["unet"]["parents"] | {"vae": later["vae"]["sha256"]}}
+    model = load(training.family)
     assert model.takes_exemplars
     assert set(model.adapters) == {"canny", "color"}
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from cloisonne.models.builtin import PROVENANCE
+from cloisonne.models.builtin import PROVENANCE, digest
 from cloisonne.train.base import networks as base
 from cloisonne.train.builtin.continued import export_average, finish_base
 from cloisonne.train.builtin.descendants import make_controls
@@ -37,22 +37,33 @@ def release(training: FamilyTraining, source: Path, *, base_pictures: int, contr
     if not training.exported("unet"):
         if not finish_base(training, source, base_pictures):
             return False
-        _take_decoder(training, source)
         export_average(training, training.out)
-    return make_controls(training, control_minutes)
+    if not make_controls(training, control_minutes):
+        return False
+    _take_decoder(training, source)
+    return True
 
 
 def _take_decoder(training: FamilyTraining, source: Path) -> None:
-    """Replace the autoencoder by the one with the decoder that was trained in ``source``, if there is one."""
-    if not (source / "decoder" / "config.json").is_file():
+    """Replace the autoencoder by the one with the decoder that was trained in ``source``, if there is another one.
+
+    Its encoder is the same to the bit, so that members trained on latents stay valid. The judge stays too, though half
+    of its images went through the autoencoder as it was: that one is noted as its earlier parent.
+    """
+    taken = source / "decoder"
+    if not (taken / "config.json").is_file() or digest(taken) == digest(training.family / "vae"):
         return
     folder = training.family / "vae"
     shutil.rmtree(folder)
-    shutil.copytree(source / "decoder", folder)
+    shutil.copytree(taken, folder)
     figures = measure_vae(base.load_autoencoder(folder))
     training.note("vae", progress_of(source / "state" / "decoder"), [], figures, TRAINING_SEEDS)
-    file = training.family / "judge" / PROVENANCE
-    record = json.loads(file.read_text())
-    if "vae" in record["parents"]:  # the judge stays, though half of its images went through the autoencoder as it was
-        record["earlier_parents"] = {"vae": record["parents"].pop("vae")}
-        file.write_text(json.dumps(record, indent=1) + "\n")
+    for file in training.family.glob(f"*/{PROVENANCE}"):
+        record = json.loads(file.read_text("utf-8"))
+        if "vae" not in record["parents"]:
+            continue
+        if file.parent.name == "judge":
+            record["earlier_parents"] = {"vae": record["parents"].pop("vae")}
+        else:
+            record["parents"]["vae"] = digest(folder)
+        file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
