@@ -9,8 +9,10 @@ from cloisonne.errors import SceneError
 
 
 def test_rows():
-    assert control_rows(["a=some/folder", "a:unmasked=x=y", "b:map=z"]) == [
+    assert control_rows(["a=some/folder", "a:both=x", "a:conditional=x", "a:unmasked=x=y", "b:map=z"]) == [
         RowSpec("a", "masked", Path("some/folder")),
+        RowSpec("a-both", "both", Path("x")),
+        RowSpec("a-conditional", "conditional", Path("x")),
         RowSpec("a-unmasked", "unmasked", Path("x=y")),
         RowSpec("b-map", "map", Path("z")),
     ]

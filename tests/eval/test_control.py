@@ -174,17 +174,26 @@ def items(out: Path, row: str) -> list[dict[str, Any]]:
 
 def test_what_rows_are_asked_for(tmp_path):
     tracer = Tracer()
-    run(tmp_path, tracer, limit=1, seed=5, rows=ROWS | {"m": Row(use="map", adapter="1")})
+    run(
+        tmp_path,
+        tracer,
+        limit=1,
+        seed=5,
+        rows=ROWS | {use: Row(use=use, adapter="1") for use in ("map", "both", "conditional")},
+    )
     (case,) = cases(1, mask_of)
     asked = {row: scene for scene, row, _ in tracer.calls}
     assert {seed for _, _, seed in tracer.calls} == {5 + case.layout.seed}
     assert {scene.caption for scene in asked.values()} == {case.layout.sentence}
     assert {scene.method for scene in asked.values()} == {"caption"}
     assert asked[NONE].regions == ()
-    masked, unmasked, blanked = (asked[row].regions[0] for row in ("a", "a-unmasked", "m"))
+    masked, unmasked, blanked = (asked[row].regions[0] for row in ("a", "a-unmasked", "map"))
     assert (masked.soft_mask(CANVAS, CANVAS) == case.mask).all()
     assert unmasked.soft_mask(CANVAS, CANVAS).min() == blanked.soft_mask(CANVAS, CANVAS).min() == 1
     assert masked.control == unmasked.control != blanked.control
+    branches = {row: asked[row].regions[0].control.conditional_only for row in ("a", "both", "conditional")}
+    assert branches == {"a": None, "both": False, "conditional": True}
+    assert (asked["conditional"].regions[0].soft_mask(CANVAS, CANVAS) == case.mask).all()
 
 
 def test_objects_with_their_middle_outside():

@@ -1,5 +1,6 @@
 """Controls with full masks are diffusers' ControlNet pipelines; with masks they act only where they are."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,17 @@ def test_several_and_part_of_the_steps_are_diffusers_pipeline(folder: Path, mode
     assert torch.equal(drawn(model, scene_of(*regions[::-1]), latents=latents), ours.latents)
 
 
-def by_hand(folder: Path, z: Tensor, steps: int, adapted: Any, left: Tensor) -> Tensor:
-    """diffusers' networks in a loop: a ControlNet where ``left`` is 1, a T2I-Adapter elsewhere."""
+def by_hand(folder: Path, z: Tensor, steps: int, adapted: Any, left: Tensor, null: float) -> Tensor:
+    """diffusers' networks in a loop: a ControlNet where ``left`` is 1, a T2I-Adapter elsewhere.
+
+    null: what the residuals of the null branch are multiplied by.
+    """
+    rows = torch.tensor([null, 1.0])[:, None, None, None]
     theirs = pipeline(folder, "sd1", "sd1-canny")
     net, scheduler = theirs.controlnet, theirs.scheduler
     text = torch.cat(theirs.encode_prompt("a red cat", "cpu", 1, True, "dog")[::-1])
     maps = {seed: torch.from_numpy(np.asarray(photo(seed)).copy()).permute(2, 0, 1)[None] / 255 for seed in (0, 1)}
-    features = [f * resized(1 - left, f) * 0.5 for f in adapted(maps[1])]
+    features = [rows * f * resized(1 - left, f) * 0.5 for f in adapted(maps[1])]
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
         both = torch.cat([z, z])
@@ -100,8 +105,8 @@ def by_hand(folder: Path, z: Tensor, steps: int, adapted: Any, left: Tensor) -> 
             both,
             t,
             text,
-            down_block_additional_residuals=[level * resized(left, level) for level in down],
-            mid_block_additional_residual=middle * resized(left, middle),
+            down_block_additional_residuals=[rows * level * resized(left, level) for level in down],
+            mid_block_additional_residual=rows * middle * resized(left, middle),
             down_intrablock_additional_residuals=list(features),
         ).sample
         z = scheduler.step(eps[0] + 6 * (eps[1] - eps[0]), t, z).prev_sample
@@ -115,7 +120,8 @@ def resized(mask: Tensor, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_masks_are_multiplied_into_residuals_next_to_an_adapter(folder: Path) -> None:
+@pytest.mark.parametrize("conditional_only", [False, True])
+def test_masks_are_multiplied_into_residuals_next_to_an_adapter(folder: Path, conditional_only: bool) -> None:
     torch.manual_seed(5)
     adapted: Any = T2IAdapter(
         in_channels=3, channels=[8, 16], num_res_blocks=2, downscale_factor=8, adapter_type="full_adapter"
@@ -125,11 +131,23 @@ def test_masks_are_multiplied_into_residuals_next_to_an_adapter(folder: Path) ->
     latents, left = torch.randn(1, 4, 8, 8), torch.zeros(8, 8)
     left[:, :3] = 1.0  # three latents wide: on the lower level the second column is half covered
     regions = (
-        wall((0.0, 0.0, 0.375, 1.0)),
-        wall((0.375, 0.0, 1.0, 1.0), kind="color", seed=1, strength=0.5),
+        wall((0.0, 0.0, 0.375, 1.0), conditional_only=conditional_only),
+        wall((0.375, 0.0, 1.0, 1.0), kind="color", seed=1, strength=0.5, conditional_only=conditional_only),
     )
-    ours = drawn(both, scene_of(*regions, steps=10), latents=latents)
-    torch.testing.assert_close(ours, by_hand(folder, latents, 10, adapted, left), atol=1e-4, rtol=0)
+    ours = generate(scene_of(*regions, steps=10), both, latents=latents, output_type="latent")
+    expected = by_hand(folder, latents, 10, adapted, left, null=0.0 if conditional_only else 1.0)
+    torch.testing.assert_close(ours.latents, expected, atol=1e-4, rtol=0)
+    assert ours.report["rows"] == 10 * (2 + (1 if conditional_only else 2))
+
+
+def test_a_control_of_the_conditional_branch_is_the_models_default_where_it_has_one(model: Model) -> None:
+    other = replace(model, native=replace(model.native, conditional_controls=True))
+    left_out, kept = (scene_of(wall(conditional_only=value), steps=2) for value in (True, False))
+    assert torch.equal(drawn(other, scene_of(wall(), steps=2)), drawn(model, left_out))
+    assert torch.equal(drawn(model, scene_of(wall(), steps=2)), drawn(other, kept))
+    assert not torch.equal(drawn(model, kept), drawn(model, left_out))
+    alone = [drawn(model, scene.replace(guidance=1.0)) for scene in (kept, left_out)]
+    assert torch.equal(*alone)  # there is no null branch
 
 
 def test_halves_add_up(folder: Path) -> None:

@@ -232,6 +232,20 @@ def test_an_exemplar_is_reduced_to_its_pooled_features(studio: Studio, tmp_path:
     assert "bottleneck" not in studio.regions()[0]["exemplar"]
 
 
+def test_a_control_is_left_out_of_the_null_branch(studio: Studio, tmp_path: Path) -> None:
+    Image.new("RGB", (128, 128), "white").save(tmp_path / "edges.png")
+    studio.region("m", (20, 20), (100, 100), phrase="")
+    studio.page.get_by_text("Conditions").click()
+    studio.page.get_by_label("A canny map").set_input_files(tmp_path / "edges.png")
+    amplified = studio.page.get_by_label("Amplified by guidance")
+    native = amplified.is_checked()
+    amplified.set_checked(not native)
+    assert studio.regions()[0]["control"]["conditional_only"] is not native
+    assert not AXE.exists() or studio.violations() == []
+    amplified.set_checked(native)
+    assert "conditional_only" not in studio.regions()[0]["control"]
+
+
 def test_a_learned_concept_is_saved_and_used_again(studio: Studio, tmp_path: Path) -> None:
     page = studio.page
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)

@@ -59,8 +59,15 @@ def drawn(model: Model, scene: Scene, **options: Any) -> Tensor:
     return generate(scene, model, output_type="latent", **options).latents
 
 
-def wall(box: Any = FULL, strength: float = 0.7, kind: str = "canny", seed: int = 0, **changes: Any) -> Region:
-    control = {"kind": kind, "image": photo(seed), "strength": strength}
+def wall(
+    box: Any = FULL,
+    strength: float = 0.7,
+    kind: str = "canny",
+    seed: int = 0,
+    conditional_only: bool | None = None,
+    **changes: Any,
+) -> Region:
+    control = {"kind": kind, "image": photo(seed), "strength": strength, "conditional_only": conditional_only}
     return Region(**{"name": f"{kind} {box}", "box": box, "control": control} | changes)
 
 

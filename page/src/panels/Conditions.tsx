@@ -45,8 +45,9 @@ function ControlFields({ region, set }: { region: Region; set: Set }) {
   const kind = control?.kind ?? offered[0] ?? "canny";
   const made = drawn.includes(kind);
   const reason = reasonOf("control");
+  const native = store.details.value?.defaults.conditional_controls ?? false;
   const choose = (field: "image" | "from", id: string | null) =>
-    set({ control: id ? { kind, strength: control?.strength, [field]: { picture: id } } : undefined });
+    set({ control: id ? { kind, strength: control?.strength, conditional_only: control?.conditional_only, [field]: { picture: id } } : undefined });
   const map = () =>
     store.attempt(async () => {
       const photo = control?.from;
@@ -66,7 +67,15 @@ function ControlFields({ region, set }: { region: Region; set: Set }) {
       )}
       <PictureField label={`A ${kind} map`} picture={pictureId(control?.image)} reason={reason} onPicture={(id) => choose("image", id)} />
       {control && (
-        <Slider label="Strength" min={0} max={2} step={0.05} value={control.strength ?? 1} onInput={(strength) => set({ control: { ...control, strength } })} />
+        <>
+          <Slider label="Strength" min={0} max={2} step={0.05} value={control.strength ?? 1} onInput={(strength) => set({ control: { ...control, strength } })} />
+          <Check
+            label="Amplified by guidance"
+            hint="The null branch does without the map, so that guidance makes the picture follow it more closely"
+            checked={control.conditional_only ?? native}
+            onChange={(checked) => set({ control: { ...control, conditional_only: checked === native ? undefined : checked } })}
+          />
+        </>
       )}
       {control?.from && (
         <button type="button" onClick={() => void map()}>

@@ -16,6 +16,7 @@ export interface Control {
   image?: PictureRef;
   from?: PictureRef;
   strength?: number;
+  conditional_only?: boolean;
 }
 
 export interface Exemplar {

@@ -30,7 +30,13 @@ EXEMPLAR_ROWS = ("exemplar", WORDS)
 TRANSLATION_ROWS = ("fast", EXEMPLAR)
 """The rows measured by default."""
 
-_USES: Mapping[str, Use] = {"": "masked", "unmasked": "unmasked", "map": "map"}
+_USES: Mapping[str, Use] = {
+    "": "masked",
+    "both": "both",
+    "conditional": "conditional",
+    "unmasked": "unmasked",
+    "map": "map",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EDIT_ADVICE = 'give PRESET, or NAME=PRESET[,option=value...], such as "norse=mrgd,loss_is=0"'
 _TRANSLATION_ADVICE = (
@@ -64,9 +70,9 @@ def check_control(kind: str, rows: Sequence[str] | None) -> None:
 
 
 def control_rows(rows: Sequence[str]) -> list[RowSpec]:
-    """Parse "NAME=ADAPTER" (a folder or file, used masked), "NAME:unmasked=ADAPTER" or "NAME:map=ADAPTER".
+    """Parse "NAME=ADAPTER" (a folder or file, used masked) or "NAME:USE=ADAPTER"; USE is a key of ``_USES``.
 
-    The latter two are called NAME-unmasked and NAME-map. Raises SceneError for any other text or a name in use.
+    The latter are called NAME-USE. Raises SceneError for any other text or a name in use.
     """
     found: list[RowSpec] = []
     for text in rows:
@@ -74,8 +80,8 @@ def control_rows(rows: Sequence[str]) -> list[RowSpec]:
         name, colon, use = left.partition(":")
         if not (equals and adapter and _NAME.fullmatch(name) and use in _USES and bool(use) == bool(colon)):
             raise SceneError(
-                f'--row is "{text}"; give NAME=FOLDER, or NAME:unmasked=FOLDER or NAME:map=FOLDER to leave the '
-                "features unmasked."
+                f'--row is "{text}"; give NAME=FOLDER, NAME:unmasked=FOLDER or NAME:map=FOLDER to leave the features '
+                "unmasked, or NAME:both=FOLDER or NAME:conditional=FOLDER to name the branches of guidance."
             )
         full = f"{name}-{use}" if use else name
         if full in (CAPTION_ALONE, *CEILINGS, "reference", *(row.name for row in found)):

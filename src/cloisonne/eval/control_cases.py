@@ -21,9 +21,12 @@ FIRST_SEED = 5 << 20
 """Above the seeds of the other lists, far below those of any training."""
 _FINGERPRINTED = 8
 
-Use = Literal["none", "masked", "unmasked", "map"]
-"""none: no control. masked: the whole map, features masked. unmasked: the whole map, features everywhere. map: the
-map is blanked outside the mask, features everywhere."""
+Use = Literal["none", "masked", "both", "conditional", "unmasked", "map"]
+"""none: no control. masked: the whole map, features masked. both, conditional: the same with the map in both branches
+of guidance, or in the conditional one alone. unmasked: the whole map, features everywhere. map: the map is blanked
+outside the mask, features everywhere."""
+_BRANCHES = {"both": False, "conditional": True}
+"""``conditional_only`` of the uses that set it."""
 
 MaskOf = Callable[[np.random.Generator], NDArray[np.float32]]
 """Samples a mask [128, 128], 1 where the map counts."""
@@ -56,8 +59,11 @@ class Case:
         control_map = DRAWN[kind](self.truth)
         if use == "map":
             control_map[~self.mask] = 0
-        shape: dict[str, Any] = {"mask": self.mask} if use == "masked" else {"box": (0.0, 0.0, 1.0, 1.0)}
-        return scene.replace(regions=(Region(name="edges", control={"kind": kind, "image": control_map}, **shape),))
+        control = {"kind": kind, "image": control_map, "conditional_only": _BRANCHES.get(use)}
+        shape: dict[str, Any] = {"mask": self.mask}
+        if use in ("unmasked", "map"):
+            shape = {"box": (0.0, 0.0, 1.0, 1.0)}
+        return scene.replace(regions=(Region(name="edges", control=control, **shape),))
 
 
 def cases(count: int, mask_of: MaskOf) -> Iterator[Case]:

@@ -5,9 +5,13 @@ T2I-Adapter (arXiv 2302.08453) with masked features (Domingo-Gregorio and Ruiz-H
 every step, and its residuals are masked in the same way. Features and residuals of several controls add up, where there
 is one after CoAdapter's fuser. The mask is resized by area, so that it stays soft, to each level's own size. A weight
 other than 1 counts as it does for text: M is multiplied by the share it gives the region over that of equal weights.
+
+Both branches of classifier-free guidance have the features, as in the papers. With ``conditional_only`` the null branch
+has none, so that guidance amplifies what they add: ``null + g (cond(F) - null)``.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +22,7 @@ from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning
 from cloisonne.errors import ImageError
 from cloisonne.methods.context import Context
-from cloisonne.methods.contribution import Contribution, both
+from cloisonne.methods.contribution import Contribution
 from cloisonne.methods.layout import Part
 from cloisonne.models.model import Model
 from cloisonne.scene.conditions.control import Control
@@ -35,9 +39,9 @@ ASPECT = 1.05
 
 
 def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
-    """Residuals of the regions' controls, in every branch."""
-    adapted: list[tuple[Part, str, tuple[Tensor, ...]]] = []
-    requests = []
+    """Residuals of the regions' controls: in the conditional branch, and in the null branch unless left out there."""
+    adapted: list[_Adapted] = []
+    cond, null = Conditioning(), Conditioning()
     for part in parts:
         control = part.region.control
         if control is None or control.strength == 0 or not bool((part.mask > 0).any()):
@@ -45,11 +49,18 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
         features = _features(part.region, ctx)
         net = ctx.model.controlnets.get(control.kind)
         if net is None:
-            adapted.append((part, control.kind, tuple(level * control.strength for level in features)))
-        else:
-            weight = part.mask * part.relative * control.strength
-            requests.append(ControlNetRequest(net=net, image=features[0], weight=weight))
-    return both(_joined(adapted, ctx) + Conditioning(controlnets=tuple(requests)))
+            adapted.append(_Adapted(part, control, tuple(level * control.strength for level in features)))
+            continue
+        weight = part.mask * part.relative * control.strength
+        request = Conditioning(controlnets=(ControlNetRequest(net=net, image=features[0], weight=weight),))
+        cond += request
+        null += request if _in_null(control, ctx) else Conditioning()
+    for one, features in zip(adapted, _fused(adapted, ctx), strict=True):
+        own = tuple(masked(level, one.part.mask * one.part.relative) for level in features)
+        residuals = Conditioning(residuals={ctx.model.adapters[one.control.kind].point: own} if own else {})
+        cond += residuals
+        null += residuals if _in_null(one.control, ctx) else Conditioning()
+    return Contribution(cond=cond, null=null)
 
 
 def kinds_of(owner: Region | Scene) -> tuple[str, ...]:
@@ -64,17 +75,27 @@ def canvas_options(region: Region, model: Model) -> tuple[str, ...]:
     return tuple(option for option, is_set in set_here.items() if is_set)
 
 
-def _joined(adapted: Sequence[tuple[Part, str, tuple[Tensor, ...]]], ctx: Context) -> Conditioning:
-    """The features of several adapters, by region and kind and times their strengths, masked and added up."""
-    levels = [features for _, _, features in adapted]
+@dataclass(frozen=True)
+class _Adapted:
+    """A region's control and the features of its T2I-Adapter [C_i, H_i, W_i] times its strength, not masked yet."""
+
+    part: Part
+    control: Control
+    features: tuple[Tensor, ...]
+
+
+def _in_null(control: Control, ctx: Context) -> bool:
+    """Whether the null branch has a control's residuals too."""
+    given = control.conditional_only
+    return not (ctx.model.native.conditional_controls if given is None else given)
+
+
+def _fused(adapted: Sequence[_Adapted], ctx: Context) -> list[tuple[Tensor, ...]]:
+    """The features of several adapters after the model's fuser, if it has one."""
+    levels = [one.features for one in adapted]
     if ctx.model.fuser is not None and all(levels) and levels:  # there are none while a scene is only explained
-        levels = ctx.model.fuser([(kind, features) for _, kind, features in adapted])
-    total = Conditioning()
-    for (part, kind, _), own in zip(adapted, levels, strict=True):
-        features = tuple(masked(level, part.mask * part.relative) for level in own)
-        point = ctx.model.adapters[kind].point
-        total += Conditioning(residuals={point: features} if features else {})
-    return total
+        return ctx.model.fuser([(one.control.kind, one.features) for one in adapted])
+    return levels
 
 
 def _features(region: Region, ctx: Context) -> tuple[Tensor, ...]:

@@ -37,7 +37,8 @@ class Native:
     """A model's defaults for a scene; width and height in pixels.
 
     similarity: guidance scale of exemplars; the paper uses 5 (arXiv 2211.13227, section 3.3). spacing: of the steps,
-    where a network was distilled for one; "default" is the schedule's own.
+    where a network was distilled for one; "default" is the schedule's own. conditional_controls: whether controls are
+    left out of the null branch.
     """
 
     width: int
@@ -48,6 +49,7 @@ class Native:
     method: str
     similarity: float = 5.0
     spacing: str = "default"
+    conditional_controls: bool = False
 
 
 @dataclass(frozen=True, eq=False)

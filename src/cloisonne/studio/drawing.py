@@ -57,9 +57,8 @@ def describe_model(model: Any) -> dict[str, Any]:
         except CapabilityError as error:
             conditions[condition] = {"supported": False, "reason": str(error)}
     conditions |= {name: {"supported": True, "reason": None} for name in OF_SCENES}
-    native = {
-        name: getattr(model.native, name) for name in ("width", "height", "steps", "guidance", "sampler", "method")
-    }
+    names = ("width", "height", "steps", "guidance", "sampler", "method", "conditional_controls")
+    native = {name: getattr(model.native, name) for name in names}
     words = None if model.vocabulary is None else {k: [list(e) for e in v] for k, v in model.vocabulary.groups.items()}
     return {
         "family": model.family,

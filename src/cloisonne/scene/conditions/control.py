@@ -24,12 +24,15 @@ class Control(Value):
         image: the map.
         photo: an image to compute the map from (``from`` in JSON), for kinds that need no network.
         strength: conditioning scale, in [0, 2].
+        conditional_only: leave the map out of the null branch of classifier-free guidance, which then amplifies what
+            the map adds. None: the model's default.
     """
 
     kind: ControlKind
     image: ControlImageRef | None = None
     photo: ControlImageRef | None = None
     strength: float = Field(default=1.0, strict=True, ge=0, le=2)
+    conditional_only: bool | None = Field(default=None, strict=True)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

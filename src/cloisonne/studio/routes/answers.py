@@ -148,6 +148,7 @@ class Defaults(Answer):
     guidance: float
     sampler: str
     method: str
+    conditional_controls: bool
 
 
 class ModelDetails(Answer):
