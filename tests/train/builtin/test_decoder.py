@@ -17,6 +17,7 @@ from cloisonne.train.builtin import decoder
 from cloisonne.train.builtin.continued import RECIPE
 from cloisonne.train.builtin.resume import base_of
 from cloisonne.train.loop import Stage, run
+from cloisonne.train.microbatches import Microbatches
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,16 @@ def test_the_batch_does_not_depend_on_its_parts(autoencoder: AutoencoderKL, base
     whole, parts = ([loss(3, 0.0)[1] for loss in stage.losses] for stage in stages)
     assert sum(part["rough"] for part in parts) / 2 == pytest.approx(whole[0]["rough"], rel=1e-4)
     assert parts[0]["rough"] != pytest.approx(parts[1]["rough"], rel=1e-2)
+
+
+def test_the_critic_learns_in_threads(autoencoder: AutoencoderKL, base: decoder.Base) -> None:
+    stage = decoder.stage(decoder.enlarged(autoencoder), base, 32, parts=2)
+    parameters = list(stage.modules["critic"].parameters())
+    with Microbatches(stage.losses, parameters) as microbatches:
+        for step in range(3):
+            microbatches.backward(step, 1.0)
+            assert all(p.grad is not None and p.grad.any() for p in parameters[:-1])
+    assert all(p is own for p, own in zip(stage.modules["critic"].parameters(), parameters, strict=True))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ images detached.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.func import functional_call
 from transformers import CLIPTextModel
 
 from cloisonne.methods.reco import Vocabulary
@@ -23,13 +22,13 @@ from cloisonne.models.vae import Vae
 from cloisonne.train.base.captions import SHARES, caption_tokens
 from cloisonne.train.base.latents import LatentStore
 from cloisonne.train.base.networks import alphas
-from cloisonne.train.data import as_tensor, pixels
+from cloisonne.train.data import TRAINING_SEEDS, as_tensor
 from cloisonne.train.loop import CPU, Stage
 from cloisonne.train.microbatches import Loss, divisor
 from cloisonne.train.precision import autocast
 from cloisonne.train.prefetch import Prefetch, processes
 from cloisonne.world.draw import draw
-from cloisonne.world.picture import EVERYTHING
+from cloisonne.world.picture import EVERYTHING, sample
 
 LAYERS = 3
 """``layers_per_block`` of the enlarged autoencoder: its decoder has one more residual block in each level."""
@@ -82,14 +81,22 @@ class Critic(nn.Module):
             [nn.Conv2d(a, b, kernel, stride, 1) for a, b, kernel, stride in sizes] + [nn.Conv2d(4 * width, 1, 3, 1, 1)]
         )
 
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Features of each layer; the last are the scores of patches [B, 1, h, w]."""
+    def forward(self, pixels: Tensor, *, fixed: bool = False) -> list[Tensor]:
+        """Features of each layer; the last are the scores of patches [B, 1, h, w]. fixed: no gradient for the weights.
+
+        Threads share the weights, so that they are never swapped for others, as ``functional_call`` does.
+        """
         found: list[Tensor] = []
         x = pixels.contiguous(memory_format=torch.channels_last)
-        for layer in self.layers[:-1]:
-            x = F.leaky_relu(layer(x), 0.2)
+        for k, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            weight, bias = (layer.weight.detach(), layer.bias.detach()) if fixed else (layer.weight, layer.bias)
+            x = F.conv2d(x, weight, bias, layer.stride, layer.padding)
+            if k + 1 < len(self.layers):
+                x = F.leaky_relu(x, 0.2)
             found.append(x)
-        return [*found, self.layers[-1](x)]
+        return found
 
 
 def shifted(images: Tensor, offset: tuple[int, int]) -> Tensor:
@@ -117,13 +124,17 @@ class Base:
     tokenizer: Any
     store: LatentStore
 
+    @cached_property
+    def blank(self) -> Tensor:
+        """The padded tokens of no text, [1, N]. A fast tokenizer's padding is shared by threads."""
+        return torch.as_tensor(self.tokenizer("", padding="max_length").input_ids)[None]
+
     @torch.no_grad()
     def drawn(self, z0: Tensor, noise: Tensor, ids: Tensor, t: Tensor) -> Tensor:
         """Latents z0 [n, C, h, w] with noise of the timesteps t [n], denoised by ``DENOISING_STEPS`` of DDIM."""
         abar = alphas().to(z0.device)
         text: Any = self.text
-        blank = torch.as_tensor(self.tokenizer("", padding="max_length").input_ids)[None].expand_as(ids)
-        hidden = text(torch.cat([ids, blank.to(ids.device)])).last_hidden_state
+        hidden = text(torch.cat([ids, self.blank.to(ids.device).expand_as(ids)])).last_hidden_state
         a, s = _levels(abar, t)
         z, x0 = a * z0 + s * noise, z0
         for step in range(DENOISING_STEPS):
@@ -177,6 +188,7 @@ class _DecoderLoss:
 
     def __init__(self, *, vae: Any, critic: Critic, base: Base, device: torch.device) -> None:
         self.vae, self.critic, self.base, self.device = Vae(vae, device), critic, base, device
+        _ = base.blank  # before threads start
 
     def part(self, rows: slice) -> Loss:
         """The loss of these rows of each kind of image."""
@@ -193,7 +205,7 @@ class _DecoderLoss:
     def _loss(
         self, true: Tensor, z: Tensor, offset: tuple[int, int], progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        with autocast(self.device):
+        with autocast(self.device, cache_enabled=False):
             y = self.vae.decoded(z)
             seen = min(max(progress / WARMUP - 1, 0.0), 1.0)
             views = shifted(true, offset), shifted(y, offset)
@@ -226,7 +238,7 @@ class _DecoderLoss:
         noise = torch.from_numpy(rng.standard_normal((BATCH, *store.shape), np.float32)).to(self.device)
         stored = [draw(store.picture(int(k)), *rendered.shape[1:3]).rgb for k in (*chosen, *redrawn)]
         images = as_tensor(rendered).to(self.device)
-        with torch.no_grad(), autocast(self.device):
+        with torch.no_grad(), autocast(self.device, cache_enabled=False):
             near = torch.cat([self.vae.encode(images), store.batch(chosen)[0].to(self.device)])
             z0 = store.batch(redrawn)[0].to(self.device)
             drawn = self.base.drawn(z0, noise[encoded:][rows], ids.to(self.device), t.to(self.device)).float()
@@ -252,8 +264,7 @@ class _DecoderLoss:
 
     def _seen(self, true: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The decoder's terms: the critic's score, and the distance of its features. No gradient for the critic."""
-        weights = {name: p.detach() for name, p in self.critic.named_parameters()}
-        made = functional_call(self.critic, weights, y)
+        made = self.critic(y, fixed=True)
         with torch.no_grad():
             real = self.critic(true)
         pairs = zip(made[:-1], real[:-1], strict=True)
@@ -263,4 +274,6 @@ class _DecoderLoss:
 
 def _rendered(rows: slice, step: int) -> np.ndarray:
     """These rows of the rendered images uint8 [n, h, w, 3], which have any training glyph."""
-    return pixels(step, BATCH - STORED, lambda k: EVERYTHING)[rows]
+    count = BATCH - STORED
+    seeds = range(TRAINING_SEEDS + step * count, TRAINING_SEEDS + (step + 1) * count)[rows]
+    return np.stack([draw(sample(seed, EVERYTHING)).rgb for seed in seeds])
