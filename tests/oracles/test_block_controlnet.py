@@ -244,6 +244,16 @@ def test_a_soft_mask_multiplies_the_residuals_of_diffusers_network(folder: Path,
     assert (found - predict(plain.plan, z, step)).abs().max() > 0.01
 
 
+@pytest.mark.parametrize(("family", "warned"), [("flux", True), ("sd3", False)])
+def test_a_network_without_a_null_branch_warns_of_a_setting_of_branches(
+    folder: Path, family: str, warned: bool
+) -> None:
+    model = load(folder / family, adapters={"canny": folder / f"net {family}"})
+    control = {"kind": "canny", "image": photo(), "conditional_only": True}
+    found = explain(scene_of(family, wall(control=control)), model).warnings
+    assert any('"conditional_only" of its control changes nothing here' in line for line in found) == warned
+
+
 def test_another_model_s_controlnet_is_refused(folder: Path, tmp_path: Path) -> None:
     wide = write_block_controlnet(tmp_path / "wide", "flux", num_attention_heads=3)
     with pytest.raises(CheckpointError, match=r"ControlNet for canny has num_attention_heads 3, which does not fit"):

@@ -156,9 +156,16 @@ def fused(folder: Path, fuser: str = "fuser.safetensors", **options: Any) -> Mod
     )
 
 
-def region(kind: str, box: tuple[float, float, float, float], strength: float = 1.0) -> Region:
+def region(
+    kind: str, box: tuple[float, float, float, float], strength: float = 1.0, *, conditional_only: bool = False
+) -> Region:
     rgb = np.random.default_rng(len(kind)).integers(0, 255, (64, 64, 3), np.uint8)
-    control = {"kind": kind, "image": Image.fromarray(rgb), "strength": strength}
+    control = {
+        "kind": kind,
+        "image": Image.fromarray(rgb),
+        "strength": strength,
+        "conditional_only": conditional_only,
+    }
     return Region(name=kind, box=box, control=control)
 
 
@@ -167,6 +174,26 @@ def scene_of(*regions: Region) -> Scene:
 
 
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
+
+
+@torch.no_grad()
+def test_a_branch_is_fused_from_its_own_controls(folder: Path) -> None:
+    model = fused(folder)
+    received: list[list[Tensor]] = []
+    forward: Any = model.net.unet.forward
+
+    def listening(*args: Any, **given: Any) -> Any:
+        received.append([level.clone() for level in given["down_intrablock_additional_residuals"]])
+        return forward(*args, **given)
+
+    model.net.unet.forward = listening
+    kept = region("canny", LEFT)
+    for scene in (scene_of(kept, region("color", RIGHT, conditional_only=True)), scene_of(kept)):
+        generate(scene.replace(steps=1, guidance=3.0), model, output_type="latent")
+    (mixed, alone), both = received, 2
+    assert all(level.shape[0] == both for level in mixed)
+    same = [[torch.equal(a[row], b[row]) for row in range(both)] for a, b in zip(mixed, alone, strict=True)]
+    assert same == [[False, True]] * len(same)  # conditional and null
 
 
 @torch.no_grad()

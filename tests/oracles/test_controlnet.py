@@ -143,7 +143,9 @@ def test_masks_are_multiplied_into_residuals_next_to_an_adapter(folder: Path, co
 def test_a_control_of_the_conditional_branch_is_the_models_default_where_it_has_one(model: Model) -> None:
     other = replace(model, native=replace(model.native, conditional_controls=True))
     left_out, kept = (scene_of(wall(conditional_only=value), steps=2) for value in (True, False))
-    assert torch.equal(drawn(other, scene_of(wall(), steps=2)), drawn(model, left_out))
+    found = generate(scene_of(wall(), steps=2), other, output_type="latent")
+    assert torch.equal(found.latents, drawn(model, left_out))
+    assert found.report["scene"]["regions"][0]["control"]["conditional_only"] is True
     assert torch.equal(drawn(model, scene_of(wall(), steps=2)), drawn(other, kept))
     assert not torch.equal(drawn(model, kept), drawn(model, left_out))
     alone = [drawn(model, scene.replace(guidance=1.0)) for scene in (kept, left_out)]

@@ -113,7 +113,8 @@ def evaluate_control(
         typer.Option(
             metavar="NAME=ADAPTER",
             help="Adapter to measure with masked features. NAME:unmasked=... applies it to the whole canvas, "
-            "NAME:map=... masks only its map. Repeatable. Default: the model's own adapter.",
+            "NAME:map=... masks only its map, NAME:both=... and NAME:conditional=... name the branches of guidance "
+            "that it conditions. Repeatable. Default: the model's own adapter.",
         ),
     ] = None,
     limit: Limit = 300,

@@ -10,7 +10,7 @@ Both branches of classifier-free guidance have the features, as in the papers. W
 has none, so that guidance amplifies what they add: ``null + g (cond(F) - null)``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from torch import Tensor
 from cloisonne.core.control_residuals import ControlNetRequest, masked
 from cloisonne.core.plan import Conditioning
 from cloisonne.errors import ImageError
+from cloisonne.methods.answers import EMBEDDED
 from cloisonne.methods.context import Context
 from cloisonne.methods.contribution import Contribution
-from cloisonne.methods.layout import Part
+from cloisonne.methods.layout import Part, Placed
 from cloisonne.models.model import Model
 from cloisonne.scene.conditions.control import Control
 from cloisonne.scene.control_maps import DRAWN
@@ -54,13 +55,10 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
         weight = part.mask * part.relative * control.strength
         request = Conditioning(controlnets=(ControlNetRequest(net=net, image=features[0], weight=weight),))
         cond += request
-        null += request if _in_null(control, ctx) else Conditioning()
-    for one, features in zip(adapted, _fused(adapted, ctx), strict=True):
-        own = tuple(masked(level, one.part.mask * one.part.relative) for level in features)
-        residuals = Conditioning(residuals={ctx.model.adapters[one.control.kind].point: own} if own else {})
-        cond += residuals
-        null += residuals if _in_null(one.control, ctx) else Conditioning()
-    return Contribution(cond=cond, null=null)
+        null += Conditioning() if control.conditional_only else request
+    kept = [one for one in adapted if not one.control.conditional_only]
+    residuals = _residuals(adapted, ctx)
+    return Contribution(cond=cond + residuals, null=null + (residuals if kept == adapted else _residuals(kept, ctx)))
 
 
 def kinds_of(owner: Region | Scene) -> tuple[str, ...]:
@@ -69,13 +67,23 @@ def kinds_of(owner: Region | Scene) -> tuple[str, ...]:
     return () if owner.control is None else (owner.control.kind,)
 
 
+def idle_branches(scene: Scene, placed: Sequence[Placed], model: Model) -> Iterator[str]:
+    """Warnings about ``conditional_only`` on models without a null branch."""
+    if model.spec.embeds_guidance:
+        for p in placed:
+            if p.region.control is not None and p.region.control.conditional_only is not None:
+                yield (
+                    f'Region "{p.name}": the "conditional_only" of its control changes nothing here: {EMBEDDED.advice}.'
+                )
+
+
 def canvas_options(region: Region, model: Model) -> tuple[str, ...]:
     """The options that a region with a control sets for the text that conditions the canvas there."""
     set_here = {"negative": region.negative != "", "guidance": region.guidance is not None}
     return tuple(option for option, is_set in set_here.items() if is_set)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Adapted:
     """A region's control and the features of its T2I-Adapter [C_i, H_i, W_i] times its strength, not masked yet."""
 
@@ -84,18 +92,16 @@ class _Adapted:
     features: tuple[Tensor, ...]
 
 
-def _in_null(control: Control, ctx: Context) -> bool:
-    """Whether the null branch has a control's residuals too."""
-    given = control.conditional_only
-    return not (ctx.model.native.conditional_controls if given is None else given)
-
-
-def _fused(adapted: Sequence[_Adapted], ctx: Context) -> list[tuple[Tensor, ...]]:
-    """The features of several adapters after the model's fuser, if it has one."""
+def _residuals(adapted: Sequence[_Adapted], ctx: Context) -> Conditioning:
+    """The features of several adapters, after the model's fuser if it has one, masked and added up."""
     levels = [one.features for one in adapted]
     if ctx.model.fuser is not None and all(levels) and levels:  # there are none while a scene is only explained
-        return ctx.model.fuser([(one.control.kind, one.features) for one in adapted])
-    return levels
+        levels = ctx.model.fuser([(one.control.kind, one.features) for one in adapted])
+    total = Conditioning()
+    for one, features in zip(adapted, levels, strict=True):
+        own = tuple(masked(level, one.part.mask * one.part.relative) for level in features)
+        total += Conditioning(residuals={ctx.model.adapters[one.control.kind].point: own} if own else {})
+    return total
 
 
 def _features(region: Region, ctx: Context) -> tuple[Tensor, ...]:

@@ -95,6 +95,7 @@ KINDS: dict[str, ConditionKind] = {
             details=control.kinds_of,
             canvas_options=control.canvas_options,
             captioned=True,
+            warnings=control.idle_branches,
         ),
         ConditionKind(
             name="lora",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 
 from cloisonne.errors import OutputError
@@ -60,6 +61,10 @@ def test_training_goes_on_and_is_finished_from_a_copy(tmp_path: Path, monkeypatc
     assert generate(scene, load(average.family)).image.size == (128, 128)
 
 
+def _killed(vae: AutoencoderKL) -> dict[str, float]:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 def test_a_release_is_a_family_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exemplars, "REGRESSED", 64)
@@ -79,6 +84,10 @@ def test_a_release_is_a_family_that_loads(tmp_path: Path, monkeypatch: pytest.Mo
     assert records["vae"]["sha256"] == were["vae"]["sha256"]
 
     assert train_decoder(work(out, slice_minutes=None), 32)
+    with monkeypatch.context() as killed:
+        killed.setattr("cloisonne.train.builtin.release.measure_vae", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            release(training, out, **budget)
     assert release(training, out, **budget)
     later = {member.name: member.provenance for member in members(training.family)}
     assert later["vae"]["sha256"] not in (were["vae"]["sha256"], *later["judge"]["parents"].values())

@@ -50,14 +50,9 @@ def _take_decoder(training: FamilyTraining, source: Path) -> None:
     Its encoder is the same to the bit, so that members trained on latents stay valid. The judge stays too, though half
     of its images went through the autoencoder as it was: that one is noted as its earlier parent.
     """
-    taken = source / "decoder"
-    if not (taken / "config.json").is_file() or digest(taken) == digest(training.family / "vae"):
+    taken, folder = source / "decoder", training.family / "vae"
+    if not (taken / "config.json").is_file() or _recorded(folder) == digest(taken):
         return
-    folder = training.family / "vae"
-    shutil.rmtree(folder)
-    shutil.copytree(taken, folder)
-    figures = measure_vae(base.load_autoencoder(folder))
-    training.note("vae", progress_of(source / "state" / "decoder"), [], figures, TRAINING_SEEDS)
     for file in training.family.glob(f"*/{PROVENANCE}"):
         record = json.loads(file.read_text("utf-8"))
         if "vae" not in record["parents"]:
@@ -65,5 +60,15 @@ def _take_decoder(training: FamilyTraining, source: Path) -> None:
         if file.parent.name == "judge":
             record["earlier_parents"] = {"vae": record["parents"].pop("vae")}
         else:
-            record["parents"]["vae"] = digest(folder)
+            record["parents"]["vae"] = digest(taken)
         file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    shutil.rmtree(folder)
+    shutil.copytree(taken, folder)
+    figures = measure_vae(base.load_autoencoder(folder))
+    training.note("vae", progress_of(source / "state" / "decoder"), [], figures, TRAINING_SEEDS)
+
+
+def _recorded(member: Path) -> str | None:
+    """The digest in a member's provenance, which is written last; None without one."""
+    file = member / PROVENANCE
+    return json.loads(file.read_text("utf-8"))["sha256"] if file.is_file() else None
