@@ -56,9 +56,9 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
         request = Conditioning(controlnets=(ControlNetRequest(net=net, image=features[0], weight=weight),))
         cond += request
         null += Conditioning() if control.conditional_only else request
-    kept = [one for one in adapted if not one.control.conditional_only]
+    in_null = [one for one in adapted if not one.control.conditional_only]
     residuals = _residuals(adapted, ctx)
-    return Contribution(cond=cond + residuals, null=null + (residuals if kept == adapted else _residuals(kept, ctx)))
+    return Contribution(cond=cond + residuals, null=null + (residuals if in_null == adapted else _residuals(in_null, ctx)))
 
 
 def kinds_of(owner: Region | Scene) -> tuple[str, ...]:
