@@ -58,7 +58,9 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
         null += Conditioning() if control.conditional_only else request
     in_null = [one for one in adapted if not one.control.conditional_only]
     residuals = _residuals(adapted, ctx)
-    return Contribution(cond=cond + residuals, null=null + (residuals if in_null == adapted else _residuals(in_null, ctx)))
+    return Contribution(
+        cond=cond + residuals, null=null + (residuals if in_null == adapted else _residuals(in_null, ctx))
+    )
 
 
 def kinds_of(owner: Region | Scene) -> tuple[str, ...]:
