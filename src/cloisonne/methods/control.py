@@ -63,6 +63,13 @@ def contribute(parts: Sequence[Part], ctx: Context) -> Contribution:
     )
 
 
+def conditional(region: Region) -> Region:
+    """The region with its control in the conditional branch alone, unless it says otherwise."""
+    if region.control is None or region.control.conditional_only is not None:
+        return region
+    return region.replace(control=region.control.replace(conditional_only=True))
+
+
 def kinds_of(owner: Region | Scene) -> tuple[str, ...]:
     """The kind of a region's control, which the model needs an adapter for."""
     assert isinstance(owner, Region), "a scene has no control"

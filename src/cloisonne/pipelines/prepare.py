@@ -19,6 +19,7 @@ from cloisonne.errors import CapabilityError, SceneError, spelled
 from cloisonne.methods import METHODS
 from cloisonne.methods.compile import Compiled, compile
 from cloisonne.methods.context import Context
+from cloisonne.methods.control import conditional
 from cloisonne.methods.encoder import Encoder, encode_together
 from cloisonne.methods.kinds import given_kinds
 from cloisonne.methods.layout import Placed, box_of, place
@@ -35,7 +36,6 @@ from cloisonne.pipelines.mask_warnings import mask_warnings
 from cloisonne.pipelines.output.report import dropped_warnings
 from cloisonne.pipelines.outside import OutsideImage
 from cloisonne.pipelines.prompt_syntax import understand
-from cloisonne.scene.region import Region
 from cloisonne.scene.scene import Scene
 from cloisonne.scene.shapes.geometry import Frame
 from cloisonne.scene.shapes.masks import Mask
@@ -208,15 +208,8 @@ def _resolved(scene: Scene, model: Model, edit: BackgroundEdit | None) -> Scene:
         method=native.method,
     )
     if native.conditional_controls:
-        resolved = resolved.replace(regions=[_conditional(region) for region in resolved.regions])
+        resolved = resolved.replace(regions=[conditional(region) for region in resolved.regions])
     return resolved if Path(resolved.model).name == model.name else resolved.replace(model=model.name)
-
-
-def _conditional(region: Region) -> Region:
-    """The region with its control in the conditional branch alone, unless it says otherwise."""
-    if region.control is None or region.control.conditional_only is not None:
-        return region
-    return region.replace(control=region.control.replace(conditional_only=True))
 
 
 def _warnings(scene: Scene, model: Model, edit: BackgroundEdit | None) -> tuple[str, ...]:
