@@ -75,7 +75,7 @@ LEGEND = """### Columns
 - before: fraction of the requested objects found in the image before, by the crops of their boxes. If a row does
   not generate the object to be removed, its success in removing it means nothing
 - success: fraction of the pairs with all edits successful. Added or changed: the judge classifies the crop of the
-  edit's box as the new class, and of the seven colours as its own if it has one. Removed: no object of the class has an
+  edit's box as the new class, and of the seven colours as the given one, if any. Removed: no object of the class has an
   IoU of 0.3 with the box, and the crop is not classified as it. edits: the same for single edits
 - kept: fraction of the objects of unedited regions found in their boxes, IoU at least one half
 - leakage: fraction of the cells more than one cell away from an edit's box that show its new class
