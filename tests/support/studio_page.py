@@ -54,6 +54,7 @@ class Studio:
     def __init__(self, page: Any, server: Process) -> None:
         self.page = page
         self.server = server
+        self.sent = 0
         self.faults: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", lambda line: is_fault(line) and self.faults.append(f"{line.text} {line.location}"))
@@ -69,6 +70,7 @@ class Studio:
         self.page.wait_for_selector("#canvas[data-view]")
         self.page.get_by_text("128 × 128").wait_for()
         self.settle()
+        self.sent = self._sent()
         return self
 
     def settle(self) -> None:
@@ -117,10 +119,15 @@ class Studio:
         self.wait()
 
     def wait(self) -> None:
-        """Wait until no job waits or runs."""
-        self.page.wait_for_selector("#progress")
+        """Wait until a job has been sent and no job waits or runs; one may end before its progress is drawn."""
+        self.page.wait_for_selector(f'.generate:not([data-sent="{self.sent}"])', state="attached")
         self.page.wait_for_selector("#progress", state="detached")
+        self.sent = self._sent()
         self.settle()
+
+    def _sent(self) -> int:
+        """The number of jobs that the page has sent."""
+        return int(self.page.get_attribute(".generate", "data-sent"))
 
     def violations(self) -> list[str]:
         """What axe finds wrong with the page as it is."""

@@ -1,6 +1,6 @@
 /** Generate, the number of pictures, and how the running job goes. */
 
-import { active, again, cancel, ending, generate, jobName, jobs, running, type Tracked } from "../state/jobs";
+import { active, again, cancel, ending, generate, jobName, jobs, running, sent, type Tracked } from "../state/jobs";
 import { STAGES, standing } from "../state/progress";
 import { count, details } from "../state/store";
 import { IconButton } from "./icons";
@@ -67,7 +67,7 @@ function Failed({ job }: { job: Tracked | undefined }) {
 
 export function GenerateBar() {
   return (
-    <section class="generate" aria-label="Generate">
+    <section class="generate" aria-label="Generate" data-sent={sent.value}>
       <div class="generate-row">
         <button type="button" class="primary" id="generate" onClick={generate} title="Ctrl+Enter">
           Generate <kbd>Ctrl ↵</kbd>

@@ -20,6 +20,9 @@ export const shown = signal<{ job: string; picture: string } | null>(null);
 /** The picture before the one that is shown. */
 export const before = signal<string | null>(null);
 
+/** Number of jobs that this page has sent. */
+export const sent = signal(0);
+
 /** Whether the server may have older jobs than those that are here. */
 export const older = signal(false);
 
@@ -99,6 +102,7 @@ function watch(job: Job): void {
 
 function track(job: Job): void {
   jobs.value = [{ ...job, progress: null, began: null }, ...jobs.value.filter((one) => one.id !== job.id)];
+  sent.value += 1;
   if (!FINAL.includes(job.status)) watch(job);
 }
 
@@ -112,10 +116,10 @@ export async function submit(verb: string, scene: Scene | null, args: Record<str
 
 /** Draw the document. */
 export function generate(): void {
-  const sent = sceneToSend(doc.peek());
+  const scene = sceneToSend(doc.peek());
   const images = count.peek();
-  const verb = verbOf(sent);
-  void attempt(() => submit(verb, sent, verb === "generate" && images > 1 ? { num_images: images } : {}));
+  const verb = verbOf(scene);
+  void attempt(() => submit(verb, scene, verb === "generate" && images > 1 ? { num_images: images } : {}));
 }
 
 /** Ids of jobs that end before their next step. */
