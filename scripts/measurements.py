@@ -16,6 +16,7 @@ from costs import FILE, note, timed
 from records import FOLDER, facts, write_record
 
 _ADAPTER = "src/cloisonne/models/weights/control-canny"
+_CONTROLS = ("control-canny", "control-canny:both", "everywhere:unmasked", "edges-masked:map")
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,11 @@ def _rows(*names: str) -> tuple[str, ...]:
 
 
 RUNS = (
-    Run("layouts", ("layouts",), 520),
-    Run(
-        "control",
-        (
-            "control",
-            *_rows(*(f"{row}={_ADAPTER}" for row in ("control-canny", "everywhere:unmasked", "edges-masked:map"))),
-        ),
-        300,
-    ),
+    Run("layouts", ("layouts",), 300),
+    Run("control", ("control", *_rows(*(f"{row}={_ADAPTER}" for row in _CONTROLS))), 240),
     Run("exemplars", ("exemplars", *_rows("s3=@3", "words")), 400),
-    Run("exemplars-similarity", ("exemplars", *_rows("words", "s1=@1", "s3=@3", "s5=@5", "s7=@7", "s9=@9")), 50),
-    Run("edits", ("edits", *_rows("mrgd", "words")), 40, folder="edits"),
+    Run("exemplars-similarity", ("exemplars", *_rows("words", "s1=@1", "s3=@3", "s5=@5", "s7=@7", "s9=@9")), 25),
+    Run("edits", ("edits", *_rows("mrgd", "words")), 25, folder="edits"),
     Run("edits-baselines", ("edits", *_rows("mrgd", "words", "p2p", "multidiffusion", "official")), 10, folder="edits"),
     Run(
         "translations",
@@ -89,10 +83,10 @@ RUNS = (
                 "fast", "paint", "control", "quick=p2p,inversion=direct", "interrogate=interrogate,content_rounds=60"
             ),
         ),
-        24,
+        12,
     ),
-    Run("mixed", ("mixed",), 50),
-    Run("mixed-given", ("mixed", "--given", "--no-together"), 50),
+    Run("mixed", ("mixed",), 30),
+    Run("mixed-given", ("mixed", "--given", "--no-together"), 30),
     Run(
         "regions",
         (

@@ -132,6 +132,6 @@ def write_index(family: Path, styles: Sequence[str] = ()) -> None:
     }
     (family / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
     native: dict[str, Any] = {"width": 128, "height": 128, "steps": 20, "guidance": 2.5, "sampler": "ddim"}
-    native |= {"method": "reco", "similarity": 3.0}
+    native |= {"method": "reco", "similarity": 3.0, "conditional_controls": True}
     (family / "family.json").write_text(json.dumps({"version": 1, "native": native}, indent=1) + "\n")
     (family / WORDS).write_text(json.dumps(vocabulary(styles), indent=1) + "\n")
