@@ -33,8 +33,13 @@ def base(autoencoder: AutoencoderKL, tmp_path_factory: pytest.TempPathFactory) -
     return decoder.Base(text=text, unet=unet, tokenizer=networks.load_tokenizer(BUILTIN / "tokenizer"), store=store)
 
 
-@pytest.mark.parametrize("layers", [2, 3])
-def test_the_larger_autoencoder_is_the_same_function(autoencoder: AutoencoderKL, layers: int) -> None:
+def test_a_large_autoencoder_stays_as_large(autoencoder: AutoencoderKL) -> None:
+    assert decoder.enlarged(autoencoder, 1).state_dict().keys() == autoencoder.state_dict().keys()
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_the_larger_autoencoder_is_the_same_function(autoencoder: AutoencoderKL, more: int) -> None:
+    layers = autoencoder.config["layers_per_block"] + more
     larger = decoder.enlarged(autoencoder, layers)
     pixels = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
     small, large = Vae(autoencoder), Vae(larger)

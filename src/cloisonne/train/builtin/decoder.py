@@ -56,10 +56,11 @@ SHIFT = 8
 def enlarged(vae: AutoencoderKL, layers: int = LAYERS) -> AutoencoderKL:
     """The same function with more residual blocks in each level, which add nothing before they are trained.
 
-    layers: the new ``layers_per_block``. The blocks are added to the encoder too, because diffusers' configuration has
-    one number for both; there they add nothing for good. Encodings and decodings are the same to the bit.
+    layers: the new ``layers_per_block``; a larger one stays. The blocks are added to the encoder too, because diffusers'
+    configuration has one number for both; there they add nothing for good. Encodings and decodings are the same to the
+    bit.
     """
-    config = {**vae.config, "layers_per_block": layers}
+    config = {**vae.config, "layers_per_block": max(layers, vae.config["layers_per_block"])}
     larger: Any = AutoencoderKL.from_config(config)
     own = vae.state_dict()
     added = {name.rpartition(".conv2.")[0] for name in larger.state_dict() if name not in own and ".conv2." in name}
