@@ -69,7 +69,7 @@ def _rows(*names: str) -> tuple[str, ...]:
 
 
 RUNS = (
-    Run("layouts", ("layouts",), 300),
+    Run("layouts", ("layouts",), 240),
     Run("control", ("control", *_rows(*(f"{row}={_ADAPTER}" for row in _CONTROLS))), 240),
     Run("exemplars", ("exemplars", *_rows("s3=@3", "words")), 400),
     Run("exemplars-similarity", ("exemplars", *_rows("words", "s1=@1", "s3=@3", "s5=@5", "s7=@7", "s9=@9")), 25),
@@ -85,8 +85,8 @@ RUNS = (
         ),
         12,
     ),
-    Run("mixed", ("mixed",), 30),
-    Run("mixed-given", ("mixed", "--given", "--no-together"), 30),
+    Run("mixed", ("mixed",), 24),
+    Run("mixed-given", ("mixed", "--given", "--no-together"), 24),
     Run(
         "regions",
         (

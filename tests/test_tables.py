@@ -106,7 +106,7 @@ def test_every_run_has_a_record_with_its_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "rows", "count"), [("edits", ("mrgd", "words"), 80), ("edits-baselines", ("mrgd", "p2p"), 100)]
+    ("record", "rows", "count"), [("edits", ("mrgd", "words"), 100), ("edits-baselines", ("mrgd", "p2p"), 100)]
 )
 def test_intervals_follow_from_the_items(record: str, rows: tuple[str, str], count: int, tmp_path: Path) -> None:
     with tarfile.open(FOLDER / Records().record(record)["items"]) as archive:
