@@ -56,7 +56,7 @@ SHIFT = 8
 def enlarged(vae: AutoencoderKL, layers: int = LAYERS) -> AutoencoderKL:
     """The same function with more residual blocks in each level, which add nothing before they are trained.
 
-    layers: the new ``layers_per_block``; a larger one stays. The blocks are added to the encoder too, because diffusers'
+    layers: the new ``layers_per_block``; a larger one stays. The encoder gets the blocks too, because diffusers'
     configuration has one number for both; there they add nothing for good. Encodings and decodings are the same to the
     bit.
     """
